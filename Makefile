@@ -1,0 +1,44 @@
+# Everything sets itself up: a virtual environment, an install pinned by constraints.txt, then the job.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.PHONY: help demo test test-slow lint clean
+
+help:
+	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about three minutes on two cores)"
+	@echo "make test       all checks and tests (under ten minutes on two cores)"
+	@echo "make test-slow  the longer tests as well"
+	@echo "make lint       formatting, types and the direction of imports alone"
+	@echo "make clean      remove the virtual environment and the caches"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+
+$(VENV)/.limbeck: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.limbeck
+	$(PIP) --group dev
+	touch $@
+
+demo: $(VENV)/.limbeck
+	$(BIN)/limbeck quickstart --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: lint
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

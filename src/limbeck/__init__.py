@@ -1,0 +1,60 @@
+"""Limbeck: distil a large classifier, or an ensemble, into a small one, and prove that it worked.
+
+>>> import limbeck
+>>> run = limbeck.distill(teacher, student, train, validation, temperature=4.0)  # doctest: +SKIP
+>>> print(run.verdict)  # doctest: +SKIP
+"""
+
+__all__ = [
+    "Augmentation",
+    "DataSet",
+    "Ensemble",
+    "Examples",
+    "LimbeckError",
+    "SoftTargets",
+    "distill",
+    "evaluate",
+    "load",
+    "open_data",
+    "save_model",
+    "train",
+]
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.data import DataSet, Examples, open_data
+    from limbeck.errors import LimbeckError
+    from limbeck.options import Augmentation
+    from limbeck.runs import distill, evaluate, load, save_model, train
+    from limbeck.softtargets import SoftTargets
+    from limbeck.teachers import Ensemble
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Augmentation": "limbeck.options",
+    "DataSet": "limbeck.data",
+    "Ensemble": "limbeck.teachers",
+    "Examples": "limbeck.data",
+    "LimbeckError": "limbeck.errors",
+    "SoftTargets": "limbeck.softtargets",
+    "distill": "limbeck.runs",
+    "evaluate": "limbeck.runs",
+    "load": "limbeck.runs",
+    "open_data": "limbeck.data",
+    "save_model": "limbeck.runs",
+    "train": "limbeck.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes two seconds to import, and `limbeck --help` does not need it.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

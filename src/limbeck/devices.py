@@ -1,0 +1,117 @@
+"""Where a run computes, and in which precision: found when it starts, never assumed."""
+
+__all__ = ["Device", "find_device", "keep_freed_memory", "measure_precisions"]
+
+import ctypes
+import os
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+
+from limbeck.errors import ConfigError
+
+_FASTER = 1.25
+"""How many times as fast bf16 products must be before ``auto`` chooses them."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run computes.
+
+    Attributes:
+        device: The PyTorch device.
+        precision: "float32" or "bf16": of the products in training; weights and sums stay float32.
+    """
+
+    device: torch.device
+    precision: Literal["float32", "bf16"]
+
+    def autocast(self) -> torch.autocast:
+        """A context in which a model computes in the precision chosen."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf16"] = "auto") -> Device:
+    """Decide where to compute.
+
+    Args:
+        device: "auto" (the best there is), or a PyTorch device such as "cpu" or "cuda:1".
+        precision: "auto" (measured), "float32" or "bf16".
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: If the device does not exist, or this is one process of several.
+
+    Example:
+        >>> find_device("cpu", "float32").device
+        device(type='cpu')
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("one run is one process for now: start it without accelerate launch or torchrun")
+    if device == "auto":
+        from accelerate import PartialState
+
+        place = torch.device(PartialState().device) if torch.accelerator.is_available() else torch.device("cpu")
+    else:
+        try:
+            place = torch.device(device)
+            torch.empty(1, device=place)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"device {device} cannot be used here: {reason}") from error
+    if place.type == "cpu":
+        keep_freed_memory()
+    if precision != "auto":
+        return Device(place, precision)
+    rates = measure_precisions(str(place))
+    return Device(place, "bf16" if rates["bf16"] > _FASTER * rates["float32"] else "float32")
+
+
+@cache
+def measure_precisions(device: str, size: int = 1024) -> dict[str, float]:
+    """The speed of matrix products on a device, in a tenth of a second.
+
+    Args:
+        device: A PyTorch device.
+        size: Rows and columns of the matrices.
+
+    Returns:
+        Floating-point operations a second by precision, the best of several products.
+    """
+    rates: dict[str, float] = {}
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.ones(size, size, dtype=dtype, device=device)
+        best = float("inf")
+        for _ in range(4):
+            start = time.perf_counter()
+            product = a @ a
+            float(product[0, 0])
+            best = min(best, time.perf_counter() - start)
+        rates[name] = 2 * size**3 / best
+    return rates
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory for the next step, rather than give it back to the system each time.
+
+    Without it every large activation is paged in anew at each step: a convolutional network trains about 1.5 times
+    as slowly (``benchmarks/step.py --allocator``). Only glibc has the setting; ``LIMBECK_MALLOC=0`` leaves it alone.
+
+    Returns:
+        Whether it was set.
+    """
+    if os.environ.get("LIMBECK_MALLOC") == "0" or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    trim_threshold, mmap_threshold = -1, -3
+    return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))

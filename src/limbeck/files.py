@@ -1,0 +1,174 @@
+"""Files that are never half-written: written beside, flushed to the disk, then renamed."""
+
+__all__ = ["digest_bytes", "make_folder", "read_json", "replace_bytes", "replace_json", "replace_text", "why"]
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import FormatError, NonFiniteError, RunError
+
+
+def replace_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file so that at any moment either the old or the new content is there, whole.
+
+    Args:
+        path: The file; its folder must exist.
+        content: The bytes, or pieces of them in order.
+
+    Raises:
+        RunError: If the disk is full, or the folder is missing or read-only; the old file is then as it was.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> replace_bytes(folder / "a.txt", b"one")
+        >>> (folder / "a.txt").read_bytes()
+        b'one'
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {why(error)}") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def why(error: OSError) -> str:
+    """The system's reason, with the cure where it is a full disk.
+
+    Args:
+        error: What the system raised.
+
+    Returns:
+        A few words.
+
+    Example:
+        >>> why(OSError(errno.ENOSPC, "No space left on device"))
+        'No space left on device: make room on the disk, and try again'
+    """
+    reason = error.strerror or str(error)
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return f"{reason}: make room on the disk, and try again" if full else reason
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, and those above it, where they are missing.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {path}: {why(error)}") from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, as :func:`replace_bytes` does.
+
+    Args:
+        path: The file; its folder must exist.
+        text: What it will hold.
+
+    Raises:
+        RunError: If the text holds a name of a file that is no UTF-8.
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        odd = ascii(text[max(0, error.start - 20) : error.end])
+        raise RunError(f"cannot write {path}: a name in it is no valid text ({odd}): rename it") from error
+    replace_bytes(path, content)
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, as :func:`replace_bytes` does.
+
+    Args:
+        path: The file; its folder must exist.
+        value: Plain values.
+
+    Raises:
+        NonFiniteError: If a number is NaN or infinite: that is no JSON.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise NonFiniteError(f"{path} would hold a NaN or infinite number: try a smaller learning rate") from error
+    replace_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content as plain Python values.
+
+    Raises:
+        FormatError: If it is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(path, f"is no valid JSON: {error}") from error
+
+
+def digest_bytes(pieces: Iterable[bytes | memoryview]) -> str:
+    """SHA-256 of pieces of bytes in order, in hexadecimal.
+
+    Args:
+        pieces: Bytes, in order.
+
+    Returns:
+        64 digits.
+
+    Example:
+        >>> digest_bytes([b"lim", b"beck"])[:16]
+        '2dec6fe0333daa6b'
+    """
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

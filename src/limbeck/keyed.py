@@ -1,0 +1,106 @@
+"""Random numbers that belong to an example, not to the order in which examples are drawn.
+
+A counter-based generator turns (seed, view, example index, draw) into four words, without any state. The k-th
+augmented view of an example is therefore the same on any device, batch size, number of workers or after a resume.
+
+The generator is Philox 4x32 with ten rounds: Salmon, Moraes, Dror and Shaw, `Parallel random numbers: as easy as
+1, 2, 3 <https://doi.org/10.1145/2063384.2063405>`_, SC 2011.
+
+Axes: ``N`` examples.
+"""
+
+__all__ = ["permutation", "philox", "uniform"]
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import DataError
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+    """Philox 4x32-10: four 32-bit words out of four counter words and two key words.
+
+    Args:
+        counter: Four tensors of int64 with values in [0, 2**32), of shapes that broadcast to ``(...)``.
+        key: Two integers in [0, 2**32).
+
+    Returns:
+        The words as int64 in [0, 2**32), ``(..., 4)``.
+
+    Example:
+        >>> zero = torch.zeros((), dtype=torch.int64)
+        >>> [f"{int(word):08x}" for word in philox((zero, zero, zero, zero), (0, 0))]
+        ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    x0, x1, x2, x3 = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The product of two 32-bit words wraps in int64, and its 64 bits are those of the unsigned product.
+        left, right = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
+        x0, x1, x2, x3 = (
+            ((right >> 32) & _MASK) ^ x1 ^ k0,
+            right & _MASK,
+            ((left >> 32) & _MASK) ^ x3 ^ k1,
+            left & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return torch.stack((x0, x1, x2, x3), -1)
+
+
+def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
+    """Four uniform numbers for each example.
+
+    Args:
+        index: The examples' numbers in their data set, int64 in [0, 2**32), ``(N,)``.
+        seed: Any integer in [0, 2**64).
+        view: Which view of the example, in [0, 2**32).
+        draw: Which four numbers, in [0, 2**32), where one view needs more than four.
+
+    Returns:
+        Numbers in [0, 1) with a step of 2**-24, exactly the same on every device, float32 ``(N, 4)``.
+
+    Raises:
+        DataError: If seed, view or draw is out of its range.
+
+    Example:
+        >>> both = uniform(torch.tensor([7, 8]), seed=1, view=0)
+        >>> torch.equal(uniform(torch.tensor([8]), seed=1, view=0)[0], both[1])
+        True
+    """
+    if not 0 <= seed < 1 << 64:
+        raise DataError(f"seed must be in [0, 2**64), and is {seed}")
+    if not (0 <= view <= _MASK and 0 <= draw <= _MASK):
+        raise DataError(f"view and draw must be in [0, 2**32), and are {view} and {draw}")
+    constant = torch.zeros_like(index)
+    words = philox((index & _MASK, index >> 32, constant + view, constant + draw), (seed & _MASK, seed >> 32))
+    return (words >> 8).to(torch.float32) * 2.0**-24
+
+
+def permutation(count: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """The order of the examples in an epoch: a function of the seed and the epoch alone.
+
+    Each example is given a 64-bit key; sorting by key is a uniform permutation.
+
+    Args:
+        count: How many examples.
+        seed: Any integer in [0, 2**64).
+        epoch: The epoch, from 0.
+        device: Where to put the result.
+
+    Returns:
+        A permutation of ``range(count)``, int64 ``(count,)``.
+
+    Example:
+        >>> sorted(permutation(4, seed=0, epoch=3).tolist())
+        [0, 1, 2, 3]
+    """
+    index = torch.arange(count, device=device)
+    constant = torch.zeros_like(index)
+    # The last counter word keeps these numbers apart from those of `uniform`, whose draws are small.
+    words = philox((index, constant, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
+    return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)

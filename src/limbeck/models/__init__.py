@@ -1,0 +1,190 @@
+"""Architectures, each described by a small frozen config that is saved beside the weights."""
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "CNNConfig",
+    "Dropout",
+    "MLPConfig",
+    "build",
+    "describe",
+    "from_options",
+    "layer_sizes",
+]
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.models.cnn import CNN, CNNConfig
+from limbeck.models.dropout import Dropout
+from limbeck.models.mlp import MLP, MLPConfig
+from limbeck.options import ModelOptions
+
+_KINDS: dict[str, tuple[type[Any], type[Any]]] = {"mlp": (MLPConfig, MLP), "cnn": (CNNConfig, CNN)}
+
+
+def build(description: Mapping[str, Any]) -> nn.Module:
+    """Make a model, with fresh weights, from its description.
+
+    Args:
+        description: ``{"model_type": "mlp" | "cnn", ...}`` with the fields of the architecture's config.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ConfigError: If the architecture or a field is unknown, missing or of another type.
+
+    Example:
+        >>> net = build({"model_type": "mlp", "input_shape": [4], "classes": 3, "hidden": [8]})
+        >>> net(torch.zeros(1, 4)).shape
+        torch.Size([1, 3])
+    """
+    fields = dict(description)
+    kind = fields.pop("model_type", None)
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join(_KINDS)}")
+    config_type, model_type = _KINDS[kind]
+    known = {field.name for field in dataclasses.fields(config_type)}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ConfigError(f"unknown fields of architecture {kind}: {', '.join(unknown)}")
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    try:
+        model: nn.Module = model_type(config_type(**fields))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"architecture {kind} cannot be built from {fields}: {error}") from error
+    return model
+
+
+def describe(model: nn.Module) -> dict[str, Any] | None:
+    """The description from which :func:`build` makes the model again; None for a model of the user's own.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        ``model_type`` and the fields of the config.
+
+    Example:
+        >>> describe(MLP(MLPConfig(input_shape=(4,), classes=3)))["model_type"]
+        'mlp'
+    """
+    for kind, (_, model_type) in _KINDS.items():
+        if type(model) is model_type:
+            return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config))}
+    return None
+
+
+def from_options(
+    options: ModelOptions,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    input_mean: float = 0.0,
+    input_std: float = 1.0,
+) -> nn.Module:
+    """The network that options name, with weights drawn from a seed.
+
+    Args:
+        options: Architecture and sizes, or ``package.module:function``; the function is called with
+            ``input_shape`` and ``classes`` by name and returns a module.
+        input_shape: Shape of one example.
+        classes: Number of classes.
+        seed: Seed of the weights; the global generator is left as it was.
+        input_mean: Subtracted from every input where ``options.standardise`` is set.
+        input_std: Every input is divided by it, likewise.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ConfigError: If a user's function is missing or fails, or a size is impossible.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if ":" in options.model:
+            return _own_function(options.model)(input_shape=input_shape, classes=classes)
+        fields: dict[str, Any] = {
+            "model_type": options.model,
+            "input_shape": input_shape,
+            "classes": classes,
+            "dropout": options.dropout,
+            "input_dropout": options.input_dropout,
+            "max_norm": options.max_norm,
+        }
+        if options.hidden is not None:
+            fields["hidden"] = options.hidden
+        if options.standardise:
+            fields |= {"input_mean": input_mean, "input_std": input_std}
+        if options.model == "cnn":
+            fields |= {"batch_norm": options.batch_norm, "padding": options.padding}
+            if options.channels is not None:
+                fields["channels"] = options.channels
+        return build(fields)
+
+
+def _own_function(spec: str) -> Callable[..., nn.Module]:
+    module_name, _, function_name = spec.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"model {spec}: the module {module_name} cannot be imported ({error}); it must be on PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(f"model {spec}: {module_name} has no {function_name}") from error
+
+    def checked(**arguments: Any) -> nn.Module:
+        try:
+            model = function(**arguments)
+        except TypeError as error:
+            raise ConfigError(f"model {spec} must take input_shape and classes: {error}") from error
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"model {spec} returned {type(model).__name__}, and a torch.nn.Module is needed")
+        return model
+
+    return checked
+
+
+def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int, ...], int]]:
+    """What each layer with parameters puts out, and how many parameters it has.
+
+    Args:
+        model: Any module.
+        example: One batch of inputs, of which one example is used.
+
+    Returns:
+        For each layer its name, the shape of its output for one example, and its parameters.
+
+    Example:
+        >>> layer_sizes(MLP(MLPConfig(input_shape=(4,), classes=3, hidden=(8,))), torch.zeros(1, 4))
+        [('Linear', (8,), 40), ('Linear', (3,), 27)]
+    """
+    found: list[tuple[str, tuple[int, ...], int]] = []
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        count = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        if isinstance(output, Tensor):
+            found.append((type(module).__name__, tuple(output.shape[1:]), count))
+
+    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    hooks = [module.register_forward_hook(note) for module in owners]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(example[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    return found

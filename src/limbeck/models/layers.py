@@ -1,0 +1,77 @@
+"""Small parts that the architectures share."""
+
+__all__ = ["Standardise", "initialise", "limit_norms"]
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """Subtract a mean and divide by a standard deviation, both fixed.
+
+    Args:
+        mean: Subtracted from every input.
+        std: Divides every input; positive.
+
+    Example:
+        >>> Standardise(2.0, 4.0)(torch.tensor([6.0]))
+        tensor([1.])
+    """
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised inputs, of the same shape."""
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        """The two numbers, for printing."""
+        return f"mean={self.mean:.4g}, std={self.std:.4g}"
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw the weights of linear and convolution layers: He's normal before a ReLU, a tenth of it for the last.
+
+    References:
+        He et al., `Delving deep into rectifiers <https://arxiv.org/abs/1502.01852>`_, 2015.
+
+    Example:
+        >>> layer = nn.Sequential(nn.Linear(10, 3))
+        >>> initialise(layer)
+        >>> layer[0].bias.abs().sum().item()
+        0.0
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    if layers:
+        with torch.no_grad():
+            layers[-1].weight.mul_(0.1)
+
+
+@torch.no_grad()
+def limit_norms(weights: Iterable[Tensor], limit: float) -> None:
+    """Scale each row whose Euclidean norm is above a limit down to it, in place.
+
+    Args:
+        weights: Matrices ``(outputs, inputs)``: a row holds a unit's incoming weights.
+        limit: Largest norm, positive.
+
+    References:
+        Srivastava et al., `Dropout <https://jmlr.org/papers/v15/srivastava14a.html>`_, JMLR 2014, section 5.1.
+
+    Example:
+        >>> w = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+        >>> limit_norms([w], 1.0)
+        >>> w
+        tensor([[0.6000, 0.8000], [0.3000, 0.4000]])
+    """
+    for weight in weights:
+        norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+        weight.mul_((limit / norms.clamp_min(1e-30)).clamp_max(1.0))

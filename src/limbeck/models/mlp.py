@@ -1,0 +1,84 @@
+"""A fully connected network with any hidden widths.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["MLP", "MLPConfig"]
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.models.dropout import Dropout
+from limbeck.models.layers import Standardise, initialise, limit_norms
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """What an MLP is made of.
+
+    Attributes:
+        input_shape: Shape of one example, such as (1, 28, 28).
+        classes: Number of classes.
+        hidden: Widths of the hidden layers; none gives a linear classifier.
+        dropout: Share of hidden units dropped while training.
+        input_dropout: Share of inputs dropped while training.
+        max_norm: Largest norm of a hidden unit's incoming weights, or None.
+        input_mean: Subtracted from every input.
+        input_std: Every input is divided by it.
+    """
+
+    input_shape: tuple[int, ...]
+    classes: int
+    hidden: tuple[int, ...] = (512,)
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    max_norm: float | None = None
+    input_mean: float = 0.0
+    input_std: float = 1.0
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them; the output is logits.
+
+    Args:
+        config: Widths, dropout and the rest.
+
+    Example:
+        >>> net = MLP(MLPConfig(input_shape=(1, 28, 28), classes=26, hidden=(512,)))
+        >>> sum(p.numel() for p in net.parameters())
+        415258
+        >>> net(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 26])
+    """
+
+    def __init__(self, config: MLPConfig) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        if (config.input_mean, config.input_std) != (0.0, 1.0):
+            layers.append(Standardise(config.input_mean, config.input_std))
+        if config.input_dropout:
+            layers.append(Dropout(config.input_dropout))
+        widths = (math.prod(config.input_shape), *config.hidden)
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+            if config.dropout:
+                layers.append(Dropout(config.dropout))
+        layers.append(nn.Linear(widths[-1], config.classes))
+        super().__init__(*layers)
+        self.config = config
+        initialise(self)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Scale down the incoming weights of each hidden unit whose norm is above ``max_norm``."""
+        if self.config.max_norm is not None:
+            hidden = [layer for layer in self if isinstance(layer, nn.Linear)][:-1]
+            limit_norms([layer.weight for layer in hidden], self.config.max_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(N, K)`` of inputs ``(N, ...)``."""
+        result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return result

@@ -1,0 +1,70 @@
+"""The learning rate as a function of the step, and of validation for the plateau schedule."""
+
+__all__ = ["Schedule"]
+
+import math
+from typing import Any
+
+from limbeck.options import Training
+
+
+class Schedule:
+    r"""Learning rate for each step.
+
+    With t the epochs passed (a fraction counts), E all epochs, W those of warm-up and r the peak:
+
+    - warm-up: :math:`r\,t / W` while t < W;
+    - constant: r;
+    - cosine: :math:`r\,(1 + \cos(\pi (t - W) / (E - W))) / 2`;
+    - exponential: :math:`r\,d^{\lfloor t - W \rfloor}` with d the decay (0.95 where none is given);
+    - plateau: r halved whenever validation has not improved for ``plateau_patience`` epochs (3 where none is given).
+
+    Args:
+        training: The settings.
+        steps: Steps an epoch.
+
+    Example:
+        >>> schedule = Schedule(Training(epochs=2, learning_rate=1.0, schedule="cosine"), steps=10)
+        >>> [round(schedule.rate(step), 3) for step in (0, 10, 19)]
+        [1.0, 0.5, 0.006]
+    """
+
+    def __init__(self, training: Training, steps: int) -> None:
+        self.training, self.steps = training, steps
+        self.factor = 1.0
+        self.best = math.inf
+        self.stalled = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0 over the whole run."""
+        training, peak = self.training, self.training.peak_learning_rate
+        epoch, warmup = step / self.steps, training.warmup_epochs
+        if epoch < warmup:
+            return peak * (step + 1) / (warmup * self.steps)
+        if training.schedule == "cosine":
+            progress = (epoch - warmup) / max(training.epochs - warmup, 1e-9)
+            return peak * (1 + math.cos(math.pi * progress)) / 2
+        if training.schedule == "exponential":
+            return float(peak * (training.decay or 0.95) ** math.floor(epoch - warmup))
+        return peak * self.factor
+
+    def observe(self, validation: float) -> None:
+        """Hear how validation went at the end of an epoch (less is better); only plateau listens."""
+        if self.training.schedule != "plateau":
+            return
+        if validation < self.best:
+            self.best, self.stalled = validation, 0
+            return
+        self.stalled += 1
+        if self.stalled >= (self.training.plateau_patience or 3):
+            self.factor, self.stalled = self.factor / 2, 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        best = None if math.isinf(self.best) else self.best
+        return {"factor": self.factor, "best": best, "stalled": self.stalled}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.factor, self.stalled = state["factor"], state["stalled"]
+        self.best = math.inf if state["best"] is None else state["best"]

@@ -1,0 +1,225 @@
+"""Dense layers in HDF5 as Keras keeps them: a group a layer, with ``kernel`` (inputs x outputs) and ``bias``.
+
+Both layouts are read: weights in ``layer/layer/kernel:0`` under an attribute ``weight_names``, as Keras 1 and
+2 write them (in ``model_weights`` where the file holds a whole model), and plain ``layer/kernel``, as the
+older scripts left them. Axes: ``I`` inputs, ``O`` outputs.
+"""
+
+__all__ = ["DenseLayer", "read_keras_h5", "write_keras_h5"]
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError, FormatError, RunError
+from limbeck.formats._bounded import open_regular
+
+_MOST_LAYERS = 4096
+_DEEPEST = 4
+_KERNEL = re.compile(r"(?:.*_)?(?:kernel|W)(?::0)?")
+_BIAS = re.compile(r"(?:.*_)?(?:bias|b)(?::0)?")
+
+
+@dataclass(frozen=True, eq=False)
+class DenseLayer:
+    """``y = x kernel + bias``.
+
+    Attributes:
+        name: The layer's group.
+        kernel: float32 ``(I, O)``.
+        bias: float32 ``(O,)``, or None where the layer has none.
+    """
+
+    name: str
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+    def __post_init__(self) -> None:
+        if self.kernel.ndim != 2 or 0 in self.kernel.shape:
+            raise DataError(f"layer {self.name}: the kernel has shape {self.kernel.shape}, and should be a matrix")
+        if self.bias is not None and self.bias.shape != self.kernel.shape[1:]:
+            raise DataError(
+                f"layer {self.name}: a bias of shape {self.bias.shape} beside a kernel of shape {self.kernel.shape}"
+            )
+
+
+def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
+    """Read the dense layers of an HDF5 file.
+
+    Groups without weights (activations, dropout) are passed over. The order is that of the attribute
+    ``layer_names`` where there is one, else of the names with their numbers compared as numbers.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The layers in order, at least one, the outputs of each being the inputs of the next.
+
+    Raises:
+        FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
+    """
+    with open_regular(path) as (file, size):
+        try:
+            with h5py.File(file, "r") as root:
+                layers = _read_layers(path, root, size)
+        except FormatError:
+            raise
+        except DataError as error:
+            raise FormatError(path, str(error)) from error
+        except (
+            OSError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+            UnicodeError,
+            AttributeError,
+        ) as error:
+            raise FormatError(path, f"no readable HDF5 file: {' '.join(str(error).split())[:200]}") from error
+    for left, right in zip(layers, layers[1:], strict=False):
+        if left.kernel.shape[1] != right.kernel.shape[0]:
+            raise FormatError(
+                path,
+                f"layer {left.name} has {left.kernel.shape[1]} outputs, and the next, {right.name}, "
+                f"{right.kernel.shape[0]} inputs",
+            )
+    return layers
+
+
+def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> None:
+    """Write dense layers, one group each; the file is replaced whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        layers: The layers in order, with names of their own.
+
+    Raises:
+        DataError: If there is no layer, or names repeat or hold a slash.
+        RunError: If the file cannot be written.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp(), "weights.h5")
+        >>> write_keras_h5(path, [DenseLayer("dense_1", np.ones((3, 2), np.float32), None)])
+        >>> read_keras_h5(path)[0].kernel.shape
+        (3, 2)
+    """
+    names = [layer.name for layer in layers]
+    if not names or len(set(names)) != len(names) or not all(re.fullmatch(r"[\w.-]*\w[\w.-]*", n) for n in names):
+        raise DataError(f"layers need names of their own, of letters, digits, '_', '.' and '-', and have {names}")
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            with h5py.File(file, "w") as root:
+                root.attrs["layer_names"] = [name.encode() for name in names]
+                for layer in layers:
+                    group = root.create_group(layer.name)
+                    weights = {"kernel": layer.kernel, "bias": layer.bias}
+                    present = {name: value for name, value in weights.items() if value is not None}
+                    group.attrs["weight_names"] = [name.encode() for name in present]
+                    for name, value in present.items():
+                        group.create_dataset(name, data=value, dtype="<f4", track_times=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _read_layers(path: str | PathLike[str], root: h5py.File, size: int) -> list[DenseLayer]:
+    group = root
+    if "model_weights" in root:
+        group = _member(path, root, "model_weights")
+    if len(group) > _MOST_LAYERS:
+        raise FormatError(path, f"{len(group)} groups: at most {_MOST_LAYERS} layers are read")
+    listed = [_text(name) for name in np.ravel(group.attrs["layer_names"])] if "layer_names" in group.attrs else None
+    names = sorted(group, key=_natural) if listed is None else listed
+    if len(names) > _MOST_LAYERS or len(set(names)) != len(names):
+        raise FormatError(path, "the attribute layer_names repeats a layer, or lists too many")
+    layers = []
+    budget = [size]
+    for name in names:
+        member = _member(path, group, name)
+        if not isinstance(member, h5py.Group):
+            continue
+        found: dict[str, NDArray[np.float32]] = {}
+        _collect(path, member, found, budget, 0)
+        if "kernel" in found:
+            layers.append(DenseLayer(name, found["kernel"], found.get("bias")))
+        elif found:
+            raise FormatError(path, f"layer {name} has a bias and no kernel")
+    if not layers:
+        raise FormatError(path, "no dense layer: none of its groups holds a kernel")
+    return layers
+
+
+def _collect(
+    path: str | PathLike[str],
+    group: h5py.Group,
+    found: dict[str, NDArray[np.float32]],
+    budget: list[int],
+    depth: int,
+) -> None:
+    if depth > _DEEPEST or len(group) > _MOST_LAYERS:
+        raise FormatError(path, f"the group {group.name} is nested too deep or too wide for a layer")
+    for name in group:
+        member = _member(path, group, name)
+        if isinstance(member, h5py.Group):
+            _collect(path, member, found, budget, depth + 1)
+            continue
+        role = "kernel" if _KERNEL.fullmatch(name) else "bias" if _BIAS.fullmatch(name) else None
+        if role is None:
+            raise FormatError(path, f"{member.name} is no weight of a dense layer (kernel or bias)")
+        if role in found:
+            raise FormatError(path, f"{member.name}: the layer has a second {role}")
+        found[role] = _read_weight(path, member, budget)
+
+
+def _read_weight(path: str | PathLike[str], dataset: h5py.Dataset, budget: list[int]) -> NDArray[np.float32]:
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
+        raise FormatError(path, f"{dataset.name} is no array of floats")
+    if dataset.external or dataset.is_virtual:
+        raise FormatError(path, f"{dataset.name} keeps its values in another file, which is not opened")
+    # Deflate cannot gain more than 1032 to 1, and plain storage holds every byte.
+    stored = dataset.id.get_storage_size()
+    needed = dataset.size * dataset.dtype.itemsize
+    if stored > budget[0] or needed > stored * (1032 if dataset.compression else 1):
+        raise FormatError(
+            path, f"{dataset.name} of shape {dataset.shape} needs {needed} bytes, and the file has {stored}"
+        )
+    budget[0] -= stored
+    with np.errstate(over="ignore"):
+        values = np.asarray(dataset[()]).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise FormatError(path, f"{dataset.name} holds NaN or infinity")
+    return values
+
+
+def _member(path: str | PathLike[str], group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise FormatError(path, f"{group.name}/{name} is a link, perhaps to another file: links are not followed")
+    return group[name]
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8") if isinstance(name, bytes) else str(name)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part[:18]) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]

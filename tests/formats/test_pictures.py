@@ -1,0 +1,255 @@
+"""Folders of pictures: Pillow writes them, and known pixel values are the oracle."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from limbeck.errors import ConfigError, FormatError
+from limbeck.formats.pictures import EXTENSIONS, read_pictures
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".ppm": "PPM",
+}
+LOSSLESS = [".png", ".bmp", ".gif", ".tif", ".ppm"]
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def put(root: Path, name: str, content: bytes | Image.Image) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content.save(path)
+    return path
+
+
+def grey(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+
+
+def one(root: Path, content: bytes | Image.Image, name: str = "x.png") -> np.ndarray:
+    put(root, f"a/{name}", content)
+    return read_pictures(root).images[0]
+
+
+@pytest.mark.parametrize("extension", LOSSLESS)
+def test_grey_and_colour_pixels_come_back(tmp_path, extension):
+    colour = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8) // 64 * 64
+    put(tmp_path, f"a/1{extension}", Image.fromarray(grey()))
+    assert read_pictures(tmp_path).images.shape == (1, 1, 5, 7)
+    np.testing.assert_array_equal(read_pictures(tmp_path).images[0, 0], grey())
+    put(tmp_path, f"b/2{extension}", Image.fromarray(colour))
+    pictures = read_pictures(tmp_path)
+    assert pictures.images.shape == (2, 3, 5, 7) and pictures.images.dtype == np.uint8
+    np.testing.assert_array_equal(pictures.images[0], np.stack([grey()] * 3))
+    np.testing.assert_array_equal(pictures.images[1], colour.transpose(2, 0, 1))
+
+
+def test_order_labels_and_what_is_passed_over(tmp_path):
+    for at, name in enumerate(["b/10.PNG", "b/9.png", "a/z.Jpeg", "a/y.PGM", "c d/1.tiff"]):
+        kind = {"jpeg": "JPEG", "pgm": "PPM", "tiff": "TIFF"}.get(name.lower().split(".")[1], "PNG")
+        put(tmp_path, name, encoded(Image.new("L", (3, 2), at), kind))
+    for name in ("a/notes.txt", "a/.hidden.png", ".git/x.png", "top.png", "a/none"):
+        put(tmp_path, name, b"not a picture")
+    pictures = read_pictures(str(tmp_path))
+    assert pictures.classes == ("a", "b", "c d")
+    assert pictures.files == ("a/y.PGM", "a/z.Jpeg", "b/10.PNG", "b/9.png", "c d/1.tiff")
+    assert pictures.labels.tolist() == [0, 0, 1, 1, 2] and pictures.labels.dtype == np.int64
+    assert pictures.images[:, 0, 0, 0].tolist() == [3, 2, 0, 1, 4]
+
+
+def test_sixteen_bit_grey_is_scaled(tmp_path):
+    deep = np.array([[0, 128, 129, 257, 32768, 65278, 65407, 65535]], np.uint16)
+    want = np.rint(deep / 257).astype(np.uint8)
+    for name in ("x.png", "x.tif", "x.pgm"):
+        np.testing.assert_array_equal(one(tmp_path / name, Image.fromarray(deep), name)[0], want)
+
+
+def test_other_grey_modes(tmp_path):
+    bits = np.array([[0, 1, 1, 0]], bool)
+    np.testing.assert_array_equal(one(tmp_path / "1", Image.fromarray(bits))[0], bits * 255)
+    np.testing.assert_array_equal(one(tmp_path / "2", b"P2 3 1 15 0 5 15\n", "x.pgm")[0], [[0, 85, 255]])
+    for mode in ("I", "F"):
+        with pytest.raises(FormatError, match="32-bit pixels"):
+            one(tmp_path / mode, Image.new(mode, (2, 2)), "x.tif")
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    pixels = np.array([[[0, 255], [0, 0], [100, 128]]], np.uint8)
+    values = one(tmp_path / "la", Image.fromarray(pixels))
+    assert values.shape == (1, 1, 3)
+    np.testing.assert_allclose(values[0, 0], [0, 255, 100 * 128 / 255 + 255 * 127 / 255], atol=1)
+    pixels = np.array([[[255, 0, 0, 255], [9, 9, 9, 0]]], np.uint8)
+    assert one(tmp_path / "rgba", Image.fromarray(pixels)).tolist() == [[[255, 255]], [[0, 255]], [[0, 255]]]
+    one_clear = encoded(Image.fromarray(np.array([[5, 6]], np.uint8)), "PNG", transparency=6)
+    assert one(tmp_path / "l", one_clear).tolist() == [[[5, 255]]]
+    deep_clear = encoded(Image.fromarray(np.array([[257, 514]], np.uint16)), "PNG", transparency=514)
+    assert one(tmp_path / "i16", deep_clear).tolist() == [[[1, 255]]]
+
+
+def test_palettes(tmp_path):
+    indexed = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    indexed = indexed.convert("P")
+    indexed.putpalette([10, 10, 10, 200, 200, 200, 1, 2, 3])
+    assert one(tmp_path / "colour", indexed).tolist() == [[[10, 200, 1]], [[10, 200, 2]], [[10, 200, 3]]]
+    assert one(tmp_path / "grey", indexed.crop((0, 0, 2, 1))).tolist() == [[[10, 200]]]
+    clear = encoded(indexed, "PNG", transparency=1)
+    assert one(tmp_path / "clear", clear)[:, 0, 1].tolist() == [255, 255, 255]
+
+
+def test_exif_orientation_and_first_frame(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    picture = Image.fromarray(grey(2, 3))
+    turned = one(tmp_path / "exif", encoded(picture, "PNG", exif=exif))
+    np.testing.assert_array_equal(turned[0], np.rot90(grey(2, 3), -1))
+    frames = [Image.new("L", (2, 2), value) for value in (30, 90)]
+    moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert one(tmp_path / "gif", moving, "x.gif").tolist() == [[[30, 30], [30, 30]]]
+
+
+def test_sizes_that_differ(tmp_path):
+    put(tmp_path, "a/1.png", Image.fromarray(grey(4, 6)))
+    put(tmp_path, "b/2.png", Image.fromarray(grey(8, 6)))
+    with pytest.raises(FormatError, match=r"b/2.png: it has 8 x 6 .*a/1.png has 4 x 6: give size="):
+        read_pictures(tmp_path)
+    images = read_pictures(tmp_path, size=(4, 6)).images
+    np.testing.assert_array_equal(images[0, 0], grey(4, 6))
+    assert images.shape == (2, 1, 4, 6)
+
+
+def test_resizing_is_antialiased(tmp_path):
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    put(tmp_path, "a/1.png", Image.fromarray(board.astype(np.uint8)))
+    small = read_pictures(tmp_path, size=(8, 16)).images
+    assert small.shape == (1, 1, 8, 16)
+    assert abs(small.astype(int) - 128).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4,), (4, -1), (2.5, 3), (4, 4, 4)])
+def test_sizes_that_cannot_be(tmp_path, size):
+    with pytest.raises(ConfigError, match="height and width"):
+        read_pictures(tmp_path, size=size)
+
+
+def test_folders_without_pictures(tmp_path):
+    with pytest.raises(FormatError, match="no sub-folders"):
+        read_pictures(tmp_path)
+    put(tmp_path, "x.png", Image.new("L", (2, 2)))
+    with pytest.raises(FormatError, match="no sub-folders"):
+        read_pictures(tmp_path)
+    put(tmp_path, "a/x.png", Image.new("L", (2, 2)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FormatError, match="empty: no picture in it, but nothing"):
+        read_pictures(tmp_path)
+    put(tmp_path, "empty/readme.txt", b"")
+    with pytest.raises(FormatError, match="empty: no picture in it, but 1 other file.*known are .bmp"):
+        read_pictures(tmp_path)
+    put(tmp_path, "empty/deeper/x.png", Image.new("L", (2, 2)))
+    with pytest.raises(FormatError, match="deeper: a folder inside the class empty"):
+        read_pictures(tmp_path)
+    for path in (tmp_path / "missing", tmp_path / "x.png", "a\0b"):
+        with pytest.raises(FormatError, match="cannot be read"):
+            read_pictures(path)
+
+
+def test_links(tmp_path):
+    outside = put(tmp_path, "outside/secret.png", Image.new("L", (2, 2)))
+    root = tmp_path / "root"
+    inside = put(root, "a/x.png", Image.new("L", (2, 2), 7))
+    (root / "a" / "again.png").symlink_to(inside)
+    (tmp_path / "door").symlink_to(root)
+    assert read_pictures(tmp_path / "door").files == ("a/again.png", "a/x.png")
+    for name, target in (("a/out.png", outside), ("b", outside.parent), ("a/gone.png", root / "nothing.png")):
+        (root / name).symlink_to(target)
+        with pytest.raises(FormatError, match=f"{name}: (a link that leads outside|cannot be read)|nothing.png"):
+            read_pictures(root)
+        (root / name).unlink()
+    (root / "a" / "loop.png").symlink_to(root / "a" / "loop.png")
+    with pytest.raises(FormatError):
+        read_pictures(root)
+    (root / "a" / "loop.png").unlink()
+    os.mkfifo(root / "a" / "pipe.png")
+    with pytest.raises(FormatError, match="pipe.png: not a regular file"):
+        read_pictures(root)
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_truncation_at_every_byte(tmp_path, extension):
+    content = encoded(Image.fromarray(grey(3, 4)), FORMATS[extension])
+    path = put(tmp_path, f"a/x{extension}", content)
+    failures = 0
+    for length in reversed(range(len(content))):
+        os.truncate(path, length)
+        try:
+            read_pictures(tmp_path)
+        except FormatError as error:
+            failures += 1
+            assert str(path) in str(error)
+    assert failures > len(content) / 2
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("extension", FORMATS)
+@given(data=st.data())
+def test_corruption_gives_a_format_error_or_pictures(tmp_path, extension, data):
+    content = bytearray(encoded(Image.fromarray(grey(3, 4)), FORMATS[extension]))
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = put(tmp_path, f"a/x{extension}", bytes(content))
+    try:
+        assert read_pictures(tmp_path).images.dtype == np.uint8
+    except FormatError as error:
+        assert str(path) in str(error)
+
+
+def bomb(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [10_000, 15_000, 100_000])
+@pytest.mark.parametrize("limit", [None, Image.MAX_IMAGE_PIXELS])
+def test_pictures_too_large_to_be_safe(tmp_path, monkeypatch, side, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    path = put(tmp_path, "a/x.png", bomb(side, side))
+    with pytest.raises(FormatError, match="pixels") as caught:
+        read_pictures(tmp_path, size=(28, 28))
+    assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX"])
+def test_only_known_decoders_run(tmp_path, kind):
+    content = encoded(Image.new("L", (2, 2)), kind)
+    assert Image.open(io.BytesIO(content)).format == kind
+    with pytest.raises(FormatError, match="not a picture"):
+        one(tmp_path, content)
+
+
+def test_every_extension_is_read(tmp_path):
+    kinds = {".jpeg": "JPEG", ".pgm": "PPM", ".tiff": "TIFF", **FORMATS}
+    for extension in EXTENSIONS:
+        put(tmp_path, f"a/x{extension.upper()}", encoded(Image.new("L", (2, 2)), kinds[extension]))
+    assert len(read_pictures(tmp_path).files) == len(EXTENSIONS) == len(kinds)

@@ -1,0 +1,213 @@
+"""Examples held in memory, and a data set made of them.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["DataSet", "Examples"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from limbeck.errors import DataError
+from limbeck.files import digest_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs, labels and each example's number.
+
+    Attributes:
+        inputs: uint8 pictures ``(N, C, H, W)``, which models see as float32 in [0, 1]; or float32 ``(N, ...)``,
+            which they see as they are.
+        labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown.
+        index: Numbers that stay with the examples when they are divided, int64 ``(N,)``.
+
+    Example:
+        >>> some = Examples.of(np.zeros((3, 28, 28), np.uint8), [0, 1, 1])
+        >>> some.inputs.shape, some.take(torch.tensor([2])).index
+        (torch.Size([3, 1, 28, 28]), tensor([2]))
+    """
+
+    inputs: Tensor
+    labels: Tensor | None
+    index: Tensor
+
+    @classmethod
+    def of(cls, inputs: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None) -> "Examples":
+        """Check arrays or tensors and number the examples from 0.
+
+        Args:
+            inputs: uint8 pictures ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``.
+            labels: Classes from 0, integers ``(N,)``, or None.
+
+        Returns:
+            The examples; the memory is shared where the types allow it.
+
+        Raises:
+            DataError: If there are none, or counts differ, or a value is not finite, or a label is negative.
+        """
+        values = _tensor("inputs", inputs)
+        if values.ndim < 2 or values.numel() == 0:
+            raise DataError(
+                f"at least one example of at least one number is needed, and inputs have shape {tuple(values.shape)}"
+            )
+        if values.dtype == torch.uint8:
+            if values.ndim == 3:
+                values = values.unsqueeze(1)
+        else:
+            values = values.to(torch.float32)
+            finite = values.isfinite().flatten(1).all(1)
+            if not bool(finite.all()):
+                first = int((~finite).nonzero()[0])
+                raise DataError(
+                    f"{int((~finite).sum())} of {len(values)} examples hold NaN or infinite values, "
+                    f"the first is example {first}: remove or repair them"
+                )
+        count = len(values)
+        targets: Tensor | None = None
+        if labels is not None:
+            targets = _tensor("labels", labels)
+            if targets.is_floating_point() or targets.dtype == torch.bool:
+                raise DataError(f"labels must be integers, and are {targets.dtype}")
+            if targets.shape != (count,):
+                raise DataError(f"there are {count} inputs, and labels have shape {tuple(targets.shape)}")
+            targets = targets.to(torch.int64)
+            if int(targets.min()) < 0:
+                raise DataError(f"labels must be at least 0, and the smallest is {int(targets.min())}")
+        return cls(values, targets, torch.arange(count))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.inputs.shape[1:])
+
+    def take(self, rows: Tensor) -> "Examples":
+        """Some of the examples; ``rows`` are places here, int64, and the examples keep their numbers."""
+        labels = None if self.labels is None else self.labels[rows]
+        return Examples(self.inputs[rows], labels, self.index[rows])
+
+    def to(self, device: torch.device | str) -> "Examples":
+        """The examples on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return Examples(self.inputs.to(device), labels, self.index.to(device))
+
+    def without_labels(self) -> "Examples":
+        """The same inputs as an unlabelled transfer set."""
+        return replace(self, labels=None)
+
+    def as_seen(self, rows: slice | Tensor) -> Tensor:
+        """Inputs as a model sees them: float32, pictures in [0, 1]."""
+        values = self.inputs[rows]
+        return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
+
+    def class_counts(self, classes: int) -> list[int]:
+        """How many examples each of a number of classes has; all 0 where there are no labels."""
+        return [0] * classes if self.labels is None else torch.bincount(self.labels, minlength=classes).tolist()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over type, shape and bytes of inputs, labels and numbers."""
+        pieces: list[bytes | memoryview] = []
+        for tensor in (self.inputs, self.labels, self.index):
+            if tensor is not None:
+                array = tensor.detach().cpu().contiguous().numpy()
+                pieces += [
+                    f"{array.dtype.str}{array.shape}".encode(),
+                    array.reshape(-1).view(np.uint8).data,
+                ]
+        return digest_bytes(pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named set of examples, divided for training, choosing and testing.
+
+    Attributes:
+        name: What it is called.
+        classes: Names of the classes, in the order of the labels.
+        train: What models learn from.
+        test: What they are judged on, once; None where there is no such set.
+        validation: What choices are made on; None until it is cut out of ``train``.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Examples
+    test: Examples | None = None
+    validation: Examples | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.classes)
+        if count < 2:
+            raise DataError(f"{self.name} has {count} class: at least two are needed")
+        if len(set(self.classes)) < count:
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise DataError(f"{self.name}: two classes are named {twice!r}: give each a name of its own")
+        for name in self.classes:
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise DataError(f"{self.name}: the class name {name!a} is no valid text: rename it")
+        for part, examples in self.parts().items():
+            if examples.labels is not None and int(examples.labels.max()) >= count:
+                row = int(examples.labels.argmax())
+                raise DataError(
+                    f"{self.name}: label {int(examples.labels[row])} of {part} example {int(examples.index[row])} "
+                    f"is outside the {count} classes (0 to {count - 1})"
+                )
+            if examples.shape != self.train.shape:
+                raise DataError(
+                    f"{self.name}: a training example has shape {self.train.shape}, "
+                    f"and a {part} example has {examples.shape}"
+                )
+        if self.train.labels is not None:
+            present = torch.bincount(self.train.labels, minlength=count)
+            missing = [self.classes[k] for k in (present == 0).nonzero().flatten().tolist()]
+            if missing:
+                raise DataError(
+                    f"{self.name}: the training set has no example of {_listed(missing)}: add some, or leave the class "
+                    "out and number the labels anew"
+                )
+
+    def parts(self) -> dict[str, Examples]:
+        """The parts that there are, by name."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in found.items() if examples is not None}
+
+    def describe(self) -> dict[str, object]:
+        """Counts and shapes, for printing and for the record."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "shape": list(self.train.shape),
+            "examples": {name: len(part) for name, part in self.parts().items()},
+            "digests": {name: part.digest for name, part in self.parts().items()},
+        }
+
+
+def _tensor(what: str, given: ArrayLike | Tensor) -> Tensor:
+    """Numbers as a tensor, or a refusal."""
+    if not isinstance(given, Tensor):
+        array = np.asarray(given)
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{what} must be numbers, and are of type {array.dtype}")
+        if what == "labels" and array.dtype.kind == "u":
+            array = array.astype(np.int64)  # torch does not reckon with wide unsigned integers
+        wanted = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+        given = torch.from_numpy(np.require(array, wanted, ["C", "W"]))
+    if given.is_complex():
+        raise DataError(f"{what} must be real numbers, and are of type {given.dtype}")
+    return given
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ("class " if len(names) == 1 else "classes ") + shown + rest

@@ -1,0 +1,125 @@
+"""Stratified, seeded division of examples: the same for every run that asks for the same share."""
+
+__all__ = ["count_of", "cut_validation", "stratified_rows", "subset"]
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from limbeck.data.examples import DataSet
+from limbeck.errors import DataError
+from limbeck.keyed import permutation
+
+_SPLIT_SEED = 20150309
+"""Fixed, so that runs with different seeds are judged on the same examples."""
+
+
+def count_of(share_or_count: float, total: int, *, name: str = "count") -> int:
+    """How many examples a share (below 1) or a count means.
+
+    Args:
+        share_or_count: A share in [0, 1), or a whole number.
+        total: How many there are.
+        name: What to call it in a message.
+
+    Returns:
+        The count.
+
+    Raises:
+        DataError: If it is more than there are, or a number above 1 that is not whole.
+
+    Example:
+        >>> count_of(0.1, 60000), count_of(5000, 60000)
+        (6000, 5000)
+    """
+    count = round(share_or_count * total) if share_or_count < 1 else int(share_or_count)
+    if share_or_count >= 1 and count != share_or_count:
+        raise DataError(f"{name} = {share_or_count} is neither a share below 1 nor a whole count of examples")
+    if count > total:
+        raise DataError(f"{name} = {share_or_count} is too many: there are {total} training examples")
+    return count
+
+
+def stratified_rows(labels: Tensor, count: int, *, seed: int = _SPLIT_SEED) -> Tensor:
+    """Rows of a sample that holds each class in proportion.
+
+    Args:
+        labels: Classes, int64 ``(N,)``.
+        count: How many rows to draw, at most ``N``.
+        seed: Which sample.
+
+    Returns:
+        ``count`` different rows in rising order, int64.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> labels[stratified_rows(labels, 3)].bincount()
+        tensor([2, 1])
+    """
+    shuffled = permutation(len(labels), seed=seed, epoch=0)
+    by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
+    sizes = torch.bincount(labels)
+    # Each class gets the whole part of its share; the largest remainders share out what is left (Hamilton's method).
+    take, remainder = sizes * count // len(labels), sizes * count % len(labels)
+    take[torch.argsort(remainder, descending=True, stable=True)[: count - int(take.sum())]] += 1
+    starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    rank = torch.arange(len(labels)) - starts
+    return by_class[rank < torch.repeat_interleave(take, sizes)].sort().values
+
+
+def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
+    """Set examples of the training set aside to choose by.
+
+    Args:
+        data: A data set; one that has a validation set already is returned as it is.
+        share_or_count: How much to set aside: a share below 1, or a count; 0 for none.
+
+    Returns:
+        The data set with a smaller training set.
+
+    Raises:
+        DataError: If nothing would be left to train on, or the training set has no labels.
+    """
+    if data.validation is not None or share_or_count == 0:
+        return data
+    count = count_of(share_or_count, len(data.train), name="validation")
+    if not 0 < count < len(data.train):
+        raise DataError(
+            f"{data.name}: validation = {share_or_count} sets {count} of {len(data.train)} examples aside: give a "
+            f"count from 1 to {len(data.train) - 1}, or 0 to do without"
+        )
+    rows = stratified_rows(_labels(data), count)
+    kept = torch.ones(len(data.train), dtype=torch.bool)
+    kept[rows] = False
+    return replace(data, train=data.train.take(kept.nonzero().flatten()), validation=data.train.take(rows))
+
+
+def subset(data: DataSet, share_or_count: float) -> DataSet:
+    """Keep only some of the training examples, stratified; the other parts are untouched.
+
+    Args:
+        data: A data set.
+        share_or_count: How much to keep: a share below 1, or a count.
+
+    Returns:
+        The smaller data set.
+
+    Raises:
+        DataError: If a class would be left without an example.
+    """
+    count = count_of(share_or_count, len(data.train), name="train_examples")
+    labels = _labels(data)
+    rows = stratified_rows(labels, count, seed=_SPLIT_SEED + 1)
+    if len(torch.unique(labels[rows])) < len(data.classes):
+        raise DataError(
+            f"{data.name}: train_examples = {share_or_count} leaves {count}, too few to hold each of the "
+            f"{len(data.classes)} classes: use more"
+        )
+    return replace(data, train=data.train.take(rows))
+
+
+def _labels(data: DataSet) -> Tensor:
+    if data.train.labels is None:
+        raise DataError(f"{data.name}: a stratified division needs labels, and the training set has none")
+    return data.train.labels

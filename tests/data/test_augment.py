@@ -1,0 +1,140 @@
+"""Random views: the same on any batch size and in any order; their geometry against scipy and against plain shifts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from limbeck.data import Examples, Feed, Views
+from limbeck.data.augment import affine_matrices, apply_affine
+from limbeck.errors import ConfigError, DataError
+from limbeck.options import Augmentation
+
+KINDS = [
+    Augmentation(shift=2),
+    Augmentation(shift=1.5),
+    Augmentation(rotate=15),
+    Augmentation(shift=2, rotate=10, scale=0.15, shear=0.2),
+]
+
+
+def pictures(count=50, size=12, channels=1):
+    generator = torch.Generator().manual_seed(1)
+    return Examples.of(torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("augmentation", KINDS, ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_belongs_to_the_example_not_to_the_batch(augmentation, channels):
+    examples = pictures(channels=channels)
+    views = Views(examples, augmentation)
+    views.prepare(3)
+    whole = views.take(torch.arange(50))
+    views.prepare(4)
+    assert not torch.equal(whole, views.take(torch.arange(50)))
+    views.prepare(3)
+    shuffled = torch.randperm(50)
+    assert torch.equal(views.take(shuffled), whole[shuffled])
+    for size in (1, 3, 17):
+        pieces = [views.take(rows) for rows in torch.arange(50).split(size)]
+        assert torch.equal(torch.cat(pieces), whole)
+    # Among other examples, the same number gives the same view.
+    few = Views(examples.take(torch.tensor([40, 2])), augmentation)
+    few.prepare(3)
+    assert torch.equal(few.take(torch.tensor([0, 1])), whole[[40, 2]])
+    other = Views(examples, replace(augmentation, view_seed=8))
+    other.prepare(3)
+    assert not torch.equal(other.take(torch.arange(50)), whole)
+
+
+@pytest.mark.parametrize("augmentation", KINDS, ids=str)
+def test_batches_of_any_size_show_the_same_pictures(augmentation):
+    examples = pictures()
+    seen = []
+    for batch_size in (7, 50):
+        feed = Feed(examples, batch_size=batch_size, augmentation=augmentation, seed=5)
+        batches = list(feed.batches(2))
+        index = torch.cat([batch.index for batch in batches])
+        assert torch.equal(index.sort().values, torch.arange(50))
+        seen.append((index, torch.cat([batch.inputs for batch in batches])))
+        late = list(feed.batches(2, start=1))
+        assert torch.equal(torch.cat([batch.inputs for batch in late]), seen[-1][1][batch_size:]) if late else True
+    assert torch.equal(seen[0][0], seen[1][0])
+    assert torch.equal(seen[0][1], seen[1][1])
+
+
+def test_whole_pixel_shifts_are_shifts_and_all_of_them_come():
+    examples = pictures(count=2000, size=8)
+    views = Views(examples, Augmentation(shift=2))
+    views.prepare(0)
+    found = views.take(torch.arange(2000))
+    padded = np.pad(examples.inputs.numpy()[:, 0], ((0, 0), (2, 2), (2, 2)))
+    places = []
+    for number in range(2000):
+        wanted = (found[number, 0].numpy() * 255).round().astype(np.uint8)
+        fits = [
+            (y, x) for y in range(5) for x in range(5) if np.array_equal(padded[number, y : y + 8, x : x + 8], wanted)
+        ]
+        assert len(fits) == 1
+        places.append(fits[0])
+    counts = np.unique(places, axis=0, return_counts=True)[1]
+    assert len(counts) == 25
+    # Chi-squared with 24 degrees of freedom is above 62 once in 40,000 times.
+    assert ((counts - 80) ** 2 / 80).sum() < 62
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 50), st.booleans())
+def test_affine_views_agree_with_scipy(number, view, oblong):
+    height, width = (14, 20) if oblong else (16, 16)
+    augmentation = Augmentation(shift=3, rotate=25, scale=0.3, shear=0.3, view_seed=2)
+    index = torch.tensor([number])
+    matrix = affine_matrices(index, augmentation, view=view, size=(height, width))
+    smooth = ndimage.gaussian_filter(np.random.default_rng(number).random((height, width)), 1.0)
+    found = apply_affine(torch.tensor(smooth, dtype=torch.float32)[None, None], matrix)[0, 0].numpy()
+    # From grid coordinates (x, y in [-1, 1]) to pixels (row, column) about the centre.
+    m = matrix[0].double().numpy()
+    half = np.array([height / 2, width / 2])
+    swap = m[:, [1, 0]][[1, 0]]
+    linear = half[:, None] * swap / half[None, :]
+    offset = half * m[[1, 0], 2] + (half - 0.5) - linear @ (half - 0.5)
+    expected = ndimage.affine_transform(smooth, linear, offset, order=1, mode="grid-constant", cval=0.0)
+    assert np.abs(found - expected).max() < 1e-3
+
+
+@given(st.integers(0, 100_000))
+def test_distortions_stay_within_what_was_asked(number):
+    only = affine_matrices(torch.tensor([number]), Augmentation(rotate=30), view=0, size=(10, 10))[0]
+    only = only.double().numpy()
+    angle = np.degrees(np.arctan2(-only[1, 0], only[0, 0]))
+    assert abs(angle) <= 30 + 1e-4
+    assert np.linalg.det(only[:, :2]) == pytest.approx(1, abs=1e-5)
+    scaled = affine_matrices(torch.tensor([number]), Augmentation(scale=0.25), view=0, size=(10, 10))[0]
+    assert 1 / 1.25 - 1e-5 <= 1 / scaled[0, 0] <= 1.25 + 1e-5
+    moved = affine_matrices(torch.tensor([number]), Augmentation(shift=2.5), view=0, size=(10, 20))[0]
+    assert abs(moved[0, 2]) <= 2.5 * 2 / 20 + 1e-6
+    assert abs(moved[1, 2]) <= 2.5 * 2 / 10 + 1e-6
+
+
+def test_views_come_round():
+    feed = Feed(pictures(), batch_size=50, augmentation=Augmentation(shift=2, views=3), seed=0)
+
+    def shown(epoch):
+        (batch,) = feed.batches(epoch)
+        return batch.view, batch.inputs[batch.index.argsort()]
+
+    first, fourth, second = shown(0), shown(3), shown(1)
+    assert first[0] == fourth[0] == 0
+    assert torch.equal(first[1], fourth[1])
+    assert not torch.equal(first[1], second[1])
+
+
+def test_only_pictures_have_views():
+    with pytest.raises(DataError, match="only pictures"):
+        Views(Examples.of(torch.zeros(3, 5)), Augmentation(shift=1))
+    with pytest.raises(ConfigError, match="views must be at least 1"):
+        Augmentation(shift=1, views=0)

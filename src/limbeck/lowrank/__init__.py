@@ -1,0 +1,51 @@
+"""Low rank: replace each large matrix of a network by two thin ones, and choose how thin.
+
+Look, decide, act::
+
+    spectrum = look(model, calibration)             # singular values, in a metric that the data give
+    spectrum = weigh(spectrum, model, calibration)  # may be left out: layers weighed by trying them one by one
+    plan = plan_ranks(spectrum, parameters=0.5)     # the rank of each layer; print(plan) is a table
+    small = apply(plan, model, spectrum)            # a new network; the old one is untouched
+
+:mod:`limbeck.lowrank.matrices` does the same for one matrix, on plain arrays.
+"""
+
+__all__ = [
+    "Decomposition",
+    "Factors",
+    "LayerPlan",
+    "LayerSpectrum",
+    "Metric",
+    "Placement",
+    "RankPlan",
+    "Spectrum",
+    "apply",
+    "decompose",
+    "look",
+    "model_digest",
+    "parse_bytes",
+    "plan_ranks",
+    "rank_for_energy",
+    "rank_for_parameters",
+    "rank_for_sum",
+    "restructure",
+    "truncate",
+    "weigh",
+]
+
+from limbeck.lowrank.act import apply, restructure
+from limbeck.lowrank.decide import parse_bytes, plan_ranks
+from limbeck.lowrank.layers import model_digest
+from limbeck.lowrank.matrices import (
+    Decomposition,
+    Factors,
+    Placement,
+    decompose,
+    rank_for_energy,
+    rank_for_parameters,
+    rank_for_sum,
+    truncate,
+)
+from limbeck.lowrank.plan import LayerPlan, RankPlan
+from limbeck.lowrank.spectrum import LayerSpectrum, Metric, Spectrum, look
+from limbeck.lowrank.weigh import weigh

@@ -1,0 +1,186 @@
+"""Act: a new network with low-rank layers, from a plan."""
+
+__all__ = ["apply", "replacement", "restructure"]
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError, MismatchError
+from limbeck.lowrank.layers import Matrix, find_layers, model_digest
+from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
+from limbeck.lowrank.plan import RankPlan
+from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+
+
+def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
+    """A copy of a network in which each named layer is two; these hold no values yet.
+
+    It makes the architecture that saved weights of a low-rank network are loaded into. A linear layer becomes a
+    ``Sequential`` of one without bias and one with the old layer's bias, if it has one. A convolution becomes one of
+    the same kernel, stride, padding and dilation to ``rank`` channels without bias, and a 1x1 convolution.
+
+    Args:
+        model: The network; it is left as it was.
+        ranks: Of the layers, by name.
+
+    Returns:
+        The new network.
+
+    Raises:
+        ConfigError: If a name is no layer that can become two, or a rank is impossible.
+
+    Example:
+        >>> small = restructure(nn.Sequential(nn.Linear(8, 6), nn.ReLU()), {"0": 2})
+        >>> [tuple(p.shape) for p in small.parameters()]
+        [(2, 8), (6, 2), (6,)]
+    """
+    new = copy.deepcopy(model)
+    layers = {layer.name: layer for layer in find_layers(new)}
+    pairs: dict[int, nn.Sequential] = {}
+    for name, rank in ranks.items():
+        if name not in layers or layers[name].reason is not None:
+            reason = layers[name].reason if name in layers else "there is no such linear layer or convolution"
+            raise ConfigError(f"layer {name!r} cannot become two: {reason}")
+        module = layers[name].module
+        shape = module.weight.flatten(1).shape
+        if not 1 <= rank <= min(shape):
+            raise ConfigError(
+                f"rank {rank} is impossible for layer {name} of shape {tuple(shape)}: 1 to {min(shape)} are possible"
+            )
+        pairs[id(module)] = _pair(module, rank)
+    if id(new) in pairs:
+        return pairs[id(new)]
+    for parent in list(new.modules()):
+        # named_children would leave out a layer's second place.
+        for name, child in list(parent._modules.items()):
+            if id(child) in pairs:
+                setattr(parent, name, pairs[id(child)])
+    return new
+
+
+def _empty(kind: type[nn.Module], *sizes: Any, **options: Any) -> nn.Module:
+    # skip_init draws no random numbers, so the global generator is left as it was.
+    module: nn.Module = nn.utils.skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
+    return module
+
+
+def _pair(module: nn.Linear | nn.Conv2d, rank: int) -> nn.Sequential:
+    like = {"device": module.weight.device, "dtype": module.weight.dtype}
+    bias = module.bias is not None
+    if isinstance(module, nn.Linear):
+        first = _empty(nn.Linear, module.in_features, rank, bias=False, **like)
+        second = _empty(nn.Linear, rank, module.out_features, bias=bias, **like)
+    else:
+        first = _empty(
+            nn.Conv2d,
+            module.in_channels,
+            rank,
+            module.kernel_size,
+            stride=module.stride,
+            padding=module.padding,
+            dilation=module.dilation,
+            padding_mode=module.padding_mode,
+            bias=False,
+            **like,
+        )
+        second = _empty(nn.Conv2d, rank, module.out_channels, 1, bias=bias, **like)
+    pair = nn.Sequential(first, second)
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            parameter.zero_()
+    if module.weight.ndim == 4 and module.weight.is_contiguous(memory_format=torch.channels_last):
+        pair = pair.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pair.requires_grad_(module.weight.requires_grad)
+    return pair.train(module.training)
+
+
+def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) -> nn.Module:
+    """Make the network that a plan describes.
+
+    Args:
+        plan: The ranks.
+        model: The network the plan was made for; it is left as it was.
+        spectrum: What the plan was made from. A plan in the metric ``"weights"`` does without it, and decomposes the
+            layers again; one that was made with calibration data needs it.
+
+    Returns:
+        The new network, of the same class, in the same mode and on the same device.
+
+    Raises:
+        MismatchError: If the plan or the spectrum belongs to another network, or the spectrum to another plan.
+        ConfigError: If the plan needs its spectrum, or a rank is impossible.
+
+    Example:
+        >>> from limbeck.lowrank import look, plan_ranks
+        >>> net = nn.Sequential(nn.Linear(40, 50), nn.ReLU(), nn.Linear(50, 30))
+        >>> small = apply(plan_ranks(look(net), rank=4), net)
+        >>> sum(p.numel() for p in net.parameters()), sum(p.numel() for p in small.parameters())
+        (3580, 760)
+    """  # noqa: DOC502
+    digest = model_digest(model)
+    if plan.model_digest != digest:
+        raise MismatchError(
+            f"the plan is for the network {plan.model_digest[:16]}, and this one is {digest[:16]}: make a plan for it"
+        )
+    if plan.spectrum_digest is not None and spectrum is None:
+        raise ConfigError(
+            f"a plan in the metric {plan.metric!r} is applied with the spectrum it was made from "
+            f"({plan.spectrum_digest[:16]}): give it"
+        )
+    if spectrum is not None and plan.spectrum_digest not in (None, spectrum.digest):
+        raise MismatchError(
+            f"the plan was made from the spectrum {str(plan.spectrum_digest)[:16]}, and this one is "
+            f"{spectrum.digest[:16]}"
+        )
+    # A plan without calibration data is applied the same way, with or without the spectrum.
+    seen = {} if spectrum is None or plan.spectrum_digest is None else {s.name: s for s in spectrum.layers}
+    new = restructure(model, plan.ranks)
+    pairs = dict(new.named_modules(remove_duplicate=False))
+    for layer in find_layers(model):
+        if layer.name not in plan.ranks:
+            continue
+        rank = plan.ranks[layer.name]
+        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
+        pair = pairs[layer.name]
+        assert isinstance(pair, nn.Sequential)
+        _fill(pair[0].weight, first)
+        _fill(pair[1].weight, second)
+        if bias is not None:
+            _fill(pair[1].bias, bias)
+    return new
+
+
+def replacement(
+    layer: Matrix, rank: int, placement: Placement, seen: LayerSpectrum | None
+) -> tuple[Array, Array, Array | None]:
+    """The two factors of a layer, and its bias.
+
+    Args:
+        layer: The layer.
+        rank: Of the factors.
+        placement: Where the singular values go.
+        seen: The layer's spectrum, or None to decompose its weights as they are.
+
+    Returns:
+        The first factor ``(k, N)``, the second ``(M, k)``, and the bias ``(M,)`` or None, in float64.
+    """
+    weight = layer.weight()
+    parts = None if seen is None else seen.decomposition
+    first, second = truncate(weight, rank, decomposition=parts or decompose(weight), placement=placement)
+    if layer.module.bias is None:
+        return first, second, None
+    bias: Array = layer.module.bias.detach().cpu().to(torch.float64).numpy()
+    if seen is not None and seen.mean is not None:
+        bias = bias + (weight - second @ first) @ seen.mean
+    return first, second, bias
+
+
+@torch.no_grad()
+def _fill(parameter: Tensor | nn.Module, values: Array) -> None:
+    assert isinstance(parameter, Tensor)
+    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).reshape(parameter.shape))

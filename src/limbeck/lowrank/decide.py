@@ -1,0 +1,265 @@
+"""Decide: from a spectrum and one rule to a plan."""
+
+__all__ = ["parse_bytes", "plan_ranks"]
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import cast, get_args
+
+import numpy as np
+
+from limbeck.errors import ConfigError
+from limbeck.lowrank.allot import Curve, allot
+from limbeck.lowrank.matrices import (
+    Decomposition,
+    Placement,
+    rank_for_energy,
+    rank_for_parameters,
+    rank_for_sum,
+)
+from limbeck.lowrank.plan import LayerPlan, RankPlan
+from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes from text such as ``200KB`` (1,000 each) or ``1.5 MiB`` (1,048,576 each).
+
+    Args:
+        text: The text, or the number itself.
+
+    Returns:
+        Bytes, rounded down.
+
+    Raises:
+        ConfigError: If it is no positive size.
+
+    Example:
+        >>> parse_bytes("200KB"), parse_bytes("1.5 MiB"), parse_bytes(7)
+        (200000, 1572864, 7)
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", str(text))
+    if match is None or match[2].upper() not in _UNITS or float(match[1]) <= 0:
+        raise ConfigError(f"{text!r} is no size: give one such as 200KB, 1.5MB or 1MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def plan_ranks(
+    spectrum: Spectrum,
+    *,
+    rank: int | Mapping[str, int] | None = None,
+    sum_share: float | None = None,
+    energy_share: float | None = None,
+    layer_share: float | None = None,
+    parameters: float | None = None,
+    flops: float | None = None,
+    size: int | str | None = None,
+    placement: Placement = "input",
+    only_smaller: bool = True,
+) -> RankPlan:
+    """Choose the rank of every layer by exactly one rule.
+
+    Per layer: ``rank``, ``sum_share``, ``energy_share``, ``layer_share``. For the whole network: ``parameters``,
+    ``flops``, ``size``; ranks are then allotted by least loss in the spectrum's metric
+    (:func:`limbeck.lowrank.allot.allot`). A layer stays whole where its two factors would not be smaller than it.
+
+    Args:
+        spectrum: What :func:`limbeck.lowrank.look` saw.
+        rank: The same for all layers where it makes them smaller; or ranks by name, and other layers stay whole.
+        sum_share: Share kept of each layer's sum of singular values, in (0, 1].
+        energy_share: Share kept of each layer's sum of squares of singular values, in (0, 1].
+        layer_share: Share of each layer's weights, in (0, 1].
+        parameters: Parameters of the whole network, biases and all: a share up to 1, or a count above.
+        flops: Multiply-adds of all linear layers and convolutions, likewise.
+        size: Bytes of all that the network saves, such as ``"200KB"``.
+        placement: Where the singular values go, see :func:`limbeck.lowrank.truncate`.
+        only_smaller: Keep layers whole whose factors would not be smaller; otherwise the per-layer rules split all.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: If there is not one rule, a value is out of range, a layer's name is unknown, a rank is above the
+            possible, or a budget below the smallest possible.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.lowrank import look
+        >>> net = torch.nn.Sequential(torch.nn.Linear(40, 50), torch.nn.ReLU(), torch.nn.Linear(50, 30))
+        >>> plan_ranks(look(net), rank={"0": 5}).parameters_after
+        2030
+    """
+    rules = {
+        "rank": rank,
+        "sum_share": sum_share,
+        "energy_share": energy_share,
+        "layer_share": layer_share,
+        "parameters": parameters,
+        "flops": flops,
+        "size": size,
+    }
+    given = {name: value for name, value in rules.items() if value is not None}
+    if len(given) != 1:
+        raise ConfigError(
+            f"one rule is needed, and there are {len(given)} ({', '.join(given) or 'none'}): "
+            f"give one of {', '.join(rules)}"
+        )
+    if placement not in get_args(Placement):
+        raise ConfigError(f"placement must be 'input' or 'split', and is {placement!r}")
+    name, value = next(iter(given.items()))
+    if isinstance(rank, Mapping):
+        ranks = _named_ranks(spectrum, rank)
+    elif rank is not None:
+        ranks = _same_rank(spectrum, rank)
+    elif name in ("parameters", "flops", "size"):
+        ranks = _global_ranks(spectrum, name, cast(float | str, value))
+    else:
+        ranks = _ranks_by_share(spectrum, name, cast(float, value))
+    layers = [_layer_plan(layer, ranks.get(layer.name), only_smaller) for layer in spectrum.layers]
+    saved = [layer.parameters - layer.parameters_after for layer in layers]
+    bytes_saved = sum(count * layer.itemsize for count, layer in zip(saved, spectrum.layers, strict=True))
+    shown = "by layer" if isinstance(rank, Mapping) else value
+    return RankPlan(
+        model_digest=spectrum.model_digest,
+        spectrum_digest=None if spectrum.metric == "weights" else spectrum.digest,
+        rule=f"{name} {shown}",
+        metric=spectrum.metric,
+        placement=placement,
+        layers=tuple(layers),
+        parameters=spectrum.parameters,
+        parameters_after=spectrum.parameters - sum(saved),
+        bytes=spectrum.bytes,
+        bytes_after=spectrum.bytes - bytes_saved,
+    )
+
+
+def _named_ranks(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
+    layers = {layer.name: layer for layer in spectrum.layers}
+    for name, rank in ranks.items():
+        if name not in layers:
+            raise ConfigError(f"there is no layer {name!r}: there are {', '.join(layers)}")
+        parts = layers[name].decomposition
+        if parts is None:
+            raise ConfigError(f"layer {name} cannot become two: {layers[name].reason}")
+        _check_rank(rank, parts, f"layer {name}", layers[name].shape)
+    return dict(ranks)
+
+
+def _check_rank(rank: int, parts: Decomposition, owner: str, shape: tuple[int, int]) -> None:
+    if not 1 <= rank <= parts.possible:
+        raise ConfigError(f"rank {rank} is impossible for {owner} of shape {shape}: 1 to {parts.possible} are possible")
+    if rank > len(parts.values):
+        raise ConfigError(
+            f"rank {rank} was asked for {owner}, and only {len(parts.values)} singular values were computed: "
+            "look again with a larger most"
+        )
+
+
+def _same_rank(spectrum: Spectrum, rank: int) -> dict[str, int]:
+    parts = {layer.name: layer.decomposition for layer in spectrum.layers if layer.decomposition is not None}
+    largest = max((part.possible for part in parts.values()), default=0)
+    if not 1 <= rank <= largest:
+        raise ConfigError(f"rank {rank} is impossible: the largest possible of any layer is {largest}")
+    chosen = {layer.name: rank for layer in spectrum.layers if (p := parts.get(layer.name)) and rank <= p.possible}
+    for layer in spectrum.layers:
+        if layer.name in chosen and layer.decomposition is not None:
+            _check_rank(rank, layer.decomposition, f"layer {layer.name}", layer.shape)
+    return chosen
+
+
+def _ranks_by_share(spectrum: Spectrum, rule: str, share: float) -> dict[str, int]:
+    ranks = {}
+    for layer in spectrum.layers:
+        if (parts := layer.decomposition) is None:
+            continue
+        if rule == "layer_share":
+            ranks[layer.name] = min(rank_for_parameters(*layer.shape, share), parts.possible)
+            _check_rank(ranks[layer.name], parts, f"layer {layer.name}", layer.shape)
+            continue
+        if not parts.complete:
+            raise ConfigError(f"{rule} needs all singular values of layer {layer.name}: look again without most")
+        ranks[layer.name] = (rank_for_sum if rule == "sum_share" else rank_for_energy)(parts.values, share)
+    return ranks
+
+
+def _global_ranks(spectrum: Spectrum, rule: str, value: float | str) -> dict[str, int]:
+    units, whole = _units(spectrum, rule)
+    budget = (
+        parse_bytes(value) if rule == "size" and isinstance(value, str | int) else _amount(rule, float(value), whole)
+    )
+    free = [layer for layer in spectrum.layers if layer.decomposition is not None]
+    choices: list[list[int | None]] = []
+    curves = []
+    for layer in free:
+        ranks, curve = _curve(layer, units[layer.name])
+        choices.append(ranks)
+        curves.append(curve)
+    fixed = whole - sum(int(curve.costs[-1]) for curve in curves)
+    smallest = fixed + sum(int(curve.costs[0]) for curve in curves)
+    if budget < smallest:
+        unit = {"parameters": "parameters", "flops": "multiply-adds", "size": "bytes"}[rule]
+        share = f" ({smallest / whole:.4f} of the whole)" if rule != "size" else ""
+        raise ConfigError(
+            f"{rule} {value} is {budget:,} {unit}, and the smallest possible, every layer at rank 1, is "
+            f"{smallest:,}{share}"
+        )
+    places = allot(curves, budget - fixed)
+    picked = {layer.name: ranks[place] for layer, ranks, place in zip(free, choices, places, strict=True)}
+    return {name: rank for name, rank in picked.items() if rank is not None}
+
+
+def _amount(rule: str, value: float, whole: int) -> int:
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{rule} must be a share in (0, 1] or a count above 1, and is {value}")
+    return int(value * whole) if value <= 1 else int(value)
+
+
+def _units(spectrum: Spectrum, rule: str) -> tuple[dict[str, Callable[[int], int]], int]:
+    """Cost of a layer from its weights' count, and the whole network's."""
+    if rule == "parameters":
+        return {layer.name: lambda count: count for layer in spectrum.layers}, spectrum.parameters
+    if rule == "size":
+        sizes = {layer.name: layer.itemsize for layer in spectrum.layers}
+        return {name: lambda count, size=size: count * size for name, size in sizes.items()}, spectrum.bytes  # type: ignore[misc]
+    positions: dict[str, float] = {}
+    for layer in spectrum.layers:
+        if layer.positions is None:
+            raise ConfigError(
+                f"how often layer {layer.name} is applied is not known: look again with example= or calibration data"
+            )
+        positions[layer.name] = layer.positions
+    units = {name: lambda count, p=p: round(count * p) for name, p in positions.items()}
+    whole = sum(units[layer.name](layer.shape[0] * layer.shape[1]) for layer in spectrum.layers)
+    return units, whole  # type: ignore[return-value]
+
+
+def _curve(layer: LayerSpectrum, unit: Callable[[int], int]) -> tuple[list[int | None], Curve]:
+    assert layer.decomposition is not None
+    parts, (m, n) = layer.decomposition, layer.shape
+    ranks = range(1, min(len(parts.values), (m * n - 1) // (m + n)) + 1)
+    tails = np.append(np.cumsum(parts.values[::-1] ** 2)[::-1], 0.0) + max(0.0, parts.discarded(len(parts.values)))
+    costs = [unit(rank * (m + n)) for rank in ranks] + [unit(m * n)]
+    losses = [float(tails[rank]) * layer.weight for rank in ranks] + [0.0]
+    return [*ranks, None], Curve(np.array(costs, np.int64), np.array(losses))
+
+
+def _layer_plan(layer: LayerSpectrum, rank: int | None, only_smaller: bool) -> LayerPlan:
+    (m, n), reason = layer.shape, layer.reason
+    if rank is not None and only_smaller and rank * (m + n) >= m * n:
+        rank, reason = None, f"two factors of rank {rank} would not be smaller"
+    parts = layer.decomposition
+    kept, loss = (1.0, 0.0) if rank is None or parts is None else (parts.kept(rank), parts.discarded(rank))
+    return LayerPlan(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.shape,
+        rank=rank,
+        kept=kept,
+        loss=loss * layer.weight,
+        parameters=m * n,
+        parameters_after=m * n if rank is None else rank * (m + n),
+        positions=layer.positions,
+        reason=reason,
+    )

@@ -1,0 +1,232 @@
+"""Reading a store: rows by number, with every header checked when it is opened.
+
+Axes: ``N`` rows asked for.
+"""
+
+__all__ = ["Store", "check_shard", "index_header", "index_layout"]
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError, FormatError
+from limbeck.files import read_json
+from limbeck.softtargets.card import Card, add_up
+from limbeck.softtargets.encodings import Field
+from limbeck.softtargets.manifest import Manifest, Plan
+from limbeck.softtargets.shard_files import MAPPED_BYTES, ShardFiles
+from limbeck.softtargets.shards import Header, Layout, build_header, read_header, shard_name
+
+_CHUNK = 4 << 20
+
+
+class Store:
+    """The arrays of a store.
+
+    Args:
+        folder: The store.
+        mapped_bytes: Stores up to this size are mapped into memory, larger ones are read row by row.
+
+    Raises:
+        FormatError: If it is incomplete, or the manifest or a shard's header or size is not as it was written.
+
+    Example:
+        >>> import tempfile
+        >>> from limbeck.softtargets import Dense, write_arrays
+        >>> folder = tempfile.mkdtemp()
+        >>> scores = [np.log(np.array([[0.9, 0.1], [0.4, 0.6]], np.float32))]
+        >>> card = write_arrays(folder, scores, classes=("a", "b"), examples=2, encoding=Dense())
+        >>> np.exp(Store(folder).log_probs(np.array([1]), temperature=1.0)).round(2).tolist()
+        [[0.4, 0.6]]
+    """
+
+    def __init__(self, folder: str | Path, *, mapped_bytes: int = MAPPED_BYTES) -> None:
+        self.folder = Path(folder)
+        manifest = Manifest.read(self.folder)
+        self.plan = manifest.plan
+        self.codec = self.plan.codec
+        if manifest.seals is None:
+            there = sum((self.folder / shard_name(shard)).exists() for shard in range(self.plan.shards))
+            raise FormatError(
+                self.folder,
+                f"is incomplete: {there} of {self.plan.shards} shards are written; give the command that "
+                "began it once more, and it goes on from there",
+            )
+        self.headers = [
+            read_header(
+                self.folder / shard_name(shard),
+                self.plan.layout(shard),
+                plan=self.plan.digest,
+                number=shard,
+                seal=seal,
+            )
+            for shard, seal in enumerate(manifest.seals)
+        ]
+        self.fields = self.codec.fields(len(self.plan.classes))
+        self.files = ShardFiles(self.folder, self.plan, mapped=self.size <= mapped_bytes)
+
+    @cached_property
+    def index(self) -> NDArray[np.int64] | None:
+        """The examples' numbers, or None where they are 0, 1, 2, ..."""
+        if self.plan.index is None:
+            return None
+        path = self.folder / "index.safetensors"
+        layout = index_layout(self.plan)
+        check_shard(path, layout, plan=self.plan.digest, number=-1)
+        values = np.fromfile(path, "<i8", offset=layout.offset("index"))
+        if hashlib.sha256(values.tobytes()).hexdigest() != self.plan.index:
+            raise FormatError(path, "does not match its checksum in the manifest: write the store again")
+        return values
+
+    @property
+    def card(self) -> Card:
+        """The fidelity card, added up from the sealed headers."""
+        return add_up(
+            [header.sums for header in self.headers],
+            examples=self.plan.examples,
+            views=self.plan.views,
+            classes=len(self.plan.classes),
+            encoding=self.codec,
+            temperature=self.plan.temperature,
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return self.plan.rows * sum(field.row_bytes for field in self.fields)
+
+    def rows(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Copies of some rows, in the order asked for.
+
+        Args:
+            numbers: Rows, ``view * examples + place``, int64 in [0, rows), ``(N,)``.
+
+        Returns:
+            The fields, ``(N, width)`` each.
+
+        Raises:
+            DataError: If a row is not there.
+        """
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.plan.rows):
+            raise DataError(f"rows {numbers.min()} to {numbers.max()} are asked for, and there are {self.plan.rows}")
+        order = np.argsort(numbers)
+        shards, places = np.divmod(numbers[order], self.plan.rows_per_shard)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return {name: values[back] for name, values in self.files.rows(shards, places).items()}
+
+    def span(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Copies of rows that follow each other.
+
+        Args:
+            start: The first row.
+            stop: One past the last.
+
+        Returns:
+            The fields, ``(stop - start, width)`` each.
+        """
+        each = self.plan.rows_per_shard
+        parts = [
+            self.files.span(shard, max(0, start - shard * each), min(each, stop - shard * each))
+            for shard in range(start // each, -(-stop // each))
+        ]
+        return {field.name: np.concatenate([part[field.name] for part in parts]) for field in self.fields}
+
+    def log_probs(self, numbers: NDArray[np.int64], *, temperature: float) -> NDArray[np.float64]:
+        """Some rows decoded in float64: the slow reference.
+
+        Args:
+            numbers: Rows, int64 ``(N,)``.
+            temperature: T; for targets of one temperature 1 means that one.
+
+        Returns:
+            Natural logarithms, ``(N, K)``.
+        """
+        return self.codec.decode(self.rows(numbers), len(self.plan.classes), temperature)
+
+    def batches(self, batch_size: int, *, seed: int) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+        """Every row once, shuffled.
+
+        Args:
+            batch_size: Rows at a time; the last batch may be smaller.
+            seed: Seed of the order.
+
+        Yields:
+            The rows' numbers, and their fields.
+        """
+        order = np.arange(self.plan.rows, dtype=np.uint32 if self.plan.rows < 1 << 32 else np.int64)
+        np.random.default_rng(seed).shuffle(order)
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size].astype(np.int64)
+            yield numbers, self.rows(numbers)
+
+    def verify(self) -> None:
+        """Compare every byte with the checksums.
+
+        Raises:
+            FormatError: If one differs; the message names the file.
+        """
+        for shard, header in enumerate(self.headers):
+            _check_data(self.folder / shard_name(shard), self.plan.layout(shard), header)
+        self.__dict__.pop("index", None)
+        _ = self.index
+        path = self.folder / "card.json"
+        if read_json(path) != self.card.to_dict():
+            raise FormatError(path, "does not agree with the shards: it was damaged or edited; write the store again")
+
+
+def check_shard(path: Path, layout: Layout, *, plan: str, number: int) -> Header:
+    """Check a shard wholly, header and data.
+
+    Args:
+        path: The shard.
+        layout: What it must hold.
+        plan: Digest of the plan that it must belong to.
+        number: Which shard it must be.
+
+    Returns:
+        Its header.
+    """
+    header = read_header(path, layout, plan=plan, number=number)
+    _check_data(path, layout, header)
+    return header
+
+
+def index_layout(plan: Plan) -> Layout:
+    """Where the examples' numbers lie in ``index.safetensors``."""
+    return Layout((Field("index", "<i8", 1),), plan.examples)
+
+
+def index_header(plan: Plan) -> bytes:
+    """The header of ``index.safetensors``."""
+    checksums = {"index": plan.index or ""}
+    return build_header(index_layout(plan), plan=plan.digest, number=-1, sums=(), checksums=checksums)[0]
+
+
+def _check_data(path: Path, layout: Layout, header: Header) -> None:
+    try:
+        with path.open("rb", buffering=0) as file:
+            for field in layout.fields:
+                place, end = (
+                    layout.offset(field.name),
+                    layout.offset(field.name) + layout.rows * field.row_bytes,
+                )
+                digest = hashlib.sha256()
+                file.seek(place)
+                while place < end:
+                    piece = file.read(min(_CHUNK, end - place))
+                    if not piece:
+                        raise FormatError(path, "ends too early", offset=place)
+                    digest.update(piece)
+                    place += len(piece)
+                if digest.hexdigest() != header.checksums[field.name]:
+                    raise FormatError(
+                        path, f"its array {field.name} does not match its checksum: write the store again"
+                    )
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,207 @@
+"""Asking a teacher once about every view of every example, and keeping its answers.
+
+Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["Pictures", "asker", "soften"]
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.data.augment import Views
+from limbeck.data.examples import Examples
+from limbeck.devices import Device
+from limbeck.errors import ConfigError, MismatchError
+from limbeck.losses import softened
+from limbeck.options import Augmentation
+from limbeck.protocols import Batch, Teacher
+from limbeck.softtargets.card import Card
+from limbeck.softtargets.digests import mean_kind, teacher_digest
+from limbeck.softtargets.encodings import Dense, Encoding
+from limbeck.softtargets.planning import SHARD_BYTES, make_plan
+from limbeck.softtargets.sampled import Sampled
+from limbeck.softtargets.topk import LADDER, TopK
+from limbeck.softtargets.writer import write_plan
+
+
+def soften(
+    folder: str | Path,
+    teacher: nn.Module | Teacher,
+    examples: Examples,
+    *,
+    classes: Sequence[str],
+    augmentation: Augmentation | None = None,
+    views: int | None = None,
+    encoding: str = "dense",
+    k: int | None = None,
+    draws: int | None = None,
+    proposal: float = 1.0,
+    seed: int = 0,
+    dtype: str = "float16",
+    temperature: float | None = None,
+    device: Device | None = None,
+    batch_size: int = 1024,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Card:
+    """Ask a teacher about every view of every example, and keep its answers.
+
+    A killed write is continued by the same call.
+
+    Args:
+        folder: Where; made if it is missing.
+        teacher: Who is asked: a module or a teacher, already on the device.
+        examples: What it is asked about.
+        classes: Names of the classes, in the teacher's order.
+        augmentation: Random views, as training will have them; None for the examples as they are.
+        views: How many views of each example, where ``augmentation.views`` does not say; training cycles through
+            them.
+        encoding: "dense", "topk" or "sampled".
+        k: How many classes top-k keeps.
+        draws: How many classes are drawn, for "sampled".
+        proposal: Exponent of the distribution drawn from, for "sampled".
+        seed: Seed of the draws, for "sampled".
+        dtype: "float16" or "float32", for "dense".
+        temperature: The only temperature that the targets will hold for; needed for an arithmetic mean, and 1
+            for "sampled" unless set. None: they serve every temperature.
+        device: Where and how precisely to compute; None for float32 on the CPU.
+        batch_size: Examples the teacher is asked about at a time.
+        shard_bytes: About how large a shard is, bytes.
+        progress: Called with the answers written and all answers.
+
+    Returns:
+        The fidelity card.
+
+    Raises:
+        ConfigError: If a setting contradicts another, or an arithmetic mean is given no temperature.
+        MismatchError: If the teacher names other classes, or the folder holds another store.
+    """
+    named = None if isinstance(teacher, nn.Module) else teacher.classes
+    if named is not None and tuple(named) != tuple(classes):
+        raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
+    active = augmentation is not None and augmentation.active
+    count = _views(augmentation, views)
+    mean, only = mean_kind(teacher), _temperature_of(teacher)
+    if temperature is None and (encoding == "sampled" or only is not None):
+        temperature = 1.0 if only is None else only
+    if only is not None and temperature != only:
+        raise MismatchError(f"the teacher answers at temperature {only} alone, and {temperature} is asked for")
+    if mean == "arithmetic" and temperature is None:
+        raise ConfigError(
+            "the soft targets of an arithmetic mean depend on the temperature: set temperature, or use a "
+            "geometric mean, which serves every temperature"
+        )
+    codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature)
+    settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
+    numbers = examples.index.cpu().numpy()
+    labels = None if examples.labels is None else examples.labels.cpu().numpy()
+    plan = make_plan(
+        classes=classes,
+        examples=len(examples),
+        views=count,
+        encoding=codec,
+        temperature=temperature,
+        index=numbers,
+        labelled=labels is not None,
+        augmentation=None if settings is None else {n: v for n, v in settings.items() if n != "views"},
+        mean=mean,
+        teacher_digest=teacher_digest(teacher),
+        data_digest=examples.digest,
+        inputs_digest=examples.without_labels().digest,
+        shard_bytes=shard_bytes,
+    )
+    used = 1.0 if temperature is None else temperature
+    place = device or Device(torch.device("cpu"), "float32")
+    pictures = Pictures(examples.to(place.device), augmentation if active else None)
+    ask = asker(teacher)
+
+    def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
+        # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
+        for view in range(first_row // len(examples), count):
+            skip = first_row - view * len(examples) if view == first_row // len(examples) else 0
+            for start in range(skip - skip % batch_size, len(examples), batch_size):
+                rows = torch.arange(start, min(start + batch_size, len(examples)), device=place.device)
+                with torch.no_grad(), place.autocast():
+                    answers = ask(pictures.batch(rows, view), used)
+                yield answers.float().cpu().numpy()[max(0, skip - start) :]
+
+    return write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, progress=progress)
+
+
+class Pictures:
+    """Batches of any view, as a training's feed makes them."""
+
+    def __init__(self, examples: Examples, augmentation: Augmentation | None) -> None:
+        self.examples = examples
+        self.views = None if augmentation is None else Views(examples, augmentation)
+
+    def batch(self, rows: Tensor, view: int) -> Batch:
+        """Some examples in a view."""
+        if self.views is None:
+            inputs = self.examples.as_seen(rows)
+        else:
+            self.views.prepare(view)
+            inputs = self.views.take(rows)
+        labels = None if self.examples.labels is None else self.examples.labels[rows]
+        return Batch(self.examples.index[rows], view, inputs, labels)
+
+
+def asker(teacher: nn.Module | Teacher) -> Callable[[Batch, float], Tensor]:
+    """A teacher's answers; those of a module are computed by a frozen copy."""
+    if not isinstance(teacher, nn.Module):
+        return teacher.log_probs
+    frozen = copy.deepcopy(teacher).eval()
+
+    def ask(batch: Batch, temperature: float) -> Tensor:
+        return softened(frozen(batch.inputs).float(), temperature)
+
+    return ask
+
+
+def _temperature_of(teacher: nn.Module | Teacher) -> float | None:
+    """The only temperature that a teacher answers at: that of stored targets that have one."""
+    found: Any = None if isinstance(teacher, nn.Module) else getattr(teacher, "temperature", None)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def _encoding(
+    name: str,
+    k: int | None,
+    draws: int | None,
+    proposal: float,
+    dtype: str,
+    seed: int,
+    temperature: float | None,
+) -> Encoding:
+    for setting, value, owner in (("k", k, "topk"), ("draws", draws, "sampled")):
+        if value is not None and name != owner:
+            raise ConfigError(f"{setting} belongs to encoding {owner}, and encoding is {name}")
+        if value is None and name == owner:
+            raise ConfigError(f"encoding {owner} needs {setting}")
+    if name == "dense":
+        if dtype not in {"float16", "float32"}:
+            raise ConfigError(f"dtype must be float16 or float32, and is {dtype!r}")
+        return Dense("float16" if dtype == "float16" else "float32")
+    if name == "topk" and k is not None:
+        return TopK(k, LADDER if temperature is None else (1.0,))
+    if name == "sampled" and draws is not None:
+        return Sampled(draws, proposal, seed)
+    raise ConfigError(f"encoding must be dense, topk or sampled, and is {name!r}")
+
+
+def _views(augmentation: Augmentation | None, views: int | None) -> int:
+    if augmentation is None or not augmentation.active:
+        if views not in {None, 1}:
+            raise ConfigError(f"views is {views}, and without augmentation all views are the same: leave it out")
+        return 1
+    if views is not None and augmentation.views not in {None, views}:
+        raise ConfigError(f"views is {views}, and augmentation.views is {augmentation.views}: give one of them")
+    return views or augmentation.views or 1

@@ -1,0 +1,279 @@
+"""A store as a teacher: run the real one once over keyed views, then look its answers up.
+
+Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["SoftTargets"]
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.data.examples import Examples
+from limbeck.errors import MismatchError
+from limbeck.losses import softened
+from limbeck.options import Augmentation
+from limbeck.protocols import Batch, Teacher
+from limbeck.softtargets.card import Card
+from limbeck.softtargets.decoding import decoded, follow_student
+from limbeck.softtargets.digests import teacher_digest
+from limbeck.softtargets.reader import Store
+from limbeck.softtargets.sampled import Sampled
+from limbeck.softtargets.softening import Pictures, asker, soften
+from limbeck.softtargets.topk import TopK
+
+_RESIDENT_BYTES = 4 << 30
+"""On an accelerator, stores up to this size are kept there whole."""
+_SPAN = 1 << 20
+"""Rows copied there at a time."""
+_COMPARED = 8
+"""Examples that a live teacher is asked again when a store is opened."""
+_TOLERANCE = 0.05
+"""Largest difference of a probability that rounding (bf16 on another machine, top-k, float16) may explain."""
+
+
+class SoftTargets:
+    """A teacher whose answers were written before, looked up by example and view.
+
+    Args:
+        store: The opened store.
+
+    Attributes:
+        store: The arrays.
+        classes: Names of the classes, in order.
+        temperature: The only temperature that the targets hold for, or None.
+        views: How many views of each example.
+        augmentation: What the views were made with; training with it sees the same pictures.
+
+    Example:
+        >>> import tempfile
+        >>> net, examples = nn.Linear(2, 3), Examples.of(torch.randn(5, 2))
+        >>> folder = tempfile.mkdtemp()
+        >>> card = SoftTargets.write(folder, net, examples, classes="abc")
+        >>> targets = SoftTargets.open(folder, examples=examples, teacher=net)
+        >>> batch = Batch(torch.tensor([3]), 0, torch.empty(0), None)
+        >>> exact = (net(examples.inputs[3:4]) / 4).log_softmax(-1)
+        >>> torch.allclose(targets.log_probs(batch, 4.0), exact, atol=1e-3)
+        True
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        plan = store.plan
+        self.classes: tuple[str, ...] = plan.classes
+        self.temperature, self.views = plan.temperature, plan.views
+        self.mean, self.teacher_digest = plan.mean, plan.teacher_digest
+        self.augmentation = (
+            Augmentation() if plan.augmentation is None else Augmentation(**plan.augmentation, views=plan.views)
+        )
+        self._device = torch.device("cpu")
+        self._resident: dict[str, Tensor] = {}
+        self._place_of: Tensor | None = None
+        if store.index is not None:
+            numbers = torch.from_numpy(store.index)
+            self._place_of = torch.full((int(numbers.max()) + 1,), -1, dtype=torch.int64)
+            self._place_of[numbers] = torch.arange(len(numbers))
+
+    write = staticmethod(soften)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        examples: Examples | None = None,
+        teacher: nn.Module | Teacher | None = None,
+    ) -> "SoftTargets":
+        """Open a store.
+
+        The manifest and all headers are checked; :meth:`verify` checks every byte.
+
+        Args:
+            folder: The store.
+            examples: What it must belong to: the examples it was written for, with labels or without.
+            teacher: Who must have written it. With ``examples``, it is asked about a few of them again.
+
+        Returns:
+            The soft targets, as a teacher on the CPU.
+
+        Raises:
+            FormatError: If the store is incomplete or damaged.
+            MismatchError: If the examples or the teacher are others, or the teacher answers otherwise.
+        """
+        found = cls(Store(folder))
+        plan = found.store.plan
+        if examples is not None and plan.data_digest is not None and examples.digest != plan.data_digest:
+            plainly = examples.without_labels().digest
+            if plainly != plan.inputs_digest:
+                raise MismatchError(
+                    f"{folder} was written for other examples: digest {plan.data_digest}, and these have "
+                    f"{examples.digest}; write soft targets for these"
+                )
+        if teacher is not None:
+            digest = teacher_digest(teacher)
+            if digest is not None and plan.teacher_digest is not None and digest != plan.teacher_digest:
+                raise MismatchError(
+                    f"{folder} was written by another teacher: digest {plan.teacher_digest}, and this one has "
+                    f"{digest}; write soft targets of this one"
+                )
+            if examples is not None:
+                found._compare(teacher, examples)
+        return found
+
+    @property
+    def card(self) -> Card:
+        """The fidelity card."""
+        return self.store.card
+
+    def verify(self) -> None:
+        """Compare every byte of the store with its checksums; a difference raises FormatError."""
+        self.store.verify()
+
+    def require(self, index: Tensor) -> None:
+        """Make sure that examples are among those stored; MismatchError names one that is not."""
+        self._places(index)
+
+    def check_views(self, augmentation: Augmentation | None) -> None:
+        """Make sure that a training sees the pictures that the teacher saw.
+
+        Args:
+            augmentation: The training's augmentation.
+
+        Raises:
+            MismatchError: If a setting differs; the message names it.
+        """
+        theirs = augmentation if augmentation is not None and augmentation.active else Augmentation()
+        mine = dataclasses.asdict(self.augmentation)
+        wrong = [
+            f"{name} is {value} here and {mine[name]} in {self.store.folder}"
+            for name, value in dataclasses.asdict(theirs).items()
+            if value != mine[name]
+        ]
+        if wrong:
+            raise MismatchError(f"training would see other pictures than the teacher did: {'; '.join(wrong)}")
+
+    def to(self, device: torch.device | str) -> "SoftTargets":
+        """Move to a device; on an accelerator a store of up to 4 GiB is kept there whole."""
+        self._device = torch.device(device)
+        self._resident = {}
+        if self._place_of is not None:
+            self._place_of = self._place_of.to(self._device)
+        if self._device.type != "cpu" and self.store.size <= _RESIDENT_BYTES:
+            rows = self.store.plan.rows
+            spans = [(start, min(start + _SPAN, rows)) for start in range(0, rows, _SPAN)]
+            parts = [self._tensors(self.store.span(*span)) for span in spans]
+            self._resident = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """The stored answers, softened at a temperature, float32 ``(N, K)``.
+
+        Args:
+            batch: The examples; only their numbers and their view are used.
+            temperature: T.
+
+        Returns:
+            Natural logarithms, without gradient.
+
+        Raises:
+            MismatchError: If an example, a view or the temperature is not among those stored.
+        """
+        return self._decoded(self._look_up(batch, temperature), temperature)
+
+    @torch.no_grad()
+    def targets_for(self, batch: Batch, temperature: float, student_logits: Tensor) -> Tensor:
+        """The stored answers, with a top-k tail in the student's own proportions.
+
+        The soft-target loss of these is that over k + 1 classes, the last of which stands for the tail. With many
+        classes and from T = 4 up it teaches better than a tail spread evenly (``benchmarks/softtargets_tail.py``).
+        For the other encodings it is :meth:`log_probs`.
+
+        Args:
+            batch: The examples.
+            temperature: T.
+            student_logits: The student's scores, ``(N, K)``.
+
+        Returns:
+            Natural logarithms, float32 ``(N, K)``, without gradient.
+        """
+        fields = self._look_up(batch, temperature)
+        targets = self._decoded(fields, temperature)
+        if not isinstance(self.store.codec, TopK):
+            return targets
+        return follow_student(targets, fields["ids"].long(), softened(student_logits.float(), temperature))
+
+    def _decoded(self, fields: dict[str, Tensor], temperature: float) -> Tensor:
+        used = 1.0 if self.temperature is not None else temperature
+        return decoded(fields, self.store.codec, len(self.classes), used)
+
+    def _look_up(self, batch: Batch, temperature: float) -> dict[str, Tensor]:
+        plan = self.store.plan
+        if not 0 <= batch.view < plan.views:
+            raise MismatchError(
+                f"view {batch.view} is asked for, and {plan.views} are stored in {self.store.folder}: set views to "
+                f"{plan.views}"
+            )
+        if self.temperature is not None and temperature != self.temperature:
+            raise MismatchError(
+                f"the soft targets in {self.store.folder} hold for temperature {self.temperature} alone, and "
+                f"{temperature} is asked for"
+            )
+        rows = self._places(batch.index) + batch.view * plan.examples
+        if self._resident:
+            here = rows.to(self._device)
+            return {name: values.index_select(0, here) for name, values in self._resident.items()}
+        return self._tensors(self.store.rows(rows.cpu().numpy()))
+
+    def _tensors(self, found: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+        if "ids" in found and found["ids"].dtype != np.uint8:  # torch hardly knows wider unsigned types
+            found["ids"] = found["ids"].astype(np.int32)
+        return {name: torch.from_numpy(values).to(self._device) for name, values in found.items()}
+
+    def _places(self, index: Tensor) -> Tensor:
+        known = self.store.plan.examples if self._place_of is None else len(self._place_of)
+        if not index.numel():
+            return index
+        if int(index.min()) < 0 or int(index.max()) >= known:
+            strange = int(index.max()) if int(index.max()) >= known else int(index.min())
+            raise MismatchError(f"no soft targets are stored for example {strange} in {self.store.folder}")
+        if self._place_of is None:
+            return index
+        places = self._place_of[index.to(self._place_of.device)]
+        if int(places.min()) < 0:
+            raise MismatchError(
+                f"no soft targets are stored for example {int(index[int(places.argmin())])} in {self.store.folder}"
+            )
+        return places
+
+    def _compare(self, teacher: nn.Module | Teacher, examples: Examples) -> None:
+        if isinstance(self.store.codec, Sampled):
+            return  # a few draws say nothing of one answer
+        pictures = Pictures(examples, self.augmentation if self.augmentation.active else None)
+        rows = torch.linspace(0, len(examples) - 1, min(_COMPARED, len(examples))).long()
+        ask, used = asker(teacher), 1.0 if self.temperature is None else self.temperature
+        batch = pictures.batch(rows, self.views - 1)
+        with torch.no_grad():
+            live = ask(batch, used).float().exp()
+        stored = self.log_probs(batch, used).exp()
+        if live.shape != stored.shape:
+            raise MismatchError(
+                f"the teacher answers with {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"
+            )
+        difference = (live - stored).abs()
+        if isinstance(self.store.codec, TopK):  # the tail is known in sum only
+            numbers = self._places(batch.index).numpy() + batch.view * len(examples)
+            head = torch.from_numpy(self.store.rows(numbers)["ids"].astype(np.int64))
+            difference = difference.gather(1, head)
+        worst = float(difference.max())
+        if not worst <= _TOLERANCE:
+            example = int(batch.index[int(difference.amax(1).argmax())])
+            raise MismatchError(
+                f"the teacher answers otherwise than {self.store.folder} has it: a probability of example {example} "
+                f"differs by {worst:.3f}; write soft targets of this teacher anew"
+            )

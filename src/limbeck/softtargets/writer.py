@@ -1,0 +1,227 @@
+"""Writing a store: shard by shard, each whole or not there, going on after a kill where it stopped.
+
+Axes: ``N`` examples, ``V`` views, ``K`` classes.
+"""
+
+__all__ = ["Blocks", "write_arrays", "write_plan"]
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError, FormatError, MismatchError, RunError
+from limbeck.files import replace_bytes, replace_json
+from limbeck.softtargets.card import Card, CardSums, add_up
+from limbeck.softtargets.encodings import Encoding
+from limbeck.softtargets.lock import only_writer
+from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
+from limbeck.softtargets.pipeline import ShardPipeline
+from limbeck.softtargets.planning import SHARD_BYTES, make_plan
+from limbeck.softtargets.reader import check_shard, index_header, index_layout
+from limbeck.softtargets.rows import Measured, Rows
+from limbeck.softtargets.shards import shard_name
+
+Blocks = Iterable[NDArray[Any]] | Callable[[int], Iterable[NDArray[Any]]]
+"""Rows ``(n, K)`` in order, in blocks of any size; or a function that gives them from a row on."""
+
+_PIECE_BYTES = 1 << 20
+"""Of float32 scores: what is worked on at a time fits in a processor's cache."""
+
+
+def write_arrays(
+    folder: str | Path,
+    blocks: Blocks,
+    *,
+    classes: Sequence[str],
+    examples: int,
+    encoding: Encoding,
+    views: int = 1,
+    temperature: float | None = None,
+    index: NDArray[np.int64] | None = None,
+    labels: NDArray[np.int64] | None = None,
+    card_rows: int | None = 2048,
+    shard_bytes: int = SHARD_BYTES,
+    teacher_digest: str | None = None,
+    data_digest: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Card:
+    """Write a store of answers that come as arrays, without torch and in flat memory.
+
+    A killed write is continued by the same call; rows that are written already are not asked for again where
+    ``blocks`` is a function, and are drawn and dropped where it is an iterable.
+
+    Args:
+        folder: Where; made if it is missing.
+        blocks: Log-probabilities or logits at T = 1, or at ``temperature``; rows of the first view, then the second.
+        classes: Names of the K classes.
+        examples: How many examples N.
+        encoding: :class:`Dense`, :class:`TopK` or :class:`Sampled`.
+        views: Views of each.
+        temperature: The only temperature that the targets hold for; None where they serve all.
+        index: The examples' numbers, ``(N,)``; None for 0, 1, 2, ...
+        labels: True classes, int64 ``(N,)``, for the teacher's accuracy.
+        card_rows: Rows of a shard that the card measures, evenly spaced; None for all.
+        shard_bytes: About how large a shard is, bytes.
+        teacher_digest: SHA-256 of the teacher, where known.
+        data_digest: SHA-256 of the examples, where known.
+        progress: Called with the rows done and all rows.
+
+    Returns:
+        The fidelity card.
+
+    Raises:
+        ConfigError: If a setting is out of its range, or contradicts another.
+        DataError: If an answer is not finite, or there are too few or too many.
+        MismatchError: If the answers have another number of classes, or the folder holds another store.
+        RunError: If the folder is being written by another process, holds something else, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from limbeck.softtargets import Dense
+        >>> scores = np.log(np.array([[0.9, 0.1], [0.4, 0.6]], np.float32))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     truth = np.zeros(2, int)
+        ...     card = write_arrays(folder, [scores], classes='ab', examples=2, encoding=Dense(), labels=truth)
+        >>> card.bytes_per_example, card.teacher_accuracy
+        (4.0, 0.5)
+    """
+    truth = None if labels is None else np.asarray(labels, np.int64)
+    numbers = None if index is None else np.asarray(index, np.int64)
+    plan = make_plan(
+        classes=classes,
+        examples=examples,
+        views=views,
+        encoding=encoding,
+        temperature=temperature,
+        index=numbers,
+        labelled=truth is not None,
+        card_rows=card_rows,
+        shard_bytes=shard_bytes,
+        teacher_digest=teacher_digest,
+        data_digest=data_digest,
+    )
+    return write_plan(Path(folder), plan, blocks, index=numbers, labels=truth, progress=progress)
+
+
+def write_plan(
+    folder: Path,
+    plan: Plan,
+    blocks: Blocks,
+    *,
+    index: NDArray[np.int64] | None = None,
+    labels: NDArray[np.int64] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Card:
+    """Write, or finish, the store of a plan.
+
+    Args:
+        folder: Where; made if it is missing.
+        plan: What to write.
+        blocks: The rows.
+        index: The examples' numbers, ``(N,)``; None for 0, 1, 2, ...
+        labels: True classes, ``(N,)``, or None.
+        progress: Called with the rows done and all rows.
+
+    Returns:
+        The fidelity card.
+
+    Raises:
+        DataError: If labels or numbers are not one an example.
+        RunError: If the folder is being written by another process, holds something else, or cannot be written.
+    """
+    for name, values in (("index", index), ("labels", labels)):
+        if values is not None and values.shape != (plan.examples,):
+            raise DataError(f"{name} must have shape ({plan.examples},), and has {values.shape}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write soft targets to {folder}: {error.strerror or error}") from error
+    with only_writer(folder):
+        found = _take(folder, plan)
+        if len(found) < plan.shards:
+            Manifest(plan).write(folder)
+            if plan.index is not None and index is not None:
+                octets = index.astype("<i8").tobytes()
+                replace_bytes(folder / "index.safetensors", [index_header(plan), octets])
+            found |= _write_shards(folder, plan, blocks, len(found), index, labels, progress)
+        codec = plan.codec
+        card = add_up(
+            [found[shard][1] for shard in range(plan.shards)],
+            examples=plan.examples,
+            views=plan.views,
+            classes=len(plan.classes),
+            encoding=codec,
+            temperature=plan.temperature,
+        )
+        replace_json(folder / "card.json", card.to_dict())
+        Manifest(plan).complete([found[shard][0] for shard in range(plan.shards)]).write(folder)
+    return card
+
+
+def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
+    """Seals and sums of the shards that are there and good, from the first up to the first that is not."""
+    for left in folder.glob(".*.partial"):
+        left.unlink(missing_ok=True)
+    names = {entry.name for entry in folder.iterdir()} - {".lock"}
+    if names and MANIFEST not in names:
+        raise RunError(f"{folder} holds files that are no soft targets: choose another folder")
+    found: dict[int, tuple[str, CardSums]] = {}
+    if not names:
+        return found
+    before = Manifest.read(folder).plan
+    if before.digest != plan.digest:
+        raise MismatchError(f"{folder} holds other soft targets: {before.differences(plan)}; choose another folder")
+    try:
+        if plan.index is not None:
+            check_shard(folder / "index.safetensors", index_layout(plan), plan=plan.digest, number=-1)
+        for shard in range(plan.shards):
+            path = folder / shard_name(shard)
+            header = check_shard(path, plan.layout(shard), plan=plan.digest, number=shard)
+            found[shard] = (header.seal, header.sums)
+    except FormatError:
+        pass  # missing, or damaged: it is written anew
+    return found
+
+
+def _write_shards(
+    folder: Path,
+    plan: Plan,
+    blocks: Blocks,
+    first: int,
+    index: NDArray[np.int64] | None,
+    labels: NDArray[np.int64] | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[int, tuple[str, CardSums]]:
+    codec, classes = plan.codec, len(plan.classes)
+    start = plan.first_row(first)
+    rows = Rows(blocks(start) if callable(blocks) else blocks, classes, skip=0 if callable(blocks) else start)
+    piece = max(1, _PIECE_BYTES // (4 * classes))
+    every = -(-plan.rows_per_shard // plan.card_rows)
+    sums: dict[int, CardSums] = {}
+    with ShardPipeline(folder, plan) as pipeline:
+        for shard in range(first, plan.shards):
+            pipeline.begin(shard)
+            base, count = plan.first_row(shard), plan.first_row(shard + 1) - plan.first_row(shard)
+            measured = Measured(plan)
+            for place in range(0, count, piece):
+                scores = rows.take(min(piece, count - place), base + place)
+                row = np.arange(base + place, base + place + len(scores))
+                view, example = np.divmod(row, plan.examples)
+                encoded = codec.encode(scores, example if index is None else index[example], view, base + place)
+                pipeline.add(place, encoded)
+                chosen = slice(-place % every, None, every)
+                measured.add(
+                    scores[chosen],
+                    {name: values[chosen].copy() for name, values in encoded.items()},
+                    None if labels is None else labels[example[chosen]],
+                )
+                if progress is not None:
+                    progress(base + place + len(scores), plan.rows)
+            sums[shard] = measured.total()
+            pipeline.finish(sums[shard])
+        rows.end(plan.rows)
+        pipeline.close()
+        return {shard: (pipeline.seals[shard], total) for shard, total in sums.items()}

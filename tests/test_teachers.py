@@ -1,0 +1,135 @@
+"""Teachers: the means against their formulas, and that a teacher stays frozen whatever is done to its model."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from limbeck.errors import DataError, MismatchError
+from limbeck.models import Dropout
+from limbeck.protocols import Batch
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, serves_every_temperature
+
+
+def batch_of(inputs, view=0):
+    return Batch(torch.arange(len(inputs)), view, inputs, None)
+
+
+def probabilities(net, x, temperature):
+    z = net(x).detach().double().numpy() / temperature
+    powers = np.exp(z - z.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+@given(st.floats(0.5, 20), st.lists(st.floats(0.1, 5), min_size=3, max_size=3), st.integers(0, 99))
+def test_means_are_their_formulas(temperature, weights, seed):
+    torch.manual_seed(seed)
+    nets = [nn.Linear(4, 5), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 5)), nn.Linear(4, 5)]
+    x = torch.randn(6, 4)
+    p = np.stack([probabilities(net, x, temperature) for net in nets])
+    w = np.array(weights) / sum(weights)
+    arithmetic = np.einsum("m,mnk->nk", w, p)
+    geometric = np.prod(p ** w[:, None, None], axis=0)
+    geometric /= geometric.sum(-1, keepdims=True)
+    for mean, expected in (("arithmetic", arithmetic), ("geometric", geometric)):
+        found = Ensemble(nets, mean=mean, weights=weights).log_probs(batch_of(x), temperature).exp()
+        assert np.allclose(found.numpy(), expected, atol=2e-6)
+
+
+def test_one_member_is_itself_and_equal_members_change_nothing():
+    net, x = nn.Linear(3, 4), torch.randn(5, 3)
+    alone = ModelTeacher(net).log_probs(batch_of(x), 3.0)
+    for mean in ("arithmetic", "geometric"):
+        assert torch.allclose(Ensemble([net], mean=mean).log_probs(batch_of(x), 3.0), alone, atol=1e-6)
+        assert torch.allclose(Ensemble([net] * 3, mean=mean).log_probs(batch_of(x), 3.0), alone, atol=1e-6)
+
+
+def test_a_weight_of_zero_leaves_a_member_out_even_where_it_is_certain():
+    certain = nn.Linear(2, 3)
+    nn.init.constant_(certain.weight, 0)
+    certain.bias.data = torch.tensor([1e30, 0.0, -1e30])
+    other, x = nn.Linear(2, 3), torch.randn(4, 2)
+    for mean in ("arithmetic", "geometric"):
+        found = Ensemble([certain, other], mean=mean, weights=[0, 1]).log_probs(batch_of(x), 1.0)
+        assert torch.allclose(found, ModelTeacher(other).log_probs(batch_of(x), 1.0), atol=1e-6)
+
+
+def test_a_teacher_is_frozen_and_in_evaluation_mode_whatever_the_caller_does():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), Dropout(0.5), nn.Linear(4, 3))
+    x = torch.randn(8, 4)
+    expected = net.eval()(x).log_softmax(-1).detach()
+    teacher = ModelTeacher(net.train())
+    state = {name: value.clone() for name, value in teacher.model.state_dict().items()}
+    net.train()(x)
+    with torch.no_grad():
+        net[0].weight.zero_()
+    teacher.model.train()
+    found = teacher.log_probs(batch_of(x), 1.0)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert not found.requires_grad
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
+    assert any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_stored_answers_serve_every_temperature_of_a_model_and_of_a_geometric_mean():
+    x = torch.randn(10, 4)
+    one, two = nn.Linear(4, 3), nn.Linear(4, 3)
+    index = torch.arange(10) * 3 + 2
+    rows = torch.tensor([7, 0, 4])
+    for teacher in (ModelTeacher(one), Ensemble([one, two], mean="geometric")):
+        assert serves_every_temperature(teacher)
+        stored = StoredTargets(teacher.log_probs(batch_of(x), 1.0), index)
+        for temperature in (0.5, 1.0, 4.0, 20.0):
+            asked = Batch(index[rows], 0, torch.empty(0), None)
+            expected = teacher.log_probs(batch_of(x[rows]), temperature)
+            assert torch.allclose(stored.log_probs(asked, temperature), expected, atol=1e-5)
+
+
+def test_an_arithmetic_means_answers_hold_for_their_temperature_alone():
+    both = Ensemble([nn.Linear(4, 3), nn.Linear(4, 3)])
+    assert not serves_every_temperature(both)
+    answers = both.log_probs(batch_of(torch.randn(5, 4)), 4.0)
+    stored = StoredTargets(answers, torch.arange(5), temperature=4.0)
+    asked = Batch(torch.tensor([3]), 0, torch.empty(0), None)
+    assert torch.equal(stored.log_probs(asked, 4.0), answers[3:4])
+    with pytest.raises(MismatchError, match="temperature 4.0 alone, and 2.0"):
+        stored.log_probs(asked, 2.0)
+
+
+def test_stored_answers_are_refused_where_there_are_none():
+    stored = StoredTargets(torch.zeros(2, 3, 4), torch.tensor([5, 1, 9]))
+    with pytest.raises(MismatchError, match="view 2 is asked for, and 2 are stored"):
+        stored.log_probs(Batch(torch.tensor([5]), 2, torch.empty(0), None), 1.0)
+    for missing in (0, 6, 10, 1000):
+        with pytest.raises(MismatchError, match=f"example {missing}"):
+            stored.require(torch.tensor([5, missing]))
+        with pytest.raises(MismatchError, match="example"):
+            stored.log_probs(Batch(torch.tensor([missing]), 0, torch.empty(0), None), 1.0)
+    with pytest.raises(DataError, match="do not fit"):
+        StoredTargets(torch.zeros(3, 4), torch.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"members": []}, "at least one member"),
+        ({"weights": [1.0]}, "2 members and 1 weights"),
+        ({"weights": [1.0, -1.0]}, "at least 0"),
+        ({"weights": [0.0, 0.0]}, "not all 0"),
+        ({"weights": [1.0, float("nan")]}, "finite"),
+        ({"mean": "harmonic"}, "arithmetic or geometric"),
+    ],
+)
+def test_impossible_ensembles_are_refused(arguments, message):
+    with pytest.raises(DataError, match=message):
+        Ensemble(**{"members": [nn.Linear(2, 2), nn.Linear(2, 2)], **arguments})
+
+
+def test_members_must_agree_on_the_classes():
+    with pytest.raises(MismatchError, match="different classes"):
+        Ensemble([ModelTeacher(nn.Linear(2, 2), ["a", "b"]), ModelTeacher(nn.Linear(2, 2), ["b", "a"])])
+    with pytest.raises(MismatchError, match=r"\[2, 3\] classes"):
+        Ensemble([nn.Linear(2, 2), nn.Linear(2, 3)]).log_probs(batch_of(torch.zeros(1, 2)), 1.0)

@@ -1,0 +1,122 @@
+"""The command line: one file a command. Nothing else in Limbeck prints."""
+
+__all__ = ["app", "main"]
+
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import cyclopts
+
+from limbeck import __version__
+from limbeck.cli.data import data
+from limbeck.cli.distill import distill
+from limbeck.cli.evaluate import evaluate
+from limbeck.cli.quickstart import quickstart
+from limbeck.cli.report import report
+from limbeck.cli.settings import read_settings
+from limbeck.cli.soften import soften
+from limbeck.cli.train import train
+from limbeck.errors import ConfigError
+
+_HELP = """Turn a large classifier, or an ensemble, into a small one that can be shipped, and prove that it worked.
+
+```
+limbeck quickstart
+limbeck train --data letters.mat --model cnn --out runs/cnn
+limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
+limbeck report runs/mlp
+```
+
+`limbeck COMMAND --help` explains a command.
+"""
+
+app = cyclopts.App(
+    name="limbeck",
+    help=_HELP,
+    version=__version__,
+    help_format="markdown",
+    default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
+)
+# The modules of the commands import torch only when a command runs.
+for _command in (quickstart, train, soften, distill, evaluate, report, data):
+    app.command(_command)
+
+
+def main(tokens: list[str] | None = None) -> None:
+    """Run a command line, and exit: 0 done, 2 a mistake in what was given, 1 a mistake of ours.
+
+    Args:
+        tokens: The words of the command; None for those of this process.
+    """
+    words = list(sys.argv[1:] if tokens is None else tokens)
+    try:
+        words = _with_config(words)
+        app(words, result_action="return_value", exit_on_error=False, print_error=False)
+        sys.stdout.flush()  # a full disk behind the output stream shows here, and not after the exit code is settled
+    except cyclopts.CycloptsError as error:
+        from limbeck.cli.console import explain
+
+        sys.exit(explain(_misspelt(error)))
+    except Exception as error:
+        from limbeck.cli.console import explain
+
+        sys.exit(explain(error))
+    except KeyboardInterrupt:
+        print("limbeck: stopped", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _misspelt(error: cyclopts.CycloptsError) -> ConfigError:
+    """What cyclopts found wrong with the words of a command, and where to read what would be right."""
+    found = " ".join(str(error).split()).rstrip(".")
+    chain = " ".join(error.command_chain or ())
+    return ConfigError(f"{found}; see  {' '.join(('limbeck', chain)).strip()} --help")
+
+
+def _with_config(words: list[str]) -> list[str]:
+    """Let ``--config FILE`` supply what the flags leave open; its keys are the flags' names."""
+    path: str | None = None
+    rest: list[str] = []
+    waiting = False
+    for word in words:
+        if waiting:
+            path, waiting = word, False
+        elif word == "--config":
+            waiting = True
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    if waiting:
+        raise ConfigError("--config needs a file: --config run.toml")
+    if path is None:
+        app.config = (_whole_numbers,)
+        return rest
+    settings = read_settings(Path(path))
+
+    def fill_in(command: cyclopts.App, names: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+        # Under the command's name: on the top level cyclopts passes over a key, "data", that is a command's name too.
+        table: dict[str, Any] = settings
+        for name in reversed(names):
+            table = {name: table}
+        cyclopts.config.Dict(table, source=path)(command, names, arguments)
+
+    app.config = (fill_in, _whole_numbers)
+    return rest
+
+
+def _whole_numbers(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """Refuse 2.5 for a whole number, which cyclopts would round."""
+    for argument in arguments:
+        if _types_in(argument.hint).isdisjoint({int}) or float in _types_in(argument.hint):
+            continue
+        for token in argument.tokens:
+            if "." in token.value and not token.value.rstrip("0").endswith("."):
+                source = "" if token.source in {"", "cli"} else f" in {token.source}"
+                raise ConfigError(f"{argument.name}{source} must be a whole number, and is {token.value}")
+
+
+def _types_in(hint: object) -> set[object]:
+    inside = get_args(hint)
+    return set().union(*map(_types_in, inside)) if inside else {hint}

@@ -1,0 +1,239 @@
+"""What people see: progress, tables, and errors in one line."""
+
+__all__ = [
+    "Bar",
+    "ProgressWatcher",
+    "explain",
+    "print_json",
+    "print_metrics",
+    "print_rows",
+    "print_text",
+    "say",
+]
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from limbeck.errors import LimbeckError
+from limbeck.watcher import Watcher
+
+_err = Console(stderr=True, highlight=False, emoji=False)
+_out = Console(highlight=False, emoji=False)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Tell the user something, on the error stream, so that the output stream holds results alone."""
+    _err.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON on the output stream."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print text on the output stream as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def explain(error: Exception) -> int:
+    """Say what went wrong in one line, and return the exit code.
+
+    Args:
+        error: What was raised. Errors that are not :class:`~limbeck.errors.LimbeckError` are mistakes of ours: they
+            are shown with where they happened, and ``LIMBECK_TRACEBACK=1`` shows all of it.
+
+    Returns:
+        2 for a user's mistake, 1 for ours, 128 + n after signal n.
+    """
+    if isinstance(error, LimbeckError):
+        text = " ".join(str(error).split())
+        _err.print(f"limbeck: {text}", markup=False, soft_wrap=True)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        _forget_output()
+        return 0
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error).lower():
+        _err.print(
+            "limbeck: out of memory: use a smaller batch_size or fewer train_examples",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 2
+    if isinstance(error, OSError) and error.errno is not None:
+        _forget_output()
+        place = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+        _err.print(
+            f"limbeck: cannot read or write{place}: {error.strerror}: see to that, and try again",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 2
+    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    place = "" if frame is None else f" ({os.path.basename(frame.filename)}:{frame.lineno})"
+    _err.print(
+        f"limbeck: a mistake of ours: {type(error).__name__}: {' '.join(str(error).split())}{place}; "
+        "please report it (LIMBECK_TRACEBACK=1 shows where it happened)",
+        markup=False,
+        soft_wrap=True,
+    )
+    if os.environ.get("LIMBECK_TRACEBACK") == "1":
+        _err.print("".join(traceback.format_exception(error)), markup=False)
+    return 1
+
+
+def _forget_output() -> None:
+    """Where the output stream cannot be written, keep Python from trying, and complaining, once more at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class ProgressWatcher(Watcher):
+    """A bar with loss, accuracy, images a second and time left; nothing but notes where there is no terminal.
+
+    Args:
+        name: What is being trained.
+        quiet: No bar even on a terminal.
+    """
+
+    def __init__(self, name: str = "training", *, quiet: bool = False) -> None:
+        self.name, self.shown = name, _err.is_terminal and not quiet
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+        self.steps = 1
+
+    def start(self, epochs: int, steps: int, epoch: int) -> None:
+        """Show the bar."""
+        self.steps = steps
+        if not self.shown:
+            return
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=_err,
+        )
+        self.progress.start()
+        self.task = self.progress.add_task(self.name, total=epochs * steps, completed=epoch * steps, numbers="")
+
+    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+        """Move the bar."""
+        if self.progress is not None and self.task is not None:
+            shown = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
+            self.progress.update(
+                self.task,
+                completed=epoch * self.steps + step,
+                numbers=f"epoch {epoch + 1}  loss {loss:.4f}{shown}  {rate:,.0f} images/s",
+            )
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Move the bar to the epoch's end, with what validation said."""
+        if self.progress is not None and self.task is not None:
+            shown = f"epoch {row['epoch']}  loss {row['train_loss']:.4f}"
+            if "validation_accuracy" in row:
+                shown += f"  validation {row['validation_accuracy']:.2%}"
+            shown += f"  {row['examples_per_second']:,.0f} images/s"
+            self.progress.update(self.task, completed=row["epoch"] * self.steps, numbers=shown)
+
+    def note(self, text: str) -> None:
+        """Say something."""
+        say(text)
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+class Bar:
+    """A bar for work that is counted: nothing where there is no terminal.
+
+    Args:
+        name: What is being done.
+        quiet: No bar even on a terminal.
+    """
+
+    def __init__(self, name: str, *, quiet: bool = False) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=_err,
+            disable=quiet or not _err.is_terminal,
+        )
+        self.task = self.progress.add_task(name, total=None)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=done, total=total)
+
+
+_COLUMNS = (
+    ("test_errors", "errors", "{:,}"),
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("nll", "nll", "{:.4f}"),
+    ("ece", "ece", "{:.4f}"),
+    ("agreement_with_teacher", "agrees", "{:.2%}"),
+    ("parameters", "parameters", "{:,}"),
+    ("file_bytes", "bytes", "{:,}"),
+    ("multiply_adds", "multiply-adds", "{:,}"),
+    ("latency_ms", "ms at batch 1", "{:.3f}"),
+    ("images_per_second", "images/s", "{:,.0f}"),
+)
+
+
+def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test") -> None:
+    """Print models side by side, a column each.
+
+    Args:
+        models: Scores by name.
+        part: Which examples they were judged on.
+    """
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    table.add_column(f"on the {part} set", no_wrap=True)
+    for name, scores in models.items():
+        table.add_column(Text(f"{name}\n{scores.get('title', '')}"), justify="right", overflow="fold")
+    for key, label, pattern in _COLUMNS:
+        cells = [pattern.format(scores[key]) if scores.get(key) is not None else "-" for scores in models.values()]
+        if any(cell != "-" for cell in cells):
+            table.add_row(label, *cells)
+    _out.print(table)
+
+
+def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a plain table.
+
+    Args:
+        heading: Names of the columns.
+        rows: A sequence of cells a row.
+    """
+    table = Table(show_edge=False, pad_edge=False)
+    for name in heading:
+        table.add_column(Text(name))
+    for row in rows:
+        table.add_row(*[Text(str(cell)) for cell in row])
+    _out.print(table)

@@ -1,0 +1,134 @@
+"""``limbeck distill``."""
+
+__all__ = ["distill"]
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import (
+    Config,
+    Data,
+    Json,
+    NetworkSizes,
+    Out,
+    Quiet,
+    Resume,
+    Track,
+    Train,
+    Views,
+    track_with,
+)
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
+
+if TYPE_CHECKING:
+    from limbeck.protocols import Teacher
+
+
+def distill(
+    *,
+    out: Out,
+    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
+    teacher_targets: Annotated[Path | None, Parameter(group="Teacher")] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    data: Data = DataOptions(),  # noqa: B008
+    transfer: Annotated[str | None, Parameter(group="Data")] = None,
+    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    network: NetworkSizes = Network(),  # noqa: B008
+    distillation: Annotated[Distillation, Parameter(name="*", group="Distillation")] = Distillation(),  # noqa: B008
+    baseline: Annotated[bool, Parameter(group="Distillation")] = True,
+    seeds: Annotated[int, Parameter(group="Distillation")] = 1,
+    training: Train = Training(),  # noqa: B008
+    augmentation: Views = Augmentation(),  # noqa: B008
+    resume: Resume = False,
+    config: Config = None,
+    track: Track = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a student on a teacher's soft targets, and compare it with its own baseline.
+
+    The baseline is the same network, trained on labels alone from the same first weights with the same budget.
+
+    ```
+    limbeck distill --teacher runs/teacher --student mlp --hidden 300 300 --temperature 4 --out runs/student
+    limbeck distill --data letters.mat --teacher runs/a runs/b --mean geometric --seeds 3 --out runs/student
+    limbeck distill --teacher-targets runs/targets --student mlp --hidden 300 300 --out runs/student
+    limbeck distill --teacher runs/teacher --transfer unlabelled.npz --hard-weight 0 --out runs/student
+    ```
+
+    Args:
+        out: Folder for the run.
+        teacher: Folder of a run; several make an ensemble.
+        teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
+            validation and random views. Flags for random views may be left out.
+        mean: How several teachers' distributions are averaged.
+        teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        transfer: Other examples on which the student learns the soft targets, labels not needed.
+        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        baseline: Train the baseline, which the verdict needs.
+        seeds: How many pairs of student and baseline to train.
+        resume: Continue what the folder holds.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        track: Also write logs for TensorBoard into the run's folder.
+        quiet: No progress bar.
+        json: Print the metrics as JSON.
+    """
+    options = ModelOptions(model=student, **dataclasses.asdict(network))
+    if (teacher is None) == (teacher_targets is None):
+        raise ConfigError("give either --teacher or --teacher-targets")
+    if teacher_targets is not None and transfer is not None:
+        raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
+    from limbeck.data import open_data
+    from limbeck.data.sources import open_inputs
+    from limbeck.runs import distill as run_distillation
+    from limbeck.runs.inputs import load_teacher, model_maker
+    from limbeck.runs.pages import report_run
+    from limbeck.softtargets import SoftTargets
+
+    examples = open_data(data)
+    kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
+    guide: Teacher
+    if teacher_targets is not None:
+        guide = SoftTargets.open(teacher_targets, examples=examples.train)
+        if augmentation == Augmentation():
+            augmentation = guide.augmentation
+    else:
+        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+    run = run_distillation(
+        guide,
+        model_maker(options, examples),
+        examples,
+        transfer=None if transfer is None else open_inputs(transfer, image_size=data.image_size),
+        **dataclasses.asdict(distillation),
+        augmentation=augmentation,
+        baseline=baseline,
+        seeds=seeds,
+        out=out,
+        resume=resume,
+        settings={
+            **dataclasses.asdict(data),
+            **kept,
+            "transfer": transfer,
+            "teacher": None if teacher is None else [str(path) for path in teacher],
+            "teacher_targets": teacher_targets,
+            "mean": mean,
+            "teacher_model": teacher_model,
+        },
+        watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),
+        **dataclasses.asdict(training),
+    )
+    page = report_run(out, data=examples)
+    if json:
+        print_json(run.metrics)
+        return
+    roles = [role for role in ("teacher", "baseline", "student") if role in run.metrics]
+    print_metrics({role: run.metrics[role] for role in roles}, part=run.metrics["judged_on"] or "no")
+    if run.verdict is not None:
+        say(run.verdict.sentence)
+    say(f"The student is in {out / 'model'}, the report is {page}")

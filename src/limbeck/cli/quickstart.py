@@ -1,0 +1,47 @@
+"""``limbeck quickstart``."""
+
+__all__ = ["quickstart"]
+
+from pathlib import Path
+
+from limbeck.cli.common import Json, Quiet, Resume
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+
+
+def quickstart(
+    *, out: Path = Path("runs/quickstart"), resume: Resume = False, quiet: Quiet = False, json: Json = False
+) -> None:
+    """MNIST from inside the package: teacher, baseline, student, verdict, report, in about three minutes.
+
+    A 784-1200-1200-10 teacher with dropout and jittered digits, a 784-300-300-10 student distilled from it, and the
+    same student trained on labels alone.
+
+    ```
+    limbeck quickstart --out runs/first
+    ```
+
+    Args:
+        out: Folder for the student's run; the teacher's is inside.
+        resume: Continue what the folder holds.
+        quiet: No progress bars.
+        json: Print the metrics as JSON.
+    """
+    from limbeck.recipes.quickstart import quickstart as run_quickstart
+    from limbeck.runs.pages import report_run
+
+    run = run_quickstart(
+        out,
+        resume=resume,
+        watchers={
+            "teacher": ProgressWatcher("teacher", quiet=quiet),
+            "student": ProgressWatcher("baseline, then student", quiet=quiet),
+        },
+    )
+    page = report_run(out)
+    if json:
+        print_json(run.metrics)
+        return
+    print_metrics({role: run.metrics[role] for role in ("teacher", "baseline", "student")})
+    if run.verdict is not None:
+        say(run.verdict.sentence)
+    say(f"Look at {page}")

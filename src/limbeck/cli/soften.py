@@ -1,0 +1,99 @@
+"""``limbeck soften``."""
+
+__all__ = ["soften"]
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views
+from limbeck.cli.console import Bar, print_json, print_text, say
+from limbeck.options import Augmentation, DataOptions
+
+_STORE = Parameter(group="Store")
+
+
+def soften(
+    *,
+    teacher: Annotated[list[Path], Parameter(group="Teacher")],
+    out: Out,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    data: Data = DataOptions(),  # noqa: B008
+    augmentation: Views = Augmentation(),  # noqa: B008
+    encoding: Annotated[Literal["dense", "topk", "sampled"], _STORE] = "dense",
+    dtype: Annotated[Literal["float16", "float32"], _STORE] = "float16",
+    k: Annotated[int | None, _STORE] = None,
+    draws: Annotated[int | None, _STORE] = None,
+    temperature: Annotated[float | None, _STORE] = None,
+    verify: Annotated[bool, Parameter(group="Store", negative=())] = False,
+    device: Annotated[str, Parameter(group="Run")] = "auto",
+    precision: Annotated[Literal["auto", "float32", "bf16"], Parameter(group="Run")] = "auto",
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Ask a teacher about the training set once, and keep its answers for any number of students.
+
+    A write that was stopped is continued by the same command. The validation set is left out, so give the same
+    --data and --validation to limbeck distill --teacher-targets.
+
+    ```
+    limbeck soften --teacher runs/teacher --out runs/targets
+    limbeck soften --data letters.mat --teacher runs/cnn --shift 1 --views 8 --out runs/targets
+    limbeck soften --teacher runs/a runs/b --mean geometric --encoding topk --k 5 --out runs/targets
+    ```
+
+    Args:
+        teacher: Folder of a run; several make an ensemble.
+        out: Folder for the store.
+        mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
+        teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled".
+        dtype: Numbers of a dense store.
+        k: Classes that topk keeps.
+        draws: Classes drawn for each example, for sampled.
+        temperature: The only temperature that the targets will hold for; none: they serve every temperature.
+        verify: Check every byte of the store after writing.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "bf16", "float32", or "auto": measured.
+        config: A TOML file with any of these settings; flags win.
+        quiet: No progress bar.
+        json: Print the fidelity card as JSON.
+    """
+    from limbeck.data import open_data
+    from limbeck.devices import find_device
+    from limbeck.errors import ConfigError
+    from limbeck.runs.inputs import load_teacher
+    from limbeck.softtargets import SoftTargets
+
+    if augmentation.active and augmentation.views is None:
+        raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
+    place = find_device(device, precision)
+    examples = open_data(data)
+    guide = load_teacher(teacher, mean=mean, own=teacher_model, data=examples)
+    move = getattr(guide, "to", None)
+    with Bar("softening", quiet=quiet) as bar:
+        card = SoftTargets.write(
+            out,
+            guide if move is None else move(place.device),
+            examples.train,
+            classes=examples.classes,
+            augmentation=dataclasses.replace(augmentation),
+            encoding=encoding,
+            k=k,
+            draws=draws,
+            dtype=dtype,
+            temperature=temperature,
+            device=place,
+            progress=bar.show,
+        )
+    if verify:
+        SoftTargets.open(out, examples=examples.train).verify()
+    if json:
+        print_json(card.to_dict())
+        return
+    print_text(str(card))
+    say(f"The soft targets are in {out}")

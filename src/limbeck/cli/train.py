@@ -1,0 +1,97 @@
+"""``limbeck train``."""
+
+__all__ = ["train"]
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import (
+    Config,
+    Data,
+    Json,
+    NetworkSizes,
+    Out,
+    Quiet,
+    Resume,
+    Track,
+    Train,
+    Views,
+    track_with,
+)
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
+
+
+def train(
+    *,
+    out: Out,
+    data: Data = DataOptions(),  # noqa: B008
+    model: Annotated[str, Parameter(group="Network")] = "mlp",
+    network: NetworkSizes = Network(),  # noqa: B008
+    members: Annotated[int, Parameter(group="Network")] = 1,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Network")] = "arithmetic",
+    training: Train = Training(),  # noqa: B008
+    augmentation: Views = Augmentation(),  # noqa: B008
+    resume: Resume = False,
+    config: Config = None,
+    track: Track = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier on labels, or an ensemble.
+
+    ```
+    limbeck train --data mnist --hidden 1200 1200 --dropout 0.3 --max-norm 3 --shift 2 --out runs/teacher
+    limbeck train --data letters.mat --model cnn --members 3 --epochs 15 --out runs/three
+    limbeck train --config runs/three/config.toml --seed 7 --out runs/three-more
+    ```
+
+    Args:
+        out: Folder for the run.
+        model: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        members: How many to train; above 1 they make an ensemble, and its gain over its members is reported.
+        mean: How the ensemble averages its members' distributions.
+        resume: Continue what the folder holds.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        track: Also write logs for TensorBoard into the run's folder.
+        quiet: No progress bar.
+        json: Print the metrics as JSON.
+    """
+    options = ModelOptions(model=model, **dataclasses.asdict(network))
+    from limbeck.data import open_data
+    from limbeck.runs import train as run_training
+    from limbeck.runs.inputs import model_maker
+    from limbeck.runs.pages import report_run
+
+    examples = open_data(data)
+    run = run_training(
+        model_maker(options, examples),
+        examples,
+        members=members,
+        mean=mean,
+        augmentation=augmentation,
+        out=out,
+        resume=resume,
+        settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},
+        watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
+        **dataclasses.asdict(training),
+    )
+    page = report_run(out, data=examples)
+    if json:
+        print_json(run.metrics)
+        return
+    print_metrics({"model": run.metrics["model"]}, part=run.metrics["judged_on"] or "no")
+    if "gain" in run.metrics:
+        gain = run.metrics["gain"]
+        say(
+            f"The ensemble of {members} is right {100 * gain['over_mean']:.2f} points more often than its members on "
+            f"average, and {100 * gain['over_best']:.2f} more than the best of them."
+        )
+    _say_where(out, page)
+
+
+def _say_where(out: Path, page: Path) -> None:
+    say(f"The model is in {out / 'model' if (out / 'model').exists() else out}, the report is {page}")

@@ -1,0 +1,3 @@
+"""Named experiments that anyone can run again."""
+
+__all__: list[str] = []

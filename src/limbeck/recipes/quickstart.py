@@ -1,0 +1,93 @@
+"""MNIST in three minutes on two cores: teacher, baseline, student, verdict.
+
+The networks are those of the paper's first experiment, with a student a seventh of the teacher's size.
+"""
+
+__all__ = ["Quickstart", "quickstart"]
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.data import open_data
+from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
+from limbeck.runs import DistillRun, distill, train
+from limbeck.runs.inputs import load_teacher, model_maker
+from limbeck.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """The settings of the quickstart.
+
+    Attributes:
+        data: MNIST, with 5,000 of its training digits set aside to choose the epoch by.
+        teacher: 784-1200-1200-10 with dropout and limited norms of the incoming weights.
+        teacher_training: Its training, on digits shifted by up to two pixels.
+        jitter: Those shifts. Baseline and student see the digits as they are.
+        student: 784-300-300-10 without regularisation.
+        student_training: The training of student and baseline alike.
+        temperature: T of the soft targets.
+        hard_weight: Weight of the true labels.
+    """
+
+    data: DataOptions = DataOptions(data="mnist", validation=5000)
+    teacher: ModelOptions = ModelOptions(model="mlp", hidden=(1200, 1200), dropout=0.3, max_norm=3.0)
+    teacher_training: Training = Training(epochs=30, batch_size=512, learning_rate=2e-3)
+    jitter: Augmentation = Augmentation(shift=2)
+    student: ModelOptions = ModelOptions(model="mlp", hidden=(300, 300))
+    student_training: Training = Training(epochs=45, batch_size=128)
+    temperature: float = 4.0
+    hard_weight: float = 0.1
+
+
+def quickstart(
+    out: Path,
+    settings: Quickstart = Quickstart(),  # noqa: B008
+    *,
+    resume: bool = False,
+    watchers: Mapping[str, Watcher] | None = None,
+) -> DistillRun:
+    """Train a teacher, distil a student from it, and compare the student with its baseline.
+
+    Args:
+        out: Folder for the student's run, with the teacher's inside as ``teacher/``.
+        settings: Sizes, epochs and the rest.
+        resume: Continue what the folder holds.
+        watchers: Who hears how ``teacher`` and ``student`` go.
+
+    Returns:
+        The student's run.
+    """
+    watchers = watchers or {}
+    data = open_data(settings.data)
+    teacher_folder = out / "teacher"
+    train(
+        model_maker(settings.teacher, data),
+        data,
+        augmentation=settings.jitter,
+        out=teacher_folder,
+        resume=resume,
+        settings={**_plain(settings.data), **_plain(settings.teacher)},
+        watcher=watchers.get("teacher"),
+        **_plain(settings.teacher_training),
+    )
+    student = {"student" if name == "model" else name: value for name, value in _plain(settings.student).items()}
+    return distill(
+        load_teacher([teacher_folder], data=data),
+        model_maker(settings.student, data),
+        data,
+        temperature=settings.temperature,
+        hard_weight=settings.hard_weight,
+        out=out,
+        resume=resume,
+        settings={**_plain(settings.data), **student, "teacher": [str(teacher_folder)]},
+        watcher=watchers.get("student"),
+        **_plain(settings.student_training),
+    )
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    return dataclasses.asdict(options)

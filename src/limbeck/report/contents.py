@@ -1,0 +1,182 @@
+"""What a report shows, as plain data: arrays, numbers and text.
+
+Axes: ``N`` test examples, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
+"""
+
+__all__ = ["Contents", "Layer", "Model"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network.
+
+    Attributes:
+        name: What it is called.
+        shape: Shape of its output for one example, channels or units first.
+        parameters: How many weights it has.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One model of a run: what it answered, how it was trained and how big it is.
+
+    Attributes:
+        role: "teacher", "baseline", "student", or any other word.
+        title: A short description, such as "mlp 784-1200-1200-10".
+        log_probs: Log-probabilities at T = 1 on the test set, float ``(N, K)``, or None.
+        history: A mapping an epoch with any of ``epoch``, ``train_loss``, ``train_accuracy``,
+            ``validation_errors``, ``validation_accuracy``, ``validation_nll``, ``learning_rate``,
+            ``images_per_second``, ``seconds``.
+        scores: Any of ``test_examples``, ``test_errors``, ``accuracy``, ``nll``, ``ece``,
+            ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds``, ``latency_ms``,
+            ``images_per_second``.
+        layers: Its layers in order; of one member where it is an ensemble.
+        members: How many networks of these layers it is made of.
+    """
+
+    role: str
+    title: str
+    log_probs: NDArray[Any] | None = None
+    history: tuple[Mapping[str, float | int | None], ...] = ()
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    members: int = 1
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """The likeliest class of each test example, int64 ``(N,)``."""
+        answers: NDArray[np.int64] = self._answers.argmax(-1)
+        return answers
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """The probability of that class, ``(N,)``."""
+        chosen = self._answers[np.arange(len(self.predicted)), self.predicted]
+        return np.exp(chosen.astype(np.float64))
+
+    def softened(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
+        """Probabilities of some test examples at a temperature.
+
+        Args:
+            rows: Which examples, int64 ``(n,)``.
+            temperature: T, above 0.
+
+        Returns:
+            Probabilities, ``(n, K)``.
+
+        Example:
+            >>> model = Model("teacher", "", np.log([[0.8, 0.2]]))
+            >>> model.softened(np.array([0]), 2.0).round(3)
+            array([[0.667, 0.333]])
+        """
+        scores = self._answers[rows].astype(np.float64) / temperature
+        mass = np.exp(scores - scores.max(-1, keepdims=True))
+        probs: NDArray[np.float64] = mass / mass.sum(-1, keepdims=True)
+        return probs
+
+    @property
+    def _answers(self) -> NDArray[Any]:
+        if self.log_probs is None:
+            raise DataError(f"the {self.role} has no answers to the test set")
+        return self.log_probs
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Everything a report shows. Sections whose data are missing are left out.
+
+    Attributes:
+        title: Heading of the page.
+        created: When the run was made, as text.
+        classes: Names of the classes, K of them.
+        models: In the order in which they are shown, usually teacher, baseline, student.
+        labels: True classes of the test examples, integers ``(N,)``, or None.
+        images: The test pictures, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, or None.
+        command: The command line that made the run, or None.
+        temperature: T of the soft targets, or None.
+        hard_weight: Weight of the true labels, or None.
+        verdict: ``to_dict()`` of a verdict: ``sentence`` and ``helped`` are shown; or None.
+        seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
+        config: The run's settings, nested.
+        notes: Remarks, a paragraph each.
+    """
+
+    title: str
+    created: str
+    classes: tuple[str, ...]
+    models: tuple[Model, ...]
+    labels: NDArray[Any] | None = None
+    images: NDArray[np.uint8] | None = None
+    command: str | None = None
+    temperature: float | None = None
+    hard_weight: float | None = None
+    verdict: Mapping[str, Any] | None = None
+    seeds: tuple[Mapping[str, Any], ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise DataError("a report needs at least one model")
+        count = len(self.classes)
+        if self.labels is not None:
+            inside = self.labels.ndim == 1 and np.issubdtype(self.labels.dtype, np.integer) and len(self.labels)
+            if not inside or self.labels.min() < 0 or self.labels.max() >= count:
+                raise DataError(f"labels of a report must be integers in [0, {count}), one an example, at least one")
+        examples = None if self.labels is None else len(self.labels)
+        for model in self.models:
+            if model.log_probs is None:
+                continue
+            shape = model.log_probs.shape
+            if len(shape) != 2 or shape[1] != count or shape[0] != examples:
+                raise DataError(
+                    f"the {model.role}'s log-probabilities have shape {shape}, "
+                    f"and {examples or 'no'} labels over {count} classes ask for ({examples or 0}, {count})"
+                )
+            if not np.isfinite(model.log_probs.max(-1)).all():
+                raise DataError(f"the {model.role}'s log-probabilities hold NaN, or no class has any: it is broken")
+        if self.images is not None:
+            shape = self.images.shape
+            fits = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+            if self.images.dtype != np.uint8 or not fits or shape[0] != examples or 0 in shape:
+                raise DataError(
+                    f"images of a report must be uint8 of shape ({examples or 0}, H, W) or "
+                    f"({examples or 0}, H, W, 3), "
+                    f"and are {self.images.dtype} of shape {shape}"
+                )
+
+    @property
+    def answering(self) -> tuple[Model, ...]:
+        """The models whose answers are known."""
+        return tuple(model for model in self.models if model.log_probs is not None)
+
+    def model(self, role: str) -> Model | None:
+        """The first model of a role whose answers are known.
+
+        Args:
+            role: Such as "teacher".
+
+        Returns:
+            The model, or None.
+        """
+        return next((model for model in self.answering if model.role == role), None)
+
+    @cached_property
+    def truth(self) -> NDArray[np.int64]:
+        """The labels, int64 ``(N,)``; of length 0 where there are none."""
+        return np.zeros(0, np.int64) if self.labels is None else self.labels.astype(np.int64)

@@ -1,0 +1,120 @@
+"""All figures of a report, in the order of reading, and their files."""
+
+__all__ = ["PLATES", "Plate", "draw_all", "save_figures", "write_figures"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.errors import RunError
+from limbeck.files import replace_text
+from limbeck.report import figures_errors, figures_size, figures_softness, figures_training
+from limbeck.report.contents import Contents
+from limbeck.report.figures_style import svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of the report.
+
+    Attributes:
+        name: Of the figure and its file.
+        title: Its heading.
+        draw: Draws it, or gives None where its data are missing.
+        explain: Says in words what is seen.
+    """
+
+    name: str
+    title: str
+    draw: "Callable[[Contents], Figure | None]"
+    explain: Callable[[Contents], str]
+
+
+PLATES = (
+    Plate("networks", "The networks, to scale", figures_size.draw_networks, figures_size.explain_networks),
+    Plate("tradeoff", "Errors against size", figures_size.draw_tradeoff, figures_size.explain_tradeoff),
+    Plate(
+        "learning_curves",
+        "Learning",
+        figures_training.draw_learning_curves,
+        figures_training.explain_learning_curves,
+    ),
+    Plate(
+        "temperature",
+        "What temperature does",
+        figures_softness.draw_temperature,
+        figures_softness.explain_temperature,
+    ),
+    Plate(
+        "dark_knowledge",
+        "Dark knowledge: which classes look alike",
+        figures_softness.draw_dark_knowledge,
+        figures_softness.explain_dark_knowledge,
+    ),
+    Plate(
+        "disagreements",
+        "Where the models differ",
+        figures_errors.draw_disagreements,
+        figures_errors.explain_disagreements,
+    ),
+    Plate(
+        "confusions",
+        "What is taken for what",
+        figures_errors.draw_confusions,
+        figures_errors.explain_confusions,
+    ),
+    Plate("reliability", "Confidence", figures_errors.draw_reliability, figures_errors.explain_reliability),
+)
+
+
+def draw_all(contents: Contents) -> "dict[str, Figure]":
+    """Draw every figure whose data are there.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        Figures by name, in the order of reading.
+    """
+    drawn = {plate.name: plate.draw(contents) for plate in PLATES}
+    return {name: drawing for name, drawing in drawn.items() if drawing is not None}
+
+
+def save_figures(contents: Contents, folder: Path) -> dict[str, Path]:
+    """Draw every figure and save it as SVG.
+
+    Args:
+        contents: What the report shows.
+        folder: Where to; made if it is not there. Figures of the same names are replaced.
+
+    Returns:
+        The files by the figures' names.
+    """
+    return write_figures({name: svg(drawing) for name, drawing in draw_all(contents).items()}, folder)
+
+
+def write_figures(figures: dict[str, str], folder: Path) -> dict[str, Path]:
+    """Save figures that are SVG text already.
+
+    Args:
+        figures: SVG by name.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The files by the figures' names.
+
+    Raises:
+        RunError: If the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    files = {name: folder / f"{name}.svg" for name in figures}
+    for name, path in files.items():
+        replace_text(path, figures[name])
+    return files

@@ -1,0 +1,289 @@
+"""Where the models err: pictures on which they differ, who is taken for whom, and how sure they were."""
+
+__all__ = [
+    "draw_confusions",
+    "draw_disagreements",
+    "draw_reliability",
+    "explain_confusions",
+    "explain_disagreements",
+    "explain_reliability",
+]
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.metrics import bin_confidence, confusion_matrix
+from limbeck.report.contents import Contents, Model
+from limbeck.report.figures_softness import label_matrix, ranked_pairs, show_picture
+from limbeck.report.figures_style import INK, MUTED, clean, colour, figure, legend, number, styled, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = 7
+_SIDE = 1.05  # inches of a picture
+_MOST_CELLS = 32
+_BINS = 15
+_FEWEST = 10  # examples in a bin that is shown
+
+
+def draw_disagreements(contents: Contents) -> "Figure | None":
+    """Test pictures on which models differ, or those that a single model gets wrong.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        The figure, or None where there are no pictures or nothing to show.
+    """
+    groups = [group for group in _groups(contents) if len(group[1])]
+    if contents.images is None or not groups:
+        return None
+    models = contents.answering[:4]
+    room = _SIDE + 0.82 + 0.165 * len(models)  # inches of a group: heading, true class, picture, answers
+    width, height = 9.0, room * len(groups) - 0.2
+    with styled():
+        drawing = figure(width, height, arranged=False)
+        for line, (title, rows) in enumerate(groups):
+            top = height - room * line
+            heading = f"{title}: {len(rows)} of {len(contents.truth)} test examples"
+            drawing.text(0.1 / width, (top - 0.05) / height, heading, fontsize=10.5, va="top")
+            if not _brief(contents):
+                _name_roles(drawing, [m.role for m in contents.models], models, (top - 0.05) / height)
+            for place, row in enumerate(rows[:_COLUMNS].tolist()):
+                left = 0.15 + place * (width - 0.2) / _COLUMNS
+                box = (left / width, (top - 0.5 - _SIDE) / height, _SIDE / width, _SIDE / height)
+                axes = drawing.add_axes(box)
+                show_picture(axes, contents.images[row])
+                _answers(axes, contents, models, row)
+    return drawing
+
+
+def explain_disagreements(contents: Contents) -> str:
+    """What the gallery shows, in words.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        A paragraph.
+    """
+    words = (
+        "Above each picture is its true class, below it what each model answered and how sure it was; "
+        "wrong answers are in bold. "
+    )
+    if len(contents.answering) > 1:
+        return words + (
+            "In each group the pictures come first on which the two models are surest of their different "
+            "answers. Where even a person hesitates, an error says little; where the answer is plain to "
+            "see, it says much."
+        )
+    return words + "The errors of which the model was surest come first."
+
+
+def _groups(contents: Contents) -> list[tuple[str, NDArray[np.int64]]]:
+    teacher, student, baseline = (contents.model(role) for role in ("teacher", "student", "baseline"))
+    groups = []
+    if student and baseline:
+        groups += [_split(contents, student, baseline), _split(contents, baseline, student)]
+    if student and teacher:
+        groups += [_split(contents, teacher, student)]
+        if not baseline:
+            groups += [_split(contents, student, teacher)]
+    if not groups and contents.answering:
+        model = contents.answering[0]
+        wrong = np.flatnonzero(model.predicted != contents.truth)
+        order = wrong[np.argsort(-model.confidence[wrong], kind="stable")]
+        groups = [(f"{model.role.capitalize()} wrong, and sure of it", order)]
+    return groups
+
+
+def _split(contents: Contents, right: Model, wrong: Model) -> tuple[str, NDArray[np.int64]]:
+    rows = np.flatnonzero((right.predicted == contents.truth) & (wrong.predicted != contents.truth))
+    sure = np.minimum(right.confidence[rows], wrong.confidence[rows])
+    return f"{right.role.capitalize()} right, {wrong.role} wrong", rows[np.argsort(-sure, kind="stable")]
+
+
+def _brief(contents: Contents) -> bool:
+    # Whether an answer leaves room for the role before it.
+    return max(len(name) for name in contents.classes) <= 2 and all(len(m.role) <= 9 for m in contents.answering)
+
+
+def _name_roles(drawing: "Figure", roles: list[str], models: tuple[Model, ...], height: float) -> None:
+    place = 0.985
+    for model in reversed(models):
+        name = clean(model.role, 16)
+        shade = _text_colour(model, roles)
+        drawing.text(place, height, name, color=shade, fontsize=8.5, fontweight="bold", ha="right", va="top")
+        place -= 0.0095 * (len(name) + 2)
+
+
+def _text_colour(model: Model, roles: list[str]) -> str:
+    return MUTED if model.role == "baseline" else colour(model.role, roles)
+
+
+def _answers(axes: "Axes", contents: Contents, models: tuple[Model, ...], row: int) -> None:
+    roles = [model.role for model in contents.models]
+    axes.set_title(f"true: {clean(contents.classes[contents.truth[row]], 12)}", fontsize=8.5, pad=3, loc="center")
+    for line, model in enumerate(models):
+        name = clean(contents.classes[model.predicted[row]], 10)
+        role = f"{model.role}: " if _brief(contents) else ""
+        wrong = model.predicted[row] != contents.truth[row]
+        axes.annotate(
+            f"{role}{name}  {model.confidence[row] * 100:.0f} %",
+            (0.5, 0),
+            (0, -4 - 11.5 * line),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=_text_colour(model, roles),
+            fontweight="bold" if wrong else "normal",
+        )
+
+
+def draw_confusions(contents: Contents) -> "Figure | None":
+    """Which class was taken for which, for every model.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        The figure, or None where no model's answers are known.
+    """
+    models = contents.answering[:4]
+    if not models:
+        return None
+    count = len(contents.classes)
+    tables = [confusion_matrix(model.predicted, contents.truth, count) for model in models]
+    wrong = [np.where(np.eye(count, dtype=bool), 0, table) for table in tables]
+    roles = [model.role for model in contents.models]
+    pairs = count > _MOST_CELLS
+    columns = len(models) if len(models) == 1 or (len(models) == 3 and count <= 12) else 2
+    lines = -(-len(models) // columns)
+    side = 9.0 / columns
+    with styled():
+        drawing = figure(9.0 if columns > 1 else 6.5, (4.0 if pairs else min(side, 5.6) + 0.6) * lines)
+        for place, (model, table) in enumerate(zip(models, wrong, strict=True)):
+            axes = drawing.add_subplot(lines, columns, place + 1)
+            title = f"{clean(model.role, 20)}: {table.sum()} errors"
+            if pairs:
+                ranked_pairs(axes, contents, table.astype(np.float64), 12, colour(model.role, roles), percent=False)
+            else:
+                _matrix(axes, contents, table, max(int(t.max()) for t in wrong), colour(model.role, roles))
+                if place % columns:
+                    axes.set_ylabel("")
+            axes.set_title(title, color=INK)
+    return drawing
+
+
+def explain_confusions(contents: Contents) -> str:
+    """What the confusion matrices show, in words.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        A paragraph.
+    """
+    if len(contents.classes) > _MOST_CELLS:
+        return "The pairs of classes that are confused most often, with their counts: true class, then answer."
+    return (
+        "Each row is a true class, each column an answer; the darker a cell, the more test examples of "
+        "that row were given that answer. Right answers, on the diagonal, are left out so that the "
+        "errors can be seen. All models share one scale."
+    )
+
+
+def _matrix(axes: "Axes", contents: Contents, table: NDArray[np.int64], top: int, shade: str) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    count = len(contents.classes)
+    shades = LinearSegmentedColormap.from_list("errors", ["#ffffff", shade]).with_extremes(bad="#e9edf1")
+    shown = np.where(np.eye(count, dtype=bool), np.nan, table.astype(np.float64))
+    # The square root keeps single errors visible beside the commonest confusion.
+    axes.imshow(np.sqrt(shown), cmap=shades, vmin=0, vmax=max(1.0, top**0.5))
+    label_matrix(axes, contents)
+    axes.set_xlabel("answer")
+    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.grid(visible=True, which="minor", color="#eef1f4", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    if count <= 12:
+        for i, j in np.argwhere(table):
+            text = number(table[i, j])
+            axes.text(j, i, text, ha="center", va="center", fontsize=7 if len(text) < 3 else 5.5, color=INK)
+
+
+def draw_reliability(contents: Contents) -> "Figure | None":
+    """Whether the models are as often right as they say they are.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        The figure, or None where no model's answers are known.
+    """
+    if not contents.answering:
+        return None
+    roles = [model.role for model in contents.models]
+    with styled():
+        drawing = figure(9.0, 3.7)
+        left, right = drawing.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color="#b4bcc5", linewidth=1, linestyle=(0, (3, 2)))
+        handles, labels = [], []
+        for model in contents.answering:
+            bins = bin_confidence(model.confidence, model.predicted == contents.truth, _BINS)
+            shade, full = colour(model.role, roles), bins.counts >= _FEWEST
+            left.plot(bins.confidence[full], bins.accuracy[full], color=shade, linewidth=1.2)
+            sizes = 10 + 55 * np.sqrt(bins.counts[full] / bins.counts.max())
+            handles.append(
+                left.scatter(bins.confidence[full], bins.accuracy[full], s=sizes, color=shade, linewidth=0, zorder=3)
+            )
+            labels.append(f"{clean(model.role, 20)}, calibration error {bins.expected_error * 100:.2g} %")
+            right.stairs(bins.counts, bins.edges, color=shade, linewidth=1.6, baseline=None)
+        left.set(
+            xlim=(0, 1.02),
+            ylim=(0, 1.04),
+            xlabel="confidence: probability of the answer",
+            ylabel="share right",
+        )
+        left.set_title("Confidence and truth")
+        _count_axis(right)
+        right.set(xlim=(0, 1), xlabel="confidence: probability of the answer")
+        right.set_title("How often each confidence occurs (examples)")
+        for axes in (left, right):
+            tidy(axes, grid="both" if axes is left else "y")
+        legend(drawing, handles, labels)
+    return drawing
+
+
+def explain_reliability(contents: Contents) -> str:
+    """What the reliability diagram shows, in words.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        A paragraph.
+    """
+    return (
+        "Of the answers that a model gives with 80 % confidence, 80 % should be right: then its points "
+        "lie on the dashed line. Points below it are a model too sure of itself, above it one too "
+        "modest. Large points stand for many examples; small ones jump about by chance, and those of "
+        f"fewer than {_FEWEST} are left out. The calibration error is the mean distance from the line, "
+        "every example counted alike."
+    )
+
+
+def _count_axis(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,211 @@
+"""How every figure looks: one colour a role, one typeface, and SVG that is the same for the same contents.
+
+matplotlib is imported where it is used and its global state is left as it was.
+"""
+
+__all__ = ["INK", "MUTED", "clean", "colour", "figure", "legend", "number", "styled", "svg", "tidy"]
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+MUTED = "#6b7580"
+_GRID = "#e3e7ec"
+
+# Okabe and Ito's palette, which stays apart for the colour-blind; the baseline is the grey to compare with.
+_ROLES = {"teacher": "#0072b2", "student": "#d55e00", "baseline": "#7f8790"}
+_OTHERS = ("#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,  # class names may hold dollar signs
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "limbeck",
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Within it, matplotlib draws in this style, whatever the user's own settings of matplotlib are.
+
+    Letters that the typeface lacks give no warning.
+
+    Yields:
+        Nothing.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+def figure(width: float, height: float, *, arranged: bool = True) -> "Figure":
+    """A new figure that belongs to nobody's global state.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        arranged: Whether its parts are laid out so that they do not overlap; else they stay where they are
+        put.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(width, height))
+    drawing.set_layout_engine("constrained" if arranged else "none")
+    return drawing
+
+
+def svg(drawing: "Figure") -> str:
+    """A figure as SVG text without date, document type or any address to load.
+
+    Args:
+        drawing: The figure.
+
+    Returns:
+        SVG that is equal for equal figures. Letters are paths, so that they look the same everywhere; but
+        where the typeface lacks a letter, they stay text and the viewer's own typefaces are used.
+    """
+    import matplotlib
+    from matplotlib.text import Text
+
+    texts = {str(text.get_text()) for text in drawing.findobj(Text)}
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with styled(), matplotlib.rc_context({"svg.fonttype": "path" if _drawable(texts) else "none"}):
+        drawing.savefig(buffer, format="svg", metadata=metadata)
+    text = re.sub(r"<\?xml.*?\?>\s*|<!DOCTYPE.*?>\s*", "", buffer.getvalue(), count=2, flags=re.DOTALL)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _drawable(texts: set[str]) -> bool:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    known = font.get_charmap()
+    return all(ord(letter) in known for text in texts for letter in text if letter != "\n")
+
+
+def colour(role: str, roles: Sequence[str] = ()) -> str:
+    """The colour of a role, the same in every figure.
+
+    Args:
+        role: Such as "teacher".
+        roles: All roles of the report in order: roles without a fixed colour take the others in turn.
+
+    Returns:
+        A hexadecimal colour.
+
+    Example:
+        >>> colour("teacher"), colour("int8", ["teacher", "int8"])
+        ('#0072b2', '#009e73')
+    """
+    if role in _ROLES:
+        return _ROLES[role]
+    rest = [name for name in dict.fromkeys(roles) if name not in _ROLES]
+    return _OTHERS[rest.index(role) % len(_OTHERS)] if role in rest else _OTHERS[0]
+
+
+def clean(text: object, longest: int = 60) -> str:
+    r"""Text that can be drawn: on one line, without control characters, not too long.
+
+    Args:
+        text: Anything.
+        longest: Letters to keep.
+
+    Returns:
+        The text; where it was too long, an ellipsis stands for its middle, for names often differ at the end.
+
+    Example:
+        >>> clean("one\ntwo"), clean("abcdefgh", 5)
+        ('one two', 'ab…gh')
+    """
+    line = " ".join(str(text).split())
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    tail = (longest - 1) // 2
+    return line if len(line) <= longest else line[: longest - 1 - tail] + "…" + line[len(line) - tail :]
+
+
+def number(value: float) -> str:
+    """A count in few letters.
+
+    Args:
+        value: At least 0.
+
+    Returns:
+        Three significant figures and a unit of thousands, millions or thousand millions.
+
+    Example:
+        >>> [number(n) for n in (950, 1290, 2_395_210, 1e9)]
+        ['950', '1.29k', '2.4M', '1G']
+    """
+    if not math.isfinite(value):
+        return "–"
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit * 0.9995:
+            return f"{float(f'{value / unit:.3g}'):g}{letter}"
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def tidy(axes: "Axes", *, grid: str = "y") -> None:
+    """Light grid lines along one axis, no tick marks.
+
+    Args:
+        axes: To change.
+        grid: "x", "y" or "both".
+    """
+    axes.grid(visible=True, axis=grid)  # type: ignore[arg-type]
+    axes.tick_params(length=0)
+
+
+def legend(drawing: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend above all parts of a figure.
+
+    Args:
+        drawing: The figure.
+        handles: What the lines or bars look like.
+        labels: What they are.
+    """
+    if handles:
+        letters_in_a_row = int(13 * drawing.get_figwidth())
+        columns = max(1, min(len(labels), letters_in_a_row // (max(map(len, labels)) + 6)))
+        drawing.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)

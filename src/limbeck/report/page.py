@@ -1,0 +1,183 @@
+"""The report as one HTML page that needs no network, no script and no other file."""
+
+__all__ = ["render_report", "write_report"]
+
+import base64
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck.files import replace_text
+from limbeck.report.contents import Contents, Model
+from limbeck.report.figures_all import PLATES, draw_all, write_figures
+from limbeck.report.figures_style import clean, colour, number, svg
+
+_DASH = "–"
+
+
+def write_report(contents: Contents, path: Path) -> Path:
+    """Write the page, whole or not at all, and its figures into ``figures/`` beside it.
+
+    Args:
+        contents: What the report shows.
+        path: The HTML file; its folder must exist.
+
+    Returns:
+        The file.
+    """
+    figures = {name: svg(drawing) for name, drawing in draw_all(contents).items()}
+    write_figures(figures, path.parent / "figures")
+    replace_text(path, render_report(contents, figures))
+    return path
+
+
+def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
+    """The page as HTML text; all text that comes with the contents is escaped.
+
+    Args:
+        contents: What the report shows.
+        figures: SVG text by the figures' names.
+
+    Returns:
+        The page, equal for equal contents.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("limbeck.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=contents.title,
+        facts=list(_facts(contents)),
+        command=contents.command,
+        verdict=_verdict(contents.verdict),
+        tiles=list(_tiles(contents)),
+        notes=contents.notes,
+        columns=_columns(contents),
+        rows=list(_rows(contents.models)),
+        seeds=[_seed_row(row) for row in contents.seeds],
+        plates=[
+            _plate(figures[plate.name])
+            | {"name": plate.name, "title": plate.title, "words": _unbroken(plate.explain(contents))}
+            for plate in PLATES
+            if plate.name in figures
+        ],
+        settings=list(_flat(contents.config)),
+    )
+    # A name with a lone surrogate, as from a damaged file name, has no UTF-8 form.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _facts(contents: Contents) -> Iterator[str]:
+    yield contents.created
+    if contents.labels is not None:
+        yield f"{len(contents.labels):,} test examples, {len(contents.classes)} classes"
+    if contents.temperature is not None:
+        yield f"temperature {contents.temperature:g}"
+    if contents.hard_weight is not None:
+        yield f"weight of the true labels {contents.hard_weight:g}"
+
+
+def _verdict(verdict: Mapping[str, Any] | None) -> dict[str, str] | None:
+    if verdict is None or not verdict.get("sentence"):
+        return None
+    tone, heading = {
+        True: ("helped", "Verdict: it helped"),
+        False: ("worse", "Verdict: it did not help"),
+    }.get(verdict.get("helped"), ("open", "Verdict: undecided"))  # type: ignore[arg-type]
+    return {"tone": tone, "heading": heading, "sentence": _unbroken(str(verdict["sentence"]))}
+
+
+def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
+    # The few numbers that matter most.
+    scores = {model.role: model.scores for model in reversed(contents.models)}
+    student, teacher, baseline = (scores.get(role, {}) for role in ("student", "teacher", "baseline"))
+    if student and _known(student, "test_errors"):
+        rival = f"test errors, baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else "test errors"
+        yield f"{student['test_errors']}", f"student's {rival}"
+    if _known(student, "parameters") and _known(teacher, "parameters"):
+        yield f"{_ratio(teacher['parameters'] / student['parameters'])}×", "fewer weights than the teacher"
+    if _known(student, "latency_ms") and _known(teacher, "latency_ms"):
+        yield (
+            f"{_ratio(teacher['latency_ms'] / student['latency_ms'])}×",
+            "faster than the teacher, one example",
+        )
+    if _known(student, "agreement_with_teacher"):
+        yield f"{100 * student['agreement_with_teacher']:.2f} %", "of answers the same as the teacher's"
+
+
+def _unbroken(text: str) -> str:
+    # Keep a number and its per cent sign on one line.
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _known(scores: Mapping[str, Any], name: str) -> bool:
+    value = scores.get(name)
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.0f}" if value >= 20 else f"{value:.2g}"
+
+
+def _columns(contents: Contents) -> list[dict[str, str]]:
+    roles = [model.role for model in contents.models]
+    return [{"role": m.role, "title": m.title, "colour": colour(m.role, roles)} for m in contents.models]
+
+
+_ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("test_errors", "Test errors", lambda value: f"{value:,.0f}"),
+    ("test_examples", "Test examples", lambda value: f"{value:,.0f}"),
+    ("accuracy", "Accuracy", lambda value: f"{100 * value:.2f} %"),
+    ("nll", "Negative log-likelihood (nats)", lambda value: f"{value:.4f}"),
+    ("ece", "Calibration error", lambda value: f"{100 * value:.2f} %"),
+    ("agreement_with_teacher", "Agreement with the teacher", lambda value: f"{100 * value:.2f} %"),
+    ("parameters", "Weights", lambda value: f"{value:,.0f}"),
+    ("file_bytes", "File", lambda value: re.sub(r"([kMG]?)$", r" \1B", number(value), count=1)),
+    ("multiply_adds", "Multiply-adds an example", number),
+    ("latency_ms", "Latency, one example (ms)", lambda value: f"{value:.3g}"),
+    ("images_per_second", "Examples a second", number),
+)
+
+
+def _rows(models: tuple[Model, ...]) -> Iterator[tuple[str, list[str]]]:
+    for key, name, form in _ROWS:
+        values = [model.scores.get(key) for model in models]
+        if any(value is not None for value in values):
+            yield (
+                name,
+                [form(float(v)) if isinstance(v, int | float) and math.isfinite(v) else _DASH for v in values],
+            )
+
+
+def _seed_row(row: Mapping[str, Any]) -> list[str]:
+    student, baseline = row.get("student_errors"), row.get("baseline_errors")
+    difference = _DASH
+    if student is not None and baseline is not None:
+        difference = f"{student - baseline:+d}".replace("-", "\N{MINUS SIGN}")
+    return [str(value if value is not None else _DASH) for value in (row.get("seed"), student, baseline)] + [difference]
+
+
+def _plate(text: str) -> dict[str, Any]:
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    wide, tall = (float(side) for side in size.groups()) if size else (648.0, 360.0)
+    data = base64.b64encode(text.encode()).decode()
+    return {
+        "source": f"data:image/svg+xml;base64,{data}",
+        "width": round(wide * 96 / 72),
+        "height": round(tall * 96 / 72),
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield clean(f"{prefix}{name}", 200), "none" if value is None else clean(value, 2000)

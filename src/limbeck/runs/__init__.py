@@ -1,0 +1,9 @@
+"""Whole runs: train, distil, evaluate, and the folders they leave."""
+
+__all__ = ["DistillRun", "RunFolder", "TrainRun", "distill", "evaluate", "load", "save_model", "train"]
+
+from limbeck.runs.distilling import DistillRun, distill
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.measure import evaluate
+from limbeck.runs.models import load, save_model
+from limbeck.runs.training import TrainRun, train

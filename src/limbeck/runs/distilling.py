@@ -1,0 +1,345 @@
+"""Distil a teacher into a student, and compare the student with the same network trained on labels alone."""
+
+__all__ = ["DistillRun", "distill"]
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import metrics as measures
+from limbeck.checkpoint import save_tensors
+from limbeck.data.examples import DataSet, Examples
+from limbeck.devices import Device, find_device
+from limbeck.errors import ConfigError
+from limbeck.objective import DistillationObjective, LabelObjective
+from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
+from limbeck.prediction import answer_views, predict
+from limbeck.protocols import Teacher
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
+from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.training import fit_stage
+from limbeck.softtargets.teacher import SoftTargets
+from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
+from limbeck.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class DistillRun:
+    """What distillation left.
+
+    Attributes:
+        student: The student of the first seed, a plain module in evaluation mode.
+        baseline: The same network trained on labels alone, or None.
+        verdict: Whether distillation helped; None without a baseline or labels to judge by.
+        metrics: What ``metrics.json`` holds: ``teacher``, ``baseline``, ``student``, ``verdict``, ``seeds``.
+        history: A mapping an epoch of the student's training.
+        folder: Where it all is, or None.
+    """
+
+    student: nn.Module
+    baseline: nn.Module | None
+    verdict: Verdict | SeedsVerdict | None
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    folder: Path | None
+
+
+def distill(
+    teacher: nn.Module | Teacher,
+    student: nn.Module | Callable[[int], nn.Module],
+    train: Any,
+    validation: Any = None,
+    *,
+    test: Any = None,
+    transfer: Any = None,
+    classes: Sequence[str] | None = None,
+    temperature: float = 4.0,
+    hard_weight: float = 0.1,
+    augmentation: Augmentation | None = None,
+    baseline: bool = True,
+    seeds: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+    **training: Unpack[TrainingKeywords],
+) -> DistillRun:
+    """Train a student on a teacher's soft targets, and prove whether that helped.
+
+    The baseline has the student's architecture, first weights, data, order, views and number of epochs; it differs
+    in its targets alone. Where a view of an example comes more than once (no augmentation, or a number of views),
+    the teacher answers it once and the answer is kept.
+
+    Args:
+        teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store.
+        student: A module (it is copied), or a function that makes one from a seed.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels. Without
+            labels there is no baseline, and ``hard_weight`` must be 0.
+        validation: Examples to choose the best epoch by.
+        test: Examples to judge on, read once, at the end. Without them the verdict is on validation, and says so.
+        transfer: Other inputs, labels not needed, on which the student learns the soft targets instead of ``train``.
+        classes: Names of the classes.
+        temperature: T of the soft targets, above 0.
+        hard_weight: Weight of the true labels in [0, 1].
+        augmentation: Random views of the training pictures, for baseline and student alike.
+        baseline: Whether to train the baseline.
+        seeds: How many pairs of student and baseline to train, with seeds that follow each other.
+        out: Folder for the run; None to write nothing.
+        resume: Continue what ``out`` holds.
+        settings: More to keep in ``config.toml``.
+        watcher: Hears how it goes.
+        **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
+
+    Returns:
+        The student, the verdict, and all that was measured.
+
+    Raises:
+        ConfigError: If a setting is out of range, or contradicts another.
+        MismatchError: If teacher and data have different classes.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> teacher = nn.Linear(4, 2)
+        >>> _ = teacher.weight.data.copy_(torch.tensor([[-3.0, 0, 0, 0], [3.0, 0, 0, 0]]))
+        >>> run = distill(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), epochs=2)
+        >>> sorted(run.metrics)
+        ['baseline', 'judged_on', 'seeds', 'student', 'teacher', 'verdict']
+    """
+    options, aims = Training(**training), Distillation(temperature=temperature, hard_weight=hard_weight)
+    data = as_data_set(train, validation, test, classes)
+    source = data if transfer is None else dataclasses.replace(data, train=as_examples(transfer).without_labels())
+    if source.train.labels is None and aims.hard_weight > 0:
+        raise ConfigError(f"hard_weight is {aims.hard_weight}, and the transfer set has no labels: set it to 0")
+    if seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, and is {seeds}")
+    if baseline and data.train.labels is None:
+        raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
+    if resume and out is not None and options.precision == "auto":
+        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    guide = as_teacher(teacher)
+    check_classes("teacher", guide, data)
+    if isinstance(guide, ModelTeacher):
+        check_answers("teacher", guide.model, source)
+    guide = _on(guide, device)
+    if isinstance(guide, StoredTargets | SoftTargets):
+        guide.require(source.train.index)
+    augmentation = augmentation or Augmentation()
+    if isinstance(guide, SoftTargets):
+        guide.check_views(augmentation)
+    made = fresh_copy(student, options.seed, first=True)
+    check_answers("student", made, source)
+
+    def go(folder: RunFolder | None) -> DistillRun:
+        answered = _answered(guide, source.train, data, augmentation, aims, options, device, watcher)
+        pairs: list[_Pair] = []
+        for number in range(seeds):
+            base = folder if folder is None or number == 0 else folder.sub(f"seeds/{number + 1}")
+            pairs.append(
+                _train_pair(
+                    base,
+                    made if number == 0 else fresh_copy(student, options.seed + number, first=False),
+                    DistillationObjective(
+                        answered,
+                        temperature=aims.temperature,
+                        hard_weight=aims.hard_weight,
+                        label_smoothing=options.label_smoothing,
+                    ),
+                    data if baseline else None,
+                    source,
+                    dataclasses.replace(options, seed=options.seed + number),
+                    device,
+                    augmentation,
+                    resume=resume,
+                    watcher=watcher,
+                    name=None if settings is None else settings.get("student"),
+                )
+            )
+        result = _judge(_on(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
+        if folder is not None:
+            if result.answers:
+                save_tensors(folder.path / "answers.safetensors", result.answers)
+            folder.write_metrics(result.metrics)
+        first = pairs[0]
+        return DistillRun(
+            first.student,
+            first.baseline,
+            result.verdict,
+            result.metrics,
+            first.history,
+            None if folder is None else folder.path,
+        )
+
+    if out is None:
+        return go(None)
+    kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
+    kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline}
+    with RunFolder(out).open("distill", kept, resume=resume) as folder:
+        return go(folder)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    student: nn.Module
+    baseline: nn.Module | None
+    history: list[dict[str, Any]]
+
+
+def _on(teacher: Teacher, device: Device) -> Teacher:
+    return (
+        teacher.to(device.device)
+        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets)
+        else teacher
+    )
+
+
+_KEEP_BYTES = 1 << 29
+"""Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
+
+
+def _answered(
+    guide: Teacher,
+    examples: Examples,
+    data: DataSet,
+    augmentation: Augmentation,
+    aims: Distillation,
+    options: Training,
+    device: Device,
+    watcher: Watcher | None,
+) -> Teacher:
+    """The teacher, or its answers where each will be wanted more than once."""
+    views = 1 if not augmentation.active else augmentation.views
+    if (
+        isinstance(guide, StoredTargets | SoftTargets)
+        or views is None
+        or views >= options.epochs
+        or aims.hard_weight == 1
+    ):
+        return guide
+    if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
+        return guide
+    if watcher is not None:
+        watcher.note(f"the teacher answers {views * len(examples):,} pictures once")
+    exact = serves_every_temperature(guide)
+    return answer_views(
+        guide,
+        examples,
+        augmentation,
+        classes=data.classes,
+        views=views,
+        device=device,
+        temperature=None if exact else aims.temperature,
+    )
+
+
+def _train_pair(
+    folder: RunFolder | None,
+    model: nn.Module,
+    objective: DistillationObjective,
+    labelled: DataSet | None,
+    source: DataSet,
+    options: Training,
+    device: Device,
+    augmentation: Augmentation,
+    *,
+    resume: bool,
+    watcher: Watcher | None,
+    name: str | None,
+) -> _Pair:
+    """Baseline and student from the same first weights."""
+    alone: nn.Module | None = None
+    if labelled is not None:
+        alone, _ = fit_stage(
+            None if folder is None else folder.sub("baseline"),
+            copy.deepcopy(model),
+            LabelObjective(options.label_smoothing),
+            labelled,
+            options,
+            device,
+            augmentation=augmentation,
+            resume=resume,
+            watcher=watcher,
+            source=name,
+        )
+    student, history = fit_stage(
+        folder,
+        model,
+        objective,
+        source,
+        options,
+        device,
+        augmentation=augmentation,
+        resume=resume,
+        watcher=watcher,
+        source=name,
+    )
+    return _Pair(student, alone, history)
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    verdict: Verdict | SeedsVerdict | None
+    metrics: dict[str, Any]
+    answers: dict[str, Tensor]
+
+
+def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> _Judgement:
+    """Read the test set, once, and say what it shows; validation stands in where there is no test set."""
+    part = "test" if data.test is not None else "validation"
+    examples = data.test or data.validation
+    if examples is None or examples.labels is None:
+        sizes = {"student": {"title": title_of(pairs[0].student), **size_of(pairs[0].student, data.train)}}
+        return _Judgement(None, {"judged_on": None, **sizes}, {})
+    labels = labels_of(examples)
+    answers: dict[str, Tensor] = {}
+    if not isinstance(guide, StoredTargets | SoftTargets):
+        answers["teacher"] = predict(guide, examples)
+    found: dict[str, Any] = {"judged_on": part}
+    reference = answers["teacher"].numpy() if "teacher" in answers else None
+    if reference is not None:
+        found["teacher"] = {
+            "title": title_of(guide),
+            **scores_of(reference, labels),
+            **size_of(guide, examples),
+            **speed_of(guide, examples),
+        }
+    rows, wrong = [], {"student": [], "baseline": []}  # type: ignore[var-annotated]
+    for number, pair in enumerate(pairs):
+        row: dict[str, Any] = {"seed": seed + number}
+        for role, model in (("baseline", pair.baseline), ("student", pair.student)):
+            if model is None:
+                continue
+            log_probs = predict(model, examples)
+            scores = scores_of(log_probs.numpy(), labels, teacher=reference)
+            row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
+            wrong[role].append(measures.error_mask(log_probs.numpy(), labels))
+            if number == 0:
+                answers[role] = log_probs
+                found[role] = {
+                    "title": title_of(model),
+                    **scores,
+                    **size_of(model, examples),
+                    **speed_of(model, examples),
+                }
+        rows.append(row)
+    verdict: Verdict | SeedsVerdict | None = None
+    if wrong["baseline"]:
+        many = len(pairs) > 1
+        verdict = (
+            judge_seeds(wrong["student"], wrong["baseline"])
+            if many
+            else judge(wrong["student"][0], wrong["baseline"][0])
+        )
+    found |= {"seeds": rows, "verdict": None if verdict is None else verdict.to_dict()}
+    return _Judgement(verdict, found, answers)

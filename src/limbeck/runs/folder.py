@@ -1,0 +1,232 @@
+"""A run is a folder: its settings, history, checkpoints, model, metrics and report.
+
+::
+
+    config.toml           the resolved settings; a run can be started again from them
+    history.jsonl         a line an epoch; a function of settings, data and seed alone
+    timings.jsonl         a line an epoch: seconds, examples a second
+    checkpoints/          the newest two states
+    model/                config.json and model.safetensors, in the layout of the Hugging Face Hub
+    last.safetensors      the weights after the last epoch, where those of an earlier one were better
+    answers.safetensors   log-probabilities on the test set
+    metrics.json          what was measured
+    report.html, figures/ to look at
+"""
+
+__all__ = ["RunFolder"]
+
+import fcntl
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from limbeck.errors import FormatError, RunError
+from limbeck.files import make_folder, read_json, replace_json, replace_text, why
+
+_FREE_KEYS = frozenset({"epochs", "patience", "device"})
+"""Settings that may differ when a run is continued."""
+
+
+_BESIDE = frozenset({".lock", "teacher"})
+"""What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: Where it is, or will be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the states are."""
+        return self.path / "checkpoints"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model has been written, which is the last thing that training does."""
+        return (self.path / "model" / "model.safetensors").exists()
+
+    @contextmanager
+    def open(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder"]:
+        """Take the folder for a run, and let nobody else have it meanwhile.
+
+        Args:
+            command: Which command makes such runs, "train" or "distill".
+            settings: What ``config.toml`` will hold; None values are left out.
+            resume: Continue what is there, if anything is.
+
+        Yields:
+            The folder.
+
+        Raises:
+            RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
+                be written, or if what it holds was started with other settings.
+        """
+        config = {name: _plain(value) for name, value in settings.items() if value is not None}
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise RunError(f"{self.path} is a file: give the run a folder")
+            missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+            taken = self.path.is_dir() and any(entry.name not in _BESIDE for entry in self.path.iterdir())
+            if taken and not resume:
+                raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
+            if taken and not (self.path / "config.toml").exists():
+                raise RunError(f"{self.path} holds files that are no run: choose another --out")
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
+        held = False
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{self.path} is in use by another run: wait for it, or choose another --out") from error
+            held = self._is_lock(lock)
+            if not held:
+                raise RunError(f"{self.path} was given up by another run just now: try again")
+            if taken:
+                self._agree(config)
+            heading = f"# Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER\n"
+            replace_text(self.path / "config.toml", heading + tomli_w.dumps(config))
+            yield self
+        except BaseException:
+            if held and not taken:
+                self._give_up(missing)
+            raise
+        finally:
+            os.close(lock)
+
+    def _is_lock(self, lock: int) -> bool:
+        """Whether the lock is that of this folder, and not of one that was removed meanwhile."""
+        try:
+            return os.path.samestat(os.fstat(lock), os.stat(self.path / ".lock"))
+        except OSError:
+            return False
+
+    def _give_up(self, missing: Sequence[Path]) -> None:
+        """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
+        if next(self.path.rglob("*.safetensors"), None) is not None:
+            return
+        for entry in list(self.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        for path in missing:
+            try:
+                path.rmdir()
+            except OSError:
+                return
+
+    def settled(self, name: str, default: Any) -> Any:
+        """What a setting that is measured when a run starts was found to be, where the run is there already.
+
+        Args:
+            name: The setting.
+            default: What to return where there is no run.
+
+        Returns:
+            The setting.
+        """
+        return self.config().get(name, default) if (self.path / "config.toml").exists() else default
+
+    def _agree(self, config: Mapping[str, Any]) -> None:
+        before = self.config()
+        for name in sorted(set(before) | set(config)):
+            if name not in _FREE_KEYS and before.get(name) != config.get(name):
+                raise RunError(
+                    f"{self.path} was started with {name} = {before.get(name, 'its default')!r}, and now it is "
+                    f"{config.get(name, 'its default')!r}: resume with the same settings, or choose another --out"
+                )
+
+    def config(self) -> dict[str, Any]:
+        """The settings of the run.
+
+        Returns:
+            What ``config.toml`` holds.
+
+        Raises:
+            FormatError: If it is missing or no valid TOML.
+        """
+        path = self.path / "config.toml"
+        try:
+            return tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise FormatError(
+                path, f"cannot be read ({error.strerror}): is {self.path} the folder of a run?"
+            ) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+            raise FormatError(path, f"is no valid TOML: {error}") from error
+
+    def sub(self, name: str) -> "RunFolder":
+        """A run inside this one, such as the baseline."""
+        return RunFolder(make_folder(self.path / name))
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``name`` as JSON lines."""
+        replace_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Read JSON lines; none where there is no such file.
+
+        Returns:
+            A mapping a line.
+
+        Raises:
+            FormatError: If a line is no JSON object.
+        """
+        path = self.path / name
+        if not path.exists():
+            return []
+        found = []
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise FormatError(path, f"line {number} is no valid JSON") from error
+            if not isinstance(row, dict):
+                raise FormatError(path, f"line {number} is no JSON object")
+            found.append(row)
+        return found
+
+    def history(self) -> list[dict[str, Any]]:
+        """The history with its timing, a mapping an epoch."""
+        timings = {row.get("epoch"): row for row in self.rows("timings.jsonl")}
+        return [{**row, **timings.get(row.get("epoch"), {})} for row in self.rows("history.jsonl")]
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        replace_json(self.path / "metrics.json", metrics)
+
+    def metrics(self) -> dict[str, Any]:
+        """Read ``metrics.json``.
+
+        Returns:
+            Its content.
+
+        Raises:
+            FormatError: If it is missing or no JSON object.
+        """
+        value = read_json(self.path / "metrics.json")
+        if not isinstance(value, dict):
+            raise FormatError(self.path / "metrics.json", "holds no JSON object")
+        return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

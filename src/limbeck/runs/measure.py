@@ -1,0 +1,248 @@
+"""What a model is worth: its errors, its size, its speed."""
+
+__all__ = ["evaluate", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from limbeck import metrics
+from limbeck.data.examples import DataSet, Examples
+from limbeck.errors import DataError, MismatchError
+from limbeck.models import describe
+from limbeck.prediction import predict
+from limbeck.protocols import Batch, Teacher
+from limbeck.runs.models import load
+from limbeck.teachers import Ensemble, ModelTeacher
+
+_SPEED_BATCH = 256
+
+
+def evaluate(
+    model: nn.Module | Teacher | str | Path, data: DataSet | Examples, *, teacher: nn.Module | Teacher | None = None
+) -> dict[str, Any]:
+    """Judge a model on examples it has not seen.
+
+    Args:
+        model: A module, a teacher, or the folder of a run.
+        data: Labelled examples; of a data set its test part is used.
+        teacher: Whose answers the model's are compared with.
+
+    Returns:
+        ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``nll`` (nats an example), ``ece``,
+        ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (an example),
+        ``latency_ms`` (one example, median) and ``images_per_second`` (256 at a time), both in float32 here.
+
+    Raises:
+        DataError: If there is no test set, or it has no labels.
+        MismatchError: If the model's classes are not the data's.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> some = Examples.of(torch.zeros(8, 2, 2), torch.tensor([0, 1] * 4))
+        >>> evaluate(net, some)["test_errors"]
+        4
+    """
+    subject = load(model) if isinstance(model, str | Path) else model
+    examples = _test_part(subject, data)
+    log_probs = predict(subject, examples).numpy()
+    answers = None if teacher is None else predict(teacher, examples).numpy()
+    return {
+        **scores_of(log_probs, labels_of(examples), teacher=answers),
+        **size_of(subject, examples),
+        **speed_of(subject, examples),
+    }
+
+
+def _test_part(subject: nn.Module | Teacher, data: DataSet | Examples) -> Examples:
+    if isinstance(data, Examples):
+        return data
+    if data.test is None:
+        raise DataError(f"{data.name} has no test set to judge on")
+    classes = getattr(subject, "classes", None)
+    if classes is not None and tuple(classes) != data.classes:
+        raise MismatchError(
+            f"the model knows the classes {_few(classes)} and {data.name} has {_few(data.classes)}: names and order "
+            "must be the same"
+        )
+    return data.test
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''} ({len(names)})"
+
+
+def labels_of(examples: Examples) -> NDArray[np.int64]:
+    """The labels as an array.
+
+    Returns:
+        int64 ``(N,)``.
+
+    Raises:
+        DataError: If there are none.
+    """
+    if examples.labels is None:
+        raise DataError("these examples have no labels to judge by")
+    labels: NDArray[np.int64] = examples.labels.cpu().numpy()
+    return labels
+
+
+def scores_of(
+    log_probs: NDArray[Any], labels: NDArray[np.int64], *, teacher: NDArray[Any] | None = None
+) -> dict[str, Any]:
+    """How right a model's answers are.
+
+    Args:
+        log_probs: Natural logarithms ``(N, K)``.
+        labels: True classes ``(N,)``.
+        teacher: The teacher's answers to the same examples, ``(N, K)``.
+
+    Returns:
+        Errors, accuracy, negative log-likelihood, calibration error, agreement.
+    """
+    errors = metrics.error_count(log_probs, labels)
+    found = {
+        "test_examples": len(labels),
+        "test_errors": errors,
+        "error_rate": errors / len(labels),
+        "accuracy": 1 - errors / len(labels),
+        "nll": metrics.negative_log_likelihood(log_probs, labels),
+        "ece": metrics.expected_calibration_error(log_probs, labels),
+    }
+    if teacher is not None:
+        found["agreement_with_teacher"] = metrics.agreement(log_probs, teacher)
+    return found
+
+
+def _modules(subject: nn.Module | Teacher) -> list[nn.Module]:
+    if isinstance(subject, nn.Module):
+        return [subject]
+    if isinstance(subject, ModelTeacher):
+        return [subject.model]
+    if isinstance(subject, Ensemble):
+        return [module for member in subject.members for module in _modules(member)]
+    return []
+
+
+def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
+    """Parameters, bytes of the weights, and multiply-adds an example; nothing where there is no module to count.
+
+    Returns:
+        ``parameters``, ``file_bytes``, ``multiply_adds``.
+    """
+    modules = _modules(subject)
+    if not modules:
+        return {}
+    return {
+        "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
+        "file_bytes": sum(_file_bytes(module) for module in modules),
+        "multiply_adds": sum(multiply_adds(module, examples) for module in modules),
+    }
+
+
+def _file_bytes(module: nn.Module) -> int:
+    """Size of the ``model.safetensors`` that holds the weights."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+    return len(save(weights, {"format": "pt"}))
+
+
+def multiply_adds(module: nn.Module, examples: Examples) -> int:
+    """Multiplications with addition that one example takes, in matrix products and convolutions.
+
+    Args:
+        module: Any module.
+        examples: Inputs it takes; one is shown to it.
+
+    Returns:
+        The count.
+
+    Example:
+        >>> multiply_adds(nn.Linear(4, 3), Examples.of(torch.zeros(1, 4)))
+        12
+    """
+    inputs = examples.as_seen(slice(0, 1)).to(_device_of(module))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        _evaluating(module)(inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float = 0.4) -> dict[str, Any]:
+    """Time one example by itself, and many at once, in float32 on the device where the model is.
+
+    Args:
+        subject: A module or a teacher.
+        examples: Inputs to time with.
+        seconds: How long each of the two measurements takes.
+
+    Returns:
+        ``latency_ms``, the median of single answers, and ``images_per_second`` for 256 at a time.
+    """
+    if not _modules(subject):
+        return {}
+    device = _device_of(_modules(subject)[0])
+    found = []
+    for size in (1, _SPEED_BATCH):
+        rows = torch.arange(size) % len(examples)
+        batch = Batch(examples.index[rows].to(device), 0, examples.as_seen(rows).to(device), None)
+        times: list[float] = []
+        with torch.inference_mode():
+            started = time.perf_counter()
+            while len(times) < 5 or (time.perf_counter() - started < seconds and len(times) < 2000):
+                before = time.perf_counter()
+                answer = (
+                    _evaluating(subject)(batch.inputs)
+                    if isinstance(subject, nn.Module)
+                    else subject.log_probs(batch, 1.0)
+                )
+                float(answer[0, 0])  # waits for an accelerator
+                times.append(time.perf_counter() - before)
+        found.append(median(times[2:]))
+    return {"latency_ms": 1000 * found[0], "images_per_second": _SPEED_BATCH / found[1]}
+
+
+def _evaluating(module: nn.Module) -> nn.Module:
+    return module.eval() if module.training else module
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def title_of(subject: nn.Module | Teacher) -> str:
+    """A short description of a model.
+
+    Args:
+        subject: A module or a teacher.
+
+    Returns:
+        Kind and sizes, or the name of its class.
+
+    Example:
+        >>> from limbeck.models import MLP, MLPConfig
+        >>> title_of(MLP(MLPConfig(input_shape=(1, 28, 28), classes=10, hidden=(300, 300))))
+        'mlp 784-300-300-10'
+    """
+    if isinstance(subject, Ensemble):
+        kinds = sorted({title_of(member) for member in subject.members})
+        return f"{subject.mean} mean of {len(subject.members)}: {', '.join(kinds)}"
+    if isinstance(subject, ModelTeacher):
+        return title_of(subject.model)
+    if not isinstance(subject, nn.Module):
+        return type(subject).__name__
+    description = describe(subject)
+    if description is None:
+        return type(subject).__name__
+    inputs, kind = description["input_shape"], description["model_type"]
+    first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
+    channels = [f"conv{width}" for width in description.get("channels", ())]
+    sizes = [first, *channels, *map(str, description["hidden"]), str(description["classes"])]
+    return f"{kind} {'-'.join(sizes)}"

@@ -1,0 +1,172 @@
+"""A run's report: what its folder holds, gathered and drawn."""
+
+__all__ = ["gather", "report_run"]
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from limbeck.checkpoint import load_tensors
+from limbeck.data import open_data
+from limbeck.data.examples import DataSet, Examples
+from limbeck.errors import LimbeckError, RunError
+from limbeck.files import read_json
+from limbeck.models import layer_sizes
+from limbeck.options import DataOptions
+from limbeck.report import Contents, Layer, Model, write_report
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.models import classes_of, load
+from limbeck.teachers import Ensemble
+
+_DATA_KEYS = ("data", "validation", "image_size", "train_examples")
+
+
+def report_run(folder: str | Path, *, data: DataSet | None = None) -> Path:
+    """Write ``report.html`` and ``figures/`` into a run's folder.
+
+    Args:
+        folder: The run.
+        data: The run's data set, where it is in memory already; None to open it again by its name.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: If the run is not finished.
+    """
+    run = RunFolder(folder)
+    return write_report(gather(run, data=data), run.path / "report.html")
+
+
+def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
+    """All that a report shows, out of a run's folder.
+
+    Args:
+        run: The run.
+        data: The run's data set, or None to open it again by its name.
+
+    Returns:
+        The contents. Parts that the folder does not hold are left out.
+
+    Raises:
+        RunError: If the run is not finished.
+    """
+    config = run.config()
+    if not (run.path / "metrics.json").exists():
+        raise RunError(f"{run.path} is not finished: continue it with --resume, then draw its report")
+    metrics = run.metrics()
+    notes: list[str] = []
+    if data is None and "data" in config:
+        try:
+            data = open_data(DataOptions(**{key: config[key] for key in _DATA_KEYS if key in config}))
+        except LimbeckError as error:
+            notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
+    examples = None
+    if data is not None and metrics.get("judged_on"):
+        examples = data.parts().get(metrics["judged_on"])
+    answers = _answers(run)
+    wanted = (0 if examples is None else len(examples), 0 if data is None else len(data.classes))
+    if examples is not None and any(answer.shape != wanted for answer in answers.values()):
+        notes.append("The data are not those that the run was judged on, so no pictures are shown.")
+        data = examples = None
+    if examples is None:
+        answers = {}  # they mean nothing without the examples they answer
+    models = [_model(run, config, metrics, role, answers, examples) for role in ("teacher", "baseline", "student")]
+    if "model" in metrics:
+        models = [_model(run, config, metrics, "model", answers, examples)]
+    if metrics.get("judged_on") == "validation":
+        notes.append("There was no test set: everything is judged on validation, on which epochs were also chosen.")
+    shown = tuple(model for model in models if model is not None)
+    modified = (run.path / "metrics.json").stat().st_mtime
+    return Contents(
+        title=f"{shown[-1].title} on {data.name if data is not None else config.get('data', 'own data')}",
+        created=datetime.datetime.fromtimestamp(modified, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        classes=_classes(run, data),
+        models=shown,
+        labels=None if examples is None or examples.labels is None or not answers else examples.labels.numpy(),
+        images=None if examples is None or not answers else _pictures(examples),
+        command=None,
+        temperature=config.get("temperature"),
+        hard_weight=config.get("hard_weight"),
+        verdict=metrics.get("verdict"),
+        seeds=tuple(metrics.get("seeds", ())) if len(metrics.get("seeds", ())) > 1 else (),
+        config=config,
+        notes=tuple(notes),
+    )
+
+
+def _answers(run: RunFolder) -> dict[str, NDArray[Any]]:
+    path = run.path / "answers.safetensors"
+    if not path.exists():
+        return {}
+    tensors, _ = load_tensors(path)
+    return {role: tensor.numpy() for role, tensor in tensors.items()}
+
+
+def _classes(run: RunFolder, data: DataSet | None) -> tuple[str, ...]:
+    if data is not None:
+        return data.classes
+    model = run.path / "model" if (run.path / "model").is_dir() else run.path / "members" / "1" / "model"
+    description = read_json(model / "config.json")
+    found = classes_of(description) if isinstance(description, dict) else None
+    if found is None:
+        raise RunError(f"{model / 'config.json'} does not name the classes: the run's data are needed for its report")
+    return found
+
+
+def _pictures(examples: Examples) -> NDArray[np.uint8] | None:
+    if examples.inputs.dtype.itemsize != 1 or examples.inputs.ndim != 4 or examples.shape[0] not in {1, 3}:
+        return None
+    array: NDArray[np.uint8] = examples.inputs.cpu().numpy()
+    return array[:, 0] if array.shape[1] == 1 else np.moveaxis(array, 1, -1)
+
+
+def _folder_of(run: RunFolder, config: Mapping[str, Any], role: str) -> RunFolder | None:
+    if role == "baseline":
+        return RunFolder(run.path / "baseline")
+    if role == "teacher":
+        paths = config.get("teacher") or []
+        return RunFolder(paths[0]) if paths and Path(paths[0]).is_dir() else None
+    return run
+
+
+def _model(
+    run: RunFolder,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    role: str,
+    answers: Mapping[str, NDArray[Any]],
+    examples: Examples | None,
+) -> Model | None:
+    if role not in metrics:
+        return None
+    scores = {name: value for name, value in metrics[role].items() if name != "title"}
+    folder = _folder_of(run, config, role)
+    history: list[dict[str, Any]] = []
+    layers: tuple[Layer, ...] = ()
+    members = 1
+    if folder is not None:
+        first = folder if (folder.path / "history.jsonl").exists() else RunFolder(folder.path / "members" / "1")
+        history = first.history()
+        try:
+            loaded = load(folder.path)
+        except LimbeckError:
+            loaded = None  # an architecture of the user's own: its diagram is left out
+        if loaded is not None and examples is not None:
+            members = len(loaded.members) if isinstance(loaded, Ensemble) else 1
+            module = _first_module(loaded)
+            layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, examples.as_seen(slice(0, 1))))
+    rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
+    return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)
+
+
+def _first_module(loaded: nn.Module | Ensemble) -> nn.Module:
+    if isinstance(loaded, nn.Module):
+        return loaded
+    first = loaded.members[0]
+    return _first_module(first) if isinstance(first, Ensemble) else first.model  # type: ignore[attr-defined]

@@ -1,0 +1,263 @@
+"""Train a classifier, or an ensemble of them, on labels."""
+
+__all__ = ["TrainRun", "fit_stage", "train"]
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.checkpoint import save_tensors
+from limbeck.data.examples import DataSet
+from limbeck.data.feed import Feed
+from limbeck.devices import Device, find_device
+from limbeck.engine import fit
+from limbeck.errors import ConfigError, DataError
+from limbeck.objective import LabelObjective
+from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.prediction import predict
+from limbeck.protocols import Objective
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
+from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.models import load, save_ensemble, save_model
+from limbeck.teachers import Ensemble
+from limbeck.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """What training left.
+
+    Attributes:
+        model: The trained module in evaluation mode, or the ensemble.
+        history: A mapping an epoch; of the first member, for an ensemble.
+        metrics: What ``metrics.json`` holds: ``model``, and ``members`` for an ensemble.
+        folder: Where it all is, or None.
+    """
+
+    model: nn.Module | Ensemble
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    folder: Path | None
+
+
+def fit_stage(
+    folder: RunFolder | None,
+    model: nn.Module,
+    objective: Objective,
+    data: DataSet,
+    training: Training,
+    device: Device,
+    *,
+    augmentation: Augmentation | None,
+    resume: bool,
+    watcher: Watcher | None,
+    source: str | None = None,
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train one model in a folder of its own, or take it from there where that was done before.
+
+    Args:
+        folder: Where history, checkpoints and model go; None to keep nothing.
+        model: The module, trained in place.
+        objective: What to make small.
+        data: Training and validation examples.
+        training: The settings.
+        device: Where to compute.
+        augmentation: Random views.
+        resume: Go on with what the folder holds.
+        watcher: Hears how it goes.
+        source: Where a module of the user's own came from.
+
+    Returns:
+        The model on the CPU in evaluation mode, and its history with timing.
+    """
+    if folder is not None and resume and folder.complete:
+        return _only_module(load(folder.path, model=model)), folder.history()
+    check_answers("model", model, data)
+    feed = Feed(
+        data.train,
+        batch_size=training.batch_size,
+        augmentation=augmentation,
+        seed=training.seed,
+        device=device.device,
+    )
+    checkpoints = None if folder is None else folder.checkpoints
+    fitted = fit(
+        model,
+        objective,
+        feed,
+        training,
+        device,
+        validation=data.validation,
+        folder=checkpoints,
+        resume=resume,
+        watcher=watcher,
+    )
+    model.to("cpu").eval()
+    merged = [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
+    if folder is not None:
+        folder.write_rows("history.jsonl", fitted.history)
+        folder.write_rows("timings.jsonl", fitted.timings)
+        if fitted.best_epoch != len(fitted.history):
+            save_tensors(folder.path / "last.safetensors", fitted.last)
+        save_model(folder.path / "model", model, classes=data.classes, source=source)
+    return model, merged
+
+
+def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
+    assert isinstance(loaded, nn.Module), "a stage holds one model"
+    return loaded
+
+
+def train(
+    model: nn.Module | Callable[[int], nn.Module],
+    train: Any,
+    validation: Any = None,
+    *,
+    test: Any = None,
+    classes: Sequence[str] | None = None,
+    members: int = 1,
+    mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    augmentation: Augmentation | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+    **training: Unpack[TrainingKeywords],
+) -> TrainRun:
+    """Train a classifier on labels; or several, as an ensemble.
+
+    Args:
+        model: A module (it is copied), or a function that makes one from a seed.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
+        validation: Examples to choose the best epoch by.
+        test: Examples to judge on, read once, at the end.
+        classes: Names of the classes.
+        members: How many to train, with seeds that follow each other; above 1 they make an ensemble.
+        mean: How the ensemble averages: "arithmetic" or "geometric".
+        augmentation: Random views of the training pictures.
+        out: Folder for the run; None to write nothing.
+        resume: Continue what ``out`` holds.
+        settings: More to keep in ``config.toml``, such as the name of the data.
+        watcher: Hears how it goes.
+        **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
+
+    Returns:
+        The model, its history and its metrics.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+        DataError: If the examples cannot be used.
+
+    Example:
+        >>> import torch
+        >>> inputs = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+        >>> run = train(nn.Linear(5, 2), (inputs, (inputs[:, 0] > 0).long()), epochs=99, learning_rate=0.1)
+        >>> run.history[-1]["train_accuracy"] > 0.9
+        True
+    """
+    options = Training(**training)
+    data = as_data_set(train, validation, test, classes)
+    if data.train.labels is None:
+        raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
+    if members < 1:
+        raise ConfigError(f"members must be at least 1, and is {members}")
+    if resume and out is not None and options.precision == "auto":
+        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    augmentation = augmentation or Augmentation()
+
+    def go(folder: RunFolder | None) -> TrainRun:
+        models, histories = [], []
+        for number in range(members):
+            seed = options.seed + number
+            stage = folder if folder is None or members == 1 else folder.sub(f"members/{number + 1}")
+            fitted, history = fit_stage(
+                stage,
+                fresh_copy(model, seed, first=number == 0),
+                LabelObjective(options.label_smoothing),
+                data,
+                dataclasses.replace(options, seed=seed),
+                device,
+                augmentation=augmentation,
+                resume=resume,
+                watcher=watcher,
+                source=None if settings is None else settings.get("model"),
+            )
+            models.append(fitted)
+            histories.append(history)
+        whole: nn.Module | Ensemble = models[0]
+        if members > 1:
+            whole = Ensemble(models, mean=mean, classes=data.classes)
+            if folder is not None:
+                save_ensemble(folder.path, members=members, mean=mean)
+        metrics, answers = _judge(whole, models, data)
+        if folder is not None:
+            if answers is not None:
+                save_tensors(folder.path / "answers.safetensors", {"model": answers})
+            folder.write_metrics(metrics)
+        return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path)
+
+    if out is None:
+        return go(None)
+    kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
+    kept |= {"members": members, "mean": mean}
+    with RunFolder(out).open("train", kept, resume=resume) as folder:
+        return go(folder)
+
+
+def _judge(
+    whole: nn.Module | Ensemble, models: Sequence[nn.Module], data: DataSet
+) -> tuple[dict[str, Any], Tensor | None]:
+    """Metrics on the test set, or on validation where there is none."""
+    part = "test" if data.test is not None else "validation"
+    examples = data.test or data.validation
+    if examples is None or examples.labels is None:
+        return {"model": {"title": title_of(whole), **size_of(whole, data.train)}, "judged_on": None}, None
+    log_probs = predict(whole, examples)
+    labels = labels_of(examples)
+    metrics: dict[str, Any] = {
+        "judged_on": part,
+        "model": {
+            "title": title_of(whole),
+            **scores_of(log_probs.numpy(), labels),
+            **size_of(whole, examples),
+            **speed_of(whole, examples),
+        },
+    }
+    if len(models) > 1:
+        scores = [scores_of(predict(member, examples).numpy(), labels) for member in models]
+        metrics["members"] = scores
+        metrics["gain"] = ensemble_gain(metrics["model"], scores)
+    return metrics, log_probs
+
+
+def ensemble_gain(whole: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What an ensemble gains over its members.
+
+    Args:
+        whole: The ensemble's scores.
+        members: The members' scores.
+
+    Returns:
+        Members' mean and best error rate, and the ensemble's accuracy above each, as shares of the examples.
+
+    Example:
+        >>> gain = ensemble_gain({"error_rate": 0.02}, [{"error_rate": 0.03}, {"error_rate": 0.05}])
+        >>> round(gain["over_mean"], 3), round(gain["over_best"], 3)
+        (0.02, 0.01)
+    """
+    rates: NDArray[np.float64] = np.array([member["error_rate"] for member in members])
+    return {
+        "members_mean_error_rate": float(rates.mean()),
+        "members_best_error_rate": float(rates.min()),
+        "over_mean": float(rates.mean() - whole["error_rate"]),
+        "over_best": float(rates.min() - whole["error_rate"]),
+    }

@@ -1,0 +1,113 @@
+"""``limbeck soften`` and distilling from its store, with the teacher nowhere near."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from limbeck.cli import main
+
+SETTINGS = ["--epochs", "6", "--batch-size", "16", "--learning-rate", "0.01", "--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("soften")
+    generator = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    pictures = generator.integers(0, 120, (240, 8, 8)) + 60 * (
+        labels[:, None, None] == np.arange(8)[None, :, None] // 3
+    )
+    np.savez(folder / "data.npz", x=pictures.astype(np.uint8), y=labels)
+    data = ["--data", str(folder / "data.npz")]
+    main(["train", *data, "--hidden", "12", *SETTINGS, "--out", str(folder / "teacher")])
+    return folder, data
+
+
+def distil(place, out, *flags):
+    main(["distill", *place[1], "--hidden", "8", *SETTINGS, "--out", str(out), *flags])
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_student_of_the_store_is_the_student_of_the_live_teacher(place, tmp_path, capsys):
+    folder, data = place
+    views = ["--shift", "1", "--views", "2"]
+    teacher = ["--teacher", str(folder / "teacher")]
+    store = tmp_path / "targets"
+    main(
+        [
+            "soften",
+            *data,
+            *teacher,
+            *views,
+            "--dtype",
+            "float32",
+            "--precision",
+            "float32",
+            "--verify",
+            "--out",
+            str(store),
+            "--json",
+        ]
+    )
+    card = json.loads(capsys.readouterr().out)
+    assert card["views"] == 2
+    assert card["mass_kept"] == pytest.approx(1)
+    live = distil(place, tmp_path / "live", *teacher, *views)
+    hidden = tmp_path / "away"
+    shutil.move(folder / "teacher", hidden)
+    try:
+        # The store knows its views; they need not be named again.
+        stored = distil(place, tmp_path / "stored", "--teacher-targets", str(store))
+    finally:
+        shutil.move(hidden, folder / "teacher")
+    one = np.frombuffer(live[-300:], np.float32)
+    two = np.frombuffer(stored[-300:], np.float32)
+    assert np.allclose(one, two, atol=1e-4)
+    metrics = json.loads((tmp_path / "stored" / "metrics.json").read_text())
+    assert {"baseline", "student", "verdict"} <= set(metrics)
+    assert "teacher" not in metrics
+    assert (tmp_path / "stored" / "report.html").exists()
+
+
+def test_top_k_targets_pass_the_objectives_own_check_and_teach(place, tmp_path):
+    folder, data = place
+    store = tmp_path / "targets"
+    main(["soften", *data, "--teacher", str(folder / "teacher"), "--encoding", "topk", "--k", "1", "--out", str(store)])
+    distil(place, tmp_path / "student", "--teacher-targets", str(store), "--temperature", "2", "--hard-weight", "0")
+    metrics = json.loads((tmp_path / "student" / "metrics.json").read_text())
+    assert metrics["student"]["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give either --teacher or --teacher-targets"),
+        (["--teacher-targets", "STORE", "--teacher", "TEACHER"], "give either"),
+        (["--teacher-targets", "STORE", "--validation", "0.3"], "digest"),
+        (["--teacher-targets", "STORE", "--shift", "2"], "other pictures"),
+        (["--teacher-targets", "nowhere"], "nowhere"),
+    ],
+)
+def test_stores_that_do_not_fit_are_refused_in_a_line(place, tmp_path, capsys, flags, message):
+    folder, data = place
+    store = tmp_path / "targets"
+    main(["soften", *data, "--teacher", str(folder / "teacher"), "--out", str(store)])
+    capsys.readouterr()
+    named = [{"STORE": str(store), "TEACHER": str(folder / "teacher")}.get(flag, flag) for flag in flags]
+    with pytest.raises(SystemExit) as stopped:
+        distil(place, tmp_path / "student", *named)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "student").exists()
+
+
+def test_views_that_are_kept_have_to_be_counted(place, tmp_path, capsys):
+    folder, data = place
+    with pytest.raises(SystemExit) as stopped:
+        main(["soften", *data, "--teacher", str(folder / "teacher"), "--shift", "1", "--out", str(tmp_path / "t")])
+    assert stopped.value.code == 2
+    assert "--views" in capsys.readouterr().err

@@ -1,0 +1,210 @@
+"""Whole runs in Python: what the verdict compares, and that it can say no."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.data import DataSet, Examples
+from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.options import Augmentation
+from limbeck.runs.inputs import fresh_copy
+from limbeck.teachers import ModelTeacher, StoredTargets
+
+
+def rings(count, seed):
+    """Two classes that no line divides; labels are noisy in training, so a teacher that knows helps."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 2, generator=generator)
+    return inputs, (inputs.norm(dim=1) > 1.18).long()
+
+
+class Knowing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x):
+        distance = self.scale * (x.norm(dim=1) - 1.18)
+        return torch.stack([-distance, distance], 1)
+
+
+def noisy(count, seed):
+    inputs, labels = rings(count, seed)
+    flip = torch.rand(count, generator=torch.Generator().manual_seed(seed + 1)) < 0.4
+    return inputs, torch.where(flip, 1 - labels, labels)
+
+
+def student(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 24), nn.Tanh(), nn.Linear(24, 2))
+
+
+SETTINGS = {"epochs": 40, "batch_size": 32, "learning_rate": 0.02, "precision": "float32"}
+
+
+def test_a_teacher_that_knows_more_than_the_labels_helps_and_the_run_is_written(tmp_path):
+    run = limbeck.distill(
+        Knowing(), student(), noisy(150, 0), rings(100, 5), test=rings(1000, 9), hard_weight=0.0,
+        out=tmp_path / "run", **SETTINGS,
+    )  # fmt: skip
+    assert run.verdict.helped is True
+    assert run.metrics["student"]["test_errors"] < run.metrics["baseline"]["test_errors"]
+    assert run.metrics["judged_on"] == "test"
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert written == run.metrics
+    for role in ("teacher", "baseline", "student"):
+        assert {"test_errors", "parameters", "nll", "ece", "latency_ms", "multiply_adds"} <= set(written[role])
+    torch.manual_seed(3)
+    again = limbeck.load(tmp_path / "run", model=student(5))
+    x = torch.randn(9, 2)
+    assert torch.equal(again(x), run.student(x))
+    assert not again.training
+
+
+def test_a_teacher_that_knows_nothing_does_not_help():
+    ignorant = nn.Linear(2, 2)
+    nn.init.zeros_(ignorant.weight)
+    ignorant.bias.data = torch.tensor([2.0, -2.0])
+    run = limbeck.distill(
+        ignorant, student(), rings(300, 0), rings(100, 5), test=rings(1000, 9), hard_weight=0.0, **SETTINGS
+    )
+    assert run.verdict.helped is False
+    assert "did not help" in run.verdict.sentence
+
+
+def test_baseline_and_student_start_from_the_same_weights_and_the_given_module_is_untouched():
+    given = student()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    # A teacher that repeats the labels with certainty makes both objectives the same.
+    data = rings(64, 0)
+
+    class Labels(nn.Module):
+        def forward(self, x):
+            return nn.functional.one_hot((x.norm(dim=1) > 1.18).long(), 2) * 1000.0
+
+    run = limbeck.distill(
+        Labels(), given, data, rings(50, 1), temperature=1.0, hard_weight=0.0, epochs=3, precision="float32"
+    )
+    pairs = zip(run.student.parameters(), run.baseline.parameters(), strict=True)
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in pairs)
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    assert run.metrics["judged_on"] == "validation"
+
+
+def test_seeds_give_pairs_and_an_interval_over_them():
+    run = limbeck.distill(
+        Knowing(), student, noisy(100, 0), rings(100, 5), test=rings(400, 9), seeds=3, **{**SETTINGS, "epochs": 5}
+    )
+    assert [row["seed"] for row in run.metrics["seeds"]] == [0, 1, 2]
+    assert len({row["student_errors"] for row in run.metrics["seeds"]}) > 1
+    differences = [row["student_errors"] - row["baseline_errors"] for row in run.metrics["seeds"]]
+    assert run.verdict.difference.estimate == pytest.approx(sum(differences) / 3 / 400)
+
+
+def test_an_unlabelled_transfer_set_works():
+    inputs, _ = rings(300, 3)
+    run = limbeck.distill(
+        Knowing(), student(), inputs, rings(100, 5), test=rings(500, 9), hard_weight=0.0, baseline=False, **SETTINGS
+    )
+    assert run.verdict is None
+    assert run.metrics["student"]["accuracy"] > 0.9
+    beside = limbeck.distill(
+        Knowing(),
+        student(),
+        noisy(60, 0),
+        rings(100, 5),
+        test=rings(500, 9),
+        transfer=inputs,
+        hard_weight=0.0,
+        **SETTINGS,
+    )
+    assert beside.metrics["student"]["accuracy"] == run.metrics["student"]["accuracy"]
+    assert "baseline" in beside.metrics
+    with pytest.raises(ConfigError, match="set it to 0"):
+        limbeck.distill(Knowing(), student(), noisy(60, 0), rings(9, 5), transfer=inputs, hard_weight=0.1)
+    with pytest.raises(ConfigError, match="set baseline to False"):
+        limbeck.distill(Knowing(), student(), inputs, rings(9, 5), hard_weight=0.0)
+
+
+def test_a_live_teacher_and_its_stored_answers_train_the_same_student():
+    data, held = rings(120, 0), rings(50, 1)
+    examples = Examples.of(*data)
+    teacher = ModelTeacher(Knowing())
+    from limbeck.protocols import Batch
+
+    stored = StoredTargets(teacher.log_probs(Batch(examples.index, 0, examples.inputs, None), 1.0), examples.index)
+    settings = {"epochs": 4, "precision": "float32", "baseline": False}
+    live = limbeck.distill(teacher, student(), data, held, augmentation=None, **settings)
+    kept = limbeck.distill(stored, student(), data, held, **settings)
+    pairs = zip(live.student.parameters(), kept.student.parameters(), strict=True)
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in pairs)
+
+
+def test_views_answered_once_are_the_views_that_are_trained_on():
+    """Every seed must learn from answers to the very pictures it sees."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (40, 1, 6, 6), generator=generator, dtype=torch.uint8)
+    data = DataSet(
+        "d",
+        ("a", "b"),
+        Examples.of(pictures, torch.arange(40) % 2),
+        validation=Examples.of(pictures, torch.arange(40) % 2),
+    )
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+
+    def make(seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+
+    def students(views, epochs):
+        run = limbeck.distill(
+            teacher, make, data, augmentation=Augmentation(shift=2, rotate=20, views=views), hard_weight=0.0,
+            epochs=epochs, seeds=2, baseline=False, precision="float32", batch_size=8, schedule="constant",
+        )  # fmt: skip
+        return [row["student_accuracy"] for row in run.metrics["seeds"]], run.history
+
+    # With as many views as epochs the teacher is asked live; with fewer, once and kept.
+    live, history = students(3, 3)
+    kept, again = students(3, 4)
+    assert [row["train_loss"] for row in history][:1] == pytest.approx(
+        [row["train_loss"] for row in again][:1], rel=1e-4
+    )
+
+
+def test_classes_must_agree_in_number_name_and_order():
+    data = DataSet("d", ("a", "b"), Examples.of(*rings(20, 0)), validation=Examples.of(*rings(20, 1)))
+    for classes, message in (
+        (("b", "a"), "calls class 0 'b'"),
+        (("a", "b", "c"), "knows 3 classes"),
+        (("a", "x"), "'x'"),
+    ):
+        with pytest.raises(MismatchError, match=message):
+            limbeck.distill(ModelTeacher(Knowing(), classes), student(), data, epochs=1)
+    with pytest.raises(MismatchError, match="answers with 3 classes"):
+        limbeck.distill(nn.Linear(2, 3), student(), data, epochs=1)
+
+
+def test_fresh_weights_need_a_way_to_draw_them():
+    first = fresh_copy(student(), 1, first=True)
+    other, same = fresh_copy(student(), 1, first=False), fresh_copy(student(), 1, first=False)
+    assert torch.equal(first[0].weight, student()[0].weight)
+    assert torch.equal(other[0].weight, same[0].weight)
+    assert not torch.equal(other[0].weight, first[0].weight)
+    with pytest.raises(DataError, match="no reset_parameters"):
+        fresh_copy(Knowing(), 1, first=False)
+
+
+def test_evaluate_agrees_with_a_plain_loop(tmp_path):
+    net, (inputs, labels) = student(), rings(200, 4)
+    scores = limbeck.evaluate(net, Examples.of(inputs, labels), teacher=Knowing())
+    log_probs = net(inputs).detach().log_softmax(-1)
+    assert scores["test_errors"] == int((log_probs.argmax(-1) != labels).sum())
+    assert scores["nll"] == pytest.approx(float(nn.functional.nll_loss(log_probs, labels)), rel=1e-5)
+    assert scores["parameters"] == 2 * 24 + 24 + 24 * 2 + 2
+    assert scores["multiply_adds"] == 2 * 24 + 24 * 2
+    assert scores["agreement_with_teacher"] == pytest.approx(float((log_probs.argmax(-1) == labels).float().mean()))
+    folder = limbeck.save_model(tmp_path / "m", net, classes=["in", "out"])
+    assert scores["file_bytes"] == (folder / "model.safetensors").stat().st_size

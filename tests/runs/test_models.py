@@ -1,0 +1,206 @@
+"""Models in folders: what is saved comes back, and what does not fit is refused."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from limbeck.data.examples import DataSet, Examples
+from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
+from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
+from limbeck.runs.inputs import check_answers, check_classes, fresh_copy, load_teacher
+from limbeck.runs.models import classes_of, load, save_ensemble, save_model
+from limbeck.teachers import Ensemble
+
+SHAPE = (1, 8, 8)
+INPUTS = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+CLASSES = ("a", "b", "ü")
+NETS = {
+    "mlp": lambda: MLP(MLPConfig(input_shape=SHAPE, classes=3, hidden=(6, 5), dropout=0.5, max_norm=2.0)),
+    "standardised": lambda: MLP(MLPConfig(input_shape=SHAPE, classes=3, hidden=(), input_mean=0.3, input_std=0.2)),
+    "cnn": lambda: CNN(CNNConfig(input_shape=SHAPE, classes=3, channels=(4,), hidden=(7,), batch_norm=True)),
+}
+
+
+class Own(nn.Module):
+    def __init__(self, width: int = 4, classes: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.Linear(width, classes))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def examples(shape=SHAPE, classes=CLASSES) -> DataSet:
+    y = torch.arange(12) % len(classes)
+    return DataSet("some", classes, Examples.of(torch.rand(12, *shape), y))
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_a_model_comes_back_to_the_bit(tmp_path, kind):
+    net = NETS[kind]()
+    net.train()
+    net(INPUTS)  # running statistics move
+    save_model(tmp_path / "model", net, classes=CLASSES)
+    again = load(tmp_path)
+    assert torch.equal(again(INPUTS), net.eval()(INPUTS))
+    assert again.classes == CLASSES and not again.training
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert written.keys() == net.state_dict().keys()
+    assert all(torch.equal(value, written[name]) for name, value in net.state_dict().items())
+
+
+def test_the_hub_layout(tmp_path):
+    save_model(tmp_path, NETS["mlp"](), classes=CLASSES)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["id2label"] == {"0": "a", "1": "b", "2": "ü"}
+    assert config["label2id"] == {"a": 0, "b": 1, "ü": 2}
+    assert config["model_type"] == "mlp" and config["hidden"] == [6, 5] and config["library_name"] == "limbeck"
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_an_own_architecture_is_asked_for(tmp_path):
+    net = Own()
+    save_model(tmp_path, net, classes=CLASSES, source="pets.nets:own")
+    with pytest.raises(ConfigError, match=r"pets\.nets:own.*--model"):
+        load(tmp_path)
+    given = Own()
+    before = copy.deepcopy(given.state_dict())
+    for model in (given, Own):
+        assert torch.equal(load(tmp_path, model=model)(INPUTS), net.eval()(INPUTS))
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    with pytest.raises(FormatError, match="does not fit"):
+        load(tmp_path, model=Own(width=5))
+
+
+def test_each_member_of_an_own_ensemble_has_its_own_weights(tmp_path):
+    nets = [Own().eval() for _ in range(3)]
+    for number, net in enumerate(nets, 1):
+        save_model(tmp_path / "members" / str(number) / "model", net, classes=CLASSES)
+    save_ensemble(tmp_path, members=3, mean="geometric")
+    expected = torch.stack([net(INPUTS).log_softmax(1) for net in nets]).mean(0).log_softmax(1)
+    for model in (Own(), Own):
+        found = load(tmp_path, model=model)
+        assert isinstance(found, Ensemble) and found.mean == "geometric" and found.classes == CLASSES
+        torch.testing.assert_close(_answer(found), expected.detach())
+
+
+def _answer(teacher: Ensemble) -> torch.Tensor:
+    from limbeck.protocols import Batch
+
+    return teacher.log_probs(Batch(torch.arange(len(INPUTS)), 0, INPUTS, None), 1.0)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 40, -1])
+def test_weights_cut_anywhere(tmp_path, cut):
+    save_model(tmp_path, NETS["mlp"](), classes=CLASSES)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(FormatError, match=r"model\.safetensors"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "gpt"},
+        {"model_type": None},
+        {"classes": 4},
+        {"hidden": [6]},
+        {"hidden": ["a"]},
+        {"hidden": None},
+        {"depth": 3},
+        {"input_shape": [1, 8, 9]},
+        {"input_shape": []},
+    ],
+)
+def test_descriptions_that_do_not_fit(tmp_path, change):
+    save_model(tmp_path, NETS["mlp"](), classes=CLASSES)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(FormatError, match=str(tmp_path)):
+        load(tmp_path)
+
+
+def test_folders_without_a_model(tmp_path):
+    with pytest.raises(FormatError, match="is the run finished"):
+        load(tmp_path)
+    with pytest.raises(FormatError, match="nowhere"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file"):
+        save_model(tmp_path / "file", NETS["mlp"](), classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        ({"0": "a", "1": "b"}, ("a", "b")),
+        ({"1": "b", "0": "a"}, ("a", "b")),
+        ({"0": "a", "2": "b"}, None),
+        ({"0": 3}, None),
+        (["a"], None),
+        (None, None),
+    ],
+)
+def test_names_of_classes(labels, expected):
+    assert classes_of({"id2label": labels}) == expected
+
+
+def test_ten_classes_and_more_keep_their_order():
+    names = tuple(f"class {number}" for number in range(120))
+    assert classes_of({"id2label": {str(k): name for k, name in sorted(enumerate(names), key=lambda p: p[1])}}) == names
+
+
+@pytest.mark.parametrize(
+    "classes, says",
+    [(("a", "b"), "knows 2 classes.*has 3"), (("a", "ü", "b"), "class 1 'ü'.*'b'"), (("a", "b", "c"), "class 2 'c'")],
+)
+def test_other_classes_are_refused(classes, says):
+    net = nn.Linear(1, 1)
+    net.classes = classes
+    with pytest.raises(MismatchError, match=says):
+        check_classes("teacher", net, examples())
+
+
+def test_models_that_cannot_answer():
+    check_answers("model", Own(), examples())
+    with pytest.raises(MismatchError, match="4 classes.*has 3"):
+        check_answers("model", Own(classes=4), examples())
+    with pytest.raises(MismatchError, match=r"\(1, 7, 8\)"):
+        check_answers("model", Own(), examples((1, 7, 8)))
+    with pytest.raises(MismatchError, match="scores"):
+        check_answers("model", nn.Identity(), examples())
+
+
+def test_trying_a_model_leaves_no_trace():
+    net, data = Own().train(), examples()
+    before = copy.deepcopy(net.state_dict())
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    check_answers("model", net, data)
+    assert torch.equal(torch.rand(2), expected)
+    assert net.training and all(module.training for module in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_teachers_of_several_folders(tmp_path):
+    nets = [NETS["mlp"]().eval(), NETS["cnn"]().eval()]
+    folders = [save_model(tmp_path / str(number), net, classes=CLASSES) for number, net in enumerate(nets)]
+    both = load_teacher(folders, data=examples(), mean="geometric")
+    expected = torch.stack([net(INPUTS) for net in nets]).mean(0).log_softmax(1)
+    torch.testing.assert_close(_answer(both), expected.detach())
+    with pytest.raises(MismatchError, match=r"teacher .*1 cannot take"):
+        load_teacher(folders[1:], data=examples((1, 12, 12)))
+
+
+def test_fresh_weights_for_each_seed():
+    net = Own()
+    again = [fresh_copy(net, seed, first=False) for seed in (1, 1, 2)]
+    first, same, other = (dict(model.named_parameters())["body.1.weight"] for model in again)
+    assert torch.equal(first, same) and not torch.equal(first, other)
+    assert torch.equal(fresh_copy(net, 1, first=True).body[1].weight, net.body[1].weight)

@@ -1,0 +1,149 @@
+"""Each benchmark runs, prints its table and gives finite figures; how large they are is not for a test to say."""
+
+import importlib.util
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(value: object) -> list[float]:
+    """Every number in a JSON value."""
+    if isinstance(value, dict):
+        return [number for part in value.values() for number in numbers(part)]
+    if isinstance(value, list):
+        return [number for part in value for number in numbers(part)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def positive(value: object) -> bool:
+    found = numbers(value)
+    return bool(found) and all(math.isfinite(number) and number > 0 for number in found)
+
+
+def ordered(ratio: dict[str, float]) -> bool:
+    return ratio["min"] <= ratio["median"] <= ratio["max"]
+
+
+def test_step_prints_three_tables(tmp_path, capsys):
+    step = load("step")
+    assert step.main(["--quick", "--json", str(tmp_path / "step.json")]) == 0
+    printed = capsys.readouterr().out
+    for title in ("Engine and bare loop", "Distilling from stored answers", "Share of the measured rate"):
+        assert title in printed
+    assert len(re.findall(r"^784-300-300-10 ", printed, re.M)) == 2 + 4 + 2
+    assert len(re.findall(r"^784-1200-1200-10 ", printed, re.M)) == 2 + 4 + 2
+    rows = json.loads((tmp_path / "step.json").read_text())["steps"]
+    assert [(row["width"], row["precision"]) for row in rows] == [
+        (300, "float32"),
+        (300, "bf16"),
+        (1200, "float32"),
+        (1200, "bf16"),
+    ]
+    for row in rows:
+        assert positive({key: value for key, value in row.items() if key != "precision"})
+        assert ordered(row["engine_of_bare"])
+        # Images a second and microseconds a step are two views of one time.
+        for way, rate in row["images_per_second"].items():
+            seconds = row["microseconds_per_step"][way] * 3 / 1e6
+            assert rate * seconds == pytest.approx(2 * 256 + 10)
+
+
+def test_step_counts_the_operations_of_a_small_network():
+    step = load("step")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    # Forward 2 * (15 + 10); gradients of weights the same; gradient of the hidden layer 2 * 10.
+    assert step.operations(net) == 50 + 50 + 20
+
+
+def test_the_bare_loop_and_the_engine_do_the_same_arithmetic():
+    step = load("step")
+    examples = step.open_data("mnist").train.take(torch.arange(3 * step.BATCH))
+    device = step.find_device("cpu", "float32")
+    torch.manual_seed(0)
+    model = step.MLP(step.MLPConfig(input_shape=(1, 28, 28), classes=10, hidden=(8,)))
+    trained = []
+
+    class Kept(step.Case):
+        """Keeps the copies that it trains."""
+
+    real = step.copy.deepcopy
+
+    def keep(value):
+        trained.append(real(value))
+        return trained[-1]
+
+    feed = step.Feed(examples, batch_size=step.BATCH, seed=0)
+    case = Kept(model, feed, device)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step.copy, "deepcopy", keep)
+        patch.setattr(step, "Training", lambda **given: Training(**given, schedule="constant"))
+        from limbeck.options import Training
+
+        assert case.bare(step.float_batches(feed)) > 0
+        assert case.engine(step.LabelObjective()) > 0
+    bare, engine = (copied.state_dict() for copied in trained[:2])
+    for name, value in model.state_dict().items():
+        assert not torch.equal(value, bare[name])
+        torch.testing.assert_close(bare[name], engine[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_allocator_compares_two_processes(tmp_path, capsys, monkeypatch):
+    step = load("step")
+    monkeypatch.setattr(step, "PRECISIONS", ("float32",))
+    assert step.main(["--allocator", "--quick", "--json", str(tmp_path / "allocator.json")]) == 0
+    assert "freed memory kept" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "allocator.json").read_text())["allocator"]
+    assert positive(row["milliseconds_per_step"]) and positive(row["times_as_slow_without"])
+
+
+def test_dropout_prints_its_table(tmp_path, capsys):
+    dropout = load("dropout")
+    assert dropout.main(["--quick", "--json", str(tmp_path / "dropout.json")]) == 0
+    assert len(re.findall(r"^(float32|bfloat16) +forward", capsys.readouterr().out, re.M)) == 4
+    rows = json.loads((tmp_path / "dropout.json").read_text())["rows"]
+    for row in rows:
+        assert positive(row["forward"]) and positive(row["both"])
+        assert row["forward"]["limbeck"] < row["both"]["limbeck"]
+        assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_against_others_runs_each_way_in_its_process(tmp_path, capsys):
+    others = load("against_others")
+    arguments = ["--quick", "--ways", "limbeck", "pytorch-0", "--json", str(tmp_path / "others.json")]
+    assert others.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "against pytorch-0: 5 times as fast" in printed
+    found = json.loads((tmp_path / "others.json").read_text())
+    limbeck, pytorch = found["rows"]
+    assert (limbeck["way"], pytorch["way"]) == ("limbeck", "pytorch-0")
+    for row in (limbeck, pytorch):
+        assert positive([row["training"], row["all"]]) and row["training"] < row["all"]
+        assert 0 < row["mean_errors"] < 9000  # a student that learnt nothing makes about 9,000
+    expected = pytorch["training"] / limbeck["training"]
+    assert pytorch["limbeck_times_as_fast_training"] == pytest.approx(expected)
+
+
+def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tmp_path):
+    others = load("against_others")
+    monkeypatch.setattr(others.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(others, "make_teacher", lambda folder, *, quick: (tmp_path, 1))
+    assert others.main(["--quick", "--ways", "keras-torch"]) == 0
+    assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from limbeck.options import Augmentation, DataOptions, ModelOptions
 from limbeck.prediction import answer_views
 from limbeck.runs import distill
 from limbeck.runs.inputs import load_teacher, model_maker
-from limbeck.runs.measure import labels_of, scores_of
+from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.pages import report_run
 
 TEMPERATURES, WEIGHTS = (2.0, 4.0, 8.0), (0.0, 0.1, 0.5)
@@ -77,10 +77,9 @@ def main() -> None:
         },
     )  # fmt: skip
     report_run(options.out, data=data)
-    from limbeck.prediction import predict
 
     assert data.test is not None
-    alone = scores_of(predict(teacher, data.test).numpy(), labels_of(data.test))
+    alone = scores_of(answers_of(teacher, data.test), labels_of(data.test))
     result = {
         "teacher": alone,
         "chosen": {"temperature": temperature, "hard_weight": weight},

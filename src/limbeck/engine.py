@@ -29,7 +29,7 @@ from limbeck.devices import Device
 from limbeck.errors import DataError, InterruptedRun, NonFiniteError, RunError
 from limbeck.objective import check_objective
 from limbeck.options import Training
-from limbeck.prediction import predict
+from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Objective
 from limbeck.schedules import Schedule
 from limbeck.watcher import Watcher
@@ -245,15 +245,16 @@ class _Run:
 
     def validate(self, validation: Examples) -> dict[str, Any]:
         """Errors and negative log-likelihood on the validation set."""
-        log_probs = predict(self.model, validation, device=self.device)
         assert validation.labels is not None
-        labels = validation.labels.cpu()
-        errors = int((log_probs.argmax(-1) != labels).sum())
-        nll = float(-log_probs.gather(1, labels[:, None]).double().mean())
+        errors, log_likelihood = 0, 0.0
+        for rows, log_probs in answers_in_blocks(self.model, validation, device=self.device):
+            labels = validation.labels[rows].long().cpu()
+            errors += int((log_probs.argmax(-1) != labels).sum())
+            log_likelihood += float(log_probs.gather(1, labels[:, None]).double().sum())
         return {
             "validation_errors": errors,
-            "validation_accuracy": 1 - errors / len(labels),
-            "validation_nll": nll,
+            "validation_accuracy": 1 - errors / len(validation),
+            "validation_nll": -log_likelihood / len(validation),
         }
 
     def stalled(self) -> bool:

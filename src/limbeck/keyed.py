@@ -81,7 +81,7 @@ def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
-def permutation(count: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+def permutation(count: int, *, seed: int, epoch: int, part: int = 0, device: torch.device | str = "cpu") -> Tensor:
     """The order of the examples in an epoch: a function of the seed and the epoch alone.
 
     Each example is given a 64-bit key; sorting by key is a uniform permutation.
@@ -90,6 +90,7 @@ def permutation(count: int, *, seed: int, epoch: int, device: torch.device | str
         count: How many examples.
         seed: Any integer in [0, 2**64).
         epoch: The epoch, from 0.
+        part: Which part of an epoch, from 0, where it is shuffled in parts.
         device: Where to put the result.
 
     Returns:
@@ -102,5 +103,5 @@ def permutation(count: int, *, seed: int, epoch: int, device: torch.device | str
     index = torch.arange(count, device=device)
     constant = torch.zeros_like(index)
     # The last counter word keeps these numbers apart from those of `uniform`, whose draws are small.
-    words = philox((index, constant, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
+    words = philox((index, constant + part, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
     return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)

@@ -141,7 +141,7 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
     Raises:
         SelfCheckError: If a check fails; the message says which, and by how much.
     """
-    few = Batch(batch.index[:32], batch.view, batch.inputs[:32], None if batch.labels is None else batch.labels[:32])
+    few = batch.head(32)
     generator = torch.Generator().manual_seed(0)
     scores = (3 * torch.randn(len(few.index), classes, generator=generator)).to(few.inputs.device)
 

@@ -1,8 +1,8 @@
 """Answers of a model or a teacher for many examples."""
 
-__all__ = ["answer_views", "predict"]
+__all__ = ["answer_views", "answers_in_blocks", "predict"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,58 @@ from limbeck.data.feed import Feed
 from limbeck.devices import Device
 from limbeck.errors import DataError, MismatchError
 from limbeck.options import Augmentation
-from limbeck.protocols import Batch, Teacher
+from limbeck.protocols import Teacher
 from limbeck.teachers import StoredTargets
+
+
+def answers_in_blocks(
+    model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int = 1000
+) -> Iterator[tuple[slice, Tensor]]:
+    """Log-probabilities at T = 1 of a model's or teacher's answers, block by block.
+
+    A module is put in evaluation mode for the time, without gradient, and each of its parts afterwards as it was.
+
+    Args:
+        model: A module that gives scores ``(N, K)``, or a teacher.
+        examples: What to answer.
+        device: Where and how precisely to compute; None for float32 on the CPU.
+        batch_size: Examples at a time; it does not change the answers beyond rounding.
+
+    Yields:
+        Which rows, and natural logarithms, float32 ``(rows, K)`` on the CPU.
+
+    Raises:
+        DataError: If the answers are not of shape ``(N, K)``.
+    """
+    place = device or Device(torch.device("cpu"), "float32")
+    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        for start in range(0, len(examples), batch_size):
+            rows = slice(start, min(start + batch_size, len(examples)))
+            with torch.no_grad(), place.autocast():
+                if isinstance(model, nn.Module):
+                    inputs = examples.as_seen(rows).to(place.device)
+                    scores = model(inputs)
+                    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(inputs):
+                        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                        raise DataError(
+                            f"a model must give scores (examples, classes): {len(inputs)} examples gave {found}"
+                        )
+                    answers = torch.log_softmax(scores.float(), -1).cpu()
+                else:
+                    answers = model.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
+            yield rows, answers
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def predict(
     model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int = 1000
 ) -> Tensor:
-    """Log-probabilities at T = 1 of a model's or teacher's answers.
-
-    A module is put in evaluation mode for the time, without gradient, and each of its parts afterwards as it was.
+    """All of :func:`answers_in_blocks` as one tensor.
 
     Args:
         model: A module that gives scores ``(N, K)``, or a teacher.
@@ -32,40 +74,13 @@ def predict(
     Returns:
         Natural logarithms, float32 ``(N, K)`` on the CPU.
 
-    Raises:
-        DataError: If the answers are not of shape ``(N, K)``.
-
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
         >>> predict(net, Examples.of(torch.zeros(3, 2, 2))).shape
         torch.Size([3, 2])
     """
-    place = device or Device(torch.device("cpu"), "float32")
-    answers: list[Tensor] = []
-    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
-    if isinstance(model, nn.Module):
-        model.eval()
-    try:
-        with torch.no_grad(), place.autocast():
-            for start in range(0, len(examples), batch_size):
-                rows = slice(start, start + batch_size)
-                inputs = examples.as_seen(rows).to(place.device)
-                if isinstance(model, nn.Module):
-                    scores = model(inputs)
-                    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(inputs):
-                        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-                        raise DataError(
-                            f"a model must give scores (examples, classes): {len(inputs)} examples gave {found}"
-                        )
-                    answers.append(torch.log_softmax(scores.float(), -1).cpu())
-                else:
-                    labels = None if examples.labels is None else examples.labels[rows]
-                    batch = Batch(examples.index[rows].to(place.device), 0, inputs, labels)
-                    answers.append(model.log_probs(batch, 1.0).float().cpu())
-    finally:
-        for part, training in modes:
-            part.training = training
-    return torch.cat(answers)
+    blocks = answers_in_blocks(model, examples, device=device, batch_size=batch_size)
+    return torch.cat([answers for _, answers in blocks])
 
 
 def answer_views(
@@ -99,7 +114,7 @@ def answer_views(
         MismatchError: If the teacher answers with another number of classes.
     """
     feed = Feed(examples, batch_size=batch_size, augmentation=augmentation, seed=0, device=device.device)
-    index = feed.examples.index
+    index = feed.examples.index.long()
     row_of = torch.empty(int(index.max()) + 1, dtype=torch.int64, device=device.device)
     row_of[index] = torch.arange(len(index), device=device.device)
     values = torch.empty(views, len(index), len(classes), device=device.device)

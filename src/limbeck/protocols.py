@@ -5,9 +5,12 @@ Axes: ``N`` examples in a batch, ``K`` classes.
 
 __all__ = ["Batch", "Loss", "Objective", "Teacher"]
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -20,12 +23,34 @@ class Batch:
         view: Which random view of the examples this is.
         inputs: What the models see, float32 ``(N, ...)``.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
+        spliced: For frames of speech, a function that makes the inputs with other neighbours; else None.
     """
 
     index: Tensor
     view: int
     inputs: Tensor
     labels: Tensor | None
+    spliced: Callable[[Any], Tensor] | None = None
+
+    def head(self, count: int) -> "Batch":
+        """The first few examples."""
+        spliced = self.spliced
+        return Batch(
+            self.index[:count],
+            self.view,
+            self.inputs[:count],
+            None if self.labels is None else self.labels[:count],
+            None if spliced is None else lambda splicing: spliced(splicing)[:count],
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on a device."""
+        return dataclasses.replace(
+            self,
+            index=self.index.to(device),
+            inputs=self.inputs.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Views:
     """
 
     def __init__(self, examples: Examples, augmentation: Augmentation) -> None:
-        if examples.inputs.ndim != 4:
+        if not isinstance(examples.inputs, Tensor) or examples.inputs.ndim != 4:
             raise DataError(f"only pictures can be shifted or turned, and an example has shape {examples.shape}")
         self.examples, self.augmentation = examples, augmentation
         self.view = -1

@@ -8,13 +8,12 @@ import torch
 
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
-from limbeck.keyed import permutation
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch
 
 
 class Feed:
-    """Shuffled, augmented batches of examples that fit in the device's memory.
+    """Shuffled, augmented batches of examples.
 
     Nothing of an epoch depends on what was drawn before, so any batch can be made again: a run resumes by naming
     the epoch and the step, and a stored soft target is looked up by example and view.
@@ -45,7 +44,6 @@ class Feed:
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = augmentation or Augmentation()
         self.views = Views(self.examples, self.augmentation) if self.augmentation.active else None
-        self._flat = self.examples.inputs.flatten(1)
 
     @property
     def steps(self) -> int:
@@ -62,25 +60,22 @@ class Feed:
         Yields:
             Each batch.
         """
-        order = permutation(len(self.examples), seed=self.seed, epoch=epoch, device=self.examples.index.device)
         view = self.augmentation.view_of(epoch) if self.views is not None else 0
         if self.views is not None:
             self.views.prepare(view)
-        numbers = self.examples.index[order]
-        labels = None if self.examples.labels is None else self.examples.labels[order]
-        for step in range(start, self.steps):
-            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            rows = order[part]
-            if self.views is not None:
-                inputs = self.views.take(rows)
-            else:
-                # index_select on rows of bytes is eight times as fast as indexing pictures.
-                inputs = self._flat.index_select(0, rows).view(len(rows), *self.examples.shape)
-                if inputs.dtype == torch.uint8:
-                    inputs = inputs.to(torch.float32).mul_(1 / 255)
-            yield Batch(
-                index=numbers[part],
-                view=view,
-                inputs=inputs,
-                labels=None if labels is None else labels[part],
-            )
+        size = self.batch_size
+        examples = self.examples
+        for order in examples.orders(seed=self.seed, epoch=epoch, batch_size=size, start=start * size):
+            # Looked up once a stretch, not once a batch.
+            numbers = examples.index[order].long()
+            labels = None if examples.labels is None else examples.labels[order].long()
+            for first in range(0, len(order), size):
+                part = slice(first, first + size)
+                rows = order[part]
+                yield Batch(
+                    index=numbers[part],
+                    view=view,
+                    inputs=examples.as_seen(rows) if self.views is None else self.views.take(rows),
+                    labels=None if labels is None else labels[part],
+                    spliced=examples.splicer(rows),
+                )

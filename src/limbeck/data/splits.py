@@ -2,12 +2,13 @@
 
 __all__ = ["count_of", "cut_validation", "stratified_rows", "subset"]
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import DataSet
+from limbeck.data.examples import DataSet, Examples, Inputs
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 
@@ -71,6 +72,8 @@ def stratified_rows(labels: Tensor, count: int, *, seed: int = _SPLIT_SEED) -> T
 def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
     """Set examples of the training set aside to choose by.
 
+    Of speech, whole speakers are set aside: about as many frames as are asked for.
+
     Args:
         data: A data set; one that has a validation set already is returned as it is.
         share_or_count: How much to set aside: a share below 1, or a count; 0 for none.
@@ -89,6 +92,9 @@ def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
             f"{data.name}: validation = {share_or_count} sets {count} of {len(data.train)} examples aside: give a "
             f"count from 1 to {len(data.train) - 1}, or 0 to do without"
         )
+    if isinstance(data.train.inputs, Inputs):
+        train, validation = _divide_groups(data.train, data.train.inputs.speakers, count, _SPLIT_SEED)
+        return replace(data, train=train, validation=validation)
     rows = stratified_rows(_labels(data), count)
     kept = torch.ones(len(data.train), dtype=torch.bool)
     kept[rows] = False
@@ -97,6 +103,8 @@ def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
 
 def subset(data: DataSet, share_or_count: float) -> DataSet:
     """Keep only some of the training examples, stratified; the other parts are untouched.
+
+    Of speech, whole utterances are kept, drawn at random: about as many frames as are asked for.
 
     Args:
         data: A data set.
@@ -109,6 +117,9 @@ def subset(data: DataSet, share_or_count: float) -> DataSet:
         DataError: If a class would be left without an example.
     """
     count = count_of(share_or_count, len(data.train), name="train_examples")
+    if isinstance(data.train.inputs, Inputs):
+        _, kept = _divide_groups(data.train, data.train.inputs.keys, count, _SPLIT_SEED + 1)
+        return replace(data, train=kept)
     labels = _labels(data)
     rows = stratified_rows(labels, count, seed=_SPLIT_SEED + 1)
     if len(torch.unique(labels[rows])) < len(data.classes):
@@ -117,6 +128,29 @@ def subset(data: DataSet, share_or_count: float) -> DataSet:
             f"{len(data.classes)} classes: use more"
         )
     return replace(data, train=data.train.take(rows))
+
+
+def _divide_groups(examples: Examples, names: Sequence[str], count: int, seed: int) -> tuple[Examples, Examples]:
+    """Divide examples so that about ``count`` are in the second part, and all of one name in the same part."""
+    assert isinstance(examples.inputs, Inputs)
+    sizes: dict[str, int] = {}
+    for group, name in enumerate(names):
+        sizes[name] = sizes.get(name, 0) + len(examples.inputs.rows_of(torch.tensor([group])))
+    listed = list(sizes)
+    if len(listed) < 2:
+        raise DataError(f"all utterances are of {listed[0]}: name validation data of their own")
+    chosen: set[str] = set()
+    total = 0
+    for place in permutation(len(listed), seed=seed, epoch=0).tolist():
+        size = sizes[listed[place]]
+        if chosen and abs(total + size - count) >= abs(total - count):
+            break
+        chosen.add(listed[place])
+        total += size
+        if len(chosen) == len(listed) - 1:
+            break
+    inside = torch.tensor([name in chosen for name in names])
+    return examples.take_groups((~inside).nonzero().flatten()), examples.take_groups(inside.nonzero().flatten())
 
 
 def _labels(data: DataSet) -> Tensor:

@@ -12,18 +12,17 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from limbeck import metrics as measures
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet, Examples
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
 from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
-from limbeck.prediction import answer_views, predict
+from limbeck.prediction import answer_views
 from limbeck.protocols import Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
-from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
@@ -302,12 +301,11 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
         sizes = {"student": {"title": title_of(pairs[0].student), **size_of(pairs[0].student, data.train)}}
         return _Judgement(None, {"judged_on": None, **sizes}, {})
     labels = labels_of(examples)
-    answers: dict[str, Tensor] = {}
-    if not isinstance(guide, StoredTargets | SoftTargets):
-        answers["teacher"] = predict(guide, examples)
+    answers: dict[str, Answers] = {}
     found: dict[str, Any] = {"judged_on": part}
-    reference = answers["teacher"].numpy() if "teacher" in answers else None
-    if reference is not None:
+    reference = None
+    if not isinstance(guide, StoredTargets | SoftTargets):
+        reference = answers["teacher"] = answers_of(guide, examples)
         found["teacher"] = {
             "title": title_of(guide),
             **scores_of(reference, labels),
@@ -320,12 +318,12 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
         for role, model in (("baseline", pair.baseline), ("student", pair.student)):
             if model is None:
                 continue
-            log_probs = predict(model, examples)
-            scores = scores_of(log_probs.numpy(), labels, teacher=reference)
+            answered = answers_of(model, examples)
+            scores = scores_of(answered, labels, teacher=reference)
             row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
-            wrong[role].append(measures.error_mask(log_probs.numpy(), labels))
+            wrong[role].append(answered.predicted != labels)
             if number == 0:
-                answers[role] = log_probs
+                answers[role] = answered
                 found[role] = {
                     "title": title_of(model),
                     **scores,
@@ -342,4 +340,5 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
             else judge(wrong["student"][0], wrong["baseline"][0])
         )
     found |= {"seeds": rows, "verdict": None if verdict is None else verdict.to_dict()}
-    return _Judgement(verdict, found, answers)
+    kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
+    return _Judgement(verdict, found, kept)

@@ -23,7 +23,7 @@ from limbeck.devices import Device
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.models import from_options
 from limbeck.options import ModelOptions
-from limbeck.prediction import predict
+from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Teacher
 from limbeck.runs.models import load
 from limbeck.teachers import Ensemble, ModelTeacher
@@ -136,7 +136,7 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            answers = predict(subject, data.train.take(torch.arange(1)), device=place)
+            _, answers = next(answers_in_blocks(subject, data.train, device=place, batch_size=1))
     except LimbeckError as error:
         raise MismatchError(f"the {role}: {error}") from error
     except Exception as error:  # whatever the forward pass of a user's module raises

@@ -1,8 +1,19 @@
 """What a model is worth: its errors, its size, its speed."""
 
-__all__ = ["evaluate", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
+__all__ = [
+    "Answers",
+    "answers_of",
+    "evaluate",
+    "labels_of",
+    "multiply_adds",
+    "scores_of",
+    "size_of",
+    "speed_of",
+    "title_of",
+]
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,19 +22,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck import metrics
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import describe
-from limbeck.prediction import predict
-from limbeck.protocols import Batch, Teacher
+from limbeck.prediction import answers_in_blocks
+from limbeck.protocols import Teacher
 from limbeck.runs.models import load
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _SPEED_BATCH = 256
+_KEPT = 1 << 24
+"""Answers of up to this many numbers are kept whole."""
 
 
 def evaluate(
@@ -53,10 +66,9 @@ def evaluate(
     """
     subject = load(model) if isinstance(model, str | Path) else model
     examples = _test_part(subject, data)
-    log_probs = predict(subject, examples).numpy()
-    answers = None if teacher is None else predict(teacher, examples).numpy()
+    guide = None if teacher is None else answers_of(teacher, examples)
     return {
-        **scores_of(log_probs, labels_of(examples), teacher=answers),
+        **scores_of(answers_of(subject, examples), labels_of(examples), teacher=guide),
         **size_of(subject, examples),
         **speed_of(subject, examples),
     }
@@ -91,34 +103,75 @@ def labels_of(examples: Examples) -> NDArray[np.int64]:
     """
     if examples.labels is None:
         raise DataError("these examples have no labels to judge by")
-    labels: NDArray[np.int64] = examples.labels.cpu().numpy()
+    labels: NDArray[np.int64] = examples.labels.long().cpu().numpy()
     return labels
 
 
-def scores_of(
-    log_probs: NDArray[Any], labels: NDArray[np.int64], *, teacher: NDArray[Any] | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is kept of a model's answers: little, for there may be millions over a thousand classes.
+
+    Attributes:
+        predicted: The likeliest class, int64 ``(N,)``.
+        confidence: Its probability, float64 ``(N,)``.
+        true_log_probs: Natural logarithm of the true class's probability, float64 ``(N,)``.
+        log_probs: All of the answers, float32 ``(N, K)``, or None where they would be large.
+    """
+
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    true_log_probs: NDArray[np.float64]
+    log_probs: Tensor | None
+
+
+def answers_of(subject: nn.Module | Teacher, examples: Examples) -> Answers:
+    """Answer labelled examples, block by block.
+
+    Args:
+        subject: A module or a teacher.
+        examples: What to answer.
+
+    Returns:
+        What is kept of the answers.
+    """
+    labels = labels_of(examples)
+    predicted, confidence, true = np.empty(len(labels), np.int64), np.empty(len(labels)), np.empty(len(labels))
+    whole: list[Tensor] | None = []
+    for rows, answers in answers_in_blocks(subject, examples):
+        log_probs, right = answers.numpy(), labels[rows]
+        metrics.negative_log_likelihood(log_probs, right)  # refuses what is no distribution
+        place = np.arange(len(right))
+        predicted[rows] = log_probs.argmax(-1)
+        confidence[rows] = np.exp(log_probs[place, predicted[rows]].astype(np.float64))
+        true[rows] = log_probs[place, right]
+        if whole is not None:
+            whole = [*whole, answers] if log_probs.shape[1] * len(labels) <= _KEPT else None
+    return Answers(predicted, confidence, true, None if whole is None else torch.cat(whole))
+
+
+def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers | None = None) -> dict[str, Any]:
     """How right a model's answers are.
 
     Args:
-        log_probs: Natural logarithms ``(N, K)``.
+        answers: From :func:`answers_of`.
         labels: True classes ``(N,)``.
-        teacher: The teacher's answers to the same examples, ``(N, K)``.
+        teacher: The teacher's answers to the same examples.
 
     Returns:
         Errors, accuracy, negative log-likelihood, calibration error, agreement.
     """
-    errors = metrics.error_count(log_probs, labels)
+    right = answers.predicted == labels
+    errors = int((~right).sum())
     found = {
         "test_examples": len(labels),
         "test_errors": errors,
         "error_rate": errors / len(labels),
         "accuracy": 1 - errors / len(labels),
-        "nll": metrics.negative_log_likelihood(log_probs, labels),
-        "ece": metrics.expected_calibration_error(log_probs, labels),
+        "nll": float(max(0.0, -answers.true_log_probs.mean())),
+        "ece": metrics.bin_confidence(answers.confidence, right).expected_error,
     }
     if teacher is not None:
-        found["agreement_with_teacher"] = metrics.agreement(log_probs, teacher)
+        found["agreement_with_teacher"] = float((answers.predicted == teacher.predicted).mean())
     return found
 
 
@@ -191,7 +244,7 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
     found = []
     for size in (1, _SPEED_BATCH):
         rows = torch.arange(size) % len(examples)
-        batch = Batch(examples.index[rows].to(device), 0, examples.as_seen(rows).to(device), None)
+        batch = examples.batch(rows.to(examples.index.device)).to(device)
         times: list[float] = []
         with torch.inference_mode():
             started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 __all__ = ["gather", "report_run"]
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.checkpoint import load_tensors
 from limbeck.data import open_data
@@ -23,7 +24,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import classes_of, load
 from limbeck.teachers import Ensemble
 
-_DATA_KEYS = ("data", "validation", "image_size", "train_examples")
+_DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataOptions))
 
 
 def report_run(folder: str | Path, *, data: DataSet | None = None) -> Path:
@@ -88,7 +89,7 @@ def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
         created=datetime.datetime.fromtimestamp(modified, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         classes=_classes(run, data),
         models=shown,
-        labels=None if examples is None or examples.labels is None or not answers else examples.labels.numpy(),
+        labels=None if examples is None or examples.labels is None or not answers else examples.labels.long().numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
         temperature=config.get("temperature"),
@@ -120,6 +121,8 @@ def _classes(run: RunFolder, data: DataSet | None) -> tuple[str, ...]:
 
 
 def _pictures(examples: Examples) -> NDArray[np.uint8] | None:
+    if not isinstance(examples.inputs, Tensor):
+        return None
     if examples.inputs.dtype.itemsize != 1 or examples.inputs.ndim != 4 or examples.shape[0] not in {1, 3}:
         return None
     array: NDArray[np.uint8] = examples.inputs.cpu().numpy()

@@ -20,11 +20,10 @@ from limbeck.engine import fit
 from limbeck.errors import ConfigError, DataError
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
-from limbeck.prediction import predict
 from limbeck.protocols import Objective
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
-from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
 from limbeck.teachers import Ensemble
 from limbeck.watcher import Watcher
@@ -221,22 +220,21 @@ def _judge(
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
         return {"model": {"title": title_of(whole), **size_of(whole, data.train)}, "judged_on": None}, None
-    log_probs = predict(whole, examples)
-    labels = labels_of(examples)
+    answers, labels = answers_of(whole, examples), labels_of(examples)
     metrics: dict[str, Any] = {
         "judged_on": part,
         "model": {
             "title": title_of(whole),
-            **scores_of(log_probs.numpy(), labels),
+            **scores_of(answers, labels),
             **size_of(whole, examples),
             **speed_of(whole, examples),
         },
     }
     if len(models) > 1:
-        scores = [scores_of(predict(member, examples).numpy(), labels) for member in models]
+        scores = [scores_of(answers_of(member, examples), labels) for member in models]
         metrics["members"] = scores
         metrics["gain"] = ensemble_gain(metrics["model"], scores)
-    return metrics, log_probs
+    return metrics, answers.log_probs
 
 
 def ensemble_gain(whole: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, float]:

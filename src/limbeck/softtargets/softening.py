@@ -101,8 +101,8 @@ def soften(
         )
     codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature)
     settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
-    numbers = examples.index.cpu().numpy()
-    labels = None if examples.labels is None else examples.labels.cpu().numpy()
+    numbers = examples.index.long().cpu().numpy()
+    labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
     plan = make_plan(
         classes=classes,
         examples=len(examples),
@@ -145,13 +145,11 @@ class Pictures:
 
     def batch(self, rows: Tensor, view: int) -> Batch:
         """Some examples in a view."""
+        batch = self.examples.batch(rows)
         if self.views is None:
-            inputs = self.examples.as_seen(rows)
-        else:
-            self.views.prepare(view)
-            inputs = self.views.take(rows)
-        labels = None if self.examples.labels is None else self.examples.labels[rows]
-        return Batch(self.examples.index[rows], view, inputs, labels)
+            return batch
+        self.views.prepare(view)
+        return dataclasses.replace(batch, view=view, inputs=self.views.take(rows))
 
 
 def asker(teacher: nn.Module | Teacher) -> Callable[[Batch, float], Tensor]:

@@ -9,6 +9,7 @@ __all__ = [
     "Distillation",
     "ModelOptions",
     "Network",
+    "SpeechOptions",
     "Training",
     "TrainingKeywords",
 ]
@@ -27,12 +28,68 @@ def _require(holds: bool, name: str, value: object, rule: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class SpeechOptions:
+    """What belongs to Kaldi data directories alone.
+
+    Attributes:
+        ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
+        validation_data: Data directory to choose by; without it whole speakers are set aside.
+        validation_ali: Its alignments; where it has no final.mdl, that of the training data holds.
+        test_data: Data directory to judge on.
+        test_ali: Its alignments.
+        mdl: The final.mdl of the training alignments, where it is elsewhere.
+        left: Frames of context before each frame; default 5.
+        right: Frames of context after it; default 5.
+        cmvn: Take the mean off by "speaker" or "utterance", or "none"; "auto": by speaker where there is a cmvn.scp.
+        norm_vars: Make the variance 1 too.
+        deltas: Order of time derivatives beside the features.
+        every: Learn from every n-th frame only; context comes from all.
+        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas; its splice is the
+            context.
+        allow_pipes: Run script lines that end in a pipe in a shell: only for files you trust.
+        most_left_out: Largest share of utterances whose labels may be missing or of another number.
+        in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
+    """
+
+    ali: str | None = None
+    validation_data: str | None = None
+    validation_ali: str | None = None
+    test_data: str | None = None
+    test_ali: str | None = None
+    mdl: str | None = None
+    left: int | None = None
+    right: int | None = None
+    cmvn: Literal["auto", "none", "speaker", "utterance"] = "auto"
+    norm_vars: bool = False
+    deltas: int = 0
+    every: int = 1
+    feature_transform: str | None = None
+    allow_pipes: bool = False
+    most_left_out: float = 0.05
+    in_memory_gb: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            side = getattr(self, name)
+            _require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
+        _require(0 <= self.deltas <= 4, "deltas", self.deltas, "from 0 to 4")
+        _require(self.every >= 1, "every", self.every, "at least 1")
+        _require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
+        _require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")
+
+    def speech_settings(self) -> list[str]:
+        """Names of the settings here that were given."""
+        return [f.name for f in dataclasses.fields(SpeechOptions) if getattr(self, f.name) != f.default]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(SpeechOptions):
     """Which examples, and how they are divided.
 
     Attributes:
         data: A data set: "mnist" (inside the package), or the path of an EMNIST .mat file, an .npz file with x and
-            y, a folder with the four IDX files, or a folder of pictures with one sub-folder a class.
+            y, a folder with the four IDX files, a folder of pictures with one sub-folder a class, or a Kaldi data
+            directory, which needs ali.
         validation: How much of the training set is set aside to choose by: a share below 1, or a count. It is the
             same for every seed, and stratified by class.
         image_size: Pictures of a folder are resized to this many pixels, square; none: all must have one size.
@@ -45,6 +102,7 @@ class DataOptions:
     train_examples: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
         _require(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "positive")
         _require(

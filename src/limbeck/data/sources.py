@@ -1,6 +1,6 @@
 """Data sets by name or path: MNIST from inside the package, and the formats that image data come in."""
 
-__all__ = ["MNIST_MD5", "open_data", "open_inputs"]
+__all__ = ["MNIST_MD5", "is_kaldi", "open_data", "open_inputs"]
 
 import hashlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.splits import cut_validation, stratified_rows, subset
-from limbeck.errors import DataError, FormatError
+from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.idx import read_idx
 from limbeck.formats.matfile import read_emnist
 from limbeck.formats.npz import read_npz
@@ -29,7 +29,12 @@ MNIST_MD5 = {
 _TEST_SHARE = 0.1
 
 
-def open_data(source: str | Path | DataOptions, *, image_size: int | None = None) -> DataSet:
+def open_data(
+    source: str | Path | DataOptions,
+    *,
+    image_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataSet:
     """Read a data set.
 
     ========================== ==================================================================================
@@ -40,6 +45,7 @@ def open_data(source: str | Path | DataOptions, *, image_size: int | None = None
     a ``.npz`` file            arrays ``x`` and ``y``; with ``x_test`` and ``y_test``, ``classes`` where there are
     a folder with IDX files    the four files of MNIST, Fashion-MNIST, Kuzushiji-MNIST, ..., gzipped or not
     any other folder           pictures, one sub-folder a class; or ``train`` and ``test`` folders of such
+    a Kaldi data directory     frames of speech; by options only, because alignments are needed with it
     ========================== ==================================================================================
 
     Where no test set comes with the data, a tenth is cut out as one: stratified, and the same every time.
@@ -47,11 +53,13 @@ def open_data(source: str | Path | DataOptions, *, image_size: int | None = None
     Args:
         source: A name, a path, or options; options also cut the validation set.
         image_size: Resize a folder's pictures to this many pixels, square.
+        progress: Called with utterances read and all, where the data are speech.
 
     Returns:
         The data set.
 
     Raises:
+        ConfigError: If options contradict each other.
         DataError: If the values cannot be used.
         FormatError: If a file is missing, truncated, corrupt or of another format.
 
@@ -61,7 +69,7 @@ def open_data(source: str | Path | DataOptions, *, image_size: int | None = None
         (60000, 10000, '7')
     """
     if isinstance(source, DataOptions):
-        data = open_data(source.data, image_size=source.image_size)
+        data = _open(source, progress)
         data = cut_validation(data, source.validation)
         return data if source.train_examples is None else subset(data, source.train_examples)
     if str(source) == "mnist":
@@ -69,6 +77,8 @@ def open_data(source: str | Path | DataOptions, *, image_size: int | None = None
     path = Path(source)
     if not path.exists():
         raise FormatError(path, "there is no such file or folder; the only data set known by name is mnist")
+    if is_kaldi(path):
+        raise ConfigError(f"{path} is a Kaldi directory, and its labels are needed: give options with ali")
     reader = _reader(path)
     try:
         return _with_test(reader(path, image_size))
@@ -100,6 +110,31 @@ def open_inputs(source: str | Path, *, image_size: int | None = None) -> Example
         except DataError as error:
             raise FormatError(path, str(error)) from error
     return open_data(source, image_size=image_size).train.without_labels()
+
+
+def is_kaldi(path: str | Path) -> bool:
+    """Whether a path is a Kaldi data directory, or a script file of features.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        Whether it is.
+    """
+    place = Path(path)
+    return (place / "feats.scp").exists() or (place.suffix == ".scp" and place.is_file())
+
+
+def _open(options: DataOptions, progress: Callable[[int, int], None] | None) -> DataSet:
+    if is_kaldi(options.data):
+        if options.image_size is not None:
+            raise ConfigError(f"image_size has no meaning for the Kaldi directory {options.data}: leave it out")
+        from limbeck.data.speech import open_speech
+
+        return open_speech(options, progress=progress)
+    if given := options.speech_settings():
+        raise ConfigError(f"{given[0]} has a meaning for Kaldi directories only, and {options.data} is none")
+    return open_data(options.data, image_size=options.image_size)
 
 
 def _reader(path: Path) -> Callable[[Path, int | None], DataSet]:

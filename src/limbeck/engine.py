@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from limbeck.checkpoint import load_latest, save_rotating
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
-from limbeck.errors import DataError, InterruptedRun, NonFiniteError, RunError
+from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, RunError
 from limbeck.objective import check_objective
 from limbeck.options import Training
 from limbeck.prediction import answers_in_blocks
@@ -66,6 +66,7 @@ def fit(
     folder: Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> Fitted:
     """Train a model, in place.
 
@@ -82,20 +83,25 @@ def fit(
         folder: Where checkpoints go, after every epoch and on a signal; None for none.
         resume: Continue from the newest checkpoint in ``folder``, if there is one.
         watcher: Hears how it goes.
+        after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
 
     Returns:
         History, timings and the last weights.
 
     Raises:
+        ConfigError: If the schedule goes by validation, and there is none.
         InterruptedRun: If SIGINT or SIGTERM came; a checkpoint was written.
         NonFiniteError: If the loss became NaN or infinite; the last checkpoint is the one before.
         RunError: If the checkpoint belongs to other settings.
         SelfCheckError: If the objective is wrong.
     """
     watcher = watcher or Watcher()
+    if validation is None and training.schedule in {"plateau", "newbob"}:
+        raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
     with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
         torch.manual_seed(training.seed)
         run = _Run(model, objective, feed, training, device, validation, folder, watcher)
+        run.after_epoch = after_epoch
         if resume and folder is not None:
             run.restore(folder)
         run.check()
@@ -133,6 +139,7 @@ class _Run:
         self.epoch = self.step = 0
         self.sums = torch.zeros(3, dtype=torch.float64, device=device.device)  # loss, errors, examples
         self.seconds = 0.0
+        self.after_epoch: Callable[[int, nn.Module], None] | None = None
 
     def check(self) -> None:
         """Prove the objective, and the shape of the model's answers, on the first batch."""
@@ -152,6 +159,8 @@ class _Run:
         while self.epoch < self.training.epochs and not self.stalled():
             self.train_epoch(caught)
             self.end_epoch()
+            if self.after_epoch is not None:
+                self.after_epoch(self.epoch, self.model)
             if caught:
                 self.interrupt(caught[0])
 
@@ -229,11 +238,16 @@ class _Run:
                 raise NonFiniteError(f"the model's answers on validation are not finite after epoch {self.epoch + 1}")
             score = (row["validation_errors"], row["validation_nll"])
             self.schedule.observe(row["validation_nll"])
+            if self.training.schedule == "newbob":
+                score = (row["validation_nll"], row["validation_errors"])  # what the rule goes by
         else:
             score = (-float(self.epoch), 0.0)
         if score < self.best_score:
             self.best_score, self.fitted.best_epoch = score, self.epoch + 1
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self.schedule.undo:
+            self.model.load_state_dict(self.best)
+            self.optimizer.state.clear()  # its averages led here
         rate = self.feed.steps and count / max(self.seconds, 1e-9)
         timing = {"epoch": self.epoch + 1, "seconds": self.seconds, "examples_per_second": rate}
         self.fitted.history.append(row)
@@ -258,7 +272,9 @@ class _Run:
         }
 
     def stalled(self) -> bool:
-        """Whether early stopping ends the run."""
+        """Whether early stopping, or the schedule, ends the run."""
+        if self.schedule.ended:
+            return True
         patience = self.training.patience
         return patience is not None and self.epoch - self.fitted.best_epoch >= patience > 0 and self.epoch > 0
 

@@ -123,6 +123,8 @@ class Network:
         dropout: Share of hidden units dropped while training.
         input_dropout: Share of inputs dropped while training.
         max_norm: Largest Euclidean norm of a hidden unit's incoming weights; none: no limit.
+        activation: What follows each hidden layer of mlp: "relu", "sigmoid", "tanh" or "maxout".
+        pieces: Linear units of which each maxout unit is the largest; default 2.
         batch_norm: Batch normalisation after each convolution (cnn).
         padding: Keep the size of the image in each convolution (cnn), rather than losing a border of 1 pixel.
         standardise: Shift and scale the inputs by the training set's mean and standard deviation, inside the model.
@@ -133,6 +135,8 @@ class Network:
     dropout: float = 0.0
     input_dropout: float = 0.0
     max_norm: float | None = None
+    activation: Literal["relu", "sigmoid", "tanh", "maxout"] = "relu"
+    pieces: int | None = None
     batch_norm: bool = False
     padding: bool = False
     standardise: bool = False
@@ -141,6 +145,11 @@ class Network:
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(self.max_norm is None or self.max_norm > 0, "max_norm", self.max_norm, "positive")
+        activations = ("relu", "sigmoid", "tanh", "maxout")
+        _require(self.activation in activations, "activation", self.activation, "relu, sigmoid, tanh or maxout")
+        _require(self.pieces is None or self.pieces >= 2, "pieces", self.pieces, "at least 2")
+        if self.pieces is not None and self.activation != "maxout":
+            raise ConfigError(f"pieces belongs to activation maxout, and activation is {self.activation}")
         for name in ("hidden", "channels"):
             widths = getattr(self, name)
             _require(widths is None or all(w > 0 for w in widths), name, widths, "a list of positive widths")
@@ -166,7 +175,10 @@ class ModelOptions(Network):
             for field in dataclasses.fields(Network):
                 if getattr(self, field.name) != field.default:
                     raise ConfigError(f"{field.name} has no meaning for {self.model}: set it in your own function")
-        elif self.model != "cnn":
+        elif self.model == "cnn":
+            if self.activation != "relu":
+                raise ConfigError("activation has no meaning for model cnn: leave it out, or use model mlp")
+        else:
             raise ConfigError(f"model must be mlp, cnn or package.module:function, and is {self.model!r}")
 
 
@@ -235,7 +247,9 @@ class Training:
         momentum: Momentum of sgd.
         nesterov: Nesterov's form of momentum.
         weight_decay: Decay of weight matrices (not of biases and normalisation).
-        schedule: "cosine" to zero, "constant", "exponential", or "plateau": halved when validation stalls.
+        schedule: "cosine" to zero, "constant", "exponential", "plateau": halved when validation stalls, or "newbob",
+            Kaldi's rule: halved every epoch from the first whose gain on validation is below 1 %, a worse epoch undone,
+            ended when the gain is below 0.1 %.
         warmup_epochs: Epochs over which the learning rate rises from 0.
         decay: Factor an epoch of the exponential schedule.
         plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
@@ -254,7 +268,7 @@ class Training:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 0.0
-    schedule: Literal["cosine", "constant", "exponential", "plateau"] = "cosine"
+    schedule: Literal["cosine", "constant", "exponential", "plateau", "newbob"] = "cosine"
     warmup_epochs: float = 0.0
     decay: float | None = None
     plateau_patience: int | None = None
@@ -270,10 +284,10 @@ class Training:
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.optimizer in {"sgd", "adamw"}, "optimizer", self.optimizer, "sgd or adamw")
         _require(
-            self.schedule in {"cosine", "constant", "exponential", "plateau"},
+            self.schedule in {"cosine", "constant", "exponential", "plateau", "newbob"},
             "schedule",
             self.schedule,
-            "cosine, constant, exponential or plateau",
+            "cosine, constant, exponential, plateau or newbob",
         )
         _require(
             self.precision in {"auto", "float32", "bf16"},
@@ -327,7 +341,7 @@ class TrainingKeywords(TypedDict, total=False):
     momentum: float
     nesterov: bool
     weight_decay: float
-    schedule: Literal["cosine", "constant", "exponential", "plateau"]
+    schedule: Literal["cosine", "constant", "exponential", "plateau", "newbob"]
     warmup_epochs: float
     decay: float | None
     plateau_patience: int | None

@@ -7,6 +7,11 @@ from typing import Any
 
 from limbeck.options import Training
 
+_SMALL_GAIN = 0.01
+"""Relative gain on validation below which newbob begins to halve."""
+_LEAST_GAIN = 0.001
+"""Relative gain below which it ends the run, once it halves."""
+
 
 class Schedule:
     r"""Learning rate for each step.
@@ -17,7 +22,10 @@ class Schedule:
     - constant: r;
     - cosine: :math:`r\,(1 + \cos(\pi (t - W) / (E - W))) / 2`;
     - exponential: :math:`r\,d^{\lfloor t - W \rfloor}` with d the decay (0.95 where none is given);
-    - plateau: r halved whenever validation has not improved for ``plateau_patience`` epochs (3 where none is given).
+    - plateau: r halved whenever validation has not improved for ``plateau_patience`` epochs (3 where none is given);
+    - newbob: r until an epoch lowers the best validation loss by less than 1 %, then halved after every epoch. An epoch
+      that raises it is undone (:attr:`undo`). Once halving has begun, a gain below 0.1 % ends the run
+      (:attr:`ended`). This is the rule of Kaldi's ``steps/nnet/train_scheduler.sh``.
 
     Args:
         training: The settings.
@@ -34,6 +42,7 @@ class Schedule:
         self.factor = 1.0
         self.best = math.inf
         self.stalled = 0
+        self.halving = self.undo = self.ended = False
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""
@@ -49,7 +58,9 @@ class Schedule:
         return peak * self.factor
 
     def observe(self, validation: float) -> None:
-        """Hear how validation went at the end of an epoch (less is better); only plateau listens."""
+        """Hear how validation went at the end of an epoch (less is better); only plateau and newbob listen."""
+        if self.training.schedule == "newbob":
+            self._newbob(validation)
         if self.training.schedule != "plateau":
             return
         if validation < self.best:
@@ -59,12 +70,28 @@ class Schedule:
         if self.stalled >= (self.training.plateau_patience or 3):
             self.factor, self.stalled = self.factor / 2, 0
 
+    def _newbob(self, validation: float) -> None:
+        self.undo = not validation < self.best
+        gain = 0.0 if self.undo else (self.best - validation) / self.best if math.isfinite(self.best) else 1.0
+        self.best = min(self.best, validation)
+        self.ended = self.halving and gain < _LEAST_GAIN
+        self.halving = self.halving or gain < _SMALL_GAIN
+        if self.halving:
+            self.factor /= 2
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         best = None if math.isinf(self.best) else self.best
-        return {"factor": self.factor, "best": best, "stalled": self.stalled}
+        return {
+            "factor": self.factor,
+            "best": best,
+            "stalled": self.stalled,
+            "halving": self.halving,
+            "ended": self.ended,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
         self.factor, self.stalled = state["factor"], state["stalled"]
+        self.halving, self.ended = state["halving"], state["ended"]
         self.best = math.inf if state["best"] is None else state["best"]

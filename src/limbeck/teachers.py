@@ -11,7 +11,7 @@ __all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "as_teacher", "serves_ev
 import copy
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class ModelTeacher:
     Args:
         model: Maps inputs ``(N, ...)`` to scores ``(N, K)``; it is copied.
         classes: Names of the classes in order, where known.
+        splicing: For frames of speech, the neighbours that this model sees, where they are not those of the batches.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -36,8 +37,9 @@ class ModelTeacher:
         True
     """
 
-    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, splicing: Any = None) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.splicing = splicing
         self.classes = None if classes is None else tuple(classes)
 
     def to(self, device: torch.device | str) -> "ModelTeacher":
@@ -58,7 +60,10 @@ class ModelTeacher:
         """
         for module in self.model.modules():
             module.training = False
-        return softened(self.model(batch.inputs).float(), temperature)
+        inputs = batch.inputs
+        if self.splicing is not None and batch.spliced is not None:
+            inputs = batch.spliced(self.splicing)
+        return softened(self.model(inputs).float(), temperature)
 
 
 class Ensemble:

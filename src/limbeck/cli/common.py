@@ -3,6 +3,7 @@
 __all__ = [
     "Config",
     "Data",
+    "Export",
     "Json",
     "NetworkSizes",
     "Out",
@@ -11,16 +12,21 @@ __all__ = [
     "Track",
     "Train",
     "Views",
+    "open_examples",
     "track_with",
 ]
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from limbeck.cli.console import Bar, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
 from limbeck.watcher import Watcher, Watchers
+
+if TYPE_CHECKING:
+    from limbeck.data import DataSet
 
 Data = Annotated[DataOptions, Parameter(name="*", group="Data")]
 NetworkSizes = Annotated[Network, Parameter(name="*", group="Network")]
@@ -30,8 +36,28 @@ Out = Annotated[Path, Parameter(group="Run")]
 Resume = Annotated[bool, Parameter(group="Run", negative=())]
 Json = Annotated[bool, Parameter(name="--json", group="Run", negative=())]
 Quiet = Annotated[bool, Parameter(group="Run", negative=())]
+Export = Annotated[bool, Parameter(group="Run", negative=())]
 Config = Annotated[Path | None, Parameter(group="Run")]
 Track = Annotated[Literal["tensorboard"] | None, Parameter(group="Run")]
+
+
+def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
+    """Open the data that options name, with a bar where that takes long, and say what there is to say of them.
+
+    Args:
+        options: Which data.
+        quiet: No bar.
+
+    Returns:
+        The data set.
+    """
+    from limbeck.data import open_data
+
+    with Bar("reading", quiet=quiet) as bar:
+        examples = open_data(options, progress=bar.show)
+    for note in examples.notes:
+        say(note)
+    return examples
 
 
 def track_with(name: str | None, folder: Path, watcher: Watcher) -> Watcher:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
+    Export,
     Json,
     NetworkSizes,
     Out,
@@ -19,6 +20,7 @@ from limbeck.cli.common import (
     Track,
     Train,
     Views,
+    open_examples,
     track_with,
 )
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
@@ -46,6 +48,7 @@ def distill(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    export: Export = False,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -60,6 +63,7 @@ def distill(
     limbeck distill --data letters.mat --teacher runs/a runs/b --mean geometric --seeds 3 --out runs/student
     limbeck distill --teacher-targets runs/targets --student mlp --hidden 300 300 --out runs/student
     limbeck distill --teacher runs/teacher --transfer unlabelled.npz --hard-weight 0 --out runs/student
+    limbeck distill --data data/train --ali exp/tri_ali --teacher runs/dnn --left 3 --right 3 --out runs/small
     ```
 
     Args:
@@ -74,6 +78,7 @@ def distill(
         baseline: Train the baseline, which the verdict needs.
         seeds: How many pairs of student and baseline to train.
         resume: Continue what the folder holds.
+        export: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
@@ -84,14 +89,15 @@ def distill(
         raise ConfigError("give either --teacher or --teacher-targets")
     if teacher_targets is not None and transfer is not None:
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
-    from limbeck.data import open_data
     from limbeck.data.sources import open_inputs
     from limbeck.runs import distill as run_distillation
-    from limbeck.runs.inputs import load_teacher, model_maker
+    from limbeck.runs.inputs import load_teacher, model_maker, options_as_trained
     from limbeck.runs.pages import report_run
     from limbeck.softtargets import SoftTargets
 
-    examples = open_data(data)
+    if teacher:
+        data = options_as_trained(data, teacher[0], context=False)
+    examples = open_examples(data, quiet=quiet)
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
     guide: Teacher
     if teacher_targets is not None:
@@ -104,13 +110,14 @@ def distill(
         guide,
         model_maker(options, examples),
         examples,
-        transfer=None if transfer is None else open_inputs(transfer, image_size=data.image_size),
+        transfer=None if transfer is None else open_inputs(transfer, like=examples, options=data),
         **dataclasses.asdict(distillation),
         augmentation=augmentation,
         baseline=baseline,
         seeds=seeds,
         out=out,
         resume=resume,
+        export=export,
         settings={
             **dataclasses.asdict(data),
             **kept,

@@ -2,12 +2,13 @@
 
 __all__ = ["evaluate"]
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Data, Json
+from limbeck.cli.common import Data, Json, open_examples
 from limbeck.cli.console import print_json, print_metrics
 from limbeck.options import DataOptions
 
@@ -26,6 +27,7 @@ def evaluate(
     ```
     limbeck evaluate runs/student --data mnist
     limbeck evaluate runs/student --data letters.mat --teacher runs/teacher --json
+    limbeck evaluate runs/dnn --data data/test --ali exp/tri_ali_test --mdl exp/tri_ali/final.mdl
     ```
 
     Args:
@@ -34,12 +36,17 @@ def evaluate(
         model: The architecture where it is your own, as package.module:function.
         json: Print the metrics as JSON.
     """
-    from limbeck.data import open_data
+    from limbeck.data.sources import is_kaldi
+    from limbeck.data.speech.opening import judged_alone
     from limbeck.runs import evaluate as judge
-    from limbeck.runs.inputs import load_teacher
+    from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.measure import title_of
 
-    examples = open_data(data)
+    if is_kaldi(data.data):  # only what is judged on is read: the test directory, or the one that --data names
+        examples = open_examples(judged_alone(options_as_trained(data, run, context=True)))
+        examples = dataclasses.replace(examples, test=examples.train)
+    else:
+        examples = open_examples(data)
     subject = load_teacher([run], own=model, data=examples, role="model")
     guide = None if teacher is None else load_teacher([teacher], own=model, data=examples)
     scores = judge(subject, examples, teacher=guide)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views
+from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import Bar, print_json, print_text, say
 from limbeck.options import Augmentation, DataOptions
 
@@ -63,16 +63,15 @@ def soften(
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
     """
-    from limbeck.data import open_data
     from limbeck.devices import find_device
     from limbeck.errors import ConfigError
-    from limbeck.runs.inputs import load_teacher
+    from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.softtargets import SoftTargets
 
     if augmentation.active and augmentation.views is None:
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
     place = find_device(device, precision)
-    examples = open_data(data)
+    examples = open_examples(options_as_trained(data, teacher[0], context=True), quiet=quiet)
     guide = load_teacher(teacher, mean=mean, own=teacher_model, data=examples)
     move = getattr(guide, "to", None)
     with Bar("softening", quiet=quiet) as bar:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
+    Export,
     Json,
     NetworkSizes,
     Out,
@@ -19,6 +20,7 @@ from limbeck.cli.common import (
     Track,
     Train,
     Views,
+    open_examples,
     track_with,
 )
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
@@ -36,6 +38,7 @@ def train(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    export: Export = False,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -47,6 +50,7 @@ def train(
     limbeck train --data mnist --hidden 1200 1200 --dropout 0.3 --max-norm 3 --shift 2 --out runs/teacher
     limbeck train --data letters.mat --model cnn --members 3 --epochs 15 --out runs/three
     limbeck train --config runs/three/config.toml --seed 7 --out runs/three-more
+    limbeck train --data data/train --ali exp/tri_ali --activation sigmoid --schedule newbob --export --out runs/dnn
     ```
 
     Args:
@@ -55,18 +59,18 @@ def train(
         members: How many to train; above 1 they make an ensemble, and its gain over its members is reported.
         mean: How the ensemble averages its members' distributions.
         resume: Continue what the folder holds.
+        export: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into the run's folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
-    from limbeck.data import open_data
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
 
-    examples = open_data(data)
+    examples = open_examples(data, quiet=quiet)
     run = run_training(
         model_maker(options, examples),
         examples,
@@ -75,6 +79,7 @@ def train(
         augmentation=augmentation,
         out=out,
         resume=resume,
+        export=export,
         settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},
         watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
         **dataclasses.asdict(training),

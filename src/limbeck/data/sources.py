@@ -86,13 +86,19 @@ def open_data(
         raise FormatError(path, str(error).removeprefix(f"{path.stem}: ")) from error
 
 
-def open_inputs(source: str | Path, *, image_size: int | None = None) -> Examples:
+def open_inputs(
+    source: str | Path,
+    *,
+    like: DataSet | None = None,
+    options: DataOptions = DataOptions(),  # noqa: B008
+) -> Examples:
     """Read examples whose labels are not wanted: a transfer set.
 
     Args:
         source: Whatever :func:`open_data` reads, of which the training part is taken; or an ``.npz`` file with
-            ``x`` alone.
-        image_size: Resize a folder's pictures to this many pixels, square.
+            ``x`` alone; or a Kaldi data directory, for which no alignments are needed.
+        like: The data set beside which they will be used: speech is read as its front end says.
+        options: The size to which a folder's pictures are resized, and how speech is read.
 
     Returns:
         The examples, without labels.
@@ -101,6 +107,10 @@ def open_inputs(source: str | Path, *, image_size: int | None = None) -> Example
         FormatError: If a file is missing, truncated, corrupt or of another format.
     """
     path = Path(source)
+    if like is not None and like.front_end is not None and is_kaldi(path):
+        from limbeck.data.speech.opening import open_transfer
+
+        return open_transfer(path, like.front_end, options)
     if path.suffix.lower() == ".npz" and path.is_file():
         arrays = read_npz(path)
         if "x" not in arrays:
@@ -109,7 +119,7 @@ def open_inputs(source: str | Path, *, image_size: int | None = None) -> Example
             return Examples.of(arrays["x"])
         except DataError as error:
             raise FormatError(path, str(error)) from error
-    return open_data(source, image_size=image_size).train.without_labels()
+    return open_data(source, image_size=options.image_size).train.without_labels()
 
 
 def is_kaldi(path: str | Path) -> bool:

@@ -124,6 +124,8 @@ def from_options(
             fields["hidden"] = options.hidden
         if options.standardise:
             fields |= {"input_mean": input_mean, "input_std": input_std}
+        if options.model == "mlp":
+            fields |= {"activation": options.activation, "pieces": options.pieces or 2}
         if options.model == "cnn":
             fields |= {"batch_norm": options.batch_norm, "padding": options.padding}
             if options.channels is not None:

@@ -1,6 +1,6 @@
 """Small parts that the architectures share."""
 
-__all__ = ["Standardise", "initialise", "limit_norms"]
+__all__ = ["Maxout", "Standardise", "initialise", "limit_norms"]
 
 from collections.abc import Iterable
 
@@ -33,11 +33,40 @@ class Standardise(nn.Module):
         return f"mean={self.mean:.4g}, std={self.std:.4g}"
 
 
-def initialise(model: nn.Module) -> None:
-    """Draw the weights of linear and convolution layers: He's normal before a ReLU, a tenth of it for the last.
+class Maxout(nn.Module):
+    """The largest of each few inputs that follow each other.
+
+    Args:
+        pieces: How many inputs make an output.
+
+    Example:
+        >>> Maxout(2)(torch.tensor([[1.0, 5.0, -3.0, -2.0]]))
+        tensor([[ 5., -2.]])
+    """
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(..., D / pieces)`` of inputs ``(..., D)``."""
+        return x.view(*x.shape[:-1], -1, self.pieces).amax(-1)
+
+    def extra_repr(self) -> str:
+        """The number of pieces, for printing."""
+        return f"pieces={self.pieces}"
+
+
+def initialise(model: nn.Module, activation: str = "relu") -> None:
+    """Draw the weights of linear and convolution layers, a tenth as large for the last.
+
+    He's normal before a ReLU; Glorot's for sigmoid (times 4) and tanh; the variance kept for maxout, whose largest of
+    two has the variance of each.
 
     References:
-        He et al., `Delving deep into rectifiers <https://arxiv.org/abs/1502.01852>`_, 2015.
+        He et al., `Delving deep into rectifiers <https://arxiv.org/abs/1502.01852>`_, 2015; Glorot and Bengio,
+        `Understanding the difficulty of training deep feedforward neural networks
+        <https://proceedings.mlr.press/v9/glorot10a.html>`_, 2010.
 
     Example:
         >>> layer = nn.Sequential(nn.Linear(10, 3))
@@ -47,7 +76,10 @@ def initialise(model: nn.Module) -> None:
     """
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if activation in {"sigmoid", "tanh"}:
+            nn.init.xavier_normal_(layer.weight, gain=4.0 if activation == "sigmoid" else 1.0)
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if activation == "maxout" else "relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     if layers:

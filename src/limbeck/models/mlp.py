@@ -12,8 +12,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
-from limbeck.models.layers import Standardise, initialise, limit_norms
+from limbeck.models.layers import Maxout, Standardise, initialise, limit_norms
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "maxout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class MLPConfig:
         dropout: Share of hidden units dropped while training.
         input_dropout: Share of inputs dropped while training.
         max_norm: Largest norm of a hidden unit's incoming weights, or None.
+        activation: "relu", "sigmoid", "tanh" or "maxout".
+        pieces: Linear units of which each maxout unit is the largest.
         input_mean: Subtracted from every input.
         input_std: Every input is divided by it.
     """
@@ -37,12 +42,20 @@ class MLPConfig:
     dropout: float = 0.0
     input_dropout: float = 0.0
     max_norm: float | None = None
+    activation: str = "relu"
+    pieces: int = 2
     input_mean: float = 0.0
     input_std: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"activation must be {', '.join(ACTIVATIONS)}, and is {self.activation!r}")
+        if self.pieces < 2:
+            raise ConfigError(f"pieces must be at least 2, and is {self.pieces}")
+
 
 class MLP(nn.Sequential):
-    """Linear layers with ReLU between them; the output is logits.
+    """Linear layers with an activation between them; the output is logits.
 
     Args:
         config: Widths, dropout and the rest.
@@ -62,14 +75,15 @@ class MLP(nn.Sequential):
         if config.input_dropout:
             layers.append(Dropout(config.input_dropout))
         widths = (math.prod(config.input_shape), *config.hidden)
+        pieces = config.pieces if config.activation == "maxout" else 1
         for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+            layers += [nn.Linear(inputs, pieces * outputs), _activation(config)]
             if config.dropout:
                 layers.append(Dropout(config.dropout))
         layers.append(nn.Linear(widths[-1], config.classes))
         super().__init__(*layers)
         self.config = config
-        initialise(self)
+        initialise(self, config.activation)
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -82,3 +96,8 @@ class MLP(nn.Sequential):
         """Logits ``(N, K)`` of inputs ``(N, ...)``."""
         result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return result
+
+
+def _activation(config: MLPConfig) -> nn.Module:
+    simple: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+    return Maxout(config.pieces) if config.activation == "maxout" else simple[config.activation]()

@@ -67,6 +67,7 @@ def distill(
     seeds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    export: bool = False,
     settings: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     **training: Unpack[TrainingKeywords],
@@ -93,6 +94,7 @@ def distill(
         seeds: How many pairs of student and baseline to train, with seeds that follow each other.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
+        export: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
         settings: More to keep in ``config.toml``.
         watcher: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
@@ -130,7 +132,7 @@ def distill(
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     if isinstance(guide, ModelTeacher):
-        check_answers("teacher", guide.model, source)
+        check_answers("teacher", guide, source)
     guide = _on(guide, device)
     if isinstance(guide, StoredTargets | SoftTargets):
         guide.require(source.train.index)
@@ -163,6 +165,7 @@ def distill(
                     resume=resume,
                     watcher=watcher,
                     name=None if settings is None else settings.get("student"),
+                    export=export,
                 )
             )
         result = _judge(_on(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
@@ -183,7 +186,7 @@ def distill(
     if out is None:
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline}
+    kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export}
     with RunFolder(out).open("distill", kept, resume=resume) as folder:
         return go(folder)
 
@@ -255,6 +258,7 @@ def _train_pair(
     resume: bool,
     watcher: Watcher | None,
     name: str | None,
+    export: bool,
 ) -> _Pair:
     """Baseline and student from the same first weights."""
     alone: nn.Module | None = None
@@ -282,6 +286,7 @@ def _train_pair(
         resume=resume,
         watcher=watcher,
         source=name,
+        export=export,
     )
     return _Pair(student, alone, history)
 

@@ -8,9 +8,11 @@ __all__ = [
     "fresh_copy",
     "load_teacher",
     "model_maker",
+    "options_as_trained",
 ]
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet, Examples
+from limbeck.data.sources import is_kaldi
 from limbeck.devices import Device
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.models import from_options
-from limbeck.options import ModelOptions
+from limbeck.options import DataOptions, ModelOptions
 from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Teacher
-from limbeck.runs.models import load
+from limbeck.runs.models import front_end_of, load
 from limbeck.teachers import Ensemble, ModelTeacher
 
 
@@ -81,12 +84,11 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     given = {"validation": validation, "test": test}
     parts = {name: as_examples(part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
-        return DataSet(
-            train.name,
-            tuple(classes) if classes is not None else train.classes,
-            train.train,
-            parts.get("test", train.test),
-            parts.get("validation", train.validation),
+        return dataclasses.replace(
+            train,
+            classes=train.classes if classes is None else tuple(classes),
+            test=parts.get("test", train.test),
+            validation=parts.get("validation", train.validation),
         )
     parts["train"] = as_examples(train)
     if classes is None:
@@ -131,7 +133,8 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     Raises:
         MismatchError: If the model fails on the example, or answers with another number of classes.
     """
-    first = next(subject.parameters(), None) if isinstance(subject, nn.Module) else None
+    module = subject.model if isinstance(subject, ModelTeacher) else subject
+    first = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     place = None if first is None else Device(first.device, "float32")
     try:
         with torch.random.fork_rng(devices=[]):
@@ -251,7 +254,57 @@ def load_teacher(
         loaded = load(folder, model=None if maker is None else maker(0))
         classes = getattr(loaded, "classes", None)
         member = loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, classes)
+        _see_as_trained(f"{role} {folder}", member, data)
         check_classes(f"{role} {folder}", member, data)
         check_answers(f"{role} {folder}", member, data)
         members.append(member)
     return members[0] if len(members) == 1 else Ensemble(members, mean=mean, classes=data.classes)
+
+
+def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
+    """Let each model see the neighbours that it was trained with; nothing else of its front end may differ."""
+    if isinstance(teacher, Ensemble):
+        for member in teacher.members:
+            _see_as_trained(role, member, data)
+    front = getattr(getattr(teacher, "model", None), "front_end", None)
+    if not isinstance(teacher, ModelTeacher) or front is None:
+        return
+    if data.front_end is None:
+        raise MismatchError(f"the {role} was trained on speech, and {data.name} is none: give a Kaldi directory")
+    if not front.agrees_in_frames(data.front_end):
+        theirs, ours = front.to_dict(), data.front_end.to_dict()
+        names = ("cmvn", "norm_vars", "deltas", "feature_transform")
+        odd = next((name for name in names if theirs[name] != ours[name]), "feature_transform")
+        raise MismatchError(
+            f"the {role} was trained with {odd} = {theirs[odd]}, and {data.name} is read with {ours[odd]}"
+            + (": the transforms differ" if theirs[odd] == ours[odd] else "")
+        )
+    if front.splicing != data.front_end.splicing:
+        teacher.splicing = front.splicing
+
+
+def options_as_trained(options: DataOptions, folder: Path, *, context: bool) -> DataOptions:
+    """Fill in, for speech, what a run's model says of its inputs and the options leave open.
+
+    Args:
+        options: What was asked for.
+        folder: The run.
+        context: Whether the context is wanted too; a student may have another than its teacher.
+
+    Returns:
+        The options, as they were for pictures.
+    """
+    front = front_end_of(folder) if is_kaldi(options.data) else None
+    if front is None:
+        return options
+    fresh = DataOptions()
+    found: dict[str, Any] = {
+        name: getattr(front, name)
+        for name in ("cmvn", "norm_vars", "deltas")
+        if getattr(options, name) == getattr(fresh, name)
+    }
+    offsets = front.splicing.offsets
+    plain = front.transform is None and offsets == tuple(range(offsets[0], offsets[-1] + 1))
+    if context and plain and options.feature_transform is None and (options.left, options.right) == (None, None):
+        found |= {"left": -offsets[0], "right": offsets[-1]}
+    return dataclasses.replace(options, **found)

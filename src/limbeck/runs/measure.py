@@ -175,13 +175,14 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
     return found
 
 
-def _modules(subject: nn.Module | Teacher) -> list[nn.Module]:
+def _modules(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
+    """The modules in a model or teacher, each with the neighbours that it sees, where they are its own."""
     if isinstance(subject, nn.Module):
-        return [subject]
+        return [(subject, None)]
     if isinstance(subject, ModelTeacher):
-        return [subject.model]
+        return [(subject.model, subject.splicing)]
     if isinstance(subject, Ensemble):
-        return [module for member in subject.members for module in _modules(member)]
+        return [found for member in subject.members for found in _modules(member)]
     return []
 
 
@@ -195,9 +196,9 @@ def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
     if not modules:
         return {}
     return {
-        "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
-        "file_bytes": sum(_file_bytes(module) for module in modules),
-        "multiply_adds": sum(multiply_adds(module, examples) for module in modules),
+        "parameters": sum(parameter.numel() for module, _ in modules for parameter in module.parameters()),
+        "file_bytes": sum(_file_bytes(module) for module, _ in modules),
+        "multiply_adds": sum(multiply_adds(module, examples, splicing=splicing) for module, splicing in modules),
     }
 
 
@@ -207,12 +208,13 @@ def _file_bytes(module: nn.Module) -> int:
     return len(save(weights, {"format": "pt"}))
 
 
-def multiply_adds(module: nn.Module, examples: Examples) -> int:
+def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None) -> int:
     """Multiplications with addition that one example takes, in matrix products and convolutions.
 
     Args:
         module: Any module.
         examples: Inputs it takes; one is shown to it.
+        splicing: The neighbours that it sees, where they are not those of the examples.
 
     Returns:
         The count.
@@ -221,7 +223,9 @@ def multiply_adds(module: nn.Module, examples: Examples) -> int:
         >>> multiply_adds(nn.Linear(4, 3), Examples.of(torch.zeros(1, 4)))
         12
     """
-    inputs = examples.as_seen(slice(0, 1)).to(_device_of(module))
+    one = slice(0, 1)
+    other = examples.splicer(one) if splicing is not None else None
+    inputs = (examples.as_seen(one) if other is None else other(splicing)).to(_device_of(module))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         _evaluating(module)(inputs)
     return int(counter.get_total_flops()) // 2
@@ -240,7 +244,7 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
     """
     if not _modules(subject):
         return {}
-    device = _device_of(_modules(subject)[0])
+    device = _device_of(_modules(subject)[0][0])
     found = []
     for size in (1, _SPEED_BATCH):
         rows = torch.arange(size) % len(examples)

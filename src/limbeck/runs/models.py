@@ -1,6 +1,6 @@
 """Models in folders: ``config.json`` and ``model.safetensors``, in the layout of the Hugging Face Hub."""
 
-__all__ = ["classes_of", "load", "save_ensemble", "save_model"]
+__all__ = ["classes_of", "front_end_of", "load", "save_ensemble", "save_model"]
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,13 +11,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from limbeck.data.speech import FrontEnd, Splicing
+from limbeck.data.speech.frontend import divide_transform
 from limbeck.errors import ConfigError, FormatError
 from limbeck.files import make_folder, read_json, replace_bytes, replace_json
+from limbeck.formats.nnet1 import read_nnet, write_nnet
 from limbeck.models import build, describe
 from limbeck.teachers import Ensemble, ModelTeacher
 
+_TRANSFORM = "final.feature_transform"
 
-def save_model(folder: str | Path, model: nn.Module, *, classes: Sequence[str], source: str | None = None) -> Path:
+
+def save_model(
+    folder: str | Path,
+    model: nn.Module,
+    *,
+    classes: Sequence[str],
+    source: str | None = None,
+    front_end: FrontEnd | None = None,
+) -> Path:
     """Write a model's description and weights.
 
     Args:
@@ -25,6 +37,7 @@ def save_model(folder: str | Path, model: nn.Module, *, classes: Sequence[str], 
         model: One of Limbeck's architectures, or a module of your own.
         classes: Names of the classes in order.
         source: For a module of your own, the ``package.module:function`` that makes it; for the record.
+        front_end: For speech, how the inputs are made; a feature transform is written beside the weights.
 
     Returns:
         The folder.
@@ -46,6 +59,10 @@ def save_model(folder: str | Path, model: nn.Module, *, classes: Sequence[str], 
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
     }
+    if front_end is not None:
+        config["front_end"] = front_end.to_dict()
+        if front_end.transform is not None:
+            write_nnet(path / _TRANSFORM, front_end.transform)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     replace_json(path / "config.json", config)
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
@@ -109,7 +126,42 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         reason = " ".join(str(error).split())
         raise FormatError(weights_path, f"does not fit the architecture in config.json: {reason[:300]}") from error
     module.classes = classes_of(config)  # type: ignore[assignment]
+    module.front_end = _front_end(folder, config)  # type: ignore[assignment]
     return module.eval()
+
+
+def front_end_of(path: str | Path) -> FrontEnd | None:
+    """How the inputs of a run's model are made of features; None for a model of pictures.
+
+    Args:
+        path: A run's folder, of one model or several, or a model's folder.
+
+    Returns:
+        The front end.
+
+    Raises:
+        FormatError: If the description is damaged.
+    """
+    folder = Path(path)
+    if (folder / "ensemble.json").exists():
+        folder = folder / "members" / "1"
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    return _front_end(folder, config) if isinstance(config, dict) else None
+
+
+def _front_end(folder: Path, config: dict[str, Any]) -> FrontEnd | None:
+    described = config.get("front_end")
+    if described is None:
+        return None
+    try:
+        given = dict(described)
+        offsets = tuple(int(offset) for offset in given.pop("offsets"))
+        transform = read_nnet(folder / _TRANSFORM) if given.pop("feature_transform") else None
+        before, splicing = (None, None) if transform is None else divide_transform(transform)
+        return FrontEnd(splicing or Splicing(offsets), before=before, transform=transform, **given)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {error}") from error
 
 
 def _architecture(
@@ -123,7 +175,8 @@ def _architecture(
             )
         # A copy, for the members of an ensemble each need one.
         return copy.deepcopy(model) if isinstance(model, nn.Module) else model()
-    fields = {name: value for name, value in config.items() if name not in {"library_name", "id2label", "label2id"}}
+    beside = {"library_name", "id2label", "label2id", "front_end"}
+    fields = {name: value for name, value in config.items() if name not in beside}
     try:
         return build(fields)
     except ConfigError as error:

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.data.feed import Feed
+from limbeck.data.speech.alignments import write_pdf_counts
 from limbeck.devices import Device, find_device
 from limbeck.engine import fit
 from limbeck.errors import ConfigError, DataError
+from limbeck.files import make_folder
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.protocols import Objective
+from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
@@ -58,6 +61,7 @@ def fit_stage(
     resume: bool,
     watcher: Watcher | None,
     source: str | None = None,
+    export: bool = False,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Train one model in a folder of its own, or take it from there where that was done before.
 
@@ -72,6 +76,7 @@ def fit_stage(
         resume: Go on with what the folder holds.
         watcher: Hears how it goes.
         source: Where a module of the user's own came from.
+        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
 
     Returns:
         The model on the CPU in evaluation mode, and its history with timing.
@@ -87,6 +92,7 @@ def fit_stage(
         device=device.device,
     )
     checkpoints = None if folder is None else folder.checkpoints
+    exporting = epoch_writer(folder.path, model) if export and folder is not None else None
     fitted = fit(
         model,
         objective,
@@ -97,6 +103,7 @@ def fit_stage(
         folder=checkpoints,
         resume=resume,
         watcher=watcher,
+        after_epoch=exporting,
     )
     model.to("cpu").eval()
     merged = [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
@@ -105,7 +112,12 @@ def fit_stage(
         folder.write_rows("timings.jsonl", fitted.timings)
         if fitted.best_epoch != len(fitted.history):
             save_tensors(folder.path / "last.safetensors", fitted.last)
-        save_model(folder.path / "model", model, classes=data.classes, source=source)
+        if exporting is not None:
+            write_final(folder.path, model)
+        if data.front_end is not None and data.train.labels is not None:
+            counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"
+            write_pdf_counts(counts, data.train.class_counts(len(data.classes)))
+        save_model(folder.path / "model", model, classes=data.classes, source=source, front_end=data.front_end)
     return model, merged
 
 
@@ -126,6 +138,7 @@ def train(
     augmentation: Augmentation | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    export: bool = False,
     settings: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     **training: Unpack[TrainingKeywords],
@@ -143,6 +156,7 @@ def train(
         augmentation: Random views of the training pictures.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
+        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
         settings: More to keep in ``config.toml``, such as the name of the data.
         watcher: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
@@ -189,6 +203,7 @@ def train(
                 resume=resume,
                 watcher=watcher,
                 source=None if settings is None else settings.get("model"),
+                export=export,
             )
             models.append(fitted)
             histories.append(history)
@@ -207,7 +222,7 @@ def train(
     if out is None:
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {"members": members, "mean": mean}
+    kept |= {"members": members, "mean": mean, "export": export}
     with RunFolder(out).open("train", kept, resume=resume) as folder:
         return go(folder)
 

@@ -103,15 +103,10 @@ class FrontEnd:
         }
 
     def agrees_in_frames(self, other: "FrontEnd") -> bool:
-        """Whether two front ends differ in their neighbours at most, so that one reading of the data serves both."""
-        return (self.cmvn, self.norm_vars, self.deltas, self.every) == (
-            other.cmvn,
-            other.norm_vars,
-            other.deltas,
-            other.every,
-        ) and (() if self.before is None else self.before.components) == (
-            () if other.before is None else other.before.components
-        )
+        """Whether single frames are the same with both, so that one reading of the data serves both."""
+        settings = [(front.cmvn, front.norm_vars, front.deltas) for front in (self, other)]
+        befores = [() if front.before is None else front.before.components for front in (self, other)]
+        return settings[0] == settings[1] and befores[0] == befores[1]
 
 
 def statistics_of(frames: Frames) -> Statistics:

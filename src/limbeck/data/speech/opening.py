@@ -1,7 +1,8 @@
 """Kaldi directories as a data set: features, alignments, and how they are put together."""
 
-__all__ = ["front_end", "open_frames", "open_speech"]
+__all__ = ["front_end", "judged_alone", "open_frames", "open_speech", "open_transfer"]
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,6 +195,49 @@ def open_speech(options: DataOptions, *, progress: Progress | None = None) -> Da
         every_class=False,
         front_end=front,
         notes=tuple(notes),
+    )
+
+
+def open_transfer(path: Path, front: FrontEnd, options: DataOptions) -> Examples:
+    """Features whose labels are not wanted.
+
+    Args:
+        path: A data directory.
+        front: How inputs are made.
+        options: Whether pipes are allowed, and how much is kept in memory.
+
+    Returns:
+        The examples, without labels.
+    """
+    directory = open_directory(path, allow_pipes=options.allow_pipes)
+    examples, _ = open_frames(directory, front, in_memory_bytes=options.in_memory_gb * 1e9)
+    return examples
+
+
+def judged_alone(options: DataOptions) -> DataOptions:
+    """Options that open only what is judged on: the test directory, or the one given as the data.
+
+    Args:
+        options: What was asked for.
+
+    Returns:
+        The options.
+    """
+    if options.test_data is None:
+        return dataclasses.replace(options, validation=0.0, validation_data=None, validation_ali=None)
+    mdl = options.mdl
+    if mdl is None and options.ali is not None and (Path(options.ali) / "final.mdl").exists():
+        mdl = str(Path(options.ali) / "final.mdl")
+    return dataclasses.replace(
+        options,
+        data=options.test_data,
+        ali=options.test_ali,
+        mdl=mdl,
+        validation=0.0,
+        validation_data=None,
+        validation_ali=None,
+        test_data=None,
+        test_ali=None,
     )
 
 

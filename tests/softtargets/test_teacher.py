@@ -303,3 +303,15 @@ def test_targets_for_a_student_keep_the_head_and_the_mass(tmp_path, settings):
     kept = (ours - even).abs() < 1e-6
     assert int(kept.sum(1).min()) >= (2 if settings else 7)
     assert settings == {} or int(kept.sum(1).max()) < 7
+
+
+def test_topk_targets_are_not_rounded_by_autocast(tmp_path):
+    torch.manual_seed(0)
+    examples = Examples.of(torch.randn(20, 5))
+    net = nn.Linear(5, 30)
+    SoftTargets.write(tmp_path / "s", net, examples, classes=[str(k) for k in range(30)], encoding="topk", k=4)
+    targets = SoftTargets.open(tmp_path / "s", examples=examples)
+    batch = examples.batch(torch.arange(20))
+    plain = targets.log_probs(batch, 2.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(targets.log_probs(batch, 2.0), plain)

@@ -83,7 +83,8 @@ def spread_tail(
     """
     weights, last = tail_weights(ladder, temperature)
     spread = math.log(classes - ids.shape[1])
-    mixed = tail @ torch.as_tensor(weights, dtype=torch.float32, device=tail.device)
+    # No matrix product: under autocast it would be rounded to bf16.
+    mixed = (tail * torch.as_tensor(weights, dtype=torch.float32, device=tail.device)).sum(1)
     full = (mixed + (last - 1) * spread).unsqueeze(1).expand(-1, classes).contiguous()
     head = torch.zeros(ids.shape, device=tail.device)
     if gaps is not None:

@@ -1,6 +1,6 @@
 """Kaldi directories as a data set: features, alignments, and how they are put together."""
 
-__all__ = ["front_end", "judged_alone", "open_frames", "open_speech", "open_transfer"]
+__all__ = ["front_end", "judged_alone", "open_frames", "open_speech", "open_transfer", "with_context"]
 
 import dataclasses
 import hashlib
@@ -212,6 +212,33 @@ def open_transfer(path: Path, front: FrontEnd, options: DataOptions) -> Examples
     directory = open_directory(path, allow_pipes=options.allow_pipes)
     examples, _ = open_frames(directory, front, in_memory_bytes=options.in_memory_gb * 1e9)
     return examples
+
+
+def with_context(data: DataSet, options: DataOptions) -> DataSet:
+    """The same frames with the context that other options name; nothing is read again.
+
+    Args:
+        data: Speech.
+        options: Differing in ``left`` and ``right`` alone.
+
+    Returns:
+        The data set.
+    """
+    assert data.front_end is not None
+    left, right = (CONTEXT if side is None else side for side in (options.left, options.right))
+    splicing = Splicing(tuple(range(-left, right + 1)))
+
+    def other(examples: Examples) -> Examples:
+        assert isinstance(examples.inputs, Spliced)
+        return dataclasses.replace(examples, inputs=examples.inputs.with_splicing(splicing))
+
+    return dataclasses.replace(
+        data,
+        train=other(data.train),
+        validation=None if data.validation is None else other(data.validation),
+        test=None if data.test is None else other(data.test),
+        front_end=dataclasses.replace(data.front_end, splicing=splicing),
+    )
 
 
 def judged_alone(options: DataOptions) -> DataOptions:

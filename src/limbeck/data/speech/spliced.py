@@ -110,6 +110,12 @@ class Spliced:
         store = self.store.to(device)
         return self if store is self.store else self._with(store, torch.arange(len(self.keys)))
 
+    def with_splicing(self, splicing: Splicing) -> "Spliced":
+        """The same rows with other neighbours."""
+        found = self._with(self.store, torch.arange(len(self.keys)))
+        found.splicing = splicing
+        return found
+
     def select(self, chosen: Tensor) -> "Spliced":
         """The rows of some utterances; ``chosen`` are places among those here, int64."""
         return self._with(self.store, chosen.cpu())

@@ -1,4 +1,4 @@
-"""CMVN, deltas and context against slow obvious versions, and a feature transform that Kaldi made against nnet-forward."""
+"""CMVN, deltas and context against slow obvious versions, and Kaldi's feature transform against nnet-forward."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ __all__ = ["soften"]
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -12,13 +12,17 @@ from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examp
 from limbeck.cli.console import Bar, print_json, print_text, say
 from limbeck.options import Augmentation, DataOptions
 
+if TYPE_CHECKING:
+    from limbeck.protocols import Teacher
+
 _STORE = Parameter(group="Store")
 
 
 def soften(
     *,
-    teacher: Annotated[list[Path], Parameter(group="Teacher")],
     out: Out,
+    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
+    posteriors: Annotated[Path | None, Parameter(group="Teacher")] = None,
     mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
     teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
     data: Data = DataOptions(),  # noqa: B008
@@ -28,6 +32,7 @@ def soften(
     k: Annotated[int | None, _STORE] = None,
     draws: Annotated[int | None, _STORE] = None,
     temperature: Annotated[float | None, _STORE] = None,
+    write_posteriors: Annotated[Path | None, _STORE] = None,
     verify: Annotated[bool, Parameter(group="Store", negative=())] = False,
     device: Annotated[str, Parameter(group="Run")] = "auto",
     precision: Annotated[Literal["auto", "float32", "bf16"], Parameter(group="Run")] = "auto",
@@ -43,12 +48,16 @@ def soften(
     ```
     limbeck soften --teacher runs/teacher --out runs/targets
     limbeck soften --data letters.mat --teacher runs/cnn --shift 1 --views 8 --out runs/targets
+    limbeck soften --data data/train --ali exp/ali --teacher runs/dnn --write-posteriors post.ark --out runs/targets
+    limbeck soften --data data/train --ali exp/ali --posteriors post.ark --encoding topk --k 30 --out runs/targets
     limbeck soften --teacher runs/a runs/b --mean geometric --encoding topk --k 5 --out runs/targets
     ```
 
     Args:
         teacher: Folder of a run; several make an ensemble.
         out: Folder for the store.
+        posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
+            utterance. With --temperature they hold for that one alone; without, they are one network's at T = 1.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled".
@@ -56,6 +65,7 @@ def soften(
         k: Classes that topk keeps.
         draws: Classes drawn for each example, for sampled.
         temperature: The only temperature that the targets will hold for; none: they serve every temperature.
+        write_posteriors: Also write the posteriors of each utterance as a Kaldi archive, at --temperature or T = 1.
         verify: Check every byte of the store after writing.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "bf16", "float32", or "auto": measured.
@@ -66,18 +76,31 @@ def soften(
     from limbeck.devices import find_device
     from limbeck.errors import ConfigError
     from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.runs.posteriors import Posteriors
+    from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
 
     if augmentation.active and augmentation.views is None:
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
+    if (teacher is None) == (posteriors is None):
+        raise ConfigError("give either --teacher or --posteriors")
+    if posteriors is not None and write_posteriors is not None:
+        raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
     place = find_device(device, precision)
-    examples = open_examples(options_as_trained(data, teacher[0], context=True), quiet=quiet)
-    guide = load_teacher(teacher, mean=mean, own=teacher_model, data=examples)
+    if teacher is not None:
+        data = options_as_trained(data, teacher[0], context=True)
+    examples = open_examples(data, quiet=quiet)
+    guide: Teacher
+    if posteriors is not None:
+        guide = Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes)
+    else:
+        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
     move = getattr(guide, "to", None)
+    guide = guide if move is None else move(place.device)
     with Bar("softening", quiet=quiet) as bar:
         card = SoftTargets.write(
             out,
-            guide if move is None else move(place.device),
+            guide,
             examples.train,
             classes=examples.classes,
             augmentation=dataclasses.replace(augmentation),
@@ -89,6 +112,10 @@ def soften(
             device=place,
             progress=bar.show,
         )
+    if write_posteriors is not None:
+        with Bar("writing", quiet=quiet) as bar:
+            used = 1.0 if temperature is None else temperature
+            archive(write_posteriors, guide, examples, temperature=used, device=place, progress=bar.show)
     if verify:
         SoftTargets.open(out, examples=examples.train).verify()
     if json:

@@ -41,6 +41,7 @@ class KaldiStream:
     Attributes:
         name: Named in errors.
         binary: Whether the object that is being read is in binary mode.
+        packed: Whether the file is gzipped, so that offsets are not those of the file.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class KaldiStream:
     ) -> None:
         self.name = name
         self.binary = False
+        self.packed = False
         self._file = file
         self._end = end
         self._largest = largest

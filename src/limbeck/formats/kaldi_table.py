@@ -4,7 +4,7 @@ Entries are read lazily, so memory holds one at a time. An object that is cut sh
 cannot hold, and a key without an object are errors.
 """
 
-__all__ = ["Kind", "open_stream", "read_ark", "read_object"]
+__all__ = ["Kind", "index_ark", "open_stream", "read_ark", "read_object"]
 
 import gzip
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, cast, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, FormatError
 from limbeck.formats._bounded import open_regular
 from limbeck.formats.kaldi_matrix import read_matrix, read_vector
 from limbeck.formats.kaldi_numbers import parse_int32
@@ -60,6 +60,31 @@ def read_ark(
             yield key, read_object(stream, kind, dtype=dtype, what=f"{kind} of {key}")
 
 
+def index_ark(path: str | PathLike[str], kind: Kind = "matrix") -> dict[str, int]:
+    """Where each object of an archive begins, found by reading all of it once.
+
+    Args:
+        path: The archive, not gzipped.
+        kind: As for :func:`read_ark`.
+
+    Returns:
+        Offsets by key, as a script file names them.
+
+    Raises:
+        FormatError: If the archive is gzipped, damaged, or has a key twice.
+    """
+    found: dict[str, int] = {}
+    with open_stream(path) as stream:
+        if stream.packed:
+            raise FormatError(path, "is gzipped, and its entries are wanted in another order: unpack it")
+        while (key := _read_key(stream)) is not None:
+            if key in found:
+                raise stream.error(f"the key {key!r} comes a second time")
+            found[key] = stream.offset
+            read_object(stream, kind, what=f"{kind} of {key}")
+    return found
+
+
 @contextmanager
 def open_stream(path: str | PathLike[str]) -> Iterator[KaldiStream]:
     """Open an archive or model file, gzipped or not.
@@ -80,7 +105,9 @@ def open_stream(path: str | PathLike[str]) -> Iterator[KaldiStream]:
             yield KaldiStream(file, str(path), end=size)
             return
         with gzip.GzipFile(fileobj=file) as unpacked:
-            yield KaldiStream(cast(BinaryIO, unpacked), str(path), largest=_LARGEST_UNPACKED)
+            stream = KaldiStream(cast(BinaryIO, unpacked), str(path), largest=_LARGEST_UNPACKED)
+            stream.packed = True
+            yield stream
 
 
 def read_object(

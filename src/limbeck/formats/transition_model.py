@@ -21,6 +21,7 @@ from limbeck.formats.kaldi_table import open_stream, read_ark
 
 _MOST_STATES = 1 << 12  # of a phone, and transitions of a state: a topology has three to five
 _MOST_IDS = 1 << 24
+_LEAVES = np.uint64(63)
 
 # A state: the pdf class of its forward transitions, that of its self loop, and where its transitions go.
 _State = tuple[int, int, list[int]]
@@ -34,11 +35,15 @@ class TransitionModel:
         tid_to_pdf: Pdf id from 0, int32 ``(transition ids + 1,)``.
         tid_to_phone: Phone id from 1, int32 ``(transition ids + 1,)``.
         pdf_count: One more than the largest pdf id.
+        tid_to_state: HMM state from 0, int32 ``(transition ids + 1,)``.
+        tid_to_next: The states of the same phone that may follow that state, as bits; bit 63 where the phone may end.
     """
 
     tid_to_pdf: NDArray[np.int32]
     tid_to_phone: NDArray[np.int32]
     pdf_count: int
+    tid_to_state: NDArray[np.int32]
+    tid_to_next: NDArray[np.uint64]
 
     @property
     def transition_count(self) -> int:
@@ -56,14 +61,32 @@ class TransitionModel:
             Pdf ids from 0, int32 ``(frames,)``.
 
         Raises:
-            MismatchError: If an id is not one of this model's, so that the alignment belongs to another.
+            MismatchError: If an id is not one of this model's, or they follow each other as no HMM of this model
+                could, so that the alignment belongs to another.
         """
         if alignment.size and not 1 <= int(alignment.min()) <= int(alignment.max()) <= self.transition_count:
             raise MismatchError(
                 f"{name} holds transition ids from {alignment.min()} to {alignment.max()}, and the "
                 f"transition model has 1 to {self.transition_count}: it was made with another final.mdl"
             )
+        if (wrong := self._first_impossible(alignment)) is not None:
+            raise MismatchError(
+                f"{name} goes from transition id {alignment[wrong]} to {alignment[wrong + 1]} in frame {wrong + 1}, "
+                "which no HMM of the transition model does: it was made with another final.mdl"
+            )
         return self.tid_to_pdf[alignment]
+
+    def _first_impossible(self, alignment: NDArray[np.int32]) -> int | None:
+        """The first frame whose successor is in a state that cannot follow; self loops may be first or last."""
+        phones, states, following = (
+            table[alignment] for table in (self.tid_to_phone, self.tid_to_state, self.tid_to_next)
+        )
+        same = phones[1:] == phones[:-1]
+        within = same & ((following[:-1] >> states[1:].astype(np.uint64)) & np.uint64(1)).astype(bool)
+        stays = same & (states[1:] == states[:-1])
+        anew = (following[:-1] >> _LEAVES).astype(bool) & (states[1:] == 0)
+        wrong = np.flatnonzero(~(within | stays | anew))
+        return int(wrong[0]) if wrong.size else None
 
 
 def read_transition_model(path: str | PathLike[str]) -> TransitionModel:
@@ -112,7 +135,7 @@ def _read_tuples(stream: KaldiStream, topology: dict[int, list[_State]]) -> Tran
     size = stream.int32("number of tuples")
     if size < 1:
         raise stream.error(f"the number of tuples is {size}", offset=start)
-    pdfs, phones = [-1], [-1]
+    pdfs, phones, places, following = [-1], [-1], [-1], [0]
     for _ in range(size):  # each takes bytes of the file, so a size that lies ends at the file's end
         start = stream.offset
         values = [stream.int32(name) for name in ("phone", "HMM state", "pdf", "self-loop pdf")[:fields]]
@@ -125,12 +148,29 @@ def _read_tuples(stream: KaldiStream, topology: dict[int, list[_State]]) -> Tran
         targets = states[state][2]
         pdfs += [loop if target == state else forward for target in targets]
         phones += [phone] * len(targets)
+        places += [state] * len(targets)
+        following += [_bits(states, targets)] * len(targets)
         if len(pdfs) > _MOST_IDS:
             raise stream.error(f"more than {_MOST_IDS} transition ids", offset=start)
     stream.expect(token.replace("<", "</"))
     if len(pdfs) == 1:
         raise stream.error("a transition model without transitions")
-    return TransitionModel(np.array(pdfs, np.int32), np.array(phones, np.int32), max(pdfs) + 1)
+    return TransitionModel(
+        np.array(pdfs, np.int32),
+        np.array(phones, np.int32),
+        max(pdfs) + 1,
+        np.array(places, np.int32),
+        np.array(following, np.uint64),
+    )
+
+
+def _bits(states: list[_State], targets: list[int]) -> int:
+    """The states among the targets as bits; a state without transitions is the end of the phone."""
+    bits = 0
+    for target in targets:
+        ends = not 0 <= target < len(states) or not states[target][2]
+        bits |= 1 << (int(_LEAVES) if ends else min(target, 62))
+    return bits
 
 
 def _count(stream: KaldiStream, what: str) -> int:

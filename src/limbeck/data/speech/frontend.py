@@ -86,9 +86,16 @@ class FrontEnd:
 
         Returns:
             float32 ``(N, D')``.
+
+        Raises:
+            MismatchError: If the statistics or the feature transform are for other features.
         """
         frames = raw if statistics is None else normalise(raw, statistics, norm_vars=self.norm_vars)
         frames = add_deltas(frames, self.deltas) if self.deltas else frames
+        if self.transform is not None and self.transform.input_dim != frames.shape[1]:
+            raise MismatchError(
+                f"{frames.shape[1]} features for a feature transform of {self.transform.input_dim} inputs"
+            )
         return frames if self.before is None else propagate(self.before, frames)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""Posteriors in Kaldi archives: a teacher's written, and those that somebody else wrote read as a teacher.
+
+An archive holds a matrix for each utterance, a row a frame and a column a pdf, as ``nnet-forward`` writes it.
+
+Axes: ``N`` frames, ``K`` pdfs.
+"""
+
+__all__ = ["Posteriors", "write_posteriors"]
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.data.examples import DataSet, Examples
+from limbeck.data.speech import Spliced
+from limbeck.devices import Device
+from limbeck.errors import ConfigError, FormatError, MismatchError
+from limbeck.files import digest_bytes
+from limbeck.formats.kaldi_scp import ScpEntry, read_entry, read_scp
+from limbeck.formats.kaldi_table import index_ark
+from limbeck.formats.kaldi_write import ArkWriter
+from limbeck.losses import softened
+from limbeck.protocols import Batch, Teacher
+
+_FLOOR = 1e-10
+"""Least probability that is taken: a network's posterior is never nought, but a few digits of text may make it so."""
+_SUM_TOLERANCE = 1e-2
+_HELD = 64
+"""Utterances kept in memory, since a batch goes over several and the next begins in the last."""
+
+
+def write_posteriors(
+    path: Path,
+    teacher: Teacher,
+    data: DataSet,
+    *,
+    temperature: float,
+    device: Device,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write a teacher's posteriors of the training utterances as a Kaldi archive, with a script file beside it.
+
+    Args:
+        path: The archive; the script file has the same name with ``.scp``.
+        teacher: Who is asked, on the device.
+        data: The utterances.
+        temperature: T of the posteriors.
+        device: Where and how precisely to compute.
+        progress: Called with utterances written and all.
+
+    Returns:
+        How many utterances were written.
+
+    Raises:
+        ConfigError: If the data are no speech.
+        RunError: If the archive cannot be written.
+    """
+    inputs = _speech(data.train)
+    examples = data.train.to(device.device)
+    with ArkWriter(path, scp=path.with_suffix(".scp")) as writer:
+        for number, key in enumerate(inputs.keys):
+            rows = inputs.rows_of(torch.tensor([number])).to(device.device)
+            with torch.no_grad(), device.autocast():
+                answers = teacher.log_probs(examples.batch(rows), temperature)
+            writer.write(key, answers.float().exp().cpu().numpy())
+            if progress is not None:
+                progress(number + 1, len(inputs.keys))
+    return len(inputs.keys)
+
+
+class Posteriors:
+    """An archive of posteriors as a teacher; best asked in the order of the utterances.
+
+    Args:
+        path: A script file, or an archive that is not gzipped.
+        data: The data set whose training frames they are for.
+        temperature: The only temperature that they hold for, such as 1 for an arithmetic mean of several networks; None
+            for those of one network at T = 1, which serve every temperature.
+        allow_pipes: Accept script lines that are commands.
+
+    Attributes:
+        classes: Names of the pdfs.
+        temperature: As given.
+        teacher_digest: SHA-256 over where the posteriors are; it tells one archive from another.
+
+    Raises:
+        ConfigError: If the data are no speech.
+        MismatchError: If an utterance is not in the archive.
+        FormatError: If a matrix holds no posteriors, or is of another shape than the utterance.
+    """
+
+    def __init__(
+        self, path: Path, data: DataSet, *, temperature: float | None = None, allow_pipes: bool = False
+    ) -> None:
+        self.inputs = _speech(data.train)
+        self.index = data.train.index.long()
+        self.classes: tuple[str, ...] | None = data.classes
+        self.temperature = temperature
+        if path.suffix == ".scp":
+            self.entries = {entry.key: entry for entry in read_scp(path, allow_pipes=allow_pipes)}
+        else:
+            self.entries = {key: ScpEntry(key, str(path), offset) for key, offset in index_ark(path).items()}
+        self.allow_pipes = allow_pipes
+        missing = [key for key in self.inputs.keys if key not in self.entries]
+        if missing:
+            raise MismatchError(
+                f"{path} has no posteriors of {len(missing)} of {len(self.inputs.keys)} utterances, the first is "
+                f"{missing[0]}: write them for all training utterances"
+            )
+        named = (f"{entry.key} {entry.source}:{entry.offset}" for entry in self.entries.values())
+        self.teacher_digest = digest_bytes([line.encode() for line in named])
+        self._held: dict[int, NDArray[np.float32]] = {}
+        for number in range(len(self.inputs.keys)):  # all of it is checked before anything is written
+            self._read(number)
+
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """The archive's answers, softened at a temperature, float32 ``(N, K)``.
+
+        Args:
+            batch: Training frames; only their numbers are used.
+            temperature: T.
+
+        Returns:
+            Natural logarithms, without gradient.
+
+        Raises:
+            MismatchError: If the temperature is not the archive's.
+        """
+        if self.temperature is not None and temperature != self.temperature:
+            raise MismatchError(
+                f"these posteriors hold for temperature {self.temperature} alone, and {temperature} is asked for"
+            )
+        rows = torch.searchsorted(self.index, batch.index.cpu())
+        ends, counts = self.inputs.ends.cpu(), self.inputs.counts.cpu()
+        utterances = torch.searchsorted(ends, rows, right=True)
+        places = rows - ends[utterances] + counts[utterances]
+        found = np.empty((len(rows), len(self.classes or ())), np.float32)
+        for number in sorted(set(utterances.tolist())):
+            here = (utterances == number).numpy()
+            found[here] = self._utterance(number)[places.numpy()[here]]
+        answers = torch.from_numpy(found).to(batch.index.device)
+        return answers if self.temperature is not None else softened(answers, temperature)
+
+    def _utterance(self, number: int) -> NDArray[np.float32]:
+        if number not in self._held:
+            while len(self._held) >= _HELD:
+                self._held.pop(next(iter(self._held)))
+            self._held[number] = self._read(number)
+        return self._held[number]
+
+    def _read(self, number: int) -> NDArray[np.float32]:
+        key, every = self.inputs.keys[number], self.inputs.every
+        entry = self.entries[key]
+        matrix = read_entry(entry, allow_pipes=self.allow_pipes)
+        frames, rows = int(self.inputs.store.lengths[self.inputs.utterances[number]]), int(self.inputs.counts[number])
+        if matrix.shape[1] != len(self.classes or ()):
+            raise FormatError(
+                entry.source, f"{key} has posteriors of {matrix.shape[1]} pdfs, and there are {len(self.classes or ())}"
+            )
+        if len(matrix) == frames:
+            matrix = matrix[::every]
+        if len(matrix) != rows:
+            raise FormatError(entry.source, f"{key} has posteriors of {len(matrix)} frames, and features of {frames}")
+        sums = matrix.sum(1, dtype=np.float64)
+        if not (matrix.min() >= 0 and np.abs(sums - 1).max() <= _SUM_TOLERANCE):
+            raise FormatError(
+                entry.source,
+                f"{key}: rows are no posteriors, which are at least 0 and sum to 1 (the first sums to {sums[0]:.4g}): "
+                "log-likelihoods or logits cannot be used here",
+            )
+        logs: NDArray[np.float32] = np.log(np.maximum(matrix / sums[:, None], _FLOOR)).astype(np.float32)
+        return logs
+
+
+def _speech(examples: Examples) -> Spliced:
+    if not isinstance(examples.inputs, Spliced):
+        raise ConfigError("posteriors in Kaldi archives belong to speech: give a Kaldi directory as the data")
+    return examples.inputs

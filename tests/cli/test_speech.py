@@ -1,0 +1,317 @@
+"""Acoustic models from Kaldi directories to a distilled student, and what is wrong with directories, in one line."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import limbeck as package
+from limbeck.data import open_data
+from limbeck.formats.kaldi_scp import read_entries, read_scp
+from limbeck.formats.kaldi_table import read_ark
+from limbeck.formats.kaldi_write import write_ark
+from limbeck.formats.keras_h5 import read_keras_h5
+from limbeck.formats.nnet1 import read_nnet
+from limbeck.models import MLP, MLPConfig
+from limbeck.nnet1_forward import propagate, read_pdf_counts
+from limbeck.options import DataOptions
+from limbeck.prediction import predict
+from limbeck.runs.exporting import nnet_of
+from limbeck.runs.models import front_end_of, load, save_model
+
+SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
+TRAIN = ("--data", SO762 / "train", "--ali", SO762 / "ali_train")
+VALIDATION = ("--validation-data", SO762 / "dev", "--validation-ali", SO762 / "ali_dev")
+TEST = ("--test-data", SO762 / "test", "--test-ali", SO762 / "ali_test")
+ALL = (*TRAIN, *VALIDATION, *TEST)
+QUICK = ("--batch-size", 512, "--precision", "float32", "--quiet")
+
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
+@pytest.fixture(scope="module")
+def done(limbeck):
+    def run(*words):
+        outcome = limbeck(*words)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def teachers(done, tmp_path_factory):
+    """Two teachers that see seven frames on each side, with their weights after each epoch."""
+    out = tmp_path_factory.mktemp("speech") / "teachers"
+    network = ("--left", 7, "--right", 7, "--norm-vars", "--hidden", 24, 24, "--activation", "sigmoid")
+    schedule = ("--epochs", 2, "--schedule", "newbob", "--members", 2, "--mean", "geometric", "--export")
+    done("train", *ALL, *network, *schedule, *QUICK, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def targets(done, teachers):
+    """Their answers, kept and written as an archive."""
+    out = teachers.parent / "targets"
+    done("soften", *TRAIN, *VALIDATION, "--teacher", teachers, "--write-posteriors", out.with_suffix(".ark"),
+         "--encoding", "topk", "--k", 30, "--out", out, "--precision", "float32", "--quiet")  # fmt: skip
+    return out
+
+
+def options(**more):
+    given = dict(zip(("data", "ali", "validation_data", "validation_ali"), map(str, (TRAIN + VALIDATION)[1::2])))  # noqa: B905
+    return DataOptions(**given, norm_vars=True, **more)
+
+
+def test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targets):
+    live, stored = teachers.parent / "live", teachers.parent / "stored"
+    student = ("--left", 2, "--right", 2, "--norm-vars", "--hidden", 16, "--epochs", 1, *QUICK, "--temperature", 1)
+    done("distill", *ALL, *student, "--teacher", teachers, "--no-baseline", "--export", "--out", live)
+    shown = done("distill", *ALL, *student, "--teacher-targets", targets, "--out", stored, "--json")
+    metrics = json.loads(shown.out)
+    assert metrics["student"]["title"] == metrics["baseline"]["title"] == "mlp 200-16-1000"
+    assert metrics["judged_on"] == "test" and metrics["student"]["test_examples"] == 1575
+    assert json.loads((live / "metrics.json").read_text())["teacher"]["multiply_adds"] == 2 * (600 + 24 + 1000) * 24
+    judged = done("evaluate", live, "--data", SO762 / "test", "--ali", SO762 / "ali_test",
+                  "--mdl", SO762 / "ali_train" / "final.mdl", "--json")  # fmt: skip
+    again = done("evaluate", live, *ALL, "--json")
+    assert json.loads(judged.out)["test_errors"] == json.loads(again.out)["test_errors"]
+    assert (
+        json.loads(judged.out)["test_errors"]
+        == json.loads((live / "metrics.json").read_text())["student"]["test_errors"]
+    )
+    done("report", live)
+    assert front_end_of(live).splicing.offsets == (-2, -1, 0, 1, 2)
+    assert front_end_of(teachers).splicing.offsets == tuple(range(-7, 8))
+    counts = read_pdf_counts(live / "model" / "ali_train_pdf.counts")
+    assert counts.sum() == 8184 + 500 and len(counts) == 1000
+
+
+def test_weights_are_left_as_the_older_scripts_left_them(teachers):
+    member = teachers / "members" / "1"
+    layers = read_keras_h5(member / "final.h5")
+    assert [layer.kernel.shape for layer in layers] == [(600, 24), (24, 24), (24, 1000)]
+    assert sorted(path.name for path in (member / "epochs").iterdir()) == ["epoch-001.h5", "epoch-002.h5"]
+    last = read_keras_h5(member / "epochs" / "epoch-002.h5")
+    model = load(member)
+    best = json.loads((member / "history.jsonl").read_text().splitlines()[-1])["epoch"]
+    if not (member / "last.safetensors").exists():
+        assert best == 2 and all(np.array_equal(a.kernel, b.kernel) for a, b in zip(layers, last, strict=True))
+    nnet = read_nnet(member / "final.nnet.txt")
+    assert [part.tag for part in nnet.components] == [
+        "AffineTransform", "Sigmoid", "AffineTransform", "Sigmoid", "AffineTransform", "Softmax",
+    ]  # fmt: skip
+    examples = open_data(options(left=7, right=7)).validation
+    inputs = examples.as_seen(slice(0, 50))
+    ours = model(inputs).softmax(-1).detach().numpy()
+    np.testing.assert_allclose(propagate(nnet, inputs.flatten(1).numpy()), ours, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "maxout"])
+def test_each_activation_becomes_its_component(activation):
+    torch.manual_seed(0)
+    config = MLPConfig(
+        input_shape=(3, 4), classes=5, hidden=(6, 7), activation=activation, pieces=3, input_mean=2.0, input_std=4.0
+    )
+    net, inputs = MLP(config), torch.randn(9, 3, 4)
+    by_torch = net.eval()(inputs).softmax(-1).detach().numpy()
+    np.testing.assert_allclose(propagate(nnet_of(net), inputs.flatten(1).numpy()), by_torch, atol=1e-6)
+
+
+def test_posteriors_are_written_and_read_again(done, teachers, targets):
+    archive = dict(read_ark(targets.with_suffix(".ark")))
+    assert list(archive) == [entry.key for entry in read_scp(targets.with_suffix(".scp"))]
+    data = open_data(options(left=7, right=7))
+    assert list(archive) == list(data.train.inputs.keys)
+    ensemble = package.load(teachers)
+    expected = predict(ensemble, data.train).exp().numpy()
+    np.testing.assert_allclose(np.concatenate(list(archive.values())), expected, atol=1e-6)
+    out = teachers.parent / "from-archive"
+    for given in (targets.with_suffix(".ark"), targets.with_suffix(".scp")):
+        shutil.rmtree(out, ignore_errors=True)
+        done("soften", *TRAIN, *VALIDATION, "--posteriors", given, "--encoding", "topk", "--k", 30, "--norm-vars",
+             "--out", out, "--quiet")  # fmt: skip
+        again = package.SoftTargets.open(out, examples=data.train)
+        same = package.SoftTargets.open(targets, examples=data.train)
+        batch = data.train.batch(torch.arange(0, 8184, 100))
+        torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
+
+
+def test_training_from_the_disk_ends_in_the_same_bits(done, tmp_path):
+    network = ("--hidden", 8, "--epochs", 2, *QUICK)
+    done("train", *ALL, *network, "--out", tmp_path / "memory")
+    done("train", *ALL, *network, "--in-memory-gb", 0, "--out", tmp_path / "disk")
+    held, read = (load(tmp_path / name).state_dict() for name in ("memory", "disk"))
+    assert all(torch.equal(held[name], read[name]) for name in held)
+
+
+# What is wrong is said in one line, with exit code 2, and leaves nothing behind.
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the corpus to break."""
+    return Path(shutil.copytree(SO762, tmp_path / "corpus"))
+
+
+@pytest.fixture
+def refused(limbeck, tmp_path):
+    def check(copy, *flags, says, command="train"):
+        out = tmp_path / "out"
+        words = ("--data", copy / "train", "--ali", copy / "ali_train")
+        rest = ("--epochs", 1, "--hidden", 4, *QUICK) if command == "train" else ()
+        done = limbeck(command, *words, *flags, *rest, "--out", out)
+        lines = done.err.splitlines()
+        assert done.code == 2, done.err
+        assert len(lines) == 1 and lines[0].startswith("limbeck: "), done.err
+        assert "mistake of ours" not in done.err
+        for word in says:
+            assert str(word) in lines[0], (word, lines[0])
+        assert not out.exists()
+
+    return check
+
+
+def rewrite(copy, change):
+    """Write the training features anew, uncompressed, each changed as wanted."""
+    held = dict(read_entries(read_scp(copy / "train" / "feats.scp", root=copy)))
+    write_ark(copy / "train" / "new.ark", change(held), scp=copy / "train" / "feats.scp")
+
+
+def test_a_truncated_archive(refused, copy):
+    path = copy / "train" / "feats.ark"
+    path.write_bytes(path.read_bytes()[:200_000])
+    refused(copy, says=["train/feats.ark", "truncated"])
+
+
+def test_an_offset_past_the_end(refused, copy):
+    scp = copy / "train" / "feats.scp"
+    first, *rest = scp.read_text().splitlines()
+    scp.write_text("\n".join([first.rpartition(":")[0] + ":99999999", *rest]) + "\n")
+    refused(copy, says=["points at byte 99999999", "feats.scp, line 1"])
+
+
+def test_an_utterance_of_another_dimension(refused, copy):
+    def change(held):
+        key = list(held)[4]
+        held[key] = held[key][:, :39]
+        return held
+
+    rewrite(copy, change)
+    refused(copy, "--cmvn", "none", says=["has 39 features", "has 40"])
+    refused(copy, says=["has 39 features", "has 40"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers(refused, copy, value):
+    def change(held):
+        held[list(held)[4]][7, 3] = value
+        return held
+
+    rewrite(copy, change)
+    refused(copy, says=["frame 7, feature 3", str(value), "new.ark"])
+
+
+def test_an_absurd_header(refused, copy):
+    path = copy / "train" / "feats.ark"
+    octets = bytearray(path.read_bytes())
+    place = octets.index(b"CM ") + 3 + 8
+    octets[place : place + 8] = struct.pack("<ii", 2_000_000_000, 2_000_000_000)
+    path.write_bytes(octets)
+    refused(copy, says=["feats.ark", "2000000000"])
+
+
+def test_pipes_are_refused_unless_allowed(refused, limbeck, copy, tmp_path):
+    scp = copy / "train" / "feats.scp"
+    lines = scp.read_text().splitlines()
+    held = dict(read_entries(read_scp(scp, root=copy)[:1]))
+    ((key, matrix),) = held.items()
+    write_ark(tmp_path / "one.ark", held, scp=tmp_path / "one.scp")
+    offset = read_scp(tmp_path / "one.scp")[0].offset
+    lines[0] = f"{key} tail -c +{offset + 1} {tmp_path / 'one.ark'} |"
+    scp.write_text("\n".join(lines) + "\n")
+    refused(copy, says=["--allow-pipes", "line 1"])
+    outcome = limbeck("train", "--data", copy / "train", "--ali", copy / "ali_train", "--allow-pipes", "--epochs", 1,
+                      "--hidden", 4, *QUICK, "--out", tmp_path / "piped")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert len(matrix)
+
+
+def test_a_speaker_without_cmvn(refused, copy):
+    path = copy / "train" / "cmvn.scp"
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join(rest) + "\n")
+    refused(copy, says=["cmvn.scp", f"speaker {first.split()[0]}"])
+    path.unlink()
+    refused(copy, "--cmvn", "speaker", says=["cmvn.scp", "compute-cmvn-stats"])
+    refused(copy, "--norm-vars", says=["norm_vars"])
+
+
+def test_an_alignment_of_another_model(refused, copy):
+    mdl = SO762.parent / "e2e" / "mono.mdl"
+    refused(copy, "--mdl", mdl, says=["ali.1.gz", "another final.mdl"])
+    (copy / "ali_train" / "final.mdl").unlink()
+    refused(copy, says=["final.mdl", "--mdl"])
+    shutil.copy(SO762.parent / "e2e" / "ali.1.gz", copy / "ali_train" / "ali.1.gz")
+    refused(copy, "--mdl", SO762 / "ali_train" / "final.mdl", says=["another final.mdl"])
+
+
+def test_a_pdf_beyond_the_outputs(limbeck, tmp_path):
+    net = MLP(MLPConfig(input_shape=(11, 40), classes=10, hidden=()))
+    front = open_data(options()).front_end
+    save_model(tmp_path / "model", net, classes=[str(k) for k in range(10)], front_end=front)
+    judged = ("evaluate", tmp_path, "--data", SO762 / "train", "--ali", SO762 / "ali_train")
+    outcome = limbeck(*judged)
+    assert outcome.code == 2 and "10 classes" in outcome.err and "1000" in outcome.err
+
+
+def test_a_teacher_with_another_front_end(refused, teachers):
+    refused(SO762, "--teacher", teachers, "--cmvn", "none", command="soften", says=["cmvn"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--validation-data", SO762 / "dev"), ["--validation-ali"]),
+        (("--test-ali", SO762 / "ali_test"), ["--test-data"]),
+        (("--image-size", 8), ["image_size"]),
+        (("--shift", 1), ["pictures"]),
+        (("--schedule", "newbob", "--validation", 0), ["newbob", "validation"]),
+        (("--feature-transform", SO762.parent / "e2e" / "final.feature_transform"), ["40 features", "inputs"]),
+    ],
+)
+def test_flags_that_do_not_fit(refused, flags, says):
+    refused(SO762, *flags, says=says)
+
+
+def test_speech_flags_without_speech(limbeck, tiny, tmp_path):
+    outcome = limbeck("train", "--data", tiny, "--left", 3, "--out", tmp_path / "out")
+    assert outcome.code == 2 and "left" in outcome.err and "Kaldi" in outcome.err
+    outcome = limbeck("train", "--data", SO762 / "train", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "--ali" in outcome.err
+
+
+def test_posteriors_that_cannot_be_used(refused, targets, tmp_path):
+    held = dict(read_ark(targets.with_suffix(".ark")))
+    key, first = next(iter(held.items()))
+    for name, change, says in (
+        ("short", first[:-1], f"{len(first) - 1} frames"),
+        ("narrow", first[:, :9], "9 pdfs"),
+        ("logs", np.log(first), "no posteriors"),
+    ):
+        path = tmp_path / f"{name}.ark"
+        write_ark(path, {**held, key: change})
+        refused(SO762, *VALIDATION, "--norm-vars", "--posteriors", path, command="soften", says=[key, says])
+    write_ark(tmp_path / "few.ark", {key: first})
+    refused(SO762, *VALIDATION, "--posteriors", tmp_path / "few.ark", command="soften", says=["29 of 30"])
+    refused(SO762, command="soften", says=["--posteriors"])
+
+
+def test_h5py_reads_what_was_exported(teachers):
+    with h5py.File(teachers / "members" / "2" / "final.h5") as file:
+        assert file["dense_1"]["kernel"].shape == (600, 24) or "dense_1" in file["dense_1"]

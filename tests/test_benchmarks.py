@@ -147,3 +147,13 @@ def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tm
     monkeypatch.setattr(others, "make_teacher", lambda folder, *, quick: (tmp_path, 1))
     assert others.main(["--quick", "--ways", "keras-torch"]) == 0
     assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out
+
+
+def test_speech_feed_compares_disk_and_memory(tmp_path, capsys):
+    speech_feed = load("speech_feed")
+    assert speech_feed.main(["--quick", "--json", str(tmp_path / "feed.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "the disk takes" in printed and "bytes for each further frame" in printed
+    found = json.loads((tmp_path / "feed.json").read_text())
+    assert [row["frames"] for row in found["memory"]] == [8000, 80000]
+    assert positive(found["memory"]) and positive(found["frames_per_second"]) and ordered(found["disk_of_memory"])

@@ -11,7 +11,7 @@ from torch import nn
 from limbeck.data import Examples, Feed
 from limbeck.devices import Device, find_device, measure_precisions
 from limbeck.engine import fit
-from limbeck.errors import DataError, FormatError, InterruptedRun, NonFiniteError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, InterruptedRun, NonFiniteError, RunError
 from limbeck.models import MLP, Dropout, MLPConfig
 from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Training
@@ -91,7 +91,7 @@ class StopAt(Watcher):
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6, 11])
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "newbob"])
 def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, stop, schedule):
     examples, held = some(), some(30, seed=9)
     training = Training(epochs=4, batch_size=16, schedule=schedule, learning_rate=0.02, warmup_epochs=1, patience=9)
@@ -277,6 +277,71 @@ def test_schedules_are_their_formulas():
     copied = Schedule(plateau.training, steps)
     copied.restore(plateau.state())
     assert copied.state() == plateau.state()
+
+
+def kaldi_scheduler(losses, rate):
+    """train_scheduler.sh, line by line: the rate of each epoch, which were accepted, and whether it stopped."""
+    best, halving, rates, accepted = losses[0], False, [], []
+    for loss_new in losses[1:]:
+        rates.append(rate)
+        loss_prev = best
+        accepted.append(loss_new < best)
+        if loss_new < best:
+            best = loss_new
+        rel_impr = (loss_prev - best) / loss_prev
+        if halving and rel_impr < 0.001:
+            return rates, accepted, True
+        if rel_impr < 0.01:
+            halving = True
+        if halving:
+            rate *= 0.5
+    return rates, accepted, False
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_newbob_is_kaldis_scheduler(seed):
+    generator = torch.Generator().manual_seed(seed)
+    falls = 0.08 * torch.rand(15, generator=generator, dtype=torch.float64) ** 3 - 0.004
+    losses = (4 * (1 - falls).cumprod(0)).tolist()
+    schedule = Schedule(Training(epochs=99, learning_rate=0.008, schedule="newbob"), 1)
+    schedule.observe(losses[0])
+    assert (schedule.rate(0), schedule.undo, schedule.ended) == (0.008, False, False)
+    rates, accepted, ended = [], [], False
+    for loss in losses[1:]:
+        rates.append(schedule.rate(0))
+        schedule.observe(loss)
+        again = Schedule(schedule.training, 1)
+        again.restore(schedule.state())
+        accepted.append(not schedule.undo)
+        ended = schedule.ended
+        if ended:
+            break
+        schedule = again
+    assert (rates, accepted, ended) == kaldi_scheduler(losses, 0.008)
+
+
+def test_newbob_takes_a_worse_epoch_back():
+    seen, model = [], net()
+    training = Training(
+        epochs=12, batch_size=16, schedule="newbob", optimizer="sgd", learning_rate=1.5, momentum=0.0, nesterov=False
+    )
+    fitted = fit(
+        model,
+        LabelObjective(),
+        Feed(some(), batch_size=16, seed=0),
+        training,
+        CPU,
+        validation=some(seed=1),
+        after_epoch=lambda epoch, module: seen.append((epoch, weights(module).clone())),
+    )
+    losses = [row["validation_nll"] for row in fitted.history]
+    worse = [place for place in range(1, len(losses)) if losses[place] >= min(losses[:place])]
+    assert worse and [epoch for epoch, _ in seen] == list(range(1, len(losses) + 1))
+    for place in range(1, len(losses)):
+        assert torch.equal(seen[place][1], seen[place - 1][1]) == (place in worse)
+    assert fitted.best_epoch == losses.index(min(losses)) + 1
+    with pytest.raises(ConfigError, match="newbob"):
+        fit(net(), LabelObjective(), Feed(some(), batch_size=16, seed=0), training, CPU)
 
 
 def test_precision_is_measured_not_assumed(monkeypatch):

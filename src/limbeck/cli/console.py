@@ -102,7 +102,7 @@ def _forget_output() -> None:
 
 
 class ProgressWatcher(Watcher):
-    """A bar with loss, accuracy, images a second and time left; nothing but notes where there is no terminal.
+    """A bar with loss, accuracy, examples a second and time left; nothing but notes where there is no terminal.
 
     Args:
         name: What is being trained.
@@ -138,7 +138,7 @@ class ProgressWatcher(Watcher):
             self.progress.update(
                 self.task,
                 completed=epoch * self.steps + step,
-                numbers=f"epoch {epoch + 1}  loss {loss:.4f}{shown}  {rate:,.0f} images/s",
+                numbers=f"epoch {epoch + 1}  loss {loss:.4f}{shown}  {rate:,.0f}/s",
             )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -147,7 +147,7 @@ class ProgressWatcher(Watcher):
             shown = f"epoch {row['epoch']}  loss {row['train_loss']:.4f}"
             if "validation_accuracy" in row:
                 shown += f"  validation {row['validation_accuracy']:.2%}"
-            shown += f"  {row['examples_per_second']:,.0f} images/s"
+            shown += f"  {row['examples_per_second']:,.0f}/s"
             self.progress.update(self.task, completed=row["epoch"] * self.steps, numbers=shown)
 
     def note(self, text: str) -> None:
@@ -202,7 +202,7 @@ _COLUMNS = (
     ("file_bytes", "bytes", "{:,}"),
     ("multiply_adds", "multiply-adds", "{:,}"),
     ("latency_ms", "ms at batch 1", "{:.3f}"),
-    ("images_per_second", "images/s", "{:,.0f}"),
+    ("images_per_second", "examples/s", "{:,.0f}"),
 )
 
 

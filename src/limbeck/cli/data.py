@@ -15,6 +15,7 @@ _KINDS = (
     ("FILE.npz", "arrays x and y; with x_test and y_test, and classes, where there are"),
     ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, Kuzushiji-MNIST, ...; gzipped or not"),
     ("FOLDER of pictures", "one sub-folder a class; or train and test folders of such"),
+    ("Kaldi data directory", "feats.scp, with cmvn.scp and utt2spk where there are; alignments by --ali"),
 )
 
 

@@ -59,6 +59,9 @@ class Inputs(Protocol):
     def rows_of(self, chosen: Tensor) -> Tensor:
         """The rows of some groups."""
 
+    def groups(self) -> Tensor:
+        """The group that each row is in, int64 ``(N,)``."""
+
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, a stretch at a time."""
 
@@ -168,6 +171,10 @@ class Examples:
         else:
             values = self.inputs[rows]
         return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
+
+    def groups(self) -> Tensor | None:
+        """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""
+        return None if isinstance(self.inputs, Tensor) else self.inputs.groups()
 
     @cached_property
     def _flat(self) -> Tensor:

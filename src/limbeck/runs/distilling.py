@@ -232,7 +232,7 @@ def _answered(
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
     if watcher is not None:
-        watcher.note(f"the teacher answers {views * len(examples):,} pictures once")
+        watcher.note(f"the teacher answers {views * len(examples):,} examples once")
     exact = serves_every_temperature(guide)
     return answer_views(
         guide,
@@ -338,11 +338,12 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
         rows.append(row)
     verdict: Verdict | SeedsVerdict | None = None
     if wrong["baseline"]:
-        many = len(pairs) > 1
+        many, groups = len(pairs) > 1, examples.groups()
+        together = None if groups is None else groups.cpu().numpy()
         verdict = (
             judge_seeds(wrong["student"], wrong["baseline"])
             if many
-            else judge(wrong["student"][0], wrong["baseline"][0])
+            else judge(wrong["student"][0], wrong["baseline"][0], groups=together)
         )
     found |= {"seeds": rows, "verdict": None if verdict is None else verdict.to_dict()}
     kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}

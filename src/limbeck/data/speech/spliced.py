@@ -127,6 +127,10 @@ class Spliced:
         shift = torch.repeat_interleave(begins - counts.cumsum(0) + counts, counts)
         return torch.arange(int(counts.sum()), device=shift.device) + shift
 
+    def groups(self) -> Tensor:
+        """The utterance that each row is in, counted here, int64 ``(N,)``."""
+        return torch.repeat_interleave(self.counts)
+
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, a stretch at a time, each stretch's frames being in memory while it is used.
 

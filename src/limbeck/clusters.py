@@ -112,5 +112,4 @@ def _by_group(
         raise DataError(f"errors of shape {a.shape} and {b.shape} and groups of {place.shape} do not fit each other")
     difference = a.astype(np.float64) - b
     used = np.bincount(place) > 0
-    sums: NDArray[np.float64] = np.bincount(place, difference)
-    return sums[used], np.bincount(place)[used].astype(np.float64)
+    return np.bincount(place, difference)[used].astype(np.float64), np.bincount(place)[used].astype(np.float64)

@@ -22,6 +22,8 @@ from limbeck.nnet1_forward import propagate, read_pdf_counts
 from limbeck.options import DataOptions
 from limbeck.prediction import predict
 from limbeck.runs.exporting import nnet_of
+from limbeck.runs.inputs import load_teacher
+from limbeck.runs.measure import answers_of
 from limbeck.runs.models import front_end_of, load, save_model
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
@@ -140,6 +142,31 @@ def test_posteriors_are_written_and_read_again(done, teachers, targets):
         same = package.SoftTargets.open(targets, examples=data.train)
         batch = data.train.batch(torch.arange(0, 8184, 100))
         torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
+
+
+def test_weights_of_teachers_and_a_transfer_set_without_labels(done, teachers, tmp_path):
+    members = [teachers / "members" / "1", teachers / "members" / "2"]
+    student = ("--left", 1, "--right", 1, "--norm-vars", "--hidden", 8, "--epochs", 1, *QUICK)
+    done("distill", *ALL, *student, "--teacher", *members, "--weights", 3, 1, "--transfer", SO762 / "test",
+         "--hard-weight", 0, "--no-baseline", "--out", tmp_path / "out")  # fmt: skip
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    data = open_data(options(left=1, right=1, test_data=str(SO762 / "test"), test_ali=str(SO762 / "ali_test")))
+    weighted = load_teacher(members, data=data, weights=[3, 1])
+    assert metrics["teacher"]["nll"] == pytest.approx(answers_of(weighted, data.test).true_log_probs.mean() * -1)
+    assert metrics["teacher"]["nll"] != pytest.approx(
+        answers_of(load_teacher(members, data=data), data.test).true_log_probs.mean() * -1, abs=1e-9
+    )
+
+
+def test_a_run_goes_on_after_a_stop(done, tmp_path):
+    settings = ("--hidden", 8, "--batch-size", 512, "--precision", "float32", "--quiet", "--schedule", "newbob")
+    done("train", *ALL, *settings, "--epochs", 3, "--out", tmp_path / "whole")
+    done("train", *ALL, *settings, "--epochs", 1, "--out", tmp_path / "parts")
+    for file in ("metrics.json", "model/model.safetensors"):  # as a kill before the end leaves it
+        (tmp_path / "parts" / file).unlink()
+    done("train", *ALL, *settings, "--epochs", 3, "--in-memory-gb", 0, "--resume", "--out", tmp_path / "parts")
+    whole, parts = (load(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_training_from_the_disk_ends_in_the_same_bits(done, tmp_path):

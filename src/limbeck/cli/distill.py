@@ -37,6 +37,7 @@ def distill(
     teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
     teacher_targets: Annotated[Path | None, Parameter(group="Teacher")] = None,
     mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
     teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
     data: Data = DataOptions(),  # noqa: B008
     transfer: Annotated[str | None, Parameter(group="Data")] = None,
@@ -72,6 +73,7 @@ def distill(
         teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
             validation and random views. Flags for random views may be left out.
         mean: How several teachers' distributions are averaged.
+        weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         transfer: Other examples on which the student learns the soft targets, labels not needed.
         student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
@@ -105,7 +107,7 @@ def distill(
         if augmentation == Augmentation():
             augmentation = guide.augmentation
     else:
-        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     run = run_distillation(
         guide,
         model_maker(options, examples),
@@ -125,6 +127,7 @@ def distill(
             "teacher": None if teacher is None else [str(path) for path in teacher],
             "teacher_targets": teacher_targets,
             "mean": mean,
+            "weights": weights,
             "teacher_model": teacher_model,
         },
         watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),

@@ -24,6 +24,7 @@ def soften(
     teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
     posteriors: Annotated[Path | None, Parameter(group="Teacher")] = None,
     mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
     teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
     data: Data = DataOptions(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
@@ -59,6 +60,7 @@ def soften(
         posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
             utterance. With --temperature they hold for that one alone; without, they are one network's at T = 1.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
+        weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled".
         dtype: Numbers of a dense store.
@@ -94,7 +96,7 @@ def soften(
     if posteriors is not None:
         guide = Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes)
     else:
-        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     move = getattr(guide, "to", None)
     guide = guide if move is None else move(place.device)
     with Bar("softening", quiet=quiet) as bar:

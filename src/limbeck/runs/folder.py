@@ -30,7 +30,7 @@ import tomli_w
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, replace_json, replace_text, why
 
-_FREE_KEYS = frozenset({"epochs", "patience", "device"})
+_FREE_KEYS = frozenset({"epochs", "patience", "device", "in_memory_gb"})
 """Settings that may differ when a run is continued."""
 
 

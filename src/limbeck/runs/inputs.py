@@ -228,6 +228,7 @@ def load_teacher(
     *,
     data: DataSet,
     mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    weights: Sequence[float] | None = None,
     own: str | None = None,
     role: str = "teacher",
 ) -> Teacher:
@@ -237,6 +238,7 @@ def load_teacher(
         folders: At least one.
         data: The examples it will answer, whose classes it must have.
         mean: How several are averaged.
+        weights: How much each folder counts; None for all alike.
         own: The architecture where it is the user's own, as ``package.module:function``.
         role: What to call it in a message.
 
@@ -244,8 +246,11 @@ def load_teacher(
         The teacher.
 
     Raises:
+        ConfigError: If there is not one weight a folder.
         MismatchError: If its classes or the shape of its inputs are not those of the data.
     """
+    if weights is not None and (len(folders) < 2 or len(weights) != len(folders)):
+        raise ConfigError(f"weights are for several teachers, one each: {len(weights)} are given for {len(folders)}")
     maker = None
     if own is not None:
         maker = model_maker(ModelOptions(model=own), data)
@@ -258,7 +263,7 @@ def load_teacher(
         check_classes(f"{role} {folder}", member, data)
         check_answers(f"{role} {folder}", member, data)
         members.append(member)
-    return members[0] if len(members) == 1 else Ensemble(members, mean=mean, classes=data.classes)
+    return members[0] if len(members) == 1 else Ensemble(members, mean=mean, weights=weights, classes=data.classes)
 
 
 def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:

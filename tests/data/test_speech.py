@@ -15,6 +15,7 @@ from limbeck.data.speech import spliced as spliced_module
 from limbeck.data.speech.alignments import write_pdf_counts
 from limbeck.data.speech.frontend import add_deltas, normalise, splice
 from limbeck.data.speech.opening import judged_alone, open_frames, with_context
+from limbeck.data.speech.store import FrameStore
 from limbeck.errors import ConfigError, FormatError, MismatchError
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
@@ -114,6 +115,16 @@ def test_each_frame_comes_once_an_epoch_in_an_order_of_its_own(data):
     # No batch is of one utterance alone: its frames would be alike.
     utterance = torch.bucketize(first, data.train.inputs.ends, right=True)
     assert min(len(batch.unique()) for batch in utterance[:8000].split(100)) >= 3
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_each_stretch_is_shuffled_in_its_own_way():
+    store = FrameStore(torch.tensor([4000]), 1, None, torch.zeros(4000, 1))
+    inputs = Spliced(store, torch.arange(1), Splicing((0,)), 1, ["a"], ["a"], [b""], "")
+    stretches = list(inputs.orders(seed=0, epoch=0, batch_size=100))
+    places = [tuple((stretch - 1000 * number).tolist()) for number, stretch in enumerate(stretches)]
+    assert [sorted(order) for order in places] == [list(range(1000))] * 4
+    assert len(set(places)) == 4
 
 
 @pytest.mark.usefixtures("small_windows")

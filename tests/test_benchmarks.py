@@ -157,3 +157,13 @@ def test_speech_feed_compares_disk_and_memory(tmp_path, capsys):
     found = json.loads((tmp_path / "feed.json").read_text())
     assert [row["frames"] for row in found["memory"]] == [8000, 80000]
     assert positive(found["memory"]) and positive(found["frames_per_second"]) and ordered(found["disk_of_memory"])
+
+
+def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, capsys):
+    module, file = load("quickstart_settings"), tmp_path / "rows.json"
+    assert module.main(["--quick", "--seeds", "2", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    (row,) = found["rows"]
+    assert len(row["student"]) == len(row["baseline"]) == 2 and positive(row["seconds"])
+    assert all(0 < errors <= 256 for errors in row["student"] + row["baseline"])  # of the 256 digits set aside
+    assert "128x45" in capsys.readouterr().out

@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 __all__ = ["SoftTargets"]
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ class SoftTargets:
             numbers = torch.from_numpy(store.index)
             self._place_of = torch.full((int(numbers.max()) + 1,), -1, dtype=torch.int64)
             self._place_of[numbers] = torch.arange(len(numbers))
+
+    def __reduce__(self) -> tuple[Callable[[Path], "SoftTargets"], tuple[Path]]:
+        """Another process opens the store anew; its arrays are not sent."""
+        return SoftTargets.open, (self.store.folder.resolve(),)
 
     write = staticmethod(soften)
 

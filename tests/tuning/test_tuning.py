@@ -13,7 +13,7 @@ from torch import nn
 
 import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
-from limbeck.errors import ConfigError, MissingExtraError, MismatchError, RunError
+from limbeck.errors import ConfigError, MismatchError, MissingExtraError, RunError
 from limbeck.softtargets import SoftTargets
 from limbeck.tuning.trials import Bench
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 import optuna
@@ -15,6 +16,7 @@ import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
 from limbeck.errors import ConfigError, MismatchError, MissingExtraError, RunError
 from limbeck.softtargets import SoftTargets
+from limbeck.tuning.study import connect, open_study, plan, waiting
 from limbeck.tuning.trials import Bench
 
 SETTINGS = {"epochs": 3, "batch_size": 16, "learning_rate": 0.02, "precision": "float32", "device": "cpu"}
@@ -140,7 +142,7 @@ def test_what_it_leaves(teacher, tmp_path):
 
 def test_a_stopped_search_goes_on_where_it_was(teacher, tmp_path, trained):
     whole = tune(teacher, student, data(), search=RANGES, **FREE)
-    assert len(trained) == 7
+    assert len({tuple(row.values()) for row in trained}) == len(trained) == 7
     trained.clear()
 
     class Stop(Exception):
@@ -205,6 +207,23 @@ def test_two_processes_share_a_search(teacher, tmp_path):
         key: value[:2] for key, value in scores(alone).items()
     }
     assert len(both.trials) == 4
+
+
+def test_nobody_takes_a_trial_that_another_has(tmp_path):
+    """Several connections that hurry; without a lock from the first read on, two of them take the same trial."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    plan(open_study(connect(url, shared=False), "busy", {}), [{}] * 40, alone=True)
+
+    def take(_):
+        study = optuna.load_study(study_name="busy", storage=connect(url, shared=False))
+        taken = []
+        while waiting(study):
+            taken.append(study.ask())
+        return [trial.number for trial in taken if "place" in trial.user_attrs]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [number for numbers in pool.map(take, range(4)) for number in numbers]
+    assert sorted(taken) == list(range(40))
 
 
 def test_a_store_travels_as_its_folder(teacher, tmp_path):

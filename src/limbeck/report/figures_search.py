@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.report.figures_style import INK, MUTED, figure, styled, tidy
+from limbeck.report.figures_style import INK, MUTED, figure, legend, styled, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,8 +158,8 @@ def draw_history(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
         axes.step([row["trial"] for row in complete], best, where="post", color=INK, linewidth=1.2, label="best so far")
         axes.set_xlabel("trial")
         axes.set_ylabel("validation errors")
-        axes.legend(loc="upper right")
         tidy(axes)
+        legend(drawing, *axes.get_legend_handles_labels())
     return drawing
 
 
@@ -176,6 +176,8 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
     names = [name for name in _NAMES if len({row[name] for row in rows}) > 1]
     if not names:
         return None
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     with styled():
         drawing = figure(9.0, 2.9)
         for place, name in enumerate(names):
@@ -184,6 +186,10 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
             values = [row[name] for row in rows]
             if name in {"temperature", "learning_rate"} and max(values) > 3 * min(values):
                 axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.tick_params(which="minor", length=0)
             axes.set_xlabel(_NAMES[name])
             if place == 0:
                 axes.set_ylabel("validation errors")

@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
@@ -137,7 +138,7 @@ def test_what_it_leaves(teacher, tmp_path):
     assert "&lt;b&gt;" in page and "<b>" not in page
     for figure in ("heat_map", "trials", "settings"):
         assert f'id="{figure}"' in page and (out / "figures" / f"{figure}.svg").exists()
-    assert "still to be run" not in page
+    assert "--resume goes on" not in page
 
 
 def test_a_stopped_search_goes_on_where_it_was(teacher, tmp_path, trained):
@@ -246,6 +247,28 @@ def test_machines_meet_in_a_storage(teacher, tmp_path, trained):
     assert not (tmp_path / "three").exists()
     tune(teacher, student, data(), search=GRID, storage=storage, study="wide", **other)
     assert len(trained) == 8
+
+
+def test_in_a_storage_a_trial_without_signs_of_life_is_run_again(teacher, tmp_path, trained, monkeypatch):
+    monkeypatch.setattr("limbeck.tuning.study._BEAT_SECONDS", 1)
+    monkeypatch.setattr("limbeck.tuning.study._GRACE_SECONDS", 1)
+    url = f"sqlite:///{tmp_path}/shared.db"
+
+    def stop(done, _):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(teacher, student, data(), search=GRID, storage=url, progress=stop, **SETTINGS)
+    storage = connect(url, shared=True)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        dying = optuna.load_study(study_name="limbeck", storage=storage).ask()
+    storage.record_heartbeat(dying._trial_id)
+    early = tune(teacher, student, data(), search=GRID, storage=url, **SETTINGS)
+    assert len(trained) == 3 and early.metrics["counts"]["left"] == 1
+    time.sleep(2.5)
+    found = tune(teacher, student, data(), search=GRID, storage=url, **SETTINGS)
+    assert len(found.trials) == len(trained) == 4
 
 
 def test_poor_trials_are_stopped_and_only_those(teacher, tmp_path):

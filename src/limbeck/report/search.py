@@ -120,7 +120,7 @@ def _notes(contents: SearchContents) -> Iterator[str]:
         "than it is: limbeck distill --config best.toml trains it anew and judges it on the test set."
     )
     if contents.counts.get("left"):
-        yield f"{contents.counts['left']} trials are still to be run: the same command with --resume goes on."
+        yield f"{contents.counts['left']} trials wait, or are run elsewhere: the same command with --resume goes on."
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
+    study.db, best.toml   of a search: its trials, and the settings that were best
     report.html, figures/ to look at
 """
 

@@ -24,7 +24,7 @@ def conclude(
     Args:
         rows: The trials that came to an end.
         validation: What they were judged on.
-        left: How many trials still wait.
+        left: How many trials wait, or are being run elsewhere.
 
     Returns:
         The settings of the trial with the fewest validation errors (then the least negative log-likelihood, then the

@@ -5,7 +5,17 @@ and without where the sampler is to choose. Whoever is free takes the next waiti
 place to another of the same values.
 """
 
-__all__ = ["agree", "connect", "finished", "hidden_password", "open_study", "optuna_here", "plan", "waiting"]
+__all__ = [
+    "agree",
+    "connect",
+    "finished",
+    "hidden_password",
+    "open_study",
+    "optuna_here",
+    "plan",
+    "unfinished",
+    "waiting",
+]
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -171,13 +181,18 @@ def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) 
     Args:
         study: The study.
         points: What to try at each place; an empty mapping leaves the choice to the sampler.
-        alone: Whether nobody else works on the study, so that a trial which seems to run has died.
+        alone: Whether nobody else works on the study, so that a trial which seems to run has died; else it has when
+            it gave no sign of life for a while.
     """
     from optuna.trial import TrialState
 
     if alone:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # signs of life are marked as experimental
+            optuna_here().storages.fail_stale_trials(study)
     latest: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
         place = trial.user_attrs.get("place")
@@ -202,6 +217,13 @@ def waiting(study: "Study") -> int:
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def unfinished(study: "Study") -> int:
+    """How many trials wait, or are being run, here or elsewhere."""
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
 
 
 def finished(study: "Study") -> int:

@@ -30,7 +30,7 @@ from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
 from limbeck.tuning.jobs import work_together
 from limbeck.tuning.results import conclude, report_search
-from limbeck.tuning.study import connect, finished, hidden_password, open_study, optuna_here, plan, waiting
+from limbeck.tuning.study import connect, finished, hidden_password, open_study, optuna_here, plan, unfinished, waiting
 from limbeck.tuning.trials import Bench, rows_of, work
 
 _TRIALS = 30
@@ -172,7 +172,7 @@ def tune(
                 else:
                     work_together(opened, bench, jobs, url=url, shared=storage is not None, until=until, told=told)
         rows = rows_of(opened, axes)
-        best, metrics = conclude(rows, judges, left=waiting(opened))
+        best, metrics = conclude(rows, judges, left=unfinished(opened))
         if folder is not None:
             kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
             folder.write_settings("best.toml", "distill", kept_best)

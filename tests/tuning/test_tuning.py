@@ -63,6 +63,18 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_drawing(request, monkeypatch):
+    """No figures, but where a test looks at them."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("limbeck.tuning.results.write_search_report", lambda contents, path: path)
+
+
+@pytest.fixture
+def drawn():
+    """Asks for figures."""
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """What was trained, in order."""
@@ -122,9 +134,9 @@ def test_the_test_set_is_not_touched(teacher, tmp_path):
     assert scores(found) == scores(tune(teacher, student, data(test=None), search=GRID, **SETTINGS))
 
 
-def test_what_it_leaves(teacher, tmp_path):
+def test_what_it_leaves(teacher, tmp_path, drawn):
     said = []
-    out = tmp_path / "search"
+    out = tmp_path / "what? 100 % #1"
     found = tune(
         teacher, student, data(), search=GRID, out=out, settings={"student": "<b>"}, **SETTINGS,
         progress=lambda *state: said.append(state),

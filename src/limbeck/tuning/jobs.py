@@ -1,20 +1,22 @@
 """Several processes at work on one study, each with its share of the threads."""
 
-__all__ = ["work_together"]
+__all__ = ["stoppable", "work_together"]
 
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.queues import SimpleQueue
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
 
-from limbeck.errors import ConfigError, LimbeckError, RunError
+from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, RunError
 from limbeck.tuning.study import connect, optuna_here
 from limbeck.tuning.trials import Bench, work
 
@@ -76,6 +78,39 @@ def work_together(
     if failed is not None:
         reason = "it was killed" if failures.empty() else failures.get()
         raise RunError(f"one of {jobs} processes stopped: {reason}; --resume goes on")
+
+
+@contextmanager
+def stoppable(*, enabled: bool) -> Iterator[None]:
+    """SIGINT and SIGTERM end the search with a line that says how to go on; finished trials are kept already.
+
+    Args:
+        enabled: Whether there is anything to go on with.
+
+    Yields:
+        Nothing; meanwhile a signal raises :class:`~limbeck.errors.InterruptedRun`.
+    """
+    if not enabled or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for handled in before:
+            signal.signal(handled, signal.SIG_IGN)
+        raise InterruptedRun(
+            f"stopped by {signal.Signals(number).name}; finished trials are kept, the same command with --resume "
+            "continues",
+            number,
+        )
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _deaf_to_interrupts:  # noqa: N801

@@ -6,6 +6,7 @@ place to another of the same values.
 """
 
 __all__ = [
+    "address_of",
     "agree",
     "connect",
     "finished",
@@ -19,6 +20,7 @@ __all__ = [
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,25 @@ def optuna_here() -> ModuleType:
         raise MissingExtraError("optuna", "tune") from error
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     return optuna
+
+
+def address_of(path: Path) -> str:
+    """The address of an SQLite file, whatever signs its path holds.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The address.
+
+    Example:
+        >>> address_of(Path("/runs/100 % ?/study.db"))
+        'sqlite:////runs/100 %25 %3F/study.db'
+    """
+    optuna_here()
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
 
 
 def hidden_password(url: str) -> str:
@@ -89,7 +110,7 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
     if url is None:
         storage: BaseStorage = optuna.storages.InMemoryStorage()
         return storage
-    wait = {"connect_args": {"timeout": _WAIT_SECONDS}} if url.startswith("sqlite:") else {}
+    wait = {"connect_args": {"timeout": _WAIT_SECONDS}} if url.startswith("sqlite") else {}
     beat: dict[str, Any] = {}
     if shared:
         beat = {"heartbeat_interval": _BEAT_SECONDS, "grace_period": _GRACE_SECONDS}
@@ -98,7 +119,7 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # signs of life are marked as experimental
             opened: BaseStorage = optuna.storages.RDBStorage(url, engine_kwargs=wait, **beat)
-        if url.startswith("sqlite:"):
+        if url.startswith("sqlite"):
             _one_at_a_time(opened)
     except Exception as error:  # whatever SQLAlchemy or a database's driver raises
         reason = " ".join(str(error).split())

@@ -3,21 +3,17 @@
 __all__ = ["TuneRun", "tune"]
 
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Unpack
 
 from torch import nn
 
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
-from limbeck.errors import ConfigError, InterruptedRun
+from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Teacher
@@ -28,9 +24,19 @@ from limbeck.search import Axis, Search, combinations
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
-from limbeck.tuning.jobs import work_together
+from limbeck.tuning.jobs import stoppable, work_together
 from limbeck.tuning.results import conclude, report_search
-from limbeck.tuning.study import connect, finished, hidden_password, open_study, optuna_here, plan, unfinished, waiting
+from limbeck.tuning.study import (
+    address_of,
+    connect,
+    finished,
+    hidden_password,
+    open_study,
+    optuna_here,
+    plan,
+    unfinished,
+    waiting,
+)
 from limbeck.tuning.trials import Bench, rows_of, work
 
 _TRIALS = 30
@@ -151,7 +157,7 @@ def tune(
     common = _common(guide, made, data, augmentation, options, sought, axes)
 
     def go(folder: RunFolder | None) -> TuneRun:
-        url = storage if folder is None or storage is not None else f"sqlite:///{folder.path.resolve() / 'study.db'}"
+        url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
         opened = open_study(connect(url, shared=storage is not None), study or "limbeck", common)
         total = len(points)
 
@@ -166,7 +172,7 @@ def tune(
         if waiting(opened):
             stored = _stored(guide, data, augmentation, axes, device, views)
             bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-            with _stoppable(enabled=folder is not None):
+            with stoppable(enabled=folder is not None):
                 if jobs == 1 or url is None:
                     work(opened, bench, until=until, told=told)
                 else:
@@ -279,29 +285,3 @@ def _stored(
         device=device,
         temperature=None if serves_every_temperature(guide) else temperature,
     )
-
-
-@contextmanager
-def _stoppable(*, enabled: bool) -> Iterator[None]:
-    """SIGINT and SIGTERM end the search with a line that says how to go on; finished trials are kept already."""
-    if not enabled or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        for handled in before:
-            signal.signal(handled, signal.SIG_IGN)
-        raise InterruptedRun(
-            f"stopped by {signal.Signals(number).name}; finished trials are kept, the same command with --resume "
-            "continues",
-            number,
-        )
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -65,6 +65,16 @@ def test_step_prints_three_tables(tmp_path, capsys):
             assert rate * seconds == pytest.approx(2 * 256 + 10)
 
 
+def test_step_from_a_store(tmp_path, capsys):
+    step = load("step")
+    assert step.main(["--quick", "--store", "--json", str(tmp_path / "step.json")]) == 0
+    assert len(re.findall(r"^784-300-300-10 ", capsys.readouterr().out, re.M)) == 2
+    rows = json.loads((tmp_path / "step.json").read_text())["store"]
+    assert [row["precision"] for row in rows] == ["float32", "bf16"]
+    assert all(positive(row["microseconds_per_step"]) for row in rows)
+    assert all(ordered(row["distilling_over_labels"]["0.1"]) for row in rows)
+
+
 def test_step_counts_the_operations_of_a_small_network():
     step = load("step")
     net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))

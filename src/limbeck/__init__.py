@@ -11,6 +11,7 @@ __all__ = [
     "Ensemble",
     "Examples",
     "LimbeckError",
+    "Search",
     "SoftTargets",
     "distill",
     "evaluate",
@@ -18,6 +19,7 @@ __all__ = [
     "open_data",
     "save_model",
     "train",
+    "tune",
 ]
 
 import importlib
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from limbeck.errors import LimbeckError
     from limbeck.options import Augmentation
     from limbeck.runs import distill, evaluate, load, save_model, train
+    from limbeck.search import Search
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
+    from limbeck.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -39,6 +43,7 @@ _HOMES = {
     "Ensemble": "limbeck.teachers",
     "Examples": "limbeck.data",
     "LimbeckError": "limbeck.errors",
+    "Search": "limbeck.search",
     "SoftTargets": "limbeck.softtargets",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
@@ -46,6 +51,7 @@ _HOMES = {
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",
+    "tune": "limbeck.tuning",
 }
 
 

@@ -17,6 +17,7 @@ from limbeck.cli.report import report
 from limbeck.cli.settings import read_settings
 from limbeck.cli.soften import soften
 from limbeck.cli.train import train
+from limbeck.cli.tune import tune
 from limbeck.errors import ConfigError
 
 _HELP = """Turn a large classifier, or an ensemble, into a small one that can be shipped, and prove that it worked.
@@ -39,7 +40,7 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, evaluate, report, data):
+for _command in (quickstart, train, soften, distill, tune, evaluate, report, data):
     app.command(_command)
 
 

@@ -10,6 +10,7 @@
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
+    study.db, best.toml   of a search: its trials, and the settings that were best
     report.html, figures/ to look at
 """
 
@@ -30,12 +31,15 @@ import tomli_w
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, replace_json, replace_text, why
 
-_FREE_KEYS = frozenset({"epochs", "patience", "device"})
+_FREE_KEYS = frozenset({"epochs", "patience", "device", "trials", "timeout_minutes", "jobs"})
 """Settings that may differ when a run is continued."""
 
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
+
+_KEPT = ("*.safetensors", "study.db")
+"""What a run that failed can be continued from: checkpoints, or the trials of a search."""
 
 
 class RunFolder:
@@ -74,7 +78,7 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
-        config = {name: _plain(value) for name, value in settings.items() if value is not None}
+        config = _plain_settings(settings)
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
@@ -99,8 +103,7 @@ class RunFolder:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
                 self._agree(config)
-            heading = f"# Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER\n"
-            replace_text(self.path / "config.toml", heading + tomli_w.dumps(config))
+            self.write_settings("config.toml", command, config)
             yield self
         except BaseException:
             if held and not taken:
@@ -118,7 +121,7 @@ class RunFolder:
 
     def _give_up(self, missing: Sequence[Path]) -> None:
         """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
-        if next(self.path.rglob("*.safetensors"), None) is not None:
+        if any(next(self.path.rglob(kept), None) is not None for kept in _KEPT):
             return
         for entry in list(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -170,6 +173,17 @@ class RunFolder:
             ) from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise FormatError(path, f"is no valid TOML: {error}") from error
+
+    def write_settings(self, name: str, command: str, settings: Mapping[str, Any]) -> None:
+        """Write settings as TOML that a command takes with ``--config``; None values are left out.
+
+        Args:
+            name: Of the file.
+            command: Which command takes them.
+            settings: Values by name.
+        """
+        heading = f"# Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER\n"
+        replace_text(self.path / name, heading + tomli_w.dumps(_plain_settings(settings)))
 
     def sub(self, name: str) -> "RunFolder":
         """A run inside this one, such as the baseline."""
@@ -224,6 +238,10 @@ class RunFolder:
         if not isinstance(value, dict):
             raise FormatError(self.path / "metrics.json", "holds no JSON object")
         return value
+
+
+def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in settings.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

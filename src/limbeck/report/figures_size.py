@@ -167,10 +167,10 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
         contents: What the report shows.
 
     Returns:
-        The figure, or None where fewer than two models have a size and errors.
+        The figure, or None where fewer than two models have a size and errors, or the way from one to the next is drawn.
     """
     points = _points(contents)
-    if len(points) < 2:
+    if len(points) < 2 or contents.way:
         return None
     roles = [model.role for model in contents.models]
     sizes, errors = [size for _, size, _ in points], [wrong for _, _, wrong in points]

@@ -1,6 +1,6 @@
 """What a model is worth: its errors, its size, its speed."""
 
-__all__ = ["evaluate", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
+__all__ = ["evaluate", "file_bytes", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
 
 import time
 from collections.abc import Sequence
@@ -144,12 +144,12 @@ def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
         return {}
     return {
         "parameters": sum(count_parameters(module) for module in modules),
-        "file_bytes": sum(_file_bytes(module) for module in modules),
+        "file_bytes": sum(file_bytes(module) for module in modules),
         "multiply_adds": sum(multiply_adds(module, examples) for module in modules),
     }
 
 
-def _file_bytes(module: nn.Module) -> int:
+def file_bytes(module: nn.Module) -> int:
     """Size of the ``model.safetensors`` that holds the weights."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     return len(save(weights, {"format": "pt"}))

@@ -1,0 +1,380 @@
+"""Make a trained network smaller: low rank, distillation from the network as it was, 8-bit weights."""
+
+__all__ = ["CompressRun", "choose_ranks", "compress", "read_plan"]
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.checkpoint import save_tensors
+from limbeck.data.examples import DataSet
+from limbeck.devices import find_device
+from limbeck.errors import ConfigError, DataError
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply, look, parse_bytes, plan_ranks, restructure
+from limbeck.models import has_int8, to_int8
+from limbeck.objective import DistillationObjective
+from limbeck.options import Augmentation, FineTuning, RankRule
+from limbeck.prediction import predict
+from limbeck.protocols import Teacher
+from limbeck.runs.distilling import answer_once, on_device
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import check_answers, check_classes
+from limbeck.runs.measure import file_bytes, labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.models import save_model
+from limbeck.runs.training import fit_stage
+from limbeck.softtargets.teacher import SoftTargets
+from limbeck.teachers import as_teacher
+from limbeck.watcher import Watcher
+
+_GLOBAL = ("parameters", "flops", "size")
+_RULES = {"singular_share": "sum_share", "energy": "energy_share"}
+
+
+@dataclass(frozen=True)
+class CompressRun:
+    """What compression left.
+
+    Attributes:
+        model: The last stage, a module in evaluation mode on the CPU.
+        plan: The ranks, or None where only weights were rounded.
+        spectrum: What the plan was made from, or None.
+        metrics: What ``metrics.json`` holds: ``judged_on``, and ``stages`` in order, each with its scores.
+        folder: Where it all is, or None.
+    """
+
+    model: nn.Module
+    plan: RankPlan | None
+    spectrum: Spectrum | None
+    metrics: dict[str, Any]
+    folder: Path | None
+
+
+def compress(
+    model: nn.Module,
+    data: DataSet,
+    *,
+    rule: RankRule | None = None,
+    plan: tuple[RankPlan, Spectrum | None] | None = None,
+    int8: bool = False,
+    metric: Metric | None = None,
+    calibration: int = 2000,
+    placement: Placement = "input",
+    finetuning: FineTuning | None = None,
+    teacher: nn.Module | Teacher | None = None,
+    augmentation: Augmentation | None = None,
+    role: str = "original",
+    before: Mapping[str, nn.Module | Teacher] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+) -> CompressRun:
+    """Make a network smaller, stage by stage, and judge every stage.
+
+    The stages are ``svd`` (each layer as two of low rank), ``svd + fine-tune`` (distilled from the network as it was)
+    and ``int8`` (linear layers with 8-bit weights), each only where it is asked for.
+
+    Args:
+        model: The network; it is left as it was.
+        data: Training examples to calibrate and fine-tune with; the stages are judged on its test set, or on
+            validation where there is none.
+        rule: How small the layers become; None where a plan is given, or weights are only rounded.
+        plan: Instead of a rule: a plan made before for this network, with its spectrum if it has one.
+        int8: Round the weights of the linear layers to 8 bits at the end.
+        metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
+            calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
+        calibration: How many training examples to calibrate with, drawn by the seed.
+        placement: Where the singular values go: ``"input"``, or ``"split"`` as square roots.
+        finetuning: Epochs and settings of the distillation; None: no fine-tuning.
+        teacher: Who is asked in place of the network as it was, such as :class:`~limbeck.SoftTargets`.
+        augmentation: Random views for the fine-tuning.
+        role: What to call the network in tables.
+        before: Other models to show beside it, by role.
+        out: Folder for the run; None to write nothing.
+        resume: Continue what ``out`` holds.
+        settings: More to keep in ``config.toml``.
+        watcher: Hears how it goes.
+
+    Returns:
+        The last stage, the plan, and all that was measured.
+
+    Raises:
+        ConfigError: If nothing is asked for, or settings contradict each other.
+        DataError: If the weights are not finite, or there is nothing to make smaller.
+        MismatchError: If model, plan, teacher and data do not belong together.
+
+    Example:
+        >>> import limbeck
+        >>> from limbeck.models import MLP, MLPConfig
+        >>> x = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> data = limbeck.DataSet("some", ("no", "yes"), limbeck.Examples.of(x, y), limbeck.Examples.of(x, y))
+        >>> net = MLP(MLPConfig(input_shape=(40,), classes=2, hidden=(30,)))
+        >>> run = compress(net, data, rule=RankRule(rank=(5,)), int8=True)
+        >>> [(role, scores["parameters"]) for role, scores in run.metrics["stages"].items()]
+        [('original', 1292), ('svd', 442), ('svd + int8', 442)]
+    """
+    tuning = finetuning or FineTuning()
+    chosen = rule or RankRule()
+    _check(model, chosen, plan, int8, tuning)
+    check_classes("network", model, data)
+    check_answers("network", model, data)
+    if teacher is not None:
+        check_classes("teacher", teacher, data)
+    augmentation = augmentation or Augmentation()
+
+    def go(folder: RunFolder | None) -> CompressRun:
+        found = plan or (None if folder is None or not resume else _read_plan(folder))
+        if found is None and chosen.name is not None:
+            found = choose_ranks(
+                model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
+                seed=tuning.seed,
+            )  # fmt: skip
+        stages: dict[str, nn.Module | Teacher] = {**(before or {}), role: model}
+        name, last = "", model
+        if found is not None:
+            name, last = "svd", apply(found[0], model, found[1]).eval()
+            stages[name] = last
+            if folder is not None:
+                _write_plan(folder, *found)
+        if tuning.finetune_epochs:
+            if folder is not None:
+                _save(folder.sub("svd"), last, model, data, settings)
+            last = _finetune(
+                None if folder is None else folder.sub("svd-fine-tune"),
+                model if teacher is None else teacher,
+                last, data, tuning, augmentation, resume=resume, watcher=watcher,
+            )  # fmt: skip
+            name = "svd + fine-tune"
+            stages[name] = last
+        if int8:
+            if folder is not None and name == "svd":
+                _save(folder.sub("svd"), last, model, data, settings)
+            last = to_int8(last)
+            stages[f"{name} + int8" if name else "int8"] = last
+        last.classes = data.classes  # type: ignore[assignment]
+        metrics, answers = _judge(stages, data, role)
+        if found is not None:
+            metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
+        if folder is not None:
+            if answers:
+                save_tensors(folder.path / "answers.safetensors", answers)
+            _save(folder, last, model, data, settings)
+            folder.write_metrics(metrics)
+        plan_, spectrum = found or (None, None)
+        return CompressRun(last, plan_, spectrum, metrics, None if folder is None else folder.path)
+
+    if out is None:
+        return go(None)
+    if tuning.finetune_epochs and tuning.precision == "auto":
+        before_now = RunFolder(out).settled("precision", "auto") if resume else "auto"
+        settled = before_now if before_now != "auto" else find_device(tuning.device, "auto").precision
+        tuning = dataclasses.replace(tuning, precision=settled)
+    kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
+    kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric}
+    kept |= {"calibration": calibration, "placement": placement}
+    with RunFolder(out).open("compress", kept, resume=resume) as folder:
+        return go(folder)
+
+
+def _check(
+    model: nn.Module, rule: RankRule, plan: tuple[RankPlan, Spectrum | None] | None, int8: bool, tuning: FineTuning
+) -> None:
+    if rule.name is not None and plan is not None:
+        raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
+    ranked = rule.name is not None or plan is not None
+    if not ranked and not int8:
+        names = ", ".join(field.name for field in dataclasses.fields(RankRule))
+        raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
+    if not ranked and tuning.finetune_epochs:
+        raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
+    if has_int8(model):
+        raise DataError("the network has 8-bit weights already: compress the one that it was made of")
+
+
+def choose_ranks(
+    model: nn.Module,
+    data: DataSet,
+    rule: RankRule,
+    *,
+    metric: Metric | None = None,
+    calibration: int = 2000,
+    placement: Placement = "input",
+    int8: bool = False,
+    seed: int = 0,
+) -> tuple[RankPlan, Spectrum]:
+    """Look at a network with training data, and decide the ranks.
+
+    Args:
+        model: The network.
+        data: Its training examples calibrate.
+        rule: How small the layers become.
+        metric: See :func:`compress`.
+        calibration: How many examples.
+        placement: Where the singular values go.
+        int8: Whether the size that ``rule`` may ask for is that with 8-bit weights.
+        seed: Of the choice of examples.
+
+    Returns:
+        The plan, and what it was made from.
+
+    Raises:
+        ConfigError: If the rule asks for what is impossible, or calibration is not positive.
+    """
+    if rule.name is None:
+        raise ConfigError("give a rank rule")
+    if calibration < 1:
+        raise ConfigError(f"calibration must be at least 1, and is {calibration}")
+    chosen = metric or ("divergence" if rule.name in _GLOBAL else "weights")
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
+    inputs = data.train.as_seen(rows)
+    spectrum = look(model, None if chosen == "weights" else inputs, metric=chosen, example=inputs[:1], seed=seed)
+    if rule.size is not None:
+        return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
+    value: Any = getattr(rule, rule.name)
+    if rule.rank is not None:
+        value = _by_layer(rule.rank, spectrum)
+    options: dict[str, Any] = {_RULES.get(rule.name, rule.name): value}
+    return plan_ranks(spectrum, **options, placement=placement), spectrum
+
+
+def _by_layer(ranks: tuple[int, ...], spectrum: Spectrum) -> int | dict[str, int]:
+    if len(ranks) == 1:
+        return ranks[0]
+    free = [layer.name for layer in spectrum.layers if layer.decomposition is not None]
+    if len(ranks) != len(free):
+        raise ConfigError(
+            f"rank has {len(ranks)} numbers, and the network has {len(free)} layers that can become two "
+            f"({', '.join(free)}): give one number, or one for each"
+        )
+    return dict(zip(free, ranks, strict=True))
+
+
+def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, int8: bool) -> RankPlan:
+    """The largest plan whose file, header and all, is within a size."""
+    wanted = parse_bytes(size)
+
+    def made(budget: int) -> tuple[RankPlan, int]:
+        plan = plan_ranks(spectrum, size=budget, placement=placement)
+        small = restructure(model, plan.ranks)
+        return plan, file_bytes(to_int8(small, round_weights=False) if int8 else small)
+
+    low, high, best = 1, 5 * wanted if int8 else wanted, None
+    refusal: ConfigError | None = None
+    while low <= high:
+        middle = (low + high) // 2 if best or refusal else high
+        try:
+            plan, got = made(middle)
+        except ConfigError as error:
+            refusal, low = error, middle + 1
+            continue
+        refusal = refusal or ConfigError(f"size {size} is {wanted:,} bytes, and the smallest file has {got:,}")
+        if got <= wanted:
+            best, low = plan, middle + 1
+        else:
+            high = middle - 1
+    if best is None:
+        assert refusal is not None
+        raise refusal
+    return dataclasses.replace(best, rule=f"size {size}")
+
+
+def _read_plan(folder: RunFolder) -> tuple[RankPlan, Spectrum | None] | None:
+    if not (folder.path / "plan.json").exists():
+        return None
+    return read_plan(folder.path / "plan.json")
+
+
+def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
+    """A plan, and the spectrum beside it where the plan needs one.
+
+    Args:
+        path: ``plan.json``, or the run's folder that holds it.
+
+    Returns:
+        Both.
+    """
+    file = path / "plan.json" if path.is_dir() else path
+    plan = RankPlan.load(file)
+    return plan, None if plan.spectrum_digest is None else Spectrum.load(file.parent / "spectrum.safetensors")
+
+
+def _write_plan(folder: RunFolder, plan: RankPlan, spectrum: Spectrum | None) -> None:
+    # The spectrum first: a plan that is there can always be applied.
+    if plan.spectrum_digest is not None and spectrum is not None:
+        spectrum.save(folder.path / "spectrum.safetensors")
+    if spectrum is not None:
+        values = {layer.name: layer.decomposition.values for layer in spectrum.layers if layer.decomposition}
+        named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
+        save_tensors(folder.path / "singular_values.safetensors", named)
+    plan.save(folder.path / "plan.json")
+
+
+def _finetune(
+    folder: RunFolder | None,
+    teacher: nn.Module | Teacher,
+    small: nn.Module,
+    data: DataSet,
+    tuning: FineTuning,
+    augmentation: Augmentation,
+    *,
+    resume: bool,
+    watcher: Watcher | None,
+) -> nn.Module:
+    options = tuning.training(tuning.finetune_epochs)
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    # A copy, for a module is moved to the device.
+    guide = on_device(as_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher), device)
+    if isinstance(guide, SoftTargets):
+        guide.require(data.train.index)
+        guide.check_views(augmentation)
+    aims = tuning.aims
+    if data.train.labels is None and aims.hard_weight > 0:
+        raise ConfigError(f"hard_weight is {aims.hard_weight}, and the training set has no labels: set it to 0")
+    objective = DistillationObjective(
+        answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
+        temperature=aims.temperature,
+        hard_weight=aims.hard_weight,
+    )
+    tuned, _ = fit_stage(
+        folder, copy.deepcopy(small), objective, data, options, device, augmentation=augmentation, resume=resume,
+        watcher=watcher,
+    )  # fmt: skip
+    return tuned
+
+
+def _save(
+    folder: RunFolder, small: nn.Module, model: nn.Module, data: DataSet, settings: Mapping[str, Any] | None
+) -> None:
+    source = None if settings is None else settings.get("model")
+    save_model(folder.path / "model", small, classes=data.classes, source=source)
+
+
+def _judge(
+    stages: Mapping[str, nn.Module | Teacher], data: DataSet, original: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the test set, once, with every stage; validation stands in where there is no test set."""
+    part = "test" if data.test is not None else "validation"
+    examples = data.test or data.validation
+    if examples is None or examples.labels is None:
+        sizes = {name: {"title": title_of(stage), **size_of(stage, data.train)} for name, stage in stages.items()}
+        return {"judged_on": None, "stages": sizes}, {}
+    labels = labels_of(examples)
+    answers = {name: predict(stage, examples) for name, stage in stages.items()}
+    found = {
+        name: {
+            "title": title_of(stage),
+            **scores_of(answers[name].numpy(), labels, teacher=None if name == original else answers[original].numpy()),
+            **size_of(stage, examples),
+            **speed_of(stage, examples),
+        }
+        for name, stage in stages.items()
+    }
+    return {"judged_on": part, "stages": found}, answers

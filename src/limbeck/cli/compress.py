@@ -3,6 +3,7 @@
 __all__ = ["compress"]
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -120,7 +121,7 @@ def compress(
     )  # fmt: skip
 
 
-def _refuse(flags: dict[str, object], reason: str) -> None:
+def _refuse(flags: Mapping[str, object], reason: str) -> None:
     for name, value in flags.items():
         if value is not None:
             raise ConfigError(f"{name}: {reason}: leave it out")
@@ -212,7 +213,9 @@ def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[s
         return "original", {}
     try:
         folders = [Path(path) for path in known.get("teacher", [])]
-        found = load_teacher(folders, mean=known.get("mean", "arithmetic"), own=known.get("teacher_model"), data=examples)
+        found = load_teacher(
+            folders, mean=known.get("mean", "arithmetic"), own=known.get("teacher_model"), data=examples
+        )
     except (LimbeckError, IndexError):
         return "student", {}
     return "student", {"teacher": found}

@@ -1,6 +1,6 @@
 """Act: a new network with low-rank layers, from a plan."""
 
-__all__ = ["apply", "replacement", "restructure"]
+__all__ = ["apply", "check_plan", "replacement", "restructure"]
 
 from collections.abc import Mapping
 
@@ -68,6 +68,38 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
         >>> sum(p.numel() for p in net.parameters()), sum(p.numel() for p in small.parameters())
         (3580, 760)
     """  # noqa: DOC502
+    seen = check_plan(plan, model, spectrum)
+    new = restructure(model, plan.ranks)
+    pairs = dict(new.named_modules(remove_duplicate=False))
+    for layer in find_layers(model):
+        if layer.name not in plan.ranks:
+            continue
+        rank = plan.ranks[layer.name]
+        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
+        pair = pairs[layer.name]
+        assert isinstance(pair, nn.Sequential)
+        _fill(pair[0].weight, first)
+        _fill(pair[1].weight, second)
+        if bias is not None:
+            _fill(pair[1].bias, bias)
+    return new
+
+
+def check_plan(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None) -> dict[str, LayerSpectrum]:
+    """Refuse a plan or a spectrum that does not belong to a network.
+
+    Args:
+        plan: The ranks.
+        model: The network.
+        spectrum: What the plan was made from, or None.
+
+    Returns:
+        What was seen of each layer, by name, where the plan needs it; otherwise nothing.
+
+    Raises:
+        MismatchError: If the plan or the spectrum belongs to another network, or the spectrum to another plan.
+        ConfigError: If the plan needs its spectrum.
+    """
     digest = model_digest(model)
     if plan.model_digest != digest:
         raise MismatchError(
@@ -84,21 +116,7 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
             f"{spectrum.digest[:16]}"
         )
     # A plan without calibration data is applied the same way, with or without the spectrum.
-    seen = {} if spectrum is None or plan.spectrum_digest is None else {s.name: s for s in spectrum.layers}
-    new = restructure(model, plan.ranks)
-    pairs = dict(new.named_modules(remove_duplicate=False))
-    for layer in find_layers(model):
-        if layer.name not in plan.ranks:
-            continue
-        rank = plan.ranks[layer.name]
-        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
-        pair = pairs[layer.name]
-        assert isinstance(pair, nn.Sequential)
-        _fill(pair[0].weight, first)
-        _fill(pair[1].weight, second)
-        if bias is not None:
-            _fill(pair[1].bias, bias)
-    return new
+    return {} if spectrum is None or plan.spectrum_digest is None else {s.name: s for s in spectrum.layers}
 
 
 def replacement(

@@ -60,7 +60,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     """
     fields = dict(description)
     kind = fields.pop("model_type", None)
-    changes = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
+    changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
     if kind not in _KINDS:
         raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join(_KINDS)}")
     config_type, model_type = _KINDS[kind]

@@ -47,8 +47,7 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", torch.ones(out_features))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
         self._packed: Any = None
-        self.register_load_state_dict_post_hook(_forget)
-        self.train(False)
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     @classmethod
     @torch.no_grad()

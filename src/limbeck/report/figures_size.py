@@ -167,7 +167,8 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
         contents: What the report shows.
 
     Returns:
-        The figure, or None where fewer than two models have a size and errors, or the way from one to the next is drawn.
+        The figure, or None where fewer than two models have a size and errors, or where
+        :func:`~limbeck.report.figures_compression.draw_way` shows them.
     """
     points = _points(contents)
     if len(points) < 2 or contents.way:

@@ -16,7 +16,19 @@ from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
-from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply, look, parse_bytes, plan_ranks, restructure
+from limbeck.lowrank import (
+    Metric,
+    Placement,
+    RankPlan,
+    Spectrum,
+    apply,
+    look,
+    metric_for,
+    parse_bytes,
+    plan_by_rule,
+    plan_ranks,
+    restructure,
+)
 from limbeck.models import has_int8, to_int8
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, FineTuning, RankRule
@@ -31,9 +43,6 @@ from limbeck.runs.training import fit_stage
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.teachers import as_teacher
 from limbeck.watcher import Watcher
-
-_GLOBAL = ("parameters", "flops", "size")
-_RULES = {"singular_share": "sum_share", "energy": "energy_share"}
 
 
 @dataclass(frozen=True)
@@ -173,9 +182,9 @@ def compress(
     if out is None:
         return go(None)
     if tuning.finetune_epochs and tuning.precision == "auto":
-        before_now = RunFolder(out).settled("precision", "auto") if resume else "auto"
-        settled = before_now if before_now != "auto" else find_device(tuning.device, "auto").precision
-        tuning = dataclasses.replace(tuning, precision=settled)
+        if resume:
+            tuning = dataclasses.replace(tuning, precision=RunFolder(out).settled("precision", "auto"))
+        tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
     kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
     kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric}
     kept |= {"calibration": calibration, "placement": placement}
@@ -231,29 +240,13 @@ def choose_ranks(
         raise ConfigError("give a rank rule")
     if calibration < 1:
         raise ConfigError(f"calibration must be at least 1, and is {calibration}")
-    chosen = metric or ("divergence" if rule.name in _GLOBAL else "weights")
+    chosen = metric or metric_for(rule)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
     inputs = data.train.as_seen(rows)
     spectrum = look(model, None if chosen == "weights" else inputs, metric=chosen, example=inputs[:1], seed=seed)
     if rule.size is not None:
         return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
-    value: Any = getattr(rule, rule.name)
-    if rule.rank is not None:
-        value = _by_layer(rule.rank, spectrum)
-    options: dict[str, Any] = {_RULES.get(rule.name, rule.name): value}
-    return plan_ranks(spectrum, **options, placement=placement), spectrum
-
-
-def _by_layer(ranks: tuple[int, ...], spectrum: Spectrum) -> int | dict[str, int]:
-    if len(ranks) == 1:
-        return ranks[0]
-    free = [layer.name for layer in spectrum.layers if layer.decomposition is not None]
-    if len(ranks) != len(free):
-        raise ConfigError(
-            f"rank has {len(ranks)} numbers, and the network has {len(free)} layers that can become two "
-            f"({', '.join(free)}): give one number, or one for each"
-        )
-    return dict(zip(free, ranks, strict=True))
+    return plan_by_rule(spectrum, rule, placement=placement), spectrum
 
 
 def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, int8: bool) -> RankPlan:

@@ -132,11 +132,16 @@ def compress(
     tuning = finetuning or FineTuning()
     chosen = rule or RankRule()
     _check(model, chosen, plan, int8, tuning)
+    if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
+        raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
     check_classes("network", model, data)
     check_answers("network", model, data)
+    augmentation = augmentation or Augmentation()
     if teacher is not None:
         check_classes("teacher", teacher, data)
-    augmentation = augmentation or Augmentation()
+    if isinstance(teacher, SoftTargets):
+        teacher.require(data.train.index)
+        teacher.check_views(augmentation)
 
     def go(folder: RunFolder | None) -> CompressRun:
         found = plan or (None if folder is None or not resume else _read_plan(folder))
@@ -253,28 +258,23 @@ def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placem
     """The largest plan whose file, header and all, is within a size."""
     wanted = parse_bytes(size)
 
-    def made(budget: int) -> tuple[RankPlan, int]:
-        plan = plan_ranks(spectrum, size=budget, placement=placement)
+    def bytes_of(plan: RankPlan) -> int:
         small = restructure(model, plan.ranks)
-        return plan, file_bytes(to_int8(small, round_weights=False) if int8 else small)
+        return file_bytes(to_int8(small, round_weights=False) if int8 else small)
 
-    low, high, best = 1, 5 * wanted if int8 else wanted, None
-    refusal: ConfigError | None = None
+    smallest = plan_ranks(spectrum, rank=1, placement=placement)
+    if (least := bytes_of(smallest)) > wanted:
+        raise ConfigError(
+            f"size {size} is {wanted:,} bytes, and the smallest file, every layer at rank 1, has {least:,}"
+        )
+    best, low, high = smallest, smallest.bytes_after, 5 * wanted if int8 else wanted
     while low <= high:
-        middle = (low + high) // 2 if best or refusal else high
-        try:
-            plan, got = made(middle)
-        except ConfigError as error:
-            refusal, low = error, middle + 1
-            continue
-        refusal = refusal or ConfigError(f"size {size} is {wanted:,} bytes, and the smallest file has {got:,}")
-        if got <= wanted:
+        middle = (low + high) // 2
+        plan = plan_ranks(spectrum, size=middle, placement=placement)
+        if bytes_of(plan) <= wanted:
             best, low = plan, middle + 1
         else:
             high = middle - 1
-    if best is None:
-        assert refusal is not None
-        raise refusal
     return dataclasses.replace(best, rule=f"size {size}")
 
 
@@ -325,12 +325,7 @@ def _finetune(
     options = dataclasses.replace(options, precision=device.precision)
     # A copy, for a module is moved to the device.
     guide = on_device(as_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher), device)
-    if isinstance(guide, SoftTargets):
-        guide.require(data.train.index)
-        guide.check_views(augmentation)
     aims = tuning.aims
-    if data.train.labels is None and aims.hard_weight > 0:
-        raise ConfigError(f"hard_weight is {aims.hard_weight}, and the training set has no labels: set it to 0")
     objective = DistillationObjective(
         answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
         temperature=aims.temperature,

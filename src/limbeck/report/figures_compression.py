@@ -79,11 +79,11 @@ def draw_points(points: Sequence[tuple[str, str, str, float, float]]) -> "Figure
             taken.append((size, height))
             place = (size, low + height * (high - low))
             for words, lift, weight, tint, points_high in (
-                (clean(name, 34), 6, "bold", shade, 9.5),
-                (details, -6, "normal", MUTED, 8.5),
+                (clean(name, 34), 20, "bold", shade, 9.5),
+                (details, 8, "normal", MUTED, 8.5),
             ):
                 axes.annotate(
-                    words, place, (11 * side, lift), textcoords="offset points", va="center",
+                    words, place, (7 * side, lift), textcoords="offset points", va="center",
                     ha="left" if side > 0 else "right", fontsize=points_high, fontweight=weight, color=tint,
                 )  # fmt: skip
         axes.set_xlabel("bytes of the file")
@@ -149,6 +149,8 @@ def draw_spectra(spectra: Sequence[Singular]) -> "Figure":
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     with styled():
+        from matplotlib.ticker import MaxNLocator
+
         drawing = figure(9.0, 2.5 * rows + 0.2)
         for place, layer in enumerate(shown):
             axes = drawing.add_subplot(rows, columns, place + 1)
@@ -165,6 +167,7 @@ def draw_spectra(spectra: Sequence[Singular]) -> "Figure":
             axes.set_yscale("log")
             axes.set_ylim(max(float(shares.min()) * 0.7, 1e-6), 1.5)
             axes.set_xlim(1, max(len(values), 2))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             ending = "whole" if layer.rank is None else f"rank {layer.rank} of {len(values)}"
             axes.set_title(f"{clean(layer.layer or 'the network', 22)}: {ending}")
             if place // columns == rows - 1:

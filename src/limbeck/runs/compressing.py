@@ -4,7 +4,7 @@ __all__ = ["CompressRun", "choose_ranks", "compress", "read_plan"]
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from limbeck.prediction import predict
 from limbeck.protocols import Teacher
 from limbeck.runs.distilling import answer_once, on_device
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import check_answers, check_classes
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes
 from limbeck.runs.measure import file_bytes, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
 from limbeck.runs.training import fit_stage
@@ -66,8 +66,11 @@ class CompressRun:
 
 def compress(
     model: nn.Module,
-    data: DataSet,
+    train: Any,
+    validation: Any = None,
     *,
+    test: Any = None,
+    classes: Sequence[str] | None = None,
     rule: RankRule | None = None,
     plan: tuple[RankPlan, Spectrum | None] | None = None,
     int8: bool = False,
@@ -91,8 +94,11 @@ def compress(
 
     Args:
         model: The network; it is left as it was.
-        data: Training examples to calibrate and fine-tune with; the stages are judged on its test set, or on
-            validation where there is none.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels: to calibrate and
+            fine-tune with.
+        validation: Examples to choose the best epoch by.
+        test: Examples to judge the stages on; without them they are judged on validation.
+        classes: Names of the classes.
         rule: How small the layers become; None where a plan is given, or weights are only rounded.
         plan: Instead of a rule: a plan made before for this network, with its spectrum if it has one.
         int8: Round the weights of the linear layers to 8 bits at the end.
@@ -119,16 +125,15 @@ def compress(
         MismatchError: If model, plan, teacher and data do not belong together.
 
     Example:
-        >>> import limbeck
         >>> from limbeck.models import MLP, MLPConfig
         >>> x = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
         >>> y = (x[:, 0] > 0).long()
-        >>> data = limbeck.DataSet("some", ("no", "yes"), limbeck.Examples.of(x, y), limbeck.Examples.of(x, y))
         >>> net = MLP(MLPConfig(input_shape=(40,), classes=2, hidden=(30,)))
-        >>> run = compress(net, data, rule=RankRule(rank=(5,)), int8=True)
+        >>> run = compress(net, (x, y), (x, y), rule=RankRule(rank=(5,)), int8=True)
         >>> [(role, scores["parameters"]) for role, scores in run.metrics["stages"].items()]
         [('original', 1292), ('svd', 442), ('svd + int8', 442)]
     """
+    data = as_data_set(train, validation, test, classes)
     tuning = finetuning or FineTuning()
     chosen = rule or RankRule()
     _check(model, chosen, plan, int8, tuning)

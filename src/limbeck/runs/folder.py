@@ -10,6 +10,8 @@
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
+    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again
+    svd/, svd-fine-tune/  the networks on the way to a compressed one
     report.html, figures/ to look at
 """
 
@@ -63,7 +65,7 @@ class RunFolder:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
         Args:
-            command: Which command makes such runs, "train" or "distill".
+            command: Which command makes such runs, "train", "distill" or "compress".
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
 

@@ -2,7 +2,7 @@
 
     python benchmarks/int8.py [--rounds 9] [--calls 100] [--json FILE] [--quick]
 
-The network is that of the letters' fully connected layers, 3200-1024-26. The ways take turns within one process; a ratio
+The network is that of the letters' fully connected layers, 3200-1024-26. The ways take turns in one process; a ratio
 is of one round's times. torchao is left out where it cannot be imported: pip install torchao
 """
 

@@ -304,7 +304,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--calibration", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--only-page", action="store_true")
+    parser.add_argument("--finetune-examples", type=int, help="fine-tune on so many training examples; default: all")
+    parser.add_argument("--only-sweep", action="store_true", help="leave fine-tuning out")
+    parser.add_argument("--only-page", action="store_true", help="measure nothing")
     options = parser.parse_args(words)
     options.out.mkdir(parents=True, exist_ok=True)
     trials = Trials(options.out / "trials.jsonl")
@@ -319,6 +321,9 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         spectra = spectra_of(model, data, options.calibration)
         sweep(trials, model, data, spectra, shares)
+    if not (options.only_page or options.only_sweep):
+        if options.finetune_examples is not None:
+            data = replace(data, train=data.train.take(torch.arange(options.finetune_examples)))
         teacher = ModelTeacher(model, data.classes)
         device = find_device("cpu")
         answers = answer_views(teacher, data.train, Augmentation(), classes=data.classes, views=1, device=device)

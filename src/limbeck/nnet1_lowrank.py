@@ -21,7 +21,7 @@ from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.nnet1 import Nnet
-from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, check_plan, look, metric_for, plan_by_rule
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, check_plan, look, metric_for, most_for, plan_by_rule
 from limbeck.lowrank.act import replacement
 from limbeck.lowrank.layers import find_layers
 from limbeck.nnet1_forward import propagate, without_softmax
@@ -170,7 +170,7 @@ def choose_ranks(
     if metric not in (None, "weights") and frames is None:
         raise ConfigError(f"metric {metric} looks at data: give frames with --features")
     chosen = metric or ("weights" if frames is None else metric_for(rule))
-    spectrum = look(module, None if chosen == "weights" else frames, metric=chosen)
+    spectrum = look(module, None if chosen == "weights" else frames, metric=chosen, most=most_for(rule))
     return plan_by_rule(spectrum, rule, placement=placement), spectrum
 
 

@@ -146,6 +146,10 @@ def test_stored_answers_teach_as_the_network_does(data, net, tmp_path):
     stored = compress(net, data, rule=TINY, finetuning=TUNED, teacher=targets)
     for name, value in live.model.state_dict().items():
         torch.testing.assert_close(stored.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    strange = compress(net, data, rule=TINY, finetuning=TUNED, teacher=MLP(net.config))
+    assert (
+        strange.metrics["stages"]["svd + fine-tune"]["accuracy"] < live.metrics["stages"]["svd + fine-tune"]["accuracy"]
+    )
     with pytest.raises(MismatchError):
         compress(net, data, rule=TINY, finetuning=TUNED, teacher=targets, augmentation=Augmentation(shift=1, views=2))
 

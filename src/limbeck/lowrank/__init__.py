@@ -25,6 +25,7 @@ __all__ = [
     "look",
     "metric_for",
     "model_digest",
+    "most_for",
     "parse_bytes",
     "plan_by_rule",
     "plan_ranks",
@@ -50,6 +51,6 @@ from limbeck.lowrank.matrices import (
     truncate,
 )
 from limbeck.lowrank.plan import LayerPlan, RankPlan
-from limbeck.lowrank.rules import metric_for, plan_by_rule
+from limbeck.lowrank.rules import metric_for, most_for, plan_by_rule
 from limbeck.lowrank.spectrum import LayerSpectrum, Metric, Spectrum, look
 from limbeck.lowrank.weigh import weigh

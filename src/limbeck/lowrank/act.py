@@ -135,7 +135,7 @@ def replacement(
     """
     weight = layer.weight()
     parts = None if seen is None else seen.decomposition
-    first, second = truncate(weight, rank, decomposition=parts or decompose(weight), placement=placement)
+    first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
     if layer.module.bias is None:
         return first, second, None
     bias: Array = layer.module.bias.detach().cpu().to(torch.float64).numpy()

@@ -1,6 +1,6 @@
 """Decide: the settings that flags and TOML give, as a rule for ranks."""
 
-__all__ = ["metric_for", "plan_by_rule"]
+__all__ = ["metric_for", "most_for", "plan_by_rule"]
 
 from typing import Any
 
@@ -30,6 +30,22 @@ def metric_for(rule: RankRule) -> Metric:
         ('divergence', 'weights')
     """
     return "divergence" if rule.name in _GLOBAL else "weights"
+
+
+def most_for(rule: RankRule) -> int | None:
+    """Above which rank a rule will ask for none, so that large layers need not be decomposed whole.
+
+    Args:
+        rule: The rule.
+
+    Returns:
+        The rank, or None where only the singular values will tell.
+
+    Example:
+        >>> most_for(RankRule(rank=(50, 20))), most_for(RankRule(energy=0.9))
+        (50, None)
+    """
+    return None if rule.rank is None else max(rule.rank)
 
 
 def plan_by_rule(spectrum: Spectrum, rule: RankRule, *, placement: Placement = "input") -> RankPlan:

@@ -24,6 +24,7 @@ from limbeck.lowrank import (
     apply,
     look,
     metric_for,
+    most_for,
     parse_bytes,
     plan_by_rule,
     plan_ranks,
@@ -253,7 +254,8 @@ def choose_ranks(
     chosen = metric or metric_for(rule)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
     inputs = data.train.as_seen(rows)
-    spectrum = look(model, None if chosen == "weights" else inputs, metric=chosen, example=inputs[:1], seed=seed)
+    calibrating = None if chosen == "weights" else inputs
+    spectrum = look(model, calibrating, metric=chosen, example=inputs[:1], most=most_for(rule), seed=seed)
     if rule.size is not None:
         return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
     return plan_by_rule(spectrum, rule, placement=placement), spectrum

@@ -13,7 +13,8 @@ from limbeck.lowrank import RankPlan, parse_bytes
 from limbeck.models import MLP, MLPConfig, count_parameters, describe
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.prediction import predict
-from limbeck.runs import RunFolder, distill, load, train
+from limbeck.report import write_report
+from limbeck.runs import RunFolder, distill, load, pages, train
 from limbeck.runs.compressing import choose_ranks, compress, read_plan
 from limbeck.runs.measure import file_bytes, speed_of
 from limbeck.runs.pages import gather, report_run
@@ -35,24 +36,26 @@ def data():
 
     def part(count, start):
         labels = torch.arange(start, start + count) % 4
-        return Examples.of(centres[labels] + 1.2 * torch.randn(count, 40, generator=generator), labels)
+        return Examples.of(centres[labels] + 1.0 * torch.randn(count, 40, generator=generator), labels)
 
     return DataSet("clouds", tuple("abcd"), part(600, 0), part(400, 0), part(200, 0))
 
 
 @pytest.fixture(scope="module")
 def net(data):
+    torch.manual_seed(0)
     model = MLP(MLPConfig(input_shape=(40,), classes=4, hidden=(60, 50)))
     fitted = train(model, data, epochs=6, precision="float32", device="cpu", batch_size=64).model
     fitted.classes = data.classes
     return fitted
 
 
-TUNED = FineTuning(finetune_epochs=3, batch_size=64, learning_rate=0.003, precision="float32", device="cpu")
+TUNED = FineTuning(finetune_epochs=6, batch_size=64, learning_rate=0.003, precision="float32", device="cpu")
 TINY = RankRule(parameters=0.08)
 
 
-def test_the_stages_are_what_their_names_say(data, net, tmp_path):
+def test_the_stages_are_what_their_names_say(data, net, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "write_report", write_report)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     run = compress(net, data, rule=TINY, finetuning=TUNED, int8=True, out=tmp_path / "run")
     stages = run.metrics["stages"]
@@ -75,6 +78,11 @@ def test_the_stages_are_what_their_names_say(data, net, tmp_path):
     assert describe(load(tmp_path / "run"))["ranks"] == run.plan.ranks
     contents = gather(RunFolder(tmp_path / "run"), data=data)
     assert contents.way == tuple(stages) and [curve.layer for curve in contents.spectra] == ["1", "3", "5"]
+    layers = {model.role: [layer.parameters for layer in model.layers] for model in contents.models}
+    ranks = list(run.plan.ranks.values())
+    assert layers["svd"] == layers["svd + fine-tune"] == layers["svd + fine-tune + int8"]
+    assert layers["svd"][:2] == [40 * ranks[0], 60 * ranks[0] + 60] and layers["original"] == []  # it is in no folder
+    assert [len(model.history) for model in contents.models] == [0, 0, 6, 0]
     page = report_run(tmp_path / "run", data=data).read_text()
     assert "From the first to the shipped file" in page and "Singular values" in page
     assert {"way.svg", "spectrum.svg"} <= {path.name for path in (tmp_path / "run" / "figures").iterdir()}

@@ -149,8 +149,11 @@ def _folder_of(run: RunFolder, config: Mapping[str, Any], role: str) -> RunFolde
     if role == "teacher":
         paths = (_settings(config["source"]) if "source" in config else config).get("teacher") or []
         return RunFolder(paths[0]) if paths and Path(paths[0]).is_dir() else None
-    if "source" in config and role in {"original", "student"}:
-        return RunFolder(config["source"]) if Path(config["source"]).is_dir() else None
+    if "calibration" not in config:  # no compressed network, whose stages have folders
+        return run
+    if role in {"original", "student"}:
+        source = config.get("source")
+        return RunFolder(source) if source is not None and Path(source).is_dir() else None
     stage = run.path / role.replace(" + ", "-")
     return RunFolder(stage) if stage.is_dir() else run
 

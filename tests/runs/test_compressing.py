@@ -15,9 +15,10 @@ from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.prediction import predict
 from limbeck.report import write_report
 from limbeck.runs import RunFolder, distill, load, pages, train
-from limbeck.runs.compressing import choose_ranks, compress, read_plan
+from limbeck.runs.compressing import compress
 from limbeck.runs.measure import file_bytes, speed_of
 from limbeck.runs.pages import gather, report_run
+from limbeck.runs.ranks import choose_ranks, read_plan
 from limbeck.softtargets import SoftTargets
 
 

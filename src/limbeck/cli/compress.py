@@ -161,9 +161,9 @@ def _compress_run(
 ) -> None:
     from limbeck.data import open_data
     from limbeck.runs.compressing import compress as run_compression
-    from limbeck.runs.compressing import read_plan
     from limbeck.runs.inputs import load_module
     from limbeck.runs.pages import report_run
+    from limbeck.runs.ranks import read_plan
     from limbeck.softtargets import SoftTargets
 
     examples = open_data(DataOptions(**data))

@@ -1,6 +1,6 @@
 """Make a trained network smaller: low rank, distillation from the network as it was, 8-bit weights."""
 
-__all__ = ["CompressRun", "choose_ranks", "compress", "read_plan"]
+__all__ = ["CompressRun", "compress"]
 
 import copy
 import dataclasses
@@ -9,27 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
-from limbeck.lowrank import (
-    Metric,
-    Placement,
-    RankPlan,
-    Spectrum,
-    apply,
-    look,
-    metric_for,
-    most_for,
-    parse_bytes,
-    plan_by_rule,
-    plan_ranks,
-    restructure,
-)
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
 from limbeck.models import has_int8, to_int8
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, FineTuning, RankRule
@@ -38,8 +24,9 @@ from limbeck.protocols import Teacher
 from limbeck.runs.distilling import answer_once, on_device
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes
-from limbeck.runs.measure import file_bytes, labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
+from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.teachers import as_teacher
@@ -150,7 +137,9 @@ def compress(
         teacher.check_views(augmentation)
 
     def go(folder: RunFolder | None) -> CompressRun:
-        found = plan or (None if folder is None or not resume else _read_plan(folder))
+        found = plan or (
+            read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
+        )
         if found is None and chosen.name is not None:
             found = choose_ranks(
                 model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
@@ -162,7 +151,7 @@ def compress(
             name, last = "svd", apply(found[0], model, found[1]).eval()
             stages[name] = last
             if folder is not None:
-                _write_plan(folder, *found)
+                write_plan(folder.path, *found)
         if tuning.finetune_epochs:
             if folder is not None:
                 _save(folder.sub("svd"), last, model, data, settings)
@@ -216,104 +205,6 @@ def _check(
         raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
     if has_int8(model):
         raise DataError("the network has 8-bit weights already: compress the one that it was made of")
-
-
-def choose_ranks(
-    model: nn.Module,
-    data: DataSet,
-    rule: RankRule,
-    *,
-    metric: Metric | None = None,
-    calibration: int = 2000,
-    placement: Placement = "input",
-    int8: bool = False,
-    seed: int = 0,
-) -> tuple[RankPlan, Spectrum]:
-    """Look at a network with training data, and decide the ranks.
-
-    Args:
-        model: The network.
-        data: Its training examples calibrate.
-        rule: How small the layers become.
-        metric: See :func:`compress`.
-        calibration: How many examples.
-        placement: Where the singular values go.
-        int8: Whether the size that ``rule`` may ask for is that with 8-bit weights.
-        seed: Of the choice of examples.
-
-    Returns:
-        The plan, and what it was made from.
-
-    Raises:
-        ConfigError: If the rule asks for what is impossible, or calibration is not positive.
-    """
-    if rule.name is None:
-        raise ConfigError("give a rank rule")
-    if calibration < 1:
-        raise ConfigError(f"calibration must be at least 1, and is {calibration}")
-    chosen = metric or metric_for(rule)
-    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
-    inputs = data.train.as_seen(rows)
-    calibrating = None if chosen == "weights" else inputs
-    spectrum = look(model, calibrating, metric=chosen, example=inputs[:1], most=most_for(rule), seed=seed)
-    if rule.size is not None:
-        return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
-    return plan_by_rule(spectrum, rule, placement=placement), spectrum
-
-
-def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, int8: bool) -> RankPlan:
-    """The largest plan whose file, header and all, is within a size."""
-    wanted = parse_bytes(size)
-
-    def bytes_of(plan: RankPlan) -> int:
-        small = restructure(model, plan.ranks)
-        return file_bytes(to_int8(small, round_weights=False) if int8 else small)
-
-    smallest = plan_ranks(spectrum, rank=1, placement=placement)
-    if (least := bytes_of(smallest)) > wanted:
-        raise ConfigError(
-            f"size {size} is {wanted:,} bytes, and the smallest file, every layer at rank 1, has {least:,}"
-        )
-    best, low, high = smallest, smallest.bytes_after, 5 * wanted if int8 else wanted
-    while low <= high:
-        middle = (low + high) // 2
-        plan = plan_ranks(spectrum, size=middle, placement=placement)
-        if bytes_of(plan) <= wanted:
-            best, low = plan, middle + 1
-        else:
-            high = middle - 1
-    return dataclasses.replace(best, rule=f"size {size}")
-
-
-def _read_plan(folder: RunFolder) -> tuple[RankPlan, Spectrum | None] | None:
-    if not (folder.path / "plan.json").exists():
-        return None
-    return read_plan(folder.path / "plan.json")
-
-
-def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
-    """A plan, and the spectrum beside it where the plan needs one.
-
-    Args:
-        path: ``plan.json``, or the run's folder that holds it.
-
-    Returns:
-        Both.
-    """
-    file = path / "plan.json" if path.is_dir() else path
-    plan = RankPlan.load(file)
-    return plan, None if plan.spectrum_digest is None else Spectrum.load(file.parent / "spectrum.safetensors")
-
-
-def _write_plan(folder: RunFolder, plan: RankPlan, spectrum: Spectrum | None) -> None:
-    # The spectrum first: a plan that is there can always be applied.
-    if plan.spectrum_digest is not None and spectrum is not None:
-        spectrum.save(folder.path / "spectrum.safetensors")
-    if spectrum is not None:
-        values = {layer.name: layer.decomposition.values for layer in spectrum.layers if layer.decomposition}
-        named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
-        save_tensors(folder.path / "singular_values.safetensors", named)
-    plan.save(folder.path / "plan.json")
 
 
 def _finetune(

@@ -10,9 +10,12 @@ __all__ = [
     "DataSet",
     "Ensemble",
     "Examples",
+    "FineTuning",
     "LimbeckError",
+    "RankRule",
     "Search",
     "SoftTargets",
+    "compress",
     "distill",
     "evaluate",
     "load",
@@ -28,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
-    from limbeck.options import Augmentation
-    from limbeck.runs import distill, evaluate, load, save_model, train
+    from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.runs import compress, distill, evaluate, load, save_model, train
     from limbeck.search import Search
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
@@ -42,9 +45,12 @@ _HOMES = {
     "DataSet": "limbeck.data",
     "Ensemble": "limbeck.teachers",
     "Examples": "limbeck.data",
+    "FineTuning": "limbeck.options",
     "LimbeckError": "limbeck.errors",
+    "RankRule": "limbeck.options",
     "Search": "limbeck.search",
     "SoftTargets": "limbeck.softtargets",
+    "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
     "load": "limbeck.runs",

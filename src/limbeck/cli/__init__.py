@@ -9,6 +9,7 @@ from typing import Any, get_args
 import cyclopts
 
 from limbeck import __version__
+from limbeck.cli.compress import compress
 from limbeck.cli.data import data
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ _HELP = """Turn a large classifier, or an ensemble, into a small one that can be
 limbeck quickstart
 limbeck train --data letters.mat --model cnn --out runs/cnn
 limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
+limbeck compress runs/mlp --energy 0.95 --out runs/smaller
 limbeck report runs/mlp
 ```
 
@@ -40,7 +42,7 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, tune, evaluate, report, data):
+for _command in (quickstart, train, soften, distill, tune, compress, evaluate, report, data):
     app.command(_command)
 
 

@@ -148,6 +148,9 @@ def _verdict(verdict: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
     # The few numbers that matter most.
+    if contents.way:
+        yield from _way_tiles(contents)
+        return
     scores = {model.role: model.scores for model in reversed(contents.models)}
     student, teacher, baseline = (scores.get(role, {}) for role in ("student", "teacher", "baseline"))
     if student and _known(student, "test_errors"):
@@ -162,6 +165,22 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
         )
     if _known(student, "agreement_with_teacher"):
         yield f"{100 * student['agreement_with_teacher']:.2f} %", "of answers the same as the teacher's"
+
+
+def _way_tiles(contents: Contents) -> Iterator[tuple[str, str]]:
+    scores = {model.role: model.scores for model in contents.models}
+    first, last = scores.get(contents.way[0], {}), scores.get(contents.way[-1], {})
+    start = clean(contents.way[0], 20)
+    for name, words in (
+        ("file_bytes", "smaller file than the"),
+        ("parameters", "fewer weights than the"),
+        ("multiply_adds", "fewer multiply-adds than the"),
+    ):
+        if _known(first, name) and _known(last, name) and first[name] > last[name]:
+            yield f"{_ratio(first[name] / last[name])}×", f"{words} {start}"
+    if _known(first, "accuracy") and _known(last, "accuracy"):
+        points = f"{100 * (last['accuracy'] - first['accuracy']):+.2f}".replace("-", "\N{MINUS SIGN}")
+        yield points, f"points of accuracy, {100 * first['accuracy']:.2f} % before"
 
 
 def _unbroken(text: str) -> str:

@@ -1,6 +1,6 @@
 """Distil a teacher into a student, and compare the student with the same network trained on labels alone."""
 
-__all__ = ["DistillRun", "distill"]
+__all__ = ["DistillRun", "answer_once", "distill", "on_device"]
 
 import copy
 import dataclasses
@@ -132,7 +132,7 @@ def distill(
     check_classes("teacher", guide, data)
     if isinstance(guide, ModelTeacher):
         check_answers("teacher", guide.model, source)
-    guide = _on(guide, device)
+    guide = on_device(guide, device)
     if isinstance(guide, StoredTargets | SoftTargets):
         guide.require(source.train.index)
     augmentation = augmentation or Augmentation()
@@ -142,7 +142,7 @@ def distill(
     check_answers("student", made, source)
 
     def go(folder: RunFolder | None) -> DistillRun:
-        answered = _answered(guide, source.train, data, augmentation, aims, options, device, watcher)
+        answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
         pairs: list[_Pair] = []
         for number in range(seeds):
             base = folder if folder is None or number == 0 else folder.sub(f"seeds/{number + 1}")
@@ -166,7 +166,7 @@ def distill(
                     name=None if settings is None else settings.get("student"),
                 )
             )
-        result = _judge(_on(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
+        result = _judge(on_device(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
         if folder is not None:
             if result.answers:
                 save_tensors(folder.path / "answers.safetensors", result.answers)
@@ -196,7 +196,8 @@ class _Pair:
     history: list[dict[str, Any]]
 
 
-def _on(teacher: Teacher, device: Device) -> Teacher:
+def on_device(teacher: Teacher, device: Device) -> Teacher:
+    """The teacher, moved to a device where it is one that can be moved."""
     return (
         teacher.to(device.device)
         if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets)
@@ -208,7 +209,7 @@ _KEEP_BYTES = 1 << 29
 """Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
 
 
-def _answered(
+def answer_once(
     guide: Teacher,
     examples: Examples,
     data: DataSet,
@@ -218,7 +219,21 @@ def _answered(
     device: Device,
     watcher: Watcher | None,
 ) -> Teacher:
-    """The teacher, or its answers where each will be wanted more than once."""
+    """The teacher, or its answers where each will be wanted more than once and they fit into memory.
+
+    Args:
+        guide: The teacher, on the device.
+        examples: What the student will see.
+        data: Whose classes are answered.
+        augmentation: Random views.
+        aims: Temperature and weight of the labels.
+        options: The settings of the training.
+        device: Where to compute.
+        watcher: Hears how it goes.
+
+    Returns:
+        A teacher.
+    """
     views = 1 if not augmentation.active else augmentation.views
     if (
         isinstance(guide, StoredTargets | SoftTargets)

@@ -11,6 +11,8 @@
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
     study.db, best.toml   of a search: its trials, and the settings that were best
+    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again
+    svd/, svd-fine-tune/  the networks on the way to a compressed one
     report.html, figures/ to look at
 """
 
@@ -67,7 +69,7 @@ class RunFolder:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
         Args:
-            command: Which command makes such runs, "train" or "distill".
+            command: Which command makes such runs, "train", "distill" or "compress".
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
 

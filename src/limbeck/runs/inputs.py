@@ -6,6 +6,7 @@ __all__ = [
     "check_answers",
     "check_classes",
     "fresh_copy",
+    "load_module",
     "load_teacher",
     "model_maker",
 ]
@@ -252,3 +253,27 @@ def load_teacher(
         check_answers(f"{role} {folder}", member, data)
         members.append(member)
     return members[0] if len(members) == 1 else Ensemble(members, mean=mean, classes=data.classes)
+
+
+def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Module:
+    """The one network that a run's folder holds.
+
+    Args:
+        folder: The run.
+        data: Examples of its classes and shape.
+        own: The architecture where it is the user's own, as ``package.module:function``.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        ConfigError: If the run holds an ensemble.
+        MismatchError: If its classes or the shape of its inputs are not those of the data.
+    """  # noqa: DOC502
+    loaded = load(folder, model=None if own is None else model_maker(ModelOptions(model=own), data)(0))
+    if isinstance(loaded, Ensemble):
+        raise ConfigError(
+            f"{folder} holds an ensemble of {len(loaded.members)}: distil it into one network first, or name one of "
+            f"them, such as {folder / 'members' / '1'}"
+        )
+    return loaded

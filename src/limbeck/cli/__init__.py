@@ -9,9 +9,14 @@ from typing import Any, get_args
 import cyclopts
 
 from limbeck import __version__
+from limbeck.cli.convert import convert
 from limbeck.cli.data import data
+from limbeck.cli.decode import decode
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.features import features
+from limbeck.cli.forward import forward
+from limbeck.cli.info import info
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
 from limbeck.cli.settings import read_settings
@@ -39,7 +44,7 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, evaluate, report, data):
+for _command in (quickstart, train, soften, distill, evaluate, report, data, features, convert, info, forward, decode):
     app.command(_command)
 
 

@@ -6,6 +6,8 @@ __all__ = [
     "CNNConfig",
     "Dropout",
     "MLPConfig",
+    "Nnet1",
+    "Nnet1Config",
     "build",
     "describe",
     "from_options",
@@ -24,16 +26,21 @@ from limbeck.errors import ConfigError
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
 from limbeck.models.mlp import MLP, MLPConfig
+from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.options import ModelOptions
 
-_KINDS: dict[str, tuple[type[Any], type[Any]]] = {"mlp": (MLPConfig, MLP), "cnn": (CNNConfig, CNN)}
+_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "mlp": (MLPConfig, MLP),
+    "cnn": (CNNConfig, CNN),
+    "nnet1": (Nnet1Config, Nnet1),
+}
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
     """Make a model, with fresh weights, from its description.
 
     Args:
-        description: ``{"model_type": "mlp" | "cnn", ...}`` with the fields of the architecture's config.
+        description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config.
 
     Returns:
         The model, in training mode.

@@ -48,15 +48,15 @@ def decode(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Find the words of utterances, and count word and frame errors.
+    r"""Find the words of utterances, and count word and frame errors.
 
     Needs the extra: pip install 'limbeck[kaldi]'. The acoustic scale is chosen on the directory given with --dev, or
     given with --acoustic-scale; the test directory chooses nothing.
 
     ```
-    limbeck decode --model final.nnet --class-frame-counts ali_train_pdf.counts --feats data/test --cmvn speaker \\
+    limbeck decode --model final.nnet --class-frame-counts ali_train_pdf.counts --feats data/test --cmvn speaker \
         --graph graph --mdl ali_train/final.mdl --ali ali_test --dev data/dev --out decode_test
-    limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \\
+    limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \
         --acoustic-scale 0.1 --out decode_test
     ```
 
@@ -138,6 +138,8 @@ def _check(
         raise ConfigError("--feats and --model belong together; --loglikes needs neither")
     if loglikes is not None and ali is not None:
         raise ConfigError("--ali needs --model: frame accuracy is counted on a network's own outputs")
+    if loglikes is not None and dev is not None:
+        raise ConfigError("--dev needs --model; with --loglikes give --acoustic-scale")
     if scale is not None and dev is not None:
         raise ConfigError("--acoustic-scale gives what --dev would choose: leave one out")
     if not all(0 < value < float("inf") for value in positive):

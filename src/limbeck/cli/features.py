@@ -36,12 +36,12 @@ def features(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a Kaldi data directory out of sound: feats, cmvn, utt2spk, spk2utt and the rest.
+    r"""Make a Kaldi data directory out of sound: feats, cmvn, utt2spk, spk2utt and the rest.
 
     Needs the extra: pip install 'limbeck[kaldi]'. The same sound gives the same bytes: there is no dither.
 
     ```
-    limbeck features recordings/ data/digits --speaker '_(\\w+)_'
+    limbeck features recordings/ data/digits --speaker '_(\w+)_'
     limbeck features data/train/wav.scp data/train_fbank --bins 40 --text data/train/text
     limbeck features recordings/ data/digits_mfcc --kind mfcc
     ```

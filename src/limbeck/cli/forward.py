@@ -27,13 +27,13 @@ def forward(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a network's posteriors, or log-likelihoods, as a Kaldi archive: what nnet-forward does.
+    r"""Write a network's posteriors, or log-likelihoods, as a Kaldi archive: what nnet-forward does.
 
     The model may be an nnet1 file, HDF5, safetensors, or the folder of a run.
 
     ```
     limbeck forward final.nnet --feats data/test/feats.scp --feature-transform final.feature_transform --out post.ark
-    limbeck forward final.nnet --feats data/test --cmvn speaker --left-context 5 --right-context 5 \\
+    limbeck forward final.nnet --feats data/test --cmvn speaker --left-context 5 --right-context 5 \
         --no-softmax --class-frame-counts ali_train_pdf.counts --out loglikes.ark --scp loglikes.scp
     ```
 

@@ -82,7 +82,7 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
         raise
     except DataError as error:
         raise FormatError(folder, str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise FormatError(folder / "config.json", f"is incomplete or damaged: {error!r}") from error
 
 

@@ -1,6 +1,6 @@
 """A decoding graph with its words and transition ids, checked to belong together before a decoder sees it."""
 
-__all__ = ["Graph", "load_fst"]
+__all__ = ["Graph", "check_packages", "load_fst"]
 
 from dataclasses import dataclass
 from functools import cached_property

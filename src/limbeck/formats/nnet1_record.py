@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,12 +103,11 @@ def nnet_from_records(records: Sequence[Mapping[str, Any]], arrays: Mapping[str,
         kind = nc.KNOWN_TAGS.get(str(tag).lower())
         if kind is None:
             raise DataError(f"component {place} has the unknown tag {tag!r}")
-        known = {field.name: str(field.type) for field in fields(kind)}
-        held = {name: left.pop(f"{place}.{name}") for name in known if f"{place}.{name}" in left}
-        missing = [name for name, type_ in known.items() if "NDArray" in type_ and name not in held]
-        if missing:
+        named = {field.name for field in fields(kind) if get_origin(field.type) is np.ndarray}
+        held = {name: left.pop(f"{place}.{name}") for name in sorted(named) if f"{place}.{name}" in left}
+        if missing := sorted(named - set(held)):
             raise DataError(f"component {place}, <{tag}>, lacks its array {place}.{missing[0]}")
-        if unknown := sorted(set(values) - {name for name, type_ in known.items() if "NDArray" not in type_}):
+        if unknown := sorted(set(values) - {field.name for field in fields(kind)} | set(values) & named):
             raise DataError(f"component {place}, <{tag}>, has no number {unknown[0]!r}")
         _check_numbers(f"component {place}, <{tag}>", values)
         try:
@@ -165,7 +164,7 @@ def read_nnet_safetensors(path: str | PathLike[str]) -> Nnet:
     try:
         records = json.loads(metadata[_KEY])
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise DataError("its description is no list of components")
+            raise FormatError(path, "its description is no list of components")
         return nnet_from_records(records, arrays)
     except (ValueError, RecursionError) as error:
         raise FormatError(path, f"its description is no valid JSON: {error}") from error

@@ -85,7 +85,8 @@ def decode(
     from limbeck.decoding.graph import Graph, check_packages
     from limbeck.decoding.judging import choose_scale, decode_part
 
-    _check(model, feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, acoustic_scale or 0.1))
+    scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
+    _check(model, feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
     check_packages()
     opened = Graph.open(graph, mdl)
@@ -98,7 +99,6 @@ def decode(
 
     test = sources(feats or loglikes or Path(), text, ali)
     tried: list[Judged] = []
-    scale = acoustic_scale or _SCALES[2]
     if dev is not None:
         part = sources(dev, None, None)
         if dev_utterances is not None:

@@ -168,5 +168,7 @@ def _articled(kind: FileKind) -> str:
         "store": "a store of soft targets",
         "counts": "a vector of counts",
         "fst": "an OpenFst graph",
+        "graphs": "an archive of graphs",
+        "words": "a table of words",
     }
     return words.get(kind, f"a {kind}")

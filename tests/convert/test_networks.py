@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 import limbeck
 from limbeck.convert import format_of_name, read_network, write_network
@@ -89,6 +90,32 @@ def test_a_run_becomes_a_network_of_the_same_posteriors(config, tmp_path):
         np.testing.assert_allclose(propagate(each, frames.flatten(1).numpy()), expected, atol=1e-6)
     if config.max_norm:
         assert [part.max_norm for part in nnet.components if isinstance(part, nc.AffineTransform)] == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("activation, kind", [("sigmoid", nc.Sigmoid), ("tanh", nc.Tanh), ("maxout", nc.Maxout)])
+def test_other_activations_and_low_rank_layers(activation, kind, tmp_path):
+    """What a run's config says of its network, of which the modules may be of later versions."""
+    random = np.random.default_rng(0)
+    width = 12 if activation == "maxout" else 4
+    shapes = {"1.0.weight": (2, 5), "1.1.weight": (width, 2), "1.1.bias": (width,), "3.weight": (3, 4), "3.bias": (3,)}
+    arrays = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {"model_type": "mlp", "input_shape": [5], "classes": 3, "hidden": [4], "activation": activation,
+             "pieces": 3, "ranks": {"1": 2}, "front_end": {"cmvn": "speaker"}}
+        )
+    )  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(save(arrays))
+    nnet, _, notes = read_network(tmp_path)
+    assert [type(part) for part in nnet.components] == [
+        nc.LinearTransform, nc.AffineTransform, kind, nc.AffineTransform, nc.Softmax,
+    ]  # fmt: skip
+    assert any("CMVN" in note for note in notes)
+    x = random.standard_normal((6, 5)).astype(np.float32)
+    hidden = torch.from_numpy(x @ arrays["1.0.weight"].T @ arrays["1.1.weight"].T + arrays["1.1.bias"])
+    act = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "maxout": lambda h: h.view(6, 4, 3).amax(-1)}[activation]
+    scores = act(hidden).numpy() @ arrays["3.weight"].T + arrays["3.bias"]
+    np.testing.assert_allclose(propagate(nnet, x), torch.from_numpy(scores).softmax(-1).numpy(), atol=1e-6)
 
 
 def every_component():
@@ -207,9 +234,11 @@ def test_runs_that_have_no_form(tmp_path):
 @pytest.mark.parametrize(
     "spoil, says",
     [
-        (lambda config: config.update(activation="mystery"), "'activation'"),
+        (lambda config: config.update(activation="mystery"), "'mystery'"),
         (lambda config: config.update(hidden=[8]), "says otherwise"),
-        (lambda config: config.update(hidden=[7, 7]), "4 arrays"),
+        (lambda config: config.update(hidden=[7, 7]), "2 layers, and 3"),
+        (lambda config: config.update(gates=3), "'gates'"),
+        (lambda config: config.update(int8=True), "8-bit"),
         (lambda config: config.pop("classes"), "incomplete"),
         (lambda config: config.update(input_std=0), "cannot|divi|zero|damaged"),
     ],

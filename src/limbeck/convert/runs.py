@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from limbeck.formats import nnet1_components as nc
 from limbeck.formats.nnet1 import Nnet
 from limbeck.formats.nnet1_record import arrays_of, nnet_from_records, read_arrays, records_of
 
-_LABELS = frozenset({"library_name", "id2label", "label2id"})
+_LABELS = frozenset({"library_name", "id2label", "label2id", "front_end"})
 _MLP = frozenset({"model_type", "input_shape", "classes", "hidden", "dropout", "input_dropout", "max_norm",
-                  "input_mean", "input_std"})  # fmt: skip
+                  "activation", "pieces", "ranks", "int8", "input_mean", "input_std"})  # fmt: skip
+_ACTIVATIONS: dict[str, Callable[[int], nc.Component]] = {"relu": nc.Relu, "sigmoid": nc.Sigmoid, "tanh": nc.Tanh}
 # What a record of the module says beyond the record of the component, where an array has it.
 _SIZES: dict[str, frozenset[str]] = {
     "AffineTransform": frozenset({"inputs", "outputs"}),
@@ -72,7 +73,7 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
     if kind not in {"mlp", "nnet1"}:
         raise DataError(f"{folder} holds a {kind} network, which has no form in nnet1: only mlp networks have")
     arrays, _ = read_arrays(folder / "model.safetensors")
-    if wrong := [name for name, value in arrays.items() if value.dtype != np.float32]:
+    if not config.get("int8") and (wrong := [name for name, value in arrays.items() if value.dtype != np.float32]):
         raise FormatError(folder / "model.safetensors", f"{wrong[0]} is not of float32")
     try:
         if kind == "nnet1":
@@ -99,31 +100,57 @@ def _from_components(config: Mapping[str, Any], arrays: Mapping[str, NDArray[np.
 
 
 def _from_mlp(config: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> tuple[Nnet, list[str]]:
+    if config.get("int8"):
+        raise DataError("its weights are 8-bit integers, and nnet1 holds floats: convert the run it was made from")
     if unknown := sorted(set(config) - _LABELS - _MLP):
         raise DataError(f"its config.json has {unknown[0]!r}, for which there is no form in nnet1")
-    widths = (math.prod(config["input_shape"]), *config["hidden"], config["classes"])
-    names = sorted((name for name in arrays if name.endswith(".weight")), key=lambda name: int(name.split(".")[0]))
-    if len(names) != len(widths) - 1 or len(arrays) != 2 * len(names):
-        raise DataError(f"its model.safetensors has {len(arrays)} arrays, and {2 * len(widths) - 2} were to be there")
-    mean, std = float(config.get("input_mean", 0.0)), float(config.get("input_std", 1.0))
-    components: list[nc.Component] = []
-    if (mean, std) != (0.0, 1.0):
-        components += [
-            nc.AddShift(np.full(widths[0], -mean, np.float32), 0.0),
-            nc.Rescale(np.full(widths[0], 1 / std, np.float32), 0.0),
-        ]
-    for place, name in enumerate(names):
-        last = place == len(names) - 1
+    activation, pieces = config.get("activation", "relu"), 1
+    if activation == "maxout":
+        pieces = int(config.get("pieces", 2))
+    elif activation not in _ACTIVATIONS:
+        raise DataError(f"its activation {activation!r} is not known")
+    inputs = (math.prod(config["input_shape"]), *config["hidden"])
+    outputs = (*(pieces * width for width in config["hidden"]), config["classes"])
+    places = sorted({int(name.split(".")[0]) for name in arrays})
+    if len(places) != len(inputs):
+        raise DataError(f"its model.safetensors has {len(places)} layers, and {len(inputs)} were to be there")
+    components = _standardised(config, inputs[0])
+    for number, place in enumerate(places):
+        last = number == len(places) - 1
         limit = 0.0 if last else float(config.get("max_norm") or 0.0)
-        affine = nc.AffineTransform(arrays[name], arrays[name.replace(".weight", ".bias")], max_norm=limit)
-        if (affine.input_dim, affine.output_dim) != (widths[place], widths[place + 1]):
-            raise DataError(f"{name} has shape {affine.weight.shape}, and config.json says otherwise")
-        components.append(affine)
-        if not last:
-            components.append(nc.Relu(affine.output_dim))
+        layer = _layer(arrays, place, limit)
+        if (layer[0].input_dim, layer[-1].output_dim) != (inputs[number], outputs[number]):
+            raise DataError(
+                f"layer {place} is {layer[-1].output_dim} by {layer[0].input_dim}: config.json says otherwise"
+            )
+        components += layer
+        if not last and activation == "maxout":
+            components.append(nc.Maxout(outputs[number], outputs[number] // pieces))
+        elif not last:
+            components.append(_ACTIVATIONS[activation](outputs[number]))
     dropped = config.get("dropout") or config.get("input_dropout")
     notes = ["dropout is left out: it has a part in training only"] if dropped else []
+    if config.get("front_end"):
+        notes.append("how the features are made (CMVN, deltas, context) is no part of an nnet1 file: give it again")
     return _with_softmax(Nnet(tuple(components))), notes
+
+
+def _standardised(config: Mapping[str, Any], width: int) -> list[nc.Component]:
+    mean, std = float(config.get("input_mean", 0.0)), float(config.get("input_std", 1.0))
+    if (mean, std) == (0.0, 1.0):
+        return []
+    return [
+        nc.AddShift(np.full(width, -mean, np.float32), 0.0),
+        nc.Rescale(np.full(width, 1 / std, np.float32), 0.0),
+    ]
+
+
+def _layer(arrays: Mapping[str, NDArray[np.float32]], place: int, limit: float) -> list[nc.Component]:
+    """A linear layer, or the two thin ones that a compressed run has in its place."""
+    if f"{place}.weight" in arrays:
+        return [nc.AffineTransform(arrays[f"{place}.weight"], arrays[f"{place}.bias"], max_norm=limit)]
+    second = nc.AffineTransform(arrays[f"{place}.1.weight"], arrays[f"{place}.1.bias"])
+    return [nc.LinearTransform(arrays[f"{place}.0.weight"]), second]
 
 
 def write_run(path: str | Path, nnet: Nnet) -> None:

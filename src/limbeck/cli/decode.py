@@ -210,7 +210,7 @@ def _show(figures: dict[str, Any]) -> None:
             ("frame accuracy", f"{figures['frame_accuracy']:.2%} of {figures['frames']:,}"),
             ("frame cross-entropy", f"{figures['frame_cross_entropy']:.4f} nats"),
         ]
-    rows += [("real-time factor", f"{figures['real_time_factor']:.3f}")]
+    rows += [("real-time factor", f"{figures['real_time_factor']:.3f} (processor time)")]
     for name in ("unreferenced", "unaligned"):
         if figures.get(name):
             shown = ", ".join(figures[name][:3])

@@ -57,8 +57,8 @@ class Judged:
         unaligned: Utterances without an alignment, or with one of another length.
         incomplete: Utterances whose best path ends where the graph may not end.
         frame_count: Frames decoded.
-        network_seconds: Time of the network, features included.
-        search_seconds: Time of the search, added up over processes.
+        network_seconds: Processor time of the network, features included.
+        search_seconds: Processor time of the search.
     """
 
     scale: float
@@ -164,7 +164,7 @@ def _scores(sources: Sources, judged: Judged) -> Iterator[tuple[str, NDArray[np.
     model = sources.model
     outputs = iter(sources.utterances) if model is None else model.run(sources.utterances)
     while True:
-        start = time.perf_counter()
+        start = time.process_time()
         pair = next(outputs, None)
         if pair is None:
             return
@@ -177,7 +177,7 @@ def _scores(sources: Sources, judged: Judged) -> Iterator[tuple[str, NDArray[np.
                 judged.frames += frame_errors(scores, pdfs, key=key)
         if sources.priors is not None:
             scores = scores - sources.priors
-        judged.network_seconds += time.perf_counter() - start
+        judged.network_seconds += time.process_time() - start
         yield key, scores
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from limbeck.decoding import graph as graph_module
+from limbeck.decoding import judging
 from limbeck.decoding.graph import Graph, check_packages, load_fst
 from limbeck.decoding.judging import Judged, Sources, choose_scale, decode_part, find_alignments
 from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.decoding.outputs import AcousticModel
 from limbeck.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
-from limbeck.decoding.search import search
+from limbeck.decoding.search import Found, search
 from limbeck.decoding.utterances import Utterances
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, MissingExtraError, RunError
 from limbeck.formats.kaldi_lines import read_table
@@ -63,6 +64,23 @@ def test_frame_figures_are_those_of_posteriors_and_kaldis_pdfs(graph):
         right += int((posteriors.argmax(1) == pdfs[key]).sum())
     assert judged.frames.right == right
     assert judged.frames.cross_entropy == pytest.approx(nats / 3900, rel=1e-4)
+
+
+def test_the_search_sees_logits_less_the_scaled_log_priors(graph, monkeypatch):
+    seen = {}
+
+    def note(utterances, graph, *, scale, options):
+        for key, scores in utterances:
+            seen[key] = scores
+            yield Found(key, (), True, len(scores), 0.0)
+
+    monkeypatch.setattr(judging, "search", note)
+    decode_part(sources(graph, text=False), graph, scale=0.1)
+    kaldi = OutputOptions(no_softmax=True, class_frame_counts=E2E / "ali_train_pdf.counts")
+    features = FeatureOptions(feature_transform=E2E / "final.feature_transform")
+    for key, expected in AcousticModel(E2E / "final.nnet", kaldi).run(Utterances(E2E / "feats.scp", features)):
+        np.testing.assert_allclose(seen.pop(key), expected, atol=1e-5)
+    assert not seen
 
 
 def test_the_best_path_is_that_of_an_exhaustive_search(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from limbeck.decoding.options import FeatureOptions
 from limbeck.decoding.utterances import Utterances
-from limbeck.errors import ConfigError, DataError, FormatError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, RunError
 from limbeck.features import Recording, SoundOptions, compute, find_recordings, write_data_directory
 from limbeck.formats.kaldi_cmvn import accumulate_cmvn
 from limbeck.formats.kaldi_lines import read_map, read_table
@@ -177,6 +177,12 @@ def test_speakers_that_cannot_be_found(recordings, expression, says):
 def test_no_sound(tmp_path):
     with pytest.raises(FormatError, match="holds no WAV file"):
         find_recordings(tmp_path)
+
+
+def test_a_text_of_other_names(recordings, tmp_path):
+    with pytest.raises(MismatchError, match="none of the utterances, of which 0_ann_0"):
+        write_data_directory(tmp_path / "out", find_recordings(recordings), SoundOptions(), text={"x": ["ZERO"]})
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_goes_wrong_leaves_nothing(recordings, tmp_path):

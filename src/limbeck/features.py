@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ConfigError, DataError, FormatError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, MissingExtraError, RunError
 from limbeck.files import make_folder, replace_json, replace_text, why
 from limbeck.formats.kaldi_cmvn import accumulate_cmvn
 from limbeck.formats.kaldi_lines import read_map, read_table, write_table
@@ -245,6 +245,7 @@ def write_data_directory(
         RunError: If the folder exists, or cannot be written.
         FormatError: If a file cannot be read, or has another sample rate.
         DataError: If no recording is as long as a window.
+        MismatchError: If the text names none of the utterances.
     """
     if out.exists():
         raise RunError(f"{out} exists already: choose another folder")
@@ -314,6 +315,11 @@ def _write(
     write_table(fresh / "wav.scp", {recording.utterance: [str(recording.path.absolute())] for recording in kept})
     write_table(fresh / "utt2num_frames", {name: [str(count)] for name, count in lengths.items()})
     if text is not None:
+        if not any(name in text for name in lengths):
+            raise MismatchError(
+                f"the text names none of the utterances, of which {next(iter(lengths))} is the first: their names must "
+                "be the same, with the speaker before them where --speaker put it there"
+            )
         write_table(fresh / "text", {name: text[name] for name in lengths if name in text})
     replace_text(fresh / "frame_shift", f"{options.frame_shift / 1000:g}\n")
     found = {

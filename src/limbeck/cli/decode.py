@@ -98,6 +98,8 @@ def decode(
         return _sources(place, said, aligned, model, activation, priors, features, opened)
 
     test = sources(feats or loglikes or Path(), text, ali)
+    for note in () if test.model is None else test.model.notes:
+        say(f"note: {note}")
     tried: list[Judged] = []
     if dev is not None:
         part = sources(dev, None, None)

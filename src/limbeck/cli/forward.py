@@ -53,6 +53,8 @@ def forward(
 
     refuse_taken(out, scp, overwrite=overwrite)
     network = AcousticModel(model, outputs, activation=activation)
+    for note in network.notes:
+        say(f"note: {note}")
     utterances = Utterances(feats, features)
     count = frames = 0
     with Bar("forward", quiet=quiet) as bar, ArkWriter(out, scp=scp, text=text) as writer:

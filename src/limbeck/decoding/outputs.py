@@ -32,12 +32,13 @@ class AcousticModel:
     Attributes:
         nnet: The network.
         counts: Counts of pdfs, or None.
+        notes: What was left out or assumed when the network was read.
 
     """
 
     def __init__(self, path: Path, options: OutputOptions, *, activation: str | None = None) -> None:
         self.path, self.options = path, options
-        self.nnet = read_network(path, activation=activation).nnet
+        self.nnet, _, self.notes = read_network(path, activation=activation)
         self.counts = self.read_counts(options.class_frame_counts)
         self._alone = any(isinstance(part, nc.Splice) for part in self.nnet.components)
 

@@ -10,9 +10,14 @@ import cyclopts
 
 from limbeck import __version__
 from limbeck.cli.compress import compress
+from limbeck.cli.convert import convert
 from limbeck.cli.data import data
+from limbeck.cli.decode import decode
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.features import features
+from limbeck.cli.forward import forward
+from limbeck.cli.info import info
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
 from limbeck.cli.settings import read_settings
@@ -42,7 +47,11 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, tune, compress, evaluate, report, data):
+_COMMANDS = (
+    quickstart, train, soften, distill, tune, compress, evaluate, report, data,
+    features, convert, info, forward, decode,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command(_command)
 
 

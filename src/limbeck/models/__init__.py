@@ -8,6 +8,8 @@ __all__ = [
     "Factored",
     "Int8Linear",
     "MLPConfig",
+    "Nnet1",
+    "Nnet1Config",
     "build",
     "changes_of",
     "count_parameters",
@@ -35,17 +37,22 @@ from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored, factored_ranks, split_layers
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.mlp import MLP, MLPConfig
+from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.options import ModelOptions
 
-_KINDS: dict[str, tuple[type[Any], type[Any]]] = {"mlp": (MLPConfig, MLP), "cnn": (CNNConfig, CNN)}
+_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "mlp": (MLPConfig, MLP),
+    "cnn": (CNNConfig, CNN),
+    "nnet1": (Nnet1Config, Nnet1),
+}
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
     """Make a model, with fresh weights, from its description.
 
     Args:
-        description: ``{"model_type": "mlp" | "cnn", ...}`` with the fields of the architecture's config, and where the
-            network was compressed what :func:`changes_of` gives.
+        description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config, and
+            where the network was compressed what :func:`changes_of` gives.
 
     Returns:
         The model, in training mode.

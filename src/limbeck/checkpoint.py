@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from limbeck.errors import FormatError, NonFiniteError, RunError
-from limbeck.files import digest_bytes, replace_bytes, why
+from limbeck.files import digest_bytes, replace_bytes, sync_folder, why
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
@@ -68,21 +68,23 @@ def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) ->
     """Write a checkpoint as ``latest.safetensors`` and keep the one before as ``previous.safetensors``.
 
     Args:
-        folder: The checkpoint folder, made if it is missing.
+        folder: The checkpoint folder. It is not made anew: one that is gone was removed, with the lock of its run.
         tensors: By name.
         state: Any value that JSON can hold.
 
     Raises:
         RunError: If it cannot be written; the checkpoints that were there are untouched.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder} vanished while the run was writing to it: nothing more is written; start it again")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / "next.safetensors"
         save_tensors(fresh, tensors, state)
         latest = folder / "latest.safetensors"
         if latest.exists():
             latest.replace(folder / "previous.safetensors")
         fresh.replace(latest)
+        sync_folder(folder)
     except OSError as error:
         raise RunError(f"cannot write a checkpoint to {folder}: {why(error)}") from error
 

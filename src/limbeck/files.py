@@ -1,6 +1,15 @@
 """Files that are never half-written: written beside, flushed to the disk, then renamed."""
 
-__all__ = ["digest_bytes", "make_folder", "read_json", "replace_bytes", "replace_json", "replace_text", "why"]
+__all__ = [
+    "digest_bytes",
+    "make_folder",
+    "read_json",
+    "replace_bytes",
+    "replace_json",
+    "replace_text",
+    "sync_folder",
+    "why",
+]
 
 import errno
 import hashlib
@@ -41,7 +50,7 @@ def replace_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"cannot write {path}: {why(error)}") from error
     finally:
@@ -92,7 +101,12 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold what a folder's files are called.
+
+    Args:
+        folder: The folder.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

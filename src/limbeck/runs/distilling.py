@@ -24,6 +24,7 @@ from limbeck.protocols import Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
@@ -140,6 +141,8 @@ def distill(
         guide.check_views(augmentation)
     made = fresh_copy(student, options.seed, first=True)
     check_answers("student", made, source)
+    if aims.hard_weight < 1:
+        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
 
     def go(folder: RunFolder | None) -> DistillRun:
         answered = _answered(guide, source.train, data, augmentation, aims, options, device, watcher)

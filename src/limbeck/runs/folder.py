@@ -30,7 +30,7 @@ import tomli_w
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, replace_json, replace_text, why
 
-_FREE_KEYS = frozenset({"epochs", "patience", "device"})
+_FREE_KEYS = frozenset({"epochs", "patience", "device", "checkpoint_minutes", "skip_nonfinite"})
 """Settings that may differ when a run is continued."""
 
 
@@ -118,7 +118,7 @@ class RunFolder:
 
     def _give_up(self, missing: Sequence[Path]) -> None:
         """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
-        if next(self.path.rglob("*.safetensors"), None) is not None:
+        if not self.path.is_dir() or next(self.path.rglob("*.safetensors"), None) is not None:
             return
         for entry in list(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -172,7 +172,19 @@ class RunFolder:
             raise FormatError(path, f"is no valid TOML: {error}") from error
 
     def sub(self, name: str) -> "RunFolder":
-        """A run inside this one, such as the baseline."""
+        """A run inside this one, such as the baseline.
+
+        Args:
+            name: Its path from here.
+
+        Returns:
+            The folder, made if it is missing.
+
+        Raises:
+            RunError: If this one's folder is not there any more.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path} vanished while its run was under way: start it again")
         return RunFolder(make_folder(self.path / name))
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

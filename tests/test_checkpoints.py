@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+import limbeck.checkpoint
 import limbeck.files
 from limbeck.checkpoint import load_latest, load_tensors, save_rotating
 from limbeck.data import Examples, Feed
@@ -213,3 +214,15 @@ def test_another_run_in_the_folder_is_told(tmp_path):
         with pytest.raises(LimbeckError, match="in use by another run"):
             with RunFolder(tmp_path / "run").open("train", {}, resume=True):
                 pytest.fail("two at once")
+
+
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    """Found by killing runs: safetensors keeps its notes in a table without order."""
+    tensors = {"b": torch.ones(3), "a": torch.zeros(2, dtype=torch.int64)}
+    made = []
+    for number in range(12):
+        limbeck.checkpoint.save_tensors(tmp_path / str(number), tensors, {"näme": number - number})
+        made.append((tmp_path / str(number)).read_bytes())
+    assert len(set(made)) == 1
+    found, state = load_tensors(tmp_path / "0")
+    assert state == {"näme": 0} and all(torch.equal(found[name], value) for name, value in tensors.items())

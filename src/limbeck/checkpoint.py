@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
         raise NonFiniteError(
             "a loss or a measure became NaN or infinite: try a smaller learning rate or clip_norm"
         ) from error
-    replace_bytes(path, save(held, {"state": text, "sha256": _digest(held, text)}))
+    replace_bytes(path, _in_order(save(held, {"state": text, "sha256": _digest(held, text)})))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -117,6 +117,16 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Any, str | None] | Non
     if damaged is not None:
         raise damaged
     return None
+
+
+def _in_order(content: bytes) -> list[bytes]:
+    """The same file with its notes sorted: safetensors writes several of them in another order each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    octets = json.dumps(header, separators=(",", ":")).encode()
+    octets += b" " * (-len(octets) % 8)
+    return [len(octets).to_bytes(8, "little"), octets, content[8 + length :]]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -86,6 +86,7 @@ def distill(
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data import open_data
     from limbeck.data.sources import open_inputs
+    from limbeck.processes import is_first
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.inputs import load_teacher, model_maker
     from limbeck.runs.pages import report_run
@@ -123,6 +124,8 @@ def distill(
         watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

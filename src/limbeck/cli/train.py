@@ -62,6 +62,7 @@ def train(
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
     from limbeck.data import open_data
+    from limbeck.processes import is_first
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
@@ -79,6 +80,8 @@ def train(
         watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

@@ -5,7 +5,7 @@ Both layouts are read: weights in ``layer/layer/kernel:0`` under an attribute ``
 older scripts left them. Axes: ``I`` inputs, ``O`` outputs.
 """
 
-__all__ = ["DenseLayer", "read_keras_h5", "write_keras_h5"]
+__all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
 
 import os
 import re
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, RunError
+from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
 
 _MOST_LAYERS = 4096
@@ -57,6 +58,9 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
     Groups without weights (activations, dropout) are passed over. The order is that of the attribute
     ``layer_names`` where there is one, else of the names with their numbers compared as numbers.
 
+    The HDF5 library goes round in circles on some damaged files, and dies of others, so the file is read in a process
+    of its own, with a limit of time and of memory.
+
     Args:
         path: The file.
 
@@ -65,6 +69,23 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
 
     Raises:
         FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
+    """
+    with open_regular(path) as (_, size):
+        found = read_apart(path, "limbeck.formats._keras_h5_apart", size)
+    return [DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None) for item, arrays in found]
+
+
+def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
+    """Read in this process what :func:`read_keras_h5` reads in another.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The layers.
+
+    Raises:
+        FormatError: As :func:`read_keras_h5` does, where the HDF5 library lets it come to that.
     """
     with open_regular(path) as (file, size):
         try:

@@ -25,7 +25,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
-from limbeck.runs.training import fit_stage
+from limbeck.runs.training import fit_stage, settled_precision
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
@@ -126,7 +126,7 @@ def distill(
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
     if resume and out is not None and options.precision == "auto":
-        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+        options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     guide = as_teacher(teacher)
@@ -188,7 +188,7 @@ def distill(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline}
-    with RunFolder(out).open("distill", kept, resume=resume) as folder:
+    with RunFolder(out).open_first("distill", kept, resume=resume) as folder:
         return go(folder)
 
 

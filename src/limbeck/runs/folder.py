@@ -21,7 +21,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import tomli_w
 
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, replace_json, replace_text, why
+from limbeck.processes import is_first, on_first
 
 _FREE_KEYS = frozenset({"epochs", "patience", "device", "checkpoint_minutes", "skip_nonfinite"})
 """Settings that may differ when a run is continued."""
@@ -108,6 +109,29 @@ class RunFolder:
             raise
         finally:
             os.close(lock)
+
+    @contextmanager
+    def open_first(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder | None"]:
+        """Take the folder for a run of one process or several: the first has it, and the others write nothing.
+
+        Args:
+            command: As for :meth:`open`.
+            settings: As for :meth:`open`.
+            resume: As for :meth:`open`.
+
+        Yields:
+            The folder in the first process, None in the others.
+
+        Raises:
+            LimbeckError: In all of them, if the first cannot have it.
+        """
+        with ExitStack() as stack:
+
+            def take() -> None:
+                stack.enter_context(self.open(command, settings, resume=resume))
+
+            on_first(take)
+            yield self if is_first() else None
 
     def _is_lock(self, lock: int) -> bool:
         """Whether the lock is that of this folder, and not of one that was removed meanwhile."""

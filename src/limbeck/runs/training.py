@@ -1,6 +1,6 @@
 """Train a classifier, or an ensemble of them, on labels."""
 
-__all__ = ["TrainRun", "fit_stage", "train"]
+__all__ = ["TrainRun", "fit_stage", "settled_precision", "train"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.prediction import predict
+from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
@@ -77,8 +78,14 @@ def fit_stage(
     Returns:
         The model on the CPU in evaluation mode, and its history with timing.
     """
-    if folder is not None and resume and folder.complete:
-        return _only_module(load(folder.path, model=model)), folder.history()
+    here = world()
+    if here.told(folder is not None and resume and folder.complete):
+        history: list[dict[str, Any]] = []
+        if folder is not None:
+            model, history = _only_module(load(folder.path, model=model)), folder.history()
+        weights, history = here.told((model.state_dict(), history))
+        model.load_state_dict(weights)
+        return model.to("cpu").eval(), history
     check_answers("model", model, data)
     feed = Feed(
         data.train,
@@ -86,6 +93,7 @@ def fit_stage(
         augmentation=augmentation,
         seed=training.seed,
         device=device.device,
+        world=here,
     )
     checkpoints = None if folder is None else folder.checkpoints
     fitted = fit(
@@ -108,6 +116,12 @@ def fit_stage(
             save_tensors(folder.path / "last.safetensors", fitted.last)
         save_model(folder.path / "model", model, classes=data.classes, source=source)
     return model, merged
+
+
+def settled_precision(out: str | Path) -> Literal["auto", "float32", "bf16"]:
+    """The precision that a run measured when it began, or "auto" where there is no run; the same in all processes."""
+    found = on_first(lambda: str(RunFolder(out).settled("precision", "auto")))
+    return "bf16" if found == "bf16" else "float32" if found == "float32" else "auto"
 
 
 def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
@@ -169,7 +183,7 @@ def train(
     if members < 1:
         raise ConfigError(f"members must be at least 1, and is {members}")
     if resume and out is not None and options.precision == "auto":
-        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+        options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = augmentation or Augmentation()
@@ -209,7 +223,7 @@ def train(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {"members": members, "mean": mean}
-    with RunFolder(out).open("train", kept, resume=resume) as folder:
+    with RunFolder(out).open_first("train", kept, resume=resume) as folder:
         return go(folder)
 
 

@@ -12,9 +12,8 @@ with atheris.instrument_imports(
 ):
     from targets import TARGETS
 
-from seeds import make_seeds
-
 from limbeck.errors import LimbeckError
+from seeds import make_seeds
 
 _ROOM = 100 << 20
 """Bytes by which a reader may make the process larger, beside four times the file's size."""

@@ -11,7 +11,6 @@ import numpy as np
 import scipy.io
 import torch
 from PIL import Image
-from targets import MODEL, ROOT, STORE
 
 from limbeck.checkpoint import save_tensors
 from limbeck.formats.idx import write_idx
@@ -19,6 +18,7 @@ from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
 from limbeck.models import MLP, MLPConfig
 from limbeck.runs.models import save_model
 from limbeck.softtargets import Dense, write_arrays
+from targets import MODEL, ROOT, STORE
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "kaldi"
 

@@ -96,7 +96,7 @@ def alignments(data: bytes) -> None:
 
 
 def hdf5(data: bytes) -> None:
-    """Dense layers as Keras keeps them, in a child as the reader does it: what the HDF5 library does to that is borne."""
+    """Dense layers as Keras keeps them, in a child as the reader does it; what the HDF5 library does to it is borne."""
     path = _put("a.h5", data)
     child = os.fork()
     if child == 0:

@@ -115,7 +115,7 @@ def test_a_killed_run_ends_in_the_same_bits(place, tmp_path, job):
 def test_many_kills_at_random_moments(place, tmp_path, job, share):
     """`limbeck tune` belongs here too, once a command of that name resumes."""
     ends = kill_and_compare(job, place, tmp_path, round(KILLS * share), seed=KILLS)
-    print(f"{job}: {round(KILLS * share)} kills, {ends} runs ended, each in the same bits")
+    print(f"{job}: {round(KILLS * share)} kills, {ends} runs ended, each in the same bits")  # noqa: T201
 
 
 HUNGRY = """
@@ -146,7 +146,7 @@ def net(input_shape, classes):
 
 
 def test_out_of_memory_within_an_epoch_loses_no_more_than_the_minutes_between_checkpoints(place, tmp_path):
-    """Under a limit of address space; the step it dies in is not the first of its epoch, and neither is the last saved."""
+    """Under a limit of address space; it dies amid an epoch, and what was saved last is from amid that epoch too."""
     (tmp_path / "hungry_net.py").write_text(HUNGRY)
     words = ("train", "--data", place / "data.npz", "--model", "hungry_net:net", "--epochs", 4, "--batch-size", 16,
              "--precision", "float32", "--quiet", "--checkpoint-minutes", 1e-6)  # fmt: skip

@@ -12,6 +12,7 @@ __all__ = [
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,25 +187,20 @@ def fresh_copy(model: nn.Module | Callable[[int], nn.Module], seed: int, *, firs
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
     """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
+    return partial(_make_model, options, data.train.shape, len(data.classes), mean, std)
 
-    def make(seed: int) -> nn.Module:
-        try:
-            return from_options(
-                options,
-                input_shape=data.train.shape,
-                classes=len(data.classes),
-                seed=seed,
-                input_mean=mean,
-                input_std=std,
-            )
-        except LimbeckError:
+
+def _make_model(
+    options: ModelOptions, shape: tuple[int, ...], classes: int, mean: float, std: float, seed: int
+) -> nn.Module:
+    try:
+        return from_options(options, input_shape=shape, classes=classes, seed=seed, input_mean=mean, input_std=std)
+    except LimbeckError:
+        raise
+    except Exception as error:
+        if ":" not in options.model:
             raise
-        except Exception as error:
-            if ":" not in options.model:
-                raise
-            raise ConfigError(f"model {options.model} failed: {type(error).__name__}: {error}") from error
-
-    return make
+        raise ConfigError(f"model {options.model} failed: {type(error).__name__}: {error}") from error
 
 
 def _moments(examples: Examples) -> tuple[float, float]:

@@ -110,7 +110,7 @@ _MAKERS = {
     "model_weights": lambda _: [(MODEL / "model.safetensors").read_bytes()],
     "model_config": lambda _: [(MODEL / "config.json").read_bytes()],
     "ensemble": lambda _: [json.dumps({"members": 2, "mean": "geometric"}).encode()],
-    "toml": lambda _: [b'epochs = 3\nhidden = [8, 9]\ndata = "a.npz"\n[table]\nx = 1979-05-27T07:32:00Z\n'],
+    "toml": lambda _: [b'epochs = 3\nhidden = [8, 9]\ndata = "a.npz"\nx = 1979-05-27T07:32:00Z\n'],
     "json": lambda _: [b'{"epoch": 1, "loss": [0.5, null, "\\u00e9"]}\n{"epoch": 2}\n', b"{}"],
     "manifest": lambda _: [(STORE / "manifest.json").read_bytes()],
     "shard": lambda _: [path.read_bytes() for path in STORE.glob("*-*.safetensors")],

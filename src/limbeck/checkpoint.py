@@ -61,7 +61,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise FormatError(path, "holds tensors, but not those of a Limbeck run")
     if _digest(tensors, metadata["state"]) != metadata["sha256"]:
         raise FormatError(path, "does not match its checksum: it was damaged after it was written")
-    return tensors, json.loads(metadata["state"])
+    try:
+        return tensors, json.loads(metadata["state"])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(path, f"holds a state that is no valid JSON: {error}") from error
 
 
 def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) -> None:

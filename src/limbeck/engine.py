@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ from limbeck.interrupts import collect_signals
 from limbeck.models.dropout import draw_for
 from limbeck.nonfinite import Guard, explain_nonfinite
 from limbeck.objective import check_objective
-from limbeck.optimizers import make_optimizer
+from limbeck.optimizers import check_slots, make_optimizer
 from limbeck.options import Training
 from limbeck.prediction import predict
 from limbeck.processes import on_first, world
@@ -288,7 +289,7 @@ class _Run:
         raise NonFiniteError(
             f"the loss or its gradient became NaN or infinite at epoch {self.epoch + 1}, step {step + 1} of "
             f"{self.feed.steps}{f' ({examples})' if examples else ''}: {layer}{kept}; try a smaller "
-            "learning_rate, clip_norm, or skip_nonfinite, which leaves such steps out"
+            "learning rate, clip_norm, or skip_nonfinite, which leaves such steps out"
         )
 
     def report_step(self, rate: float, *, labelled: bool) -> None:
@@ -304,7 +305,7 @@ class _Run:
         if count == 0:
             raise NonFiniteError(
                 f"the loss or its gradient was NaN or infinite at every step of epoch {self.epoch + 1}: try a smaller "
-                "learning_rate or clip_norm"
+                "learning rate or clip_norm"
             )
         last_step = self.epoch * self.feed.steps + self.feed.steps - 1
         row: dict[str, Any] = {
@@ -428,6 +429,18 @@ class _Run:
         tensors, state, warning = found
         if warning is not None:
             self.watcher.note(warning)
+        try:
+            self.take_up(tensors, state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise RunError(
+                f"the checkpoint in {folder} is whole, and does not hold what this run needs ({reason}): was it "
+                "written by another version? Start in another folder"
+            ) from error
+
+    def take_up(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from a state, if it is of a run like this one."""
+        folder = "what is to be continued" if self.folder is None else self.folder
         here = self.fingerprint()
         for name, value in here.items():
             if name == "examples" and state["fingerprint"].get(name) != value:
@@ -448,16 +461,26 @@ class _Run:
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        check_slots(self.optimizer)
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
-        self.sums.copy_(tensors["sums"])
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.sums.copy_(tensors["sums"].view(4))
+        self.epoch, self.step = index(state["epoch"]), index(state["step"])
+        if self.epoch < 0 or not 0 <= self.step < self.feed.steps:
+            raise ValueError(f"epoch {self.epoch}, step {self.step}")
+        self.seconds = float(state["seconds"])
         self.saved = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
         self.schedule.restore(state["schedule"])
-        self.best_score = (math.inf, math.inf) if state["best_score"] is None else tuple(state["best_score"])
-        self.fitted.best_epoch = state["best_epoch"]
-        self.fitted.history, self.fitted.timings = state["history"], state["timings"]
+        if state["best_score"] is not None:
+            errors, nll = state["best_score"]
+            self.best_score = (float(errors), float(nll))
+        self.fitted.best_epoch = index(state["best_epoch"])
+        self.fitted.history, self.fitted.timings = (
+            [dict(row) for row in state[name]] for name in ("history", "timings")
+        )
+        if len(self.fitted.history) != self.epoch or len(self.fitted.timings) != self.epoch:
+            raise ValueError(f"{len(self.fitted.history)} epochs of history after {self.epoch} epochs")
 
     def finish(self) -> Fitted:
         """Put the best weights in the model, and keep the last."""

@@ -1,6 +1,6 @@
 """The optimiser that settings ask for."""
 
-__all__ = ["make_optimizer"]
+__all__ = ["check_slots", "make_optimizer"]
 
 import torch
 from torch import nn
@@ -45,3 +45,26 @@ def make_optimizer(model: nn.Module, training: Training, device: Device) -> torc
         return torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused)
     nesterov = training.nesterov and training.momentum > 0
     return torch.optim.SGD(groups, lr=rate, momentum=training.momentum, nesterov=nesterov, fused=fused)
+
+
+_SLOTS = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+}
+
+
+def check_slots(optimizer: torch.optim.Optimizer) -> None:
+    """Make sure that a state which was loaded is one that the optimiser can go on from.
+
+    Args:
+        optimizer: One that :func:`make_optimizer` made.
+
+    Raises:
+        ValueError: If something of a parameter's state is missing, or has another shape.
+    """
+    for parameter, slots in optimizer.state.items():
+        if set(slots) != _SLOTS[type(optimizer)]:
+            raise ValueError(f"the optimiser's state of a parameter holds {sorted(slots)}")
+        for name, value in slots.items():
+            if name != "step" and value is not None and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")

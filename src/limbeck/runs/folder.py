@@ -19,7 +19,6 @@ import fcntl
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any
 import tomli_w
 
 from limbeck.errors import FormatError, RunError
-from limbeck.files import make_folder, read_json, replace_json, replace_text, why
+from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
 from limbeck.processes import is_first, on_first
 
 _FREE_KEYS = frozenset({"epochs", "patience", "device", "checkpoint_minutes", "skip_nonfinite"})
@@ -186,14 +185,9 @@ class RunFolder:
             FormatError: If it is missing or no valid TOML.
         """
         path = self.path / "config.toml"
-        try:
-            return tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise FormatError(
-                path, f"cannot be read ({error.strerror}): is {self.path} the folder of a run?"
-            ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise FormatError(path, f"is no valid TOML: {error}") from error
+        if not path.exists():
+            raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
+        return read_toml(path)
 
     def sub(self, name: str) -> "RunFolder":
         """A run inside this one, such as the baseline.
@@ -231,7 +225,7 @@ class RunFolder:
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise FormatError(path, f"line {number} is no valid JSON") from error
             if not isinstance(row, dict):
                 raise FormatError(path, f"line {number} is no JSON object")

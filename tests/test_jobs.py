@@ -60,7 +60,23 @@ def compare(place, words, *, serial, parallel):
     return done.said
 
 
-def test_members_in_two_processes_are_those_in_one(data, tmp_path):
+def test_members_in_two_processes_are_those_in_one(tmp_path):
+    """Everything in the folder but times, and the same through Python."""
+    x, y = tiny_arrays(120)
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(64, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 3)
+    settings = {"members": 2, "epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    runs = [
+        train(torch.nn.Sequential(torch.nn.Flatten(), *layers), (x, y), jobs=jobs, out=tmp_path / name, **settings)
+        for name, jobs in (("serial", 1), ("parallel", 2))
+    ]
+    serial, parallel = (content(run.folder) for run in runs)
+    assert serial == parallel and sum("model.safetensors" in name for name in serial) == 2
+    assert not torch.equal(*(member.model[1].weight for member in runs[0].model.members))
+
+
+@pytest.mark.slow
+def test_members_by_the_command_line(data, tmp_path):
     words = ("train", "--data", data, "--members", 3, "--epochs", 2, *SETTINGS)
     said = compare(tmp_path, words, serial=(), parallel=("--jobs", 2))
     assert "3 of 3 members are trained" in said
@@ -159,6 +175,7 @@ def test_members_without_a_folder_come_back_whole():
     assert [row["train_loss"] for row in serial.history] == [row["train_loss"] for row in parallel.history]
 
 
+@pytest.mark.slow
 def test_a_signal_is_passed_on_and_every_task_saves(data, tmp_path):
     words = (
         "train",

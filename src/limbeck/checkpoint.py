@@ -122,14 +122,14 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Any, str | None] | Non
     return None
 
 
-def _in_order(content: bytes) -> list[bytes]:
+def _in_order(content: bytes) -> list[bytes | memoryview]:
     """The same file with its notes sorted: safetensors writes several of them in another order each time."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     octets = json.dumps(header, separators=(",", ":")).encode()
     octets += b" " * (-len(octets) % 8)
-    return [len(octets).to_bytes(8, "little"), octets, content[8 + length :]]
+    return [len(octets).to_bytes(8, "little"), octets, memoryview(content)[8 + length :]]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 from limbeck.errors import FormatError, NonFiniteError, RunError
 
 
-def replace_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
+def replace_bytes(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any moment either the old or the new content is there, whole.
 
     Args:

@@ -178,7 +178,7 @@ def test_dropout_of_a_share_is_that_of_the_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+@pytest.mark.parametrize("launcher", ["torchrun"])
 def test_the_launchers_people_use(data, tmp_path, launcher):
     words = [
         "-m",
@@ -197,8 +197,6 @@ def test_the_launchers_people_use(data, tmp_path, launcher):
     port = free_port()
     start = {
         "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", port],
-        "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1,
-                       "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port],
     }[launcher]  # fmt: skip
     done = subprocess.run(
         [sys.executable, *map(str, start), *map(str, words)],

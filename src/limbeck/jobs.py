@@ -139,7 +139,11 @@ def _on_this_machine(
     context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])
     with collect_signals(enabled=True) as caught:
         for _ in range(_ATTEMPTS):
-            with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            # The process that others are forked from may die too, which shows as the end of its pipe.
+            with (
+                contextlib.suppress(EOFError, ConnectionError),
+                ProcessPoolExecutor(jobs, mp_context=context) as pool,
+            ):
                 left = {
                     pool.submit(call, payload, threads): number
                     for number, payload in enumerate(payloads)

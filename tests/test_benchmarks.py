@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -206,3 +207,15 @@ def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, cap
     assert len(row["student"]) == len(row["baseline"]) == 2 and positive(row["seconds"])
     assert all(0 < errors <= 256 for errors in row["student"] + row["baseline"])  # of the 256 digits set aside
     assert "128x45" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scale_compares_a_formula_with_measurements():
+    """In a process of its own: it starts others from its own file."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "scale.py"), "--quick"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = re.findall(r"checkpoint +[\d.]+ +[\d.]+ +([\d.]+)$", done.stdout, re.M)
+    assert 1.0 <= float(checkpoint) < 1.2  # the formula leaves the header out
+    assert len(re.findall(r"^ +[\d,]+ +[\d.]+ +[\d.]+$", done.stdout, re.M)) == 2

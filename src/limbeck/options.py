@@ -185,10 +185,12 @@ class Training:
         plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
         patience: Stop early after this many epochs without improvement on validation; none: never.
         clip_norm: Largest norm of the gradient; none: no limit.
+        skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
         label_smoothing: Share of a hard label's mass spread over all classes.
         seed: Seed of the weights, the order, the views and dropout.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        checkpoint_minutes: Write a checkpoint this often within an epoch, beside the one at its end; none: never.
     """
 
     epochs: int = 20
@@ -204,10 +206,12 @@ class Training:
     plateau_patience: int | None = None
     patience: int | None = None
     clip_norm: float | None = None
+    skip_nonfinite: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: str = "auto"
+    checkpoint_minutes: float | None = 10.0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -239,6 +243,8 @@ class Training:
                 "at least 1",
             )
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "positive")
+        minutes = self.checkpoint_minutes
+        _require(minutes is None or minutes > 0, "checkpoint_minutes", minutes, "positive")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "in [0, 2**63)")
         for name, schedule in (("decay", "exponential"), ("plateau_patience", "plateau")):
@@ -277,10 +283,12 @@ class TrainingKeywords(TypedDict, total=False):
     plateau_patience: int | None
     patience: int | None
     clip_norm: float | None
+    skip_nonfinite: bool
     label_smoothing: float
     seed: int
     precision: Literal["auto", "float32", "bf16"]
     device: str
+    checkpoint_minutes: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 __all__ = ["app", "main"]
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -62,6 +63,9 @@ def main(tokens: list[str] | None = None) -> None:
         tokens: The words of the command; None for those of this process.
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
+    if os.environ.get("RANK", "0") != "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Of several processes the first speaks.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         words = _with_config(words)
         app(words, result_action="return_value", exit_on_error=False, print_error=False)

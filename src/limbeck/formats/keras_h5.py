@@ -6,7 +6,7 @@ older scripts left them. What activation follows a layer is read from the attrib
 model, and from an attribute ``activation`` of the layer's group, which we write. Axes: ``I`` inputs, ``O`` outputs.
 """
 
-__all__ = ["DenseLayer", "read_keras_h5", "write_keras_h5"]
+__all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
 
 import json
 import os
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, RunError
+from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
 
 _MOST_LAYERS = 4096
@@ -61,6 +62,9 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
     Groups without weights (activations, dropout) are passed over. The order is that of the attribute
     ``layer_names`` where there is one, else of the names with their numbers compared as numbers.
 
+    The HDF5 library goes round in circles on some damaged files, and dies of others, so the file is read in a process
+    of its own, with a limit of time and of memory.
+
     Args:
         path: The file.
 
@@ -69,6 +73,23 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
 
     Raises:
         FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
+    """
+    with open_regular(path) as (_, size):
+        found = read_apart(path, "limbeck.formats._keras_h5_apart", size)
+    return [DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None) for item, arrays in found]
+
+
+def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
+    """Read in this process what :func:`read_keras_h5` reads in another.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The layers.
+
+    Raises:
+        FormatError: As :func:`read_keras_h5` does, where the HDF5 library lets it come to that.
     """
     with open_regular(path) as (file, size):
         try:

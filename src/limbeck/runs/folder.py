@@ -22,18 +22,20 @@ import fcntl
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from limbeck.errors import FormatError, RunError
-from limbeck.files import make_folder, read_json, replace_json, replace_text, why
+from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
+from limbeck.processes import is_first, on_first
 
-_FREE_KEYS = frozenset({"epochs", "patience", "device", "trials", "timeout_minutes", "jobs"})
+_FREE_KEYS = frozenset(
+    {"epochs", "patience", "device", "checkpoint_minutes", "skip_nonfinite", "trials", "timeout_minutes", "jobs"}
+)
 """Settings that may differ when a run is continued."""
 
 
@@ -114,6 +116,29 @@ class RunFolder:
         finally:
             os.close(lock)
 
+    @contextmanager
+    def open_first(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder | None"]:
+        """Take the folder for a run of one process or several: the first has it, and the others write nothing.
+
+        Args:
+            command: As for :meth:`open`.
+            settings: As for :meth:`open`.
+            resume: As for :meth:`open`.
+
+        Yields:
+            The folder in the first process, None in the others.
+
+        Raises:
+            LimbeckError: In all of them, if the first cannot have it.
+        """
+        with ExitStack() as stack:
+
+            def take() -> None:
+                stack.enter_context(self.open(command, settings, resume=resume))
+
+            on_first(take)
+            yield self if is_first() else None
+
     def _is_lock(self, lock: int) -> bool:
         """Whether the lock is that of this folder, and not of one that was removed meanwhile."""
         try:
@@ -123,7 +148,7 @@ class RunFolder:
 
     def _give_up(self, missing: Sequence[Path]) -> None:
         """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
-        if any(next(self.path.rglob(kept), None) is not None for kept in _KEPT):
+        if not self.path.is_dir() or any(next(self.path.rglob(kept), None) is not None for kept in _KEPT):
             return
         for entry in list(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -167,14 +192,9 @@ class RunFolder:
             FormatError: If it is missing or no valid TOML.
         """
         path = self.path / "config.toml"
-        try:
-            return tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise FormatError(
-                path, f"cannot be read ({error.strerror}): is {self.path} the folder of a run?"
-            ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise FormatError(path, f"is no valid TOML: {error}") from error
+        if not path.exists():
+            raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
+        return read_toml(path)
 
     def write_settings(self, name: str, command: str, settings: Mapping[str, Any]) -> None:
         """Write settings as TOML that a command takes with ``--config``; None values are left out.
@@ -188,7 +208,19 @@ class RunFolder:
         replace_text(self.path / name, heading + tomli_w.dumps(_plain_settings(settings)))
 
     def sub(self, name: str) -> "RunFolder":
-        """A run inside this one, such as the baseline."""
+        """A run inside this one, such as the baseline.
+
+        Args:
+            name: Its path from here.
+
+        Returns:
+            The folder, made if it is missing.
+
+        Raises:
+            RunError: If this one's folder is not there any more.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path} vanished while its run was under way: start it again")
         return RunFolder(make_folder(self.path / name))
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -211,7 +243,7 @@ class RunFolder:
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise FormatError(path, f"line {number} is no valid JSON") from error
             if not isinstance(row, dict):
                 raise FormatError(path, f"line {number} is no JSON object")

@@ -12,8 +12,8 @@ __all__ = [
 ]
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,15 +188,14 @@ def fresh_copy(model: nn.Module | Callable[[int], nn.Module], seed: int, *, firs
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
     """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
-    # Not a function in a function: this one can be sent to another process.
-    return functools.partial(
-        _make, options, input_shape=data.train.shape, classes=len(data.classes), input_mean=mean, input_std=std
-    )
+    return partial(_make_model, options, data.train.shape, len(data.classes), mean, std)
 
 
-def _make(options: ModelOptions, seed: int, **sizes: Any) -> nn.Module:
+def _make_model(
+    options: ModelOptions, shape: tuple[int, ...], classes: int, mean: float, std: float, seed: int
+) -> nn.Module:
     try:
-        return from_options(options, seed=seed, **sizes)
+        return from_options(options, input_shape=shape, classes=classes, seed=seed, input_mean=mean, input_std=std)
     except LimbeckError:
         raise
     except Exception as error:

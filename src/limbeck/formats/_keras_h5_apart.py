@@ -20,7 +20,10 @@ def main() -> None:
     else:
         answer_apart(
             [
-                ({"name": layer.name}, [value for value in (layer.kernel, layer.bias) if value is not None])
+                (
+                    {"name": layer.name, "activation": layer.activation},
+                    [value for value in (layer.kernel, layer.bias) if value is not None],
+                )
                 for layer in layers
             ]
         )

@@ -76,7 +76,10 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
     """
     with open_regular(path) as (_, size):
         found = read_apart(path, "limbeck.formats._keras_h5_apart", size)
-    return [DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None) for item, arrays in found]
+    return [
+        DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None, item["activation"])
+        for item, arrays in found
+    ]
 
 
 def read_here(path: str | PathLike[str]) -> list[DenseLayer]:

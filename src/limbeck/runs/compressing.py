@@ -113,6 +113,7 @@ def compress(
         MismatchError: If model, plan, teacher and data do not belong together.
 
     Example:
+        >>> import torch
         >>> from limbeck.models import MLP, MLPConfig
         >>> x = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
         >>> y = (x[:, 0] > 0).long()

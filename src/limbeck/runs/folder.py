@@ -107,6 +107,8 @@ class RunFolder:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
                 self._agree(config)
+                for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
+                    left.unlink(missing_ok=True)
             self.write_settings("config.toml", command, config)
             yield self
         except BaseException:

@@ -10,14 +10,19 @@ __all__ = [
     "DataSet",
     "Ensemble",
     "Examples",
+    "FineTuning",
     "LimbeckError",
+    "RankRule",
+    "Search",
     "SoftTargets",
+    "compress",
     "distill",
     "evaluate",
     "load",
     "open_data",
     "save_model",
     "train",
+    "tune",
 ]
 
 import importlib
@@ -26,10 +31,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
-    from limbeck.options import Augmentation
-    from limbeck.runs import distill, evaluate, load, save_model, train
+    from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.runs import compress, distill, evaluate, load, save_model, train
+    from limbeck.search import Search
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
+    from limbeck.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -38,14 +45,19 @@ _HOMES = {
     "DataSet": "limbeck.data",
     "Ensemble": "limbeck.teachers",
     "Examples": "limbeck.data",
+    "FineTuning": "limbeck.options",
     "LimbeckError": "limbeck.errors",
+    "RankRule": "limbeck.options",
+    "Search": "limbeck.search",
     "SoftTargets": "limbeck.softtargets",
+    "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",
+    "tune": "limbeck.tuning",
 }
 
 

@@ -17,7 +17,12 @@ from limbeck.teachers import StoredTargets
 
 
 def answers_in_blocks(
-    model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int = 1000
+    model: nn.Module | Teacher,
+    examples: Examples,
+    *,
+    device: Device | None = None,
+    batch_size: int = 1000,
+    within: slice | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Log-probabilities at T = 1 of a model's or teacher's answers, block by block.
 
@@ -28,6 +33,7 @@ def answers_in_blocks(
         examples: What to answer.
         device: Where and how precisely to compute; None for float32 on the CPU.
         batch_size: Examples at a time; it does not change the answers beyond rounding.
+        within: From which row to before which; None for all.
 
     Yields:
         Which rows, and natural logarithms, float32 ``(rows, K)`` on the CPU.
@@ -40,8 +46,9 @@ def answers_in_blocks(
     if isinstance(model, nn.Module):
         model.eval()
     try:
-        for start in range(0, len(examples), batch_size):
-            rows = slice(start, min(start + batch_size, len(examples)))
+        first, stop, _ = (within or slice(None)).indices(len(examples))
+        for start in range(first, stop, batch_size):
+            rows = slice(start, min(start + batch_size, stop))
             with torch.no_grad(), place.autocast():
                 if isinstance(model, nn.Module):
                     inputs = examples.as_seen(rows).to(place.device)

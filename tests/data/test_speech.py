@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from limbeck.data import Feed, open_data
 from limbeck.data.speech import FrontEnd, Spliced, Splicing, open_directory, read_labels
 from limbeck.data.speech import spliced as spliced_module
 from limbeck.data.speech.alignments import write_pdf_counts
-from limbeck.data.speech.frontend import add_deltas, normalise, splice
+from limbeck.data.speech.frontend import splice
 from limbeck.data.speech.opening import judged_alone, open_frames, with_context
 from limbeck.data.speech.store import FrameStore
 from limbeck.errors import ConfigError, FormatError, MismatchError
+from limbeck.formats.kaldi_cmvn import add_deltas, apply_cmvn
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.kaldi_write import write_ark
@@ -46,8 +48,16 @@ def slowly(part="train", deltas=0):
     statistics = dict(read_entries(read_scp(SO762 / part / "cmvn.scp"), dtype=np.float64))
     speakers = dict(line.split() for line in (SO762 / part / "utt2spk").read_text().splitlines())
     for key, matrix in read_entries(read_scp(SO762 / part / "feats.scp")):
-        normal = normalise(matrix, statistics[speakers[key]], norm_vars=True)
-        yield key, add_deltas(normal, deltas)
+        normal = apply_cmvn(matrix, statistics[speakers[key]], variance=True)
+        yield key, add_deltas(normal, order=deltas)
+
+
+@pytest.mark.parametrize("memory", [4, 0])
+def test_examples_can_be_sent_to_another_process(data, memory):
+    here = open_data(dataclasses.replace(OPTIONS, validation=0, in_memory_gb=memory)).train
+    there = pickle.loads(pickle.dumps(here))
+    rows = torch.tensor([8000, 3, 77])
+    assert torch.equal(there.as_seen(rows), data.train.as_seen(rows)) and there.digest == here.digest
 
 
 def test_inputs_are_those_of_the_slow_version(data):
@@ -93,6 +103,8 @@ def test_a_feature_transform_is_run_as_nnet_forward_runs_it(tmp_path):
     by_kaldi = [propagate(read_nnet(transform), matrix) for _, matrix in read_entries(directory.entries)]
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_allclose(examples.as_seen(slice(None)), np.concatenate(by_kaldi), atol=1e-5)
+    there = pickle.loads(pickle.dumps(examples))
+    assert torch.equal(there.as_seen(slice(0, 9)), examples.as_seen(slice(0, 9)))
     with pytest.raises(ConfigError, match="splice of its own"):
         front_end(dataclasses.replace(options, left=3), directory)
 

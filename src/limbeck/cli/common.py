@@ -4,10 +4,12 @@ __all__ = [
     "Config",
     "Data",
     "Export",
+    "Jobs",
     "Json",
     "NetworkSizes",
     "Out",
     "Quiet",
+    "Ray",
     "Resume",
     "Track",
     "Train",
@@ -38,6 +40,8 @@ Json = Annotated[bool, Parameter(name="--json", group="Run", negative=())]
 Quiet = Annotated[bool, Parameter(group="Run", negative=())]
 Export = Annotated[bool, Parameter(group="Run", negative=())]
 Config = Annotated[Path | None, Parameter(group="Run")]
+Jobs = Annotated[int, Parameter(group="Run")]
+Ray = Annotated[str | None, Parameter(group="Run")]
 Track = Annotated[Literal["tensorboard"] | None, Parameter(group="Run")]
 
 

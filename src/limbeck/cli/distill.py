@@ -12,10 +12,12 @@ from limbeck.cli.common import (
     Config,
     Data,
     Export,
+    Jobs,
     Json,
     NetworkSizes,
     Out,
     Quiet,
+    Ray,
     Resume,
     Track,
     Train,
@@ -50,6 +52,8 @@ def distill(
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
     export: Export = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -81,6 +85,8 @@ def distill(
         seeds: How many pairs of student and baseline to train.
         resume: Continue what the folder holds.
         export: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
+        jobs: How many pairs of student and baseline are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
@@ -92,6 +98,7 @@ def distill(
     if teacher_targets is not None and transfer is not None:
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data.sources import open_inputs
+    from limbeck.processes import is_first
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.inputs import load_teacher, model_maker, options_as_trained
     from limbeck.runs.pages import report_run
@@ -120,6 +127,8 @@ def distill(
         out=out,
         resume=resume,
         export=export,
+        jobs=jobs,
+        ray=ray,
         settings={
             **dataclasses.asdict(data),
             **kept,
@@ -133,6 +142,8 @@ def distill(
         watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

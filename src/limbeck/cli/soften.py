@@ -77,6 +77,7 @@ def soften(
     """
     from limbeck.devices import find_device
     from limbeck.errors import ConfigError
+    from limbeck.processes import is_first
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
@@ -114,6 +115,8 @@ def soften(
             device=place,
             progress=bar.show,
         )
+    if not is_first():
+        return
     if write_posteriors is not None:
         with Bar("writing", quiet=quiet) as bar:
             used = 1.0 if temperature is None else temperature

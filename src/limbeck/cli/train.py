@@ -12,10 +12,12 @@ from limbeck.cli.common import (
     Config,
     Data,
     Export,
+    Jobs,
     Json,
     NetworkSizes,
     Out,
     Quiet,
+    Ray,
     Resume,
     Track,
     Train,
@@ -39,6 +41,8 @@ def train(
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
     export: Export = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -60,12 +64,15 @@ def train(
         mean: How the ensemble averages its members' distributions.
         resume: Continue what the folder holds.
         export: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into the run's folder.
+        jobs: How many members are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
+    from limbeck.processes import is_first
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
@@ -80,10 +87,14 @@ def train(
         out=out,
         resume=resume,
         export=export,
+        jobs=jobs,
+        ray=ray,
         settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},
         watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

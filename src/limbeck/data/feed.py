@@ -9,6 +9,7 @@ import torch
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.options import Augmentation
+from limbeck.processes import World
 from limbeck.protocols import Batch
 
 
@@ -24,6 +25,7 @@ class Feed:
         augmentation: Random views; None for the examples as they are.
         seed: Seed of the order.
         device: Where the batches are made.
+        world: Where several processes divide each batch: this one among them.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -39,7 +41,9 @@ class Feed:
         augmentation: Augmentation | None = None,
         seed: int,
         device: torch.device | str = "cpu",
+        world: World | None = None,
     ) -> None:
+        self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = augmentation or Augmentation()
@@ -50,8 +54,23 @@ class Feed:
         """Steps an epoch; the last batch may be smaller."""
         return -(-len(self.examples) // self.batch_size)
 
+    def own_rows(self, step: int) -> tuple[slice, int]:
+        """Which rows of a step's batch this process has, and how many all have.
+
+        Args:
+            step: The step, from 0.
+
+        Returns:
+            The rows, possibly none, and the size of the whole batch.
+        """
+        size = min(self.batch_size, len(self.examples) - step * self.batch_size)
+        return (slice(0, size) if self.world is None else self.world.slice_of(size)), size
+
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from a step on.
+
+        Of several processes each gets its rows; one for which none are left gets the first, so that it has something
+        to compute with.
 
         Args:
             epoch: Which epoch, from 0.
@@ -65,12 +84,14 @@ class Feed:
             self.views.prepare(view)
         size = self.batch_size
         examples = self.examples
+        step = start
         for order in examples.orders(seed=self.seed, epoch=epoch, batch_size=size, start=start * size):
             # Looked up once a stretch, not once a batch.
             numbers = examples.index[order].long()
             labels = None if examples.labels is None else examples.labels[order].long()
             for first in range(0, len(order), size):
-                part = slice(first, first + size)
+                own, _ = self.own_rows(step)
+                part = slice(first + own.start, first + max(own.stop, own.start + 1))
                 rows = order[part]
                 yield Batch(
                     index=numbers[part],
@@ -79,3 +100,4 @@ class Feed:
                     labels=None if labels is None else labels[part],
                     spliced=examples.splicer(rows),
                 )
+                step += 1

@@ -1,32 +1,28 @@
-"""Weights as the scripts of before left them: HDF5 in Keras's layout after each epoch, nnet1 text at the end.
+"""Weights as the scripts of before left them: HDF5 in Keras's layout after each epoch, nnet1 text at the end."""
 
-Axes: ``I`` inputs, ``O`` outputs.
-"""
+__all__ = ["epoch_writer", "nnet_of", "write_final"]
 
-__all__ = ["dense_layers", "epoch_writer", "nnet_of", "write_final"]
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.errors import ConfigError
+from limbeck.convert import write_network
+from limbeck.convert.dense import dense_from_nnet
+from limbeck.convert.runs import nnet_of_config
+from limbeck.errors import ConfigError, DataError
 from limbeck.files import make_folder
 from limbeck.formats import nnet1_components as nc
-from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
-from limbeck.formats.nnet1 import Nnet, write_nnet
-from limbeck.models import MLP
-from limbeck.models.layers import Maxout, Standardise
+from limbeck.formats.nnet1 import Nnet
+from limbeck.models import describe
 
 
 def nnet_of(model: nn.Module) -> Nnet:
     """A fully connected network as nnet1 components, with the softmax that its scores need.
 
     Args:
-        model: An :class:`~limbeck.models.MLP`; a standardisation becomes ``<AddShift>`` and ``<Rescale>``, and dropout
-            is left out.
+        model: An :class:`~limbeck.models.MLP` or :class:`~limbeck.models.Nnet1`; a standardisation becomes
+            ``<AddShift>`` and ``<Rescale>``, and dropout is left out.
 
     Returns:
         The network.
@@ -35,32 +31,17 @@ def nnet_of(model: nn.Module) -> Nnet:
         ConfigError: If it is another kind of network.
 
     Example:
-        >>> from limbeck.models import MLPConfig
+        >>> from limbeck.models import MLP, MLPConfig
         >>> net = MLP(MLPConfig(input_shape=(11, 40), classes=1000, hidden=(256,), activation="sigmoid"))
         >>> [part.tag for part in nnet_of(net).components]
         ['AffineTransform', 'Sigmoid', 'AffineTransform', 'Softmax']
     """
-    model = _exportable(model)
-    return Nnet((*_components(model), nc.Softmax(model.config.classes)))
-
-
-def dense_layers(model: nn.Module) -> list[DenseLayer]:
-    """The linear layers of a fully connected network, named as Keras names them.
-
-    Args:
-        model: An :class:`~limbeck.models.MLP`.
-
-    Returns:
-        Kernels ``(I, O)`` and biases, in order.
-
-    Raises:
-        ConfigError: If it is another kind of network.
-    """
-    layers = [part for part in _exportable(model) if isinstance(part, nn.Linear)]
-    return [
-        DenseLayer(f"dense_{number}", np.ascontiguousarray(_array(layer.weight).T), _array(layer.bias))
-        for number, layer in enumerate(layers, 1)
-    ]
+    # A copy of each, for training goes on in the tensors.
+    weights = {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
+    try:
+        return nnet_of_config(describe(model) or {"model_type": type(model).__name__}, weights)[0]
+    except DataError as error:
+        raise ConfigError(f"nnet1 and HDF5 cannot hold this network: {error}") from error
 
 
 def epoch_writer(folder: Path, model: nn.Module) -> Callable[[int, nn.Module], None]:
@@ -74,12 +55,16 @@ def epoch_writer(folder: Path, model: nn.Module) -> Callable[[int, nn.Module], N
         What to call with the number of an epoch and the model.
 
     Raises:
-        ConfigError: If it is no fully connected network.
+        ConfigError: If it has no form in nnet1 or HDF5.
     """
-    _exportable(model)
+    try:
+        dense_from_nnet(nnet_of(model))
+    except DataError as error:
+        raise ConfigError(f"HDF5 cannot hold this network: {error}") from error
 
     def write(epoch: int, model: nn.Module) -> None:
-        write_keras_h5(make_folder(folder / "epochs") / f"epoch-{epoch:03d}.h5", dense_layers(model))
+        path = make_folder(folder / "epochs") / f"epoch-{epoch:03d}.h5"
+        write_network(path, nnet_of(model), "hdf5", overwrite=True)
 
     return write
 
@@ -91,43 +76,7 @@ def write_final(folder: Path, model: nn.Module) -> None:
         folder: The run's folder.
         model: The trained network.
     """
-    write_keras_h5(folder / "final.h5", dense_layers(model))
     nnet = nnet_of(model)
-    if any(isinstance(part, nc.Maxout) for part in nnet.components):  # stock Kaldi has none
-        write_nnet(folder / "final.nnet.txt", nnet, dialect="legacy")
-    else:
-        write_nnet(folder / "final.nnet.txt", nnet.for_kaldi(), dialect="text")
-
-
-def _exportable(model: nn.Module) -> MLP:
-    if not isinstance(model, MLP):
-        raise ConfigError(f"nnet1 and HDF5 hold fully connected networks, and this is a {type(model).__name__}")
-    return model
-
-
-def _components(model: MLP) -> Iterator[nc.Component]:
-    width = int(np.prod(model.config.input_shape))
-    for part in model:
-        if isinstance(part, Standardise):
-            yield nc.AddShift(np.full(width, -part.mean, np.float32), learn_rate=0.0)
-            yield nc.Rescale(np.full(width, 1 / part.std, np.float32), learn_rate=0.0)
-        elif isinstance(part, nn.Linear):
-            width = part.out_features
-            yield nc.AffineTransform(_array(part.weight), _array(part.bias))
-        elif isinstance(part, Maxout):
-            yield nc.Maxout(width, width // part.pieces)
-            width //= part.pieces
-        elif type(part) in _POINTWISE:
-            yield _POINTWISE[type(part)](width)
-
-
-_POINTWISE: dict[type[nn.Module], Callable[[int], nc.Component]] = {
-    nn.ReLU: nc.Relu,
-    nn.Sigmoid: nc.Sigmoid,
-    nn.Tanh: nc.Tanh,
-}
-
-
-def _array(values: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = values.detach().cpu().float().numpy().copy()
-    return array
+    stock = not any(isinstance(part, nc.Maxout) for part in nnet.components)  # stock Kaldi has none
+    write_network(folder / "final.h5", nnet, "hdf5", overwrite=True)
+    write_network(folder / "final.nnet.txt", nnet, "text" if stock else "legacy", overwrite=True)

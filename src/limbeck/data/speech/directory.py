@@ -3,7 +3,7 @@
 Axes: ``D`` features.
 """
 
-__all__ = ["KaldiDirectory", "open_directory", "read_table"]
+__all__ = ["KaldiDirectory", "open_directory"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +14,8 @@ import numpy as np
 
 from limbeck.data.speech.frontend import Statistics
 from limbeck.errors import ConfigError, FormatError
+from limbeck.formats.kaldi_lines import read_map
 from limbeck.formats.kaldi_scp import ScpEntry, read_entries, read_scp
-
-_LARGEST_TABLE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def open_directory(path: str | Path, *, allow_pipes: bool = False) -> KaldiDirec
         raise FormatError(scp, "is empty: there is no utterance")
     speakers = tuple(entry.key for entry in entries)
     if (folder / "utt2spk").exists():
-        table = read_table(folder / "utt2spk")
+        table = read_map(folder / "utt2spk")
         missing = next((entry.key for entry in entries if entry.key not in table), None)
         if missing is not None:
             raise FormatError(folder / "utt2spk", f"does not name the speaker of {missing}, which is in {scp}")
@@ -107,34 +106,3 @@ def open_directory(path: str | Path, *, allow_pipes: bool = False) -> KaldiDirec
     if (folder / "cmvn.scp").exists():
         cmvn = {entry.key: entry for entry in read_scp(folder / "cmvn.scp", allow_pipes=allow_pipes)}
     return KaldiDirectory(folder, tuple(entries), speakers, cmvn, allow_pipes)
-
-
-def read_table(path: Path) -> dict[str, str]:
-    """Read a table of a key and a value a line, such as ``utt2spk`` or ``text``.
-
-    Args:
-        path: The table.
-
-    Returns:
-        Values by key, in the order of the file.
-
-    Raises:
-        FormatError: If it cannot be read, a line has no value, or a key comes twice.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_TABLE:
-            raise FormatError(path, f"has more than {_LARGEST_TABLE} bytes: no table")
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(path, "is not UTF-8") from error
-    table: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        key, _, value = line.strip().partition(" ")
-        if not key or not value.strip():
-            raise FormatError(path, f"line {number} should be a key, a space and a value")
-        if key in table:
-            raise FormatError(path, f"line {number} has the key {key!r} a second time")
-        table[key] = value.strip()
-    return table

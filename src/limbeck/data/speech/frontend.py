@@ -7,7 +7,7 @@ neighbours are put together later, in batches, where the training is (:mod:`limb
 Axes: ``N`` frames of one utterance, ``D`` features.
 """
 
-__all__ = ["FrontEnd", "Splicing", "add_deltas", "divide_transform", "normalise", "splice", "statistics_of"]
+__all__ = ["FrontEnd", "Splicing", "divide_transform", "splice"]
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,16 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.formats import nnet1_components as nc
+from limbeck.formats.kaldi_cmvn import add_deltas, apply_cmvn
 from limbeck.formats.nnet1 import Nnet
 from limbeck.nnet1_forward import propagate
 
 Frames = NDArray[np.float32]
 Statistics = NDArray[np.float64]
 
-_DELTA_WINDOW = 2
-_VARIANCE_FLOOR = 1e-20
 _AFTER = (nc.AddShift, nc.Rescale, nc.Copy, nc.AffineTransform, nc.LinearTransform)
 
 
@@ -90,8 +89,8 @@ class FrontEnd:
         Raises:
             MismatchError: If the statistics or the feature transform are for other features.
         """
-        frames = raw if statistics is None else normalise(raw, statistics, norm_vars=self.norm_vars)
-        frames = add_deltas(frames, self.deltas) if self.deltas else frames
+        frames = raw if statistics is None else apply_cmvn(raw, statistics, variance=self.norm_vars)
+        frames = add_deltas(frames, order=self.deltas) if self.deltas else frames
         if self.transform is not None and self.transform.input_dim != frames.shape[1]:
             raise MismatchError(
                 f"{frames.shape[1]} features for a feature transform of {self.transform.input_dim} inputs"
@@ -114,90 +113,6 @@ class FrontEnd:
         settings = [(front.cmvn, front.norm_vars, front.deltas) for front in (self, other)]
         befores = [() if front.before is None else front.before.components for front in (self, other)]
         return settings[0] == settings[1] and befores[0] == befores[1]
-
-
-def statistics_of(frames: Frames) -> Statistics:
-    """CMVN statistics of an utterance, as ``compute-cmvn-stats`` makes them.
-
-    Args:
-        frames: float32 ``(N, D)``.
-
-    Returns:
-        Sums and count in the first row, sums of squares in the second, float64 ``(2, D + 1)``.
-
-    Example:
-        >>> statistics_of(np.array([[1.0], [3.0]], np.float32))
-        array([[ 4.,  2.],
-               [10.,  0.]])
-    """
-    exact = frames.astype(np.float64)
-    statistics = np.zeros((2, frames.shape[1] + 1))
-    statistics[0, :-1], statistics[0, -1] = exact.sum(0), len(frames)
-    statistics[1, :-1] = np.square(exact).sum(0)
-    return statistics
-
-
-def normalise(frames: Frames, statistics: Statistics, *, norm_vars: bool = False) -> Frames:
-    r"""Take the mean off, and make the variance 1 where that is asked for, as ``apply-cmvn`` does.
-
-    Args:
-        frames: float32 ``(N, D)``.
-        statistics: Sums and count, and sums of squares, ``(2, D + 1)``; one row is enough without ``norm_vars``.
-        norm_vars: Divide by the standard deviation too.
-
-    Returns:
-        float32 ``(N, D)``.
-
-    Raises:
-        MismatchError: If the statistics are those of other features.
-        DataError: If they count less than one frame, or hold no squares and ``norm_vars`` asks for them.
-
-    Example:
-        >>> normalise(np.array([[1.0], [3.0]], np.float32), np.array([[4.0, 2.0], [10.0, 0.0]]), norm_vars=True)
-        array([[-1.],
-               [ 1.]], dtype=float32)
-    """
-    if statistics.ndim != 2 or statistics.shape[1] != frames.shape[1] + 1:
-        raise MismatchError(
-            f"CMVN statistics of shape {statistics.shape} for {frames.shape[1]} features: "
-            f"(2, {frames.shape[1] + 1}) is needed"
-        )
-    count = float(statistics[0, -1])
-    if not (np.isfinite(statistics).all() and count >= 1):
-        raise DataError(f"CMVN statistics of {count} frames, or with NaN or infinite sums")
-    mean = statistics[0, :-1] / count
-    if not norm_vars:
-        return frames - mean.astype(np.float32)
-    if len(statistics) < 2:
-        raise DataError("CMVN statistics without sums of squares: they serve the mean alone")
-    variance = np.maximum(statistics[1, :-1] / count - np.square(mean), _VARIANCE_FLOOR)
-    scale = 1 / np.sqrt(variance)
-    return frames * scale.astype(np.float32) + (-mean * scale).astype(np.float32)
-
-
-def add_deltas(frames: Frames, order: int) -> Frames:
-    """Put time derivatives beside the features, as ``add-deltas`` does, with its window of two frames.
-
-    Args:
-        frames: float32 ``(N, D)``.
-        order: How many derivatives, at least 0.
-
-    Returns:
-        float32 ``(N, (order + 1) D)``; at the ends the first or last frame is repeated.
-
-    Example:
-        >>> add_deltas(np.arange(5, dtype=np.float32)[:, None], 1)[:, 1].round(3)
-        array([0.5, 0.8, 1. , 0.8, 0.5], dtype=float32)
-    """
-    window = np.arange(-_DELTA_WINDOW, _DELTA_WINDOW + 1)
-    step = window / np.square(window).sum()
-    kernel, parts = np.ones(1), [frames]
-    for _ in range(order):
-        kernel = np.convolve(kernel, step)
-        reach = len(kernel) // 2
-        place = np.clip(np.arange(len(frames))[:, None] + np.arange(-reach, reach + 1), 0, len(frames) - 1)
-        parts.append(np.einsum("nwd,w->nd", frames[place], kernel.astype(np.float32)))
-    return np.concatenate(parts, axis=1)
 
 
 def splice(frames: Frames, offsets: tuple[int, ...]) -> Frames:

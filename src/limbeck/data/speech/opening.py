@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.speech.alignments import Alignment, Match, match_frames, read_labels, refuse_too_many
 from limbeck.data.speech.directory import KaldiDirectory, open_directory
-from limbeck.data.speech.frontend import FrontEnd, Splicing, divide_transform, statistics_of
+from limbeck.data.speech.frontend import FrontEnd, Splicing, divide_transform
 from limbeck.data.speech.spliced import Spliced
 from limbeck.data.speech.store import FrameStore, checked_frames
 from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.formats.kaldi_cmvn import accumulate_cmvn
 from limbeck.formats.kaldi_scp import read_entries
 from limbeck.formats.nnet1 import read_nnet
 from limbeck.options import DataOptions, SpeechOptions
@@ -88,7 +90,7 @@ def open_frames(
     wanted = [n for n, key in enumerate(keys) if labels is None or key in labels.pdfs]
     if not wanted:
         raise MismatchError(f"no utterance of {directory.path} has labels: do alignments and features belong together?")
-    read = _reader(directory, front)
+    read = _Reader(directory, front)
     lengths: list[int | None] = [None] * len(keys)
     digests: dict[int, bytes] = {}
     held: dict[int, NDArray[np.float32]] | None = {}
@@ -109,16 +111,12 @@ def open_frames(
         refuse_too_many(match, str(directory.path), most_left_out)
     kept = list(range(len(keys))) if match is None else list(match.kept)
 
-    def read_again(numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        place = {kept[number]: number for number in numbers}
-        for number, matrix in read(place):
-            if len(matrix) != lengths[number] or matrix.shape[1] != features:
-                raise DataError(f"{keys[number]} in {directory.path} changed since training began: start anew")
-            yield place[number], matrix
-
     sizes = [length for length in (lengths[n] for n in kept) if length is not None]
     store = FrameStore(
-        torch.tensor(sizes), features, read_again, None if held is None else _joined(held, kept, features)
+        torch.tensor(sizes),
+        features,
+        _Again(read, kept, sizes, features),
+        None if held is None else _joined(held, kept, features),
     )
     inputs = Spliced(
         store,
@@ -268,12 +266,15 @@ def judged_alone(options: DataOptions) -> DataOptions:
     )
 
 
-def _reader(
-    directory: KaldiDirectory, front: FrontEnd
-) -> Callable[[Iterable[int]], Iterator[tuple[int, NDArray[np.float32]]]]:
-    """A function that reads, checks and prepares utterances, in the order in which they lie on the disk."""
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Reads, checks and prepares utterances, in the order in which they lie on the disk."""
 
-    def read(numbers: Iterable[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    directory: KaldiDirectory
+    front: FrontEnd
+
+    def __call__(self, numbers: Iterable[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        directory, front = self.directory, self.front
         ordered = sorted(numbers, key=lambda n: (directory.entries[n].source, directory.entries[n].offset or 0))
         statistics = directory.statistics(ordered, front.cmvn)
         entries = [directory.entries[n] for n in ordered]
@@ -281,13 +282,30 @@ def _reader(
         for number, entry, matrix in zip(ordered, entries, raw, strict=True):
             given = statistics.get(entry.key)
             if given is None and front.cmvn == "utterance":
-                given = statistics_of(matrix)
+                given = accumulate_cmvn(matrix)
             try:
                 yield number, front.prepare(matrix, given)
             except DataError as error:
                 raise type(error)(f"{entry.source}: utterance {entry.key}: {error}") from error
 
-    return read
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """Reads utterances once more, which must be as they were; their numbers are those among the kept."""
+
+    read: _Reader
+    kept: list[int]
+    lengths: list[int]
+    features: int
+
+    def __call__(self, numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        place = {self.kept[number]: number for number in numbers}
+        for number, matrix in self.read(place):
+            if matrix.shape != (self.lengths[place[number]], self.features):
+                directory = self.read.directory
+                key = directory.entries[number].key
+                raise DataError(f"{key} in {directory.path} changed since training began: start anew")
+            yield place[number], matrix
 
 
 def _joined(matrices: dict[int, NDArray[np.float32]], order: Sequence[int], features: int) -> torch.Tensor:

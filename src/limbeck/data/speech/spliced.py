@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``U`` utterances, ``C`` frames of context, ``D`` features.
 __all__ = ["Spliced"]
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,9 @@ class Spliced:
         self.ends = self.counts.cumsum(0)
         self._count = int(self.ends[-1])
         self._steps: dict[Splicing, list[Callable[[Tensor], Tensor]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_steps": {}}  # functions, which are made again where they are wanted
 
     def __len__(self) -> int:
         return self._count

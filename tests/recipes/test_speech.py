@@ -38,6 +38,7 @@ def unhurried(monkeypatch):
 
 
 @pytest.mark.usefixtures("unhurried")
+@pytest.mark.slow
 def test_the_recipe_runs_and_is_not_run_twice(tmp_path):
     settings, first, second = quick(options()), Listening(), Listening()
     rows = speech(tmp_path, settings, watch=lambda _: first)

@@ -35,7 +35,7 @@ def make_seeds(target: str) -> list[bytes]:
 
 def _kaldi(*patterns: str, first: bytes = b"") -> list[bytes]:
     paths = [path for pattern in patterns for path in sorted(FIXTURES.rglob(pattern))]
-    return [first + path.read_bytes() for path in paths if path.stat().st_size < 20_000]
+    return [first + path.read_bytes() for path in paths if path.is_file() and path.stat().st_size < 20_000]
 
 
 def _idx(random: np.random.Generator) -> list[bytes]:

@@ -11,7 +11,14 @@ from limbeck.formats.sniff import identify
 from limbeck.summaries import summarise
 
 KALDI = Path(__file__).parent / "fixtures" / "kaldi"
-OURS = {"edge_results.txt", "raw3.npz", "relu_reference.npz", "tiny_reference.npz"}  # notes and arrays, not Kaldi's
+OURS = {
+    "README.md",
+    "num_jobs",
+    "edge_results.txt",
+    "raw3.npz",
+    "relu_reference.npz",
+    "tiny_reference.npz",
+}  # notes and arrays, not Kaldi's
 FILES = sorted(path for path in KALDI.rglob("*") if path.is_file() and path.name not in OURS)
 
 

@@ -95,7 +95,7 @@ def test_the_best_path_is_that_of_an_exhaustive_search(tmp_path):
         tmp_path / "HCLG.fst",
         graph_module.summarise_fst(tmp_path / "HCLG.fst"),
         {0: "<eps>", 1: "YES", 2: "NO"},
-        TransitionModel(tid_to_pdf, np.ones(5, np.int32), 4),
+        TransitionModel(tid_to_pdf, np.ones(5, np.int32), 4, np.zeros(5, np.int32), np.zeros(5, np.int32)),
     )
     finals = {0: 0.0, 2: 0.05, 4: 0.02}  # through the arc without a label, which is cheaper than to end at once
 

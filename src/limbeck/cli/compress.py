@@ -115,7 +115,7 @@ def compress(
         raise ConfigError("a run is compressed into a folder: give it as --out FOLDER")
     _compress_run(
         source, out, rule, plan, finetuning, teacher_targets, augmentation,
-        dataclasses.asdict(DataOptions(**_data_of(source, data, validation, image_size, train_examples))),
+        _data_of(source, data, validation, image_size, train_examples),
         model=model, resume=resume, track=track, quiet=quiet, json=json,
         options={"int8": int8, "metric": metric, "calibration": calibration, "placement": placement},
     )  # fmt: skip
@@ -140,7 +140,13 @@ def _data_of(
     # Another data set is cut as is asked for, not as that of the run was.
     names = [field.name for field in dataclasses.fields(DataOptions)]
     before = {name: known[name] for name in names if name in known and (data is None or data == known.get("data"))}
-    return {**before, **{name: value for name, value in given.items() if value is not None}}
+    chosen = DataOptions(**{**before, **{name: value for name, value in given.items() if value is not None}})
+    # Of what belongs to speech alone, which has no flag here, only what the run was given.
+    return {
+        name: value
+        for name, value in dataclasses.asdict(chosen).items()
+        if name in given or value != getattr(DataOptions(), name)
+    }
 
 
 def _compress_run(

@@ -14,6 +14,7 @@ __all__ = [
     "SoftTargets",
     "distill",
     "evaluate",
+    "fix_bias",
     "load",
     "open_data",
     "save_model",
@@ -24,6 +25,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
     from limbeck.options import Augmentation
@@ -42,6 +44,7 @@ _HOMES = {
     "SoftTargets": "limbeck.softtargets",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
+    "fix_bias": "limbeck.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",

@@ -59,13 +59,16 @@ class RunFolder:
         return (self.path / "model" / "model.safetensors").exists()
 
     @contextmanager
-    def open(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder"]:
+    def open(
+        self, command: str, settings: Mapping[str, Any], *, resume: bool, heading: str | None = None
+    ) -> Iterator["RunFolder"]:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
         Args:
             command: Which command makes such runs, "train" or "distill".
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
+            heading: First line of ``config.toml``, where the command does not take that file.
 
         Yields:
             The folder.
@@ -99,8 +102,8 @@ class RunFolder:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
                 self._agree(config)
-            heading = f"# Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER\n"
-            replace_text(self.path / "config.toml", heading + tomli_w.dumps(config))
+            first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+            replace_text(self.path / "config.toml", f"# {first}\n{tomli_w.dumps(config)}")
             yield self
         except BaseException:
             if held and not taken:

@@ -135,3 +135,17 @@ def test_fix_bias_refuses_what_does_not_fit():
         fix_bias(net, {0: float("nan")})
     with pytest.raises(DataError, match="names class 5"):
         fix_bias(Own(), {5: 1.0})(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_matching_shift_converges_on_scores_of_every_size(seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(200, 10, generator=generator) * 10 ** (seed / 8 - 0.5)
+    prior = torch.rand(10, generator=generator) + 0.05
+    groups = None if seed % 2 else [[7, 8]]
+    shares = (scores + matching_shift(scores, prior, groups=groups)).softmax(-1).mean(0)
+    wanted = prior.double() / prior.double().sum()
+    if groups is None:
+        torch.testing.assert_close(shares, wanted, atol=2e-8, rtol=0)
+    else:
+        torch.testing.assert_close(shares[7:9].sum(), wanted[7:9].sum(), atol=2e-8, rtol=0)

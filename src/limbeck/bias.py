@@ -28,7 +28,7 @@ def matching_shift(
     prior: ArrayLike | Tensor | None = None,
     *,
     groups: Sequence[Sequence[int]] | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-8,
 ) -> Tensor:
     r"""The shifts of the classes' scores with which the predictions have the classes' known shares on average.
 
@@ -102,7 +102,8 @@ def matching_shift(
         step = -torch.linalg.solve(hessian, gradient)
         step *= min(1.0, 20.0 / float(step.abs().max()))
         before, slope, size = value(shift), float(gradient @ step), 1.0
-        while float(value(shift + size * step) - before) > 0.25 * size * slope and size > 1e-10:
+        rounding = 1e-14 * max(1.0, abs(float(before)))
+        while float(value(shift + size * step) - before) > 0.25 * size * slope + rounding and size > 1e-10:
             size /= 2
         shift = shift + size * step
     raise DataError(

@@ -14,6 +14,7 @@ from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
+from limbeck.cli.reproduce import reproduce
 from limbeck.cli.settings import read_settings
 from limbeck.cli.soften import soften
 from limbeck.cli.train import train
@@ -26,6 +27,7 @@ limbeck quickstart
 limbeck train --data letters.mat --model cnn --out runs/cnn
 limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
 limbeck report runs/mlp
+limbeck reproduce --list
 ```
 
 `limbeck COMMAND --help` explains a command.
@@ -39,7 +41,7 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, evaluate, report, data):
+for _command in (quickstart, train, soften, distill, evaluate, report, reproduce, data):
     app.command(_command)
 
 

@@ -1,7 +1,19 @@
 """The report of a run: one HTML page that opens anywhere, and its figures as SVG."""
 
-__all__ = ["Contents", "Layer", "Model", "draw_all", "save_figures", "write_report"]
+__all__ = [
+    "Contents",
+    "Drawing",
+    "Layer",
+    "Model",
+    "Study",
+    "Table",
+    "draw_all",
+    "save_figures",
+    "write_report",
+    "write_study",
+]
 
 from limbeck.report.contents import Contents, Layer, Model
 from limbeck.report.figures_all import draw_all, save_figures
 from limbeck.report.page import write_report
+from limbeck.report.study import Drawing, Study, Table, write_study

@@ -49,8 +49,8 @@ class _Case:
 
 
 _CASES = {
-    "missing-digit": _Case((3,), True, 60, (2.0, 4.0, 8.0, 20.0)),
-    "seven-eight": _Case((7, 8), False, 200, (2.0, 4.0, 8.0, 20.0)),
+    "missing-digit": _Case((3,), True, 40, (2.0, 4.0, 8.0, 20.0)),
+    "seven-eight": _Case((7, 8), False, 100, (2.0, 4.0, 8.0, 20.0)),
 }
 
 

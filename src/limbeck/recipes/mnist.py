@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PAPER_TEMPERATURE = 20.0
 _OTHER_TEMPERATURES = (4.0, 8.0)
-_VIEWS = Augmentation(shift=2, views=16)
+_VIEWS = Augmentation(shift=2, views=8)
 """Jitter of the patient students: the teacher answers each view once."""
 _CONVOLUTIONAL = 3
 """Networks in the ensemble."""
@@ -122,6 +122,7 @@ class _Maker:
 
     def __init__(self, here: Digits) -> None:
         self.here, self.series = here, here.series
+        self.answers: dict[tuple[str, bool], Callable[[], Teacher]] = {}
 
     def temperatures(self) -> dict[float, Cell]:
         """Students of the first seed at the paper's temperature and at others."""
@@ -188,14 +189,13 @@ class _Maker:
         views: Augmentation | None = None,
     ) -> Cell:
         """A student of two layers, on soft targets alone."""
-        here = self.here
-        answers: Callable[[], Teacher] = self.series.answers(
-            teacher, here.data.train, here.data.classes, augmentation=views
-        )
+        here, key = self.here, (taught_by, views is not None)
+        if key not in self.answers:
+            self.answers[key] = self.series.answers(teacher, here.data.train, here.data.classes, augmentation=views)
         return self.series.distil(
             name,
             model_maker(here.network(width, width), here.data),
-            answers,
+            self.answers[key],
             here.data,
             here.training(epochs, seed=seed),
             temperature=temperature,

@@ -95,7 +95,7 @@ class Series:
         self.root = out / "quick" if quick else out
         self.recipe, self.seeds, self.quick, self.epochs_factor = recipe, range(seeds), quick, epochs_factor
         self.watch = watch or (lambda name: Watcher())
-        self.cells: dict[str, Cell] = {}
+        self.cells: dict[Path, Cell] = {}
 
     @property
     def folder(self) -> Path:
@@ -150,22 +150,22 @@ class Series:
         kept = {**(settings or {}), **dataclasses.asdict(training), **dataclasses.asdict(augmentation)}
         kept |= {"examples": data.train.digest}
         heading = f"A training of `limbeck reproduce {self.recipe}`: the same command goes on with it"
-        with folder.open("reproduce", kept, resume=True, heading=heading) as run:
-            done = (path / "metrics.json").exists()
-            if done and len(run.history()) > training.epochs:
-                raise RunError(f"{path} was trained for more epochs than {training.epochs}: choose another --out")
-            if done and run.metrics()["epochs"] != training.epochs:
-                raise RunError(
-                    f"{path} was trained for {run.metrics()['epochs']} epochs, and {training.epochs} are asked for: "
-                    "give the same --epochs-factor, or choose another --out"
-                )
-            if not done:
+        if (path / "metrics.json").exists():  # done: others may read it at the same time
+            folder.agree(kept)
+        else:
+            heading = f"A training of `limbeck reproduce {self.recipe}`: the same command goes on with it"
+            with folder.open("reproduce", kept, resume=True, heading=heading) as run:
                 self._train(run, make, objective(), data, training, augmentation)
-            metrics = run.metrics()
-            model = load(path)
+        metrics = folder.metrics()
+        if metrics["epochs"] != training.epochs:
+            raise RunError(
+                f"{path} was trained for {metrics['epochs']} epochs, and {training.epochs} are asked for: give the "
+                "same --epochs-factor, or choose another --out"
+            )
+        model = load(path)
         assert isinstance(model, nn.Module), "a cell holds one network"
         cell = Cell(title, model, metrics["model"], metrics["seconds"], metrics["epochs"])
-        self.cells[str(path)] = cell
+        self.cells[path] = cell
         return cell
 
     def _train(
@@ -242,6 +242,11 @@ class Series:
             settings=settings,
             **more,
         )
+
+    def history(self, cell: Cell, name: str) -> list[float]:
+        """A number of each epoch of a cell, such as ``validation_accuracy``."""
+        path = next(path for path, known in self.cells.items() if known.name == cell.name)
+        return [float(row[name]) for row in RunFolder(path).history()]
 
     def answers(
         self,

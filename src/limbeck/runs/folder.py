@@ -77,7 +77,7 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
-        config = {name: _plain(value) for name, value in settings.items() if value is not None}
+        config = _table(settings)
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
@@ -101,7 +101,7 @@ class RunFolder:
             if not held:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
-                self._agree(config)
+                self.agree(settings)
             first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
             replace_text(self.path / "config.toml", f"# {first}\n{tomli_w.dumps(config)}")
             yield self
@@ -146,8 +146,16 @@ class RunFolder:
         """
         return self.config().get(name, default) if (self.path / "config.toml").exists() else default
 
-    def _agree(self, config: Mapping[str, Any]) -> None:
-        before = self.config()
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Make sure that the run was started with these settings, but for those that may differ.
+
+        Args:
+            settings: As for :meth:`open`.
+
+        Raises:
+            RunError: If it was not.
+        """
+        before, config = self.config(), _table(settings)
         for name in sorted(set(before) | set(config)):
             if name not in _FREE_KEYS and before.get(name) != config.get(name):
                 raise RunError(
@@ -227,6 +235,10 @@ class RunFolder:
         if not isinstance(value, dict):
             raise FormatError(self.path / "metrics.json", "holds no JSON object")
         return value
+
+
+def _table(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in settings.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ References:
 """
 
 __all__ = [
+    "Committee",
     "SpecialistData",
     "active_specialists",
     "combine",
@@ -27,5 +28,6 @@ __all__ = [
 ]
 
 from limbeck.specialists.combining import active_specialists, combine, divergence
+from limbeck.specialists.committee import Committee
 from limbeck.specialists.groups import confusable_groups
 from limbeck.specialists.training import SpecialistData, correct_dustbin, specialist_data, specialist_network

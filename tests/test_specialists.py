@@ -292,7 +292,9 @@ def test_within_the_dustbin_of_the_only_specialist_the_generalists_proportions_s
     generalist, answers = problem(5)
     found = combine(generalist, answers[:1], GROUPS[:1], top=6).double()
     rest = [1, 2, 4, 5]
-    torch.testing.assert_close(found[:, rest].log_softmax(-1), generalist[:, rest].log_softmax(-1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        found[:, rest].log_softmax(-1), generalist[:, rest].log_softmax(-1), atol=1e-5, rtol=1e-5
+    )
     q = found.exp()
     special = (generalist.exp()[:, [0, 3]] + answers[0].exp()[:, :2]) / 2  # two judges of these two classes
     torch.testing.assert_close(q[:, [0, 3]], special, atol=1e-6, rtol=1e-5)

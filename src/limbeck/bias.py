@@ -75,7 +75,9 @@ def matching_shift(
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     if scores.ndim != 2 or not len(scores) or scores.shape[1] < 2:
-        raise DataError(f"scores must be (examples, classes), two classes at least, and have shape {tuple(scores.shape)}")
+        raise DataError(
+            f"scores must be (examples, classes), two classes at least, and have shape {tuple(scores.shape)}"
+        )
     z = scores.detach().double()
     if not bool(z.isfinite().all()):
         raise DataError("scores hold NaN or infinite values: the model's answers are broken")
@@ -107,7 +109,7 @@ def matching_shift(
             size /= 2
         shift = shift + size * step
     raise DataError(
-        f"no shift found with which the predictions have the shares asked for: {float(gradient.abs().max()):.3g} is left"
+        f"no shift found with which predictions have the shares asked for: {float(gradient.abs().max()):.3g} is left"
     )
 
 

@@ -107,7 +107,7 @@ RECIPES: tuple[Recipe, ...] = (
         (
             Claim("plain", "no 3 in the transfer set", 206),
             Claim("plain_threes", "of these on the 1,010 threes", 133),
-            Claim("labels", "bias of 3 raised: by labels (paper: test, ours: validation)", 109),
+            Claim("labels", "bias of 3 raised: by labels", 109),
             Claim("labels_threes", "of these on threes", 14),
             Claim("prior", "bias of 3 raised: by its share of unlabelled digits"),
             Claim("prior_threes", "of these on threes"),
@@ -126,7 +126,7 @@ RECIPES: tuple[Recipe, ...] = (
         "3",
         (
             Claim("plain", "only 7s and 8s in the transfer set", 47.3, None, "% errors"),
-            Claim("labels", "biases of 7 and 8 lowered: by labels (paper: test, ours: validation)", 13.2, None, "% errors"),
+            Claim("labels", "biases of 7 and 8 lowered: by labels", 13.2, None, "% errors"),
             Claim("prior", "biases of 7 and 8 lowered: by their share of unlabelled digits", None, None, "% errors"),
             Claim("all", "all biases fitted to shares of unlabelled digits", None, None, "% errors"),
         ),
@@ -147,9 +147,9 @@ RECIPES: tuple[Recipe, ...] = (
         ),
         "limbeck.recipes.soft_regulariser",
         "letters",
-        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters, so "
-        "the numbers can only be compared in kind: how much of the loss that comes with a thirtieth of the data do soft "
-        "targets undo? The older experiment's numbers on speech were not measured here.",
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters. "
+        "Numbers can only be compared in kind: how much of the loss that comes with a thirtieth of the data do soft "
+        "targets undo?",
     ),
     Recipe(
         "ensemble",
@@ -163,7 +163,7 @@ RECIPES: tuple[Recipe, ...] = (
         ),
         "limbeck.recipes.ensemble",
         "letters",
-        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters, so "
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters: "
         "only the share of the gain can be compared. All networks have the same architecture.",
     ),
     Recipe(

@@ -91,7 +91,14 @@ class Letters:
 
 
 def accuracy(log_probs: Tensor, labels: Tensor) -> float:
-    """Share of the examples whose likeliest class is the true one, in per cent.
+    """Share of the examples whose likeliest class is the true one.
+
+    Args:
+        log_probs: Natural logarithms, ``(N, K)``.
+        labels: True classes, ``(N,)``.
+
+    Returns:
+        Per cent.
 
     Example:
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))

@@ -61,6 +61,7 @@ def run(series: Series, order: Order) -> Findings:
     trials = maker.temperatures()
     temperature = min(trials, key=lambda t: trials[t].errors)
     rounds = [maker.round(seed, temperature) for seed in series.seeds]
+    committee = maker.committee()
 
     # All choices are made: now the test set is read.
     values = {
@@ -69,15 +70,18 @@ def run(series: Series, order: Order) -> Findings:
     }
     assert here.whole.test is not None
     truth = labels_of(here.whole.test)
-    together = predict(maker.committee(), here.whole.test)
+    together = predict(committee, here.whole.test)
     values["committee"] = [float(scores_of(together.numpy(), truth)["test_errors"])]
     means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
     lead = means["alone"] - means["teacher"]
-    kept = f": it keeps {100 * (means['alone'] - means['distilled']) / lead:.0f} % of the teacher's lead (paper: 91 %)"
+    kept = ""
+    if lead > 0:
+        share = 100 * (means["alone"] - means["distilled"]) / lead
+        kept = f": it keeps {share:.0f} % of the teacher's lead (paper: 91 %)"
     answer = (
         f"The student of the paper's protocol makes {means['distilled']:.1f} test errors, the same network on labels "
-        f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept if lead > 0 else ''}. With jitter it makes {means['jittered']:.1f}, and {means['committee_800']:.1f} as the student "
-        "of an ensemble of CNNs."
+        f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept}. With jitter it makes "
+        f"{means['jittered']:.1f}, and {means['committee_800']:.1f} as the student of an ensemble of CNNs."
     )
     table = Table(
         "Validation errors by temperature, first seed, of 2x800 without jitter",

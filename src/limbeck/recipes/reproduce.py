@@ -156,6 +156,12 @@ def _machine() -> str:
 def _duration(seconds: float) -> str:
     """A time in words.
 
+    Args:
+        seconds: At least 0.
+
+    Returns:
+        Seconds, minutes or hours.
+
     Example:
         >>> _duration(45), _duration(600), _duration(9000)
         ('45 s', '10 min', '2 h 30 min')

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from limbeck.data.examples import DataSet, Examples
@@ -201,7 +200,9 @@ class Series:
         )
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # a finished cell is never continued
 
-    def train(self, name: str, make: Callable[[int], nn.Module], data: DataSet, training: Training, **more: Any) -> Cell:
+    def train(
+        self, name: str, make: Callable[[int], nn.Module], data: DataSet, training: Training, **more: Any
+    ) -> Cell:
         """Train a cell on labels; further arguments are those of :meth:`fit`."""
         return self.fit(name, make, lambda: LabelObjective(training.label_smoothing), data, training, **more)
 
@@ -309,16 +310,18 @@ def smaller(data: DataSet, *, train: int, validation: int, test: int) -> DataSet
         The smaller data set.
 
     Example:
+        >>> import torch
         >>> x, y = torch.zeros(90, 4), torch.arange(90) % 3
         >>> part = Examples.of(x, y)
         >>> len(smaller(DataSet("some", ("a", "b", "c"), part, part, part), train=30, validation=6, test=9).test)
         9
     """
-    counts = {"train": train, "validation": validation, "test": test}
-    parts: dict[str, Examples] = {}
-    for name, examples in data.parts().items():
-        if examples.labels is None or len(examples) <= counts[name]:
-            parts[name] = examples
-        else:
-            parts[name] = examples.take(stratified_rows(examples.labels, counts[name]))
-    return dataclasses.replace(data, **parts)
+
+    def few(examples: Examples | None, count: int) -> Examples | None:
+        if examples is None or examples.labels is None or len(examples) <= count:
+            return examples
+        return examples.take(stratified_rows(examples.labels, count))
+
+    kept = few(data.train, train)
+    assert kept is not None, "a data set has training examples"
+    return dataclasses.replace(data, train=kept, validation=few(data.validation, validation), test=few(data.test, test))

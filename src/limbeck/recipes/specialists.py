@@ -87,7 +87,7 @@ def run(series: Series, order: Order) -> Findings:
         },
         f"Specialists raise accuracy by {gain:.2f} points, {100 * gain / mean['generalist']:.1f} % of the generalist's "
         f"(paper: 4.4 %). One network distilled from generalist and specialists is right in {mean['distilled']:.2f} %, "
-        f"against {mean['control']:.2f} % for the same network distilled from the generalist alone: {back:+.2f} points.",
+        f"against {mean['control']:.2f} % for the same network taught by the generalist alone: {back:+.2f} points.",
         (_clusters(here, rounds[0]), _coverage_table(coverage)),
         (
             Drawing(

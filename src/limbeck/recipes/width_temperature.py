@@ -111,8 +111,10 @@ def _answer(
     for width in widths:
         mean = grid[:, widths.index(width)].mean(0)
         best = temperatures[int(mean.argmin())]
-        parts.append(f"2x{width}: best at T = {best:g} with {mean.min():.1f}, {mean[high[0]]:.1f} at T = 8 and "
-                     f"{mean[high[-1]]:.1f} at T = {temperatures[high[-1]]:g}")
+        parts.append(
+            f"2x{width}: best at T = {best:g} with {mean.min():.1f}, {mean[high[0]]:.1f} at T = 8 and "
+            f"{mean[high[-1]]:.1f} at T = {temperatures[high[-1]]:g}"
+        )
     narrow = grid[:, widths.index(30)].mean(0)
     gain = 1 - narrow[low].min() / narrow[high].min()
     verdict = "holds" if gain > 0.1 else "is not seen"
@@ -131,7 +133,10 @@ def _answer(
 
 def _grid_table(grid: NDArray[np.float64], widths: tuple[int, ...], temperatures: tuple[float, ...]) -> Table:
     rows = tuple(
-        (f"2x{width}", *(", ".join(f"{value:.0f}" for value in grid[:, line, column]) for column in range(grid.shape[2])))
+        (
+            f"2x{width}",
+            *(", ".join(f"{value:.0f}" for value in grid[:, line, column]) for column in range(grid.shape[2])),
+        )
         for line, width in enumerate(widths)
     )
     return Table("Test errors, seed by seed", ("student", *(f"T = {t:g}" for t in temperatures)), rows)

@@ -96,7 +96,7 @@ def write_study(study: Study, page: Path, results: Path) -> Path:
 
 
 def markdown(study: Study) -> str:
-    """A study as Markdown; its figures are links to files beside it.
+    r"""A study as Markdown; its figures are links to files beside it.
 
     Args:
         study: What to show.
@@ -115,7 +115,7 @@ def markdown(study: Study) -> str:
         <BLANKLINE>
         | what | ours |
         |---|---|
-        | a \\| b | 3 |
+        | a \| b | 3 |
         <BLANKLINE>
         ## How it was done
         <BLANKLINE>

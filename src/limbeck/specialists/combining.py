@@ -108,7 +108,9 @@ def combine(
         tensor([[0.3000, 0.6000, 0.1000]])
     """
     if generalist.ndim != 2:
-        raise DataError(f"the generalist's answers must be (examples, classes), and have shape {tuple(generalist.shape)}")
+        raise DataError(
+            f"the generalist's answers must be (examples, classes), and have shape {tuple(generalist.shape)}"
+        )
     examples, count = generalist.shape
     if len(specialists) != len(groups):
         raise DataError(f"there are {len(specialists)} specialists and {len(groups)} groups")
@@ -179,6 +181,12 @@ def _minimum(
         outside: 1 where a class is in a specialist's dustbin, ``(M, K)``.
         tolerance: Of the gradient.
         max_steps: After which to give up.
+
+    Returns:
+        The minimum, whose rows sum to one.
+
+    Raises:
+        DataError: If ``max_steps`` do not suffice.
     """
     tiny = 1e-9  # so that no dustbin is empty at the start
     result = torch.empty_like(start)

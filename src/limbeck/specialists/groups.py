@@ -48,7 +48,9 @@ def confusable_groups(
         [(0, 1), (2,)]
     """
     if log_probs.ndim != 2 or len(log_probs) < 2:
-        raise DataError(f"predictions must be (examples, classes), two at least, and have shape {tuple(log_probs.shape)}")
+        raise DataError(
+            f"predictions must be (examples, classes), two at least, and have shape {tuple(log_probs.shape)}"
+        )
     count = log_probs.shape[1]
     if not 1 <= groups <= count:
         raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
@@ -78,8 +80,8 @@ def _covariance(log_probs: Tensor) -> Tensor:
     count = log_probs.shape[1]
     total = torch.zeros(count, dtype=torch.float64)
     products = torch.zeros(count, count, dtype=torch.float64)
-    for block in log_probs.detach().cpu().split(_ROWS):
-        p = block.double().exp()
+    for start in range(0, len(log_probs), _ROWS):
+        p = log_probs[start : start + _ROWS].detach().cpu().double().exp()
         total += p.sum(0)
         products += p.T @ p
     mean = total / len(log_probs)

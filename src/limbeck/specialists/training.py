@@ -111,7 +111,7 @@ def specialist_network(generalist: nn.Module, special: Sequence[int]) -> nn.Modu
     """
     network = copy.deepcopy(generalist)
     last = network[-1] if isinstance(network, nn.Sequential) and len(network) else None
-    if not isinstance(last, nn.Linear) or last.bias is None:
+    if not isinstance(network, nn.Sequential) or not isinstance(last, nn.Linear) or last.bias is None:
         raise DataError(
             f"a specialist starts from a torch.nn.Sequential that ends in a linear layer with bias, and "
             f"{type(generalist).__name__} does not"
@@ -120,15 +120,15 @@ def specialist_network(generalist: nn.Module, special: Sequence[int]) -> nn.Modu
     rest = [k for k in range(last.out_features) if k not in set(chosen)]
     if not rest:
         raise DataError("every class is special: there is nothing for the dustbin to stand for")
-    output = nn.utils.skip_init(nn.Linear, last.in_features, len(chosen) + 1).to(last.weight)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        output = nn.Linear(last.in_features, len(chosen) + 1).to(last.weight)
         output.weight.copy_(torch.cat([last.weight[list(chosen)], last.weight[rest].mean(0, keepdim=True)]))
         dustbin = last.bias[rest].mean() + math.log(len(rest))
         output.bias.copy_(torch.cat([last.bias[list(chosen)], dustbin.reshape(1)]))
     network[-1] = output
     config = getattr(network, "config", None)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        network.config = dataclasses.replace(config, classes=len(chosen) + 1)  # type: ignore[call-arg, assignment]
+        network.config = dataclasses.replace(config, classes=len(chosen) + 1)  # type: ignore[assignment]
     if getattr(network, "classes", None) is not None:
         del network.classes
     return network
@@ -137,8 +137,8 @@ def specialist_network(generalist: nn.Module, special: Sequence[int]) -> nn.Modu
 def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
     r"""A specialist's scores as they would be had it seen examples in their true proportions.
 
-    It saw special examples :math:`o` times as often, relative to the others, as they are. By Bayes' rule the odds of the
-    dustbin are too low by that factor, and its logit by its logarithm:
+    It saw special examples :math:`o` times as often, relative to the others, as they are. By Bayes' rule the odds of
+    the dustbin are too low by that factor, and its logit by its logarithm:
 
     .. math::
         z'_{S} = z_{S} + \log o

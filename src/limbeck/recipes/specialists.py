@@ -93,16 +93,13 @@ def run(series: Series, order: Order) -> Findings:
             Drawing(
                 "coverage",
                 "Gain by coverage",
-                "Test accuracy of the generalist, and of the generalist with its specialists, for classes that so many "
-                "specialists cover; mean over seeds, and below it the number of test examples.",
+                "What specialists add to the generalist's test accuracy, for classes that so many of them cover; mean "
+                "over seeds, and below it the number of test examples.",
                 draw_bars(
                     [str(row.covering) for row in coverage],
-                    {
-                        "generalist": [row.before for row in coverage],
-                        "with specialists": [row.after for row in coverage],
-                    },
+                    {"gain": [row.after - row.before for row in coverage]},
                     x_label="specialists that cover the class",
-                    y_label="test accuracy (%)",
+                    y_label="gain in accuracy (points)",
                     notes=[f"n = {row.examples:.0f}" for row in coverage],
                 ),
             ),

@@ -12,7 +12,11 @@ from torch import nn
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, build, describe
+from limbeck.protocols import Batch
+from limbeck.runs import distill
+from limbeck.runs.measure import evaluate
 from limbeck.specialists import (
+    Committee,
     active_specialists,
     combine,
     confusable_groups,
@@ -338,3 +342,53 @@ def test_combine_says_when_its_steps_do_not_suffice():
     generalist, answers = problem(0)
     with pytest.raises(DataError, match="did not converge in 1 steps"):
         combine(generalist, answers, GROUPS, top=6, max_steps=1)
+
+
+# --- generalist and specialists as a teacher --------------------------------------------------------------------------
+
+
+def committee():
+    torch.manual_seed(0)
+    return Committee(
+        nn.Linear(4, 6), [nn.Linear(4, len(group) + 1) for group in GROUPS], GROUPS, [2.0, 1.0, 5.0], top=2
+    )
+
+
+def test_a_committee_answers_what_its_parts_combine_to():
+    teacher, x = committee(), torch.randn(20, 4)
+    experts = [
+        correct_dustbin(model(x), share) for model, share in zip(teacher.specialists, teacher.oversampling, strict=True)
+    ]
+    whole = combine(teacher.generalist(x).log_softmax(-1), experts, GROUPS, top=2)
+    batch = Batch(torch.arange(20), 0, x, None)
+    torch.testing.assert_close(teacher.log_probs(batch, 1.0), whole)
+    torch.testing.assert_close(teacher.log_probs(batch, 4.0), (whole / 4).log_softmax(-1))
+    assert not teacher.log_probs(batch, 1.0).requires_grad
+
+
+def test_a_committee_teaches_like_any_other_teacher():
+    teacher, x = committee(), torch.randn(400, 4)
+    labels = teacher.log_probs(Batch(torch.arange(400), 0, x, None), 1.0).argmax(-1)
+    classes = [str(k) for k in range(6)]
+    run = distill(
+        teacher,
+        nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 6)),
+        x,
+        test=(x, labels),
+        classes=classes,
+        temperature=2.0,
+        hard_weight=0.0,
+        baseline=False,
+        epochs=60,
+        learning_rate=0.02,
+        precision="float32",
+    )
+    assert run.metrics["student"]["accuracy"] > 0.9
+    assert run.metrics["teacher"]["title"] == "Linear and 3 specialists"
+    found = evaluate(teacher, Examples.of(x, labels))
+    assert found["test_errors"] == 0 and found["parameters"] == 30 + 15 + 20 + 10
+
+
+def test_a_committee_needs_as_many_of_each():
+    with pytest.raises(DataError, match="1 specialists, 1 groups and 2 oversamplings"):
+        Committee(nn.Linear(2, 3), [nn.Linear(2, 2)], [(0,)], [1.0, 1.0])

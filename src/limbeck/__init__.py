@@ -18,6 +18,7 @@ __all__ = [
     "load",
     "open_data",
     "save_model",
+    "specialists",
     "train",
 ]
 
@@ -25,6 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck import specialists
     from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
@@ -53,6 +55,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "specialists":
+        return importlib.import_module("limbeck.specialists")
     # Torch takes two seconds to import, and `limbeck --help` does not need it.
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
@@ -60,4 +64,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "specialists"])

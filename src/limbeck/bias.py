@@ -158,7 +158,7 @@ def fix_bias(
     fixed = copy.deepcopy(model).eval()
     last = fixed[-1] if isinstance(fixed, nn.Sequential) and len(fixed) else fixed
     if not isinstance(last, nn.Linear) or last.bias is None:
-        return _Shifted(fixed, index, values)
+        return _Shifted(fixed, index, values, None if isinstance(shift, Mapping) else len(index))
     if int(index.max()) >= last.out_features or (not isinstance(shift, Mapping) and len(index) != last.out_features):
         raise DataError(
             f"the shift names {len(index)} classes up to number {int(index.max())}, and the model has "
@@ -172,8 +172,9 @@ def fix_bias(
 class _Shifted(nn.Module):
     """A model behind which a shift is added to the scores of some classes."""
 
-    def __init__(self, model: nn.Module, index: Tensor, values: Tensor) -> None:
+    def __init__(self, model: nn.Module, index: Tensor, values: Tensor, count: int | None) -> None:
         super().__init__()
+        self.count = count  # of classes, where there is a number for each
         self.model = model
         self.classes = getattr(model, "classes", None)
         self.register_buffer("index", index)
@@ -185,9 +186,10 @@ class _Shifted(nn.Module):
 
     def forward(self, *inputs: Any) -> Tensor:
         scores: Tensor = self.model(*inputs)
-        if int(self.index.max()) >= scores.shape[-1]:
+        if int(self.index.max()) >= scores.shape[-1] or self.count not in {None, scores.shape[-1]}:
             raise DataError(
-                f"the shift names class {int(self.index.max())}, and the model has {scores.shape[-1]}, from 0"
+                f"the shift names {len(self.index)} classes up to number {int(self.index.max())}, and the model has "
+                f"{scores.shape[-1]}, from 0"
             )
         return scores.index_add(-1, self.index, self.shift.to(scores).expand(*scores.shape[:-1], -1))
 

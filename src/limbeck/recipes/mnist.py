@@ -135,7 +135,7 @@ class _Maker:
     def student(self, seed: int, temperature: float) -> Cell:
         """2x800 by the paper's protocol."""
         teacher = self.here.teacher(seed)
-        return self.distil(f"student-800-T{temperature:g}", seed, 800, 60, temperature, teacher.model, teacher.name)
+        return self.distil(f"student-800-T{temperature:g}", seed, 800, 40, temperature, teacher.model, teacher.name)
 
     def round(self, seed: int, temperature: float) -> _Round:
         """All networks of a seed."""
@@ -155,9 +155,9 @@ class _Maker:
             alone,
             distilled,
             chosen,
-            self.distil("jittered-800", seed, 800, 150, temperature, teacher.model, teacher.name, _VIEWS),
-            self.distil("committee-800", seed, 800, 150, temperature, committee, many, _VIEWS),
-            self.distil("committee-300", seed, 300, 200, temperature, committee, many, _VIEWS),
+            self.distil("jittered-800", seed, 800, 100, temperature, teacher.model, teacher.name, _VIEWS),
+            self.distil("committee-800", seed, 800, 100, temperature, committee, many, _VIEWS),
+            self.distil("committee-300", seed, 300, 120, temperature, committee, many, _VIEWS),
         )
 
     def committee(self) -> Ensemble:
@@ -172,7 +172,7 @@ class _Maker:
                 "cnn",
                 model_maker(options, here.data),
                 here.data,
-                here.training(16, seed=number),
+                here.training(12, seed=number),
                 augmentation=here.jitter,
                 settings={"network": "cnn 32 64 256, dropout 0.5"},
                 shared=True,

@@ -26,6 +26,7 @@ from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_c
 from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.teacher import SoftTargets
+from limbeck.specialists import Committee
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
 from limbeck.watcher import Watcher
@@ -199,7 +200,7 @@ class _Pair:
 def _on(teacher: Teacher, device: Device) -> Teacher:
     return (
         teacher.to(device.device)
-        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets)
+        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets | Committee)
         else teacher
     )
 

@@ -21,6 +21,7 @@ from limbeck.models import describe
 from limbeck.prediction import predict
 from limbeck.protocols import Batch, Teacher
 from limbeck.runs.models import load
+from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _SPEED_BATCH = 256
@@ -129,6 +130,8 @@ def _modules(subject: nn.Module | Teacher) -> list[nn.Module]:
         return [subject.model]
     if isinstance(subject, Ensemble):
         return [module for member in subject.members for module in _modules(member)]
+    if isinstance(subject, Committee):
+        return [subject.generalist, *subject.specialists]
     return []
 
 
@@ -236,6 +239,8 @@ def title_of(subject: nn.Module | Teacher) -> str:
         return f"{subject.mean} mean of {len(subject.members)}: {', '.join(kinds)}"
     if isinstance(subject, ModelTeacher):
         return title_of(subject.model)
+    if isinstance(subject, Committee):
+        return f"{title_of(subject.generalist)} and {len(subject.specialists)} specialists"
     if not isinstance(subject, nn.Module):
         return type(subject).__name__
     description = describe(subject)

@@ -147,3 +147,13 @@ def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tm
     monkeypatch.setattr(others, "make_teacher", lambda folder, *, quick: (tmp_path, 1))
     assert others.main(["--quick", "--ways", "keras-torch"]) == 0
     assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out
+
+
+def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, capsys):
+    module, file = load("quickstart_settings"), tmp_path / "rows.json"
+    assert module.main(["--quick", "--seeds", "2", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    (row,) = found["rows"]
+    assert len(row["student"]) == len(row["baseline"]) == 2 and positive(row["seconds"])
+    assert all(0 < errors <= 256 for errors in row["student"] + row["baseline"])  # of the 256 digits set aside
+    assert "128x45" in capsys.readouterr().out

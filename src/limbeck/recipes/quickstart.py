@@ -38,7 +38,7 @@ class Quickstart:
     teacher_training: Training = Training(epochs=30, batch_size=512, learning_rate=2e-3)
     jitter: Augmentation = Augmentation(shift=2)
     student: ModelOptions = ModelOptions(model="mlp", hidden=(300, 300))
-    student_training: Training = Training(epochs=45, batch_size=128)
+    student_training: Training = Training(epochs=30, batch_size=64)
     temperature: float = 4.0
     hard_weight: float = 0.1
 

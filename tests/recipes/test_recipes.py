@@ -2,14 +2,16 @@
 
 import functools
 import json
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from limbeck.data import open_data
-from limbeck.errors import ConfigError, RunError
+from limbeck.errors import ConfigError, InterruptedRun, RunError
 from limbeck.options import Training
 from limbeck.recipes import digits as recipes_on_digits
 from limbeck.recipes import letters as recipes_on_letters
@@ -116,6 +118,20 @@ def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):
     assert continued.findings.values == whole.findings.values
 
 
+def test_a_signal_says_that_the_same_command_goes_on(tmp_path):
+    class Signalled(Watcher):
+        def step(self, epoch, step, loss, accuracy, rate):
+            raise AssertionError("too few steps for this")
+
+        def epoch(self, row):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRun, match="SIGTERM.*the same command continues") as caught:
+        reproduce("missing-digit", tmp_path, command="", seeds=1, quick=True, watch=lambda name: Signalled())
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert list(tmp_path.rglob("checkpoints/*")), "what was done is kept"
+
+
 def test_a_cell_with_other_settings_is_refused(tmp_path):
     reproduce("width-temperature", tmp_path, command="", seeds=1, quick=True)
     with pytest.raises(RunError, match="epochs-factor"):
@@ -185,7 +201,7 @@ def test_the_catalogue_is_whole():
     assert len(set(NAMES)) == len(NAMES)
     for recipe in RECIPES:
         assert len({claim.key for claim in recipe.claims}) == len(recipe.claims)
-        assert recipe.data in {"mnist", "letters"} and recipe.about[-1] in ".?"
+        assert recipe.data in {None, "emnist-letters.mat"} and recipe.about[-1] in ".?"
     assert recipe_named("missing-digit").claim("plain").paper == 206
     assert recipe_named("seven-eight").claim("labels").paper == 13.2
 

@@ -60,10 +60,12 @@ def reproduce(
         if json:
             print_json([{"name": r.name, "title": r.title, "section": r.section, "data": r.data} for r in RECIPES])
             return
-        needs = {"mnist": "nothing: MNIST is inside", "letters": "--data FILE, such as emnist-letters.mat"}
         print_rows(
             ("recipe", "what", "section", "needs"),
-            [(recipe.name, recipe.title, recipe.section, needs[recipe.data]) for recipe in RECIPES],
+            [
+                (r.name, r.title, r.section, "nothing: MNIST is inside" if r.data is None else f"--data {r.data}")
+                for r in RECIPES
+            ],
         )
         return
     if name is None:

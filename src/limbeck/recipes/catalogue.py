@@ -46,8 +46,9 @@ class Recipe:
         section: Of the paper.
         claims: The rows of its table.
         module: Where its code is.
-        data: What it needs: "mnist" (inside the package) or "letters" (a file, given with ``--data``).
         about: What was done in the paper, and what is done here, in a paragraph.
+        data: A file such as it needs, given with ``--data``; None for MNIST, which is inside the package. The paper's
+            numbers then are of the same data.
     """
 
     name: str
@@ -55,8 +56,8 @@ class Recipe:
     section: str
     claims: tuple[Claim, ...]
     module: str
-    data: str
     about: str
+    data: str | None = None
 
     def claim(self, key: str) -> Claim:
         """The row of a key."""
@@ -79,7 +80,6 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("committee_300", "2x300 distilled from the ensemble of CNNs, with jitter", None, 74),
         ),
         "limbeck.recipes.mnist",
-        "mnist",
         "The paper distils a regularised network of two layers of 1200 units into one of 800 without any "
         "regularisation. Beside its three networks there is a student that sees jittered digits, and students of "
         "an ensemble of convolutional networks.",
@@ -95,7 +95,6 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("narrow_high", "30 units: best of T = 8, 12, 20"),
         ),
         "limbeck.recipes.width_temperature",
-        "mnist",
         "The paper finds that with 300 or more units a layer all temperatures above 8 do about the same, and that with "
         "30 units temperatures from 2.5 to 4 do much better than higher or lower ones. Here students of four widths "
         "are distilled at seven temperatures, without jitter and on soft targets alone.",
@@ -115,7 +114,6 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("all_threes", "of these on threes"),
         ),
         "limbeck.recipes.missing_digit",
-        "mnist",
         "The student learns from soft targets alone, of digits among which there is no 3. The paper then raises its "
         "bias for 3 by 3.5, which is best on the test set. Here the bias is found on validation labels, and without "
         "any label: so that the predictions for unlabelled digits hold as many threes as there are.",
@@ -131,7 +129,6 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("all", "all biases fitted to shares of unlabelled digits", None, None, "% errors"),
         ),
         "limbeck.recipes.missing_digit",
-        "mnist",
         "The student learns from soft targets alone, and of 7s and 8s alone. The paper then lowers both biases by 7.6, "
         "which is best on the test set. Here that number is found on validation labels, and without any label.",
     ),
@@ -146,10 +143,10 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("few_soft", "3 % of the data, soft targets of the first", 57.0, None, "%"),
         ),
         "limbeck.recipes.soft_regulariser",
-        "letters",
         "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters. "
         "Numbers can only be compared in kind: how much of the loss that comes with a thirtieth of the data do soft "
         "targets undo?",
+        "emnist-letters.mat",
     ),
     Recipe(
         "ensemble",
@@ -162,9 +159,9 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("kept", "share of the ensemble's gain that it keeps", 86, None, "%"),
         ),
         "limbeck.recipes.ensemble",
-        "letters",
         "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters: "
         "only the share of the gain can be compared. All networks have the same architecture.",
+        "emnist-letters.mat",
     ),
     Recipe(
         "specialists",
@@ -177,11 +174,11 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("control", "the same network distilled from the generalist alone", None, None, "%"),
         ),
         "limbeck.recipes.specialists",
-        "letters",
         "The paper's data are 100 million pictures of 15,000 classes, and its gain 4.4 % of the generalist's accuracy; "
         "here they are letters, or any data set. Specialists for groups of classes that the generalist confuses start "
         "from its weights, and are combined with it by minimising the summed divergence of the paper's equation 5. "
         "What the paper left open is done too: generalist and specialists are distilled back into one network.",
+        "emnist-letters.mat",
     ),
 )
 

@@ -6,6 +6,7 @@ import datetime
 import importlib
 import os
 import platform
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 from limbeck import __version__
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, InterruptedRun
 from limbeck.files import make_folder, replace_json
 from limbeck.recipes.catalogue import Recipe, recipe_named
 from limbeck.recipes.findings import Findings, Order, results_table
@@ -72,17 +73,24 @@ def reproduce(
 
     Raises:
         ConfigError: If there is no such recipe, or it needs data that are not given.
+        InterruptedRun: If a signal stopped it; the same call goes on.
     """
     recipe = recipe_named(name)
-    if recipe.data == "mnist" and data is not None:
+    if recipe.data is None and data is not None:
         raise ConfigError(f"recipe {name} is of MNIST, which is inside the package: leave --data out")
-    if recipe.data == "letters" and data is None and not quick:
-        raise ConfigError(f"recipe {name} needs examples, such as --data emnist-letters.mat; --quick does with MNIST")
+    if recipe.data is not None and data is None and not quick:
+        raise ConfigError(f"recipe {name} needs examples, such as --data {recipe.data}; --quick does without")
     if processes < 1:
         raise ConfigError(f"processes must be at least 1, and is {processes}")
     series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, watch=watch)
     make_folder(series.folder)
-    findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, processes))
+    try:
+        findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, processes))
+    except InterruptedRun as stop:
+        raise InterruptedRun(
+            f"stopped by {signal.Signals(stop.exit_code - 128).name}; everything is saved, the same command continues",
+            stop.exit_code - 128,
+        ) from stop
     table = results_table(recipe, findings)
     now = datetime.datetime.now(datetime.UTC)
     study = Study(
@@ -122,7 +130,7 @@ def _beside(recipe: Recipe, findings: Findings) -> list[Drawing]:
     claims = [claim for claim in recipe.claims if findings.values.get(claim.key)]
     if not claims or len({claim.unit for claim in claims}) > 1:
         return []
-    comparable = recipe.data == "mnist"
+    comparable = recipe.data is None
     units = {"errors": "test errors", "% errors": "test errors (%)", "%": "test accuracy (%)"}
     return [
         Drawing(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.data import open_data
+from limbeck.data import Examples, open_data
 from limbeck.errors import ConfigError, InterruptedRun, RunError
 from limbeck.options import Training
 from limbeck.recipes import digits as recipes_on_digits
@@ -20,7 +20,7 @@ from limbeck.recipes.catalogue import RECIPES, recipe_named
 from limbeck.recipes.digits import digits
 from limbeck.recipes.findings import Findings, results_table, spread
 from limbeck.recipes.reproduce import reproduce
-from limbeck.recipes.series import Series
+from limbeck.recipes.series import Series, smaller
 from limbeck.watcher import Watcher
 
 NAMES = [recipe.name for recipe in RECIPES]
@@ -57,8 +57,7 @@ def test_recipe_runs_writes_its_table_and_is_not_done_twice(name, out, monkeypat
         return fit(self, cell, make, objective, data, training, **more)
 
     monkeypatch.setattr(Series, "fit", watched)
-    for module in (recipes_on_digits, recipes_on_letters):
-        monkeypatch.setattr(module, "predict", noting(module.predict, test_reads))
+    note_test_reads(test_reads, monkeypatch)
     done = reproduce(name, out, command="limbeck reproduce ...", seeds=1, quick=True)
     assert fitted and test_reads
     recipe = recipe_named(name)
@@ -81,14 +80,25 @@ def test_recipe_runs_writes_its_table_and_is_not_done_twice(name, out, monkeypat
     assert again.findings.values == done.findings.values
 
 
-def noting(predict, reads):
-    """Note each time that a recipe judges something on the test set."""
+def note_test_reads(reads, monkeypatch):
+    """Note each time that test examples are shown to anything."""
+    tests = []
 
-    def noted(model, examples, **more):
-        reads.append(len(examples))
-        return predict(model, examples, **more)
+    def noted_smaller(data, **counts):
+        small = smaller(data, **counts)
+        tests.append(small.test)
+        return small
 
-    return noted
+    as_seen = Examples.as_seen
+
+    def noted_as_seen(self, rows):
+        if any(self is test for test in tests):
+            reads.append(len(self))
+        return as_seen(self, rows)
+
+    for module in (recipes_on_digits, recipes_on_letters):
+        monkeypatch.setattr(module, "smaller", noted_smaller)
+    monkeypatch.setattr(Examples, "as_seen", noted_as_seen)
 
 
 def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):

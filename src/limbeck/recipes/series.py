@@ -148,7 +148,6 @@ class Series:
         training = dataclasses.replace(training, precision=device.precision)
         kept = {**(settings or {}), **dataclasses.asdict(training), **dataclasses.asdict(augmentation)}
         kept |= {"examples": data.train.digest}
-        heading = f"A training of `limbeck reproduce {self.recipe}`: the same command goes on with it"
         if (path / "metrics.json").exists():  # done: others may read it at the same time
             folder.agree(kept)
         else:
@@ -256,7 +255,6 @@ class Series:
         classes: tuple[str, ...],
         *,
         augmentation: Augmentation | None = None,
-        temperature: float | None = None,
     ) -> Callable[[], StoredTargets]:
         """A teacher's answers to a transfer set, worked out once and only when they are first wanted.
 
@@ -265,12 +263,16 @@ class Series:
             examples: The transfer set.
             classes: Names of the classes.
             augmentation: Random views of a given number; None for the pictures as they are.
-            temperature: What the answers are for, where the teacher's at T = 1 do not serve every temperature.
 
         Returns:
-            A function without arguments that gives the answers.
+            A function without arguments that gives the answers, for every temperature.
+
+        Raises:
+            ConfigError: If the teacher's answers at T = 1 do not serve every temperature.
         """
         guide, views = as_teacher(teacher), augmentation or Augmentation()
+        if not serves_every_temperature(guide):
+            raise ConfigError("answers of this teacher hold for one temperature alone: use a geometric mean")
         found: list[StoredTargets] = []
 
         def give() -> StoredTargets:
@@ -284,7 +286,6 @@ class Series:
                         classes=classes,
                         views=views.views or 1,
                         device=device,
-                        temperature=None if serves_every_temperature(guide) else temperature,
                     )
                 )
             return found[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet
+from limbeck.errors import LimbeckError, RunError
 from limbeck.prediction import predict
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.letters import Letters, accuracy, letters
@@ -156,7 +157,9 @@ class _Maker:
             shared = (out, self.series.recipe, self.series.quick, self.series.epochs_factor, self.order.data, seed)
             jobs = [_Job(*shared, number, group) for number, group in enumerate(groups)]
             with ProcessPoolExecutor(self.order.processes, multiprocessing.get_context("spawn")) as pool:
-                list(pool.map(_train_apart, jobs))
+                for mistake in pool.map(_train_apart, jobs):
+                    if mistake is not None:
+                        raise RunError(mistake)
         found = [self.specialist(seed, number, group) for number, group in enumerate(groups)]
         return Committee(
             generalist.model,
@@ -203,12 +206,15 @@ class _Maker:
         )
 
 
-def _train_apart(job: _Job) -> None:
-    """Train a specialist in a process of its own; the cell on the disk is what it leaves."""
+def _train_apart(job: _Job) -> str | None:
+    """Train a specialist in a process of its own: it leaves a cell on the disk, and says what went wrong."""
     torch.set_num_threads(1)
     series = Series(job.out, job.recipe, quick=job.quick, epochs_factor=job.epochs_factor)
-    order = Order(job.source)
-    _Maker(letters(series, job.source), order).specialist(job.seed, job.number, job.group)
+    try:
+        _Maker(letters(series, job.source), Order(job.source)).specialist(job.seed, job.number, job.group)
+    except LimbeckError as error:  # errors with more than a message do not pass from process to process
+        return str(error)
+    return None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ class Committee:
         tensor(1.)
     """
 
+    serves_every_temperature = True
+    """See :func:`limbeck.teachers.serves_every_temperature`."""
+
     def __init__(
         self,
         generalist: nn.Module,

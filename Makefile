@@ -1,16 +1,18 @@
 # Everything sets itself up: a virtual environment, an install pinned by constraints.txt, then the job.
 PYTHON ?= python3
 VENV ?= .venv
+FUZZ_RUNS ?= 20000
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow lint fuzz clean
 
 help:
 	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about three minutes on two cores)"
 	@echo "make test       all checks and tests (under ten minutes on two cores)"
 	@echo "make test-slow  the longer tests as well"
 	@echo "make lint       formatting, types and the direction of imports alone"
+	@echo "make fuzz       random and damaged files for every reader (FUZZ_RUNS=20000 inputs each, about half an hour)"
 	@echo "make clean      remove the virtual environment and the caches"
 
 $(BIN)/python:
@@ -39,6 +41,10 @@ test: lint
 
 test-slow: lint
 	HYPOTHESIS_PROFILE=explore $(BIN)/pytest
+
+fuzz: $(VENV)/.dev
+	$(PIP) --group fuzz
+	$(BIN)/python fuzz/run.py --runs $(FUZZ_RUNS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -35,7 +35,6 @@ BUDGETS = {
     "64x30": Training(epochs=30, batch_size=64),
     "64x40": Training(epochs=40, batch_size=64),
 }
-AIMS = ((4.0, 0.1), (8.0, 0.1), (4.0, 0.0), (8.0, 0.0), (20.0, 0.0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,21 +42,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="pairs of student and baseline")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="batch size x epochs")
+    parser.add_argument("--aims", nargs="+", metavar="T,WEIGHT", default=["4,0.1", "8,0.1", "4,0", "8,0", "20,0"],
+                        help="temperatures and weights of the labels")  # fmt: skip
+    parser.add_argument(
+        "--teacher", metavar="FOLDER", type=Path, help="keep the teacher here, and use it if it is there"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
     options = parser.parse_args(arguments)
     settings = Quickstart()
     data = limbeck.open_data(DataOptions(data="mnist", validation=SET_ASIDE))
     data = dataclasses.replace(data, test=None)
-    budgets, aims, teaching = {name: BUDGETS[name] for name in options.budgets}, AIMS, settings.teacher_training
+    budgets, aims, teaching = {name: BUDGETS[name] for name in options.budgets}, options.aims, settings.teacher_training
     if options.quick:
         data = dataclasses.replace(
             data, train=data.train.take(torch.arange(512)), validation=data.train.take(torch.arange(512, 768))
         )
         budgets = {name: dataclasses.replace(budget, epochs=1) for name, budget in list(budgets.items())[:1]}
-        aims, teaching = AIMS[:1], dataclasses.replace(teaching, epochs=1)
+        aims, teaching = aims[:1], dataclasses.replace(teaching, epochs=1)
     taught = limbeck.train(
-        model_maker(settings.teacher, data), data, augmentation=settings.jitter, **dataclasses.asdict(teaching)
+        model_maker(settings.teacher, data),
+        data,
+        augmentation=settings.jitter,
+        out=options.teacher,
+        resume=True,
+        **dataclasses.asdict(teaching),
     )
     rows: list[dict[str, Any]] = []
     print(
@@ -65,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name, budget in budgets.items():
         baseline: list[int] = []
-        for temperature, hard_weight in aims:
+        for aim in aims:
+            temperature, hard_weight = map(float, aim.split(","))
             began = time.perf_counter()
             run = limbeck.distill(
                 taught.model,

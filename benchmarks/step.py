@@ -2,6 +2,7 @@
 
     python benchmarks/step.py [--rounds 7] [--examples 60000] [--json FILE] [--quick]
     python benchmarks/step.py --allocator [--rounds 5] [--json FILE] [--quick]
+    python benchmarks/step.py --store [--rounds 7] [--json FILE] [--quick]
 
 The first form prints three tables, for the networks 784-300-300-10 and 784-1200-1200-10 at batch 256 in float32 and
 bf16. All that are compared take turns within one process (A B C A B C ...), each round is an epoch, and ratios are
@@ -17,6 +18,9 @@ of one round's times.
 
 The second form trains the convolutional network 64-128-1024 on pictures of 28x28 with 26 classes, with and without
 ``limbeck.devices.keep_freed_memory``, each in processes of its own.
+
+The third form is the second table with answers that are read from a store on disk: eight shifted views of each
+example, dense, in the network 784-300-300-10; labels and soft targets on the same views.
 """
 
 import argparse
@@ -28,6 +32,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,8 +48,9 @@ from limbeck.devices import Device, find_device
 from limbeck.engine import fit
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.objective import DistillationObjective, LabelObjective
-from limbeck.options import Training
+from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective
+from limbeck.softtargets import SoftTargets
 from limbeck.teachers import StoredTargets
 from limbeck.watcher import Watcher
 
@@ -61,14 +67,15 @@ class Stopwatch(Watcher):
     """Seconds from the engine's first step to the end of its epoch, when the sums are back on the host."""
 
     seconds = 0.0
+    clock = staticmethod(time.perf_counter)
 
     def start(self, epochs: int, steps: int, epoch: int) -> None:
         """Begin."""
-        self.began = time.perf_counter()
+        self.began = self.clock()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """End."""
-        self.seconds = time.perf_counter() - self.began
+        self.seconds = self.clock() - self.began
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Case:
         model = copy.deepcopy(self.model).to(self.device.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
         last = torch.zeros(())
-        began = time.perf_counter()
+        began = Stopwatch.clock()
         for inputs, labels in batches:
             with self.device.autocast():
                 scores = model(inputs).float()
@@ -101,7 +108,7 @@ class Case:
             optimizer.zero_grad(set_to_none=True)
             last = loss.detach()
         float(last)  # waits for an accelerator
-        return time.perf_counter() - began
+        return Stopwatch.clock() - began
 
 
 def float_batches(feed: Feed) -> list[tuple[Tensor, Tensor]]:
@@ -184,6 +191,29 @@ def measure(width: int, precision: Precision, examples: Examples, options: argpa
     }
 
 
+def measure_store(precision: Precision, examples: Examples, options: argparse.Namespace) -> dict[str, Any]:
+    """A step on labels, and one on soft targets from a store, with hard weight 0.1, on the same views."""
+    device, views = find_device(options.device, precision), Augmentation(shift=2, views=8)
+    torch.manual_seed(0)
+    model, teacher = (MLP(MLPConfig(input_shape=(1, 28, 28), classes=10, hidden=hidden)) for hidden in ((300, 300), ()))
+    feed = Feed(examples, batch_size=BATCH, seed=0, device=device.device, augmentation=views)
+    case = Case(model, feed, device)
+    with tempfile.TemporaryDirectory() as folder:
+        SoftTargets.write(folder, teacher, examples, classes="0123456789", augmentation=views)
+        targets = SoftTargets.open(folder).to(device.device)
+        objective = DistillationObjective(targets, temperature=TEMPERATURE, hard_weight=0.1)
+        ways = {"engine": lambda: case.engine(LabelObjective()), "distil 0.1": lambda: case.engine(objective)}
+        times = take_turns(ways, options.rounds)
+    return {
+        "network": "784-300-300-10",
+        "precision": precision,
+        "microseconds_per_step": {name: 1e6 * statistics.median(some) / feed.steps for name, some in times.items()},
+        "distilling_over_labels": {
+            "0.1": spread([soft / hard for soft, hard in zip(times["distil 0.1"], times["engine"], strict=True)])
+        },
+    }
+
+
 def between(ratio: Mapping[str, float]) -> str:
     """Least and greatest, for printing."""
     return f"({ratio['min']:.2f} - {ratio['max']:.2f})"
@@ -200,6 +230,17 @@ def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
         print(f"{row['network']:<19}{row['precision']:<10}{images['bare']:>11,.0f}{images['engine']:>13,.0f}"
               f"{us['bare']:>9.0f}{us['engine']:>10.0f}{kept['median']:>13.3f}   {between(kept)}"
               f"{target:>8.2f} {'met' if kept['median'] >= target else 'MISSED'}")  # fmt: skip
+    print_ratios(rows)
+    print("\nShare of the measured rate of large matrix products")
+    print(f"{'network':<19}{'precision':<10}{'products Gflop/s':>17}{'bare':>8}{'engine':>8}")
+    for row in rows:
+        share = row["share_of_product_rate"]
+        print(f"{row['network']:<19}{row['precision']:<10}{row['product_rate'] / 1e9:>17,.0f}"
+              f"{share['bare']:>8.1%}{share['engine']:>8.1%}")  # fmt: skip
+
+
+def print_ratios(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table of distilling over training on labels."""
     print("\nDistilling from stored answers over training on labels, both in the engine: time of a step")
     print(f"{'network':<19}{'precision':<10}{'hard weight':>12}{'labels us':>11}{'distil us':>11}{'ratio':>8}"
           f"{'(min - max)':>15}{'at most':>9}")  # fmt: skip
@@ -210,12 +251,6 @@ def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
                   f"{us[f'distil {weight}']:>11.0f}{ratio['median']:>8.3f}   {between(ratio)}"
                   f"{MOST_FOR_DISTILLING:>9.2f} "
                   f"{'met' if ratio['median'] <= MOST_FOR_DISTILLING else 'MISSED'}")  # fmt: skip
-    print("\nShare of the measured rate of large matrix products")
-    print(f"{'network':<19}{'precision':<10}{'products Gflop/s':>17}{'bare':>8}{'engine':>8}")
-    for row in rows:
-        share = row["share_of_product_rate"]
-        print(f"{row['network']:<19}{row['precision']:<10}{row['product_rate'] / 1e9:>17,.0f}"
-              f"{share['bare']:>8.1%}{share['engine']:>8.1%}")  # fmt: skip
 
 
 def cnn_step(precision: Precision, steps: int, batch: int) -> dict[str, float]:
@@ -302,6 +337,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="threads of PyTorch")
     parser.add_argument("--device", default="cpu", help="a PyTorch device")
     parser.add_argument("--allocator", action="store_true", help="the second form")
+    parser.add_argument("--store", action="store_true", help="the third form")
+    parser.add_argument(
+        "--busy", action="store_true", help="count this process's processor time: the machine has other work"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
     parser.add_argument("--child", nargs=3, metavar=("PRECISION", "STEPS", "BATCH"), help=argparse.SUPPRESS)
@@ -312,6 +351,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quick:
         options.examples, options.matrix = min(options.examples, 2 * BATCH + 10), 256
     options.rounds = options.rounds or (1 if options.quick else 5 if options.allocator else 7)
+    if options.busy:
+        Stopwatch.clock = staticmethod(time.process_time)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds}
@@ -322,10 +363,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         mnist = open_data("mnist").train
         examples = mnist.take(torch.arange(min(options.examples, len(mnist))))
-        result["steps"] = [
-            measure(width, precision, examples, options) for width in TARGETS for precision in PRECISIONS
-        ]
-        print_tables(result["steps"])
+        if options.store:
+            result["store"] = [measure_store(precision, examples, options) for precision in PRECISIONS]
+            print_ratios(result["store"])
+        else:
+            result["steps"] = [
+                measure(width, precision, examples, options) for width in TARGETS for precision in PRECISIONS
+            ]
+            print_tables(result["steps"])
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0

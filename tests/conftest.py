@@ -9,7 +9,7 @@ from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
 
-# What a commit passes once it passes always; `HYPOTHESIS_PROFILE=explore` looks for new examples, as `make test-slow` does.
+# What passes once passes always; `HYPOTHESIS_PROFILE=explore` looks for new examples, as `make test-slow` does.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

@@ -4,10 +4,12 @@ import importlib.util
 import json
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +65,16 @@ def test_step_prints_three_tables(tmp_path, capsys):
         for way, rate in row["images_per_second"].items():
             seconds = row["microseconds_per_step"][way] * 3 / 1e6
             assert rate * seconds == pytest.approx(2 * 256 + 10)
+
+
+def test_step_from_a_store(tmp_path, capsys):
+    step = load("step")
+    assert step.main(["--quick", "--store", "--json", str(tmp_path / "step.json")]) == 0
+    assert len(re.findall(r"^784-300-300-10 ", capsys.readouterr().out, re.M)) == 2
+    rows = json.loads((tmp_path / "step.json").read_text())["store"]
+    assert [row["precision"] for row in rows] == ["float32", "bf16"]
+    assert all(positive(row["microseconds_per_step"]) for row in rows)
+    assert all(ordered(row["distilling_over_labels"]["0.1"]) for row in rows)
 
 
 def test_step_counts_the_operations_of_a_small_network():
@@ -125,6 +137,44 @@ def test_dropout_prints_its_table(tmp_path, capsys):
         assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_int8_prints_its_table(tmp_path, capsys):
+    int8 = load("int8")
+    assert int8.main(["--quick", "--json", str(tmp_path / "int8.json")]) == 0
+    assert len(re.findall(r"^(1|256) +(float32|int8) ", capsys.readouterr().out, re.M)) == 4
+    for row in json.loads((tmp_path / "int8.json").read_text())["rows"]:
+        assert positive([row["ms"], row["times_as_fast"]]) and ordered(row["times_as_fast"])
+
+
+def test_letters_of_low_rank_are_measured_once_and_chosen_on_validation(tmp_path, monkeypatch):
+    letters = load("compress_letters")
+    from tiny_runs import tiny_arrays
+
+    import limbeck
+    from limbeck.models import MLP, MLPConfig
+
+    x, y = tiny_arrays()
+    np.savez(tmp_path / "tiny.npz", x=x, y=y)
+    data = limbeck.open_data(str(tmp_path / "tiny.npz"))
+    sizes = MLPConfig(input_shape=(1, 8, 8), classes=3, hidden=(40, 30), dropout=0.1)
+    data = limbeck.data.cut_validation(data, 0.1)
+    limbeck.train(MLP(sizes), data, epochs=2, precision="float32", device="cpu", out=tmp_path / "run")
+    monkeypatch.setattr(letters, "PROBE", 0.5)
+    page = tmp_path / "page.md"
+    words = ["--data", str(tmp_path / "tiny.npz"), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    words += ["--shares", "0.3", "0.6", "--epochs", "1", "--page", str(page)]
+    assert letters.main(words) == 0
+    lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["rule"] for row in rows} == {"original", "settings", *letters.RULES}
+    assert all(row["parameters"] <= 0.6 * rows[0]["parameters"] for row in rows[1:] if row.get("parameters"))
+    page.write_text(page.read_text().replace("# Letters: low rank", "# By hand"))
+    assert letters.main(words) == 0  # measures nothing anew, and leaves the rest of the page
+    assert (tmp_path / "out" / "trials.jsonl").read_text().splitlines() == lines
+    assert page.read_text().startswith("# By hand") and page.with_suffix(".svg").exists()
+    made = [{"share": s, "parameters": 1, "validation": v} for s, v in ((0.1, 0.9), (0.2, 0.5), (0.3, 0.9), (0.4, 0.8))]
+    assert letters.smallest(made, 0.85) is None and letters.smallest(made, 0.8)["share"] == 0.3
+
+
 def test_against_others_runs_each_way_in_its_process(tmp_path, capsys):
     others = load("against_others")
     arguments = ["--quick", "--ways", "limbeck", "pytorch-0", "--json", str(tmp_path / "others.json")]
@@ -157,3 +207,15 @@ def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, cap
     assert len(row["student"]) == len(row["baseline"]) == 2 and positive(row["seconds"])
     assert all(0 < errors <= 256 for errors in row["student"] + row["baseline"])  # of the 256 digits set aside
     assert "128x45" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scale_compares_a_formula_with_measurements():
+    """In a process of its own: it starts others from its own file."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "scale.py"), "--quick"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = re.findall(r"checkpoint +[\d.]+ +[\d.]+ +([\d.]+)$", done.stdout, re.M)
+    assert 1.0 <= float(checkpoint) < 1.2  # the formula leaves the header out
+    assert len(re.findall(r"^ +[\d,]+ +[\d.]+ +[\d.]+$", done.stdout, re.M)) == 2

@@ -10,8 +10,12 @@ __all__ = [
     "DataSet",
     "Ensemble",
     "Examples",
+    "FineTuning",
     "LimbeckError",
+    "RankRule",
+    "Search",
     "SoftTargets",
+    "compress",
     "distill",
     "evaluate",
     "fix_bias",
@@ -20,6 +24,7 @@ __all__ = [
     "save_model",
     "specialists",
     "train",
+    "tune",
 ]
 
 import importlib
@@ -30,10 +35,12 @@ if TYPE_CHECKING:
     from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
-    from limbeck.options import Augmentation
-    from limbeck.runs import distill, evaluate, load, save_model, train
+    from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.runs import compress, distill, evaluate, load, save_model, train
+    from limbeck.search import Search
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
+    from limbeck.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -42,8 +49,12 @@ _HOMES = {
     "DataSet": "limbeck.data",
     "Ensemble": "limbeck.teachers",
     "Examples": "limbeck.data",
+    "FineTuning": "limbeck.options",
     "LimbeckError": "limbeck.errors",
+    "RankRule": "limbeck.options",
+    "Search": "limbeck.search",
     "SoftTargets": "limbeck.softtargets",
+    "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
     "fix_bias": "limbeck.bias",
@@ -51,6 +62,7 @@ _HOMES = {
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",
+    "tune": "limbeck.tuning",
 }
 
 

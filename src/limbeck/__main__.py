@@ -1,4 +1,4 @@
-"""``python -m limbeck`` is ``limbeck``."""
+"""``python -m limbeck``, which launchers of several processes start."""
 
 from limbeck.cli import main
 

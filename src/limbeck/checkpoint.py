@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from limbeck.errors import FormatError, NonFiniteError, RunError
-from limbeck.files import digest_bytes, replace_bytes, why
+from limbeck.files import digest_bytes, replace_bytes, sync_folder, why
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
         raise NonFiniteError(
             "a loss or a measure became NaN or infinite: try a smaller learning rate or clip_norm"
         ) from error
-    replace_bytes(path, save(held, {"state": text, "sha256": _digest(held, text)}))
+    replace_bytes(path, _in_order(save(held, {"state": text, "sha256": _digest(held, text)})))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -61,28 +61,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise FormatError(path, "holds tensors, but not those of a Limbeck run")
     if _digest(tensors, metadata["state"]) != metadata["sha256"]:
         raise FormatError(path, "does not match its checksum: it was damaged after it was written")
-    return tensors, json.loads(metadata["state"])
+    try:
+        return tensors, json.loads(metadata["state"])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(path, f"holds a state that is no valid JSON: {error}") from error
 
 
 def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) -> None:
     """Write a checkpoint as ``latest.safetensors`` and keep the one before as ``previous.safetensors``.
 
     Args:
-        folder: The checkpoint folder, made if it is missing.
+        folder: The checkpoint folder. It is not made anew: one that is gone was removed, with the lock of its run.
         tensors: By name.
         state: Any value that JSON can hold.
 
     Raises:
         RunError: If it cannot be written; the checkpoints that were there are untouched.
     """
+    if not folder.is_dir():
+        raise RunError(f"{folder} vanished while the run was writing to it: nothing more is written; start it again")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / "next.safetensors"
         save_tensors(fresh, tensors, state)
         latest = folder / "latest.safetensors"
         if latest.exists():
             latest.replace(folder / "previous.safetensors")
         fresh.replace(latest)
+        sync_folder(folder)
     except OSError as error:
         raise RunError(f"cannot write a checkpoint to {folder}: {why(error)}") from error
 
@@ -115,6 +120,16 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Any, str | None] | Non
     if damaged is not None:
         raise damaged
     return None
+
+
+def _in_order(content: bytes) -> list[bytes | memoryview]:
+    """The same file with its notes sorted: safetensors writes several of them in another order each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    octets = json.dumps(header, separators=(",", ":")).encode()
+    octets += b" " * (-len(octets) % 8)
+    return [len(octets).to_bytes(8, "little"), octets, memoryview(content)[8 + length :]]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

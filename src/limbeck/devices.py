@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from limbeck.errors import ConfigError
+from limbeck.processes import several, world
 
 _FASTER = 1.25
 """How many times as fast bf16 products must be before ``auto`` chooses them."""
@@ -46,15 +47,15 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
         The device.
 
     Raises:
-        ConfigError: If the device does not exist, or this is one process of several.
+        ConfigError: If the device does not exist, or the other processes of the run cannot be reached.
 
     Example:
         >>> find_device("cpu", "float32").device
         device(type='cpu')
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("one run is one process for now: start it without accelerate launch or torchrun")
-    if device == "auto":
+    if several() and device in {"auto", "cuda"}:
+        place = world().device
+    elif device == "auto":
         from accelerate import PartialState
 
         place = torch.device(PartialState().device) if torch.accelerator.is_available() else torch.device("cpu")
@@ -70,7 +71,7 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
     if precision != "auto":
         return Device(place, precision)
     rates = measure_precisions(str(place))
-    return Device(place, "bf16" if rates["bf16"] > _FASTER * rates["float32"] else "float32")
+    return Device(place, world().told("bf16" if rates["bf16"] > _FASTER * rates["float32"] else "float32"))
 
 
 @cache

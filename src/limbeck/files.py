@@ -1,12 +1,23 @@
 """Files that are never half-written: written beside, flushed to the disk, then renamed."""
 
-__all__ = ["digest_bytes", "make_folder", "read_json", "replace_bytes", "replace_json", "replace_text", "why"]
+__all__ = [
+    "digest_bytes",
+    "make_folder",
+    "read_json",
+    "read_toml",
+    "replace_bytes",
+    "replace_json",
+    "replace_text",
+    "sync_folder",
+    "why",
+]
 
 import errno
 import hashlib
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +25,7 @@ from typing import Any
 from limbeck.errors import FormatError, NonFiniteError, RunError
 
 
-def replace_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
+def replace_bytes(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any moment either the old or the new content is there, whole.
 
     Args:
@@ -41,7 +52,7 @@ def replace_bytes(path: Path, content: bytes | Iterable[bytes]) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"cannot write {path}: {why(error)}") from error
     finally:
@@ -92,7 +103,12 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold what a folder's files are called.
+
+    Args:
+        folder: The folder.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -151,8 +167,37 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of a million digits
         raise FormatError(path, f"is no valid JSON: {error}") from error
+
+
+_LARGEST_TOML = 1 << 16
+"""Bytes: a table with a name of many parts takes the parser time that grows with the square of its length."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of settings.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content as plain Python values.
+
+    Raises:
+        FormatError: If it is missing, unreadable, no TOML, or far larger than settings are.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_TOML + 1)
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+    if len(content) > _LARGEST_TOML:
+        raise FormatError(path, f"has more than {_LARGEST_TOML:,} bytes: these are no settings")
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of a million digits
+        raise FormatError(path, f"is no valid TOML: {error}") from error
 
 
 def digest_bytes(pieces: Iterable[bytes | memoryview]) -> str:

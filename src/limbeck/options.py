@@ -7,8 +7,10 @@ __all__ = [
     "Augmentation",
     "DataOptions",
     "Distillation",
+    "FineTuning",
     "ModelOptions",
     "Network",
+    "RankRule",
     "Training",
     "TrainingKeywords",
 ]
@@ -183,10 +185,12 @@ class Training:
         plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
         patience: Stop early after this many epochs without improvement on validation; none: never.
         clip_norm: Largest norm of the gradient; none: no limit.
+        skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
         label_smoothing: Share of a hard label's mass spread over all classes.
         seed: Seed of the weights, the order, the views and dropout.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        checkpoint_minutes: Write a checkpoint this often within an epoch, beside the one at its end; none: never.
     """
 
     epochs: int = 20
@@ -202,10 +206,12 @@ class Training:
     plateau_patience: int | None = None
     patience: int | None = None
     clip_norm: float | None = None
+    skip_nonfinite: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: str = "auto"
+    checkpoint_minutes: float | None = 10.0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -237,6 +243,8 @@ class Training:
                 "at least 1",
             )
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "positive")
+        minutes = self.checkpoint_minutes
+        _require(minutes is None or minutes > 0, "checkpoint_minutes", minutes, "positive")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "in [0, 2**63)")
         for name, schedule in (("decay", "exponential"), ("plateau_patience", "plateau")):
@@ -275,10 +283,12 @@ class TrainingKeywords(TypedDict, total=False):
     plateau_patience: int | None
     patience: int | None
     clip_norm: float | None
+    skip_nonfinite: bool
     label_smoothing: float
     seed: int
     precision: Literal["auto", "float32", "bf16"]
     device: str
+    checkpoint_minutes: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,3 +306,111 @@ class Distillation:
     def __post_init__(self) -> None:
         _require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
         _require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRule:
+    """How small the layers become: one of these.
+
+    Attributes:
+        rank: The same rank for all layers, or one for each layer in order.
+        energy: Share kept of each layer's sum of squares of the singular values, in (0, 1].
+        singular_share: Share kept of each layer's sum of singular values, in (0, 1].
+        layer_share: Share of each layer's weights, in (0, 1].
+        parameters: Parameters of the whole network, divided among the layers so that least is lost: a share up to 1,
+            or a count.
+        flops: Multiply-adds of the whole network, likewise.
+        size: Bytes of the whole network's weights, likewise, such as 200KB.
+    """
+
+    rank: tuple[int, ...] | None = None
+    energy: float | None = None
+    singular_share: float | None = None
+    layer_share: float | None = None
+    parameters: float | None = None
+    flops: float | None = None
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in dataclasses.fields(self)]
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"one rank rule is needed, and {' and '.join(given)} are given: leave all but one out")
+        for name in ("energy", "singular_share", "layer_share"):
+            value = getattr(self, name)
+            _require(value is None or 0 < value <= 1, name, value, "in (0, 1]")
+        for name in ("parameters", "flops"):
+            value = getattr(self, name)
+            _require(value is None or 0 < value < math.inf, name, value, "a share in (0, 1], or a count above 1")
+        _require(self.rank is None or all(rank >= 1 for rank in self.rank), "rank", self.rank, "at least 1")
+        if self.rank == ():
+            raise ConfigError("rank needs a number: --rank 50, or one for each layer in order")
+
+    @property
+    def name(self) -> str | None:
+        """Which rule is given, or None.
+
+        Returns:
+            The field's name.
+
+        Example:
+            >>> RankRule(energy=0.9).name
+            'energy'
+        """
+        return next((field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How a smaller network learns to answer as the one it was made of.
+
+    Attributes:
+        finetune_epochs: Epochs of distillation from the original after its layers were made smaller; 0: none.
+        temperature: Temperature T of the softmax for soft targets; above 0.
+        hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
+        batch_size: Examples a step.
+        learning_rate: Largest learning rate of AdamW; it falls to zero along a cosine.
+        warmup_epochs: Epochs over which the learning rate rises from 0.
+        seed: Seed of the order, the views, dropout and the choice of calibration examples.
+        precision: "bf16", "float32", or "auto": measured when the run starts.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+    """
+
+    finetune_epochs: int = 0
+    temperature: float = 4.0
+    hard_weight: float = 0.1
+    batch_size: int = 256
+    learning_rate: float = 0.0005
+    warmup_epochs: float = 0.0
+    seed: int = 0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _require(self.finetune_epochs >= 0, "finetune_epochs", self.finetune_epochs, "at least 0")
+        self.aims  # noqa: B018  (checks its fields)
+        self.training(max(1, self.finetune_epochs))
+
+    @property
+    def aims(self) -> Distillation:
+        """What is learnt."""
+        return Distillation(temperature=self.temperature, hard_weight=self.hard_weight)
+
+    def training(self, epochs: int) -> Training:
+        """The settings of the training.
+
+        Args:
+            epochs: How many.
+
+        Returns:
+            The settings.
+        """
+        return Training(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup_epochs=self.warmup_epochs,
+            seed=self.seed,
+            precision=self.precision,
+            device=self.device,
+        )

@@ -1,11 +1,17 @@
 """Dense layers in HDF5: the layouts of Keras, the way back, and files that are damaged or point elsewhere."""
 
+import gzip
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 
 from limbeck.errors import DataError, FormatError, RunError
-from limbeck.formats.keras_h5 import DenseLayer, read_keras_h5, write_keras_h5
+from limbeck.formats import _apart
+from limbeck.formats.keras_h5 import DenseLayer, read_here, read_keras_h5, write_keras_h5
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
 def layers(*sizes, names=None):
@@ -124,13 +130,13 @@ def test_truncated_and_changed_files_are_read_or_refused(tmp_path):
     for length in range(0, len(data), 199):
         (tmp_path / "b.h5").write_bytes(data[:length])
         with pytest.raises(FormatError):
-            read_keras_h5(tmp_path / "b.h5")
+            read_here(tmp_path / "b.h5")
     for _ in range(100):
         changed = bytearray(data)
         changed[generator.integers(len(data))] = generator.integers(256)
         (tmp_path / "b.h5").write_bytes(changed)
         try:
-            read_keras_h5(tmp_path / "b.h5")
+            read_here(tmp_path / "b.h5")
         except FormatError as error:
             assert "\n" not in str(error)
 
@@ -148,3 +154,27 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(RunError, match="missing"):
         write_keras_h5(tmp_path / "missing" / "a.h5", [layer])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_on_which_the_library_never_ends_is_refused(tmp_path, monkeypatch):
+    """Found by fuzzing: H5Aread goes round in circles on this one."""
+    monkeypatch.setattr(_apart, "_SECONDS", 2.0)
+    path = tmp_path / "endless.h5"
+    path.write_bytes(gzip.decompress((FIXTURES / "hostile" / "endless.h5.gz").read_bytes()))
+    with pytest.raises(FormatError, match="did not end within"):
+        read_keras_h5(path)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import os; os.abort()", "died of it"),
+        ("from limbeck.formats._apart import *; limit_memory(50 << 20); bytearray(400 << 20)", "died of it"),
+        ("from limbeck.formats._apart import *; answer_apart('is too odd')", "is too odd"),
+    ],
+)
+def test_what_happens_to_the_reading_process_is_told(tmp_path, monkeypatch, program, words):
+    (tmp_path / "odd_reader.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FormatError, match=words):
+        _apart.read_apart(tmp_path / "odd_reader.py", "odd_reader", 100)

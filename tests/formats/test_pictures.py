@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -253,3 +255,27 @@ def test_every_extension_is_read(tmp_path):
     for extension in EXTENSIONS:
         put(tmp_path, f"a/x{extension.upper()}", encoded(Image.new("L", (2, 2)), kinds[extension]))
     assert len(read_pictures(tmp_path).files) == len(EXTENSIONS) == len(kinds)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L", "RGBA", "LA", "1"])
+def test_a_few_bytes_that_claim_a_huge_picture_take_no_memory(tmp_path, mode):
+    """Found by fuzzing: 164 bytes of GIF made the process 464 MiB larger."""
+    image = Image.new(mode, (9000, 7800))
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "1.png")
+    del image
+    code = f"""
+import resource
+from limbeck.errors import FormatError
+from limbeck.formats.pictures import read_pictures
+import numpy, PIL.Image, PIL.PngImagePlugin
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+try:
+    read_pictures({str(tmp_path)!r})
+except FormatError as error:
+    assert "memory: make it smaller" in str(error)
+assert peak() - before <= (100 << 20) + 4 * {(tmp_path / "a" / "1.png").stat().st_size}, (peak() - before) >> 20
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -58,6 +58,8 @@ def test_every_batch_of_a_training_finds_the_teachers_answers(tmp_path, augmenta
         for batch in feed.batches(epoch):
             for temperature in (0.7, 1.0, 4.0, 20.0):
                 exact, stored = live.log_probs(batch, temperature), targets.log_probs(batch, temperature)
+                # What is held softened for training is what is looked up and softened row by row.
+                assert torch.equal(targets.targets_for(batch, temperature, torch.zeros_like(exact)), stored)
                 assert stored.dtype == torch.float32
                 torch.testing.assert_close(stored.exp(), exact.exp(), atol=3e-3 if dtype == "float16" else 1e-5, rtol=0)
                 assert abs(divergence(exact, stored)) < 1e-5

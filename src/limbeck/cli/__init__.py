@@ -2,6 +2,7 @@
 
 __all__ = ["app", "main"]
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -9,15 +10,22 @@ from typing import Any, get_args
 import cyclopts
 
 from limbeck import __version__
+from limbeck.cli.compress import compress
+from limbeck.cli.convert import convert
 from limbeck.cli.data import data
+from limbeck.cli.decode import decode
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.features import features
+from limbeck.cli.forward import forward
+from limbeck.cli.info import info
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
 from limbeck.cli.reproduce import reproduce
 from limbeck.cli.settings import read_settings
 from limbeck.cli.soften import soften
 from limbeck.cli.train import train
+from limbeck.cli.tune import tune
 from limbeck.errors import ConfigError
 
 _HELP = """Turn a large classifier, or an ensemble, into a small one that can be shipped, and prove that it worked.
@@ -26,6 +34,7 @@ _HELP = """Turn a large classifier, or an ensemble, into a small one that can be
 limbeck quickstart
 limbeck train --data letters.mat --model cnn --out runs/cnn
 limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
+limbeck compress runs/mlp --energy 0.95 --out runs/smaller
 limbeck report runs/mlp
 limbeck reproduce --list
 ```
@@ -41,7 +50,11 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-for _command in (quickstart, train, soften, distill, evaluate, report, reproduce, data):
+_COMMANDS = (
+    quickstart, train, soften, distill, tune, compress, evaluate, report, reproduce, data,
+    features, convert, info, forward, decode,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command(_command)
 
 
@@ -52,6 +65,9 @@ def main(tokens: list[str] | None = None) -> None:
         tokens: The words of the command; None for those of this process.
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
+    if os.environ.get("RANK", "0") != "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Of several processes the first speaks.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         words = _with_config(words)
         app(words, result_action="return_value", exit_on_error=False, print_error=False)

@@ -3,10 +3,12 @@
 __all__ = [
     "Config",
     "Data",
+    "Jobs",
     "Json",
     "NetworkSizes",
     "Out",
     "Quiet",
+    "Ray",
     "Resume",
     "Track",
     "Train",
@@ -31,6 +33,8 @@ Resume = Annotated[bool, Parameter(group="Run", negative=())]
 Json = Annotated[bool, Parameter(name="--json", group="Run", negative=())]
 Quiet = Annotated[bool, Parameter(group="Run", negative=())]
 Config = Annotated[Path | None, Parameter(group="Run")]
+Jobs = Annotated[int, Parameter(group="Run")]
+Ray = Annotated[str | None, Parameter(group="Run")]
 Track = Annotated[Literal["tensorboard"] | None, Parameter(group="Run")]
 
 

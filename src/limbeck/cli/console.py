@@ -6,6 +6,7 @@ __all__ = [
     "explain",
     "print_json",
     "print_metrics",
+    "print_pairs",
     "print_rows",
     "print_text",
     "say",
@@ -237,3 +238,14 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in rows:
         table.add_row(*[Text(str(cell)) for cell in row])
     _out.print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, a line each.
+
+    Args:
+        pairs: Names and values.
+    """
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        print_text(f"{name:<{width}}  {value}")

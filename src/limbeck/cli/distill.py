@@ -11,10 +11,12 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
+    Jobs,
     Json,
     NetworkSizes,
     Out,
     Quiet,
+    Ray,
     Resume,
     Track,
     Train,
@@ -46,6 +48,8 @@ def distill(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -74,6 +78,8 @@ def distill(
         baseline: Train the baseline, which the verdict needs.
         seeds: How many pairs of student and baseline to train.
         resume: Continue what the folder holds.
+        jobs: How many pairs of student and baseline are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
@@ -86,6 +92,7 @@ def distill(
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data import open_data
     from limbeck.data.sources import open_inputs
+    from limbeck.processes import is_first
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.inputs import load_teacher, model_maker
     from limbeck.runs.pages import report_run
@@ -111,6 +118,8 @@ def distill(
         seeds=seeds,
         out=out,
         resume=resume,
+        jobs=jobs,
+        ray=ray,
         settings={
             **dataclasses.asdict(data),
             **kept,
@@ -123,6 +132,8 @@ def distill(
         watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

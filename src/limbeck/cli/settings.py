@@ -2,11 +2,11 @@
 
 __all__ = ["read_settings"]
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, FormatError
+from limbeck.files import read_toml
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -22,11 +22,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         ConfigError: If it is missing, no valid TOML, or holds tables or a key twice.
     """
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"--config {path} is no valid TOML: {error}") from error
+        found = read_toml(path)
+    except FormatError as error:
+        raise ConfigError(f"--config {error}") from error
     settings: dict[str, Any] = {}
     for key, value in found.items():
         name = key.replace("_", "-")

@@ -66,6 +66,7 @@ def soften(
     from limbeck.data import open_data
     from limbeck.devices import find_device
     from limbeck.errors import ConfigError
+    from limbeck.processes import is_first
     from limbeck.runs.inputs import load_teacher
     from limbeck.softtargets import SoftTargets
 
@@ -90,6 +91,8 @@ def soften(
             device=place,
             progress=bar.show,
         )
+    if not is_first():
+        return
     if verify:
         SoftTargets.open(out, examples=examples.train).verify()
     if json:

@@ -11,10 +11,12 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
+    Jobs,
     Json,
     NetworkSizes,
     Out,
     Quiet,
+    Ray,
     Resume,
     Track,
     Train,
@@ -36,6 +38,8 @@ def train(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     track: Track = None,
     quiet: Quiet = False,
@@ -55,6 +59,8 @@ def train(
         members: How many to train; above 1 they make an ensemble, and its gain over its members is reported.
         mean: How the ensemble averages its members' distributions.
         resume: Continue what the folder holds.
+        jobs: How many members are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
@@ -62,6 +68,7 @@ def train(
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
     from limbeck.data import open_data
+    from limbeck.processes import is_first
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
@@ -75,10 +82,14 @@ def train(
         augmentation=augmentation,
         out=out,
         resume=resume,
+        jobs=jobs,
+        ray=ray,
         settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},
         watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )
+    if not is_first():
+        return
     page = report_run(out, data=examples)
     if json:
         print_json(run.metrics)

@@ -10,6 +10,7 @@ from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.keyed import permutation
 from limbeck.options import Augmentation
+from limbeck.processes import World
 from limbeck.protocols import Batch
 
 
@@ -25,6 +26,7 @@ class Feed:
         augmentation: Random views; None for the examples as they are.
         seed: Seed of the order.
         device: Where the batches are made.
+        world: Where several processes divide each batch: this one among them.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -40,7 +42,9 @@ class Feed:
         augmentation: Augmentation | None = None,
         seed: int,
         device: torch.device | str = "cpu",
+        world: World | None = None,
     ) -> None:
+        self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = augmentation or Augmentation()
@@ -52,8 +56,23 @@ class Feed:
         """Steps an epoch; the last batch may be smaller."""
         return -(-len(self.examples) // self.batch_size)
 
+    def own_rows(self, step: int) -> tuple[slice, int]:
+        """Which rows of a step's batch this process has, and how many all have.
+
+        Args:
+            step: The step, from 0.
+
+        Returns:
+            The rows, possibly none, and the size of the whole batch.
+        """
+        size = min(self.batch_size, len(self.examples) - step * self.batch_size)
+        return (slice(0, size) if self.world is None else self.world.slice_of(size)), size
+
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from a step on.
+
+        Of several processes each gets its rows; one for which none are left gets the first, so that it has something
+        to compute with.
 
         Args:
             epoch: Which epoch, from 0.
@@ -69,7 +88,9 @@ class Feed:
         numbers = self.examples.index[order]
         labels = None if self.examples.labels is None else self.examples.labels[order]
         for step in range(start, self.steps):
-            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            own, _ = self.own_rows(step)
+            first = step * self.batch_size
+            part = slice(first + own.start, first + max(own.stop, own.start + 1))
             rows = order[part]
             if self.views is not None:
                 inputs = self.views.take(rows)

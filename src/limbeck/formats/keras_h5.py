@@ -2,11 +2,13 @@
 
 Both layouts are read: weights in ``layer/layer/kernel:0`` under an attribute ``weight_names``, as Keras 1 and
 2 write them (in ``model_weights`` where the file holds a whole model), and plain ``layer/kernel``, as the
-older scripts left them. Axes: ``I`` inputs, ``O`` outputs.
+older scripts left them. What activation follows a layer is read from the attribute ``model_config`` of a whole
+model, and from an attribute ``activation`` of the layer's group, which we write. Axes: ``I`` inputs, ``O`` outputs.
 """
 
-__all__ = ["DenseLayer", "read_keras_h5", "write_keras_h5"]
+__all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
 
+import json
 import os
 import re
 import tempfile
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, RunError
+from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
 
 _MOST_LAYERS = 4096
@@ -36,11 +39,13 @@ class DenseLayer:
         name: The layer's group.
         kernel: float32 ``(I, O)``.
         bias: float32 ``(O,)``, or None where the layer has none.
+        activation: What follows it, such as "relu" or "softmax", or None where the file does not say.
     """
 
     name: str
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32] | None
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         if self.kernel.ndim != 2 or 0 in self.kernel.shape:
@@ -57,6 +62,9 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
     Groups without weights (activations, dropout) are passed over. The order is that of the attribute
     ``layer_names`` where there is one, else of the names with their numbers compared as numbers.
 
+    The HDF5 library goes round in circles on some damaged files, and dies of others, so the file is read in a process
+    of its own, with a limit of time and of memory.
+
     Args:
         path: The file.
 
@@ -65,6 +73,26 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
 
     Raises:
         FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
+    """
+    with open_regular(path) as (_, size):
+        found = read_apart(path, "limbeck.formats._keras_h5_apart", size)
+    return [
+        DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None, item["activation"])
+        for item, arrays in found
+    ]
+
+
+def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
+    """Read in this process what :func:`read_keras_h5` reads in another.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The layers.
+
+    Raises:
+        FormatError: As :func:`read_keras_h5` does, where the HDF5 library lets it come to that.
     """
     with open_regular(path) as (file, size):
         try:
@@ -128,6 +156,8 @@ def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> N
                     weights = {"kernel": layer.kernel, "bias": layer.bias}
                     present = {name: value for name, value in weights.items() if value is not None}
                     group.attrs["weight_names"] = [name.encode() for name in present]
+                    if layer.activation is not None:
+                        group.attrs["activation"] = layer.activation
                     for name, value in present.items():
                         group.create_dataset(name, data=value, dtype="<f4", track_times=False)
             file.flush()
@@ -153,6 +183,7 @@ def _read_layers(path: str | PathLike[str], root: h5py.File, size: int) -> list[
         raise FormatError(path, "the attribute layer_names repeats a layer, or lists too many")
     layers = []
     budget = [size]
+    activations = _read_activations(root)
     for name in names:
         member = _member(path, group, name)
         if not isinstance(member, h5py.Group):
@@ -160,12 +191,32 @@ def _read_layers(path: str | PathLike[str], root: h5py.File, size: int) -> list[
         found: dict[str, NDArray[np.float32]] = {}
         _collect(path, member, found, budget, 0)
         if "kernel" in found:
-            layers.append(DenseLayer(name, found["kernel"], found.get("bias")))
+            noted = _text(member.attrs["activation"]) if "activation" in member.attrs else activations.get(name)
+            layers.append(DenseLayer(name, found["kernel"], found.get("bias"), noted))
         elif found:
             raise FormatError(path, f"layer {name} has a bias and no kernel")
     if not layers:
         raise FormatError(path, "no dense layer: none of its groups holds a kernel")
     return layers
+
+
+def _read_activations(root: h5py.File) -> dict[str, str]:
+    """Return the activation after each dense layer of a whole model, as far as its description tells."""
+    if "model_config" not in root.attrs:
+        return {}
+    described = json.loads(_text(root.attrs["model_config"]))
+    listed = described["config"]
+    found: dict[str, str] = {}
+    last: str | None = None
+    for layer in listed["layers"] if isinstance(listed, dict) else listed:
+        kind, config = layer["class_name"], layer["config"]
+        if kind == "Dense":
+            last = str(config["name"])
+            found[last] = str(config.get("activation", "linear"))
+        elif last is not None and kind in {"Activation", "ReLU", "Softmax"}:
+            said = str(config["activation"]) if kind == "Activation" else kind.lower()
+            found[last] = said if found[last] == "linear" else f"{found[last]} and {said}"
+    return found
 
 
 def _collect(

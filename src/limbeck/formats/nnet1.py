@@ -5,7 +5,7 @@ end, bytes after the end, a file without components. The grammar: ``[<Nnet>] com
 component a tag, its output and input dimension, and its data.
 """
 
-__all__ = ["Dialect", "Nnet", "read_nnet", "read_nnet_bytes", "write_nnet"]
+__all__ = ["Dialect", "Nnet", "dialect_of", "read_nnet", "read_nnet_bytes", "write_nnet"]
 
 import io
 from collections.abc import Iterator
@@ -142,6 +142,25 @@ def read_nnet_bytes(data: bytes, name: str = "network") -> Nnet:
         4
     """
     return _read(KaldiStream(io.BytesIO(data), name, end=len(data)))
+
+
+def dialect_of(path: str | PathLike[str]) -> Dialect:
+    """How a network's file is written.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``"binary"``; ``"legacy"`` where the first tag is in lower case; else ``"text"``.
+
+    Raises:
+        FormatError: If it cannot be read.
+    """  # noqa: DOC502
+    with open_regular(path) as (file, size):
+        stream = KaldiStream(file, str(path), end=size)
+        if stream.peek(2) == b"\0B":
+            return "binary"
+        return "legacy" if stream.peek_token().islower() else "text"
 
 
 def write_nnet(path: str | PathLike[str], nnet: Nnet, *, dialect: Dialect = "binary") -> None:

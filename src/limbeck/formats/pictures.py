@@ -19,6 +19,11 @@ from limbeck.errors import ConfigError, FormatError
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Only these decoders run, whatever a file's first bytes say: others of Pillow's call outside programs.
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_ROOM = 90 << 20
+"""Bytes that decoding a picture may take, beside four times the file's size: a few bytes can claim any size."""
+_MEMORY = {"1": 4, "L": 4, "RGB": 12}
+_MOST_MEMORY = 28
+"""Bytes a pixel while it is decoded, by mode: palettes and transparency go through several copies."""
 _DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit, for when a program has switched that off
 
 
@@ -144,7 +149,17 @@ def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
                 most = Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS
                 if opened.width * opened.height > most:
                     raise FormatError(file, f"{opened.width} x {opened.height} pixels, and {most} pixels are the limit")
-                picture = _in_bytes(file, ImageOps.exif_transpose(opened), opened.format)
+                octets = file.stat().st_size
+                needed = opened.width * opened.height * _MEMORY.get(opened.mode, _MOST_MEMORY)
+                if needed > _ROOM + 4 * octets:
+                    raise FormatError(
+                        file,
+                        f"{opened.width} x {opened.height} pixels in {octets} bytes would take {needed >> 20} MiB of "
+                        "memory: make it smaller",
+                    )
+                kind = opened.format
+                ImageOps.exif_transpose(opened, in_place=True)
+                picture = _in_bytes(file, opened, kind)
             if size is not None:
                 picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(picture)
@@ -168,7 +183,7 @@ def _in_bytes(file: Path, picture: Image.Image, kind: str | None) -> Image.Image
     if clear is not None or mode.endswith("A"):
         solid = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid)
-    colour = picture.convert("RGB")
+    colour = picture if picture.mode == "RGB" else picture.convert("RGB")
     if mode in ("1", "L", "LA"):
         return colour.getchannel(0)
     if mode in ("P", "PA"):

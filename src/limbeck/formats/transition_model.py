@@ -5,7 +5,7 @@ HMM state and pdf; transition ids count the transitions of each tuple's state in
 (probabilities, Gaussians or a network) is not read.
 """
 
-__all__ = ["TransitionModel", "read_alignments", "read_transition_model"]
+__all__ = ["TransitionModel", "read_alignments", "read_topology", "read_transition_model"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,9 +85,26 @@ def read_transition_model(path: str | PathLike[str]) -> TransitionModel:
             stream.binary = True
         stream.expect("<TransitionModel>")
         stream.expect("<Topology>")
-        read = _read_topology if stream.binary else _read_text_topology
+        read = _read_binary_topology if stream.binary else _read_text_topology
         topology = read(stream)
         return _read_tuples(stream, topology)
+
+
+def read_topology(path: str | PathLike[str]) -> dict[int, int]:
+    """Read a topology in text, as ``topo`` in a lang directory.
+
+    Args:
+        path: The file.
+
+    Returns:
+        How many HMM states each phone has.
+
+    Raises:
+        FormatError: If it is malformed or truncated.
+    """
+    with open_stream(path) as stream:
+        stream.expect("<Topology>")
+        return {phone: len(states) for phone, states in _read_text_topology(stream).items()}
 
 
 def read_alignments(path: str | PathLike[str]) -> Iterator[tuple[str, NDArray[np.int32]]]:
@@ -141,7 +158,7 @@ def _count(stream: KaldiStream, what: str) -> int:
     return value
 
 
-def _read_topology(stream: KaldiStream) -> dict[int, list[_State]]:
+def _read_binary_topology(stream: KaldiStream) -> dict[int, list[_State]]:
     phones = read_int_vector(stream, what="phones of the topology")
     phone_to_entry = read_int_vector(stream, what="entries of the phones")
     start = stream.offset

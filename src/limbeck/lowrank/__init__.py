@@ -20,10 +20,14 @@ __all__ = [
     "RankPlan",
     "Spectrum",
     "apply",
+    "check_plan",
     "decompose",
     "look",
+    "metric_for",
     "model_digest",
+    "most_for",
     "parse_bytes",
+    "plan_by_rule",
     "plan_ranks",
     "rank_for_energy",
     "rank_for_parameters",
@@ -33,7 +37,7 @@ __all__ = [
     "weigh",
 ]
 
-from limbeck.lowrank.act import apply, restructure
+from limbeck.lowrank.act import apply, check_plan, restructure
 from limbeck.lowrank.decide import parse_bytes, plan_ranks
 from limbeck.lowrank.layers import model_digest
 from limbeck.lowrank.matrices import (
@@ -47,5 +51,6 @@ from limbeck.lowrank.matrices import (
     truncate,
 )
 from limbeck.lowrank.plan import LayerPlan, RankPlan
+from limbeck.lowrank.rules import metric_for, most_for, plan_by_rule
 from limbeck.lowrank.spectrum import LayerSpectrum, Metric, Spectrum, look
 from limbeck.lowrank.weigh import weigh

@@ -1,10 +1,8 @@
 """Act: a new network with low-rank layers, from a plan."""
 
-__all__ = ["apply", "replacement", "restructure"]
+__all__ = ["apply", "check_plan", "replacement", "restructure"]
 
-import copy
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +13,16 @@ from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
 from limbeck.lowrank.plan import RankPlan
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+from limbeck.models import split_layers
 
 
 def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
     """A copy of a network in which each named layer is two; these hold no values yet.
 
     It makes the architecture that saved weights of a low-rank network are loaded into. A linear layer becomes a
-    ``Sequential`` of one without bias and one with the old layer's bias, if it has one. A convolution becomes one of
-    the same kernel, stride, padding and dilation to ``rank`` channels without bias, and a 1x1 convolution.
+    :class:`~limbeck.models.Factored` of one without bias and one with the old layer's bias, if it has one. A
+    convolution becomes one of the same kernel, stride, padding and dilation to ``rank`` channels without bias, and a
+    1x1 convolution.
 
     Args:
         model: The network; it is left as it was.
@@ -39,64 +39,10 @@ def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
         >>> [tuple(p.shape) for p in small.parameters()]
         [(2, 8), (6, 2), (6,)]
     """
-    new = copy.deepcopy(model)
-    layers = {layer.name: layer for layer in find_layers(new)}
-    pairs: dict[int, nn.Sequential] = {}
-    for name, rank in ranks.items():
-        if name not in layers or layers[name].reason is not None:
-            reason = layers[name].reason if name in layers else "there is no such linear layer or convolution"
-            raise ConfigError(f"layer {name!r} cannot become two: {reason}")
-        module = layers[name].module
-        shape = module.weight.flatten(1).shape
-        if not 1 <= rank <= min(shape):
-            raise ConfigError(
-                f"rank {rank} is impossible for layer {name} of shape {tuple(shape)}: 1 to {min(shape)} are possible"
-            )
-        pairs[id(module)] = _pair(module, rank)
-    if id(new) in pairs:
-        return pairs[id(new)]
-    for parent in list(new.modules()):
-        # named_children would leave out a layer's second place.
-        for name, child in list(parent._modules.items()):
-            if id(child) in pairs:
-                setattr(parent, name, pairs[id(child)])
-    return new
-
-
-def _empty(kind: type[nn.Module], *sizes: Any, **options: Any) -> nn.Module:
-    # skip_init draws no random numbers, so the global generator is left as it was.
-    module: nn.Module = nn.utils.skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
-    return module
-
-
-def _pair(module: nn.Linear | nn.Conv2d, rank: int) -> nn.Sequential:
-    like = {"device": module.weight.device, "dtype": module.weight.dtype}
-    bias = module.bias is not None
-    if isinstance(module, nn.Linear):
-        first = _empty(nn.Linear, module.in_features, rank, bias=False, **like)
-        second = _empty(nn.Linear, rank, module.out_features, bias=bias, **like)
-    else:
-        first = _empty(
-            nn.Conv2d,
-            module.in_channels,
-            rank,
-            module.kernel_size,
-            stride=module.stride,
-            padding=module.padding,
-            dilation=module.dilation,
-            padding_mode=module.padding_mode,
-            bias=False,
-            **like,
-        )
-        second = _empty(nn.Conv2d, rank, module.out_channels, 1, bias=bias, **like)
-    pair = nn.Sequential(first, second)
-    with torch.no_grad():
-        for parameter in pair.parameters():
-            parameter.zero_()
-    if module.weight.ndim == 4 and module.weight.is_contiguous(memory_format=torch.channels_last):
-        pair = pair.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pair.requires_grad_(module.weight.requires_grad)
-    return pair.train(module.training)
+    for layer in find_layers(model):
+        if layer.name in ranks and layer.reason is not None:
+            raise ConfigError(f"layer {layer.name!r} cannot become two: {layer.reason}")
+    return split_layers(model, ranks)
 
 
 def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) -> nn.Module:
@@ -122,6 +68,38 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
         >>> sum(p.numel() for p in net.parameters()), sum(p.numel() for p in small.parameters())
         (3580, 760)
     """  # noqa: DOC502
+    seen = check_plan(plan, model, spectrum)
+    new = restructure(model, plan.ranks)
+    pairs = dict(new.named_modules(remove_duplicate=False))
+    for layer in find_layers(model):
+        if layer.name not in plan.ranks:
+            continue
+        rank = plan.ranks[layer.name]
+        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
+        pair = pairs[layer.name]
+        assert isinstance(pair, nn.Sequential)
+        _fill(pair[0].weight, first)
+        _fill(pair[1].weight, second)
+        if bias is not None:
+            _fill(pair[1].bias, bias)
+    return new
+
+
+def check_plan(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None) -> dict[str, LayerSpectrum]:
+    """Refuse a plan or a spectrum that does not belong to a network.
+
+    Args:
+        plan: The ranks.
+        model: The network.
+        spectrum: What the plan was made from, or None.
+
+    Returns:
+        What was seen of each layer, by name, where the plan needs it; otherwise nothing.
+
+    Raises:
+        MismatchError: If the plan or the spectrum belongs to another network, or the spectrum to another plan.
+        ConfigError: If the plan needs its spectrum.
+    """
     digest = model_digest(model)
     if plan.model_digest != digest:
         raise MismatchError(
@@ -138,21 +116,7 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
             f"{spectrum.digest[:16]}"
         )
     # A plan without calibration data is applied the same way, with or without the spectrum.
-    seen = {} if spectrum is None or plan.spectrum_digest is None else {s.name: s for s in spectrum.layers}
-    new = restructure(model, plan.ranks)
-    pairs = dict(new.named_modules(remove_duplicate=False))
-    for layer in find_layers(model):
-        if layer.name not in plan.ranks:
-            continue
-        rank = plan.ranks[layer.name]
-        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
-        pair = pairs[layer.name]
-        assert isinstance(pair, nn.Sequential)
-        _fill(pair[0].weight, first)
-        _fill(pair[1].weight, second)
-        if bias is not None:
-            _fill(pair[1].bias, bias)
-    return new
+    return {} if spectrum is None or plan.spectrum_digest is None else {s.name: s for s in spectrum.layers}
 
 
 def replacement(
@@ -171,7 +135,7 @@ def replacement(
     """
     weight = layer.weight()
     parts = None if seen is None else seen.decomposition
-    first, second = truncate(weight, rank, decomposition=parts or decompose(weight), placement=placement)
+    first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
     if layer.module.bias is None:
         return first, second, None
     bias: Array = layer.module.bias.detach().cpu().to(torch.float64).numpy()

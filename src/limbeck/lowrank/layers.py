@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.files import digest_bytes
+from limbeck.models import Factored, count_parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,14 @@ def find_layers(model: nn.Module) -> list[Matrix]:
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    halves = {id(half) for module in model.modules() if isinstance(module, Factored) for half in module}
     found = []
     for name, module in model.named_modules():
         if type(module) is nn.Linear or type(module) is nn.Conv2d:
             reason = None
-            if owners[id(module.weight)] > 1:
+            if id(module) in halves:
+                reason = "it belongs to a layer of low rank already"
+            elif owners[id(module.weight)] > 1:
                 reason = "its weights are shared with another layer"
             elif isinstance(module, nn.Conv2d) and module.groups > 1:
                 reason = f"a convolution in {module.groups} groups"
@@ -128,7 +132,7 @@ def gradient_rows(module: nn.Linear | nn.Conv2d, gradient: Tensor) -> Tensor:
 def model_size(model: nn.Module) -> tuple[int, int]:
     """Parameters of a network, and bytes of all it saves, buffers included."""
     values = model.state_dict().values()
-    return sum(p.numel() for p in model.parameters()), sum(v.numel() * v.element_size() for v in values)
+    return count_parameters(model), sum(v.numel() * v.element_size() for v in values)
 
 
 def model_digest(model: nn.Module) -> str:

@@ -5,11 +5,22 @@ __all__ = [
     "MLP",
     "CNNConfig",
     "Dropout",
+    "Factored",
+    "Int8Linear",
     "MLPConfig",
+    "Nnet1",
+    "Nnet1Config",
     "build",
+    "changes_of",
+    "count_parameters",
     "describe",
+    "factored_ranks",
     "from_options",
+    "has_int8",
     "layer_sizes",
+    "rebuild",
+    "split_layers",
+    "to_int8",
 ]
 
 import dataclasses
@@ -23,17 +34,25 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
+from limbeck.models.factored import Factored, factored_ranks, split_layers
+from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.mlp import MLP, MLPConfig
+from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.options import ModelOptions
 
-_KINDS: dict[str, tuple[type[Any], type[Any]]] = {"mlp": (MLPConfig, MLP), "cnn": (CNNConfig, CNN)}
+_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "mlp": (MLPConfig, MLP),
+    "cnn": (CNNConfig, CNN),
+    "nnet1": (Nnet1Config, Nnet1),
+}
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
     """Make a model, with fresh weights, from its description.
 
     Args:
-        description: ``{"model_type": "mlp" | "cnn", ...}`` with the fields of the architecture's config.
+        description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config, and
+            where the network was compressed what :func:`changes_of` gives.
 
     Returns:
         The model, in training mode.
@@ -48,6 +67,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     """
     fields = dict(description)
     kind = fields.pop("model_type", None)
+    changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
     if kind not in _KINDS:
         raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join(_KINDS)}")
     config_type, model_type = _KINDS[kind]
@@ -60,7 +80,49 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = model_type(config_type(**fields))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"architecture {kind} cannot be built from {fields}: {error}") from error
-    return model
+    return rebuild(model, changes)
+
+
+def changes_of(model: nn.Module) -> dict[str, Any]:
+    """What compression changed in an architecture, as :func:`rebuild` takes it.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        ``ranks``, by layer, and ``int8``, each only where there is such a layer.
+
+    Example:
+        >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
+        {'ranks': {'0': 2}}
+    """
+    ranks = factored_ranks(model)
+    return {**({"ranks": ranks} if ranks else {}), **({"int8": True} if has_int8(model) else {})}
+
+
+def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
+    """Change an architecture as compression did, so that the compressed network's weights can be loaded into it.
+
+    Args:
+        model: The architecture before, or already changed like this.
+        changes: What :func:`changes_of` gave, as it comes out of a file.
+
+    Returns:
+        The model as it is where nothing is to be changed, otherwise a new one without its weights.
+
+    Raises:
+        ConfigError: If the changes do not fit the architecture.
+
+    Example:
+        >>> rebuild(nn.Sequential(nn.Linear(8, 6)), {"ranks": {"0": 2}})[0].rank
+        2
+    """
+    ranks, int8 = changes.get("ranks", {}), changes.get("int8", False)
+    if not isinstance(ranks, Mapping) or type(int8) is not bool:
+        raise ConfigError(f"ranks must be a mapping and int8 true or false, and are {ranks!r} and {int8!r}"[:300])
+    if ranks and factored_ranks(model) != ranks:
+        model = split_layers(model, ranks)
+    return to_int8(model, round_weights=False) if int8 and not has_int8(model) else model
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
@@ -70,7 +132,7 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
         model: Any module.
 
     Returns:
-        ``model_type`` and the fields of the config.
+        ``model_type``, the fields of the config, and where the network was compressed what :func:`changes_of` gives.
 
     Example:
         >>> describe(MLP(MLPConfig(input_shape=(4,), classes=3)))["model_type"]
@@ -78,7 +140,7 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
     """
     for kind, (_, model_type) in _KINDS.items():
         if type(model) is model_type:
-            return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config))}
+            return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config)), **changes_of(model)}
     return None
 
 
@@ -171,11 +233,16 @@ def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int,
     found: list[tuple[str, tuple[int, ...], int]] = []
 
     def note(module: nn.Module, _: object, output: object) -> None:
-        count = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        own = module.parameters(recurse=False)
+        count = count_parameters(module) if isinstance(module, Int8Linear) else sum(value.numel() for value in own)
         if isinstance(output, Tensor):
             found.append((type(module).__name__, tuple(output.shape[1:]), count))
 
-    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    owners = [
+        module
+        for module in model.modules()
+        if isinstance(module, Int8Linear) or next(module.parameters(recurse=False), None) is not None
+    ]
     hooks = [module.register_forward_hook(note) for module in owners]
     modes = [(module, module.training) for module in model.modules()]
     try:

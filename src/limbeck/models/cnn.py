@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
-from limbeck.models.layers import Standardise, initialise, limit_norms
+from limbeck.models.factored import is_linear, limit_incoming
+from limbeck.models.layers import Standardise, initialise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,7 @@ class CNN(nn.Sequential):
     def project_(self) -> None:
         """Scale down the incoming weights of each hidden unit whose norm is above ``max_norm``."""
         if self.config.max_norm is not None:
-            hidden = [layer for layer in self if isinstance(layer, nn.Linear)][:-1]
-            limit_norms([layer.weight for layer in hidden], self.config.max_norm)
+            limit_incoming([layer for layer in self if is_linear(layer)][:-1], self.config.max_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(N, K)`` of pictures ``(N, C, H, W)``."""

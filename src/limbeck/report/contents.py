@@ -3,7 +3,7 @@
 Axes: ``N`` test examples, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
 """
 
-__all__ = ["Contents", "Layer", "Model"]
+__all__ = ["Contents", "Layer", "Model", "Singular"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,6 +97,21 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
+class Singular:
+    """The singular values of one layer, and where they were cut off.
+
+    Attributes:
+        layer: Its name.
+        values: Falling, ``(R,)`` or the largest of them.
+        rank: How many were kept, or None where the layer stayed whole.
+    """
+
+    layer: str
+    values: NDArray[Any]
+    rank: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Contents:
     """Everything a report shows. Sections whose data are missing are left out.
 
@@ -114,6 +129,8 @@ class Contents:
         seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
         notes: Remarks, a paragraph each.
+        way: Roles in order from the first model to the one to ship, where one was made out of the other.
+        spectra: Singular values of the layers that were made smaller.
     """
 
     title: str
@@ -129,6 +146,8 @@ class Contents:
     seeds: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    way: tuple[str, ...] = ()
+    spectra: tuple[Singular, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.models:

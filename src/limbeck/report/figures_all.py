@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.errors import RunError
 from limbeck.files import replace_text
-from limbeck.report import figures_errors, figures_size, figures_softness, figures_training
+from limbeck.report import figures_compression, figures_errors, figures_size, figures_softness, figures_training
 from limbeck.report.contents import Contents
 from limbeck.report.figures_style import svg
 
@@ -36,6 +36,13 @@ class Plate:
 
 PLATES = (
     Plate("networks", "The networks, to scale", figures_size.draw_networks, figures_size.explain_networks),
+    Plate("way", "From the first to the shipped file", figures_compression.draw_way, figures_compression.explain_way),
+    Plate(
+        "spectrum",
+        "Singular values",
+        figures_compression.draw_spectrum,
+        figures_compression.explain_spectrum,
+    ),
     Plate("tradeoff", "Errors against size", figures_size.draw_tradeoff, figures_size.explain_tradeoff),
     Plate(
         "learning_curves",

@@ -167,10 +167,11 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
         contents: What the report shows.
 
     Returns:
-        The figure, or None where fewer than two models have a size and errors.
+        The figure, or None where fewer than two models have a size and errors, or where
+        :func:`~limbeck.report.figures_compression.draw_way` shows them.
     """
     points = _points(contents)
-    if len(points) < 2:
+    if len(points) < 2 or contents.way:
         return None
     roles = [model.role for model in contents.models]
     sizes, errors = [size for _, size, _ in points], [wrong for _, _, wrong in points]

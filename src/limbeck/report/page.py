@@ -1,11 +1,11 @@
 """The report as one HTML page that needs no network, no script and no other file."""
 
-__all__ = ["embedded", "render_report", "write_report"]
+__all__ = ["embedded", "render_page", "render_report", "write_report"]
 
 import base64
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,59 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
     Returns:
         The page, equal for equal contents.
     """
+    return render_page(
+        title=contents.title,
+        facts=list(_facts(contents)),
+        command=contents.command,
+        verdict=_verdict(contents.verdict),
+        tiles=list(_tiles(contents)),
+        notes=contents.notes,
+        columns=_columns(contents),
+        rows=list(_rows(contents.models)),
+        seeds=[_seed_row(row) for row in contents.seeds],
+        figures=[
+            (plate.name, plate.title, plate.explain(contents), figures[plate.name])
+            for plate in PLATES
+            if plate.name in figures
+        ],
+        config=contents.config,
+    )
+
+
+def render_page(
+    *,
+    title: str,
+    facts: Sequence[str],
+    tiles: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    figures: Sequence[tuple[str, str, str, str]],
+    config: Mapping[str, Any],
+    command: str | None = None,
+    verdict: Mapping[str, str] | None = None,
+    columns: Sequence[Mapping[str, str]] = (),
+    rows: Sequence[tuple[str, Sequence[str]]] = (),
+    seeds: Sequence[Sequence[str]] = (),
+    table: Mapping[str, Any] | None = None,
+) -> str:
+    """A page of given parts as HTML text; all text in them is escaped.
+
+    Args:
+        title: Heading of the page.
+        facts: A few words each, under the heading.
+        tiles: The few numbers that matter most, each with what it is.
+        notes: Remarks, a paragraph each.
+        figures: Name, title, explanation and SVG text of each figure.
+        config: The settings, nested.
+        command: The command line that made it, or None.
+        verdict: ``tone``, ``heading`` and ``sentence``, or None.
+        columns: The models compared: ``role``, ``title`` and ``colour``.
+        rows: What they are compared in, with a text a column.
+        seeds: Four texts a seed.
+        table: ``title``, ``heading`` and ``rows`` of a plain table, or None.
+
+    Returns:
+        The page, equal for equal parts.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -53,22 +106,21 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        title=contents.title,
-        facts=list(_facts(contents)),
-        command=contents.command,
-        verdict=_verdict(contents.verdict),
-        tiles=list(_tiles(contents)),
-        notes=contents.notes,
-        columns=_columns(contents),
-        rows=list(_rows(contents.models)),
-        seeds=[_seed_row(row) for row in contents.seeds],
+        title=title,
+        facts=facts,
+        command=command,
+        verdict=verdict,
+        tiles=tiles,
+        notes=notes,
+        columns=columns,
+        rows=rows,
+        seeds=seeds,
+        table=table,
         plates=[
-            embedded(figures[plate.name])
-            | {"name": plate.name, "title": plate.title, "words": _unbroken(plate.explain(contents))}
-            for plate in PLATES
-            if plate.name in figures
+            embedded(text) | {"name": name, "title": heading, "words": _unbroken(words)}
+            for name, heading, words, text in figures
         ],
-        settings=list(_flat(contents.config)),
+        settings=list(_flat(config)),
     )
     # A name with a lone surrogate, as from a damaged file name, has no UTF-8 form.
     return page.encode("utf-8", "replace").decode("utf-8")
@@ -96,6 +148,9 @@ def _verdict(verdict: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
     # The few numbers that matter most.
+    if contents.way:
+        yield from _way_tiles(contents)
+        return
     scores = {model.role: model.scores for model in reversed(contents.models)}
     student, teacher, baseline = (scores.get(role, {}) for role in ("student", "teacher", "baseline"))
     if student and _known(student, "test_errors"):
@@ -110,6 +165,22 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
         )
     if _known(student, "agreement_with_teacher"):
         yield f"{100 * student['agreement_with_teacher']:.2f} %", "of answers the same as the teacher's"
+
+
+def _way_tiles(contents: Contents) -> Iterator[tuple[str, str]]:
+    scores = {model.role: model.scores for model in contents.models}
+    first, last = scores.get(contents.way[0], {}), scores.get(contents.way[-1], {})
+    start = clean(contents.way[0], 20)
+    for name, words in (
+        ("file_bytes", "smaller file than the"),
+        ("parameters", "fewer weights than the"),
+        ("multiply_adds", "fewer multiply-adds than the"),
+    ):
+        if _known(first, name) and _known(last, name) and first[name] > last[name]:
+            yield f"{_ratio(first[name] / last[name])}×", f"{words} {start}"
+    if _known(first, "accuracy") and _known(last, "accuracy"):
+        points = f"{100 * (last['accuracy'] - first['accuracy']):+.2f}".replace("-", "\N{MINUS SIGN}")
+        yield points, f"points of accuracy, {100 * first['accuracy']:.2f} % before"
 
 
 def _unbroken(text: str) -> str:

@@ -1,7 +1,19 @@
-"""Whole runs: train, distil, evaluate, and the folders they leave."""
+"""Whole runs: train, distil, compress, evaluate, and the folders they leave."""
 
-__all__ = ["DistillRun", "RunFolder", "TrainRun", "distill", "evaluate", "load", "save_model", "train"]
+__all__ = [
+    "CompressRun",
+    "DistillRun",
+    "RunFolder",
+    "TrainRun",
+    "compress",
+    "distill",
+    "evaluate",
+    "load",
+    "save_model",
+    "train",
+]
 
+from limbeck.runs.compressing import CompressRun, compress
 from limbeck.runs.distilling import DistillRun, distill
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import evaluate

@@ -1,11 +1,12 @@
 """Distil a teacher into a student, and compare the student with the same network trained on labels alone."""
 
-__all__ = ["DistillRun", "distill"]
+__all__ = ["DistillRun", "answer_once", "distill", "on_device"]
 
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,6 +18,7 @@ from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet, Examples
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
+from limbeck.jobs import run_jobs
 from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views, predict
@@ -24,7 +26,8 @@ from limbeck.protocols import Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.training import fit_stage
+from limbeck.runs.oddities import tell_odd_teacher
+from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.specialists import Committee
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
@@ -69,6 +72,8 @@ def distill(
     seeds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    jobs: int = 1,
+    ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     **training: Unpack[TrainingKeywords],
@@ -95,6 +100,8 @@ def distill(
         seeds: How many pairs of student and baseline to train, with seeds that follow each other.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
+        jobs: How many pairs are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``.
         watcher: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
@@ -126,14 +133,14 @@ def distill(
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
     if resume and out is not None and options.precision == "auto":
-        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+        options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     if isinstance(guide, ModelTeacher):
         check_answers("teacher", guide.model, source)
-    guide = _on(guide, device)
+    guide = on_device(guide, device)
     if isinstance(guide, StoredTargets | SoftTargets):
         guide.require(source.train.index)
     augmentation = augmentation or Augmentation()
@@ -141,33 +148,41 @@ def distill(
         guide.check_views(augmentation)
     made = fresh_copy(student, options.seed, first=True)
     check_answers("student", made, source)
+    if aims.hard_weight < 1:
+        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
+
+    def tell(done: int, count: int) -> None:
+        if watcher is not None:
+            watcher.note(f"{done} of {count} pairs of student and baseline are trained")
 
     def go(folder: RunFolder | None) -> DistillRun:
-        answered = _answered(guide, source.train, data, augmentation, aims, options, device, watcher)
-        pairs: list[_Pair] = []
-        for number in range(seeds):
-            base = folder if folder is None or number == 0 else folder.sub(f"seeds/{number + 1}")
-            pairs.append(
-                _train_pair(
-                    base,
-                    made if number == 0 else fresh_copy(student, options.seed + number, first=False),
-                    DistillationObjective(
-                        answered,
-                        temperature=aims.temperature,
-                        hard_weight=aims.hard_weight,
-                        label_smoothing=options.label_smoothing,
-                    ),
-                    data if baseline else None,
-                    source,
-                    dataclasses.replace(options, seed=options.seed + number),
-                    device,
-                    augmentation,
-                    resume=resume,
-                    watcher=watcher,
-                    name=None if settings is None else settings.get("student"),
-                )
+        answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
+        apart = seeds > 1 and (jobs > 1 or ray is not None)
+        objective = DistillationObjective(
+            answered,
+            temperature=aims.temperature,
+            hard_weight=aims.hard_weight,
+            label_smoothing=options.label_smoothing,
+        )
+        tasks = [
+            partial(
+                _train_pair,
+                stage_for(folder, None if number == 0 else f"seeds/{number + 1}", apart=apart),
+                made if number == 0 else fresh_copy(student, options.seed + number, first=False),
+                objective,
+                data if baseline else None,
+                source,
+                dataclasses.replace(options, seed=options.seed + number),
+                device,
+                augmentation,
+                resume=resume or apart,  # a task that is begun again goes on
+                watcher=None if apart else watcher,
+                name=None if settings is None else settings.get("student"),
             )
-        result = _judge(_on(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
+            for number in range(seeds)
+        ]
+        pairs = run_jobs(tasks, jobs=jobs, ray=ray, done=tell) if seeds > 1 else [tasks[0]()]
+        result = _judge(on_device(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
         if folder is not None:
             if result.answers:
                 save_tensors(folder.path / "answers.safetensors", result.answers)
@@ -186,7 +201,7 @@ def distill(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline}
-    with RunFolder(out).open("distill", kept, resume=resume) as folder:
+    with RunFolder(out).open_first("distill", kept, resume=resume) as folder:
         return go(folder)
 
 
@@ -197,7 +212,8 @@ class _Pair:
     history: list[dict[str, Any]]
 
 
-def _on(teacher: Teacher, device: Device) -> Teacher:
+def on_device(teacher: Teacher, device: Device) -> Teacher:
+    """The teacher, moved to a device where it is one that can be moved."""
     return (
         teacher.to(device.device)
         if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets | Committee)
@@ -209,7 +225,7 @@ _KEEP_BYTES = 1 << 29
 """Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
 
 
-def _answered(
+def answer_once(
     guide: Teacher,
     examples: Examples,
     data: DataSet,
@@ -219,7 +235,21 @@ def _answered(
     device: Device,
     watcher: Watcher | None,
 ) -> Teacher:
-    """The teacher, or its answers where each will be wanted more than once."""
+    """The teacher, or its answers where each will be wanted more than once and they fit into memory.
+
+    Args:
+        guide: The teacher, on the device.
+        examples: What the student will see.
+        data: Whose classes are answered.
+        augmentation: Random views.
+        aims: Temperature and weight of the labels.
+        options: The settings of the training.
+        device: Where to compute.
+        watcher: Hears how it goes.
+
+    Returns:
+        A teacher.
+    """
     views = 1 if not augmentation.active else augmentation.views
     if (
         isinstance(guide, StoredTargets | SoftTargets)

@@ -10,6 +10,9 @@
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
+    study.db, best.toml   of a search: its trials, and the settings that were best
+    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again
+    svd/, svd-fine-tune/  the networks on the way to a compressed one
     report.html, figures/ to look at
 """
 
@@ -19,23 +22,28 @@ import fcntl
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from limbeck.errors import FormatError, RunError
-from limbeck.files import make_folder, read_json, replace_json, replace_text, why
+from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
+from limbeck.processes import is_first, on_first
 
-_FREE_KEYS = frozenset({"epochs", "patience", "device"})
+_FREE_KEYS = frozenset(
+    {"epochs", "patience", "device", "checkpoint_minutes", "skip_nonfinite", "trials", "timeout_minutes", "jobs"}
+)
 """Settings that may differ when a run is continued."""
 
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
+
+_KEPT = ("*.safetensors", "study.db")
+"""What a run that failed can be continued from: checkpoints, or the trials of a search."""
 
 
 class RunFolder:
@@ -65,7 +73,7 @@ class RunFolder:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
         Args:
-            command: Which command makes such runs, "train" or "distill".
+            command: Which command makes such runs, "train", "distill" or "compress".
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
             heading: First line of ``config.toml``, where the command does not take that file.
@@ -77,7 +85,6 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
-        config = _table(settings)
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
@@ -102,8 +109,9 @@ class RunFolder:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
                 self.agree(settings)
-            first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
-            replace_text(self.path / "config.toml", f"# {first}\n{tomli_w.dumps(config)}")
+                for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
+                    left.unlink(missing_ok=True)
+            self.write_settings("config.toml", command, settings, heading=heading)
             yield self
         except BaseException:
             if held and not taken:
@@ -111,6 +119,29 @@ class RunFolder:
             raise
         finally:
             os.close(lock)
+
+    @contextmanager
+    def open_first(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder | None"]:
+        """Take the folder for a run of one process or several: the first has it, and the others write nothing.
+
+        Args:
+            command: As for :meth:`open`.
+            settings: As for :meth:`open`.
+            resume: As for :meth:`open`.
+
+        Yields:
+            The folder in the first process, None in the others.
+
+        Raises:
+            LimbeckError: In all of them, if the first cannot have it.
+        """
+        with ExitStack() as stack:
+
+            def take() -> None:
+                stack.enter_context(self.open(command, settings, resume=resume))
+
+            on_first(take)
+            yield self if is_first() else None
 
     def _is_lock(self, lock: int) -> bool:
         """Whether the lock is that of this folder, and not of one that was removed meanwhile."""
@@ -121,7 +152,7 @@ class RunFolder:
 
     def _give_up(self, missing: Sequence[Path]) -> None:
         """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
-        if next(self.path.rglob("*.safetensors"), None) is not None:
+        if not self.path.is_dir() or any(next(self.path.rglob(kept), None) is not None for kept in _KEPT):
             return
         for entry in list(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -155,7 +186,7 @@ class RunFolder:
         Raises:
             RunError: If it was not.
         """
-        before, config = self.config(), _table(settings)
+        before, config = self.config(), _plain_settings(settings)
         for name in sorted(set(before) | set(config)):
             if name not in _FREE_KEYS and before.get(name) != config.get(name):
                 raise RunError(
@@ -173,17 +204,38 @@ class RunFolder:
             FormatError: If it is missing or no valid TOML.
         """
         path = self.path / "config.toml"
-        try:
-            return tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise FormatError(
-                path, f"cannot be read ({error.strerror}): is {self.path} the folder of a run?"
-            ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise FormatError(path, f"is no valid TOML: {error}") from error
+        if not path.exists():
+            raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
+        return read_toml(path)
+
+    def write_settings(
+        self, name: str, command: str, settings: Mapping[str, Any], *, heading: str | None = None
+    ) -> None:
+        """Write settings as TOML that a command takes with ``--config``; None values are left out.
+
+        Args:
+            name: Of the file.
+            command: Which command takes them.
+            settings: Values by name.
+            heading: First line, where the command does not take the file.
+        """
+        first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        replace_text(self.path / name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
 
     def sub(self, name: str) -> "RunFolder":
-        """A run inside this one, such as the baseline."""
+        """A run inside this one, such as the baseline.
+
+        Args:
+            name: Its path from here.
+
+        Returns:
+            The folder, made if it is missing.
+
+        Raises:
+            RunError: If this one's folder is not there any more.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path} vanished while its run was under way: start it again")
         return RunFolder(make_folder(self.path / name))
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -206,7 +258,7 @@ class RunFolder:
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise FormatError(path, f"line {number} is no valid JSON") from error
             if not isinstance(row, dict):
                 raise FormatError(path, f"line {number} is no JSON object")
@@ -237,7 +289,7 @@ class RunFolder:
         return value
 
 
-def _table(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in settings.items() if value is not None}
 
 

@@ -6,12 +6,14 @@ __all__ = [
     "check_answers",
     "check_classes",
     "fresh_copy",
+    "load_module",
     "load_teacher",
     "model_maker",
 ]
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,25 +188,20 @@ def fresh_copy(model: nn.Module | Callable[[int], nn.Module], seed: int, *, firs
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
     """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
+    return partial(_make_model, options, data.train.shape, len(data.classes), mean, std)
 
-    def make(seed: int) -> nn.Module:
-        try:
-            return from_options(
-                options,
-                input_shape=data.train.shape,
-                classes=len(data.classes),
-                seed=seed,
-                input_mean=mean,
-                input_std=std,
-            )
-        except LimbeckError:
+
+def _make_model(
+    options: ModelOptions, shape: tuple[int, ...], classes: int, mean: float, std: float, seed: int
+) -> nn.Module:
+    try:
+        return from_options(options, input_shape=shape, classes=classes, seed=seed, input_mean=mean, input_std=std)
+    except LimbeckError:
+        raise
+    except Exception as error:
+        if ":" not in options.model:
             raise
-        except Exception as error:
-            if ":" not in options.model:
-                raise
-            raise ConfigError(f"model {options.model} failed: {type(error).__name__}: {error}") from error
-
-    return make
+        raise ConfigError(f"model {options.model} failed: {type(error).__name__}: {error}") from error
 
 
 def _moments(examples: Examples) -> tuple[float, float]:
@@ -255,3 +252,27 @@ def load_teacher(
         check_answers(f"{role} {folder}", member, data)
         members.append(member)
     return members[0] if len(members) == 1 else Ensemble(members, mean=mean, classes=data.classes)
+
+
+def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Module:
+    """The one network that a run's folder holds.
+
+    Args:
+        folder: The run.
+        data: Examples of its classes and shape.
+        own: The architecture where it is the user's own, as ``package.module:function``.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        ConfigError: If the run holds an ensemble.
+        MismatchError: If its classes or the shape of its inputs are not those of the data.
+    """  # noqa: DOC502
+    loaded = load(folder, model=None if own is None else model_maker(ModelOptions(model=own), data)(0))
+    if isinstance(loaded, Ensemble):
+        raise ConfigError(
+            f"{folder} holds an ensemble of {len(loaded.members)}: distil it into one network first, or name one of "
+            f"them, such as {folder / 'members' / '1'}"
+        )
+    return loaded

@@ -1,8 +1,9 @@
 """What a model is worth: its errors, its size, its speed."""
 
-__all__ = ["evaluate", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
+__all__ = ["evaluate", "file_bytes", "multiply_adds", "scores_of", "size_of", "speed_of", "title_of"]
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limbeck import metrics
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
-from limbeck.models import describe
+from limbeck.models import count_parameters, describe
 from limbeck.prediction import predict
 from limbeck.protocols import Batch, Teacher
 from limbeck.runs.models import load
@@ -145,13 +146,13 @@ def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
     if not modules:
         return {}
     return {
-        "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
-        "file_bytes": sum(_file_bytes(module) for module in modules),
+        "parameters": sum(count_parameters(module) for module in modules),
+        "file_bytes": sum(file_bytes(module) for module in modules),
         "multiply_adds": sum(multiply_adds(module, examples) for module in modules),
     }
 
 
-def _file_bytes(module: nn.Module) -> int:
+def file_bytes(module: nn.Module) -> int:
     """Size of the ``model.safetensors`` that holds the weights."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
     return len(save(weights, {"format": "pt"}))
@@ -172,9 +173,16 @@ def multiply_adds(module: nn.Module, examples: Examples) -> int:
         12
     """
     inputs = examples.as_seen(slice(0, 1)).to(_device_of(module))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS) as counter, torch.no_grad():
         _evaluating(module)(inputs)
     return int(counter.get_total_flops()) // 2
+
+
+def _int8_flops(inputs: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    return 2 * int(np.prod(inputs)) * out_shape[-1]
+
+
+_INT8_FLOPS = {torch.ops.quantized.linear_dynamic: _int8_flops}
 
 
 def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float = 0.4) -> dict[str, Any]:
@@ -250,4 +258,5 @@ def title_of(subject: nn.Module | Teacher) -> str:
     first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
     channels = [f"conv{width}" for width in description.get("channels", ())]
     sizes = [first, *channels, *map(str, description["hidden"]), str(description["classes"])]
-    return f"{kind} {'-'.join(sizes)}"
+    changes = [*(["low rank"] if "ranks" in description else []), *(["int8"] if "int8" in description else [])]
+    return ", ".join([f"{kind} {'-'.join(sizes)}", *changes])

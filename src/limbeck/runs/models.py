@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from limbeck.errors import ConfigError, FormatError
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.files import make_folder, read_json, replace_bytes, replace_json
-from limbeck.models import build, describe
+from limbeck.models import build, changes_of, describe, rebuild
 from limbeck.teachers import Ensemble, ModelTeacher
 
 
@@ -38,7 +38,8 @@ def save_model(folder: str | Path, model: nn.Module, *, classes: Sequence[str], 
         (('no', 'yes'), True)
     """
     path = make_folder(Path(folder))
-    description = describe(model) or {"model_type": "own", "source": source, "class": type(model).__qualname__}
+    own = {"model_type": "own", "source": source, "class": type(model).__qualname__}
+    description = describe(model) or {**own, **changes_of(model)}
     names = [str(name) for name in classes]
     config = {
         "library_name": "limbeck",
@@ -122,11 +123,15 @@ def _architecture(
                 "executed out of a file: give the architecture, with model= in Python or --model on the command line"
             )
         # A copy, for the members of an ensemble each need one.
-        return copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+        made = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+        try:
+            return rebuild(made, config)
+        except LimbeckError as error:
+            raise FormatError(folder / "config.json", f"does not fit the architecture given: {error}") from error
     fields = {name: value for name, value in config.items() if name not in {"library_name", "id2label", "label2id"}}
     try:
         return build(fields)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         raise FormatError(folder / "config.json", str(error)) from error
 
 

@@ -16,9 +16,10 @@ from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import LimbeckError, RunError
 from limbeck.files import read_json
+from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.options import DataOptions
-from limbeck.report import Contents, Layer, Model, write_report
+from limbeck.report import Contents, Layer, Model, Singular, write_report
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import classes_of, load
 from limbeck.teachers import Ensemble
@@ -79,6 +80,9 @@ def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
     models = [_model(run, config, metrics, role, answers, examples) for role in ("teacher", "baseline", "student")]
     if "model" in metrics:
         models = [_model(run, config, metrics, "model", answers, examples)]
+    stages = metrics.get("stages", {})
+    if stages:
+        models = [_model(run, config, stages, role, answers, examples) for role in stages]
     if metrics.get("judged_on") == "validation":
         notes.append("There was no test set: everything is judged on validation, on which epochs were also chosen.")
     shown = tuple(model for model in models if model is not None)
@@ -91,13 +95,26 @@ def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
         labels=None if examples is None or examples.labels is None or not answers else examples.labels.numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
-        temperature=config.get("temperature"),
-        hard_weight=config.get("hard_weight"),
+        temperature=config.get("temperature") if config.get("finetune_epochs", 1) else None,
+        hard_weight=config.get("hard_weight") if config.get("finetune_epochs", 1) else None,
         verdict=metrics.get("verdict"),
         seeds=tuple(metrics.get("seeds", ())) if len(metrics.get("seeds", ())) > 1 else (),
         config=config,
         notes=tuple(notes),
+        way=tuple(stages),
+        spectra=_spectra(run) if stages else (),
     )
+
+
+def _spectra(run: RunFolder) -> tuple[Singular, ...]:
+    """The singular values of a compressed network's layers, where they were kept."""
+    path = run.path / "singular_values.safetensors"
+    if not path.exists():
+        return ()
+    values, _ = load_tensors(path)
+    plan = RankPlan.load(run.path / "plan.json")
+    named = [(layer.name or "(network)", layer.rank) for layer in plan.layers]
+    return tuple(Singular(name, values[name].numpy(), rank) for name, rank in named if name in values)
 
 
 def _answers(run: RunFolder) -> dict[str, NDArray[Any]]:
@@ -130,9 +147,19 @@ def _folder_of(run: RunFolder, config: Mapping[str, Any], role: str) -> RunFolde
     if role == "baseline":
         return RunFolder(run.path / "baseline")
     if role == "teacher":
-        paths = config.get("teacher") or []
+        paths = (_settings(config["source"]) if "source" in config else config).get("teacher") or []
         return RunFolder(paths[0]) if paths and Path(paths[0]).is_dir() else None
-    return run
+    if "calibration" not in config:  # no compressed network, whose stages have folders
+        return run
+    if role in {"original", "student"}:
+        source = config.get("source")
+        return RunFolder(source) if source is not None and Path(source).is_dir() else None
+    stage = run.path / role.replace(" + ", "-")
+    return RunFolder(stage) if stage.is_dir() else run
+
+
+def _settings(source: str) -> dict[str, Any]:
+    return RunFolder(source).config() if (Path(source) / "config.toml").exists() else {}
 
 
 def _model(

@@ -1,10 +1,11 @@
 """Train a classifier, or an ensemble of them, on labels."""
 
-__all__ = ["TrainRun", "fit_stage", "train"]
+__all__ = ["TrainRun", "fit_stage", "settled_precision", "stage_for", "train"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -18,9 +19,11 @@ from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
 from limbeck.engine import fit
 from limbeck.errors import ConfigError, DataError
+from limbeck.jobs import run_jobs
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.prediction import predict
+from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
@@ -77,8 +80,14 @@ def fit_stage(
     Returns:
         The model on the CPU in evaluation mode, and its history with timing.
     """
-    if folder is not None and resume and folder.complete:
-        return _only_module(load(folder.path, model=model)), folder.history()
+    here = world()
+    if here.told(folder is not None and resume and folder.complete):
+        history: list[dict[str, Any]] = []
+        if folder is not None:
+            model, history = _only_module(load(folder.path, model=model)), folder.history()
+        weights, history = here.told((model.state_dict(), history))
+        model.load_state_dict(weights)
+        return model.to("cpu").eval(), history
     check_answers("model", model, data)
     feed = Feed(
         data.train,
@@ -86,6 +95,7 @@ def fit_stage(
         augmentation=augmentation,
         seed=training.seed,
         device=device.device,
+        world=here,
     )
     checkpoints = None if folder is None else folder.checkpoints
     fitted = fit(
@@ -110,6 +120,29 @@ def fit_stage(
     return model, merged
 
 
+def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> RunFolder | None:
+    """The folder of a part of a run.
+
+    Args:
+        folder: Of the run, or None.
+        name: Of the part; None for the run itself.
+        apart: Whether another process will use it, which may have another working folder.
+
+    Returns:
+        The folder, or None.
+    """
+    if folder is None:
+        return None
+    found = folder if name is None else folder.sub(name)
+    return RunFolder(found.path.absolute()) if apart else found
+
+
+def settled_precision(out: str | Path) -> Literal["auto", "float32", "bf16"]:
+    """The precision that a run measured when it began, or "auto" where there is no run; the same in all processes."""
+    found = on_first(lambda: str(RunFolder(out).settled("precision", "auto")))
+    return "bf16" if found == "bf16" else "float32" if found == "float32" else "auto"
+
+
 def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
     assert isinstance(loaded, nn.Module), "a stage holds one model"
     return loaded
@@ -127,6 +160,8 @@ def train(
     augmentation: Augmentation | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    jobs: int = 1,
+    ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     **training: Unpack[TrainingKeywords],
@@ -144,6 +179,8 @@ def train(
         augmentation: Random views of the training pictures.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
+        jobs: How many members are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``, such as the name of the data.
         watcher: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
@@ -169,30 +206,35 @@ def train(
     if members < 1:
         raise ConfigError(f"members must be at least 1, and is {members}")
     if resume and out is not None and options.precision == "auto":
-        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+        options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = augmentation or Augmentation()
 
+    def tell(done: int, count: int) -> None:
+        if watcher is not None:
+            watcher.note(f"{done} of {count} members are trained")
+
     def go(folder: RunFolder | None) -> TrainRun:
-        models, histories = [], []
-        for number in range(members):
-            seed = options.seed + number
-            stage = folder if folder is None or members == 1 else folder.sub(f"members/{number + 1}")
-            fitted, history = fit_stage(
-                stage,
-                fresh_copy(model, seed, first=number == 0),
+        apart = members > 1 and (jobs > 1 or ray is not None)
+        tasks = [
+            partial(
+                fit_stage,
+                stage_for(folder, None if members == 1 else f"members/{number + 1}", apart=apart),
+                fresh_copy(model, options.seed + number, first=number == 0),
                 LabelObjective(options.label_smoothing),
                 data,
-                dataclasses.replace(options, seed=seed),
+                dataclasses.replace(options, seed=options.seed + number),
                 device,
                 augmentation=augmentation,
-                resume=resume,
-                watcher=watcher,
+                resume=resume or apart,  # a task that is begun again goes on
+                watcher=None if apart else watcher,
                 source=None if settings is None else settings.get("model"),
             )
-            models.append(fitted)
-            histories.append(history)
+            for number in range(members)
+        ]
+        trained = run_jobs(tasks, jobs=jobs, ray=ray, done=tell) if members > 1 else [tasks[0]()]
+        models, histories = [fitted for fitted, _ in trained], [history for _, history in trained]
         whole: nn.Module | Ensemble = models[0]
         if members > 1:
             whole = Ensemble(models, mean=mean, classes=data.classes)
@@ -209,7 +251,7 @@ def train(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {"members": members, "mean": mean}
-    with RunFolder(out).open("train", kept, resume=resume) as folder:
+    with RunFolder(out).open_first("train", kept, resume=resume) as folder:
         return go(folder)
 
 

@@ -70,6 +70,10 @@ class Store:
         self.fields = self.codec.fields(len(self.plan.classes))
         self.files = ShardFiles(self.folder, self.plan, mapped=self.size <= mapped_bytes)
 
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        # Another process opens it anew: what is mapped and open here means nothing there.
+        return type(self), (self.folder.absolute(),)
+
     @cached_property
     def index(self) -> NDArray[np.int64] | None:
         """The examples' numbers, or None where they are 0, 1, 2, ..."""

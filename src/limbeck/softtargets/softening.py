@@ -8,6 +8,7 @@ __all__ = ["Pictures", "asker", "soften"]
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,21 @@ from torch import Tensor, nn
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
-from limbeck.errors import ConfigError, MismatchError
+from limbeck.errors import ConfigError, LimbeckError, MismatchError, RunError
+from limbeck.files import make_folder
 from limbeck.losses import softened
 from limbeck.options import Augmentation
+from limbeck.processes import on_first, world
 from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
+from limbeck.softtargets.lock import only_writer
+from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import LADDER, TopK
-from limbeck.softtargets.writer import write_plan
+from limbeck.softtargets.writer import Blocks, take_store, write_plan, write_shards
 
 
 def soften(
@@ -133,7 +138,42 @@ def soften(
                     answers = ask(pictures.batch(rows, view), used)
                 yield answers.float().cpu().numpy()[max(0, skip - start) :]
 
-    return write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, progress=progress)
+    if world().size > 1:
+        _share(Path(folder), plan, blocks, numbers, labels, progress)
+    # Where all the shards are there it adds up, and makes the store complete.
+    return on_first(lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, progress=progress))
+
+
+def _share(
+    folder: Path,
+    plan: Plan,
+    blocks: Blocks,
+    index: NDArray[np.int64],
+    labels: NDArray[np.int64] | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the shards that are missing, each process some that follow each other; the first holds the folder."""
+    here = world()
+    with ExitStack() as stack:
+
+        def begin() -> int:
+            stack.enter_context(only_writer(make_folder(folder)))
+            return len(take_store(folder, plan, index))
+
+        first = on_first(begin)
+        own = here.slice_of(plan.shards - first)
+        mine = range(first + own.start, first + own.stop)
+        failed: LimbeckError | None = None
+        try:
+            if mine:
+                write_shards(folder, plan, blocks, mine, index, labels, progress)
+        except LimbeckError as error:
+            failed = error
+        told = next((words for words in here.heard(None if failed is None else str(failed)) if words is not None), None)
+        if failed is not None:
+            raise failed
+        if told is not None:
+            raise RunError(f"another process of this run failed: {told}")
 
 
 class Pictures:

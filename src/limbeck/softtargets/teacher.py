@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 __all__ = ["SoftTargets"]
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.decoding import decoded, follow_student
 from limbeck.softtargets.digests import teacher_digest
+from limbeck.softtargets.encodings import Dense
 from limbeck.softtargets.reader import Store
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.softening import Pictures, asker, soften
@@ -31,6 +33,8 @@ _RESIDENT_BYTES = 4 << 30
 """On an accelerator, stores up to this size are kept there whole."""
 _SPAN = 1 << 20
 """Rows copied there at a time."""
+_SOFTENED_BYTES = 1 << 28
+"""Dense stores up to this size as float32 are softened whole for training, once a temperature and not once a step."""
 _COMPARED = 8
 """Examples that a live teacher is asked again when a store is opened."""
 _TOLERANCE = 0.05
@@ -73,11 +77,16 @@ class SoftTargets:
         )
         self._device = torch.device("cpu")
         self._resident: dict[str, Tensor] = {}
+        self._softened: tuple[float, Tensor] | None = None
         self._place_of: Tensor | None = None
         if store.index is not None:
             numbers = torch.from_numpy(store.index)
             self._place_of = torch.full((int(numbers.max()) + 1,), -1, dtype=torch.int64)
             self._place_of[numbers] = torch.arange(len(numbers))
+
+    def __reduce__(self) -> tuple[Callable[[Path], "SoftTargets"], tuple[Path]]:
+        """Another process opens the store anew; its arrays are not sent."""
+        return SoftTargets.open, (self.store.folder.resolve(),)
 
     write = staticmethod(soften)
 
@@ -160,15 +169,17 @@ class SoftTargets:
     def to(self, device: torch.device | str) -> "SoftTargets":
         """Move to a device; on an accelerator a store of up to 4 GiB is kept there whole."""
         self._device = torch.device(device)
-        self._resident = {}
+        self._resident, self._softened = {}, None
         if self._place_of is not None:
             self._place_of = self._place_of.to(self._device)
         if self._device.type != "cpu" and self.store.size <= _RESIDENT_BYTES:
-            rows = self.store.plan.rows
-            spans = [(start, min(start + _SPAN, rows)) for start in range(0, rows, _SPAN)]
-            parts = [self._tensors(self.store.span(*span)) for span in spans]
+            parts = [self._tensors(self.store.span(*span)) for span in self._spans()]
             self._resident = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return self
+
+    def _spans(self) -> list[tuple[int, int]]:
+        rows = self.store.plan.rows
+        return [(start, min(start + _SPAN, rows)) for start in range(0, rows, _SPAN)]
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
@@ -192,7 +203,7 @@ class SoftTargets:
 
         The soft-target loss of these is that over k + 1 classes, the last of which stands for the tail. With many
         classes and from T = 4 up it teaches better than a tail spread evenly (``benchmarks/softtargets_tail.py``).
-        For the other encodings it is :meth:`log_probs`.
+        For the other encodings it is :meth:`log_probs`; small dense stores are held softened from the first call on.
 
         Args:
             batch: The examples.
@@ -202,6 +213,12 @@ class SoftTargets:
         Returns:
             Natural logarithms, float32 ``(N, K)``, without gradient.
         """
+        if isinstance(self.store.codec, Dense) and 4 * self.store.plan.rows * len(self.classes) <= _SOFTENED_BYTES:
+            rows = self._rows(batch, temperature)
+            if self._softened is None or self._softened[0] != temperature:
+                parts = [self._decoded(self._tensors(self.store.span(*span)), temperature) for span in self._spans()]
+                self._softened = (temperature, torch.cat(parts))
+            return self._softened[1].index_select(0, rows.to(self._device))
         fields = self._look_up(batch, temperature)
         targets = self._decoded(fields, temperature)
         if not isinstance(self.store.codec, TopK):
@@ -212,7 +229,8 @@ class SoftTargets:
         used = 1.0 if self.temperature is not None else temperature
         return decoded(fields, self.store.codec, len(self.classes), used)
 
-    def _look_up(self, batch: Batch, temperature: float) -> dict[str, Tensor]:
+    def _rows(self, batch: Batch, temperature: float) -> Tensor:
+        """Where the answers are, once it is sure that they are there."""
         plan = self.store.plan
         if not 0 <= batch.view < plan.views:
             raise MismatchError(
@@ -224,7 +242,10 @@ class SoftTargets:
                 f"the soft targets in {self.store.folder} hold for temperature {self.temperature} alone, and "
                 f"{temperature} is asked for"
             )
-        rows = self._places(batch.index) + batch.view * plan.examples
+        return self._places(batch.index) + batch.view * plan.examples
+
+    def _look_up(self, batch: Batch, temperature: float) -> dict[str, Tensor]:
+        rows = self._rows(batch, temperature)
         if self._resident:
             here = rows.to(self._device)
             return {name: values.index_select(0, here) for name, values in self._resident.items()}

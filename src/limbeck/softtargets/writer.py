@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes.
 """
 
-__all__ = ["Blocks", "write_arrays", "write_plan"]
+__all__ = ["Blocks", "take_store", "write_arrays", "write_plan", "write_shards"]
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -140,13 +140,9 @@ def write_plan(
     except OSError as error:
         raise RunError(f"cannot write soft targets to {folder}: {error.strerror or error}") from error
     with only_writer(folder):
-        found = _take(folder, plan)
+        found = take_store(folder, plan, index)
         if len(found) < plan.shards:
-            Manifest(plan).write(folder)
-            if plan.index is not None and index is not None:
-                octets = index.astype("<i8").tobytes()
-                replace_bytes(folder / "index.safetensors", [index_header(plan), octets])
-            found |= _write_shards(folder, plan, blocks, len(found), index, labels, progress)
+            found |= write_shards(folder, plan, blocks, range(len(found), plan.shards), index, labels, progress)
         codec = plan.codec
         card = add_up(
             [found[shard][1] for shard in range(plan.shards)],
@@ -161,8 +157,26 @@ def write_plan(
     return card
 
 
+def take_store(folder: Path, plan: Plan, index: NDArray[np.int64] | None) -> dict[int, tuple[str, CardSums]]:
+    """Take up a store where it was left, and begin one where there is none; the folder is held by the caller.
+
+    Args:
+        folder: Where.
+        plan: What it is to hold.
+        index: The examples' numbers.
+
+    Returns:
+        Seals and sums of the shards that are there and good, from the first up to the first that is not.
+    """
+    found = _take(folder, plan)
+    if len(found) < plan.shards:
+        Manifest(plan).write(folder)
+        if plan.index is not None and index is not None:
+            replace_bytes(folder / "index.safetensors", [index_header(plan), index.astype("<i8").tobytes()])
+    return found
+
+
 def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
-    """Seals and sums of the shards that are there and good, from the first up to the first that is not."""
     for left in folder.glob(".*.partial"):
         left.unlink(missing_ok=True)
     names = {entry.name for entry in folder.iterdir()} - {".lock"}
@@ -186,23 +200,37 @@ def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
     return found
 
 
-def _write_shards(
+def write_shards(
     folder: Path,
     plan: Plan,
     blocks: Blocks,
-    first: int,
+    shards: range,
     index: NDArray[np.int64] | None,
     labels: NDArray[np.int64] | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[int, tuple[str, CardSums]]:
+    """Write some shards that follow each other.
+
+    Args:
+        folder: Where, with a manifest of the plan.
+        plan: What the store is to hold.
+        blocks: The rows.
+        shards: Which shards.
+        index: The examples' numbers, ``(N,)``.
+        labels: True classes, ``(N,)``.
+        progress: Called with the rows done and all rows.
+
+    Returns:
+        Seals and sums.
+    """
     codec, classes = plan.codec, len(plan.classes)
-    start = plan.first_row(first)
+    start = plan.first_row(shards.start)
     rows = Rows(blocks(start) if callable(blocks) else blocks, classes, skip=0 if callable(blocks) else start)
     piece = max(1, _PIECE_BYTES // (4 * classes))
     every = -(-plan.rows_per_shard // plan.card_rows)
     sums: dict[int, CardSums] = {}
     with ShardPipeline(folder, plan) as pipeline:
-        for shard in range(first, plan.shards):
+        for shard in shards:
             pipeline.begin(shard)
             base, count = plan.first_row(shard), plan.first_row(shard + 1) - plan.first_row(shard)
             measured = Measured(plan)
@@ -222,6 +250,7 @@ def _write_shards(
                     progress(base + place + len(scores), plan.rows)
             sums[shard] = measured.total()
             pipeline.finish(sums[shard])
-        rows.end(plan.rows)
+        if shards.stop == plan.shards:
+            rows.end(plan.rows)
         pipeline.close()
         return {shard: (pipeline.seals[shard], total) for shard, total in sums.items()}

@@ -1,0 +1,117 @@
+"""The first inputs of each reader: the fixtures of the tests, and what Limbeck and others write."""
+
+__all__ = ["make_seeds"]
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+from PIL import Image
+
+from limbeck.checkpoint import save_tensors
+from limbeck.formats.idx import write_idx
+from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
+from limbeck.models import MLP, MLPConfig
+from limbeck.runs.models import save_model
+from limbeck.softtargets import Dense, write_arrays
+from targets import MODEL, ROOT, STORE
+
+FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "kaldi"
+
+
+def make_seeds(target: str) -> list[bytes]:
+    """Good inputs of one reader, small ones; also makes the good files that bad ones are put beside."""
+    random = np.random.default_rng(0)
+    save_model(MODEL, MLP(MLPConfig(input_shape=(3,), classes=2, hidden=(2,))), classes=["a", "b"])
+    if not STORE.exists():
+        scores = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], np.float32))
+        write_arrays(STORE, [scores], classes="ab", examples=3, encoding=Dense(), labels=np.zeros(3, int))
+    return _MAKERS[target](random)
+
+
+def _kaldi(*patterns: str, first: bytes = b"") -> list[bytes]:
+    paths = [path for pattern in patterns for path in sorted(FIXTURES.rglob(pattern))]
+    return [first + path.read_bytes() for path in paths if path.stat().st_size < 20_000]
+
+
+def _idx(random: np.random.Generator) -> list[bytes]:
+    write_idx(ROOT / "seed.idx", random.integers(0, 255, (3, 4, 4)).astype(np.uint8))
+    plain = (ROOT / "seed.idx").read_bytes()
+    return [plain, gzip.compress(plain), b"\0\0\x0d\1\0\0\0\2" + bytes(8)]
+
+
+def _mat(random: np.random.Generator) -> list[bytes]:
+    part = {"images": random.integers(0, 255, (2, 784)).astype(np.uint8), "labels": np.array([[1], [2]], np.uint8)}
+    whole = {"train": part, "test": part, "mapping": np.array([[1, 65, 97], [2, 66, 98]], np.uint8)}
+    found = []
+    for compressed in (True, False):
+        buffer = io.BytesIO()
+        scipy.io.savemat(buffer, {"dataset": whole}, do_compression=compressed)
+        found.append(buffer.getvalue())
+    return found
+
+
+def _npz(random: np.random.Generator) -> list[bytes]:
+    found = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, x=random.random((2, 3)), y=np.arange(2), classes=np.array(["a", "b"]))
+        found.append(buffer.getvalue())
+    return found
+
+
+def _picture(random: np.random.Generator) -> list[bytes]:
+    found = []
+    for number, kind in enumerate(("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP")):
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (6, 5)).astype(np.uint8)).convert("RGB").save(buffer, kind)
+        found.append(bytes([number]) + buffer.getvalue())
+    return found
+
+
+def _ark(_: np.random.Generator) -> list[bytes]:
+    kinds = [_kaldi("*.ark", first=bytes([kind])) for kind in (0, 1)] + [_kaldi("ali*", first=b"\2")]
+    return [content for found in kinds for content in found]
+
+
+def _scp(_: np.random.Generator) -> list[bytes]:
+    (ROOT / "scp").mkdir(exist_ok=True)
+    (ROOT / "scp" / "feats.ark").write_bytes((FIXTURES / "e2e" / "feats.ark").read_bytes())
+    return [b"utt000 feats.ark:7\nutt001 feats.ark:1053\n", b"a feats.ark:7[0:1,0:2]\n", b"a cat x |\n", b"a ../x:1\n"]
+
+
+def _hdf5(random: np.random.Generator) -> list[bytes]:
+    layers = [DenseLayer("one", random.random((3, 2)).astype(np.float32), random.random(2).astype(np.float32))]
+    write_keras_h5(ROOT / "seed.h5", layers)
+    return [(ROOT / "seed.h5").read_bytes()]
+
+
+def _checkpoint(_: np.random.Generator) -> list[bytes]:
+    save_tensors(ROOT / "seed.safetensors", {"a": torch.ones(2), "b": torch.zeros(1, dtype=torch.int64)}, {"epoch": 1})
+    return [(ROOT / "seed.safetensors").read_bytes()]
+
+
+_MAKERS = {
+    "idx": _idx,
+    "mat": _mat,
+    "npz": _npz,
+    "picture": _picture,
+    "ark": _ark,
+    "scp": _scp,
+    "nnet1": lambda _: _kaldi("*.nnet*", "*.kaldi.txt", "*.seed*"),
+    "transitions": lambda _: _kaldi("*.mdl"),
+    "alignments": lambda _: _kaldi("ali*.gz", "ali.txt"),
+    "hdf5": _hdf5,
+    "checkpoint": _checkpoint,
+    "model_weights": lambda _: [(MODEL / "model.safetensors").read_bytes()],
+    "model_config": lambda _: [(MODEL / "config.json").read_bytes()],
+    "ensemble": lambda _: [json.dumps({"members": 2, "mean": "geometric"}).encode()],
+    "toml": lambda _: [b'epochs = 3\nhidden = [8, 9]\ndata = "a.npz"\nx = 1979-05-27T07:32:00Z\n'],
+    "json": lambda _: [b'{"epoch": 1, "loss": [0.5, null, "\\u00e9"]}\n{"epoch": 2}\n', b"{}"],
+    "manifest": lambda _: [(STORE / "manifest.json").read_bytes()],
+    "shard": lambda _: [path.read_bytes() for path in STORE.glob("*-*.safetensors")],
+}

@@ -1,0 +1,185 @@
+"""A function a reader: it reads some bytes as that kind of file, to the end."""
+
+__all__ = ["TARGETS"]
+
+import os
+import shutil
+import signal
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from limbeck.checkpoint import load_latest, load_tensors
+from limbeck.cli.settings import read_settings
+from limbeck.errors import LimbeckError
+from limbeck.files import read_json
+from limbeck.formats._apart import limit_memory
+from limbeck.formats.idx import read_idx
+from limbeck.formats.kaldi_scp import read_entries, read_scp
+from limbeck.formats.kaldi_table import read_ark
+from limbeck.formats.keras_h5 import read_here
+from limbeck.formats.matfile import read_emnist
+from limbeck.formats.nnet1 import read_nnet
+from limbeck.formats.npz import read_npz
+from limbeck.formats.pictures import read_pictures
+from limbeck.formats.transition_model import read_alignments, read_transition_model
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.models import load
+from limbeck.softtargets import SoftTargets
+from limbeck.softtargets.manifest import Manifest
+
+ROOT = Path(tempfile.mkdtemp(prefix="limbeck-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+STORE = ROOT / "store"
+MODEL = ROOT / "model"
+
+
+def _put(name: str, data: bytes) -> Path:
+    path = ROOT / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def idx(data: bytes) -> None:
+    """MNIST's format, gzipped or not."""
+    read_idx(_put("a.idx", data))
+
+
+def mat(data: bytes) -> None:
+    """EMNIST's .mat files."""
+    read_emnist(_put("a.mat", data))
+
+
+def npz(data: bytes) -> None:
+    """Archives of numpy."""
+    read_npz(_put("a.npz", data))
+
+
+def picture(data: bytes) -> None:
+    """A folder of pictures; the first byte says what this one claims to be."""
+    endings = (".png", ".jpg", ".gif", ".bmp", ".tif", ".pgm", ".webp")
+    folder = ROOT / "pictures"
+    shutil.rmtree(folder, ignore_errors=True)
+    _put(f"pictures/a/1{endings[data[0] % len(endings)] if data else '.png'}", data[1:])
+    read_pictures(folder)
+
+
+def ark(data: bytes) -> None:
+    """Kaldi archives; the first byte says of what."""
+    kinds = ("matrix", "vector", "integers")
+    for _ in read_ark(_put("a.ark", data[1:]), kinds[data[0] % 3 if data else 0]):
+        pass
+
+
+def scp(data: bytes) -> None:
+    """Kaldi script files, and what they point at in their own folder."""
+    entries = read_scp(_put("scp/a.scp", data), root=ROOT / "scp")
+    for _ in read_entries(entries):
+        pass
+
+
+def nnet1(data: bytes) -> None:
+    """Kaldi nnet1 networks, text and binary."""
+    read_nnet(_put("a.nnet", data))
+
+
+def transitions(data: bytes) -> None:
+    """The transition model in Kaldi's final.mdl."""
+    read_transition_model(_put("a.mdl", data))
+
+
+def alignments(data: bytes) -> None:
+    """Kaldi's alignments."""
+    for _ in read_alignments(_put("ali.1.gz", data)):
+        pass
+
+
+def hdf5(data: bytes) -> None:
+    """Dense layers as Keras keeps them, in a child as the reader does it; what the HDF5 library does to it is borne."""
+    path = _put("a.h5", data)
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(2)
+            limit_memory((100 << 20) + 4 * len(data))
+            read_here(path)
+            code = 0
+        except (LimbeckError, MemoryError):
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+        raise RuntimeError("an error that is not ours came out of the reader")
+
+
+def checkpoint(data: bytes) -> None:
+    """A checkpoint, alone and as the newest of a folder."""
+    path = _put("checkpoints/latest.safetensors", data)
+    load_latest(path.parent)
+    load_tensors(path)
+
+
+def model_weights(data: bytes) -> None:
+    """A model's weights beside a good description."""
+    shutil.copyfile(MODEL / "config.json", _put("m1/config.json", b""))
+    _put("m1/model.safetensors", data)
+    load(ROOT / "m1")
+
+
+def model_config(data: bytes) -> None:
+    """A model's description beside good weights."""
+    _put("m2/config.json", data)
+    shutil.copyfile(MODEL / "model.safetensors", ROOT / "m2/model.safetensors")
+    load(ROOT / "m2")
+
+
+def ensemble(data: bytes) -> None:
+    """The description of an ensemble."""
+    load(_put("e/ensemble.json", data).parent)
+
+
+def toml(data: bytes) -> None:
+    """Settings."""
+    path = _put("run/config.toml", data)
+    read_settings(path)
+    RunFolder(path.parent).config()
+
+
+def json(data: bytes) -> None:
+    """Metrics and history."""
+    folder = RunFolder(_put("json/metrics.json", data).parent)
+    _put("json/history.jsonl", data)
+    read_json(folder.path / "metrics.json")
+    folder.history()
+
+
+def manifest(data: bytes) -> None:
+    """The manifest of a store of soft targets."""
+    shutil.rmtree(ROOT / "s1", ignore_errors=True)
+    shutil.copytree(STORE, ROOT / "s1")
+    _put("s1/manifest.json", data)
+    Manifest.read(ROOT / "s1")
+    SoftTargets.open(ROOT / "s1").verify()
+
+
+def shard(data: bytes) -> None:
+    """A shard of a store of soft targets."""
+    shutil.rmtree(ROOT / "s2", ignore_errors=True)
+    shutil.copytree(STORE, ROOT / "s2")
+    next((ROOT / "s2").glob("*-*.safetensors")).write_bytes(data)
+    SoftTargets.open(ROOT / "s2").verify()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    function.__name__: function
+    for function in (
+        idx, mat, npz, picture, ark, scp, nnet1, transitions, alignments, hdf5, checkpoint, model_weights, model_config,
+        ensemble, toml, json, manifest, shard,
+    )
+}  # fmt: skip

@@ -1,0 +1,221 @@
+"""``limbeck compress``."""
+
+__all__ = ["compress"]
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import Config, Json, Quiet, Resume, Track, Views, track_with
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, say
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, DataOptions, FineTuning, RankRule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from limbeck.data import DataSet
+    from limbeck.protocols import Teacher
+
+_RANKS = Parameter(group="Ranks")
+_KALDI = Parameter(group="Kaldi nnet1 files")
+
+
+def compress(
+    source: Annotated[Path, Parameter(help="Folder of a run, or a Kaldi nnet1 file.")],
+    target: Annotated[Path | None, Parameter(help="For an nnet1 file: the file to write.")] = None,
+    *,
+    out: Annotated[Path | None, Parameter(group="Run")] = None,
+    rule: Annotated[RankRule, Parameter(name="*", group="Ranks")] = RankRule(),  # noqa: B008
+    plan: Annotated[Path | None, _RANKS] = None,
+    metric: Annotated[Literal["weights", "outputs", "divergence"] | None, _RANKS] = None,
+    calibration: Annotated[int, _RANKS] = 2000,
+    placement: Annotated[Literal["input", "split"], _RANKS] = "input",
+    finetuning: Annotated[FineTuning, Parameter(name="*", group="Fine-tuning")] = FineTuning(),  # noqa: B008
+    teacher_targets: Annotated[Path | None, Parameter(group="Fine-tuning")] = None,
+    augmentation: Views = Augmentation(),  # noqa: B008
+    int8: Annotated[bool, Parameter(group="8 bits", negative=())] = False,
+    data: Annotated[str | None, Parameter(group="Data")] = None,
+    validation: Annotated[float | None, Parameter(group="Data")] = None,
+    image_size: Annotated[int | None, Parameter(group="Data")] = None,
+    train_examples: Annotated[float | None, Parameter(group="Data")] = None,
+    model: Annotated[str | None, Parameter(group="Network")] = None,
+    features: Annotated[Path | None, _KALDI] = None,
+    feature_transform: Annotated[Path | None, _KALDI] = None,
+    dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
+    resume: Resume = False,
+    config: Config = None,
+    track: Track = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Make a trained network smaller by singular values, win back what is lost by distilling, round to 8 bits.
+
+    Each large layer becomes two thin ones. Give one rank rule, a plan that was made before, or --int8 alone.
+
+    ```
+    limbeck compress runs/student --energy 0.95 --out runs/smaller
+    limbeck compress runs/cnn --size 200KB --finetune-epochs 5 --int8 --out runs/tiny
+    limbeck compress runs/cnn --parameters 0.5 --metric weights --out runs/half
+    limbeck compress runs/cnn --plan runs/half/plan.json --out runs/again
+    limbeck compress final.nnet smaller.nnet --parameters 0.5 --features feats.ark
+    limbeck compress final.nnet smaller.nnet --rank 112 117 124 232 --dialect legacy
+    ```
+
+    Args:
+        source: Folder of a run, or a Kaldi nnet1 file.
+        target: For an nnet1 file: the file to write; its plan and a picture of the spectra are written beside it.
+        out: For a run: the folder to write.
+        plan: A plan.json that was made for this network, in place of a rank rule.
+        metric: What an error is: of "weights", of the layers' "outputs" on training data, or these weighed by the
+            "divergence" of the answers that they cause. Default: divergence for parameters, flops and size, weights for
+            the other rules.
+        calibration: How many training examples the last two metrics look at.
+        placement: Where singular values go: to the first of the two layers ("input"), or as square roots to both.
+        teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
+            random views, in place of the network as it was.
+        int8: Round the weights of linear layers to 8 bits; inputs are rounded as they come.
+        data: The data set; default: the one that the run was trained on.
+        validation: Share or count of the training set to choose by; default: as the run.
+        image_size: Pictures of a folder are resized to this many pixels; default: as the run.
+        train_examples: Use this many training examples only; default: as the run.
+        model: The architecture where it is your own, as package.module:function.
+        features: For an nnet1 file: an archive of features to calibrate with, as text or binary (.ark).
+        feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
+        dialect: For an nnet1 file: how to write; default: as it came.
+        resume: Continue what the folder holds.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        track: Also write logs for TensorBoard into the run's folder.
+        quiet: No progress bar.
+        json: Print the metrics as JSON, or for an nnet1 file the plan.
+    """
+    if rule.name is not None and plan is not None:
+        raise ConfigError(f"--plan says the ranks: leave --{rule.name.replace('_', '-')} out")
+    if not source.is_dir():
+        given = {
+            "--out": out, "--teacher-targets": teacher_targets, "--data": data, "--model": model,
+            "--int8": int8 or None, "--resume": resume or None, "--finetune-epochs": finetuning.finetune_epochs or None,
+        }  # fmt: skip
+        _refuse(given, f"{source} is no folder of a run, and belongs to runs alone")
+        from limbeck.cli.compress_nnet1 import compress_file
+
+        compress_file(
+            source, target, rule=rule, plan=plan, metric=metric, calibration=calibration, placement=placement,
+            features=features, feature_transform=feature_transform, dialect=dialect, json=json,
+        )  # fmt: skip
+        return
+    _refuse(
+        {"--features": features, "--feature-transform": feature_transform, "--dialect": dialect},
+        f"{source} is a folder, and belongs to nnet1 files alone",
+    )
+    if target is not None or out is None:
+        raise ConfigError("a run is compressed into a folder: give it as --out FOLDER")
+    _compress_run(
+        source, out, rule, plan, finetuning, teacher_targets, augmentation,
+        dataclasses.asdict(DataOptions(**_data_of(source, data, validation, image_size, train_examples))),
+        model=model, resume=resume, track=track, quiet=quiet, json=json,
+        options={"int8": int8, "metric": metric, "calibration": calibration, "placement": placement},
+    )  # fmt: skip
+
+
+def _refuse(flags: Mapping[str, object], reason: str) -> None:
+    for name, value in flags.items():
+        if value is not None:
+            raise ConfigError(f"{name}: {reason}: leave it out")
+
+
+def _data_of(
+    source: Path, data: str | None, validation: float | None, image_size: int | None, train_examples: float | None
+) -> dict[str, Any]:
+    """The settings of the data: those given, and for the rest those of the run."""
+    from limbeck.runs.folder import RunFolder
+
+    given = {"data": data, "validation": validation, "image_size": image_size, "train_examples": train_examples}
+    known = RunFolder(source).config() if (source / "config.toml").exists() else {}
+    if data is None and "data" not in known:
+        raise ConfigError(f"{source} does not name its data: give --data")
+    # Another data set is cut as is asked for, not as that of the run was.
+    before = {name: known[name] for name in given if name in known and (data is None or data == known.get("data"))}
+    return {**before, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _compress_run(
+    source: Path,
+    out: Path,
+    rule: RankRule,
+    plan: Path | None,
+    finetuning: FineTuning,
+    teacher_targets: Path | None,
+    augmentation: Augmentation,
+    data: dict[str, Any],
+    *,
+    model: str | None,
+    resume: bool,
+    track: Literal["tensorboard"] | None,
+    quiet: bool,
+    json: bool,
+    options: dict[str, Any],
+) -> None:
+    from limbeck.data import open_data
+    from limbeck.runs.compressing import compress as run_compression
+    from limbeck.runs.inputs import load_module
+    from limbeck.runs.pages import report_run
+    from limbeck.runs.ranks import read_plan
+    from limbeck.softtargets import SoftTargets
+
+    examples = open_data(DataOptions(**data))
+    network = load_module(source, data=examples, own=model)
+    guide = None
+    if teacher_targets is not None:
+        if not finetuning.finetune_epochs:
+            raise ConfigError("--teacher-targets are for fine-tuning: give --finetune-epochs too")
+        guide = SoftTargets.open(teacher_targets, examples=examples.train)
+        if augmentation == Augmentation():
+            augmentation = guide.augmentation
+    role, before = _origin(source, examples, network)
+    run = run_compression(
+        network,
+        examples,
+        rule=rule,
+        plan=None if plan is None else read_plan(plan),
+        finetuning=finetuning,
+        teacher=guide,
+        augmentation=augmentation,
+        role=role,
+        before=before,
+        out=out,
+        resume=resume,
+        settings={"source": source, "model": model, "plan": plan, "teacher_targets": teacher_targets, **data},
+        watcher=track_with(track, out, ProgressWatcher("fine-tuning", quiet=quiet)),
+        **options,
+    )
+    page = report_run(out, data=examples)
+    if json:
+        print_json(run.metrics)
+        return
+    if run.plan is not None:
+        print_text(str(run.plan))
+    print_metrics(run.metrics["stages"], part=run.metrics["judged_on"] or "no")
+    say(f"The network is in {out / 'model'}, the report is {page}")
+
+
+def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[str, dict[str, nn.Module | Teacher]]":
+    """What to call the network, and the teacher that it was distilled from, where there is one that can be loaded."""
+    from limbeck.errors import LimbeckError
+    from limbeck.runs.folder import RunFolder
+    from limbeck.runs.inputs import load_teacher
+
+    known = RunFolder(source).config() if (source / "config.toml").exists() else {}
+    if "temperature" not in known or "source" in known:
+        return "original", {}
+    try:
+        folders = [Path(path) for path in known.get("teacher", [])]
+        found = load_teacher(
+            folders, mean=known.get("mean", "arithmetic"), own=known.get("teacher_model"), data=examples
+        )
+    except (LimbeckError, IndexError):
+        return "student", {}
+    return "student", {"teacher": found}

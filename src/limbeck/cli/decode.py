@@ -1,0 +1,222 @@
+"""``limbeck decode``."""
+
+__all__ = ["decode"]
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import Json, Quiet
+from limbeck.cli.console import Bar, print_json, print_pairs, say
+from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken
+from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+from limbeck.errors import ConfigError
+
+if TYPE_CHECKING:
+    from limbeck.decoding.graph import Graph
+    from limbeck.decoding.judging import Judged, Sources
+
+_SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
+_MODEL = Parameter(group="Model")
+_PARTS = Parameter(group="Data")
+_SCALE = Parameter(group="Acoustic scale")
+
+
+def decode(
+    *,
+    graph: Annotated[Path, _MODEL],
+    mdl: Annotated[Path, _MODEL],
+    out: Annotated[Path, Parameter(group="Run")],
+    model: Annotated[Path | None, _MODEL] = None,
+    class_frame_counts: Annotated[Path | None, _MODEL] = None,
+    prior_scale: Annotated[float, _MODEL] = 1.0,
+    prior_floor: Annotated[float, _MODEL] = 1e-10,
+    activation: Annotated[str | None, _MODEL] = None,
+    feats: Annotated[Path | None, _PARTS] = None,
+    loglikes: Annotated[Path | None, _PARTS] = None,
+    text: Annotated[Path | None, _PARTS] = None,
+    ali: Annotated[Path | None, _PARTS] = None,
+    frame_shift: Annotated[float, _PARTS] = 0.01,
+    features: Features = FeatureOptions(),  # noqa: B008
+    acoustic_scale: Annotated[float | None, _SCALE] = None,
+    dev: Annotated[Path | None, _SCALE] = None,
+    dev_utterances: Annotated[int | None, _SCALE] = None,
+    acoustic_scales: Annotated[tuple[float, ...], _SCALE] = _SCALES,
+    search: Search = SearchOptions(),  # noqa: B008
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    r"""Find the words of utterances, and count word and frame errors.
+
+    Needs the extra: pip install 'limbeck[kaldi]'. The acoustic scale is chosen on the directory given with --dev, or
+    given with --acoustic-scale; the test directory chooses nothing.
+
+    ```
+    limbeck decode --model final.nnet --class-frame-counts ali_train_pdf.counts --feats data/test --cmvn speaker \
+        --graph graph --mdl ali_train/final.mdl --ali ali_test --dev data/dev --out decode_test
+    limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \
+        --acoustic-scale 0.1 --out decode_test
+    ```
+
+    Args:
+        graph: Folder with HCLG.fst and words.txt.
+        mdl: The final.mdl with which the graph was made.
+        out: File for the hypotheses, a line an utterance; the figures go to the same name with .json.
+        model: A network of any format. Its softmax is dropped.
+        class_frame_counts: Counts of pdfs, whose log-priors are taken off the outputs.
+        prior_scale: Scale of the log-priors.
+        prior_floor: A pdf of a lower relative frequency is never chosen.
+        activation: For an HDF5 file that does not name its activations.
+        feats: A data directory, a script file or an archive.
+        loglikes: Log-likelihoods that limbeck forward or nnet-forward wrote, in place of model and feats.
+        text: What was said; left out, the text in the data directory.
+        ali: Alignments of the same utterances, a folder with ali.1.gz and so on: frame accuracy is counted too.
+        frame_shift: Seconds from one frame to the next.
+        acoustic_scale: What log-likelihoods are multiplied by; default 0.1 where it is not chosen.
+        dev: A data directory on which the acoustic scale is chosen.
+        dev_utterances: Choose on so many utterances of it, evenly spaced; left out, on all.
+        acoustic_scales: Candidates, tried from the middle one downhill.
+        overwrite: Replace files that exist.
+        quiet: No progress bar.
+        json: Print the figures as JSON.
+    """
+    from limbeck.decoding.graph import Graph, check_packages
+    from limbeck.decoding.judging import choose_scale, decode_part
+
+    scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
+    _check(model, feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
+    refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
+    check_packages()
+    opened = Graph.open(graph, mdl)
+    priors = OutputOptions(
+        no_softmax=True, class_frame_counts=class_frame_counts, prior_scale=prior_scale, prior_floor=prior_floor
+    )
+
+    def sources(place: Path, said: Path | None, aligned: Path | None) -> "Sources":
+        return _sources(place, said, aligned, model, activation, priors, features, opened)
+
+    test = sources(feats or loglikes or Path(), text, ali)
+    for note in () if test.model is None else test.model.notes:
+        say(f"note: {note}")
+    tried: list[Judged] = []
+    if dev is not None:
+        part = sources(dev, None, None)
+        if dev_utterances is not None:
+            part.utterances.keep(dev_utterances)
+
+        def judge(candidate: float) -> "Judged":
+            with Bar(f"dev, acoustic scale {candidate:g}", quiet=quiet) as bar:
+                return decode_part(part, opened, scale=candidate, options=search, progress=bar.show)
+
+        best, tried = choose_scale(acoustic_scales, judge)
+        scale = best.scale
+    with Bar("decoding", quiet=quiet) as bar:
+        judged = decode_part(test, opened, scale=scale, options=search, progress=bar.show)
+    figures = judged.to_dict(frame_shift=frame_shift)
+    if tried:
+        figures["dev"] = [{"acoustic_scale": one.scale, "wer": one.words.rate} for one in tried]
+    _write(out, judged, figures)
+    if json:
+        print_json(figures)
+        return
+    _show(figures)
+    say(f"The hypotheses are in {out}, the figures in {out.with_suffix('.json')}")
+
+
+def _check(
+    model: Path | None,
+    feats: Path | None,
+    loglikes: Path | None,
+    ali: Path | None,
+    scale: float | None,
+    dev: Path | None,
+    positive: tuple[float, ...],
+) -> None:
+    if (loglikes is None) == (feats is None):
+        raise ConfigError("give --feats and --model, or --loglikes")
+    if (model is None) != (feats is None):
+        raise ConfigError("--feats and --model belong together; --loglikes needs neither")
+    if loglikes is not None and ali is not None:
+        raise ConfigError("--ali needs --model: frame accuracy is counted on a network's own outputs")
+    if loglikes is not None and dev is not None:
+        raise ConfigError("--dev needs --model; with --loglikes give --acoustic-scale")
+    if scale is not None and dev is not None:
+        raise ConfigError("--acoustic-scale gives what --dev would choose: leave one out")
+    if not all(0 < value < float("inf") for value in positive):
+        raise ConfigError("acoustic scales and --frame-shift must be positive and finite")
+
+
+def _sources(
+    place: Path,
+    said: Path | None,
+    aligned: Path | None,
+    model: Path | None,
+    activation: str | None,
+    priors: OutputOptions,
+    features: FeatureOptions,
+    graph: "Graph",
+) -> "Sources":
+    import numpy as np
+
+    from limbeck.decoding.judging import Sources, find_alignments
+    from limbeck.decoding.outputs import AcousticModel
+    from limbeck.decoding.utterances import Utterances
+    from limbeck.formats.kaldi_lines import read_table
+    from limbeck.nnet1_forward import log_priors
+
+    if said is None and place.is_dir() and (place / "text").exists():
+        said = place / "text"
+    network = None
+    scaled = None
+    if model is not None:
+        # Without counts, for frame accuracy is counted on the outputs as they are.
+        network = AcousticModel(model, OutputOptions(no_softmax=True), activation=activation)
+        graph.check_pdfs(network.nnet.output_dim, model)
+        if (counts := network.read_counts(priors.class_frame_counts)) is not None:
+            scaled = np.float32(priors.prior_scale) * log_priors(counts, floor=priors.prior_floor)
+    return Sources(
+        Utterances(place, features),
+        network,
+        scaled,
+        None if said is None else read_table(said),
+        None if aligned is None else find_alignments(aligned, graph.transitions),
+    )
+
+
+def _write(out: Path, judged: "Judged", figures: dict[str, Any]) -> None:
+    from limbeck.files import replace_json
+    from limbeck.formats.kaldi_lines import write_table
+
+    write_table(out, judged.hypotheses)
+    replace_json(out.with_suffix(".json"), figures)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    rows = [
+        ("utterances", f"{figures['utterances']:,}"),
+        ("audio", f"{figures['audio_seconds']:,.0f} s"),
+        ("acoustic scale", f"{figures['acoustic_scale']:g}"),
+    ]
+    if "wer" in figures:
+        total = figures["insertions"] + figures["deletions"] + figures["substitutions"]
+        rows += [
+            ("word error rate", f"{figures['wer']:.2%} ({total:,} of {figures['words']:,} words)"),
+            ("insertions", f"{figures['insertions']:,}"),
+            ("deletions", f"{figures['deletions']:,}"),
+            ("substitutions", f"{figures['substitutions']:,}"),
+        ]
+    if "frame_accuracy" in figures:
+        rows += [
+            ("frame accuracy", f"{figures['frame_accuracy']:.2%} of {figures['frames']:,}"),
+            ("frame cross-entropy", f"{figures['frame_cross_entropy']:.4f} nats"),
+        ]
+    rows += [("real-time factor", f"{figures['real_time_factor']:.3f} (processor time)")]
+    for name in ("unreferenced", "unaligned"):
+        if figures.get(name):
+            shown = ", ".join(figures[name][:3])
+            rows.append((f"{name}, left out", f"{len(figures[name])} ({shown})"))
+    if figures["incomplete"]:
+        rows.append(("paths without an end", f"{figures['incomplete']:,}"))
+    print_pairs(rows)

@@ -1,0 +1,36 @@
+"""What the commands on Kaldi files share: types of their flags, and how an output file is taken."""
+
+__all__ = ["Features", "Outputs", "Overwrite", "Search", "refuse_taken"]
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+from limbeck.errors import RunError
+
+Features = Annotated[FeatureOptions, Parameter(name="*", group="Features")]
+Outputs = Annotated[OutputOptions, Parameter(name="*", group="Outputs")]
+Search = Annotated[SearchOptions, Parameter(name="*", group="Search")]
+Overwrite = Annotated[bool, Parameter(group="Run", negative=())]
+
+
+def refuse_taken(*paths: Path | None, overwrite: bool) -> None:
+    """Refuse files that exist, before any work is done.
+
+    Args:
+        paths: Where something is to be written; None is passed over.
+        overwrite: Whether files may be replaced.
+
+    Raises:
+        RunError: If one exists, or its folder does not.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir() or (path.exists() and not overwrite):
+            cure = "choose another name" if path.is_dir() else "choose another name, or give --overwrite"
+            raise RunError(f"{path} exists already: {cure}")
+        if not path.parent.is_dir():
+            raise RunError(f"cannot write {path}: the folder {path.parent} does not exist: make it first")

@@ -1,0 +1,141 @@
+"""``limbeck tune``."""
+
+__all__ = ["tune"]
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import Config, Data, Json, NetworkSizes, Out, Quiet, Resume, Train, Views
+from limbeck.cli.console import Bar, print_json, print_rows, say
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
+from limbeck.search import Search
+
+if TYPE_CHECKING:
+    from limbeck.protocols import Teacher
+
+_SHOWN = 12
+"""Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
+
+
+def tune(
+    *,
+    out: Out,
+    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
+    teacher_targets: Annotated[Path | None, Parameter(group="Teacher")] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    data: Data = DataOptions(),  # noqa: B008
+    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    network: NetworkSizes = Network(),  # noqa: B008
+    search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),  # noqa: B008
+    jobs: Annotated[int, Parameter(group="Search")] = 1,
+    storage: Annotated[str | None, Parameter(group="Search")] = None,
+    study: Annotated[str | None, Parameter(group="Search")] = None,
+    training: Train = Training(),  # noqa: B008
+    augmentation: Views = Augmentation(),  # noqa: B008
+    resume: Resume = False,
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Search temperature, weight, learning rate and epochs on validation, over one store of soft targets.
+
+    The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
+    kept in study.db; the same command with --resume goes on after a stop.
+
+    ```
+    limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
+    limbeck tune --teacher-targets runs/targets --grid --temperatures 1 2 4 8 --hard-weights 0 0.1 0.5 --out runs/grid
+    limbeck tune --teacher runs/teacher --temperatures 1 10 --learning-rates 0.0005 0.01 --jobs 2 --out runs/search
+    limbeck distill --config runs/search/best.toml --out runs/student
+    ```
+
+    Args:
+        out: Folder for the search.
+        teacher: Folder of a run; several make an ensemble. It answers once, into memory.
+        teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
+            validation and random views. Flags for random views may be left out.
+        mean: How several teachers' distributions are averaged.
+        teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        jobs: How many processes work on the study, each with its share of the threads.
+        storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
+            run the same command on each, with an --out of its own. None: study.db in --out.
+        study: Name of the study in the storage.
+        resume: Continue what the folder holds.
+        config: A TOML file with any of these settings; flags win.
+        quiet: No progress bar.
+        json: Print the metrics as JSON.
+    """
+    options = ModelOptions(model=student, **dataclasses.asdict(network))
+    if (teacher is None) == (teacher_targets is None):
+        raise ConfigError("give either --teacher or --teacher-targets")
+    from limbeck.data import open_data
+    from limbeck.runs.inputs import load_teacher, model_maker
+    from limbeck.softtargets import SoftTargets
+    from limbeck.tuning import tune as run_search
+
+    examples = open_data(data)
+    kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
+    guide: Teacher
+    if teacher_targets is not None:
+        guide = SoftTargets.open(teacher_targets, examples=examples.train)
+        if augmentation == Augmentation():
+            augmentation = guide.augmentation
+    else:
+        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+    with Bar("tuning", quiet=quiet) as bar:
+        found = run_search(
+            guide,
+            model_maker(options, examples),
+            examples,
+            search=search,
+            augmentation=augmentation,
+            jobs=jobs,
+            storage=storage,
+            study=study,
+            out=out,
+            resume=resume,
+            settings={
+                **dataclasses.asdict(data),
+                **kept,
+                "teacher": None if teacher is None else [str(path) for path in teacher],
+                "teacher_targets": teacher_targets,
+                "mean": mean,
+                "teacher_model": teacher_model,
+            },
+            progress=bar.show,
+            **dataclasses.asdict(training),
+        )
+    if json:
+        print_json(found.metrics)
+        return
+    _print_trials(found.trials)
+    counts = found.metrics["counts"]
+    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "complete")
+    say(f"{said}; judged on {found.metrics['validation_examples']:,} validation examples, the test set unread")
+    say(f"Train the best anew, and judge it on the test set:  limbeck distill --config {out / 'best.toml'} --out ...")
+    say(f"The report is {out / 'report.html'}")
+
+
+def _print_trials(trials: list[dict[str, Any]]) -> None:
+    """The best trials, the very best first."""
+    complete = [row for row in trials if row["state"] == "complete"]
+    ranked = sorted(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))
+    rows = [
+        (
+            row["trial"],
+            f"{row['temperature']:.3g}",
+            f"{row['hard_weight']:.3g}",
+            f"{row['learning_rate']:.3g}",
+            row["epochs"],
+            f"{row['validation_errors']:,}",
+            f"{row['validation_accuracy']:.2%}",
+        )
+        for row in ranked[:_SHOWN]
+    ]
+    print_rows(("trial", "T", "weight", "learning rate", "epochs", "validation errors", "accuracy"), rows)

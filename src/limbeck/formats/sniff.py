@@ -1,0 +1,145 @@
+"""What a file or folder is, told by its first bytes and never by its name."""
+
+__all__ = ["FileKind", "identify"]
+
+import re
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from limbeck.errors import FormatError
+from limbeck.formats.kaldi_stream import KaldiStream
+from limbeck.formats.kaldi_table import open_stream
+from limbeck.formats.nnet1_components import KNOWN_TAGS
+
+FileKind = Literal[
+    "nnet1 binary",
+    "nnet1 text",
+    "nnet1 legacy",
+    "hdf5",
+    "safetensors",
+    "run",
+    "ensemble",
+    "store",
+    "data directory",
+    "matrices",
+    "vectors",
+    "integers",
+    "scp",
+    "transition model",
+    "counts",
+    "fst",
+    "graphs",
+    "matrix",
+    "topology",
+    "tree",
+    "words",
+]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_FST = b"\xd6\xfd\xb2\x7e"
+_OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": "matrices",
+                                   b"FV": "vectors", b"DV": "vectors", b"\4": "integers"}  # fmt: skip
+_SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
+_LONGEST_LINE = 1 << 12
+
+
+def identify(path: str | PathLike[str]) -> FileKind:
+    r"""Tell what a file or folder is.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        Its kind; ``"nnet1 legacy"`` is the older text dialect, without ``<Nnet>``.
+
+    Raises:
+        FormatError: If it cannot be read, or is nothing that Limbeck knows.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "final.nnet")
+        >>> _ = file.write_text("<Nnet> \n<Sigmoid> 2 2 \n</Nnet> \n")
+        >>> identify(file)
+        'nnet1 text'
+    """
+    where = Path(path)
+    if where.is_dir():
+        return _identify_folder(where)
+    with open_stream(path) as stream:
+        if (kind := _identify_stream(stream)) is not None:
+            return kind
+    raise FormatError(
+        path,
+        "is nothing that Limbeck knows: no nnet1 network, HDF5, safetensors, Kaldi archive, script file, alignment, "
+        "final.mdl, tree, topology, vector of counts, OpenFst graph or table of words",
+    )
+
+
+def _identify_folder(folder: Path) -> FileKind:
+    marks: tuple[tuple[str, FileKind], ...] = (
+        ("ensemble.json", "ensemble"),
+        ("model/config.json", "run"),
+        ("config.json", "run"),
+        ("manifest.json", "store"),
+        ("feats.scp", "data directory"),
+        ("config.toml", "run"),
+    )
+    for name, kind in marks:
+        if (folder / name).exists():
+            return kind
+    raise FormatError(folder, "is a folder, and neither a run, a store of soft targets nor a Kaldi data directory")
+
+
+def _identify_stream(stream: KaldiStream) -> FileKind | None:
+    head = stream.peek(16)
+    if not head:
+        raise stream.error("an empty file")
+    if head.startswith(_HDF5):
+        return "hdf5"
+    if head.startswith(_FST):
+        return "fst"
+    if head.startswith(b"\0BContextDe"):
+        return "tree"
+    if head.startswith((b"\0BFM ", b"\0BDM ", b"\0BCM")):
+        return "matrix"
+    if head.startswith(b"\0B<"):
+        return "transition model" if head[2:].startswith(b"<Transition") else "nnet1 binary"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30:
+        return "safetensors"
+    token = stream.peek_token()
+    if token.startswith("<"):
+        if token == "<TransitionModel>":
+            return "transition model"
+        if token == "<Topology>":
+            return "topology"
+        if token.lower() == "<nnet>":
+            return "nnet1 text"
+        if token[1:-1].lower() in KNOWN_TAGS:
+            return "nnet1 legacy"
+    if token == "[":
+        return "counts"
+    return _identify_table(stream)
+
+
+def _identify_table(stream: KaldiStream) -> FileKind | None:
+    """Tell a script file or an archive by what follows its first key."""
+    stream.skip_space()
+    line = stream.peek(_LONGEST_LINE)
+    parts = re.fullmatch(rb"([^\s\0]+)[ \t](.*)", line, re.DOTALL)
+    if parts is None:
+        return None
+    rest = parts[2]
+    if rest.startswith(_FST):
+        return "graphs"
+    if rest.startswith(b"\0B"):
+        return next((kind for mark, kind in _OBJECTS.items() if rest[2:].startswith(mark)), None)
+    first = rest.split(b"\n", 1)[0]
+    if first.lstrip().startswith(b"["):
+        one_line = b"]" in first
+        return "vectors" if one_line else "matrices"
+    if all(re.fullmatch(rb"-?\d+", word) for word in first.split()):
+        return "integers"
+    if _SCP.fullmatch(first.strip()):
+        return "scp"
+    return "words" if first.isascii() and first.decode().strip().isprintable() else None

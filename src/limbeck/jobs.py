@@ -1,0 +1,234 @@
+"""Trainings that do not wait for each other, side by side: in processes of this machine, or on a Ray cluster.
+
+Each runs the same function with the same number of threads as it would one after the other, so its results are the
+same bits. A process that dies is replaced, and its task is begun again.
+"""
+
+__all__ = ["run_jobs"]
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NoReturn, TypeVar
+
+import torch
+
+from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, MissingExtraError, RunError
+from limbeck.interrupts import collect_signals
+from limbeck.processes import several
+
+T = TypeVar("T")
+
+_ATTEMPTS = 3
+"""How often a task is begun, where the process that does it dies."""
+_GRACE = 0.2
+"""Seconds between looks at signals."""
+
+
+def run_jobs(
+    tasks: Sequence[Callable[[], T]],
+    *,
+    jobs: int = 1,
+    ray: str | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> list[T]:
+    """Call each task.
+
+    Args:
+        tasks: Functions that can be sent to another process, such as ``functools.partial`` of one that is defined at
+            the top of a module. A task is begun again where its process died, so it must go on from what it finds.
+        jobs: How many run at a time on this machine; at 1 they run in this process.
+        ray: Instead: the address of a Ray cluster, or "local" for one that is started here.
+        done: Called with the tasks that are done and all of them.
+
+    Returns:
+        The results, in the order of the tasks.
+
+    Raises:
+        ConfigError: If something cannot be sent to another process, or settings contradict each other.
+        InterruptedRun: If SIGINT or SIGTERM came; it is passed on, and every task saves what it has.
+        LimbeckError: If a task raised one.
+        MissingExtraError: If Ray is asked for and not installed.
+        RunError: If a process died at each attempt.
+
+    Example:
+        >>> import functools, math
+        >>> run_jobs([functools.partial(math.gcd, 4, 6), functools.partial(math.gcd, 9, 6)])
+        [2, 3]
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, and is {jobs}")
+    if jobs > 1 and ray is not None:
+        raise ConfigError("jobs is for this machine, and ray for a cluster: give one of them")
+    if several() and (jobs > 1 or ray is not None):
+        raise ConfigError("this is one of several processes with one training between them: leave jobs and ray out")
+    if jobs == 1 and ray is None:
+        results = []
+        for task in tasks:
+            results.append(task())
+            if done is not None:
+                done(len(results), len(tasks))
+        return results
+    payloads = [_packed(task) for task in tasks]
+    threads = torch.get_num_threads()
+    if ray is not None:
+        answers = _on_ray(payloads, threads, ray, done)
+    else:
+        answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done)
+    return [_unpacked(answer) for answer in answers]
+
+
+def _packed(task: Callable[[], Any]) -> bytes:
+    try:
+        return pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"this cannot be sent to another process ({' '.join(str(error).split())[:200]}): define your model or its "
+            "function at the top of a module, or leave jobs and ray out"
+        ) from error
+
+
+def _unpacked(answer: tuple[str, bytes]) -> Any:
+    kind, content = answer
+    if kind == "result":
+        return pickle.loads(content)
+    _fail(pickle.loads(content))
+
+
+def _fail(told: tuple[str, int]) -> NoReturn:
+    message, code = told
+    if code > 128:
+        raise InterruptedRun(message, code - 128)
+    error = LimbeckError(message)
+    error.exit_code = code
+    raise error
+
+
+def call(payload: bytes, threads: int) -> tuple[str, bytes]:
+    """Do one task in this process.
+
+    Args:
+        payload: The task.
+        threads: How many threads a computation may have, since their number decides how sums are rounded.
+
+    Returns:
+        "result" and what came out, or "error" and the words and exit code of an error of ours.
+    """
+    torch.set_num_threads(threads)
+    task = pickle.loads(payload)  # from the process that began this run, and from no file
+    try:
+        return "result", pickle.dumps(task())
+    except LimbeckError as error:
+        return "error", pickle.dumps((str(error), error.exit_code))
+
+
+def _on_this_machine(
+    payloads: Sequence[bytes], threads: int, jobs: int, done: Callable[[int, int], None] | None
+) -> list[tuple[str, bytes]]:
+    found: dict[int, tuple[str, bytes]] = {}
+    # Processes are forked from one that has imported everything and computed nothing: they start in a moment.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])
+    with collect_signals(enabled=True) as caught:
+        for _ in range(_ATTEMPTS):
+            # The process that others are forked from may die too, which shows as the end of its pipe.
+            with (
+                contextlib.suppress(EOFError, ConnectionError),
+                ProcessPoolExecutor(jobs, mp_context=context) as pool,
+            ):
+                left = {
+                    pool.submit(call, payload, threads): number
+                    for number, payload in enumerate(payloads)
+                    if number not in found
+                }
+                for future in _ended(left, caught):
+                    with contextlib.suppress(BrokenProcessPool):
+                        found[left[future]] = future.result()
+                        if done is not None:
+                            done(len(found), len(payloads))
+            if len(found) == len(payloads):
+                return [found[number] for number in range(len(payloads))]
+    raise RunError(
+        f"{len(payloads) - len(found)} of {len(payloads)} trainings died at each of {_ATTEMPTS} attempts, perhaps for "
+        "want of memory: use fewer jobs, and go on with --resume"
+    )
+
+
+def _ended(futures: dict[Future[tuple[str, bytes]], int], caught: list[int]) -> Iterator[Future[tuple[str, bytes]]]:
+    """Futures as they end; a signal is passed on, and tasks that have not begun are then left out."""
+    pending = set(futures)
+    passed_on = False
+    while pending:
+        ended, pending = wait(pending, timeout=_GRACE, return_when="FIRST_COMPLETED")
+        if caught and not passed_on:
+            passed_on = True
+            for future in pending:
+                future.cancel()
+            for child in multiprocessing.active_children():
+                if child.pid is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGTERM)
+        for future in ended:
+            if not future.cancelled():
+                yield future
+    if caught:
+        name = signal.Signals(caught[0]).name
+        raise InterruptedRun(
+            f"stopped by {name}; everything is saved, the same command with --resume continues", caught[0]
+        )
+
+
+def _on_ray(
+    payloads: Sequence[bytes], threads: int, address: str, done: Callable[[int, int], None] | None
+) -> list[tuple[str, bytes]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+    began = not ray.is_initialized()
+    try:
+        # Ray tells its news on the output stream, which is for results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ray.init(
+                address=None if address == "local" else address,
+                ignore_reinit_error=True,
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
+    try:
+        largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())  # type: ignore[no-untyped-call]
+        remote = ray.remote(num_cpus=min(threads, largest), max_retries=_ATTEMPTS - 1)(call)
+        left = {remote.remote(payload, threads): number for number, payload in enumerate(payloads)}
+        numbers, found = dict(left), {}
+        with collect_signals(enabled=True) as caught:
+            while left:
+                ended, _ = ray.wait([*left], timeout=_GRACE)
+                for reference in ended:
+                    found[left.pop(reference)] = ray.get(reference)
+                    if done is not None:
+                        done(len(found), len(payloads))
+                if caught:
+                    for reference in left:
+                        ray.cancel(reference, force=False)
+                    time.sleep(_GRACE)
+                    raise InterruptedRun(
+                        f"stopped by {signal.Signals(caught[0]).name}; the same command with --resume continues",
+                        caught[0],
+                    )
+        return [found[number] for number in sorted(numbers.values())]
+    except ray.exceptions.RayError as error:
+        raise RunError(f"a training failed on the cluster: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        if began:
+            ray.shutdown()

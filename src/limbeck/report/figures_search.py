@@ -1,0 +1,208 @@
+"""How a search went: errors by temperature and hard weight, trial by trial, and by each setting."""
+
+__all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.report.figures_style import INK, MUTED, figure, legend, styled, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STUDENT = "#d55e00"
+_NAMES = {
+    "temperature": "temperature",
+    "hard_weight": "weight of the true labels",
+    "learning_rate": "learning rate",
+    "epochs": "epochs",
+}
+_ROWS, _COLUMNS = 6, 5
+"""Cells into which ranges of temperatures and of weights are divided."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Mean errors by temperature and hard weight.
+
+    Attributes:
+        temperatures: What each row is called, from the lowest.
+        weights: What each column is called, from the lowest.
+        errors: Means, float ``(rows, columns)``; NaN where no trial falls.
+        counts: Trials in each cell, ``(rows, columns)``.
+    """
+
+    temperatures: tuple[str, ...]
+    weights: tuple[str, ...]
+    errors: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None:
+    """Put trials that were trained to their end into cells.
+
+    Args:
+        trials: Mappings with ``temperature``, ``hard_weight``, ``validation_errors`` and ``state``.
+        grid: Whether each value has a row or column of its own; else ranges of temperatures are divided evenly in
+            their logarithms, and of weights evenly.
+
+    Returns:
+        The cells, or None where no trial was trained to its end.
+
+    Example:
+        >>> row = {"temperature": 2.0, "hard_weight": 0.5, "state": "complete"}
+        >>> cells = cells_of([row | {"validation_errors": 10}, row | {"validation_errors": 14}], grid=True)
+        >>> cells.errors, cells.counts, cells.temperatures
+        (array([[12.]]), array([[2]]), ('2',))
+    """
+    complete = [row for row in trials if row["state"] == "complete"]
+    if not complete:
+        return None
+    rows, row_names = _places(np.array([row["temperature"] for row in complete], float), _ROWS, grid=grid, log=True)
+    columns, names = _places(np.array([row["hard_weight"] for row in complete], float), _COLUMNS, grid=grid, log=False)
+    sums, counts = np.zeros((len(row_names), len(names))), np.zeros((len(row_names), len(names)), np.int64)
+    np.add.at(sums, (rows, columns), [row["validation_errors"] for row in complete])
+    np.add.at(counts, (rows, columns), 1)
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return Cells(row_names, names, means, counts)
+
+
+def _places(
+    values: NDArray[np.float64], most: int, *, grid: bool, log: bool
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Each value's row or column, and what they are called."""
+    known = np.unique(values)
+    if grid or len(known) == 1:
+        return np.searchsorted(known, values).astype(np.int64), tuple(f"{value:.3g}" for value in known)
+    edges = np.geomspace(known[0], known[-1], most + 1) if log else np.linspace(known[0], known[-1], most + 1)
+    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, most - 1).astype(np.int64)
+    return places, tuple(f"{low:.2g} to {high:.2g}" for low, high in zip(edges, edges[1:], strict=False))
+
+
+def draw_heat_map(trials: Sequence[Mapping[str, Any]], *, examples: int, grid: bool) -> "Figure | None":
+    """Validation errors by temperature and hard weight.
+
+    Args:
+        trials: As :func:`cells_of` takes them.
+        examples: How many validation examples there are.
+        grid: Whether each value has a row or column of its own.
+
+    Returns:
+        The figure, or None where no trial was trained to its end.
+    """
+    cells = cells_of(trials, grid=grid)
+    if cells is None:
+        return None
+    height, width = cells.errors.shape
+    low, high = float(np.nanmin(cells.errors)), float(np.nanmax(cells.errors))
+    with styled():
+        drawing = figure(max(4.5, 2.2 + 1.15 * width), max(2.6, 1.4 + 0.62 * height))
+        axes = drawing.add_subplot(1, 1, 1)
+        image = axes.imshow(
+            cells.errors,
+            cmap="Blues_r",
+            aspect="auto",
+            origin="lower",
+            vmin=low,
+            vmax=high + 0.15 * (high - low) + 1e-9,
+        )
+        axes.set_facecolor("#f0f0f0")
+        for row, column in np.ndindex(height, width):
+            value, count = cells.errors[row, column], cells.counts[row, column]
+            if not count:
+                axes.text(column, row, "–", ha="center", va="center", color=MUTED)
+                continue
+            dark = value < low + 0.5 * (high - low) or high == low
+            text = f"{value:,.0f}\n{100 * (1 - value / examples):.2f} %" + (f"  ({count})" if count > 1 else "")
+            axes.text(column, row, text, ha="center", va="center", color="white" if dark else INK, fontsize=8.5)
+        best = np.unravel_index(int(np.nanargmin(cells.errors)), cells.errors.shape)
+        from matplotlib.patches import Rectangle
+
+        axes.add_patch(
+            Rectangle((best[1] - 0.47, best[0] - 0.47), 0.94, 0.94, fill=False, edgecolor=_STUDENT, linewidth=2.5)
+        )
+        axes.set_xticks(range(width), cells.weights)
+        axes.set_yticks(range(height), cells.temperatures)
+        axes.set_xlabel("weight of the true labels")
+        axes.set_ylabel("temperature")
+        axes.set_title(f"Validation errors of {examples:,}")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        drawing.colorbar(image, ax=axes, shrink=0.9).outline.set_visible(False)
+    return drawing
+
+
+def draw_history(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
+    """Validation errors trial by trial, and the best so far.
+
+    Args:
+        trials: Mappings with ``trial``, ``state`` and ``validation_errors``.
+
+    Returns:
+        The figure, or None where there is nothing to compare.
+    """
+    rows = sorted((row for row in trials if row["validation_errors"] is not None), key=lambda row: row["trial"])
+    complete = [row for row in rows if row["state"] == "complete"]
+    if len(rows) < 2 or not complete:
+        return None
+    with styled():
+        drawing = figure(9.0, 3.2)
+        axes = drawing.add_subplot(1, 1, 1)
+        _scatter(axes, "trial", rows)
+        best = np.minimum.accumulate([row["validation_errors"] for row in complete])
+        axes.step([row["trial"] for row in complete], best, where="post", color=INK, linewidth=1.2, label="best so far")
+        axes.set_xlabel("trial")
+        axes.set_ylabel("validation errors")
+        tidy(axes)
+        legend(drawing, *axes.get_legend_handles_labels())
+    return drawing
+
+
+def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
+    """Validation errors by each setting that was searched.
+
+    Args:
+        trials: Mappings with ``state``, ``validation_errors`` and the settings.
+
+    Returns:
+        The figure, or None where nothing was searched.
+    """
+    rows = [row for row in trials if row["validation_errors"] is not None]
+    names = [name for name in _NAMES if len({row[name] for row in rows}) > 1]
+    if not names:
+        return None
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    with styled():
+        drawing = figure(9.0, 2.9)
+        for place, name in enumerate(names):
+            axes = drawing.add_subplot(1, len(names), place + 1)
+            _scatter(axes, name, rows)
+            values = [row[name] for row in rows]
+            if name in {"temperature", "learning_rate"} and max(values) > 3 * min(values):
+                axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.tick_params(which="minor", length=0)
+            axes.set_xlabel(_NAMES[name])
+            if place == 0:
+                axes.set_ylabel("validation errors")
+            tidy(axes)
+    return drawing
+
+
+def _scatter(axes: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    for complete, mark, colour, label in ((True, "o", _STUDENT, "trained to the end"), (False, "x", MUTED, "stopped")):
+        some = [row for row in rows if (row["state"] == "complete") is complete]
+        if some:
+            places, errors = [row[name] for row in some], [row["validation_errors"] for row in some]
+            axes.scatter(places, errors, marker=mark, color=colour, s=22, label=label, linewidths=1.2)
+    ends = [row["validation_errors"] for row in rows if row["state"] == "complete"]
+    if ends and max(row["validation_errors"] for row in rows) > 3 * max(ends):
+        axes.set_yscale("log")

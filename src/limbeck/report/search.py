@@ -1,0 +1,138 @@
+"""The page of a search: its best settings, a heat map of temperature and hard weight, every trial."""
+
+__all__ = ["SearchContents", "write_search_report"]
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.files import replace_text
+from limbeck.report.figures_all import write_figures
+from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history
+from limbeck.report.figures_style import svg
+from limbeck.report.page import render_page
+
+_SHOWN = 40
+"""Trials in the page's table; all of them are in ``metrics.json``."""
+
+
+@dataclass(frozen=True)
+class SearchContents:
+    """What the page of a search shows.
+
+    Attributes:
+        title: Its heading.
+        created: When the search ended, as text.
+        trials: A mapping a trial, as in ``metrics.json``.
+        best: That of the best trial.
+        examples: How many validation examples there are.
+        counts: Trials by what became of them.
+        grid: Whether every combination of lists was tried.
+        config: The search's settings.
+    """
+
+    title: str
+    created: str
+    trials: tuple[Mapping[str, Any], ...]
+    best: Mapping[str, Any]
+    examples: int
+    counts: Mapping[str, int]
+    grid: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_search_report(contents: SearchContents, path: Path) -> Path:
+    """Write the page, whole or not at all, and its figures into ``figures/`` beside it.
+
+    Args:
+        contents: What the page shows.
+        path: The HTML file; its folder must exist.
+
+    Returns:
+        The file.
+    """
+    drawn = {
+        "heat_map": draw_heat_map(contents.trials, examples=contents.examples, grid=contents.grid),
+        "trials": draw_history(contents.trials),
+        "settings": draw_axes(contents.trials),
+    }
+    figures = {name: svg(drawing) for name, drawing in drawn.items() if drawing is not None}
+    write_figures(figures, path.parent / "figures")
+    ranked = sorted(contents.trials, key=_rank)[:_SHOWN]
+    page = render_page(
+        title=contents.title,
+        facts=[contents.created, f"{len(contents.trials)} trials", f"{contents.examples:,} validation examples"],
+        tiles=list(_tiles(contents)),
+        notes=list(_notes(contents)),
+        table={
+            "title": "Trials, the best first",
+            "heading": ("trial", "T", "weight", "learning rate", "epochs", "errors", "accuracy", "nll", ""),
+            "rows": [_cells(row) for row in ranked],
+        },
+        figures=[(name, *_WORDS[name], text) for name, text in figures.items()],
+        config=contents.config,
+    )
+    replace_text(path, page)
+    return path
+
+
+_WORDS = {
+    "heat_map": (
+        "Temperature and weight of the true labels",
+        "Errors on validation, the mean where several trials fall into a cell; the darker, the fewer. The frame is "
+        "around the best cell. Neighbouring cells that differ by a few errors are not told apart by one trial each.",
+    ),
+    "trials": (
+        "Trial by trial",
+        "Each point is a trial, in the order in which they began; crosses were stopped early, at the errors they had "
+        "by then. The line is the best so far.",
+    ),
+    "settings": (
+        "What each setting did",
+        "The same trials by each setting that was searched. A cloud without slope says that the setting hardly "
+        "matters in this range.",
+    ),
+}
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float, int]:
+    errors, nll = row["validation_errors"], row["validation_nll"]
+    return (
+        row["state"] != "complete",
+        float("inf") if errors is None else errors,
+        float("inf") if nll is None else nll,
+        row["trial"],
+    )
+
+
+def _tiles(contents: SearchContents) -> Iterator[tuple[str, str]]:
+    best = contents.best
+    yield f"{best['validation_errors']:,}", f"validation errors of {contents.examples:,}, the best trial"
+    yield f"{best['temperature']:.3g}", "temperature"
+    yield f"{best['hard_weight']:.3g}", "weight of the true labels"
+    yield f"{best['learning_rate']:.3g}", "largest learning rate"
+
+
+def _notes(contents: SearchContents) -> Iterator[str]:
+    yield (
+        "Everything here is judged on validation; the test set took no part. The best of many trials looks better "
+        "than it is: limbeck distill --config best.toml trains it anew and judges it on the test set."
+    )
+    if contents.counts.get("left"):
+        yield f"{contents.counts['left']} trials wait, or are run elsewhere: the same command with --resume goes on."
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    errors, accuracy, nll = row["validation_errors"], row["validation_accuracy"], row["validation_nll"]
+    return [
+        str(row["trial"]),
+        f"{row['temperature']:.3g}",
+        f"{row['hard_weight']:.3g}",
+        f"{row['learning_rate']:.3g}",
+        str(row["epochs"]),
+        "–" if errors is None else f"{errors:,}",
+        "–" if accuracy is None else f"{100 * accuracy:.2f} %",
+        "–" if nll is None else f"{nll:.4f}",
+        "" if row["state"] == "complete" else row["state"],
+    ]

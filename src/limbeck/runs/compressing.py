@@ -1,0 +1,267 @@
+"""Make a trained network smaller: low rank, distillation from the network as it was, 8-bit weights."""
+
+__all__ = ["CompressRun", "compress"]
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.checkpoint import save_tensors
+from limbeck.data.examples import DataSet
+from limbeck.devices import find_device
+from limbeck.errors import ConfigError, DataError
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
+from limbeck.models import has_int8, to_int8
+from limbeck.objective import DistillationObjective
+from limbeck.options import Augmentation, FineTuning, RankRule
+from limbeck.prediction import predict
+from limbeck.protocols import Teacher
+from limbeck.runs.distilling import answer_once, on_device
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes
+from limbeck.runs.measure import labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.models import save_model
+from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
+from limbeck.runs.training import fit_stage
+from limbeck.softtargets.teacher import SoftTargets
+from limbeck.teachers import as_teacher
+from limbeck.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class CompressRun:
+    """What compression left.
+
+    Attributes:
+        model: The last stage, a module in evaluation mode on the CPU.
+        plan: The ranks, or None where only weights were rounded.
+        spectrum: What the plan was made from, or None.
+        metrics: What ``metrics.json`` holds: ``judged_on``, and ``stages`` in order, each with its scores.
+        folder: Where it all is, or None.
+    """
+
+    model: nn.Module
+    plan: RankPlan | None
+    spectrum: Spectrum | None
+    metrics: dict[str, Any]
+    folder: Path | None
+
+
+def compress(
+    model: nn.Module,
+    train: Any,
+    validation: Any = None,
+    *,
+    test: Any = None,
+    classes: Sequence[str] | None = None,
+    rule: RankRule | None = None,
+    plan: tuple[RankPlan, Spectrum | None] | None = None,
+    int8: bool = False,
+    metric: Metric | None = None,
+    calibration: int = 2000,
+    placement: Placement = "input",
+    finetuning: FineTuning | None = None,
+    teacher: nn.Module | Teacher | None = None,
+    augmentation: Augmentation | None = None,
+    role: str = "original",
+    before: Mapping[str, nn.Module | Teacher] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+) -> CompressRun:
+    """Make a network smaller, stage by stage, and judge every stage.
+
+    The stages are ``svd`` (each layer as two of low rank), ``svd + fine-tune`` (distilled from the network as it was)
+    and ``int8`` (linear layers with 8-bit weights), each only where it is asked for.
+
+    Args:
+        model: The network; it is left as it was.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels: to calibrate and
+            fine-tune with.
+        validation: Examples to choose the best epoch by.
+        test: Examples to judge the stages on; without them they are judged on validation.
+        classes: Names of the classes.
+        rule: How small the layers become; None where a plan is given, or weights are only rounded.
+        plan: Instead of a rule: a plan made before for this network, with its spectrum if it has one.
+        int8: Round the weights of the linear layers to 8 bits at the end.
+        metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
+            calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
+        calibration: How many training examples to calibrate with, drawn by the seed.
+        placement: Where the singular values go: ``"input"``, or ``"split"`` as square roots.
+        finetuning: Epochs and settings of the distillation; None: no fine-tuning.
+        teacher: Who is asked in place of the network as it was, such as :class:`~limbeck.SoftTargets`.
+        augmentation: Random views for the fine-tuning.
+        role: What to call the network in tables.
+        before: Other models to show beside it, by role.
+        out: Folder for the run; None to write nothing.
+        resume: Continue what ``out`` holds.
+        settings: More to keep in ``config.toml``.
+        watcher: Hears how it goes.
+
+    Returns:
+        The last stage, the plan, and all that was measured.
+
+    Raises:
+        ConfigError: If nothing is asked for, or settings contradict each other.
+        DataError: If the weights are not finite, or there is nothing to make smaller.
+        MismatchError: If model, plan, teacher and data do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.models import MLP, MLPConfig
+        >>> x = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> net = MLP(MLPConfig(input_shape=(40,), classes=2, hidden=(30,)))
+        >>> run = compress(net, (x, y), (x, y), rule=RankRule(rank=(5,)), int8=True)
+        >>> [(role, scores["parameters"]) for role, scores in run.metrics["stages"].items()]
+        [('original', 1292), ('svd', 442), ('svd + int8', 442)]
+    """
+    data = as_data_set(train, validation, test, classes)
+    tuning = finetuning or FineTuning()
+    chosen = rule or RankRule()
+    _check(model, chosen, plan, int8, tuning)
+    if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
+        raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
+    check_classes("network", model, data)
+    check_answers("network", model, data)
+    augmentation = augmentation or Augmentation()
+    if teacher is not None:
+        check_classes("teacher", teacher, data)
+    if isinstance(teacher, SoftTargets):
+        teacher.require(data.train.index)
+        teacher.check_views(augmentation)
+
+    def go(folder: RunFolder | None) -> CompressRun:
+        found = plan or (
+            read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
+        )
+        if found is None and chosen.name is not None:
+            found = choose_ranks(
+                model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
+                seed=tuning.seed,
+            )  # fmt: skip
+        stages: dict[str, nn.Module | Teacher] = {**(before or {}), role: model}
+        name, last = "", model
+        if found is not None:
+            name, last = "svd", apply(found[0], model, found[1]).eval()
+            stages[name] = last
+            if folder is not None:
+                write_plan(folder.path, *found)
+        if tuning.finetune_epochs:
+            if folder is not None:
+                _save(folder.sub("svd"), last, model, data, settings)
+            last = _finetune(
+                None if folder is None else folder.sub("svd-fine-tune"),
+                model if teacher is None else teacher,
+                last, data, tuning, augmentation, resume=resume, watcher=watcher,
+            )  # fmt: skip
+            name = "svd + fine-tune"
+            stages[name] = last
+        if int8:
+            if folder is not None and name == "svd":
+                _save(folder.sub("svd"), last, model, data, settings)
+            last = to_int8(last)
+            stages[f"{name} + int8" if name else "int8"] = last
+        last.classes = data.classes  # type: ignore[assignment]
+        metrics, answers = _judge(stages, data, role)
+        if found is not None:
+            metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
+        if folder is not None:
+            if answers:
+                save_tensors(folder.path / "answers.safetensors", answers)
+            _save(folder, last, model, data, settings)
+            folder.write_metrics(metrics)
+        plan_, spectrum = found or (None, None)
+        return CompressRun(last, plan_, spectrum, metrics, None if folder is None else folder.path)
+
+    if out is None:
+        return go(None)
+    if tuning.finetune_epochs and tuning.precision == "auto":
+        if resume:
+            tuning = dataclasses.replace(tuning, precision=RunFolder(out).settled("precision", "auto"))
+        tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
+    kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
+    kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric}
+    kept |= {"calibration": calibration, "placement": placement}
+    with RunFolder(out).open("compress", kept, resume=resume) as folder:
+        return go(folder)
+
+
+def _check(
+    model: nn.Module, rule: RankRule, plan: tuple[RankPlan, Spectrum | None] | None, int8: bool, tuning: FineTuning
+) -> None:
+    if rule.name is not None and plan is not None:
+        raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
+    ranked = rule.name is not None or plan is not None
+    if not ranked and not int8:
+        names = ", ".join(field.name for field in dataclasses.fields(RankRule))
+        raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
+    if not ranked and tuning.finetune_epochs:
+        raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
+    if has_int8(model):
+        raise DataError("the network has 8-bit weights already: compress the one that it was made of")
+
+
+def _finetune(
+    folder: RunFolder | None,
+    teacher: nn.Module | Teacher,
+    small: nn.Module,
+    data: DataSet,
+    tuning: FineTuning,
+    augmentation: Augmentation,
+    *,
+    resume: bool,
+    watcher: Watcher | None,
+) -> nn.Module:
+    options = tuning.training(tuning.finetune_epochs)
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    # A copy, for a module is moved to the device.
+    guide = on_device(as_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher), device)
+    aims = tuning.aims
+    objective = DistillationObjective(
+        answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
+        temperature=aims.temperature,
+        hard_weight=aims.hard_weight,
+    )
+    tuned, _ = fit_stage(
+        folder, copy.deepcopy(small), objective, data, options, device, augmentation=augmentation, resume=resume,
+        watcher=watcher,
+    )  # fmt: skip
+    return tuned
+
+
+def _save(
+    folder: RunFolder, small: nn.Module, model: nn.Module, data: DataSet, settings: Mapping[str, Any] | None
+) -> None:
+    source = None if settings is None else settings.get("model")
+    save_model(folder.path / "model", small, classes=data.classes, source=source)
+
+
+def _judge(
+    stages: Mapping[str, nn.Module | Teacher], data: DataSet, original: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the test set, once, with every stage; validation stands in where there is no test set."""
+    part = "test" if data.test is not None else "validation"
+    examples = data.test or data.validation
+    if examples is None or examples.labels is None:
+        sizes = {name: {"title": title_of(stage), **size_of(stage, data.train)} for name, stage in stages.items()}
+        return {"judged_on": None, "stages": sizes}, {}
+    labels = labels_of(examples)
+    answers = {name: predict(stage, examples) for name, stage in stages.items()}
+    found = {
+        name: {
+            "title": title_of(stage),
+            **scores_of(answers[name].numpy(), labels, teacher=None if name == original else answers[original].numpy()),
+            **size_of(stage, examples),
+            **speed_of(stage, examples),
+        }
+        for name, stage in stages.items()
+    }
+    return {"judged_on": part, "stages": found}, answers

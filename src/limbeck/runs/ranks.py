@@ -1,0 +1,128 @@
+"""The ranks of a network: chosen by settings and training data, kept in a run's folder, read again."""
+
+__all__ = ["choose_ranks", "read_plan", "write_plan"]
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limbeck.checkpoint import save_tensors
+from limbeck.data.examples import DataSet
+from limbeck.errors import ConfigError
+from limbeck.lowrank import (
+    Metric,
+    Placement,
+    RankPlan,
+    Spectrum,
+    look,
+    metric_for,
+    most_for,
+    parse_bytes,
+    plan_by_rule,
+    plan_ranks,
+    restructure,
+)
+from limbeck.models import to_int8
+from limbeck.options import RankRule
+from limbeck.runs.measure import file_bytes
+
+
+def choose_ranks(
+    model: nn.Module,
+    data: DataSet,
+    rule: RankRule,
+    *,
+    metric: Metric | None = None,
+    calibration: int = 2000,
+    placement: Placement = "input",
+    int8: bool = False,
+    seed: int = 0,
+) -> tuple[RankPlan, Spectrum]:
+    """Look at a network with training data, and decide the ranks.
+
+    Args:
+        model: The network.
+        data: Its training examples calibrate.
+        rule: How small the layers become.
+        metric: See :func:`limbeck.lowrank.look`; None: that which suits the rule.
+        calibration: How many examples.
+        placement: Where the singular values go.
+        int8: Whether the size that ``rule`` may ask for is that with 8-bit weights.
+        seed: Of the choice of examples.
+
+    Returns:
+        The plan, and what it was made from.
+
+    Raises:
+        ConfigError: If the rule asks for what is impossible, or calibration is not positive.
+    """
+    if rule.name is None:
+        raise ConfigError("give a rank rule")
+    if calibration < 1:
+        raise ConfigError(f"calibration must be at least 1, and is {calibration}")
+    chosen = metric or metric_for(rule)
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
+    inputs = data.train.as_seen(rows)
+    calibrating = None if chosen == "weights" else inputs
+    spectrum = look(model, calibrating, metric=chosen, example=inputs[:1], most=most_for(rule), seed=seed)
+    if rule.size is not None:
+        return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
+    return plan_by_rule(spectrum, rule, placement=placement), spectrum
+
+
+def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, int8: bool) -> RankPlan:
+    """The largest plan whose file, header and all, is within a size."""
+    wanted = parse_bytes(size)
+
+    def bytes_of(plan: RankPlan) -> int:
+        small = restructure(model, plan.ranks)
+        return file_bytes(to_int8(small, round_weights=False) if int8 else small)
+
+    smallest = plan_ranks(spectrum, rank=1, placement=placement)
+    if (least := bytes_of(smallest)) > wanted:
+        raise ConfigError(
+            f"size {size} is {wanted:,} bytes, and the smallest file, every layer at rank 1, has {least:,}"
+        )
+    best, low, high = smallest, smallest.bytes_after, 5 * wanted if int8 else wanted
+    while low <= high:
+        middle = (low + high) // 2
+        plan = plan_ranks(spectrum, size=middle, placement=placement)
+        if bytes_of(plan) <= wanted:
+            best, low = plan, middle + 1
+        else:
+            high = middle - 1
+    return dataclasses.replace(best, rule=f"size {size}")
+
+
+def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
+    """A plan, and the spectrum beside it where the plan needs one.
+
+    Args:
+        path: ``plan.json``, or the run's folder that holds it.
+
+    Returns:
+        Both.
+    """
+    file = path / "plan.json" if path.is_dir() else path
+    plan = RankPlan.load(file)
+    return plan, None if plan.spectrum_digest is None else Spectrum.load(file.parent / "spectrum.safetensors")
+
+
+def write_plan(folder: Path, plan: RankPlan, spectrum: Spectrum | None) -> None:
+    """Write a plan, what it needs to be applied, and the singular values for a report.
+
+    Args:
+        folder: The run's folder.
+        plan: The ranks.
+        spectrum: What it was made from, or None.
+    """
+    # The spectrum first: a plan that is there can always be applied.
+    if plan.spectrum_digest is not None and spectrum is not None:
+        spectrum.save(folder / "spectrum.safetensors")
+    if spectrum is not None:
+        values = {layer.name: layer.decomposition.values for layer in spectrum.layers if layer.decomposition}
+        named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
+        save_tensors(folder / "singular_values.safetensors", named)
+    plan.save(folder / "plan.json")

@@ -1,0 +1,167 @@
+"""What a search goes through: ranges to draw from, or lists whose every combination is tried.
+
+Nothing here imports torch or Optuna, so that ``limbeck --help`` is quick.
+"""
+
+__all__ = ["Axis", "Search", "combinations"]
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One setting that is searched.
+
+    Attributes:
+        name: The setting, as flags and TOML have it: "temperature", "hard_weight", "learning_rate" or "epochs".
+        values: The lowest and the highest value; in a grid every value, rising; one value alone is fixed.
+        scale: How values lie in a range: "log", "linear" or "whole" for whole numbers.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    scale: Literal["log", "linear", "whole"]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is nothing to choose."""
+        return len(self.values) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, and for how long.
+
+    Attributes:
+        temperatures: Lowest and highest temperature, such as 1 20; with --grid the list of them; one value is fixed.
+            Default 1 to 20, and 1 2 4 8 16 with --grid.
+        hard_weights: The same for the weight of the true labels. Default 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
+        learning_rates: The same for the largest learning rate. Default: a tenth to ten times --learning-rate, and
+            --learning-rate alone with --grid.
+        epoch_counts: The same for the number of epochs. Default: --epochs alone.
+        grid: Try every combination of the lists, and stop none early, instead of drawing from ranges.
+        trials: How many settings to try; with --grid there are as many as combinations. Default 30.
+        timeout_minutes: Begin no further trial after this many minutes; --resume goes on.
+        prune: Stop a trial early where it is worse than the median of the others at the same epoch.
+    """
+
+    temperatures: tuple[float, ...] | None = None
+    hard_weights: tuple[float, ...] | None = None
+    learning_rates: tuple[float, ...] | None = None
+    epoch_counts: tuple[int, ...] | None = None
+    grid: bool = False
+    trials: int | None = None
+    timeout_minutes: float | None = None
+    prune: bool = True
+
+    def __post_init__(self) -> None:
+        rules: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+            ("temperatures", lambda value: 0 < value < math.inf, "above 0 and finite"),
+            ("hard_weights", lambda value: 0 <= value <= 1, "in [0, 1]"),
+            ("learning_rates", lambda value: 0 < value < math.inf, "above 0 and finite"),
+            ("epoch_counts", lambda value: value >= 1 and float(value).is_integer(), "whole numbers of at least 1"),
+        )
+        for name, good, rule in rules:
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if not values or not all(map(good, values)):
+                raise ConfigError(f"{name} must be {rule}, at least one, and are {_listed(values)}")
+            if len(set(values)) != len(values):
+                raise ConfigError(f"{name} name a value twice: {_listed(values)}")
+            if not self.grid and len(values) > 2:
+                raise ConfigError(
+                    f"{name} are the lowest and the highest value, and {len(values)} are given: {_listed(values)}; "
+                    "a list is for a grid"
+                )
+            if not self.grid and list(values) != sorted(values):
+                raise ConfigError(f"{name} are an empty range: {values[0]:g} is above {values[1]:g}")
+        if self.grid and self.trials is not None:
+            raise ConfigError("a grid tries each combination once: leave trials out")
+        if self.trials is not None and self.trials < 1:
+            raise ConfigError(f"trials must be at least 1, and is {self.trials}")
+        if self.timeout_minutes is not None and not 0 < self.timeout_minutes < math.inf:
+            raise ConfigError(f"timeout_minutes must be above 0 and finite, and is {self.timeout_minutes}")
+
+    def axes(
+        self, *, learning_rate: float, epochs: int, only_temperature: float | None = None, labelled: bool = True
+    ) -> tuple[Axis, ...]:
+        """What is searched, with every default filled in.
+
+        Args:
+            learning_rate: That of the training, which unnamed learning rates lie around.
+            epochs: Those of the training, where none are searched.
+            only_temperature: The one temperature that the soft targets hold for, or None where they serve all.
+            labelled: Whether there are true labels to give a weight to.
+
+        Returns:
+            The axes, in the order temperature, hard weight, learning rate, epochs.
+
+        Raises:
+            ConfigError: If temperatures are asked for that the soft targets do not hold for, or weights of labels that
+                are not there.
+
+        Example:
+            >>> for axis in Search(hard_weights=(0.1,)).axes(learning_rate=0.001, epochs=5):
+            ...     print(axis.name, axis.values, axis.fixed)
+            temperature (1.0, 20.0) False
+            hard_weight (0.1,) True
+            learning_rate (0.0001, 0.01) False
+            epochs (5.0,) True
+        """
+        temperatures, weights = self.temperatures, self.hard_weights
+        if only_temperature is not None:
+            if temperatures is not None and temperatures != (only_temperature,):
+                raise ConfigError(
+                    f"the soft targets hold for temperature {only_temperature:g} alone, and temperatures are "
+                    f"{_listed(temperatures)}: leave them out"
+                )
+            temperatures = (only_temperature,)
+        if not labelled:
+            if weights is not None and weights != (0,):
+                raise ConfigError(
+                    f"hard_weights are {_listed(weights)}, and the training set has no labels: leave them out"
+                )
+            weights = (0.0,)
+        rates: tuple[float, ...] = (learning_rate,) if self.grid else (learning_rate / 10, learning_rate * 10)
+        found: tuple[
+            tuple[Literal["temperature", "hard_weight", "learning_rate", "epochs"], tuple[float, ...]], ...
+        ] = (
+            ("temperature", temperatures or ((1, 2, 4, 8, 16) if self.grid else (1, 20))),
+            ("hard_weight", weights or ((0, 0.1, 0.5, 0.9) if self.grid else (0, 0.9))),
+            ("learning_rate", self.learning_rates or rates),
+            ("epochs", self.epoch_counts or (epochs,)),
+        )
+        scales: dict[str, Literal["log", "linear", "whole"]] = {"hard_weight": "linear", "epochs": "whole"}
+        return tuple(
+            Axis(name, tuple(sorted(float(value) for value in values)), scales.get(name, "log"))
+            for name, values in found
+        )
+
+
+def combinations(axes: tuple[Axis, ...]) -> list[dict[str, float]]:
+    """Every combination of the axes' values, those of one temperature beside each other.
+
+    Args:
+        axes: The axes.
+
+    Returns:
+        Values by the settings' names.
+
+    Example:
+        >>> axes = Search(grid=True, temperatures=(1, 4), hard_weights=(0, 0.5)).axes(learning_rate=0.1, epochs=3)
+        >>> [(point["temperature"], point["hard_weight"]) for point in combinations(axes)]
+        [(1.0, 0.0), (1.0, 0.5), (4.0, 0.0), (4.0, 0.5)]
+    """
+    names = [axis.name for axis in axes]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values) or "none"

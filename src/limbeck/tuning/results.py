@@ -1,0 +1,81 @@
+"""What a search found: the best settings, the numbers to keep, and the page to look at."""
+
+__all__ = ["conclude", "report_search"]
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.examples import Examples
+from limbeck.errors import FormatError, RunError
+from limbeck.report import SearchContents, write_search_report
+from limbeck.runs.folder import RunFolder
+
+_SETTINGS = ("temperature", "hard_weight", "learning_rate", "epochs")
+
+
+def conclude(
+    rows: Sequence[Mapping[str, Any]], validation: Examples, *, left: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best settings, and what ``metrics.json`` will hold.
+
+    Args:
+        rows: The trials that came to an end.
+        validation: What they were judged on.
+        left: How many trials wait, or are being run elsewhere.
+
+    Returns:
+        The settings of the trial with the fewest validation errors (then the least negative log-likelihood, then the
+        first), and the metrics.
+
+    Raises:
+        RunError: If no trial was trained to its end.
+    """
+    complete = [row for row in rows if row["state"] == "complete"]
+    if not complete:
+        why = "each became infinite: try smaller learning rates" if rows else "give it more time, and --resume"
+        raise RunError(f"no trial came to its end: {why}")
+    best = min(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))
+    counts = Counter(row["state"] for row in rows)
+    metrics = {
+        "judged_on": "validation",
+        "validation_examples": len(validation),
+        "best": dict(best),
+        "counts": {name: counts[name] for name in ("complete", "stopped early", "diverged")} | {"left": left},
+        "seconds": sum(row["seconds"] or 0.0 for row in rows),
+        "trials": [dict(row) for row in rows],
+    }
+    return {name: best[name] for name in _SETTINGS}, metrics
+
+
+def report_search(folder: str | Path) -> Path:
+    """Write ``report.html`` and ``figures/`` into a search's folder.
+
+    Args:
+        folder: The search.
+
+    Returns:
+        The page.
+
+    Raises:
+        FormatError: If the folder's numbers are not those of a search.
+    """
+    run = RunFolder(folder)
+    metrics, config = run.metrics(), run.config()
+    modified = (run.path / "metrics.json").stat().st_mtime
+    try:
+        contents = SearchContents(
+            title=f"Settings for {config.get('student', 'a student')} on {config.get('data', 'own data')}",
+            created=datetime.datetime.fromtimestamp(modified, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            trials=tuple(metrics["trials"]),
+            best=metrics["best"],
+            examples=metrics["validation_examples"],
+            counts=metrics["counts"],
+            grid=bool(config.get("grid")),
+            config=config,
+        )
+        return write_search_report(contents, run.path / "report.html")
+    except (KeyError, TypeError) as error:
+        raise FormatError(run.path / "metrics.json", f"is not that of a search: {error!r}") from error

@@ -1,0 +1,212 @@
+"""One trial of a search: a student trained with some settings, judged on validation, stopped early where it is poor."""
+
+__all__ = ["Bench", "rows_of", "work"]
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from limbeck.data.examples import DataSet
+from limbeck.devices import find_device
+from limbeck.errors import NonFiniteError
+from limbeck.objective import DistillationObjective
+from limbeck.options import Augmentation, Training
+from limbeck.runs.inputs import fresh_copy
+from limbeck.runs.training import fit_stage
+from limbeck.search import Axis
+from limbeck.softtargets.teacher import SoftTargets
+from limbeck.teachers import StoredTargets
+from limbeck.tuning.sampling import placed_sampler
+from limbeck.tuning.study import optuna_here, waiting
+from limbeck.watcher import Watcher
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+_STAGES = 10
+"""Where the number of epochs is searched, trials are compared at each tenth of their schedules."""
+_WARM_SHARE = 0.2
+"""Share of a schedule before which no trial is stopped early."""
+_FIRST = 5
+"""Trials that are never stopped early: the others are compared with them."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trials of a search have in common, in memory once a process.
+
+    Attributes:
+        teacher: The stored soft targets.
+        student: A module, or a function that makes one from a seed.
+        data: Training and validation examples; there is no test set in it.
+        augmentation: Random views.
+        training: The settings that are not searched, their precision settled.
+        axes: What is searched.
+        prune: Whether poor trials are stopped early.
+    """
+
+    teacher: SoftTargets | StoredTargets
+    student: nn.Module | Callable[[int], nn.Module]
+    data: DataSet
+    augmentation: Augmentation
+    training: Training
+    axes: tuple[Axis, ...]
+    prune: bool
+
+    def __post_init__(self) -> None:
+        assert self.data.test is None, "a search does not see the test set"
+
+    def student_of(self, values: Mapping[str, float], watcher: Watcher) -> list[dict[str, Any]]:
+        """Train a student.
+
+        Args:
+            values: Temperature, hard weight, learning rate and epochs by name.
+            watcher: Hears how it goes, and may raise.
+
+        Returns:
+            The history, a mapping an epoch.
+        """
+        rate, epochs = values["learning_rate"], int(values["epochs"])
+        training = dataclasses.replace(self.training, learning_rate=rate, epochs=epochs)
+        device = find_device(training.device, training.precision)
+        objective = DistillationObjective(
+            self.teacher.to(device.device),
+            temperature=values["temperature"],
+            hard_weight=values["hard_weight"],
+            label_smoothing=training.label_smoothing,
+        )
+        _, history = fit_stage(
+            None,
+            fresh_copy(self.student, training.seed, first=True),
+            objective,
+            self.data,
+            training,
+            device,
+            augmentation=self.augmentation,
+            resume=False,
+            watcher=watcher,
+        )
+        return history
+
+
+class _NothingLeft(Exception):
+    """Another process took the last trial that waited."""
+
+
+class _Reporter(Watcher):
+    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up."""
+
+    def __init__(self, trial: "Trial", epochs: int, *, staged: bool) -> None:
+        self.trial, self.epochs, self.staged, self.stage = trial, epochs, staged, 0
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Report; raise Optuna's own TrialPruned where the trial is poor."""
+        epoch = int(row["epoch"])
+        stage = epoch * _STAGES // self.epochs if self.staged else epoch
+        if stage == self.stage:
+            return
+        self.stage = stage
+        self.trial.report(float(row["validation_errors"]), stage)
+        if epoch < self.epochs and self.trial.should_prune():
+            raise optuna_here().TrialPruned
+
+
+def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callable[[], None] | None = None) -> None:
+    """Run waiting trials, one after the other, until none is left.
+
+    Args:
+        study: The study, planned.
+        bench: What the trials have in common.
+        until: Begin none after this time, as ``time.time()`` has it.
+        told: Called after each.
+    """
+    optuna = optuna_here()
+    staged = not next(axis for axis in bench.axes if axis.name == "epochs").fixed
+    steps = _STAGES if staged else bench.training.epochs
+    pruner: Any = optuna.pruners.NopPruner()
+    if bench.prune:
+        pruner = optuna.pruners.MedianPruner(_FIRST, n_warmup_steps=math.ceil(_WARM_SHARE * steps), n_min_trials=_FIRST)
+    study.pruner, study.sampler = pruner, placed_sampler(bench.training.seed)
+
+    def objective(trial: "Trial") -> float:
+        place = trial.user_attrs.get("place")
+        if place is None:
+            raise _NothingLeft
+        values = {axis.name: _suggest(trial, axis) for axis in bench.axes}
+        reporter = _Reporter(trial, int(values["epochs"]), staged=staged)
+        began = time.perf_counter()
+        try:
+            history = bench.student_of(values, reporter)
+        except NonFiniteError as error:
+            trial.set_user_attr("note", str(error))
+            raise optuna.TrialPruned from error
+        finally:
+            trial.set_user_attr("seconds", time.perf_counter() - began)
+        best = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
+        for name in ("validation_accuracy", "validation_nll"):
+            trial.set_user_attr(name, best[name])
+        trial.set_user_attr("best_epoch", best["epoch"])
+        return float(best["validation_errors"])
+
+    while time.time() < until and waiting(study):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.optimize(objective, n_trials=1, catch=(_NothingLeft,))
+        if told is not None:
+            told()
+
+
+def _suggest(trial: "Trial", axis: Axis) -> float:
+    """The trial's value of an axis; a fixed one is not asked of the sampler."""
+    if axis.fixed:
+        return axis.values[0]
+    low, high = axis.values[0], axis.values[-1]
+    if axis.scale == "whole":
+        return trial.suggest_int(axis.name, int(low), int(high))
+    return trial.suggest_float(axis.name, low, high, log=axis.scale == "log")
+
+
+def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
+    """The trials that came to an end, as plain rows.
+
+    Args:
+        study: The study.
+        axes: What was searched.
+
+    Returns:
+        A mapping a trial, in the order in which they began: ``trial``, a value an axis, ``state`` ("complete",
+        "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
+        ``validation_errors`` (of the best epoch; None where it diverged in its first), ``seconds``, and for complete
+        ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
+    """
+    from optuna.trial import TrialState
+
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        if "place" in trial.user_attrs:
+            found.append(_row(trial, axes, complete=trial.state == TrialState.COMPLETE))
+    return found
+
+
+def _row(trial: "FrozenTrial", axes: tuple[Axis, ...], *, complete: bool) -> dict[str, Any]:
+    fixed = {axis.name: axis.values[0] for axis in axes if axis.fixed}
+    values = {axis.name: {**fixed, **trial.params}[axis.name] for axis in axes}
+    values["epochs"] = int(values["epochs"])
+    attributes = trial.user_attrs
+    state = "complete" if complete else "diverged" if "note" in attributes else "stopped early"
+    errors = trial.value if complete else min(trial.intermediate_values.values(), default=None)
+    return {
+        "trial": trial.number,
+        **values,
+        "state": state,
+        "reports": len(trial.intermediate_values),
+        "validation_errors": None if errors is None else int(errors),
+        **{name: attributes.get(name) for name in ("validation_accuracy", "validation_nll", "best_epoch", "seconds")},
+    }

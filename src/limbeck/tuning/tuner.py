@@ -1,0 +1,287 @@
+"""Search temperature, hard weight, learning rate and epochs on validation, over soft targets that are there already."""
+
+__all__ = ["TuneRun", "tune"]
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from limbeck.data.examples import DataSet
+from limbeck.devices import Device, find_device
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
+from limbeck.prediction import answer_views
+from limbeck.protocols import Teacher
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes, fresh_copy
+from limbeck.runs.measure import title_of
+from limbeck.search import Axis, Search, combinations
+from limbeck.softtargets import SoftTargets
+from limbeck.softtargets.digests import teacher_digest
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
+from limbeck.tuning.jobs import stoppable, work_together
+from limbeck.tuning.results import conclude, report_search
+from limbeck.tuning.study import (
+    address_of,
+    connect,
+    finished,
+    hidden_password,
+    open_study,
+    optuna_here,
+    plan,
+    unfinished,
+    waiting,
+)
+from limbeck.tuning.trials import Bench, rows_of, work
+
+_TRIALS = 30
+_KEEP_BYTES = 1 << 30
+"""A live teacher's answers up to this size are held in memory; larger ones belong into a store."""
+
+
+@dataclass(frozen=True)
+class TuneRun:
+    """What a search found.
+
+    Attributes:
+        best: The settings that were best on validation: ``temperature``, ``hard_weight``, ``learning_rate`` and
+            ``epochs``, as :func:`~limbeck.distill` takes them.
+        trials: A mapping a trial that came to an end, in the order in which they began.
+        metrics: What ``metrics.json`` holds.
+        folder: Where it all is, or None.
+    """
+
+    best: dict[str, Any]
+    trials: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    folder: Path | None
+
+
+def tune(
+    teacher: nn.Module | Teacher,
+    student: nn.Module | Callable[[int], nn.Module],
+    train: Any,
+    validation: Any = None,
+    *,
+    classes: Sequence[str] | None = None,
+    search: Search | None = None,
+    augmentation: Augmentation | None = None,
+    jobs: int = 1,
+    storage: str | None = None,
+    study: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **training: Unpack[TrainingKeywords],
+) -> TuneRun:
+    """Find the settings with which a student learns best from a teacher, judged on validation alone.
+
+    The teacher answers each view of each example once, or a store of its answers is used; every trial is a student
+    trained on them. A test set that comes with the data is put aside unread. Poor trials are stopped early.
+
+    Args:
+        teacher: :class:`~limbeck.SoftTargets` opened from a store; or a module or teacher, which answers once.
+        student: A module (it is copied), or a function that makes one from a seed.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
+        validation: Labelled examples to judge by, where the data set has none of its own.
+        classes: Names of the classes.
+        search: Ranges or lists, and how many trials; None for the defaults.
+        augmentation: Random views of the training pictures; their number must be given.
+        jobs: How many processes work on the one study, each with its share of the threads. Above 1 it needs ``out``
+            or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
+        storage: Address of a database that several machines reach, such as ``postgresql://host/db``; None for an
+            SQLite file in ``out``. Each machine has an ``out`` of its own.
+        study: Name of the study in ``storage``.
+        out: Folder for the search; None to write nothing.
+        resume: Continue what ``out`` holds; trials that came to an end are not repeated.
+        settings: More to keep in ``config.toml`` and ``best.toml``.
+        progress: Called with the number of trials that came to an end, and of all.
+        **training: Fields of :class:`~limbeck.options.Training` for all trials, such as ``batch_size``.
+
+    Returns:
+        The best settings, and every trial.
+
+    Raises:
+        ConfigError: If a setting is out of range, or contradicts another.
+        MismatchError: If teacher, student and data do not belong together.
+        RunError: If the study was begun with other settings or data, or no trial came to an end.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> teacher = nn.Linear(4, 2)
+        >>> _ = teacher.weight.data.copy_(torch.tensor([[-3.0, 0, 0, 0], [3.0, 0, 0, 0]]))
+        >>> grid = Search(grid=True, temperatures=(1, 4), hard_weights=(0, 0.5))
+        >>> found = tune(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), search=grid, epochs=2)
+        >>> len(found.trials), sorted(found.best)
+        (4, ['epochs', 'hard_weight', 'learning_rate', 'temperature'])
+    """
+    optuna_here()
+    options, sought = Training(**training), search or Search()
+    _check(jobs, storage, study, out, options, sought)
+    if isinstance(train, DataSet):
+        train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
+    data = as_data_set(train, validation, None, classes)
+    if data.validation is None or data.validation.labels is None:
+        raise ConfigError("a search chooses on labelled validation examples, and there are none: set some aside")
+    if resume and out is not None and options.precision == "auto":
+        options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    guide = as_teacher(teacher)
+    check_classes("teacher", guide, data)
+    augmentation = augmentation or Augmentation()
+    made = fresh_copy(student, options.seed, first=True)
+    check_answers("student", made, data)
+    axes = sought.axes(
+        learning_rate=options.peak_learning_rate,
+        epochs=options.epochs,
+        only_temperature=getattr(guide, "temperature", None),
+        labelled=data.train.labels is not None,
+    )
+    for values in combinations(axes):
+        Distillation(temperature=values["temperature"], hard_weight=values["hard_weight"])
+        dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
+    points: list[dict[str, float]] = (
+        combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
+    )
+    judges = data.validation
+    views = _demand(guide, data, augmentation, axes)
+    common = _common(guide, made, data, augmentation, options, sought, axes)
+
+    def go(folder: RunFolder | None) -> TuneRun:
+        url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
+        opened = open_study(connect(url, shared=storage is not None), study or "limbeck", common)
+        total = len(points)
+
+        def told() -> None:
+            if progress is not None:
+                progress(min(finished(opened), total), total)
+
+        began = time.time()
+        until = began + 60 * (sought.timeout_minutes or float("inf"))
+        plan(opened, points, alone=storage is None)
+        told()
+        if waiting(opened):
+            stored = _stored(guide, data, augmentation, axes, device, views)
+            bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
+            with stoppable(enabled=folder is not None):
+                if jobs == 1 or url is None:
+                    work(opened, bench, until=until, told=told)
+                else:
+                    work_together(opened, bench, jobs, url=url, shared=storage is not None, until=until, told=told)
+        rows = rows_of(opened, axes)
+        best, metrics = conclude(rows, judges, left=unfinished(opened))
+        if folder is not None:
+            kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
+            folder.write_settings("best.toml", "distill", kept_best)
+            folder.write_metrics(metrics)
+            report_search(folder.path)
+        return TuneRun(best, rows, metrics, None if folder is None else folder.path)
+
+    if out is None:
+        return go(None)
+    kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
+    kept |= {**dataclasses.asdict(sought), "jobs": jobs, "study": study}
+    kept["storage"] = None if storage is None else hidden_password(storage)
+    with RunFolder(out).open("tune", kept, resume=resume) as folder:
+        return go(folder)
+
+
+def _check(
+    jobs: int, storage: str | None, study: str | None, out: str | Path | None, options: Training, search: Search
+) -> None:
+    """Refuse settings that contradict each other."""
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, and is {jobs}")
+    if study is not None and storage is None:
+        raise ConfigError("study names one of the studies in a storage, and no storage is given: leave study out")
+    if jobs > 1 and out is None and storage is None:
+        raise ConfigError("several jobs meet in a database: give out, or storage")
+    if search.learning_rates is not None and options.learning_rate is not None:
+        raise ConfigError("learning_rate and learning_rates contradict each other: give one of them")
+    if search.epoch_counts is not None and options.epochs != Training().epochs:
+        raise ConfigError("epochs and epoch_counts contradict each other: give one of them")
+
+
+def _common(
+    guide: Teacher,
+    student: nn.Module,
+    data: DataSet,
+    augmentation: Augmentation,
+    options: Training,
+    search: Search,
+    axes: Sequence[Axis],
+) -> dict[str, Any]:
+    """What trials must have in common to be compared, as plain values; the test set is no part of it."""
+    assert data.validation is not None
+    fixed = {name: value for name, value in dataclasses.asdict(options).items() if name != "device"}
+    del fixed["learning_rate"], fixed["epochs"]
+    found = {
+        **fixed,
+        **dataclasses.asdict(augmentation),
+        **{f"searched {axis.name}": list(axis.values) for axis in axes},
+        "grid": search.grid,
+        "prune": search.prune,
+        "training examples": data.train.digest,
+        "validation examples": data.validation.digest,
+        "classes": list(data.classes),
+        "teacher": teacher_digest(guide),
+        "student": title_of(student),
+        "student's weights": [list(value.shape) for value in student.state_dict().values()],
+    }
+    if isinstance(guide, SoftTargets):
+        found["encoding"] = dict(guide.store.plan.encoding)
+    return found
+
+
+def _demand(guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Sequence[Axis]) -> int:
+    """Make sure that the teacher's answers can be had once for all trials, and say how many views they are for."""
+    if isinstance(guide, SoftTargets):
+        guide.check_views(augmentation)
+    if isinstance(guide, SoftTargets | StoredTargets):
+        guide.require(data.train.index)
+        return 0
+    if augmentation.active and augmentation.views is None:
+        raise ConfigError("the teacher answers each view once, so they have to be counted: set views, such as 8")
+    chosen = {axis.name: axis for axis in axes}
+    if not serves_every_temperature(guide) and not chosen["temperature"].fixed:
+        raise ConfigError(
+            "an arithmetic mean's soft targets hold for one temperature alone: give one in temperatures, or use a "
+            "geometric mean"
+        )
+    views = min(augmentation.views or 1, int(max(chosen["epochs"].values))) if augmentation.active else 1
+    size = views * len(data.train) * len(data.classes) * 4
+    if size > _KEEP_BYTES:
+        raise ConfigError(
+            f"the teacher's answers would take {size / 1e9:.1f} GB of memory: write them with limbeck soften, and give "
+            "the store"
+        )
+    return views
+
+
+def _stored(
+    guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Sequence[Axis], device: Device, views: int
+) -> SoftTargets | StoredTargets:
+    """The teacher's answers to all that training will show."""
+    if isinstance(guide, SoftTargets | StoredTargets):
+        return guide
+    if isinstance(guide, ModelTeacher | Ensemble):
+        guide = guide.to(device.device)
+    temperature = next(axis for axis in axes if axis.name == "temperature").values[0]
+    return answer_views(
+        guide,
+        data.train,
+        augmentation,
+        classes=data.classes,
+        views=views,
+        device=device,
+        temperature=None if serves_every_temperature(guide) else temperature,
+    )

@@ -1,0 +1,175 @@
+"""``limbeck tune``: the way from a store to settings that ``limbeck distill`` takes, and stops on it."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import closing
+
+import numpy as np
+import pytest
+from tiny_runs import tiny_arrays
+
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+SMALL = ("--hidden", 8, "--batch-size", 32, "--precision", "float32")
+GRID = ("--grid", "--temperatures", 1, 4, "--hard-weights", 0, 0.5, "--learning-rate", 0.02, "--epochs", 2)
+
+
+@pytest.fixture(scope="module")
+def store(limbeck, tiny, teacher, tmp_path_factory):
+    out = tmp_path_factory.mktemp("stores") / "targets"
+    done = limbeck("soften", "--data", tiny, "--teacher", teacher, "--shift", 1, "--views", 2, "--out", out)
+    assert done.code == 0, done.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def search(limbeck, tiny, store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("searches") / "grid"
+    done = limbeck("tune", "--data", tiny, "--teacher-targets", store, *SMALL, *GRID, "--out", out)
+    assert done.code == 0, done.err
+    return done, out
+
+
+def test_a_table_and_the_way_on(search):
+    done, out = search
+    metrics = json.loads((out / "metrics.json").read_text())
+    lines = done.out.splitlines()
+    assert len(lines) == 2 + 4 and "validation errors" in lines[0]
+    assert lines[2].split()[0] == str(metrics["best"]["trial"])
+    assert "4 complete; judged on 18 validation examples, the test set unread" in done.err
+    assert f"limbeck distill --config {out / 'best.toml'}" in done.err
+
+
+def test_the_best_settings_go_through_distill_as_they_are(limbeck, search, tmp_path):
+    _, out = search
+    best = json.loads((out / "metrics.json").read_text())["best"]
+    done = limbeck("distill", "--config", out / "best.toml", "--out", tmp_path / "student")
+    assert done.code == 0, done.err
+    history = [json.loads(line) for line in (tmp_path / "student" / "history.jsonl").read_text().splitlines()]
+    reached = min((row["validation_errors"], row["validation_nll"]) for row in history)
+    assert reached == (best["validation_errors"], pytest.approx(best["validation_nll"], abs=1e-7))
+    config = tomllib.loads((tmp_path / "student" / "config.toml").read_text())
+    assert (config["temperature"], config["hard_weight"]) == (best["temperature"], best["hard_weight"])
+    assert (config["shift"], config["views"], config["student"], config["hidden"]) == (1, 2, "mlp", [8])
+    assert (tmp_path / "student" / "baseline").exists()
+
+
+def test_the_live_teacher_gives_what_its_store_gives(limbeck, tiny, teacher, search, tmp_path):
+    done = limbeck(
+        "tune", "--data", tiny, "--teacher", teacher, "--shift", 1, "--views", 2, *SMALL, *GRID,
+        "--json", "--out", tmp_path / "live",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    stored = json.loads((search[1] / "metrics.json").read_text())
+    live = json.loads(done.out)
+    for one, two in zip(live["trials"], stored["trials"], strict=True):
+        assert one["validation_nll"] == pytest.approx(two["validation_nll"], abs=2e-3)  # float16 in the store
+
+
+def test_its_report_is_drawn_anew(limbeck, search):
+    page = search[1] / "report.html"
+    before = page.read_text()
+    page.unlink()
+    done = limbeck("report", search[1])
+    assert done.code == 0 and page.read_text() == before
+    assert 'id="heat_map"' in before
+
+
+def test_only_with_resume_and_only_with_the_same_settings(limbeck, tiny, store, search):
+    words = ("tune", "--data", tiny, "--teacher-targets", store, *SMALL)
+    out = ("--out", search[1])
+    assert "continue it with --resume" in limbeck(*words, *GRID, *out).err
+    again = limbeck(*words, *GRID, *out, "--resume", "--json")
+    assert json.loads(again.out) == json.loads((search[1] / "metrics.json").read_text())
+    other = limbeck(*words, *GRID, "--weight-decay", 0.1, *out, "--resume")
+    assert other.code == 2 and "weight_decay" in other.err
+    assert "was started with" in other.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--temperatures", 9, 3), "empty range: 9 is above 3"),
+        (("--temperatures",), "temperatures"),
+        (("--grid", "--trials", 3), "leave trials out"),
+        (("--jobs", 0), "jobs must be at least 1"),
+        (("--jobs", 1.5), "jobs"),
+        (("--epoch-counts", 2.5), "epoch-counts"),
+        (("--storage", "nosuch://x"), "storage nosuch://x cannot be used"),
+        (("--study", "mine"), "no storage is given"),
+        (("--teacher", "somewhere"), "give either --teacher or --teacher-targets"),
+        (("--learning-rate", 0.1, "--learning-rates", 0.1, 0.2), "contradict"),
+        (("--epochs", 3, "--epoch-counts", 1, 2), "contradict"),
+        (("--validation", 0), "other examples"),
+        (("--shift", 2), "other pictures"),
+        (("--temperature", 2), "--temperature"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_leave_nothing(limbeck, tiny, store, tmp_path, flags, says):
+    out = tmp_path / "search"
+    done = limbeck("tune", "--data", tiny, "--teacher-targets", store, *SMALL, *flags, "--out", out)
+    assert done.code == 2, done.err
+    assert done.err.count("\n") == 1 and done.err.startswith("limbeck: ") and says in done.err
+    assert done.out == "" and not out.exists()
+
+
+def words(folder, out, *flags):
+    return [
+        "tune", "--data", folder / "data.npz", "--teacher-targets", folder / "targets", "--hidden", 64,
+        "--batch-size", 8, "--precision", "float32", "--grid", "--temperatures", 1, 4, 16, "--hard-weights", 0, 0.5,
+        "--epochs", 4, "--out", out, *flags,
+    ]  # fmt: skip
+
+
+def states(out):
+    """What became of the trials so far; read without disturbing who is writing them."""
+    if not (out / "study.db").exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{out}/study.db?mode=ro", uri=True, timeout=30)) as database:
+            return [state for (state,) in database.execute("select state from trials")]
+    except sqlite3.OperationalError:
+        return []  # the tables are being made
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_path, number, jobs):
+    x, y = tiny_arrays(600)
+    np.savez(tmp_path / "data.npz", x=x, y=y, classes=np.array(["one", "two", "three"]))
+    done = limbeck("soften", "--data", tmp_path / "data.npz", "--teacher", teacher, "--out", tmp_path / "targets")
+    assert done.code == 0, done.err
+    out = tmp_path / "parts"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from limbeck.cli import main; main()", *map(str, words(tmp_path, out, "--jobs", jobs))],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while "COMPLETE" not in states(out):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number, errors
+        assert "--resume continues" in errors and "Traceback" not in errors and errors.count("\n") == 1
+    assert states(out).count("COMPLETE") < 6
+    again = limbeck(*words(tmp_path, out, "--jobs", jobs, "--resume", "--json"))
+    assert again.code == 0, again.err
+    after = states(out)
+    assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs
+    whole = limbeck(*words(tmp_path, tmp_path / "whole", "--json"))
+    assert whole.code == 0, whole.err
+    names = ("temperature", "hard_weight", "validation_errors", "validation_nll")
+    found, expected = json.loads(again.out)["trials"], json.loads(whole.out)["trials"]
+    assert sorted(tuple(row[name] for name in names) for row in found) == [
+        tuple(row[name] for name in names) for row in expected
+    ]

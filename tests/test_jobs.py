@@ -1,0 +1,201 @@
+"""Trainings side by side are those one after the other, bit for bit; a process that dies is replaced."""
+
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from launcher import finished, launch
+from tiny_runs import tiny_arrays
+
+from limbeck.errors import ConfigError, DataError, LimbeckError, MissingExtraError, RunError
+from limbeck.jobs import run_jobs
+from limbeck.processes import World
+from limbeck.runs import train
+
+SETTINGS = (
+    "--batch-size",
+    32,
+    "--precision",
+    "float32",
+    "--learning-rate",
+    0.01,
+    "--hidden",
+    8,
+    "--dropout",
+    0.1,
+    "--quiet",
+)
+TIMES = {"timings.jsonl", "metrics.json", "config.toml", ".lock"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    x, y = tiny_arrays(120)
+    np.savez(path, x=x, y=y)
+    return path
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in TIMES and "checkpoints" not in path.parts
+    }
+
+
+def compare(place, words, *, serial, parallel):
+    done = launch(place / "log", *words, "--out", place / "serial", *serial)
+    assert finished(done) == 0, done.said
+    done = launch(place / "log", *words, "--out", place / "parallel", *parallel)
+    assert finished(done) == 0, done.said
+    found = content(place / "parallel")
+    assert found == content(place / "serial") and sum("model.safetensors" in name for name in found) > 1
+    return done.said
+
+
+def test_members_in_two_processes_are_those_in_one(tmp_path):
+    """Everything in the folder but times, and the same through Python."""
+    x, y = tiny_arrays(120)
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(64, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 3)
+    settings = {"members": 2, "epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    runs = [
+        train(torch.nn.Sequential(torch.nn.Flatten(), *layers), (x, y), jobs=jobs, out=tmp_path / name, **settings)
+        for name, jobs in (("serial", 1), ("parallel", 2))
+    ]
+    serial, parallel = (content(run.folder) for run in runs)
+    assert serial == parallel and sum("model.safetensors" in name for name in serial) == 2
+    assert not torch.equal(*(member.model[1].weight for member in runs[0].model.members))
+
+
+@pytest.mark.slow
+def test_members_by_the_command_line(data, tmp_path):
+    words = ("train", "--data", data, "--members", 3, "--epochs", 2, *SETTINGS)
+    said = compare(tmp_path, words, serial=(), parallel=("--jobs", 2))
+    assert "3 of 3 members are trained" in said
+
+
+@pytest.mark.slow
+def test_pairs_of_several_seeds_in_two_processes_are_those_in_one(data, tmp_path):
+    teacher = launch(tmp_path / "log", "train", "--data", data, "--epochs", 2, *SETTINGS, "--out", tmp_path / "teacher")
+    assert finished(teacher) == 0, teacher.said
+    words = ("distill", "--data", data, "--teacher", tmp_path / "teacher", "--seeds", 2, "--epochs", 2, *SETTINGS)
+    compare(tmp_path, words, serial=(), parallel=("--jobs", 2))
+    store = launch(
+        tmp_path / "log", "soften", "--data", data, "--teacher", tmp_path / "teacher", "--out", tmp_path / "s"
+    )
+    assert finished(store) == 0, store.said
+    (tmp_path / "stored").mkdir()
+    words = ("distill", "--data", data, "--teacher-targets", tmp_path / "s", "--seeds", 2, "--epochs", 2, *SETTINGS)
+    compare(tmp_path / "stored", words, serial=(), parallel=("--jobs", 2))
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_four_on_a_local_ray_cluster_is_the_serial_one(data, tmp_path):
+    pytest.importorskip("ray")
+    words = ("train", "--data", data, "--members", 4, "--epochs", 2, *SETTINGS)
+    compare(tmp_path, words, serial=(), parallel=("--ray", "local"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ray_begins_a_task_again_whose_process_died(tmp_path):
+    pytest.importorskip("ray")
+    tasks = [partial(dies_once, str(tmp_path / str(number))) for number in range(2)]
+    assert run_jobs(tasks, ray="local") == [torch.get_num_threads()] * 2
+    with pytest.raises(LimbeckError, match="this is odd"):
+        run_jobs([errs], ray="local")
+
+
+def dies_once(marker):
+    """Killed at its first attempt, as for want of memory."""
+    if not Path(marker).exists():
+        Path(marker).write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return torch.get_num_threads()
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def errs():
+    raise DataError("this is odd")
+
+
+def test_a_process_that_dies_is_replaced_and_its_task_begun_again(tmp_path):
+    tasks = [partial(dies_once, str(tmp_path / str(number))) for number in range(2)]
+    assert run_jobs(tasks, jobs=2) == [torch.get_num_threads()] * 2
+
+
+@pytest.mark.slow
+def test_a_task_that_always_dies_ends_the_run():
+    with pytest.raises(RunError, match="died at each of 3 attempts.*--resume"):
+        run_jobs([dies, torch.get_num_threads], jobs=2)
+
+
+def test_an_error_of_ours_comes_back_as_one():
+    with pytest.raises(LimbeckError, match="this is odd") as caught:
+        run_jobs([errs, torch.get_num_threads], jobs=2)
+    assert caught.value.exit_code == 2
+
+
+def test_settings_that_contradict_each_other_or_cannot_be_sent(monkeypatch):
+    with pytest.raises(ConfigError, match="jobs must be at least 1"):
+        run_jobs([], jobs=0)
+    with pytest.raises(ConfigError, match="one of them"):
+        run_jobs([], jobs=2, ray="local")
+    with pytest.raises(ConfigError, match="top of a module"):
+        run_jobs([lambda: 1, lambda: 2], jobs=2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="several processes"):
+        run_jobs([], jobs=2)
+    assert World(0, 1, torch.device("cpu")).told(3) == 3
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"limbeck\[ray\]"):
+        run_jobs([torch.get_num_threads], ray="local")
+
+
+def test_members_without_a_folder_come_back_whole():
+    x = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    given = (torch.nn.Linear(3, 2), (x, (x[:, 0] > 0.5).long()))
+    serial, parallel = (train(*given, members=2, epochs=2, batch_size=8, jobs=jobs) for jobs in (1, 2))
+    for one, other in zip(serial.model.members, parallel.model.members, strict=True):
+        assert torch.equal(one.model.weight, other.model.weight)
+    assert [row["train_loss"] for row in serial.history] == [row["train_loss"] for row in parallel.history]
+
+
+@pytest.mark.slow
+def test_a_signal_is_passed_on_and_every_task_saves(data, tmp_path):
+    words = (
+        "train",
+        "--data",
+        data,
+        "--members",
+        2,
+        "--epochs",
+        2000,
+        *SETTINGS,
+        "--out",
+        tmp_path / "run",
+        "--jobs",
+        2,
+    )
+    run = launch(tmp_path / "log", *words)
+    deadline = time.monotonic() + 60
+    while len([*tmp_path.glob("run/members/*/checkpoints/latest.safetensors")]) < 2:
+        assert run.process.is_alive() and time.monotonic() < deadline, run.said
+        time.sleep(0.02)
+    os.kill(run.process.pid, signal.SIGTERM)
+    assert finished(run) == 128 + signal.SIGTERM, run.said
+    assert "--resume continues" in run.said and "Traceback" not in run.said

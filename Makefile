@@ -37,10 +37,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 test-slow: lint
-	HYPOTHESIS_PROFILE=explore $(BIN)/pytest
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -n auto
 
 fuzz: $(VENV)/.dev
 	$(PIP) --group fuzz

@@ -16,7 +16,8 @@ from tiny_runs import tiny_arrays
 from limbeck.errors import ConfigError, DataError, LimbeckError, MissingExtraError, RunError
 from limbeck.jobs import run_jobs
 from limbeck.processes import World
-from limbeck.runs import train
+from limbeck.runs import distill, train
+from limbeck.watcher import Watcher
 
 SETTINGS = (
     "--batch-size",
@@ -73,6 +74,39 @@ def test_members_in_two_processes_are_those_in_one(tmp_path):
     serial, parallel = (content(run.folder) for run in runs)
     assert serial == parallel and sum("model.safetensors" in name for name in serial) == 2
     assert not torch.equal(*(member.model[1].weight for member in runs[0].model.members))
+
+
+class Heard(Watcher):
+    """What a watcher is told."""
+
+    def __init__(self):
+        self.epochs, self.total, self.open = [], 0, False
+
+    def start(self, epochs, steps, epoch):
+        self.total, self.open = epochs * steps, True
+
+    def epoch(self, row):
+        self.epochs.append((row["epoch"], row["train_loss"]))
+
+    def finish(self):
+        self.open = False
+
+
+def test_a_student_beside_its_baseline_is_the_one_after_it_and_is_heard_of(tmp_path):
+    x, y = tiny_arrays(120)
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    settings = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
+    serial, parallel = Heard(), Heard()
+    for name, jobs, watcher in (("serial", 1, serial), ("parallel", 2, parallel)):
+        out = tmp_path / name
+        run = distill(teacher, student, (x, y), (x, y), jobs=jobs, out=out, watcher=watcher, **settings)
+        assert run.baseline is not None and not torch.equal(run.baseline[1].weight, run.student[1].weight)
+    assert content(tmp_path / "serial") == content(tmp_path / "parallel")
+    assert [number for number, _ in parallel.epochs] == [1, 2, 3, 4, 5, 6] and parallel.total == 6
+    assert not parallel.open and sorted(loss for _, loss in parallel.epochs) == sorted(
+        loss for _, loss in serial.epochs
+    )
 
 
 @pytest.mark.slow

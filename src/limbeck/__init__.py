@@ -18,9 +18,11 @@ __all__ = [
     "compress",
     "distill",
     "evaluate",
+    "fix_bias",
     "load",
     "open_data",
     "save_model",
+    "specialists",
     "train",
     "tune",
 ]
@@ -29,6 +31,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck import specialists
+    from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError
     from limbeck.options import Augmentation, FineTuning, RankRule
@@ -53,6 +57,7 @@ _HOMES = {
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
+    "fix_bias": "limbeck.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",
@@ -62,6 +67,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "specialists":
+        return importlib.import_module("limbeck.specialists")
     # Torch takes two seconds to import, and `limbeck --help` does not need it.
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
@@ -69,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "specialists"])

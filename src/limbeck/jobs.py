@@ -4,7 +4,7 @@ Each runs the same function with the same number of threads as it would one afte
 same bits. A process that dies is replaced, and its task is begun again.
 """
 
-__all__ = ["run_jobs"]
+__all__ = ["Relay", "relayed", "run_jobs"]
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +24,7 @@ import torch
 from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, MissingExtraError, RunError
 from limbeck.interrupts import collect_signals
 from limbeck.processes import several
+from limbeck.watcher import Watcher
 
 T = TypeVar("T")
 
@@ -33,12 +34,71 @@ _GRACE = 0.2
 """Seconds between looks at signals."""
 
 
+class Relay(Watcher):
+    """A watcher that a task takes to another process: it sends each epoch and note back.
+
+    Args:
+        queue: Where to, of a :func:`multiprocessing.Manager`.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Send the row."""
+        self._send(dict(row))
+
+    def note(self, text: str) -> None:
+        """Send the words."""
+        self._send(text)
+
+    def _send(self, message: object) -> None:
+        # Whoever listened may have been stopped; the training itself goes on to where it saves.
+        with contextlib.suppress(OSError, EOFError):
+            self.queue.put(message)
+
+
+@contextlib.contextmanager
+def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[], None]]]:
+    """Let a watcher here hear of trainings in other processes, as one training of all their epochs.
+
+    Args:
+        watcher: Hears how it goes.
+        epochs: Of all trainings together.
+
+    Yields:
+        A watcher for the tasks, and what :func:`run_jobs` calls from time to time.
+    """
+    with multiprocessing.get_context("forkserver").Manager() as manager:
+        queue = manager.Queue()
+        ended = 0
+
+        def listen() -> None:
+            nonlocal ended
+            with contextlib.suppress(OSError, EOFError):
+                while not queue.empty():
+                    message = queue.get()
+                    if isinstance(message, str):
+                        watcher.note(message)
+                    else:
+                        ended += 1
+                        watcher.epoch({**message, "epoch": ended})
+
+        watcher.start(epochs, 1, 0)
+        try:
+            yield Relay(queue), listen
+        finally:
+            listen()
+            watcher.finish()
+
+
 def run_jobs(
     tasks: Sequence[Callable[[], T]],
     *,
     jobs: int = 1,
     ray: str | None = None,
     done: Callable[[int, int], None] | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> list[T]:
     """Call each task.
 
@@ -48,6 +108,7 @@ def run_jobs(
         jobs: How many run at a time on this machine; at 1 they run in this process.
         ray: Instead: the address of a Ray cluster, or "local" for one that is started here.
         done: Called with the tasks that are done and all of them.
+        tick: Called a few times a second while processes of this machine work.
 
     Returns:
         The results, in the order of the tasks.
@@ -82,7 +143,7 @@ def run_jobs(
     if ray is not None:
         answers = _on_ray(payloads, threads, ray, done)
     else:
-        answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done)
+        answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done, tick)
     return [_unpacked(answer) for answer in answers]
 
 
@@ -131,7 +192,11 @@ def call(payload: bytes, threads: int) -> tuple[str, bytes]:
 
 
 def _on_this_machine(
-    payloads: Sequence[bytes], threads: int, jobs: int, done: Callable[[int, int], None] | None
+    payloads: Sequence[bytes],
+    threads: int,
+    jobs: int,
+    done: Callable[[int, int], None] | None,
+    tick: Callable[[], None] | None,
 ) -> list[tuple[str, bytes]]:
     found: dict[int, tuple[str, bytes]] = {}
     # Processes are forked from one that has imported everything and computed nothing: they start in a moment.
@@ -149,7 +214,7 @@ def _on_this_machine(
                     for number, payload in enumerate(payloads)
                     if number not in found
                 }
-                for future in _ended(left, caught):
+                for future in _ended(left, caught, tick):
                     with contextlib.suppress(BrokenProcessPool):
                         found[left[future]] = future.result()
                         if done is not None:
@@ -162,12 +227,16 @@ def _on_this_machine(
     )
 
 
-def _ended(futures: dict[Future[tuple[str, bytes]], int], caught: list[int]) -> Iterator[Future[tuple[str, bytes]]]:
+def _ended(
+    futures: dict[Future[tuple[str, bytes]], int], caught: list[int], tick: Callable[[], None] | None
+) -> Iterator[Future[tuple[str, bytes]]]:
     """Futures as they end; a signal is passed on, and tasks that have not begun are then left out."""
     pending = set(futures)
     passed_on = False
     while pending:
         ended, pending = wait(pending, timeout=_GRACE, return_when="FIRST_COMPLETED")
+        if tick is not None:
+            tick()
         if caught and not passed_on:
             passed_on = True
             for future in pending:

@@ -268,7 +268,8 @@ def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
 def serves_every_temperature(teacher: Teacher) -> bool:
     """Whether a teacher's log-probabilities at T = 1 determine those at every other temperature.
 
-    They do for one model and for a geometric mean of such; not for an arithmetic mean of several.
+    They do for one model and for a geometric mean of such; not for an arithmetic mean of several. Another kind of
+    teacher says so by an attribute of this function's name.
 
     Args:
         teacher: Any teacher; one of an unknown kind is taken not to.
@@ -285,4 +286,4 @@ def serves_every_temperature(teacher: Teacher) -> bool:
         return (alone or teacher.mean == "geometric") and all(map(serves_every_temperature, teacher.members))
     if isinstance(teacher, StoredTargets):
         return teacher.temperature is None
-    return isinstance(teacher, ModelTeacher)
+    return isinstance(teacher, ModelTeacher) or bool(getattr(teacher, "serves_every_temperature", False))

@@ -294,7 +294,7 @@ def test_quiet_where_there_is_no_terminal(good, tiny, teacher, tmp_path, no_draw
     assert json.loads(done.out) == json.loads((tmp_path / "json" / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("command", ["quickstart", "train", "distill", "evaluate", "report", "data"])
+@pytest.mark.parametrize("command", ["quickstart", "train", "distill", "evaluate", "report", "reproduce", "data"])
 def test_help_shows_examples(good, command):
     shown = good(command, "--help").out
     assert f"limbeck {command} " in shown.replace("Usage: limbeck", "")
@@ -303,7 +303,7 @@ def test_help_shows_examples(good, command):
 
 def test_help_and_version(good):
     shown = good("--help").out
-    for command in ("quickstart", "train", "distill", "evaluate", "report", "data"):
+    for command in ("quickstart", "train", "distill", "evaluate", "report", "reproduce", "data"):
         assert re.search(rf"\b{command}\b", shown)
     assert package.__version__ in good("--version").out
 

@@ -21,6 +21,7 @@ from limbeck.cli.forward import forward
 from limbeck.cli.info import info
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
+from limbeck.cli.reproduce import reproduce
 from limbeck.cli.settings import read_settings
 from limbeck.cli.soften import soften
 from limbeck.cli.train import train
@@ -35,6 +36,7 @@ limbeck train --data letters.mat --model cnn --out runs/cnn
 limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
 limbeck compress runs/mlp --energy 0.95 --out runs/smaller
 limbeck report runs/mlp
+limbeck reproduce --list
 ```
 
 `limbeck COMMAND --help` explains a command.
@@ -49,7 +51,7 @@ app = cyclopts.App(
 )
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
-    quickstart, train, soften, distill, tune, compress, evaluate, report, data,
+    quickstart, train, soften, distill, tune, compress, evaluate, report, reproduce, data,
     features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:

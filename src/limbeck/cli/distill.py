@@ -85,7 +85,7 @@ def distill(
         seeds: How many pairs of student and baseline to train.
         resume: Continue what the folder holds.
         export: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
-        jobs: How many pairs of student and baseline are trained at a time, each in a process of its own.
+        jobs: How many baselines and students are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.

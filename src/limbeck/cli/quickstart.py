@@ -34,7 +34,7 @@ def quickstart(
         resume=resume,
         watchers={
             "teacher": ProgressWatcher("teacher", quiet=quiet),
-            "student": ProgressWatcher("baseline, then student", quiet=quiet),
+            "student": ProgressWatcher("baseline and student", quiet=quiet),
         },
     )
     page = report_run(out)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from limbeck.data import open_data
+from limbeck.devices import find_device
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
 from limbeck.runs.inputs import load_teacher, model_maker
@@ -75,18 +78,26 @@ def quickstart(
         **_plain(settings.teacher_training),
     )
     student = {"student" if name == "model" else name: value for name, value in _plain(settings.student).items()}
-    return distill(
-        load_teacher([teacher_folder], data=data),
-        model_maker(settings.student, data),
-        data,
-        temperature=settings.temperature,
-        hard_weight=settings.hard_weight,
-        out=out,
-        resume=resume,
-        settings={**_plain(settings.data), **student, "teacher": [str(teacher_folder)]},
-        watcher=watchers.get("student"),
-        **_plain(settings.student_training),
-    )
+    # A network as small as the student gains nothing from a second core; two of them side by side do.
+    threads = torch.get_num_threads()
+    together = threads > 1 and find_device(settings.student_training.device, "float32").device.type == "cpu"
+    torch.set_num_threads(1 if together else threads)
+    try:
+        return distill(
+            load_teacher([teacher_folder], data=data),
+            model_maker(settings.student, data),
+            data,
+            temperature=settings.temperature,
+            hard_weight=settings.hard_weight,
+            out=out,
+            resume=resume,
+            jobs=2 if together else 1,
+            settings={**_plain(settings.data), **student, "teacher": [str(teacher_folder)]},
+            watcher=watchers.get("student"),
+            **_plain(settings.student_training),
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -2,17 +2,22 @@
 
 __all__ = [
     "Contents",
+    "Drawing",
     "Layer",
     "Model",
     "SearchContents",
     "Singular",
+    "Study",
+    "Table",
     "draw_all",
     "save_figures",
     "write_report",
     "write_search_report",
+    "write_study",
 ]
 
 from limbeck.report.contents import Contents, Layer, Model, Singular
 from limbeck.report.figures_all import draw_all, save_figures
 from limbeck.report.page import write_report
 from limbeck.report.search import SearchContents, write_search_report
+from limbeck.report.study import Drawing, Study, Table, write_study

@@ -1,6 +1,6 @@
 """The report as one HTML page that needs no network, no script and no other file."""
 
-__all__ = ["render_page", "render_report", "write_report"]
+__all__ = ["embedded", "render_page", "render_report", "write_report"]
 
 import base64
 import math
@@ -117,7 +117,7 @@ def render_page(
         seeds=seeds,
         table=table,
         plates=[
-            _plate(text) | {"name": name, "title": heading, "words": _unbroken(words)}
+            embedded(text) | {"name": name, "title": heading, "words": _unbroken(words)}
             for name, heading, words, text in figures
         ],
         settings=list(_flat(config)),
@@ -235,7 +235,8 @@ def _seed_row(row: Mapping[str, Any]) -> list[str]:
     return [str(value if value is not None else _DASH) for value in (row.get("seed"), student, baseline)] + [difference]
 
 
-def _plate(text: str) -> dict[str, Any]:
+def embedded(text: str) -> dict[str, Any]:
+    """An SVG as a picture inside a page: its address and its size in pixels."""
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
     wide, tall = (float(side) for side in size.groups()) if size else (648.0, 360.0)
     data = base64.b64encode(text.encode()).decode()

@@ -4,7 +4,7 @@ __all__ = ["DistillRun", "answer_once", "distill", "on_device"]
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,18 @@ from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet, Examples
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
-from limbeck.jobs import run_jobs
+from limbeck.jobs import relayed, run_jobs
 from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
-from limbeck.protocols import Teacher
+from limbeck.protocols import Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.teacher import SoftTargets
+from limbeck.specialists import Committee
 from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
 from limbeck.watcher import Watcher
@@ -100,7 +101,7 @@ def distill(
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
         export: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
-        jobs: How many pairs are trained at a time, each in a process of its own.
+        jobs: How many trainings, of baselines and students, run at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``.
         watcher: Hears how it goes.
@@ -153,36 +154,51 @@ def distill(
 
     def tell(done: int, count: int) -> None:
         if watcher is not None:
-            watcher.note(f"{done} of {count} pairs of student and baseline are trained")
+            watcher.note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
-        apart = seeds > 1 and (jobs > 1 or ray is not None)
+        apart = seeds * (1 + baseline) > 1 and (jobs > 1 or ray is not None)
         objective = DistillationObjective(
             answered,
             temperature=aims.temperature,
             hard_weight=aims.hard_weight,
             label_smoothing=options.label_smoothing,
         )
-        tasks = [
-            partial(
-                _train_pair,
-                stage_for(folder, None if number == 0 else f"seeds/{number + 1}", apart=apart),
-                made if number == 0 else fresh_copy(student, options.seed + number, first=False),
-                objective,
-                data if baseline else None,
-                source,
-                dataclasses.replace(options, seed=options.seed + number),
-                device,
-                augmentation,
-                resume=resume or apart,  # a task that is begun again goes on
-                watcher=None if apart else watcher,
-                name=None if settings is None else settings.get("student"),
-                export=export,
-            )
-            for number in range(seeds)
-        ]
-        pairs = run_jobs(tasks, jobs=jobs, ray=ray, done=tell) if seeds > 1 else [tasks[0]()]
+
+        def tasks(hears: Watcher | None) -> Iterator[_Task]:
+            for number in range(seeds):
+                begun = made if number == 0 else fresh_copy(student, options.seed + number, first=False)
+                settled = dataclasses.replace(options, seed=options.seed + number)
+                name = None if number == 0 else f"seeds/{number + 1}"
+                roles: list[tuple[str | None, Objective, DataSet]] = [(name, objective, source)]
+                if baseline:
+                    aside = "baseline" if name is None else f"{name}/baseline"
+                    roles.insert(0, (aside, LabelObjective(options.label_smoothing), data))
+                for part, aim, examples in roles:
+                    yield partial(
+                        fit_stage,
+                        stage_for(folder, part, apart=apart),
+                        copy.deepcopy(begun),
+                        aim,
+                        examples,
+                        settled,
+                        device,
+                        augmentation=augmentation,
+                        resume=resume or apart,  # a task that is begun again goes on
+                        watcher=hears,
+                        source=None if settings is None else settings.get("student"),
+                        export=export and aim is objective,
+                    )
+
+        if not apart:
+            trained = [task() for task in tasks(watcher)]
+        elif watcher is None or ray is not None:
+            trained = run_jobs(list(tasks(None)), jobs=jobs, ray=ray, done=tell)
+        else:
+            with relayed(watcher, seeds * (1 + baseline) * options.epochs) as (relay, listen):
+                trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
+        pairs = _paired(trained, baseline=baseline)
         result = _judge(on_device(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
         if folder is not None:
             if result.answers:
@@ -217,7 +233,7 @@ def on_device(teacher: Teacher, device: Device) -> Teacher:
     """The teacher, moved to a device where it is one that can be moved."""
     return (
         teacher.to(device.device)
-        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets)
+        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets | Committee)
         else teacher
     )
 
@@ -275,50 +291,14 @@ def answer_once(
     )
 
 
-def _train_pair(
-    folder: RunFolder | None,
-    model: nn.Module,
-    objective: DistillationObjective,
-    labelled: DataSet | None,
-    source: DataSet,
-    options: Training,
-    device: Device,
-    augmentation: Augmentation,
-    *,
-    resume: bool,
-    watcher: Watcher | None,
-    name: str | None,
-    export: bool,
-) -> _Pair:
-    """Baseline and student from the same first weights."""
-    alone: nn.Module | None = None
-    if labelled is not None:
-        alone, _ = fit_stage(
-            None if folder is None else folder.sub("baseline"),
-            copy.deepcopy(model),
-            LabelObjective(options.label_smoothing),
-            labelled,
-            options,
-            device,
-            augmentation=augmentation,
-            resume=resume,
-            watcher=watcher,
-            source=name,
-        )
-    student, history = fit_stage(
-        folder,
-        model,
-        objective,
-        source,
-        options,
-        device,
-        augmentation=augmentation,
-        resume=resume,
-        watcher=watcher,
-        source=name,
-        export=export,
-    )
-    return _Pair(student, alone, history)
+_Task = Callable[[], tuple[nn.Module, list[dict[str, Any]]]]
+
+
+def _paired(trained: Sequence[tuple[nn.Module, list[dict[str, Any]]]], *, baseline: bool) -> list[_Pair]:
+    """Each student with its baseline, where baselines and students take turns."""
+    students = trained[1::2] if baseline else trained
+    alone = [model for model, _ in trained[::2]] if baseline else [None] * len(trained)
+    return [_Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]
 
 
 @dataclass(frozen=True)

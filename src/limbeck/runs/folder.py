@@ -77,13 +77,16 @@ class RunFolder:
         return (self.path / "model" / "model.safetensors").exists()
 
     @contextmanager
-    def open(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder"]:
+    def open(
+        self, command: str, settings: Mapping[str, Any], *, resume: bool, heading: str | None = None
+    ) -> Iterator["RunFolder"]:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
         Args:
             command: Which command makes such runs, "train", "distill" or "compress".
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
+            heading: First line of ``config.toml``, where the command does not take that file.
 
         Yields:
             The folder.
@@ -92,7 +95,6 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
-        config = _plain_settings(settings)
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
@@ -116,10 +118,10 @@ class RunFolder:
             if not held:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
-                self._agree(config)
+                self.agree(settings)
                 for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
                     left.unlink(missing_ok=True)
-            self.write_settings("config.toml", command, config)
+            self.write_settings("config.toml", command, settings, heading=heading)
             yield self
         except BaseException:
             if held and not taken:
@@ -185,8 +187,16 @@ class RunFolder:
         """
         return self.config().get(name, default) if (self.path / "config.toml").exists() else default
 
-    def _agree(self, config: Mapping[str, Any]) -> None:
-        before = self.config()
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Make sure that the run was started with these settings, but for those that may differ.
+
+        Args:
+            settings: As for :meth:`open`.
+
+        Raises:
+            RunError: If it was not.
+        """
+        before, config = self.config(), _plain_settings(settings)
         for name in sorted(set(before) | set(config)):
             if name not in _FREE_KEYS and before.get(name) != config.get(name):
                 raise RunError(
@@ -208,16 +218,19 @@ class RunFolder:
             raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
         return read_toml(path)
 
-    def write_settings(self, name: str, command: str, settings: Mapping[str, Any]) -> None:
+    def write_settings(
+        self, name: str, command: str, settings: Mapping[str, Any], *, heading: str | None = None
+    ) -> None:
         """Write settings as TOML that a command takes with ``--config``; None values are left out.
 
         Args:
             name: Of the file.
             command: Which command takes them.
             settings: Values by name.
+            heading: First line, where the command does not take the file.
         """
-        heading = f"# Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER\n"
-        replace_text(self.path / name, heading + tomli_w.dumps(_plain_settings(settings)))
+        first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        replace_text(self.path / name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
 
     def sub(self, name: str) -> "RunFolder":
         """A run inside this one, such as the baseline.

@@ -34,6 +34,7 @@ from limbeck.models import count_parameters, describe
 from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Teacher
 from limbeck.runs.models import load
+from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _SPEED_BATCH = 256
@@ -185,6 +186,8 @@ def _modules(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
         return [(subject.model, subject.splicing)]
     if isinstance(subject, Ensemble):
         return [found for member in subject.members for found in _modules(member)]
+    if isinstance(subject, Committee):
+        return [(module, None) for module in (subject.generalist, *subject.specialists)]
     return []
 
 
@@ -302,6 +305,8 @@ def title_of(subject: nn.Module | Teacher) -> str:
         return f"{subject.mean} mean of {len(subject.members)}: {', '.join(kinds)}"
     if isinstance(subject, ModelTeacher):
         return title_of(subject.model)
+    if isinstance(subject, Committee):
+        return f"{title_of(subject.generalist)} and {len(subject.specialists)} specialists"
     if not isinstance(subject, nn.Module):
         return type(subject).__name__
     description = describe(subject)

@@ -1,0 +1,208 @@
+"""The paper's experiments as recipes: what each claims, with the paper's number, and where its code is.
+
+Nothing here imports torch, so that ``limbeck reproduce --list`` is quick. A new recipe is an entry here, and a module
+with a function ``run(series, order)`` that gives :class:`~limbeck.recipes.findings.Findings`.
+"""
+
+__all__ = ["RECIPES", "Claim", "Recipe", "recipe_named"]
+
+import difflib
+from dataclasses import dataclass
+
+from limbeck.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of a recipe's table.
+
+    Attributes:
+        key: Names the measurement; the recipe's code gives its values under it.
+        what: What is measured, in words.
+        paper: The paper's number, or None where it has none.
+        aim: What ours must not exceed (``unit`` "errors") or stay below ("%" of accuracy), or None.
+        unit: "errors" (fewer is better), "% errors" (likewise) or "%" (of examples that are right).
+    """
+
+    key: str
+    what: str
+    paper: float | None = None
+    aim: float | None = None
+    unit: str = "errors"
+
+    @property
+    def fewer_is_better(self) -> bool:
+        """Whether the numbers count mistakes."""
+        return self.unit != "%"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment of the paper.
+
+    Attributes:
+        name: On the command line.
+        title: In a few words.
+        section: Of the paper.
+        claims: The rows of its table.
+        module: Where its code is.
+        about: What was done in the paper, and what is done here, in a paragraph.
+        data: A file such as it needs, given with ``--data``; None for MNIST, which is inside the package. The paper's
+            numbers then are of the same data.
+    """
+
+    name: str
+    title: str
+    section: str
+    claims: tuple[Claim, ...]
+    module: str
+    about: str
+    data: str | None = None
+
+    def claim(self, key: str) -> Claim:
+        """The row of a key."""
+        return next(claim for claim in self.claims if claim.key == key)
+
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        "mnist",
+        "A large network's knowledge in a smaller one",
+        "3",
+        (
+            Claim("teacher", "teacher 2x1200: dropout, limited norms, jitter of 2 pixels", 67, 75),
+            Claim("alone", "2x800 on labels alone, no regularisation", 146),
+            Claim("distilled", "2x800 distilled at T = 20, no jitter, soft targets alone", 74, 74),
+            Claim("chosen", "2x800 distilled likewise, T chosen on validation"),
+            Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
+            Claim("committee", "the ensemble of CNNs by itself"),
+            Claim("committee_800", "2x800 distilled from the ensemble of CNNs, with jitter", None, 49),
+            Claim("committee_300", "2x300 distilled from the ensemble of CNNs, with jitter", None, 74),
+        ),
+        "limbeck.recipes.mnist",
+        "The paper distils a regularised network of two layers of 1200 units into one of 800 without any "
+        "regularisation. Beside its three networks there is a student that sees jittered digits, and students of "
+        "an ensemble of convolutional networks.",
+    ),
+    Recipe(
+        "width-temperature",
+        "Which temperature for which width",
+        "3",
+        (
+            Claim("wide_spread", "300 units: worst less best of T = 8, 12, 20"),
+            Claim("widest_spread", "800 units: worst less best of T = 8, 12, 20"),
+            Claim("narrow_low", "30 units: best of T = 2.5, 4"),
+            Claim("narrow_high", "30 units: best of T = 8, 12, 20"),
+        ),
+        "limbeck.recipes.width_temperature",
+        "The paper finds that with 300 or more units a layer all temperatures above 8 do about the same, and that with "
+        "30 units temperatures from 2.5 to 4 do much better than higher or lower ones. Here students of four widths "
+        "are distilled at seven temperatures, without jitter and on soft targets alone.",
+    ),
+    Recipe(
+        "missing-digit",
+        "A digit that the student never saw",
+        "3",
+        (
+            Claim("plain", "no 3 in the transfer set", 206),
+            Claim("plain_threes", "of these on the 1,010 threes", 133),
+            Claim("labels", "bias of 3 raised: by labels", 109),
+            Claim("labels_threes", "of these on threes", 14),
+            Claim("prior", "bias of 3 raised: by its share of unlabelled digits"),
+            Claim("prior_threes", "of these on threes"),
+            Claim("all", "all biases fitted to shares of unlabelled digits"),
+            Claim("all_threes", "of these on threes"),
+        ),
+        "limbeck.recipes.missing_digit",
+        "The student learns from soft targets alone, of digits among which there is no 3. The paper then raises its "
+        "bias for 3 by 3.5, which is best on the test set. Here the bias is found on validation labels, and without "
+        "any label: so that the predictions for unlabelled digits hold as many threes as there are.",
+    ),
+    Recipe(
+        "seven-eight",
+        "A student that saw two digits only",
+        "3",
+        (
+            Claim("plain", "only 7s and 8s in the transfer set", 47.3, None, "% errors"),
+            Claim("labels", "biases of 7 and 8 lowered: by labels", 13.2, None, "% errors"),
+            Claim("prior", "biases of 7 and 8 lowered: by their share of unlabelled digits", None, None, "% errors"),
+            Claim("all", "all biases fitted to shares of unlabelled digits", None, None, "% errors"),
+        ),
+        "limbeck.recipes.missing_digit",
+        "The student learns from soft targets alone, and of 7s and 8s alone. The paper then lowers both biases by 7.6, "
+        "which is best on the test set. Here that number is found on validation labels, and without any label.",
+    ),
+    Recipe(
+        "soft-regulariser",
+        "Soft targets instead of most of the data",
+        "6",
+        (
+            Claim("all_hard", "all of the data, hard targets", 58.9, None, "%"),
+            Claim("few_hard", "3 % of the data, hard targets, stopped early", 44.5, None, "%"),
+            Claim("few_hard_train", "the same on its own training examples", 67.3, None, "%"),
+            Claim("few_soft", "3 % of the data, soft targets of the first", 57.0, None, "%"),
+        ),
+        "limbeck.recipes.soft_regulariser",
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters. "
+        "Numbers can only be compared in kind: how much of the loss that comes with a thirtieth of the data do soft "
+        "targets undo?",
+        "emnist-letters.mat",
+    ),
+    Recipe(
+        "ensemble",
+        "Ten networks in one",
+        "4",
+        (
+            Claim("single", "a single network", 58.9, None, "%"),
+            Claim("ensemble", "the ensemble of ten", 61.1, None, "%"),
+            Claim("distilled", "one network distilled from the ensemble", 60.8, None, "%"),
+            Claim("kept", "share of the ensemble's gain that it keeps", 86, None, "%"),
+        ),
+        "limbeck.recipes.ensemble",
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters: "
+        "only the share of the gain can be compared. All networks have the same architecture.",
+        "emnist-letters.mat",
+    ),
+    Recipe(
+        "specialists",
+        "Specialists for classes that are easily confused",
+        "5",
+        (
+            Claim("generalist", "the generalist", 25.0, None, "%"),
+            Claim("specialists", "with its specialists", 26.1, None, "%"),
+            Claim("distilled", "one network distilled from both", None, None, "%"),
+            Claim("control", "the same network distilled from the generalist alone", None, None, "%"),
+        ),
+        "limbeck.recipes.specialists",
+        "The paper's data are 100 million pictures of 15,000 classes, and its gain 4.4 % of the generalist's accuracy; "
+        "here they are letters, or any data set. Specialists for groups of classes that the generalist confuses start "
+        "from its weights, and are combined with it by minimising the summed divergence of the paper's equation 5. "
+        "What the paper left open is done too: generalist and specialists are distilled back into one network.",
+        "emnist-letters.mat",
+    ),
+)
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Args:
+        name: As ``limbeck reproduce --list`` shows it.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ConfigError: If there is none.
+
+    Example:
+        >>> recipe_named("mnist").claim("teacher").paper
+        67
+    """
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    names = [recipe.name for recipe in RECIPES]
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    raise ConfigError(f"there is no recipe {name!r}: {hint}")

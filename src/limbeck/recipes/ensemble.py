@@ -1,0 +1,105 @@
+"""Ten networks in one: recipe ``ensemble``."""
+
+__all__ = ["run"]
+
+import numpy as np
+from torch import nn
+
+from limbeck.recipes.findings import Findings, Order
+from limbeck.recipes.letters import letters
+from limbeck.recipes.series import Cell, Series
+from limbeck.report import Drawing, Table
+from limbeck.report.figures_study import draw_curves
+from limbeck.teachers import Ensemble
+
+_MEMBERS = 10
+_TEMPERATURES = (1.0, 2.0, 4.0)
+
+
+def run(series: Series, order: Order) -> Findings:
+    """Train ten networks, average them, and distil the average into one network like each of them.
+
+    Args:
+        series: Where trainings are kept.
+        order: Names the data.
+
+    Returns:
+        Accuracies on the test set, and the share of the gain that the student keeps.
+    """
+    here = letters(series, order.data)
+    make, settings = here.make(), {"network": here.network}
+    members = [
+        series.train(
+            "member", make, here.data, here.training(40, seed=seed), augmentation=here.jitter, settings=settings
+        )
+        for seed in range(3 if series.quick else _MEMBERS)
+    ]
+    models: list[nn.Module] = [member.model for member in members]
+    ensemble = Ensemble(models, mean="geometric", classes=here.data.classes)
+    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=here.jitter)
+
+    def student(seed: int, temperature: float) -> Cell:
+        return series.distil(
+            f"student-T{temperature:g}",
+            make,
+            answers,
+            here.data,
+            here.training(80, seed=100 + seed),  # not the first weights of any member
+            temperature=temperature,
+            augmentation=here.jitter,
+            settings={**settings, "teacher": f"{len(members)} members"},
+        )
+
+    trials = {temperature: student(0, temperature) for temperature in _TEMPERATURES}
+    best = min(trials, key=lambda temperature: trials[temperature].errors)
+    students = [student(seed, best) for seed in series.seeds]
+    longer = series.train(
+        "single-long", make, here.data, here.training(80, seed=0), augmentation=here.jitter, settings=settings
+    )
+
+    # All choices are made: now the test set is read.
+    single = [here.accuracy(model) for model in models]
+    together = here.accuracy(ensemble)
+    distilled = [here.accuracy(cell.model) for cell in students]
+    gain = together - float(np.mean(single))
+    kept = [100 * (value - float(np.mean(single))) / gain for value in distilled] if gain > 0 else []
+    growing = [
+        here.accuracy(Ensemble(models[:count], mean="geometric", classes=here.data.classes))
+        for count in range(1, len(models) + 1)
+    ]
+    table = Table(
+        "Validation errors by temperature, first student",
+        ("T", "errors on validation"),
+        tuple((f"{t:g}" + (" (chosen)" if t == best else ""), str(cell.errors)) for t, cell in trials.items()),
+    )
+    return Findings(
+        {"single": single, "ensemble": [together], "distilled": distilled, "kept": kept},
+        {
+            "single": f"{len(single)} networks, {members[0].epochs} epochs each",
+            "ensemble": "geometric mean",
+            "distilled": f"T = {best:g}, {students[0].epochs} epochs; a single network on labels for as many: "
+            f"{here.accuracy(longer.model):.2f} %",
+        },
+        f"The ensemble gains {gain:.2f} points over its members; one network distilled from it keeps "
+        f"{float(np.mean(kept)) if kept else 0:.0f} % of that (paper, on speech: 86 %).",
+        (table,),
+        (
+            Drawing(
+                "growing",
+                "How much each further network brings",
+                "Test accuracy of the first networks averaged, by their number.",
+                draw_curves(
+                    [float(count) for count in range(1, len(growing) + 1)],
+                    {"ensemble": np.array([growing])},
+                    x_label="networks in the ensemble",
+                    y_label="test accuracy (%)",
+                ),
+            ),
+        ),
+        (
+            here.about(),
+            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each picture. "
+            "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
+            "first student. Students learn from soft targets alone.",
+        ),
+    )

@@ -1,0 +1,113 @@
+"""What a recipe found, and how it is set beside the paper."""
+
+__all__ = ["Findings", "Order", "results_table", "spread"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from limbeck.recipes.catalogue import Claim, Recipe
+from limbeck.report import Drawing, Table
+from limbeck.statistics import mean_interval
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a recipe may be asked beside its seeds.
+
+    Attributes:
+        data: The examples of a recipe on letters: a path, or None for the small version's digits.
+        processes: How many specialists train at the same time.
+    """
+
+    data: str | None = None
+    processes: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a recipe found.
+
+    Attributes:
+        values: For each claim's key, one number a seed, in the claim's unit.
+        notes: For some keys, what to know of them: what was chosen, or what was tried where an aim was missed.
+        answer: What came out, in words.
+        tables: More tables.
+        drawings: Figures.
+        remarks: How choices were made.
+    """
+
+    values: Mapping[str, Sequence[float]]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
+    tables: tuple[Table, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def spread(values: Sequence[float], unit: str = "errors") -> str:
+    """Mean and 95 % interval over seeds, as a table shows them.
+
+    Args:
+        values: One number a seed.
+        unit: "errors" are shown with one digit behind the point, shares in per cent with two.
+
+    Returns:
+        The mean, and the interval where there are several seeds.
+
+    Example:
+        >>> spread([70.0, 72.0, 74.0]), spread([93.25], "%")
+        ('72.0 (67.0 to 77.0)', '93.25 %')
+    """
+    interval, digits = mean_interval(values), 1 if unit == "errors" else 2
+    sign = "" if unit == "errors" else " %"
+    if len(values) == 1:
+        return f"{values[0]:.0f}" if unit == "errors" else f"{values[0]:.{digits}f}{sign}"
+    return f"{interval.estimate:.{digits}f}{sign} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def results_table(recipe: Recipe, findings: Findings) -> Table:
+    """Each claim, the paper's number, ours.
+
+    Args:
+        recipe: Whose claims.
+        findings: Their values; claims without any are shown as not measured.
+
+    Returns:
+        The table: what, paper, ours over seeds, the seeds themselves, aim, notes.
+
+    Example:
+        >>> from limbeck.recipes.catalogue import recipe_named
+        >>> table = results_table(recipe_named("mnist"), Findings({"teacher": [70.0, 72.0, 74.0]}))
+        >>> table.rows[0][1:]
+        ('67', '72.0 (67.0 to 77.0)', '70, 72, 74', '75: reached', '')
+        >>> table.rows[1][2]
+        'not measured'
+    """
+    aims = any(claim.aim is not None for claim in recipe.claims)
+    rows = []
+    for claim in recipe.claims:
+        values = findings.values.get(claim.key, ())
+        ours, each = "not measured", ""
+        if values:
+            ours, each = spread(values, claim.unit), ", ".join(_number(value, claim) for value in values)
+        paper = "–" if claim.paper is None else f"{claim.paper:g}" + ("" if claim.unit == "errors" else " %")
+        row = [claim.what, paper, ours, each]
+        if aims:
+            row.append(_aim(claim, values))
+        rows.append((*row, findings.notes.get(claim.key, "")))
+    heading = ["", "paper", "ours: mean (95 % interval)", "seed by seed", *(["aim"] if aims else []), "notes"]
+    return Table("Results", tuple(heading), tuple(rows))
+
+
+def _number(value: float, claim: Claim) -> str:
+    return f"{value:.0f}" if claim.unit == "errors" else f"{value:.2f}"
+
+
+def _aim(claim: Claim, values: Sequence[float]) -> str:
+    if claim.aim is None:
+        return ""
+    if not values:
+        return f"{claim.aim:g}: open"
+    mean = sum(values) / len(values)
+    reached = mean <= claim.aim if claim.fewer_is_better else mean >= claim.aim
+    return f"{claim.aim:g}: {'reached' if reached else 'missed'}"

@@ -1,0 +1,229 @@
+"""The paper's first experiment, and how far the student can be taken beyond it: recipe ``mnist``."""
+
+__all__ = ["run"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from limbeck.options import Augmentation, ModelOptions
+from limbeck.prediction import predict
+from limbeck.protocols import Teacher
+from limbeck.recipes.digits import Digits, digits
+from limbeck.recipes.findings import Findings, Order
+from limbeck.recipes.series import Cell, Series
+from limbeck.report import Contents, Drawing, Model, Table
+from limbeck.report.figures_softness import draw_temperature
+from limbeck.runs.inputs import model_maker
+from limbeck.runs.measure import answers_of, labels_of, scores_of
+from limbeck.teachers import Ensemble
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PAPER_TEMPERATURE = 20.0
+_OTHER_TEMPERATURES = (4.0, 8.0)
+_VIEWS = Augmentation(shift=2, views=8)
+"""Jitter of the patient students: the teacher answers each view once."""
+_CONVOLUTIONAL = 3
+"""Networks in the ensemble."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """The networks of one seed."""
+
+    teacher: Cell
+    alone: Cell
+    distilled: Cell
+    chosen: Cell
+    jittered: Cell
+    committee_800: Cell
+    committee_300: Cell
+
+
+def run(series: Series, order: Order) -> Findings:
+    """Train every network of the table, a seed after the other; then read the test set.
+
+    Args:
+        series: Where trainings are kept.
+        order: Not used.
+
+    Returns:
+        Test errors, and how temperatures were chosen.
+    """
+    here = digits(series)
+    maker = _Maker(here)
+    trials = maker.temperatures()
+    temperature = min(trials, key=lambda t: trials[t].errors)
+    rounds = [maker.round(seed, temperature) for seed in series.seeds]
+    committee = maker.committee()
+
+    # All choices are made: now the test set is read.
+    values = {
+        name: [float(here.errors(getattr(networks, name).model)) for networks in rounds]
+        for name in ("teacher", "alone", "distilled", "chosen", "jittered", "committee_800", "committee_300")
+    }
+    assert here.whole.test is not None
+    truth = labels_of(here.whole.test)
+    together = answers_of(committee, here.whole.test)
+    values["committee"] = [float(scores_of(together, truth)["test_errors"])]
+    means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
+    lead = means["alone"] - means["teacher"]
+    kept = ""
+    if lead > 0:
+        share = 100 * (means["alone"] - means["distilled"]) / lead
+        kept = f": it keeps {share:.0f} % of the teacher's lead (paper: 91 %)"
+    answer = (
+        f"The student of the paper's protocol makes {means['distilled']:.1f} test errors, the same network on labels "
+        f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept}. With jitter it makes "
+        f"{means['jittered']:.1f}, and {means['committee_800']:.1f} as the student of an ensemble of CNNs."
+    )
+    table = Table(
+        "Validation errors by temperature, first seed, of 2x800 without jitter",
+        ("T", "errors on validation"),
+        tuple((f"{t:g}" + (" (chosen)" if t == temperature else ""), str(c.errors)) for t, c in trials.items()),
+    )
+    epochs = {name: getattr(rounds[0], name).epochs for name in _Round.__dataclass_fields__}
+    return Findings(
+        values,
+        {
+            "teacher": f"dropout 0.4, {epochs['teacher']} epochs",
+            "alone": f"{epochs['alone']} epochs",
+            "distilled": f"{epochs['distilled']} epochs",
+            "chosen": f"T = {temperature:g}",
+            "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
+            "committee": f"{_CONVOLUTIONAL} CNNs, geometric mean, one such ensemble for all seeds",
+            "committee_800": f"T = {temperature:g}, {epochs['committee_800']} epochs",
+            "committee_300": f"T = {temperature:g}, {epochs['committee_300']} epochs",
+        },
+        answer,
+        (table,),
+        (
+            Drawing(
+                "dark-knowledge",
+                "What the student is taught",
+                "Softened answers of teacher and student (first seed, the paper's protocol) to three test digits: the "
+                "two that the teacher was least sure of, and an ordinary one.",
+                _softened(here, rounds[0], truth),
+            ),
+        ),
+        (
+            "5,000 of the 60,000 training digits are set aside for validation: on them each network's best epoch and "
+            "the temperature were chosen. Transfer sets are the other 55,000 digits; students learn from soft targets "
+            "alone. Each seed has a teacher of its own. AdamW, cosine schedule; the paper's optimiser and schedule are "
+            "not given there.",
+        ),
+    )
+
+
+class _Maker:
+    """Trains the networks of the table, each in its cell."""
+
+    def __init__(self, here: Digits) -> None:
+        self.here, self.series = here, here.series
+        self.answers: dict[tuple[str, bool], Callable[[], Teacher]] = {}
+
+    def temperatures(self) -> dict[float, Cell]:
+        """Students of the first seed at the paper's temperature and at others."""
+        return {t: self.student(0, t) for t in (_PAPER_TEMPERATURE, *_OTHER_TEMPERATURES)}
+
+    def student(self, seed: int, temperature: float) -> Cell:
+        """2x800 by the paper's protocol."""
+        teacher = self.here.teacher(seed)
+        return self.distil(f"student-800-T{temperature:g}", seed, 800, 40, temperature, teacher.model, teacher.name)
+
+    def round(self, seed: int, temperature: float) -> _Round:
+        """All networks of a seed."""
+        here, teacher = self.here, self.here.teacher(seed)
+        alone = self.series.train(
+            "alone-800",
+            model_maker(here.network(800, 800), here.data),
+            here.data,
+            here.training(40, seed=seed),
+            settings={"network": "mlp 800 800"},
+        )
+        distilled, chosen = self.student(seed, _PAPER_TEMPERATURE), self.student(seed, temperature)
+        committee = self.committee()
+        many = f"{_CONVOLUTIONAL} CNNs"
+        return _Round(
+            teacher,
+            alone,
+            distilled,
+            chosen,
+            self.distil("jittered-800", seed, 800, 100, temperature, teacher.model, teacher.name, _VIEWS),
+            self.distil("committee-800", seed, 800, 100, temperature, committee, many, _VIEWS),
+            self.distil("committee-300", seed, 300, 120, temperature, committee, many, _VIEWS),
+        )
+
+    def committee(self) -> Ensemble:
+        """Convolutional networks on jittered digits, averaged."""
+        here = self.here
+        small = here.series.quick
+        options = ModelOptions(
+            model="cnn", channels=(4,) if small else (32, 64), hidden=(16,) if small else (256,), dropout=0.5
+        )
+        cells = [
+            self.series.train(
+                "cnn",
+                model_maker(options, here.data),
+                here.data,
+                here.training(12, seed=number),
+                augmentation=here.jitter,
+                settings={"network": "cnn 32 64 256, dropout 0.5"},
+                shared=True,
+            )
+            for number in range(_CONVOLUTIONAL)
+        ]
+        return Ensemble([cell.model for cell in cells], mean="geometric", classes=here.data.classes)
+
+    def distil(
+        self,
+        name: str,
+        seed: int,
+        width: int,
+        epochs: int,
+        temperature: float,
+        teacher: nn.Module | Teacher,
+        taught_by: str,
+        views: Augmentation | None = None,
+    ) -> Cell:
+        """A student of two layers, on soft targets alone."""
+        here, key = self.here, (taught_by, views is not None)
+        if key not in self.answers:
+            self.answers[key] = self.series.answers(teacher, here.data.train, here.data.classes, augmentation=views)
+        return self.series.distil(
+            name,
+            model_maker(here.network(width, width), here.data),
+            self.answers[key],
+            here.data,
+            here.training(epochs, seed=seed),
+            temperature=temperature,
+            augmentation=views,
+            settings={"network": f"mlp {width} {width}", "teacher": taught_by},
+        )
+
+
+def _softened(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> "Figure":
+    assert here.whole.test is not None
+    models = [
+        Model(role, role, predict(cell.model, here.whole.test).numpy())
+        for role, cell in (("teacher", networks.teacher), ("student", networks.distilled))
+    ]
+    drawing = draw_temperature(
+        Contents(
+            "MNIST",
+            "",
+            here.data.classes,
+            tuple(models),
+            labels=truth,
+            images=here.whole.test.inputs[:][:, 0].numpy(),
+            temperature=_PAPER_TEMPERATURE,
+        )
+    )
+    assert drawing is not None, "there are answers to draw"
+    return drawing

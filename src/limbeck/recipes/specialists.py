@@ -1,0 +1,278 @@
+"""Specialists for classes that are easily confused, and back into one network: recipe ``specialists``."""
+
+__all__ = ["run"]
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.data.examples import DataSet
+from limbeck.errors import LimbeckError, RunError
+from limbeck.prediction import predict
+from limbeck.recipes.findings import Findings, Order, spread
+from limbeck.recipes.letters import Letters, accuracy, letters
+from limbeck.recipes.series import Cell, Series
+from limbeck.report import Drawing, Table
+from limbeck.report.figures_study import draw_bars
+from limbeck.specialists import Committee, SpecialistData, confusable_groups, specialist_data, specialist_network
+
+_TEMPERATURES = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """Generalist, specialists and students of one seed."""
+
+    generalist: Cell
+    groups: list[tuple[int, ...]]
+    committee: Committee
+    distilled: Cell
+    control: Cell
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A specialist to train in a process of its own: everything there is to know for it."""
+
+    out: Path
+    recipe: str
+    quick: bool
+    epochs_factor: float
+    source: str | None
+    seed: int
+    number: int
+    group: tuple[int, ...]
+
+
+def run(series: Series, order: Order) -> Findings:
+    """Find confusable classes, train their specialists, combine them, and distil all of it into one network.
+
+    Args:
+        series: Where trainings are kept.
+        order: Names the data, and how many specialists train at the same time.
+
+    Returns:
+        Accuracies on the test set, also by the number of specialists that cover a class.
+    """
+    here = letters(series, order.data)
+    maker = _Maker(here, order)
+    first = maker.committee(0)
+    trials = {temperature: maker.student(0, first, temperature) for temperature in _TEMPERATURES}
+    best = min(trials, key=lambda temperature: trials[temperature].errors)
+    rounds = [maker.round(seed, best) for seed in series.seeds]
+
+    # All choices are made: now the test set is read.
+    answers = [(predict(r.generalist.model, here.test), predict(r.committee, here.test)) for r in rounds]
+    values: dict[str, list[float]] = {
+        "generalist": [accuracy(general, here.truth) for general, _ in answers],
+        "specialists": [accuracy(together, here.truth) for _, together in answers],
+        "distilled": [here.accuracy(r.distilled.model) for r in rounds],
+        "control": [here.accuracy(r.control.model) for r in rounds],
+    }
+    mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
+    gain, back = mean["specialists"] - mean["generalist"], mean["distilled"] - mean["control"]
+    coverage = _coverage(here, rounds, answers)
+    return Findings(
+        values,
+        {
+            "specialists": f"{len(rounds[0].groups)} specialists of {len(rounds[0].groups[0])} classes",
+            "distilled": f"T = {best:g}, {rounds[0].distilled.epochs} epochs",
+            "control": "the same weights, views, temperature and epochs",
+        },
+        f"Specialists raise accuracy by {gain:.2f} points, {100 * gain / mean['generalist']:.1f} % of the generalist's "
+        f"(paper: 4.4 %). One network distilled from generalist and specialists is right in {mean['distilled']:.2f} %, "
+        f"against {mean['control']:.2f} % for the same network taught by the generalist alone: {back:+.2f} points.",
+        (_clusters(here, rounds[0]), _coverage_table(coverage)),
+        (
+            Drawing(
+                "coverage",
+                "Gain by coverage",
+                "What specialists add to the generalist's test accuracy, for classes that so many of them cover; mean "
+                "over seeds, and below it the number of test examples.",
+                draw_bars(
+                    [str(row.covering) for row in coverage],
+                    {"gain": [row.after - row.before for row in coverage]},
+                    x_label="specialists that cover the class",
+                    y_label="gain in accuracy (points)",
+                    notes=[f"n = {row.examples:.0f}" for row in coverage],
+                ),
+            ),
+        ),
+        (
+            here.about(),
+            "Groups are clusters of the columns of the covariance matrix of the generalist's predictions for its "
+            "training examples, by on-line k-means; each holds the classes nearest to a centre, so groups overlap and "
+            "some classes are in none. A specialist is asked where the generalist's likeliest class is one of its own.",
+            f"All networks are {here.network} with shifts by up to a pixel. Validation chose each network's epoch and, "
+            "with the first seed, the temperature of the students; these have the first weights of another seed than "
+            "the generalist, and learn from soft targets alone.",
+        ),
+    )
+
+
+class _Maker:
+    """Trains generalists, specialists and students, each in its cell."""
+
+    def __init__(self, here: Letters, order: Order) -> None:
+        self.here, self.series, self.order = here, here.series, order
+        classes = len(here.data.classes)
+        self.groups, self.size = max(2, classes // 3), max(2, classes // 5)
+
+    def round(self, seed: int, temperature: float) -> _Round:
+        """Everything of one seed."""
+        generalist, committee = self.generalist(seed), self.committee(seed)
+        return _Round(
+            generalist,
+            committee.groups,
+            committee,
+            self.student(seed, committee, temperature),
+            self.student(seed, generalist.model, temperature, "control"),
+        )
+
+    def generalist(self, seed: int) -> Cell:
+        """The network that knows all classes."""
+        here = self.here
+        return self.series.train(
+            "generalist",
+            here.make(),
+            here.data,
+            here.training(40, seed=seed),
+            augmentation=here.jitter,
+            settings={"network": here.network},
+        )
+
+    def committee(self, seed: int) -> Committee:
+        """The generalist with its specialists, trained in processes beside each other where that was asked."""
+        here, generalist = self.here, self.generalist(seed)
+        groups = confusable_groups(predict(generalist.model, here.data.train), self.groups, size=self.size, seed=seed)
+        if self.order.processes > 1:
+            out = self.series.root.parent if self.series.quick else self.series.root
+            shared = (out, self.series.recipe, self.series.quick, self.series.epochs_factor, self.order.data, seed)
+            jobs = [_Job(*shared, number, group) for number, group in enumerate(groups)]
+            with ProcessPoolExecutor(self.order.processes, multiprocessing.get_context("spawn")) as pool:
+                for mistake in pool.map(_train_apart, jobs):
+                    if mistake is not None:
+                        raise RunError(mistake)
+        found = [self.specialist(seed, number, group) for number, group in enumerate(groups)]
+        return Committee(
+            generalist.model,
+            [cell.model for cell, _ in found],
+            groups,
+            [data.oversampling for _, data in found],
+            classes=here.data.classes,
+        )
+
+    def specialist(self, seed: int, number: int, group: tuple[int, ...]) -> tuple[Cell, SpecialistData]:
+        """A network for a few classes, which starts from the generalist."""
+        here, generalist = self.here, self.generalist(seed)
+        assert here.data.validation is not None
+        learnt = specialist_data(here.data.train, group, seed=seed)
+        names = (*(here.data.classes[k] for k in group), "(all others)")
+        data = DataSet(
+            f"{here.data.name}, specialist {number + 1}",
+            names,
+            learnt.examples,
+            validation=specialist_data(here.data.validation, group, seed=seed).examples,
+        )
+        cell = self.series.train(
+            f"specialist-{number + 1}",
+            lambda _: specialist_network(generalist.model, group),
+            data,
+            here.training(10, seed=seed, learning_rate=3e-4),
+            augmentation=here.jitter,
+            settings={"special": list(group), "generalist": generalist.name},
+        )
+        return cell, learnt
+
+    def student(self, seed: int, teacher: Committee | nn.Module, temperature: float, name: str = "student") -> Cell:
+        """One network of soft targets: of generalist and specialists, or of the generalist alone."""
+        here = self.here
+        return self.series.distil(
+            f"{name}-T{temperature:g}",
+            here.make(),
+            self.series.answers(teacher, here.data.train, here.data.classes, augmentation=here.jitter),
+            here.data,
+            here.training(60, seed=100 + seed),
+            temperature=temperature,
+            augmentation=here.jitter,
+            settings={"network": here.network, "teacher": f"{name} of seed {seed}"},
+        )
+
+
+def _train_apart(job: _Job) -> str | None:
+    """Train a specialist in a process of its own: it leaves a cell on the disk, and says what went wrong."""
+    torch.set_num_threads(1)
+    series = Series(job.out, job.recipe, quick=job.quick, epochs_factor=job.epochs_factor)
+    try:
+        _Maker(letters(series, job.source), Order(job.source)).specialist(job.seed, job.number, job.group)
+    except LimbeckError as error:  # errors with more than a message do not pass from process to process
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class _Coverage:
+    """Classes that a number of specialists cover, means over seeds."""
+
+    covering: int
+    examples: float
+    before: float
+    after: float
+    gains: tuple[float, ...]
+
+
+def _coverage(here: Letters, rounds: Sequence[_Round], answers: Sequence[tuple[Tensor, Tensor]]) -> list[_Coverage]:
+    """Accuracy by how many specialists cover the true class."""
+    found: dict[int, list[tuple[int, float, float]]] = {}
+    for networks, (general, together) in zip(rounds, answers, strict=True):
+        counts: NDArray[np.int64] = np.zeros(len(here.data.classes), np.int64)
+        for group in networks.groups:
+            counts[list(group)] += 1
+        of_example = torch.from_numpy(counts)[here.truth]
+        for covering in np.unique(counts).tolist():
+            rows = of_example == covering
+            found.setdefault(covering, []).append(
+                (
+                    int(rows.sum()),
+                    accuracy(general[rows], here.truth[rows]),
+                    accuracy(together[rows], here.truth[rows]),
+                )
+            )
+    return [
+        _Coverage(
+            covering,
+            float(np.mean([row[0] for row in rows])),
+            float(np.mean([row[1] for row in rows])),
+            float(np.mean([row[2] for row in rows])),
+            tuple(row[2] - row[1] for row in rows),
+        )
+        for covering, rows in sorted(found.items())
+    ]
+
+
+def _coverage_table(coverage: Sequence[_Coverage]) -> Table:
+    rows = tuple(
+        (str(row.covering), f"{row.examples:,.0f}", f"{row.before:.2f} %", f"{row.after:.2f} %", spread(row.gains, "%"))
+        for row in coverage
+    )
+    heading = ("specialists covering the class", "test examples", "generalist", "with specialists", "gain (points)")
+    return Table("Gain by coverage", heading, rows)
+
+
+def _clusters(here: Letters, networks: _Round) -> Table:
+    rows = tuple(
+        (
+            str(number + 1),
+            " ".join(here.data.classes[k] for k in group),
+            f"{share:.1f}",
+        )
+        for number, (group, share) in enumerate(zip(networks.groups, networks.committee.oversampling, strict=True))
+    )
+    return Table("Classes of each specialist, first seed", ("specialist", "classes", "oversampling"), rows)

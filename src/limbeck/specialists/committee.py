@@ -1,0 +1,88 @@
+"""A generalist with its specialists as one teacher.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["Committee"]
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import DataError
+from limbeck.losses import softened
+from limbeck.protocols import Batch
+from limbeck.specialists.combining import combine
+from limbeck.specialists.training import correct_dustbin
+
+
+class Committee:
+    """A generalist and its specialists, whose answers are combined for each example: a teacher like another.
+
+    The combined distribution is that at T = 1; a temperature softens its logits.
+
+    Args:
+        generalist: Gives scores ``(N, K)``; like the specialists, it is copied.
+        specialists: Each gives scores ``(N, S + 1)``, the dustbin last.
+        groups: The special classes of each, in the order of its scores.
+        oversampling: Of each, as :class:`~limbeck.specialists.SpecialistData` has it.
+        top: How many of the generalist's likeliest classes decide which specialists are asked.
+        classes: Names of the classes in order, where known.
+
+    Raises:
+        DataError: If the numbers of specialists, groups and oversamplings differ.
+
+    Example:
+        >>> committee = Committee(nn.Linear(2, 3), [nn.Linear(2, 2)], [(1,)], [2.0])
+        >>> committee.log_probs(Batch(torch.arange(1), 0, torch.ones(1, 2), None), 1.0).exp().sum().round(decimals=4)
+        tensor(1.)
+    """
+
+    serves_every_temperature = True
+    """See :func:`limbeck.teachers.serves_every_temperature`."""
+
+    def __init__(
+        self,
+        generalist: nn.Module,
+        specialists: Sequence[nn.Module],
+        groups: Sequence[Sequence[int]],
+        oversampling: Sequence[float],
+        *,
+        top: int = 1,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        if not len(specialists) == len(groups) == len(oversampling):
+            raise DataError(
+                f"there are {len(specialists)} specialists, {len(groups)} groups and {len(oversampling)} oversamplings"
+            )
+        self.generalist, *self.specialists = (
+            copy.deepcopy(model).requires_grad_(False).eval() for model in (generalist, *specialists)
+        )
+        self.groups, self.oversampling, self.top = [tuple(group) for group in groups], list(oversampling), top
+        self.classes = None if classes is None else tuple(classes)
+
+    def to(self, device: torch.device | str) -> "Committee":
+        """Move every network to a device."""
+        for model in (self.generalist, *self.specialists):
+            model.to(device)
+        return self
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """Log-probabilities softened at a temperature, float32 ``(N, K)``.
+
+        Args:
+            batch: The examples.
+            temperature: T > 0.
+
+        Returns:
+            Natural logarithms, without gradient.
+        """
+        general = torch.log_softmax(self.generalist(batch.inputs).float(), -1)
+        experts = [
+            correct_dustbin(model(batch.inputs).float(), share)
+            for model, share in zip(self.specialists, self.oversampling, strict=True)
+        ]
+        return softened(combine(general, experts, self.groups, top=self.top), temperature)

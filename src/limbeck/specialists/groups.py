@@ -1,0 +1,116 @@
+"""Which classes a generalist takes for each other.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["checked", "confusable_groups"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import DataError
+
+_PASSES, _STARTS, _ROWS = 20, 8, 8192
+
+
+def confusable_groups(
+    log_probs: Tensor, groups: int, *, size: int | None = None, seed: int = 0
+) -> list[tuple[int, ...]]:
+    r"""Groups of classes that a generalist often predicts together.
+
+    The columns of the covariance matrix of its predictions,
+
+    .. math::
+        C = \frac1N \sum_n (p_n - \bar p)(p_n - \bar p)^\top,
+
+    are clustered by on-line k-means: they come one by one, in another order on each pass, and the nearest centre
+    :math:`c` moves towards each column :math:`x` by :math:`(x - c) / n_c`, where :math:`n_c` counts what the centre has
+    had. The best of several starts is kept.
+
+    Args:
+        log_probs: Natural logarithms of the generalist's probabilities, ``(N, K)``.
+        groups: How many groups, from 1 to K.
+        size: Classes in each group: those nearest to its centre, so that groups may overlap and classes be left out.
+            None for each class in the group of its nearest centre.
+        seed: Seed of starts and orders.
+
+    Returns:
+        Classes of each group in rising order; no group is empty or given twice, so there may be fewer than asked for.
+
+    Raises:
+        DataError: If a number is out of range, or there are no predictions.
+
+    Example:
+        >>> sure = torch.tensor([[0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+        >>> confusable_groups(sure.log(), 2)
+        [(0, 1), (2,)]
+    """
+    if log_probs.ndim != 2 or len(log_probs) < 2:
+        raise DataError(
+            f"predictions must be (examples, classes), two at least, and have shape {tuple(log_probs.shape)}"
+        )
+    count = log_probs.shape[1]
+    if not 1 <= groups <= count:
+        raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
+    if size is not None and not 1 <= size <= count:
+        raise DataError(f"size must be from 1 to {count}, the number of classes, and is {size}")
+    columns = _covariance(log_probs)
+    if not bool(columns.isfinite().all()):
+        raise DataError("predictions hold NaN: the generalist is broken")
+    best: tuple[float, Tensor] | None = None
+    for start in range(_STARTS):
+        centres = _online_means(columns, groups, torch.Generator().manual_seed(seed * _STARTS + start))
+        loss = float(torch.cdist(columns, centres).min(1).values.square().sum())
+        if best is None or loss < best[0]:
+            best = (loss, centres)
+    assert best is not None
+    distances = torch.cdist(columns, best[1])
+    if size is None:
+        nearest = distances.argmin(1)
+        found = [tuple((nearest == number).nonzero().flatten().tolist()) for number in range(groups)]
+    else:
+        found = [tuple(sorted(distances[:, number].argsort(stable=True)[:size].tolist())) for number in range(groups)]
+    return sorted({group for group in found if group})
+
+
+def _covariance(log_probs: Tensor) -> Tensor:
+    """Covariance of the probabilities, float64 ``(K, K)``, in blocks of rows."""
+    count = log_probs.shape[1]
+    total = torch.zeros(count, dtype=torch.float64)
+    products = torch.zeros(count, count, dtype=torch.float64)
+    for start in range(0, len(log_probs), _ROWS):
+        p = log_probs[start : start + _ROWS].detach().cpu().double().exp()
+        total += p.sum(0)
+        products += p.T @ p
+    mean = total / len(log_probs)
+    return products / len(log_probs) - torch.outer(mean, mean)
+
+
+def _online_means(columns: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+    """Centres ``(groups, K)`` of on-line k-means, started far apart."""
+    first = int(torch.randint(len(columns), (1,), generator=generator))
+    chosen = [first]
+    while len(chosen) < groups:  # the next with a chance that grows with the squared distance (k-means++)
+        apart = torch.cdist(columns, columns[chosen]).min(1).values.square()
+        apart[chosen] = 0
+        weights = apart if float(apart.sum()) > 0 else torch.ones_like(apart).index_fill_(0, torch.tensor(chosen), 0)
+        chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
+    centres, seen = columns[chosen].clone(), torch.ones(groups)
+    for _ in range(_PASSES):
+        for row in torch.randperm(len(columns), generator=generator).tolist():
+            nearest = int((centres - columns[row]).square().sum(1).argmin())
+            seen[nearest] += 1
+            centres[nearest] += (columns[row] - centres[nearest]) / seen[nearest]
+    return centres
+
+
+def checked(special: Sequence[int], count: int | None) -> tuple[int, ...]:
+    """Special classes in rising order, if they are different and there are such."""
+    chosen = tuple(sorted({int(k) for k in special}))
+    if not chosen or len(chosen) != len(special):
+        raise DataError(f"special classes must be different, one at least, and are {list(special)}")
+    if chosen[0] < 0 or (count is not None and chosen[-1] >= count):
+        raise DataError(f"special classes {list(special)} must be from 0{'' if count is None else f' to {count - 1}'}")
+    return chosen

@@ -1,0 +1,396 @@
+"""Specialists: clusters against a slow reference, Bayes' rule, and equation 5 against a general-purpose minimiser."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import nn
+
+from limbeck.data.examples import Examples
+from limbeck.errors import DataError
+from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, build, describe
+from limbeck.protocols import Batch
+from limbeck.runs import distill
+from limbeck.runs.measure import evaluate
+from limbeck.specialists import (
+    Committee,
+    active_specialists,
+    combine,
+    confusable_groups,
+    correct_dustbin,
+    divergence,
+    specialist_data,
+    specialist_network,
+)
+from limbeck.teachers import serves_every_temperature
+
+
+def random_log_probs(*shape, seed=0, scale=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).log_softmax(-1)
+
+
+def blocks(sizes, examples=600, seed=0):
+    """Predictions that are shared evenly within blocks of classes, with some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = list(itertools.accumulate(sizes, initial=0))
+    block = torch.randint(len(sizes), (examples,), generator=generator)
+    scores = torch.randn(examples, sum(sizes), generator=generator)
+    for row, number in enumerate(block.tolist()):
+        scores[row, edges[number] : edges[number + 1]] += 8
+    return scores.log_softmax(-1)
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 4), (2, 2, 2, 2), (5, 1, 3)])
+def test_groups_are_the_blocks_that_were_planted(sizes):
+    edges = list(itertools.accumulate(sizes, initial=0))
+    planted = sorted(tuple(range(a, b)) for a, b in itertools.pairwise(edges))
+    assert confusable_groups(blocks(sizes), len(sizes)) == planted
+
+
+def test_groups_are_as_good_as_the_best_of_all_partitions():
+    log_probs = random_log_probs(40, 6, seed=3)
+    columns = np.cov(log_probs.exp().numpy().T, bias=True)
+
+    def loss(assignment):
+        total = 0.0
+        for group in set(assignment):
+            part = columns[[k for k in range(6) if assignment[k] == group]]
+            total += ((part - part.mean(0)) ** 2).sum()
+        return total
+
+    best = min(loss(a) for a in itertools.product(range(3), repeat=6))
+    found = [0] * 6
+    for number, group in enumerate(confusable_groups(log_probs, 3)):
+        for k in group:
+            found[k] = number
+    assert loss(found) <= 1.05 * best
+
+
+def test_groups_of_a_size_may_overlap_and_all_have_it():
+    log_probs = blocks((3, 3, 3))
+    found = confusable_groups(log_probs, 3, size=4)
+    assert all(len(group) == 4 for group in found)
+    assert all(any(set(range(3 * b, 3 * b + 3)) <= set(group) for group in found) for b in range(3))
+    assert confusable_groups(log_probs, 3, size=3) == confusable_groups(log_probs, 3)
+
+
+def test_groups_do_not_depend_on_how_many_examples_come_at_a_time(monkeypatch):
+    log_probs = random_log_probs(50, 7)
+    before = confusable_groups(log_probs, 3, size=3)
+    monkeypatch.setattr("limbeck.specialists.groups._ROWS", 7)
+    assert confusable_groups(log_probs, 3, size=3) == before
+
+
+def test_one_group_and_as_many_as_classes():
+    log_probs = random_log_probs(50, 5)
+    assert confusable_groups(log_probs, 1) == [(0, 1, 2, 3, 4)]
+    assert confusable_groups(log_probs, 5) == [(0,), (1,), (2,), (3,), (4,)]
+
+
+@pytest.mark.parametrize(
+    ("log_probs", "groups", "size", "said"),
+    [
+        (torch.zeros(4), 1, None, "shape"),
+        (torch.zeros(1, 3), 1, None, "two at least"),
+        (torch.zeros(4, 3), 0, None, "from 1 to 3"),
+        (torch.zeros(4, 3), 4, None, "from 1 to 3"),
+        (torch.zeros(4, 3), 2, 0, "size must be"),
+        (torch.zeros(4, 3), 2, 4, "size must be"),
+        (torch.full((4, 3), torch.nan), 2, None, "NaN"),
+    ],
+)
+def test_groups_refuse(log_probs, groups, size, said):
+    with pytest.raises(DataError, match=said):
+        confusable_groups(log_probs, groups, size=size)
+
+
+# --- a specialist's examples and network ------------------------------------------------------------------------------
+
+
+def test_half_of_a_specialists_examples_are_special_and_all_keep_their_numbers():
+    labels = torch.arange(1000) % 10
+    examples = Examples.of(torch.arange(1000.0)[:, None], labels)
+    data = specialist_data(examples, [7, 2, 5], seed=1)
+    special, found = data.special, data.examples
+    assert special == (2, 5, 7) and len(found) == 600 and data.oversampling == pytest.approx(700 / 300)
+    assert found.labels.bincount().tolist() == [100, 100, 100, 300]
+    assert torch.equal(found.inputs[:, 0].long(), found.index)
+    for row in range(len(found)):
+        true = int(labels[found.index[row]])
+        assert int(found.labels[row]) == (special.index(true) if true in special else 3)
+    assert not torch.equal(found.index, specialist_data(examples, [7, 2, 5], seed=2).examples.index)
+    assert torch.equal(found.index, specialist_data(examples, [2, 5, 7], seed=1).examples.index)
+
+
+def test_where_special_examples_are_the_majority_still_half_are_taken():
+    data = specialist_data(Examples.of(torch.zeros(100, 1), torch.arange(100) % 4), [0, 1, 2])
+    counts = data.examples.labels.bincount()
+    assert int(counts[3]) == 25 and int(counts[:3].sum()) == 25 and data.oversampling == pytest.approx(25 / 75)
+
+
+@pytest.mark.parametrize(
+    ("labels", "special", "said"),
+    [
+        (None, [0], "need labels"),
+        ([0, 1, 2], [], "one at least"),
+        ([0, 1, 2], [1, 1], "must be different"),
+        ([0, 1, 2], [-1], "from 0"),
+        ([0, 1, 2], [0, 1, 2], "outside the special"),
+        ([0, 1, 2], [0, 5], "special class 5"),
+    ],
+)
+def test_specialist_data_refuses(labels, special, said):
+    with pytest.raises(DataError, match=said):
+        specialist_data(Examples.of(torch.zeros(3, 1), labels), special)
+
+
+@pytest.mark.parametrize(
+    "generalist",
+    [
+        MLP(MLPConfig(input_shape=(1, 12, 12), classes=6, hidden=(8,))),
+        CNN(CNNConfig(input_shape=(1, 12, 12), classes=6, channels=(2,), hidden=(8,))),
+        nn.Sequential(nn.Flatten(), nn.Linear(144, 6)),
+    ],
+)
+def test_a_specialist_starts_with_the_generalists_scores(generalist):
+    generalist.eval()
+    generalist.classes = tuple("abcdef")
+    x = torch.rand(5, 1, 12, 12)
+    network = specialist_network(generalist, [4, 1]).eval()
+    scores, before = network(x), generalist(x)
+    torch.testing.assert_close(scores[:, :2], before[:, [1, 4]])
+    torch.testing.assert_close(scores[:, 2], before[:, [0, 2, 3, 5]].mean(1) + math.log(4))
+    assert not hasattr(network, "classes") and generalist.classes == tuple("abcdef")
+    if describe(network) is not None:
+        build(describe(network)).load_state_dict(network.state_dict())
+    with torch.no_grad():
+        network[-1].weight.zero_()
+    torch.testing.assert_close(generalist(x), before)
+
+
+def test_specialist_network_refuses():
+    with pytest.raises(DataError, match="ends in a linear layer"):
+        specialist_network(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), [0])
+    with pytest.raises(DataError, match="every class is special"):
+        specialist_network(nn.Sequential(nn.Linear(2, 2)), [0, 1])
+    with pytest.raises(DataError, match="from 0 to 1"):
+        specialist_network(nn.Sequential(nn.Linear(2, 2)), [2])
+
+
+# --- the dustbin ------------------------------------------------------------------------------------------------------
+
+
+def test_the_corrected_dustbin_is_bayes_rule():
+    # True joint of 5 classes and 7 outcomes; classes 1 and 3 are special and drawn o times as often as the rest.
+    joint = random_log_probs(35).exp().reshape(5, 7)
+    special, rest = [1, 3], [0, 2, 4]
+    true = torch.cat([joint[special], joint[rest].sum(0, keepdim=True)])
+    p = float(true[:2].sum())
+    seen = torch.cat([true[:2] * 0.5 / p, true[2:] * 0.5 / (1 - p)])  # half special, half rest
+    corrected = correct_dustbin((seen / seen.sum(0)).T.log(), (0.5 / p) / (0.5 / (1 - p)))
+    torch.testing.assert_close(corrected.exp(), (true / true.sum(0)).T)
+
+
+def test_an_oversampling_of_one_changes_nothing():
+    log_probs = random_log_probs(4, 3)
+    torch.testing.assert_close(correct_dustbin(log_probs + 2, 1.0), log_probs)
+
+
+@pytest.mark.parametrize("oversampling", [0.0, -1.0, math.inf, math.nan])
+def test_correct_dustbin_refuses(oversampling):
+    with pytest.raises(DataError, match="oversampling"):
+        correct_dustbin(torch.zeros(2, 3), oversampling)
+    with pytest.raises(DataError, match="a dustbin"):
+        correct_dustbin(torch.zeros(2, 1), 2.0)
+
+
+# --- combining --------------------------------------------------------------------------------------------------------
+
+GROUPS = [(0, 3), (1, 2, 3), (4,)]
+
+
+def problem(seed, examples=6, count=6, groups=GROUPS, scale=2.0):
+    generalist = random_log_probs(examples, count, seed=seed, scale=scale)
+    answers = [
+        random_log_probs(examples, len(group) + 1, seed=100 + seed + n, scale=scale) for n, group in enumerate(groups)
+    ]
+    return generalist, answers
+
+
+def slow_minimum(generalist, answers, groups, active):
+    def value(z):
+        z = torch.tensor(z, dtype=torch.float64, requires_grad=True)
+        loss = divergence(z[None], generalist[None], [a[None] for a in answers], groups, active[None]).sum()
+        loss.backward()
+        return loss.item(), z.grad.numpy()
+
+    found = minimize(value, np.zeros(len(generalist)), jac=True, method="L-BFGS-B", options={"gtol": 1e-10, "ftol": 0})
+    return found.fun, torch.tensor(found.x).log_softmax(-1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("top", [1, 3, 6])
+def test_combine_minimises_equation_5_as_a_slow_solver_does(seed, top):
+    generalist, answers = problem(seed)
+    active = active_specialists(generalist, GROUPS, top=top)
+    found = combine(generalist, answers, GROUPS, top=top)
+    values = divergence(found.double(), generalist, answers, GROUPS, active)
+    for row in range(len(generalist)):
+        least, log_q = slow_minimum(generalist[row], [a[row] for a in answers], GROUPS, active[row])
+        assert float(values[row]) <= least + 1e-9
+        torch.testing.assert_close(found[row].double().exp(), log_q.exp(), atol=1e-5, rtol=0)
+
+
+def test_the_gradient_of_what_combine_finds_is_zero():
+    generalist, answers = problem(7, examples=50, scale=6.0)
+    active = active_specialists(generalist, GROUPS, top=2)
+    z = combine(generalist, answers, GROUPS, top=2).double().requires_grad_()
+    divergence(z, generalist, answers, GROUPS, active).sum().backward()
+    assert float(z.grad.abs().max()) < 1e-5  # the answer is float32
+
+
+def test_divergence_is_the_sum_of_divergences_by_hand():
+    generalist, answers = problem(1, examples=1)
+    z = random_log_probs(1, 6, seed=9)
+    q, expected = z.exp()[0], 0.0
+    expected += sum(float(p * (p / q[k]).log()) for k, p in enumerate(generalist.exp()[0]))
+    for n in (0, 2):
+        group, p = GROUPS[n], answers[n].exp()[0]
+        seen = [q[k] for k in group] + [sum(q[k] for k in range(6) if k not in group)]
+        expected += sum(float(a * (a / b).log()) for a, b in zip(p, seen, strict=True))
+    value = divergence(z, generalist, answers, GROUPS, torch.tensor([[True, False, True]]))
+    assert float(value) == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_specialists_the_generalist_is_unchanged():
+    generalist, _ = problem(2)
+    torch.testing.assert_close(combine(generalist, [], []), generalist.float(), atol=0, rtol=0)
+
+
+def test_examples_of_which_no_specialist_is_asked_stay_the_generalists():
+    generalist, answers = problem(3, examples=40)
+    found = combine(generalist, answers[:1], GROUPS[:1])
+    asked = torch.isin(generalist.argmax(-1), torch.tensor([0, 3]))
+    assert 0 < int(asked.sum()) < 40
+    assert torch.equal(found[~asked], generalist[~asked].float())
+    assert not bool((found[asked] == generalist[asked].float()).all(-1).any())
+
+
+def test_specialists_that_agree_with_the_generalist_change_nothing():
+    generalist, _ = problem(4)
+    p = generalist.exp()
+    agreeing = []
+    for group in GROUPS:
+        rest = [k for k in range(6) if k not in group]
+        agreeing.append(torch.cat([p[:, list(group)], p[:, rest].sum(1, keepdim=True)], 1).log())
+    torch.testing.assert_close(combine(generalist, agreeing, GROUPS, top=6), generalist.float(), atol=1e-6, rtol=1e-6)
+
+
+def test_within_the_dustbin_of_the_only_specialist_the_generalists_proportions_stay():
+    generalist, answers = problem(5)
+    found = combine(generalist, answers[:1], GROUPS[:1], top=6).double()
+    rest = [1, 2, 4, 5]
+    torch.testing.assert_close(
+        found[:, rest].log_softmax(-1), generalist[:, rest].log_softmax(-1), atol=1e-5, rtol=1e-5
+    )
+    q = found.exp()
+    special = (generalist.exp()[:, [0, 3]] + answers[0].exp()[:, :2]) / 2  # two judges of these two classes
+    torch.testing.assert_close(q[:, [0, 3]], special, atol=1e-6, rtol=1e-5)
+
+
+def test_answers_do_not_depend_on_the_batch(monkeypatch):
+    generalist, answers = problem(6, examples=30)
+    whole = combine(generalist, answers, GROUPS, top=2)
+    parts = [combine(generalist[i : i + 1], [a[i : i + 1] for a in answers], GROUPS, top=2) for i in range(30)]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=1e-6)
+    monkeypatch.setattr("limbeck.specialists.combining._ROWS", 7)
+    torch.testing.assert_close(combine(generalist, answers, GROUPS, top=2), whole, atol=1e-6, rtol=1e-6)
+
+
+def test_a_generalist_that_is_certain_can_be_overruled():
+    # All its mass is on class 0; the specialist is sure that it is none of its own.
+    generalist = torch.tensor([[0.0, -200.0, -200.0]])
+    found = combine(generalist, [torch.tensor([[0.001, 0.999]]).log()], [(0,)]).exp()
+    assert float(found[0, 0]) == pytest.approx(0.5005, abs=1e-4)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("generalist", "answers", "groups", "more", "said"),
+    [
+        (torch.zeros(3), [], [], {}, "examples, classes"),
+        (torch.zeros(2, 3), [torch.zeros(2, 2)], [], {}, "1 specialists and 0 groups"),
+        (torch.zeros(2, 3), [torch.zeros(2, 3)], [(0,)], {}, "must answer"),
+        (torch.zeros(2, 3), [torch.zeros(2, 2)], [(3,)], {}, "from 0 to 2"),
+        (torch.zeros(2, 3), [torch.zeros(2, 4)], [(0, 1, 2)], {}, "every class"),
+        (torch.zeros(2, 3), [torch.zeros(2, 2)], [(0,)], {"top": 0}, "top must be"),
+        (torch.zeros(2, 3), [torch.zeros(2, 2)], [(0,)], {"top": 4}, "top must be"),
+    ],
+)
+def test_combine_refuses(generalist, answers, groups, more, said):
+    with pytest.raises(DataError, match=said):
+        combine(generalist, answers, groups, **more)
+
+
+def test_combine_says_when_its_steps_do_not_suffice():
+    generalist, answers = problem(0)
+    with pytest.raises(DataError, match="did not converge in 1 steps"):
+        combine(generalist, answers, GROUPS, top=6, max_steps=1)
+
+
+# --- generalist and specialists as a teacher --------------------------------------------------------------------------
+
+
+def committee():
+    torch.manual_seed(0)
+    return Committee(
+        nn.Linear(4, 6), [nn.Linear(4, len(group) + 1) for group in GROUPS], GROUPS, [2.0, 1.0, 5.0], top=2
+    )
+
+
+def test_a_committee_answers_what_its_parts_combine_to():
+    teacher, x = committee(), torch.randn(20, 4)
+    experts = [
+        correct_dustbin(model(x), share) for model, share in zip(teacher.specialists, teacher.oversampling, strict=True)
+    ]
+    whole = combine(teacher.generalist(x).log_softmax(-1), experts, GROUPS, top=2)
+    batch = Batch(torch.arange(20), 0, x, None)
+    torch.testing.assert_close(teacher.log_probs(batch, 1.0), whole)
+    torch.testing.assert_close(teacher.log_probs(batch, 4.0), (whole / 4).log_softmax(-1))
+    assert not teacher.log_probs(batch, 1.0).requires_grad
+    assert serves_every_temperature(teacher)
+
+
+def test_a_committee_teaches_like_any_other_teacher():
+    teacher, x = committee(), torch.randn(400, 4)
+    labels = teacher.log_probs(Batch(torch.arange(400), 0, x, None), 1.0).argmax(-1)
+    classes = [str(k) for k in range(6)]
+    run = distill(
+        teacher,
+        nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 6)),
+        x,
+        test=(x, labels),
+        classes=classes,
+        temperature=2.0,
+        hard_weight=0.0,
+        baseline=False,
+        epochs=100,
+        learning_rate=0.02,
+        precision="float32",
+    )
+    assert run.metrics["student"]["accuracy"] > 0.8
+    assert run.metrics["teacher"]["title"] == "Linear and 3 specialists"
+    found = evaluate(teacher, Examples.of(x, labels))
+    assert found["test_errors"] == 0 and found["parameters"] == 30 + 15 + 20 + 10
+
+
+def test_a_committee_needs_as_many_of_each():
+    with pytest.raises(DataError, match="1 specialists, 1 groups and 2 oversamplings"):
+        Committee(nn.Linear(2, 3), [nn.Linear(2, 2)], [(0,)], [1.0, 1.0])

@@ -43,7 +43,7 @@ class Quickstart:
     student: ModelOptions = ModelOptions(model="mlp", hidden=(300, 300))
     student_training: Training = Training(epochs=30, batch_size=64)
     temperature: float = 4.0
-    hard_weight: float = 0.1
+    hard_weight: float = 0.3
 
 
 def quickstart(

@@ -5,15 +5,15 @@ import signal
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from job_tasks import dies, dies_once, errs
 from launcher import finished, launch
 from tiny_runs import tiny_arrays
 
-from limbeck.errors import ConfigError, DataError, LimbeckError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
 from limbeck.jobs import run_jobs
 from limbeck.processes import World
 from limbeck.runs import distill, train
@@ -146,22 +146,6 @@ def test_ray_begins_a_task_again_whose_process_died(tmp_path):
     assert run_jobs(tasks, ray="local") == [torch.get_num_threads()] * 2
     with pytest.raises(LimbeckError, match="this is odd"):
         run_jobs([errs], ray="local")
-
-
-def dies_once(marker):
-    """Killed at its first attempt, as for want of memory."""
-    if not Path(marker).exists():
-        Path(marker).write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return torch.get_num_threads()
-
-
-def dies():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def errs():
-    raise DataError("this is odd")
 
 
 def test_a_process_that_dies_is_replaced_and_its_task_begun_again(tmp_path):

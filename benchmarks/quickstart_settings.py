@@ -32,7 +32,9 @@ SET_ASIDE = 10_000
 BUDGETS = {
     "128x45": Training(epochs=45, batch_size=128),
     "128x45-fast": Training(epochs=45, batch_size=128, learning_rate=2e-3),
+    "128x60": Training(epochs=60, batch_size=128),
     "64x30": Training(epochs=30, batch_size=64),
+    "64x30-fast": Training(epochs=30, batch_size=64, learning_rate=2e-3),
     "64x40": Training(epochs=40, batch_size=64),
 }
 

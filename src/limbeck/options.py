@@ -11,6 +11,7 @@ __all__ = [
     "ModelOptions",
     "Network",
     "RankRule",
+    "SoftLoss",
     "SpeechOptions",
     "Training",
     "TrainingKeywords",
@@ -22,6 +23,9 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from limbeck.errors import ConfigError
+
+SoftLoss = Literal["kl", "logits"]
+"""What is made small between student and teacher."""
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -370,12 +374,17 @@ class Distillation:
     Attributes:
         temperature: Temperature T of the softmax for soft targets; above 0.
         hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
+        loss: What is made small beside the labels' loss: "kl", the divergence of the softened distributions times T
+            squared, or "logits", its limit at high temperatures: half the mean squared distance of the zero-meaned
+            scores, in which no temperature counts.
     """
 
     temperature: float = 4.0
     hard_weight: float = 0.1
+    loss: SoftLoss = "kl"
 
     def __post_init__(self) -> None:
+        _require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
         _require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
         _require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
 

@@ -42,7 +42,7 @@ def tune(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Search temperature, weight, learning rate and epochs on validation, over one store of soft targets.
+    """Search temperature, weight, learning rate, epochs and loss on validation, over one store of soft targets.
 
     The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
     kept in study.db; the same command with --resume goes on after a stop.
@@ -50,6 +50,7 @@ def tune(
     ```
     limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
     limbeck tune --teacher-targets runs/targets --grid --temperatures 1 2 4 8 --hard-weights 0 0.1 0.5 --out runs/grid
+    limbeck tune --teacher-targets runs/targets --losses kl logits --hidden 300 300 --trials 40 --out runs/search
     limbeck tune --teacher runs/teacher --temperatures 1 10 --learning-rates 0.0005 0.01 --jobs 2 --out runs/search
     limbeck distill --config runs/search/best.toml --out runs/student
     ```
@@ -89,6 +90,9 @@ def tune(
             augmentation = guide.augmentation
     else:
         guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+    only = getattr(guide, "temperature", None)
+    if only is not None:
+        say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
             guide,
@@ -130,7 +134,7 @@ def _print_trials(trials: list[dict[str, Any]]) -> None:
     rows = [
         (
             row["trial"],
-            f"{row['temperature']:.3g}",
+            "logits" if row["temperature"] is None else f"{row['temperature']:.3g}",
             f"{row['hard_weight']:.3g}",
             f"{row['learning_rate']:.3g}",
             row["epochs"],

@@ -32,9 +32,10 @@ from limbeck.softtargets.encodings import Dense, Encoding
 from limbeck.softtargets.lock import only_writer
 from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
+from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import LADDER, TopK
-from limbeck.softtargets.writer import Blocks, take_store, write_plan, write_shards
+from limbeck.softtargets.writer import take_store, write_plan, write_shards
 
 
 def soften(
@@ -93,7 +94,7 @@ def soften(
     if named is not None and tuple(named) != tuple(classes):
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
     active = augmentation is not None and augmentation.active
-    count = _views(augmentation, views)
+    views_kept = _views(augmentation, views)
     mean, only = mean_kind(teacher), _temperature_of(teacher)
     if temperature is None and (encoding == "sampled" or only is not None):
         temperature = 1.0 if only is None else only
@@ -111,7 +112,7 @@ def soften(
     plan = make_plan(
         classes=classes,
         examples=len(examples),
-        views=count,
+        views=views_kept,
         encoding=codec,
         temperature=temperature,
         index=numbers,
@@ -130,7 +131,7 @@ def soften(
 
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
         # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
-        for view in range(first_row // len(examples), count):
+        for view in range(first_row // len(examples), views_kept):
             skip = first_row - view * len(examples) if view == first_row // len(examples) else 0
             for start in range(skip - skip % batch_size, len(examples), batch_size):
                 rows = torch.arange(start, min(start + batch_size, len(examples)), device=place.device)
@@ -138,18 +139,32 @@ def soften(
                     answers = ask(pictures.batch(rows, view), used)
                 yield answers.float().cpu().numpy()[max(0, skip - start) :]
 
+    def sample(count: int) -> NDArray[np.float32]:
+        # Rows spread evenly over all examples and views, for data may be sorted by class.
+        chosen = np.linspace(0, plan.rows - 1, count).round().astype(np.int64)
+        found = []
+        for view in range(views_kept):
+            rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
+            for part in rows.split(batch_size):
+                with torch.no_grad(), place.autocast():
+                    found.append(ask(pictures.batch(part, view), used).float().cpu().numpy())
+        return np.concatenate(found)
+
     if world().size > 1:
-        _share(Path(folder), plan, blocks, numbers, labels, progress)
+        _share(Path(folder), plan, Ahead(blocks, len(plan.classes)), numbers, labels, sample, progress)
     # Where all the shards are there it adds up, and makes the store complete.
-    return on_first(lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, progress=progress))
+    return on_first(
+        lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, sample=sample, progress=progress)
+    )
 
 
 def _share(
     folder: Path,
     plan: Plan,
-    blocks: Blocks,
+    blocks: Ahead,
     index: NDArray[np.int64],
     labels: NDArray[np.int64] | None,
+    sample: Callable[[int], NDArray[np.float32]],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Write the shards that are missing, each process some that follow each other; the first holds the folder."""
@@ -158,7 +173,7 @@ def _share(
 
         def begin() -> int:
             stack.enter_context(only_writer(make_folder(folder)))
-            return len(take_store(folder, plan, index))
+            return len(take_store(folder, plan, index, sample))
 
         first = on_first(begin)
         own = here.slice_of(plan.shards - first)

@@ -196,7 +196,7 @@ def agree(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) -> None:
+def plan(study: "Study", points: Sequence[Mapping[str, Any]], *, alone: bool) -> None:
     """Let trials wait for every place that has none, or only such as failed.
 
     Args:

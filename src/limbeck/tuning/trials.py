@@ -63,11 +63,11 @@ class Bench:
     def __post_init__(self) -> None:
         assert self.data.test is None, "a search does not see the test set"
 
-    def student_of(self, values: Mapping[str, float], watcher: Watcher) -> list[dict[str, Any]]:
+    def student_of(self, values: Mapping[str, Any], watcher: Watcher) -> list[dict[str, Any]]:
         """Train a student.
 
         Args:
-            values: Temperature, hard weight, learning rate and epochs by name.
+            values: Loss, temperature (but for "logits"), hard weight, learning rate and epochs by name.
             watcher: Hears how it goes, and may raise.
 
         Returns:
@@ -78,9 +78,10 @@ class Bench:
         device = find_device(training.device, training.precision)
         objective = DistillationObjective(
             self.teacher.to(device.device),
-            temperature=values["temperature"],
+            temperature=values.get("temperature", 1.0),
             hard_weight=values["hard_weight"],
             label_smoothing=training.label_smoothing,
+            loss=values["loss"],
         )
         _, history = fit_stage(
             None,
@@ -139,7 +140,10 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
         place = trial.user_attrs.get("place")
         if place is None:
             raise _NothingLeft
-        values = {axis.name: _suggest(trial, axis) for axis in bench.axes}
+        values: dict[str, Any] = {}
+        for axis in bench.axes:
+            if axis.name != "temperature" or values["loss"] != "logits":
+                values[axis.name] = _suggest(trial, axis)
         reporter = _Reporter(trial, int(values["epochs"]), staged=staged)
         began = time.perf_counter()
         try:
@@ -163,10 +167,12 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
             told()
 
 
-def _suggest(trial: "Trial", axis: Axis) -> float:
+def _suggest(trial: "Trial", axis: Axis) -> Any:
     """The trial's value of an axis; a fixed one is not asked of the sampler."""
     if axis.fixed:
         return axis.values[0]
+    if axis.scale == "choice":
+        return trial.suggest_categorical(axis.name, axis.values)
     low, high = axis.values[0], axis.values[-1]
     if axis.scale == "whole":
         return trial.suggest_int(axis.name, int(low), int(high))
@@ -181,7 +187,8 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
         axes: What was searched.
 
     Returns:
-        A mapping a trial, in the order in which they began: ``trial``, a value an axis, ``state`` ("complete",
+        A mapping a trial, in the order in which they began: ``trial``, a value an axis (None for a temperature that
+        does not count), ``state`` ("complete",
         "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
         ``validation_errors`` (of the best epoch; None where it diverged in its first), ``seconds``, and for complete
         ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
@@ -197,8 +204,10 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
 
 def _row(trial: "FrozenTrial", axes: tuple[Axis, ...], *, complete: bool) -> dict[str, Any]:
     fixed = {axis.name: axis.values[0] for axis in axes if axis.fixed}
-    values = {axis.name: {**fixed, **trial.params}[axis.name] for axis in axes}
+    values: dict[str, Any] = {axis.name: {**fixed, **trial.params}.get(axis.name) for axis in axes}
     values["epochs"] = int(values["epochs"])
+    if values["loss"] == "logits":
+        values["temperature"] = None
     attributes = trial.user_attrs
     state = "complete" if complete else "diverged" if "note" in attributes else "stopped early"
     errors = trial.value if complete else min(trial.intermediate_values.values(), default=None)

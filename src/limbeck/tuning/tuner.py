@@ -1,4 +1,4 @@
-"""Search temperature, hard weight, learning rate and epochs on validation, over soft targets that are there already."""
+"""Search loss, temperature, hard weight, learning rate and epochs on validation, over soft targets kept before."""
 
 __all__ = ["TuneRun", "tune"]
 
@@ -14,13 +14,14 @@ from torch import nn
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
+from limbeck.objective import require_scores
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import title_of
-from limbeck.search import Axis, Search, combinations
+from limbeck.search import Axis, Search, Values, combinations
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
@@ -49,8 +50,8 @@ class TuneRun:
     """What a search found.
 
     Attributes:
-        best: The settings that were best on validation: ``temperature``, ``hard_weight``, ``learning_rate`` and
-            ``epochs``, as :func:`~limbeck.distill` takes them.
+        best: The settings that were best on validation: ``loss``, ``temperature`` where it counts, ``hard_weight``,
+            ``learning_rate`` and ``epochs``, as :func:`~limbeck.distill` takes them.
         trials: A mapping a trial that came to an end, in the order in which they began.
         metrics: What ``metrics.json`` holds.
         folder: Where it all is, or None.
@@ -121,7 +122,7 @@ def tune(
         >>> grid = Search(grid=True, temperatures=(1, 4), hard_weights=(0, 0.5))
         >>> found = tune(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), search=grid, epochs=2)
         >>> len(found.trials), sorted(found.best)
-        (4, ['epochs', 'hard_weight', 'learning_rate', 'temperature'])
+        (4, ['epochs', 'hard_weight', 'learning_rate', 'loss', 'temperature'])
     """
     optuna_here()
     options, sought = Training(**training), search or Search()
@@ -146,12 +147,12 @@ def tune(
         only_temperature=getattr(guide, "temperature", None),
         labelled=data.train.labels is not None,
     )
+    for loss in sought.losses:
+        require_scores(guide, loss)
     for values in combinations(axes):
-        Distillation(temperature=values["temperature"], hard_weight=values["hard_weight"])
+        Distillation(**{name: values[name] for name in ("loss", "temperature", "hard_weight") if name in values})
         dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
-    points: list[dict[str, float]] = (
-        combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
-    )
+    points: list[Values] = combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
     judges = data.validation
     views = _demand(guide, data, augmentation, axes)
     common = _common(guide, made, data, augmentation, options, sought, axes)
@@ -254,8 +255,8 @@ def _demand(guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Seq
     chosen = {axis.name: axis for axis in axes}
     if not serves_every_temperature(guide) and not chosen["temperature"].fixed:
         raise ConfigError(
-            "an arithmetic mean's soft targets hold for one temperature alone: give one in temperatures, or use a "
-            "geometric mean"
+            "an arithmetic mean's soft targets hold for one temperature alone: give that one as temperatures, such as "
+            "4, and the rest is searched; or use a geometric mean"
         )
     views = min(augmentation.views or 1, int(max(chosen["epochs"].values))) if augmentation.active else 1
     size = views * len(data.train) * len(data.classes) * 4

@@ -109,8 +109,54 @@ def test_each_trial_is_the_distillation_with_its_settings(teacher):
         assert row["validation_nll"] == pytest.approx(best["validation_nll"], abs=1e-6)
         assert row["best_epoch"] == best["epoch"]
     least = min(found.trials, key=lambda row: (row["validation_errors"], row["validation_nll"]))
-    assert found.best == {name: least[name] for name in ("temperature", "hard_weight", "learning_rate", "epochs")}
+    assert found.best == {
+        name: least[name] for name in ("loss", "temperature", "hard_weight", "learning_rate", "epochs")
+    }
     assert found.folder is None
+
+
+def test_the_loss_is_searched_too(teacher, tmp_path, drawn):
+    both = Search(grid=True, losses=("kl", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
+    found = tune(teacher, student, data(), search=both, out=tmp_path / "grid", **SETTINGS)
+    assert [(row["loss"], row["temperature"]) for row in found.trials] == [
+        ("kl", 1), ("kl", 1), ("kl", 4), ("kl", 4), ("logits", None), ("logits", None),
+    ]  # fmt: skip
+    for row in found.trials[4:]:
+        run = limbeck.distill(
+            teacher, student, data(), baseline=False, loss="logits", hard_weight=row["hard_weight"], **SETTINGS
+        )
+        assert row["validation_errors"] == min(epoch["validation_errors"] for epoch in run.history)
+    page = (tmp_path / "grid" / "report.html").read_text()
+    assert ">logits<" in page
+    kinds = Search(trials=12, losses=("logits", "kl"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1))
+    drawn_ones = tune(teacher, student, data(), search=kinds, **FREE).trials
+    assert {row["loss"] for row in drawn_ones} == {"kl", "logits"}
+    assert all((row["temperature"] is None) == (row["loss"] == "logits") for row in drawn_ones)
+    alone = Search(grid=True, losses=("logits",), hard_weights=(0.0,))
+    only = tune(teacher, student, data(), search=alone, out=tmp_path / "one", **SETTINGS)
+    assert "temperature" not in only.best and only.best["loss"] == "logits"
+    best = tomllib.loads((tmp_path / "one" / "best.toml").read_text())
+    assert best["loss"] == "logits" and "temperature" not in best
+
+
+def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
+    torch.manual_seed(3)
+    two = Ensemble([teacher, nn.Linear(5, 3)])
+    SoftTargets.write(tmp_path / "store", two, data().train, classes=data().classes, temperature=3.0)
+    store = SoftTargets.open(tmp_path / "store")
+    search = Search(trials=6, learning_rates=(1e-3, 0.1))
+    found = tune(store, student, data(), search=search, **FREE)
+    assert {row["temperature"] for row in found.trials} == {3.0}
+    assert len({row["hard_weight"] for row in found.trials}) == 6
+    assert found.best["temperature"] == 3.0
+    with pytest.raises(ConfigError, match="hold for temperature 3 alone, and temperatures are 1 4"):
+        tune(store, student, data(), search=GRID, **SETTINGS)
+    for guide in (store, two):
+        with pytest.raises(ConfigError, match="scores are not known for every class"):
+            tune(guide, student, data(), search=Search(losses=("kl", "logits")), **SETTINGS)
+    SoftTargets.write(tmp_path / "few", teacher, data().train, classes=data().classes, encoding="topk", k=1)
+    with pytest.raises(ConfigError, match="scores are not known for every class"):
+        tune(SoftTargets.open(tmp_path / "few"), student, data(), search=Search(losses=("logits",)), **SETTINGS)
 
 
 class Forbidden:
@@ -339,7 +385,9 @@ def test_unlabelled_examples_and_ensembles(teacher):
     found = tune(teacher, student, bare, search=Search(grid=True, temperatures=(2.0,)), **SETTINGS)
     assert [row["hard_weight"] for row in found.trials] == [0]
     two = Ensemble([teacher, nn.Linear(5, 3)])
-    with pytest.raises(ConfigError, match="an arithmetic mean's soft targets hold for one temperature alone"):
+    with pytest.raises(
+        ConfigError, match="an arithmetic mean's soft targets hold for one temperature alone: give that one"
+    ):
         tune(two, student, data(), search=GRID, **SETTINGS)
     one = Search(grid=True, temperatures=(2.0,), hard_weights=(0.1,))
     row = tune(two, student, data(), search=one, **SETTINGS).trials[0]

@@ -10,8 +10,11 @@ given those of its head H would be
 
 No class of the tail may come above the last one of the head. The tail's mass at T is then shared out in proportion to
 :math:`\exp(\hat c / T)`, so one profile serves every temperature. It costs 2 K² numbers a store and nothing an example.
-The mean of a row's scores, which c needs, is not stored: it is taken from the ladder, whose polynomial has the mean of the
-tail as its slope at 1/T = 0.
+The mean of a row's scores, which c needs, is not stored: it is taken from the ladder, whose polynomial has the mean of
+the tail as its slope at 1/T = 0.
+
+On letters (26 classes, k = 3; ``docs/results/soft-targets.md``) a third of the divergence at T = 4 is left of what an
+even tail has, and students made fewer errors than with an even tail, or with one in their own proportions.
 
 Axes: ``N`` rows, ``K`` classes, ``L`` rungs; ``T`` is the temperature.
 """

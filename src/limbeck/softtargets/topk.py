@@ -12,7 +12,8 @@ Between rungs g is interpolated as a polynomial in 1/T, in which it is smooth an
 :math:`\log(K - k)`, which costs no bytes, so any T from the first rung up can be served. On the logits of a letter
 classifier (26 classes, k = 3) the five default rungs leave a mean divergence below 2e-7 nats at every T from 1 to 100.
 
-How the tail's mass is shared out among its classes is told by a profile that the store has (:mod:`limbeck.softtargets.tail`).
+How the tail's mass is shared out among its classes is told by a profile that the store has
+(:mod:`limbeck.softtargets.tail`).
 
 Axes: ``N`` rows, ``K`` classes, ``L`` rungs; ``T`` is the temperature.
 """

@@ -145,7 +145,7 @@ def soften(
         found = []
         for view in range(views_kept):
             rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
-            for part in rows.split(batch_size):
+            for part in torch.split(rows, batch_size):
                 with torch.no_grad(), place.autocast():
                     found.append(ask(pictures.batch(part, view), used).float().cpu().numpy())
         return np.concatenate(found)

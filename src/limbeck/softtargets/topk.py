@@ -199,7 +199,8 @@ class TopK:
         """The mean of each row's scores below its largest, ``(N,)``, as far as the ladder tells it."""
         weights, last = mean_weights(self.ladder, NODES)
         tail = fields["tail"].astype(np.float64) @ weights + last * math.log(classes - self.k)
-        return ((classes - self.k) * tail + np.maximum(_head(fields, self.k), DEEPEST).sum(1)) / classes
+        head: NDArray[np.float64] = np.maximum(_head(fields, self.k), DEEPEST).sum(1)
+        return ((classes - self.k) * tail + head) / classes
 
     def learn(self, scores: NDArray[np.float32]) -> TailProfile:
         """The profile of some rows of a teacher's answers, ``(N, K)``."""

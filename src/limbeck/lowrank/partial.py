@@ -3,8 +3,8 @@
 __all__ = ["partial_svd"]
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy
+from numpy.typing import NDArray
 
 _SMALLEST = 512
 _LARGEST_SHARE = 1 / 12

@@ -41,8 +41,8 @@ SHRIRAMSB = Replication(
 HINTON_PROBLEMS = Replication(
     "hinton-problems",
     "https://github.com/cybertronai/hinton-problems",
-    "Teacher without dropout, 12 epochs, 161 test errors; student 20 epochs at T = 20; the bias, raised by 2.7, matches "
-    "the share of threes among the training digits.",
+    "Teacher without dropout, 12 epochs, 161 test errors; student 20 epochs at T = 20; the bias, raised by 2.7, "
+    "matches the share of threes among the training digits.",
 )
 
 
@@ -161,9 +161,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("plain_threes", "of these on the 1,010 threes", 133, others=((FOFFANO, 2), (HINTON_PROBLEMS, 82))),
             Claim("labels", "bias of 3 raised: by labels", 109),
             Claim("labels_threes", "of these on threes", 14),
-            Claim(
-                "prior", "bias of 3 raised: by its share of unlabelled digits", others=((HINTON_PROBLEMS, 193),)
-            ),
+            Claim("prior", "bias of 3 raised: by its share of unlabelled digits", others=((HINTON_PROBLEMS, 193),)),
             Claim("prior_threes", "of these on threes", others=((HINTON_PROBLEMS, 22),)),
             Claim("all", "all biases fitted to shares of unlabelled digits"),
             Claim("all_threes", "of these on threes"),

@@ -100,8 +100,8 @@ def run(series: Series, order: Order) -> Findings:
             "distilled": f"{epochs['distilled']} epochs",
             "chosen": f"T = {temperature:g}",
             "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
-            "committee": f"{_CONVOLUTIONAL} CNNs, geometric mean, one such ensemble for all seeds; digits shifted, turned by "
-            "up to 10 degrees and scaled by up to a tenth",
+            "committee": f"{_CONVOLUTIONAL} CNNs, geometric mean, one such ensemble for all seeds; digits shifted, "
+            "turned by up to 10 degrees and scaled by up to a tenth",
             "committee_800": f"T = {temperature:g}, {_BENT_VIEWS} views of that kind, {epochs['committee_800']} epochs",
             "committee_300": f"T = {temperature:g}, likewise, {epochs['committee_300']} epochs",
         },

@@ -107,7 +107,11 @@ def reproduce(
         ),
         (table, *findings.tables),
         (*_beside(recipe, findings), *findings.drawings),
-        (*findings.remarks, *_older(recipe), *(["This is the small version, which shows that the recipe runs."] if quick else [])),
+        (
+            *findings.remarks,
+            *_older(recipe),
+            *(["This is the small version, which shows that the recipe runs."] if quick else []),
+        ),
     )
     page = series.folder / "report.html"
     written = write_study(study, page, results or series.folder / "results")

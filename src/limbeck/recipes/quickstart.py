@@ -39,7 +39,7 @@ class Quickstart:
 
     data: DataOptions = DataOptions(data="mnist", validation=5000)
     teacher: ModelOptions = ModelOptions(model="mlp", hidden=(1200, 1200), dropout=0.3, max_norm=3.0)
-    teacher_training: Training = Training(epochs=26, batch_size=512, learning_rate=2e-3)
+    teacher_training: Training = Training(epochs=30, batch_size=512, learning_rate=2e-3)
     jitter: Augmentation = Augmentation(shift=2)
     student: ModelOptions = ModelOptions(model="mlp", hidden=(300, 300))
     student_training: Training = Training(epochs=30, batch_size=64)

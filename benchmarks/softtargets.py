@@ -6,9 +6,18 @@ Scores are drawn once and repeated, so that making them costs next to nothing. "
 of 4 MB and flushes them to the disk once, in the same run, before and after each store; the disk's speed varies from
 minute to minute, so the ratio of the medians is what to look at. Memory is the peak of the process's resident set,
 mapped pages included, above what it was before. The step is one of a 784-800-800-10 network on a batch of 256.
-November 2026, 2 cores of an AMD EPYC under other load, one thread: 10 million x 100 (2 repeats) written at 80 %
-of a plain write, 6 MB of memory writing and 38 MB reading; 3 million (3 repeats) at 93 %. A shuffled batch of 256 of
-those took 319 us and one of the MNIST-like store 79 us (dense) or 265 us (top-k), beside 21,972 us a training step.
+2026-11-21, 2 cores of an AMD EPYC, other work held back, one thread, ``--repeats 1``: 10 million x 100 written at 708
+MB/s, where plain writes before and after it had 397 and 625 MB/s; the disk varies too much for the ratio to mean more
+than that hashing and headers do not slow it down. 6 MB of memory writing and 38 MB reading. A shuffled batch of 256
+beside a step of 23,706 us:
+
+    =======================================  =======  =====
+    10 million x 100, dense, from disk        559 us  2.4 %
+    60,000 x 8 x 10, dense, held softened      30 us  0.1 %
+    60,000 x 8 x 10, dense, from disk         147 us  0.6 %
+    60,000 x 8 x 10, top-k, held softened      31 us  0.1 %
+    60,000 x 8 x 10, top-k, from disk         581 us  2.4 %
+    =======================================  =======  =====
 
 The default of 10 million examples of 100 classes needs 4 GB of disk while it runs; ``--repeats 1`` halves the time.
 """

@@ -1,8 +1,9 @@
 """The study: Optuna's record of a search, in a database that any number of processes may work on.
 
 What is to be tried is planned ahead: a place for each trial, with its values where they are chosen already (a grid),
-and without where the sampler is to choose. Whoever is free takes the next waiting trial. A trial that died leaves its
-place to another of the same values.
+and without where the sampler is to choose. Whoever is free takes the next waiting trial. A trial that died waits again,
+so that it comes before those after it and the search is that of a process that was never stopped; in a shared
+database, where others have gone on meanwhile, another of the same values takes its place.
 """
 
 __all__ = [
@@ -196,11 +197,12 @@ def agree(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) -> None:
+def plan(study: "Study", storage: "BaseStorage", points: Sequence[Mapping[str, float]], *, alone: bool) -> None:
     """Let trials wait for every place that has none, or only such as failed.
 
     Args:
         study: The study.
+        storage: Where it is kept.
         points: What to try at each place; an empty mapping leaves the choice to the sampler.
         alone: Whether nobody else works on the study, so that a trial which seems to run has died; else it has when
             it gave no sign of life for a while.
@@ -208,8 +210,10 @@ def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) 
     from optuna.trial import TrialState
 
     if alone:
+        kept = storage.get_study_id_from_name(study.study_name)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
+            again = TrialState.WAITING if "place" in trial.user_attrs else TrialState.FAIL
+            storage.set_trial_state_values(storage.get_trial_id_from_study_id_trial_number(kept, trial.number), again)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # signs of life are marked as experimental

@@ -100,11 +100,21 @@ class _NothingLeft(Exception):
     """Another process took the last trial that waited."""
 
 
+class _Left(BaseException):
+    """A trial was stopped from outside: Optuna is not to count it as one that failed, and it will be run again."""
+
+
 class _Reporter(Watcher):
-    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up."""
+    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up.
+
+    A trial that is run again has reported up to some stage, and was found good enough before it: the pruner, which
+    looks at all reports, is not asked again until then.
+    """
 
     def __init__(self, trial: "Trial", epochs: int, *, staged: bool) -> None:
         self.trial, self.epochs, self.staged, self.stage = trial, epochs, staged, 0
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        self.reported = max(known, default=0)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Report; raise Optuna's own TrialPruned where the trial is poor."""
@@ -113,17 +123,27 @@ class _Reporter(Watcher):
         if stage == self.stage:
             return
         self.stage = stage
-        self.trial.report(float(row["validation_errors"]), stage)
-        if epoch < self.epochs and self.trial.should_prune():
+        if stage > self.reported:
+            self.trial.report(float(row["validation_errors"]), stage)
+        if stage >= self.reported and epoch < self.epochs and self.trial.should_prune():
             raise optuna_here().TrialPruned
 
 
-def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callable[[], None] | None = None) -> None:
+def work(
+    study: "Study",
+    bench: Bench,
+    *,
+    alone: bool,
+    until: float = math.inf,
+    told: Callable[[], None] | None = None,
+) -> None:
     """Run waiting trials, one after the other, until none is left.
 
     Args:
         study: The study, planned.
         bench: What the trials have in common.
+        alone: Whether nobody but processes of this run works on it: a trial that is stopped then stays as it is, for
+            :func:`~limbeck.tuning.study.plan` to find; otherwise it counts as failed, so that others see it at once.
         until: Begin none after this time, as ``time.time()`` has it.
         told: Called after each.
     """
@@ -147,6 +167,10 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
         except NonFiniteError as error:
             trial.set_user_attr("note", str(error))
             raise optuna.TrialPruned from error
+        except (Exception, KeyboardInterrupt) as error:
+            if alone and not isinstance(error, optuna.TrialPruned):
+                raise _Left from error
+            raise
         finally:
             trial.set_user_attr("seconds", time.perf_counter() - began)
         best = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
@@ -158,7 +182,11 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
     while time.time() < until and waiting(study):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.optimize(objective, n_trials=1, catch=(_NothingLeft,))
+            try:
+                study.optimize(objective, n_trials=1, catch=(_NothingLeft,))
+            except _Left as left:
+                assert left.__cause__ is not None, "it was raised from what stopped the trial"
+                raise left.__cause__ from None
         if told is not None:
             told()
 

@@ -23,7 +23,7 @@ _ROOM = 90 << 20
 """Bytes that decoding a picture may take, beside four times the file's size: a few bytes can claim any size."""
 _MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
 _WEBP_MEMORY = 26
-_MOST_MEMORY = 33
+_MOST_MEMORY = 24
 """Bytes a pixel while it is decoded, by mode, as measured: 16 bits and transparency go through several copies."""
 _DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit, for when a program has switched that off
 
@@ -180,7 +180,7 @@ def _bytes_a_pixel(picture: Image.Image) -> int:
 def _in_bytes(file: Path, picture: Image.Image, kind: str | None) -> Image.Image:
     mode, clear = picture.mode, picture.info.get("transparency")
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
-        deep = np.asarray(picture).astype(np.int64)
+        deep = np.asarray(picture).astype(np.int32)  # at most 65535, so the products fit
         scaled = ((deep * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)
         if isinstance(clear, int):
             scaled[deep == clear] = 255

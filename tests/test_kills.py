@@ -1,14 +1,16 @@
 """Runs that are killed at random moments, again and again, end in the same bits as runs that were let alone.
 
-`make test-slow` kills 50 times, spread over training (one model and three members), distillation and writing a store;
-`LIMBECK_KILLS=500` kills as often as it says.
+`make test-slow` kills 50 times, spread over training (one model and three members), distillation, writing a store and a
+search of settings; `LIMBECK_KILLS=500` kills as often as it says.
 """
 
 import json
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,26 @@ def command(job: str, place: Path, out: Path) -> tuple[object, ...]:
         "members": ("train", *data, "--hidden", 8, "--members", 3, "--epochs", 4, *SETTINGS),
         "distill": ("distill", *data, "--teacher", place / "teacher", "--hidden", 8, "--epochs", 6, *SETTINGS),
         "soften": ("soften", *data, "--teacher", place / "teacher", "--shift", 1, "--views", 60),
+        # Trials that learn from those before, of which some are stopped early and all may be killed.
+        "tune": (
+            "tune",
+            *data,
+            "--teacher",
+            place / "teacher",
+            "--hidden",
+            4,
+            "--trials",
+            14,
+            "--epochs",
+            4,
+            "--temperatures",
+            1,
+            8,
+            "--learning-rates",
+            1e-5,
+            0.1,
+            *SETTINGS[:-2],
+        ),
     }[job]
 
 
@@ -63,13 +85,35 @@ def start(job: str, place: Path, out: Path) -> Any:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """What a run leaves, without times."""
+    """What a run leaves, without times; of a search all that its study holds of its trials."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if path.name == "study.db":
+            found[name] = trials_of(path)
+            continue
         if path.is_dir() or path.name in {".lock", "timings.jsonl", "config.toml"} or "checkpoints" in path.parts:
             continue
         found[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+    return found
+
+
+def trials_of(path: Path) -> dict[str, object]:
+    """Every trial's number, state, values, reports and notes, without times."""
+    tables = {
+        "trials": "state",
+        "trial_params": "param_name, param_value",
+        "trial_values": "value",
+        "trial_intermediate_values": "step, intermediate_value",
+        "trial_user_attributes": "key, value_json",
+        "trial_system_attributes": "key, value_json",
+    }
+    found: dict[str, object] = {}
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        numbers = dict(database.execute("select trial_id, number from trials").fetchall())
+        for name, columns in tables.items():
+            rows = database.execute(f"select trial_id, {columns} from {name}").fetchall()
+            found[name] = sorted((numbers[row[0]], *row[1:]) for row in rows if row[1] != "seconds")
     return found
 
 
@@ -111,9 +155,10 @@ def test_a_killed_run_ends_in_the_same_bits(place, tmp_path, job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "share"), [("train", 0.3), ("members", 0.2), ("distill", 0.3), ("soften", 0.2)])
+@pytest.mark.parametrize(
+    ("job", "share"), [("train", 0.24), ("members", 0.16), ("distill", 0.24), ("soften", 0.16), ("tune", 0.2)]
+)
 def test_many_kills_at_random_moments(place, tmp_path, job, share):
-    """`limbeck tune` belongs here too, once a command of that name resumes."""
     ends = kill_and_compare(job, place, tmp_path, round(KILLS * share), seed=KILLS)
     print(f"{job}: {round(KILLS * share)} kills, {ends} runs ended, each in the same bits")  # noqa: T201
 

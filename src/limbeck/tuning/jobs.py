@@ -1,19 +1,16 @@
 """Several processes at work on one study."""
 
-__all__ = ["stoppable", "work_together"]
+__all__ = ["work_together"]
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InterruptedRun
+from limbeck.interrupts import collect_signals
 from limbeck.jobs import run_jobs
 from limbeck.tuning.study import connect, optuna_here, waiting
-from limbeck.tuning.trials import Bench, work
+from limbeck.tuning.trials import Bench, stopped_by, work
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -53,48 +50,13 @@ def work_together(
     try:
         run_jobs([task] * (jobs if ray is None else waiting(study)), jobs=jobs, ray=ray, tick=told)
     except InterruptedRun as stop:
-        raise _stopped(stop.exit_code - 128) from stop
+        number = stop.exit_code - 128
+        raise InterruptedRun(stopped_by(number), number) from stop
     told()
 
 
 def _work_apart(url: str, name: str, bench: Bench, alone: bool, until: float) -> None:
     """What each process does."""
     study = optuna_here().load_study(study_name=name, storage=connect(url, shared=not alone))
-    with stoppable(enabled=True):
-        work(study, bench, alone=alone, until=until)
-
-
-def _stopped(number: int) -> InterruptedRun:
-    return InterruptedRun(
-        f"stopped by {signal.Signals(number).name}; finished trials are kept, the same command with --resume continues",
-        number,
-    )
-
-
-@contextmanager
-def stoppable(*, enabled: bool) -> Iterator[None]:
-    """SIGINT and SIGTERM end the search with a line that says how to go on; finished trials are kept already.
-
-    Args:
-        enabled: Whether there is anything to go on with.
-
-    Yields:
-        Nothing; meanwhile a signal raises :class:`~limbeck.errors.InterruptedRun`.
-    """
-    if not enabled or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        for handled in before:
-            signal.signal(handled, signal.SIG_IGN)
-        raise _stopped(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with collect_signals(enabled=True) as caught:
+        work(study, bench, alone=alone, until=until, caught=caught)

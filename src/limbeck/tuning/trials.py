@@ -1,12 +1,13 @@
 """One trial of a search: a student trained with some settings, judged on validation, stopped early where it is poor."""
 
-__all__ = ["Bench", "rows_of", "work"]
+__all__ = ["Bench", "rows_of", "stopped_by", "work"]
 
 import dataclasses
 import math
+import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
-from limbeck.errors import NonFiniteError
+from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
 from limbeck.runs.inputs import fresh_copy
@@ -105,19 +106,27 @@ class _Left(BaseException):
 
 
 class _Reporter(Watcher):
-    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up.
+    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up, or for a signal.
 
     A trial that is run again has reported up to some stage, and was found good enough before it: the pruner, which
     looks at all reports, is not asked again until then.
     """
 
-    def __init__(self, trial: "Trial", epochs: int, *, staged: bool) -> None:
+    def __init__(self, trial: "Trial", epochs: int, *, staged: bool, caught: Sequence[int]) -> None:
+        self.caught = caught
         self.trial, self.epochs, self.staged, self.stage = trial, epochs, staged, 0
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         self.reported = max(known, default=0)
 
+    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+        """Stop where a signal came: here, and not within what the database is doing."""
+        if self.caught:
+            raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
+
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Report; raise Optuna's own TrialPruned where the trial is poor."""
+        if self.caught:
+            raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
         epoch = int(row["epoch"])
         stage = epoch * _STAGES // self.epochs if self.staged else epoch
         if stage == self.stage:
@@ -135,6 +144,7 @@ def work(
     *,
     alone: bool,
     until: float = math.inf,
+    caught: Sequence[int] = (),
     told: Callable[[], None] | None = None,
 ) -> None:
     """Run waiting trials, one after the other, until none is left.
@@ -145,7 +155,11 @@ def work(
         alone: Whether nobody but processes of this run works on it: a trial that is stopped then stays as it is, for
             :func:`~limbeck.tuning.study.plan` to find; otherwise it counts as failed, so that others see it at once.
         until: Begin none after this time, as ``time.time()`` has it.
+        caught: Signals that came, now or later.
         told: Called after each.
+
+    Raises:
+        InterruptedRun: If a signal came.
     """
     optuna = optuna_here()
     staged = not next(axis for axis in bench.axes if axis.name == "epochs").fixed
@@ -160,7 +174,7 @@ def work(
         if place is None:
             raise _NothingLeft
         values = {axis.name: _suggest(trial, axis) for axis in bench.axes}
-        reporter = _Reporter(trial, int(values["epochs"]), staged=staged)
+        reporter = _Reporter(trial, int(values["epochs"]), staged=staged, caught=caught)
         began = time.perf_counter()
         try:
             history = bench.student_of(values, reporter)
@@ -189,6 +203,25 @@ def work(
                 raise left.__cause__ from None
         if told is not None:
             told()
+        if caught:
+            raise InterruptedRun(stopped_by(caught[0]), caught[0])
+
+
+def stopped_by(number: int) -> str:
+    """What a search says that a signal stopped.
+
+    Args:
+        number: Of the signal.
+
+    Returns:
+        A line.
+
+    Example:
+        >>> stopped_by(15)
+        'stopped by SIGTERM; finished trials are kept, the same command with --resume continues'
+    """
+    name = signal.Signals(number).name
+    return f"stopped by {name}; finished trials are kept, the same command with --resume continues"
 
 
 def _suggest(trial: "Trial", axis: Axis) -> float:

@@ -14,6 +14,7 @@ from torch import nn
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
+from limbeck.interrupts import collect_signals
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Teacher
@@ -24,7 +25,7 @@ from limbeck.search import Axis, Search, combinations
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
-from limbeck.tuning.jobs import stoppable, work_together
+from limbeck.tuning.jobs import work_together
 from limbeck.tuning.results import conclude, report_search
 from limbeck.tuning.study import (
     address_of,
@@ -178,18 +179,16 @@ def tune(
         if waiting(opened):
             stored = _stored(guide, data, augmentation, axes, device, views)
             bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-            with stoppable(enabled=folder is not None):
-                if (jobs == 1 and ray is None) or url is None:
-                    work(opened, bench, alone=alone, until=until, told=told)
-                else:
-                    for _ in range(_ATTEMPTS):
-                        work_together(
-                            opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told
-                        )
-                        # Processes that died have left trials that seem to run.
-                        plan(opened, database, points, alone=alone)
-                        if not waiting(opened) or time.time() >= until:
-                            break
+            if (jobs == 1 and ray is None) or url is None:
+                with collect_signals(enabled=folder is not None) as caught:
+                    work(opened, bench, alone=alone, until=until, caught=caught, told=told)
+            else:
+                for _ in range(_ATTEMPTS):
+                    work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
+                    # Processes that died have left trials that seem to run.
+                    plan(opened, database, points, alone=alone)
+                    if not waiting(opened) or time.time() >= until:
+                        break
         rows = rows_of(opened, axes)
         best, metrics = conclude(rows, judges, left=unfinished(opened))
         if folder is not None:

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import resource
+import shutil
 import sys
 import time
 import tomllib
@@ -355,6 +357,8 @@ def test_unlabelled_examples_and_ensembles(teacher):
     [
         ({"jobs": 0}, ConfigError, "jobs must be at least 1, and is 0"),
         ({"jobs": 2}, ConfigError, "several jobs meet in a database"),
+        ({"jobs": 2, "ray": "local", "out": True}, ConfigError, "give one of them"),
+        ({"ray": "10.0.0.1:6379"}, ConfigError, "a database that all reach: give storage"),
         ({"jobs": 2, "student": lambda seed: student(seed), "out": True}, ConfigError, "cannot be sent to another"),
         ({"study": "mine"}, ConfigError, "no storage is given"),
         ({"storage": "nonsense"}, ConfigError, "storage nonsense cannot be used"),
@@ -405,6 +409,32 @@ def test_a_search_of_other_data_or_teacher_is_refused(teacher, tmp_path):
     optuna.create_study(storage=strange, study_name="limbeck").enqueue_trial({})
     with pytest.raises(RunError, match="not one of limbeck tune"):
         tune(teacher, student, data(), search=GRID, storage=strange, **SETTINGS)
+
+
+@pytest.mark.parametrize("trouble", ["the folder is gone", "the disk is full"])
+def test_a_study_that_cannot_be_kept_ends_in_a_line(teacher, tmp_path, monkeypatch, trouble):
+    out, original, begun = tmp_path / "search", Bench.student_of, []
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def student_of(self, values, watcher):
+        begun.append(1)
+        if len(begun) == 3 and trouble == "the folder is gone":
+            shutil.rmtree(out)
+        elif len(begun) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
+        return original(self, values, watcher)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "student_of", student_of)
+        try:
+            with pytest.raises(RunError, match=r"study in sqlite:///.*study.db cannot be kept: .*--resume") as caught:
+                tune(teacher, student, data(), search=GRID, out=out, **SETTINGS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert "\n" not in str(caught.value) and "SQL:" not in str(caught.value)
+    if trouble == "the disk is full":
+        again = tune(teacher, student, data(), search=GRID, out=out, resume=True, **SETTINGS)
+        assert scores(again) == scores(tune(teacher, student, data(), search=GRID, **SETTINGS))
 
 
 def test_a_damaged_study_is_said_to_be_so(teacher, tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from limbeck.errors import InterruptedRun
 from limbeck.interrupts import collect_signals
 from limbeck.jobs import run_jobs
-from limbeck.tuning.study import connect, optuna_here, waiting
+from limbeck.tuning.study import connect, optuna_here, told_of_storage, waiting
 from limbeck.tuning.trials import Bench, stopped_by, work
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ def work_together(
 def _work_apart(url: str, name: str, bench: Bench, alone: bool, until: float) -> None:
     """What each process does."""
     study = optuna_here().load_study(study_name=name, storage=connect(url, shared=not alone))
-    with collect_signals(enabled=True) as caught:
+    with told_of_storage(url), collect_signals(enabled=True) as caught:
         work(study, bench, alone=alone, until=until, caught=caught)

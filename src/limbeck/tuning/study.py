@@ -15,17 +15,19 @@ __all__ = [
     "open_study",
     "optuna_here",
     "plan",
+    "told_of_storage",
     "unfinished",
     "waiting",
 ]
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from limbeck.errors import ConfigError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -130,6 +132,38 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
             "sqlite:///study.db or postgresql://user@host/name"
         ) from error
     return opened
+
+
+@contextmanager
+def told_of_storage(url: str | None) -> Iterator[None]:
+    """Tell of a database that fails, as on a full disk or where its folder is gone, in a line.
+
+    Args:
+        url: The database.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RunError: If the database failed; what it held before is as it was.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    internal = optuna_here().exceptions.StorageInternalError
+    try:
+        yield
+    except Exception as error:
+        # Optuna stumbles over its own storage's errors, which then stand behind another.
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, SQLAlchemyError | internal):
+            found = found.__cause__ or found.__context__
+        if found is None or url is None or isinstance(error, LimbeckError):
+            raise
+        reason = " ".join(str(found.__cause__ or found).split()).split(" [SQL")[0][:200]
+        raise RunError(
+            f"the study in {hidden_password(url)} cannot be kept: {reason}: is its disk full, or its folder gone? What "
+            "was finished before is as it was; --resume goes on"
+        ) from error
 
 
 def _one_at_a_time(storage: Any) -> None:

@@ -35,6 +35,7 @@ from limbeck.tuning.study import (
     open_study,
     optuna_here,
     plan,
+    told_of_storage,
     unfinished,
     waiting,
 )
@@ -174,23 +175,24 @@ def tune(
 
         began = time.time()
         until = began + 60 * (sought.timeout_minutes or float("inf"))
-        plan(opened, database, points, alone=alone)
-        told()
-        if waiting(opened):
-            stored = _stored(guide, data, augmentation, axes, device, views)
-            bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-            if (jobs == 1 and ray is None) or url is None:
-                with collect_signals(enabled=folder is not None) as caught:
-                    work(opened, bench, alone=alone, until=until, caught=caught, told=told)
-            else:
-                for _ in range(_ATTEMPTS):
-                    work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
-                    # Processes that died have left trials that seem to run.
-                    plan(opened, database, points, alone=alone)
-                    if not waiting(opened) or time.time() >= until:
-                        break
-        rows = rows_of(opened, axes)
-        best, metrics = conclude(rows, judges, left=unfinished(opened))
+        with told_of_storage(url):
+            plan(opened, database, points, alone=alone)
+            told()
+            if waiting(opened):
+                stored = _stored(guide, data, augmentation, axes, device, views)
+                bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
+                if (jobs == 1 and ray is None) or url is None:
+                    with collect_signals(enabled=folder is not None) as caught:
+                        work(opened, bench, alone=alone, until=until, caught=caught, told=told)
+                else:
+                    for _ in range(_ATTEMPTS):
+                        work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
+                        # Processes that died have left trials that seem to run.
+                        plan(opened, database, points, alone=alone)
+                        if not waiting(opened) or time.time() >= until:
+                            break
+            rows = rows_of(opened, axes)
+            best, metrics = conclude(rows, judges, left=unfinished(opened))
         if folder is not None:
             kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
             folder.write_settings("best.toml", "distill", kept_best)

@@ -5,7 +5,7 @@ same bits. A process that dies is replaced, and its task is begun again; where t
 too, so that the same command can go on with what they left.
 """
 
-__all__ = ["Relay", "relayed", "run_jobs"]
+__all__ = ["Relay", "get_ready", "relayed", "run_jobs"]
 
 import contextlib
 import io
@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
+from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -73,7 +74,7 @@ def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[],
     Yields:
         A watcher for the tasks, and what :func:`run_jobs` calls from time to time.
     """
-    with multiprocessing.get_context("forkserver").Manager() as manager:
+    with _context().Manager() as manager:
         queue = manager.Queue()
         ended = 0
 
@@ -213,6 +214,22 @@ def _begin_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def get_ready() -> None:
+    """Start the process that others are forked from, in the background: it imports what they need.
+
+    It is started when it is needed, too; whoever knows early that it will be saves the wait.
+    """
+    _context()
+    forkserver.ensure_running()
+
+
+def _context() -> ForkServerContext:
+    """Processes are forked from one that has imported everything and computed nothing: they start in a moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])  # counts before the first process is started
+    return context
+
+
 def _on_this_machine(
     payloads: Sequence[bytes],
     threads: int,
@@ -221,9 +238,7 @@ def _on_this_machine(
     tick: Callable[[], None] | None,
 ) -> list[tuple[str, bytes]]:
     found: dict[int, tuple[str, bytes]] = {}
-    # Processes are forked from one that has imported everything and computed nothing: they start in a moment.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])
+    context = _context()
     with collect_signals(enabled=True) as caught:
         for _ in range(_ATTEMPTS):
             # The process that others are forked from may die too, which shows as the end of its pipe.

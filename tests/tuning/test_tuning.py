@@ -449,3 +449,12 @@ def test_without_optuna_the_install_command_is_named(teacher, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[tune\]'"):
         tune(teacher, student, data(), search=GRID, **SETTINGS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_cluster_works_on_a_search(teacher, tmp_path):
+    pytest.importorskip("ray")
+    alone = tune(teacher, student, data(), search=GRID, **SETTINGS)
+    found = tune(teacher, student(0), data(), search=GRID, out=tmp_path / "search", ray="local", **SETTINGS)
+    assert scores(found) == scores(alone)

@@ -192,7 +192,8 @@ def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> tu
         "result" and what came out, or "error" and the words and exit code of an error of ours.
     """
     torch.set_num_threads(threads)
-    os.chdir(folder)
+    with contextlib.suppress(OSError):  # another machine may have no such folder, and need none
+        os.chdir(folder)
     sys.path.extend(place for place in places if place not in sys.path)
     task = pickle.loads(payload)  # from the process that began this run, and from no file
     try:

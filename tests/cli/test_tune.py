@@ -198,7 +198,8 @@ def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_pat
     again = limbeck(*words(tmp_path, out, "--jobs", jobs, "--resume", "--json"))
     assert again.code == 0, again.err
     after = states(out)
-    assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs
+    # Several processes may ask for one more than there are.
+    assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs - 1
     whole = limbeck(*words(tmp_path, tmp_path / "whole", "--json"))
     assert whole.code == 0, whole.err
     names = ("temperature", "hard_weight", "validation_errors", "validation_nll")

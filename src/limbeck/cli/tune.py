@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Config, Data, Json, NetworkSizes, Out, Quiet, Resume, Train, Views, open_examples
+from limbeck.cli.common import (
+    Config,
+    Data,
+    Jobs,
+    Json,
+    NetworkSizes,
+    Out,
+    Quiet,
+    Ray,
+    Resume,
+    Train,
+    Views,
+    open_examples,
+)
 from limbeck.cli.console import Bar, print_json, print_rows, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
@@ -32,12 +45,13 @@ def tune(
     student: Annotated[str, Parameter(group="Network")] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
     search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),  # noqa: B008
-    jobs: Annotated[int, Parameter(group="Search")] = 1,
     storage: Annotated[str | None, Parameter(group="Search")] = None,
     study: Annotated[str | None, Parameter(group="Search")] = None,
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -63,11 +77,12 @@ def tune(
         mean: How several teachers' distributions are averaged.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
-        jobs: How many processes work on the study, each with its share of the threads.
         storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
             run the same command on each, with an --out of its own. None: study.db in --out.
         study: Name of the study in the storage.
         resume: Continue what the folder holds.
+        jobs: How many trials are run at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to run them on, which needs --storage; or "local".
         config: A TOML file with any of these settings; flags win.
         quiet: No progress bar.
         json: Print the metrics as JSON.
@@ -101,6 +116,7 @@ def tune(
             search=search,
             augmentation=augmentation,
             jobs=jobs,
+            ray=ray,
             storage=storage,
             study=study,
             out=out,

@@ -69,6 +69,7 @@ class Plan:
         labelled: Whether the teacher's accuracy was measured.
         rows_per_shard: Rows of every shard but the last.
         card_rows: Rows of a shard that the card measures at most.
+        precision: In which the teacher computed, "float32" or "bf16"; None where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -85,6 +86,7 @@ class Plan:
     labelled: bool
     rows_per_shard: int
     card_rows: int
+    precision: str | None = None
 
     @property
     def rows(self) -> int:
@@ -116,15 +118,18 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON can hold it."""
-        return {**asdict(self), "classes": list(self.classes)}
+        found = {**asdict(self), "classes": list(self.classes)}
+        if self.precision is None:
+            del found["precision"]
+        return found
 
     def differences(self, other: "Plan") -> str:
         """What differs from another plan, for a message."""
         mine, theirs = self.to_dict(), other.to_dict()
         return "; ".join(
-            f"its {name} is {_short(mine[name])}, not {_short(theirs[name])}"
-            for name in mine
-            if mine[name] != theirs[name]
+            f"its {name} is {_short(mine.get(name))}, not {_short(theirs.get(name))}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
         )
 
 

@@ -3,14 +3,14 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["Pictures", "asker", "soften"]
+__all__ = ["Pictures", "asker", "precision_of", "soften"]
 
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
-from limbeck.errors import ConfigError, LimbeckError, MismatchError, RunError
+from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.files import make_folder
 from limbeck.losses import softened
 from limbeck.options import Augmentation
@@ -30,7 +30,7 @@ from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
 from limbeck.softtargets.lock import only_writer
-from limbeck.softtargets.manifest import Plan
+from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
 from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
@@ -109,6 +109,7 @@ def soften(
     settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
     numbers = examples.index.long().cpu().numpy()
     labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
+    place = device or Device(torch.device("cpu"), "float32")
     plan = make_plan(
         classes=classes,
         examples=len(examples),
@@ -122,10 +123,10 @@ def soften(
         teacher_digest=teacher_digest(teacher),
         data_digest=examples.digest,
         inputs_digest=examples.without_labels().digest,
+        precision=place.precision,
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
-    place = device or Device(torch.device("cpu"), "float32")
     pictures = Pictures(examples.to(place.device), augmentation if active else None)
     ask = asker(teacher)
 
@@ -156,6 +157,29 @@ def soften(
     return on_first(
         lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, sample=sample, progress=progress)
     )
+
+
+def precision_of(folder: str | Path) -> Literal["auto", "float32", "bf16"]:
+    """The precision in which a store was begun, or "auto" where there is none; the same in all processes.
+
+    What is measured may come out differently the next time, and a store whose shards differ in it would not be that
+    of a write that was never stopped.
+
+    Args:
+        folder: Where a store is, or will be.
+
+    Returns:
+        What to compute in, where nobody asks for another.
+    """
+
+    def look() -> str | None:
+        try:
+            return Manifest.read(Path(folder)).plan.precision if (Path(folder) / MANIFEST).exists() else None
+        except FormatError:
+            return None  # writing will say what is wrong with it
+
+    found = on_first(look)
+    return "bf16" if found == "bf16" else "float32" if found == "float32" else "auto"
 
 
 def _share(

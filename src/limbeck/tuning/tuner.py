@@ -14,6 +14,7 @@ from torch import nn
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
+from limbeck.interrupts import collect_signals
 from limbeck.objective import require_scores
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
@@ -25,7 +26,7 @@ from limbeck.search import Axis, Search, Values, combinations
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
-from limbeck.tuning.jobs import stoppable, work_together
+from limbeck.tuning.jobs import work_together
 from limbeck.tuning.results import conclude, report_search
 from limbeck.tuning.study import (
     address_of,
@@ -35,12 +36,15 @@ from limbeck.tuning.study import (
     open_study,
     optuna_here,
     plan,
+    told_of_storage,
     unfinished,
     waiting,
 )
 from limbeck.tuning.trials import Bench, rows_of, work
 
 _TRIALS = 30
+_ATTEMPTS = 3
+"""How often a trial is run where the process that does it dies."""
 _KEEP_BYTES = 1 << 30
 """A live teacher's answers up to this size are held in memory; larger ones belong into a store."""
 
@@ -73,6 +77,7 @@ def tune(
     search: Search | None = None,
     augmentation: Augmentation | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     storage: str | None = None,
     study: str | None = None,
     out: str | Path | None = None,
@@ -94,8 +99,10 @@ def tune(
         classes: Names of the classes.
         search: Ranges or lists, and how many trials; None for the defaults.
         augmentation: Random views of the training pictures; their number must be given.
-        jobs: How many processes work on the one study, each with its share of the threads. Above 1 it needs ``out``
-            or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
+        jobs: How many processes of this machine work on the one study, each with as many threads as this one. Above
+            1 it needs ``out`` or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
+        ray: Instead: the address of a Ray cluster, or "local" for one that is started here. A cluster needs
+            ``storage``, which all its machines reach.
         storage: Address of a database that several machines reach, such as ``postgresql://host/db``; None for an
             SQLite file in ``out``. Each machine has an ``out`` of its own.
         study: Name of the study in ``storage``.
@@ -126,7 +133,7 @@ def tune(
     """
     optuna_here()
     options, sought = Training(**training), search or Search()
-    _check(jobs, storage, study, out, options, sought)
+    _check(jobs, ray, storage, study, out, options, sought)
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
@@ -159,7 +166,8 @@ def tune(
 
     def go(folder: RunFolder | None) -> TuneRun:
         url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
-        opened = open_study(connect(url, shared=storage is not None), study or "limbeck", common)
+        database, alone = connect(url, shared=storage is not None), storage is None
+        opened = open_study(database, study or "limbeck", common)
         total = len(points)
 
         def told() -> None:
@@ -168,18 +176,24 @@ def tune(
 
         began = time.time()
         until = began + 60 * (sought.timeout_minutes or float("inf"))
-        plan(opened, points, alone=storage is None)
-        told()
-        if waiting(opened):
-            stored = _stored(guide, data, augmentation, axes, device, views)
-            bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-            with stoppable(enabled=folder is not None):
-                if jobs == 1 or url is None:
-                    work(opened, bench, until=until, told=told)
+        with told_of_storage(url):
+            plan(opened, database, points, alone=alone)
+            told()
+            if waiting(opened):
+                stored = _stored(guide, data, augmentation, axes, device, views)
+                bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
+                if (jobs == 1 and ray is None) or url is None:
+                    with collect_signals(enabled=folder is not None) as caught:
+                        work(opened, bench, alone=alone, until=until, caught=caught, told=told)
                 else:
-                    work_together(opened, bench, jobs, url=url, shared=storage is not None, until=until, told=told)
-        rows = rows_of(opened, axes)
-        best, metrics = conclude(rows, judges, left=unfinished(opened))
+                    for _ in range(_ATTEMPTS):
+                        work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
+                        # Processes that died have left trials that seem to run.
+                        plan(opened, database, points, alone=alone)
+                        if not waiting(opened) or time.time() >= until:
+                            break
+            rows = rows_of(opened, axes)
+            best, metrics = conclude(rows, judges, left=unfinished(opened))
         if folder is not None:
             kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
             folder.write_settings("best.toml", "distill", kept_best)
@@ -190,22 +204,32 @@ def tune(
     if out is None:
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {**dataclasses.asdict(sought), "jobs": jobs, "study": study}
+    kept |= {**dataclasses.asdict(sought), "jobs": jobs, "ray": ray, "study": study}
     kept["storage"] = None if storage is None else hidden_password(storage)
     with RunFolder(out).open("tune", kept, resume=resume) as folder:
         return go(folder)
 
 
 def _check(
-    jobs: int, storage: str | None, study: str | None, out: str | Path | None, options: Training, search: Search
+    jobs: int,
+    ray: str | None,
+    storage: str | None,
+    study: str | None,
+    out: str | Path | None,
+    options: Training,
+    search: Search,
 ) -> None:
     """Refuse settings that contradict each other."""
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     if study is not None and storage is None:
         raise ConfigError("study names one of the studies in a storage, and no storage is given: leave study out")
-    if jobs > 1 and out is None and storage is None:
+    if jobs > 1 and ray is not None:
+        raise ConfigError("jobs is for this machine, and ray for a cluster: give one of them")
+    if (jobs > 1 or ray is not None) and out is None and storage is None:
         raise ConfigError("several jobs meet in a database: give out, or storage")
+    if ray not in {None, "local"} and storage is None:
+        raise ConfigError(f"the machines of the cluster at {ray} meet in a database that all reach: give storage")
     if search.learning_rates is not None and options.learning_rate is not None:
         raise ConfigError("learning_rate and learning_rates contradict each other: give one of them")
     if search.epoch_counts is not None and options.epochs != Training().epochs:

@@ -311,7 +311,7 @@ def _on_ray(
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # among them a bare Exception, where a node does not start in time
         raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
     try:
         largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())  # type: ignore[no-untyped-call]

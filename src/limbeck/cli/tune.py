@@ -4,7 +4,7 @@ __all__ = ["tune"]
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,15 +20,11 @@ from limbeck.cli.common import (
     Resume,
     Train,
     Views,
-    open_examples,
 )
 from limbeck.cli.console import Bar, print_json, print_rows, say
-from limbeck.errors import ConfigError
+from limbeck.cli.lesson import open_lesson
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.search import Search
-
-if TYPE_CHECKING:
-    from limbeck.protocols import Teacher
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
@@ -88,33 +84,21 @@ def tune(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
-    if (teacher is None) == (teacher_targets is None):
-        raise ConfigError("give either --teacher or --teacher-targets")
-    from limbeck.runs.inputs import load_teacher, model_maker, options_as_trained
-    from limbeck.softtargets import SoftTargets
+    from limbeck.runs.inputs import model_maker
     from limbeck.tuning import tune as run_search
 
-    if teacher:
-        data = options_as_trained(data, teacher[0], context=False)
-    examples = open_examples(data, quiet=quiet)
+    lesson = open_lesson(data, augmentation, teacher, teacher_targets, mean=mean, own=teacher_model, quiet=quiet)
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
-    guide: Teacher
-    if teacher_targets is not None:
-        guide = SoftTargets.open(teacher_targets, examples=examples.train)
-        if augmentation == Augmentation():
-            augmentation = guide.augmentation
-    else:
-        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
-    only = getattr(guide, "temperature", None)
+    only = getattr(lesson.teacher, "temperature", None)
     if only is not None:
         say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
-            guide,
-            model_maker(options, examples),
-            examples,
+            lesson.teacher,
+            model_maker(options, lesson.examples),
+            lesson.examples,
             search=search,
-            augmentation=augmentation,
+            augmentation=lesson.augmentation,
             jobs=jobs,
             ray=ray,
             storage=storage,
@@ -122,7 +106,7 @@ def tune(
             out=out,
             resume=resume,
             settings={
-                **dataclasses.asdict(data),
+                **dataclasses.asdict(lesson.options),
                 **kept,
                 "teacher": None if teacher is None else [str(path) for path in teacher],
                 "teacher_targets": teacher_targets,

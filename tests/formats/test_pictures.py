@@ -307,7 +307,7 @@ assert peak() - before <= (100 << 20) + 4 * {(tmp_path / "a" / "1.png").stat().s
 )
 def test_decoding_takes_no_more_memory_than_the_header_was_found_to_ask_for(tmp_path, mode, kind, more):
     """In a process of its own; what is worked out decides which pictures are refused."""
-    side, slack = 2500, 8 << 20  # pages of the interpreter that the child touches
+    side, slack = 2500, 16 << 20  # pages of the interpreter that the child touches
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / f"1.{kind}"
     picture = Image.fromarray(np.zeros((side, side), np.uint16)) if mode == "I;16" else Image.new(mode, (side, side))

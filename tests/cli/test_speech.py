@@ -12,6 +12,7 @@ import torch
 
 import limbeck as package
 from limbeck.data import open_data
+from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.kaldi_write import write_ark
@@ -25,6 +26,7 @@ from limbeck.runs.exporting import nnet_of
 from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import front_end_of, load, save_model
+from limbeck.runs.posteriors import Posteriors
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
 TRAIN = ("--data", SO762 / "train", "--ali", SO762 / "ali_train")
@@ -142,6 +144,23 @@ def test_posteriors_are_written_and_read_again(done, teachers, targets):
         same = package.SoftTargets.open(targets, examples=data.train)
         batch = data.train.batch(torch.arange(0, 8184, 100))
         torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
+
+
+def test_sparse_posteriors_teach_what_they_hold(done, refused, teachers, targets, tmp_path):
+    sparse = tmp_path / "sparse.ark"
+    done("soften", *TRAIN, *VALIDATION, "--teacher", teachers, "--write-posteriors", sparse, "--min-post", 0.01,
+         "--encoding", "topk", "--k", 5, "--out", tmp_path / "a", "--precision", "float32", "--quiet")  # fmt: skip
+    dense = dict(read_ark(targets.with_suffix(".ark")))
+    for key, pairs in read_ark(sparse, "posterior"):
+        np.testing.assert_array_equal(pairs, sparse_posteriors(dense[key], least=0.01))
+    data = open_data(options(left=7, right=7))
+    for given in (sparse, sparse.with_suffix(".scp")):
+        found = Posteriors(given, data)
+        batch = data.train.batch(torch.arange(0, 8184, 500))
+        answers = found.log_probs(batch, 1.0).exp()
+        expected = np.concatenate([dense_posteriors(sparse_posteriors(dense[key], least=0.01), 1000) for key in dense])
+        torch.testing.assert_close(answers, torch.from_numpy(expected[::500]), atol=1e-6, rtol=0)
+    refused(SO762, "--teacher", teachers, "--min-post", 0.1, command="soften", says=["--write-posteriors"])
 
 
 def test_weights_of_teachers_and_a_transfer_set_without_labels(done, teachers, tmp_path):

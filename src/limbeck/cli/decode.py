@@ -14,7 +14,6 @@ from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOption
 from limbeck.errors import ConfigError
 
 if TYPE_CHECKING:
-    from limbeck.decoding.graph import Graph
     from limbeck.decoding.judging import Judged, Sources
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)

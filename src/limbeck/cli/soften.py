@@ -59,7 +59,8 @@ def soften(
         teacher: Folder of a run; several make an ensemble.
         out: Folder for the store.
         posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
-            utterance or Kaldi's sparse Posterior; which it is is seen. With --temperature they hold for that one alone; without, they are one network's at T = 1.
+            utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they hold for that one
+            alone; without, they are one network's at T = 1.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.

@@ -133,7 +133,9 @@ class AcousticModel:
             return None
         counts = read_pdf_counts(path)
         if counts.size != self.outputs:
-            raise MismatchError(f"{path} holds counts of {counts.size} pdfs, and {self.path} has {self.outputs} outputs")
+            raise MismatchError(
+                f"{path} holds counts of {counts.size} pdfs, and {self.path} has {self.outputs} outputs"
+            )
         return counts
 
     def run(self, utterances: Iterable[tuple[str, Frames]]) -> Iterator[tuple[str, Frames]]:
@@ -167,10 +169,12 @@ class AcousticModel:
             yield key, outputs[end - len(frames) : end]
 
     def _outputs(self, held: list[tuple[str, Frames]]) -> Frames:
-        after = {"counts": self.counts, "prior_scale": self.options.prior_scale, "prior_floor": self.options.prior_floor}
-        joined = [
-            np.concatenate([member.inputs(key, frames) for key, frames in held]) for member in self._members
-        ]
+        after = {
+            "counts": self.counts,
+            "prior_scale": self.options.prior_scale,
+            "prior_floor": self.options.prior_floor,
+        }
+        joined = [np.concatenate([member.inputs(key, frames) for key, frames in held]) for member in self._members]
         if len(self._members) == 1:
             settings = {"no_softmax": self.options.no_softmax, "apply_log": self.options.apply_log}
             return forward(self._members[0].nnet, joined[0], **settings, **after)

@@ -1,6 +1,6 @@
 """What the recipe on speech works with: the parts of a Kaldi corpus, contexts, networks and trainings."""
 
-__all__ = ["SHARE", "Corpus", "corpus"]
+__all__ = ["EPOCHS", "Corpus", "corpus"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,9 +18,13 @@ from limbeck.options import DataOptions, ModelOptions, Training
 from limbeck.recipes.series import Series, blind
 from limbeck.runs.inputs import model_maker
 
-SHARE = 0.03
+EPOCHS = {"large": 3, "small": 4, "few": 60}
+"""Of the teachers and what is of their size, of the small networks, and of those on a share of the data."""
+_SHARE = 0.03
 """Of the training frames in the experiment of the paper's section 6."""
+_MEMBERS = 4
 _NEEDED = ("train", "dev", "test", "ali_train", "ali_dev", "ali_test")
+_SPOKEN = ("graph/HCLG.fst", "graph/words.txt")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Corpus:
     @property
     def members(self) -> int:
         """How many teachers there are."""
-        return 2 if self.series.quick else 4
+        return 2 if self.series.quick else _MEMBERS
 
     @property
     def kept(self) -> int:
@@ -64,18 +68,54 @@ class Corpus:
     @property
     def share(self) -> float:
         """How much of the training set the small part is."""
-        return 0.2 if self.series.quick else SHARE
+        return 0.2 if self.series.quick else _SHARE
+
+    @property
+    def percent(self) -> str:
+        """The same in words."""
+        return f"{100 * self.share:g} %"
+
+    @property
+    def contexts(self) -> tuple[int, int]:
+        """Frames that teachers and small students see on each side."""
+        return _contexts(self.series)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether there is a graph, so that words can be counted."""
+        return all((self.root / name).exists() for name in _SPOKEN)
+
+    @property
+    def test(self) -> Examples:
+        """The test set: read at the end of a recipe alone."""
+        assert self.whole.test is not None
+        return self.whole.test
 
     def make(self, options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
         """Makes a network from a seed."""
         return model_maker(options, data)
 
-    def training(self, epochs: int, *, seed: int, batch_size: int = 512, patience: int | None = None) -> Training:
-        """The settings of a training, shortened in the small version."""
+    def training(self, epochs: int, *, seed: int) -> Training:
+        """The settings of a training on all data, shortened in the small version."""
         if self.series.quick:
             return Training(epochs=min(epochs, 2), seed=seed, batch_size=256, precision="float32")
-        schedule = "cosine" if patience is None else "constant"
-        return Training(epochs=epochs, seed=seed, batch_size=batch_size, patience=patience, schedule=schedule)
+        return Training(epochs=epochs, seed=seed, batch_size=512)
+
+    def few_training(self, *, seed: int, patience: int | None = None) -> Training:
+        """The settings of a training on little data; with patience the learning rate stays and it stops early."""
+        return replace(
+            self.training(EPOCHS["few"], seed=seed),
+            batch_size=256,
+            patience=patience,
+            schedule="cosine" if patience is None else "constant",
+        )
+
+    def utterance(self, least: int, most: int) -> Examples:
+        """The first test utterance of a number of frames, or the first of all."""
+        assert isinstance(self.test.inputs, Inputs)
+        counts = self.test.inputs.groups().bincount()
+        fitting = ((counts >= least) & (counts <= most)).nonzero().flatten().tolist()
+        return self.test.take_groups(torch.tensor([next(iter(fitting), 0)]))
 
     def part(self) -> DataSet:
         """A share of the training utterances; a quarter of the development utterances chooses the epoch."""
@@ -123,7 +163,7 @@ def corpus(series: Series, source: str) -> Corpus:
     missing = [name for name in _NEEDED if not (root / name).exists()]
     if missing:
         raise FormatError(root, f"has no {missing[0]}: the recipe needs {', '.join(_NEEDED)}")
-    teacher, student = (2, 1) if series.quick else (7, 5)
+    teacher, student = _contexts(series)
     options = DataOptions(
         data=str(root / "train"),
         ali=str(root / "ali_train"),
@@ -139,3 +179,7 @@ def corpus(series: Series, source: str) -> Corpus:
     wide = blind(whole)
     narrow = with_context(wide, replace(options, left=student, right=student))
     return Corpus(series, root, whole, wide, narrow)
+
+
+def _contexts(series: Series) -> tuple[int, int]:
+    return (2, 1) if series.quick else (7, 5)

@@ -2,22 +2,118 @@
 
 __all__ = ["run"]
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from limbeck.data.examples import DataSet
+from limbeck.data.speech.phones import phones_of, spectrogram
 from limbeck.devices import find_device
-from limbeck.recipes.corpus import Corpus, corpus
+from limbeck.errors import ConfigError
+from limbeck.options import ModelOptions
+from limbeck.prediction import predict
+from limbeck.protocols import Teacher
+from limbeck.recipes.corpus import EPOCHS, Corpus, corpus
+from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.series import Cell, Series
+from limbeck.recipes.words import DEV_UTTERANCES, SEARCH, Spoken, Words
+from limbeck.report import Drawing, Table
+from limbeck.report.figures_speech import draw_posteriors
+from limbeck.report.figures_study import draw_curves, draw_results
+from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.softtargets import SoftTargets
 from limbeck.teachers import Ensemble, ModelTeacher
 
+_TEMPERATURE, _HARD_WEIGHT = 1.0, 0.5
+_FEW_TEMPERATURE = 2.0
+_FRAME_SHIFT = 0.01
+_DRAWN = (200, 450)
+"""Frames of an utterance that makes a readable figure."""
 
-class Maker:
+
+@dataclass(frozen=True)
+class _System:
+    """Networks of one kind: a row of the table.
+
+    Attributes:
+        name: What it is.
+        trials: The cells of each seed; several in one trial are averaged.
+        decoded: How many seeds are decoded.
+    """
+
+    name: str
+    trials: tuple[tuple[Cell, ...], ...]
+    decoded: int
+
+
+def run(series: Series, order: Order) -> Findings:
+    """Train teachers, distil them into one of their size and into small ones, with all data and with 3 %.
+
+    Args:
+        series: Where trainings are kept.
+        order: Names the corpus.
+
+    Returns:
+        Frame accuracies and word error rates on the test set.
+
+    Raises:
+        ConfigError: If no corpus is named.
+    """
+    if order.data is None:
+        raise ConfigError("the recipe speech needs a corpus: give --data FOLDER")
+    maker = _Maker(corpus(series, order.data))
+    here = maker.here
+    teachers = [maker.teacher(seed) for seed in range(here.members)]
+    seeds = len(series.seeds)
+    systems = {
+        "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
+        "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
+        "distilled": _System("one of the teacher's size, distilled", ((maker.same_size(0),),), 1),
+        "small_labels": _System("a sixth the size, labels", maker.trials("small-labels"), seeds),
+        "small_soft": _System("a sixth the size, distilled", maker.trials("small-soft"), seeds),
+        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials("few-labels"), 1),
+        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials("few-soft"), 1),
+    }
+    words = Words(series, here.root) if here.spoken else None
+    scales = {} if words is None else {key: words.choose(key, system.trials[0]) for key, system in systems.items()}
+
+    # All choices are made: now the test set is read.
+    scores = {key: [_scores(here, trial) for trial in system.trials] for key, system in systems.items()}
+    spoken: dict[str, list[Spoken]] = {}
+    for key, scale in scales.items():
+        assert words is not None
+        chosen = systems[key].trials[: systems[key].decoded]
+        spoken[key] = [words.count(f"{key}-{number}", trial, scale) for number, trial in enumerate(chosen)]
+    values = {key: [100 * score["accuracy"] for score in found] for key, found in scores.items()}
+    values |= {f"{key}_wer": [one.wer for one in found] for key, found in spoken.items()}
+    mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
+    gain, gap = mean["ensemble"] - mean["teacher"], mean["small_labels"] - mean["few_labels"]
+    values["kept"] = [100 * (value - mean["teacher"]) / gain for value in values["distilled"]] if gain > 0 else []
+    values["closed"] = [100 * (value - mean["few_labels"]) / gap for value in values["few_soft"]] if gap > 0 else []
+    return Findings(
+        values,
+        _notes(here, systems),
+        _answer(values, mean, gain, here),
+        (_systems_table(systems, scores, spoken),),
+        (_accuracies(systems, values), _posteriors(here, systems), *_curves(series, systems, here)),
+        _remarks(here, systems),
+    )
+
+
+class _Maker:
     """Makes every network of the recipe."""
 
     def __init__(self, here: Corpus) -> None:
         self.here, self.series = here, here.series
+
+    def trials(self, kind: str) -> tuple[tuple[Cell, ...], ...]:
+        """Small networks of a kind, one a seed."""
+        make = {"labels": self.small_labels, "soft": self.small_soft}[kind.split("-")[1]]
+        return tuple((make(seed, few=kind.startswith("few")),) for seed in self.series.seeds)
 
     def teacher(self, seed: int) -> Cell:
         """A large network on labels."""
@@ -26,21 +122,19 @@ class Maker:
             "teacher",
             here.make(here.large, here.wide),
             here.wide,
-            here.training(3, seed=seed),
-            settings=_settings(here.large.hidden, here.wide),
+            here.training(EPOCHS["large"], seed=seed),
+            settings=_settings(here.large, here.wide),
         )
 
     def ensemble(self) -> Ensemble:
-        """All teachers, each with the context that it was trained with."""
-        models = [self.teacher(seed).model for seed in range(self.here.members)]
-        return together(models, self.here.wide.classes)
+        """All teachers."""
+        return _together([self.teacher(seed) for seed in range(self.here.members)], self.here.wide.classes)
 
     def targets(self) -> SoftTargets:
         """The ensemble's answers, written once; a write that was stopped goes on, and a finished one is kept."""
         here, folder = self.here, self.series.folder / "soft-targets"
-        watcher = self.series.watch(f"{self.series.recipe}: soft targets")
-        place = find_device("auto", "auto")
-        watcher.note("asking the ensemble about every frame")
+        self.series.watch(f"{self.series.recipe}: soft targets").note("asking the ensemble about every frame")
+        place = find_device("auto", here.training(1, seed=0).precision)
         guide = self.ensemble().to(place.device)
         SoftTargets.write(
             folder, guide, here.wide.train, classes=here.wide.classes, encoding="topk", k=here.kept, device=place
@@ -48,60 +142,201 @@ class Maker:
         return SoftTargets.open(folder, examples=here.wide.train)
 
     def same_size(self, seed: int) -> Cell:
-        """One network like a teacher, on the ensemble's soft targets."""
+        """One network like a teacher, on the ensemble's soft targets and the labels."""
         here = self.here
         return self.series.distil(
             "same-size",
             here.make(here.large, here.wide),
             self.targets,
             here.wide,
-            here.training(3, seed=100 + seed),
-            temperature=1.0,
-            hard_weight=0.5,
-            settings=self._taught(here.large.hidden, here.wide),
+            here.training(EPOCHS["large"], seed=100 + seed),  # not the first weights of any teacher
+            temperature=_TEMPERATURE,
+            hard_weight=_HARD_WEIGHT,
+            settings={**_settings(here.large, here.wide), **self._taught},
         )
 
-    def small_labels(self, seed: int) -> Cell:
-        """A small network on labels alone."""
+    def small_labels(self, seed: int, *, few: bool) -> Cell:
+        """A small network on labels alone; with little data it stops early."""
         here = self.here
+        data = here.part() if few else here.narrow
         return self.series.train(
-            "small-labels",
+            "few-labels" if few else "small-labels",
             here.make(here.small, here.narrow),
-            here.narrow,
-            here.training(4, seed=seed),
-            settings=_settings(here.small.hidden, here.narrow),
+            data,
+            here.few_training(seed=seed, patience=4) if few else here.training(EPOCHS["small"], seed=seed),
+            settings=_settings(here.small, data),
         )
 
-    def small_soft(self, seed: int) -> Cell:
-        """The same on the ensemble's soft targets."""
+    def small_soft(self, seed: int, *, few: bool) -> Cell:
+        """The same on the ensemble's soft targets: with little data on nothing else."""
         here = self.here
+        data = here.part() if few else here.narrow
         return self.series.distil(
-            "small-soft",
+            "few-soft" if few else "small-soft",
             here.make(here.small, here.narrow),
-            self.targets,
-            here.narrow,
-            here.training(4, seed=seed),
-            temperature=1.0,
-            hard_weight=0.5,
-            settings=self._taught(here.small.hidden, here.narrow),
+            (lambda: self.series.answers(self.ensemble(), data.train, data.classes)()) if few else self.targets,
+            data,
+            here.few_training(seed=seed) if few else here.training(EPOCHS["small"], seed=seed),
+            temperature=_FEW_TEMPERATURE if few else _TEMPERATURE,
+            hard_weight=0.0 if few else _HARD_WEIGHT,
+            settings={**_settings(here.small, data), **self._taught},
         )
 
-    def _taught(self, hidden, data):
-        return {**_settings(hidden, data), "teacher": f"{self.here.members} teachers", "kept": self.here.kept}
+    @property
+    def _taught(self) -> dict[str, Any]:
+        return {"teacher": f"{self.here.members} teachers", "kept": self.here.kept}
 
 
-def together(models, classes) -> Ensemble:
-    members = [ModelTeacher(model, classes, model.front_end.splicing) for model in models]
-    return Ensemble(members, mean="geometric", classes=classes)
-
-
-def _settings(hidden, data):
+def _settings(network: ModelOptions, data: DataSet) -> dict[str, Any]:
     assert data.front_end is not None
-    return {"hidden": list(hidden), "context": list(data.front_end.splicing.offsets)}
+    return {"hidden": list(network.hidden or ()), "context": list(data.front_end.splicing.offsets)}
 
 
-def run(series: Series, order):
-    here = corpus(series, order.data)
-    maker = Maker(here)
-    for seed in range(here.members):
-        maker.teacher(seed)
+def _seeing(model: nn.Module, classes: tuple[str, ...]) -> ModelTeacher:
+    """A network that sees the neighbours it was trained with, whatever the examples show."""
+    front: Any = model.front_end
+    return ModelTeacher(model, classes, front.splicing)
+
+
+def _together(cells: Sequence[Cell], classes: tuple[str, ...]) -> Ensemble:
+    return Ensemble([_seeing(cell.model, classes) for cell in cells], mean="geometric", classes=classes)
+
+
+def _scores(here: Corpus, trial: Sequence[Cell]) -> dict[str, Any]:
+    """Frame accuracy and cross-entropy on the test set: called at the end of the recipe alone."""
+    return scores_of(answers_of(_together(trial, here.whole.classes), here.test), labels_of(here.test))
+
+
+def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
+    large, small = (systems[key].trials[0][0] for key in ("teacher", "small_labels"))
+    stopped = [trial[0].epochs for trial in systems["few_labels"].trials]
+    return {
+        "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
+        "ensemble": "the same teachers",
+        "distilled": f"{large.epochs} epochs like a teacher, T = {_TEMPERATURE:g}, half of the weight on labels; one seed",
+        "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
+        "small_soft": f"the same, T = {_TEMPERATURE:g}, half of the weight on labels",
+        "few_labels": f"at most {max(stopped)} epochs, stopped early",
+        "few_soft": f"T = {_FEW_TEMPERATURE:g}, soft targets alone, {EPOCHS['few']} epochs",
+        "closed": "of the gap between labels on little and on all data; the paper: 87 %",
+    }
+
+
+def _answer(values: Mapping[str, Sequence[float]], mean: Mapping[str, float], gain: float, here: Corpus) -> str:
+    kept, closed = values["kept"], values["closed"]
+    words = (
+        f" Words: {mean['teacher_wer']:.1f} % wrong with a teacher, {mean['ensemble_wer']:.1f} % with all, "
+        f"{mean['distilled_wer']:.1f} % with the distilled network."
+        if "teacher_wer" in mean
+        else " There is no graph in the corpus's folder, so words were not counted."
+    )
+    return (
+        f"The ensemble gains {gain:.2f} points of frame accuracy over its members; one network of their size distilled "
+        f"from it keeps {f'{kept[0]:.0f} %' if kept else 'nothing'} of that (paper: 86 %). With {here.percent} of the "
+        f"data soft targets close {f'{np.mean(closed):.0f} %' if closed else 'nothing'} of the gap to all of the data "
+        f"(paper: 87 %).{words}"
+    )
+
+
+def _systems_table(
+    systems: Mapping[str, _System],
+    scores: Mapping[str, Sequence[Mapping[str, Any]]],
+    spoken: Mapping[str, list[Spoken]],
+) -> Table:
+    rows = []
+    for key, system in systems.items():
+        size = sum(parameter.numel() for cell in system.trials[0] for parameter in cell.model.parameters())
+        heard = spoken.get(key, [])
+        kinds = ("insertions", "deletions", "substitutions")
+        rows.append(
+            (
+                system.name,
+                f"{size:,}",
+                spread([100 * score["accuracy"] for score in scores[key]], "%"),
+                f"{np.mean([score['nll'] for score in scores[key]]):.3f}",
+                spread([one.wer for one in heard], "% errors") if heard else "–",
+                " / ".join(f"{np.mean([getattr(one, kind) for one in heard]):.0f}" for kind in kinds) if heard else "–",
+                f"{heard[0].scale:g}" if heard else "–",
+                f"{np.mean([one.real_time for one in heard]):.3f}" if heard else "–",
+            )
+        )
+    heading = (
+        "network", "parameters", "frame accuracy", "cross-entropy (nats)", "word error rate", "ins / del / sub",
+        "acoustic scale", "real-time factor",
+    )  # fmt: skip
+    return Table("Networks on the test set", heading, tuple(rows))
+
+
+def _accuracies(systems: Mapping[str, _System], values: Mapping[str, Sequence[float]]) -> Drawing:
+    return Drawing(
+        "accuracy",
+        "Frame accuracy",
+        "On the test set; each dot is a seed or a teacher, the bar their mean. The paper's numbers are of other data.",
+        draw_results(
+            [system.name for system in systems.values()],
+            [values[key] for key in systems],
+            [None] * len(systems),
+            "test frame accuracy (%)",
+        ),
+    )
+
+
+def _posteriors(here: Corpus, systems: Mapping[str, _System]) -> Drawing:
+    """One utterance of the test set: what the ensemble and a small student hear."""
+    one = here.utterance(*_DRAWN)
+    phones = phones_of(here.root / "ali_train")
+    heard: dict[str, NDArray[np.float32]] = {}
+    for key in ("ensemble", "small_soft", "few_labels"):
+        guide: Teacher = _together(systems[key].trials[0], here.whole.classes)
+        heard[systems[key].name] = phones.add_up(predict(guide, one).exp().numpy())
+    return Drawing(
+        "posteriors",
+        "What is heard",
+        "An utterance of the test set: its spectrogram, and posteriors of phones (those of a phone's pdfs added up) by "
+        "the ensemble, a small student distilled from it, and the same network trained on labels of little data. The "
+        "line is the alignment.",
+        draw_posteriors(spectrogram(one), heard, phones.of_pdf[labels_of(one)], phones.names, frame_shift=_FRAME_SHIFT),
+    )
+
+
+def _curves(series: Series, systems: Mapping[str, _System], here: Corpus) -> tuple[Drawing, ...]:
+    few = {
+        name: [100 * value for value in series.history(systems[key].trials[0][0], "validation_accuracy")]
+        for name, key in (("labels", "few_labels"), ("soft targets", "few_soft"))
+    }
+    length = min(map(len, few.values()))
+    if length < 2:
+        return ()
+    return (
+        Drawing(
+            "few",
+            f"Learning from {here.percent} of the data",
+            "Frame accuracy on development utterances by epoch, first seed, for as long as training on labels went on.",
+            draw_curves(
+                [float(epoch) for epoch in range(1, length + 1)],
+                {name: np.array([numbers[:length]]) for name, numbers in few.items()},
+                x_label="epoch",
+                y_label="validation frame accuracy (%)",
+            ),
+        ),
+    )
+
+
+def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
+    teachers = systems["teacher"].trials
+    return (
+        here.about(),
+        f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
+        f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
+        f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
+        "cosine; development frames chose each network's epoch, and nothing else was tuned: temperatures and weights "
+        "were fixed before.",
+        f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row on "
+        f"{DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
+        "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "
+        "network in numpy and the search together.",
+    )
+
+
+def _sizes(network: ModelOptions) -> str:
+    return "-".join(map(str, network.hidden or ()))

@@ -1,4 +1,4 @@
-"""Sparse posteriors against bytes that Kaldi's own writer left (kaldi-native-io 1.23), and whatever is wrong with them."""
+"""Sparse posteriors against bytes of Kaldi's own writer (kaldi-native-io 1.23), and whatever is wrong with them."""
 
 import numpy as np
 import pytest

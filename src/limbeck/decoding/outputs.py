@@ -20,7 +20,7 @@ from limbeck.decoding.options import FeatureOptions, OutputOptions
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.nnet1 import Nnet
-from limbeck.nnet1_forward import forward, likelihoods, propagate, read_pdf_counts, without_softmax
+from limbeck.nnet1_forward import likelihoods, propagate, read_pdf_counts, without_softmax
 
 Frames = NDArray[np.float32]
 _BATCH = 2048  # frames that go through the network together: large enough for the matrix products
@@ -169,19 +169,21 @@ class AcousticModel:
             yield key, outputs[end - len(frames) : end]
 
     def _outputs(self, held: list[tuple[str, Frames]]) -> Frames:
-        after = {
-            "counts": self.counts,
-            "prior_scale": self.options.prior_scale,
-            "prior_floor": self.options.prior_floor,
-        }
+        options = self.options
         joined = [np.concatenate([member.inputs(key, frames) for key, frames in held]) for member in self._members]
         if len(self._members) == 1:
-            settings = {"no_softmax": self.options.no_softmax, "apply_log": self.options.apply_log}
-            return forward(self._members[0].nnet, joined[0], **settings, **after)
-        logs = self._averaged(joined)
-        if self.options.no_softmax:
-            return likelihoods(logs, **after)
-        return likelihoods(np.exp(logs), apply_log=self.options.apply_log, **after)
+            nnet = self._members[0].nnet
+            values = propagate(without_softmax(nnet) if options.no_softmax else nnet, joined[0])
+        else:
+            values = self._averaged(joined)
+            values = values if options.no_softmax else np.exp(values)
+        return likelihoods(
+            values,
+            apply_log=options.apply_log,
+            counts=self.counts,
+            prior_scale=options.prior_scale,
+            prior_floor=options.prior_floor,
+        )
 
     def _averaged(self, joined: list[Frames]) -> Frames:
         """Logarithms of the averaged posteriors, ``(N, K)``; one matrix a network is not kept."""

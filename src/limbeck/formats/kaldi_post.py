@@ -102,7 +102,7 @@ def _row(frame: int, pdfs: NDArray[np.int32], values: NDArray[np.float32]) -> ND
 
 
 def posterior_bytes(pairs: NDArray[np.void], *, binary: bool) -> list[bytes]:
-    """One object as it stands in an archive, without the binary header.
+    r"""One object as it stands in an archive, without the binary header.
 
     Args:
         pairs: As from :func:`sparse_posteriors`, frames in order, each at least once, ``(M,)``.
@@ -117,7 +117,7 @@ def posterior_bytes(pairs: NDArray[np.void], *, binary: bool) -> list[bytes]:
     Example:
         >>> pairs = sparse_posteriors(np.array([[0.1, 0.9], [0.5, 0.5]], np.float32), least=0.2)
         >>> b"".join(posterior_bytes(pairs, binary=False))
-        b'[ 1 1 ] [ 0 0.5 1 0.5 ] \\n'
+        b'[ 1 1 ] [ 0 0.5 1 0.5 ] \n'
     """
     frames = int(pairs["frame"][-1]) + 1 if len(pairs) else 0
     counts = np.bincount(pairs["frame"], minlength=frames)

@@ -23,8 +23,8 @@ from limbeck.formats.kaldi_post import PAIR, posterior_bytes
 class ArkWriter:
     r"""An archive that is written entry by entry, and appears under its name when all is there.
 
-    Float matrices, float vectors, int32 vectors and pairs of posteriors are told apart by their dtype and axes. Used as a context
-    manager; when the block is left by an error, no file remains.
+    Float matrices, float vectors, int32 vectors and pairs of posteriors are told apart by their dtype and axes. Used as
+    a context manager; when the block is left by an error, no file remains.
 
     Args:
         path: The archive; its folder must exist.

@@ -151,9 +151,6 @@ def _identify_table(stream: KaldiStream) -> FileKind | None:
 
 
 def _are_pairs(rest: bytes) -> bool:
-    """Whether an object of integers is a ``Posterior``: its third number after the length is a float's bits.
-
-    A probability above 1e-9 has bits that are, read as an integer, larger than any transition id.
-    """
+    # The third number of a Posterior is a float: above 1e-9 its bits are larger than any transition id.
     third = rest[16:20]
     return rest[15:16] == b"\4" and len(third) == 4 and int.from_bytes(third, "little") > 0x30000000

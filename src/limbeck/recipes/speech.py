@@ -213,7 +213,8 @@ def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
     return {
         "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
         "ensemble": "the same teachers",
-        "distilled": f"{large.epochs} epochs like a teacher, T = {_TEMPERATURE:g}, half of the weight on labels; one seed",
+        "distilled": f"{large.epochs} epochs like a teacher, T = {_TEMPERATURE:g}, half of the weight on labels; "
+        "one seed",
         "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
         "small_soft": f"the same, T = {_TEMPERATURE:g}, half of the weight on labels",
         "few_labels": f"at most {max(stopped)} epochs, stopped early",
@@ -331,8 +332,8 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
         "cosine; development frames chose each network's epoch, and nothing else was tuned: temperatures and weights "
         "were fixed before.",
-        f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row on "
-        f"{DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
+        f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
+        f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "
         "network in numpy and the search together.",
     )

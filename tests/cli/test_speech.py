@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 
 import limbeck as package
 from limbeck.data import open_data
+from limbeck.decoding.judging import open_sources
+from limbeck.decoding.options import FeatureOptions, OutputOptions
+from limbeck.decoding.outputs import AcousticModel
 from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
@@ -19,7 +23,7 @@ from limbeck.formats.kaldi_write import write_ark
 from limbeck.formats.keras_h5 import read_keras_h5
 from limbeck.formats.nnet1 import read_nnet
 from limbeck.models import MLP, MLPConfig
-from limbeck.nnet1_forward import propagate, read_pdf_counts
+from limbeck.nnet1_forward import log_priors, propagate, read_pdf_counts
 from limbeck.options import DataOptions
 from limbeck.prediction import predict
 from limbeck.runs.exporting import nnet_of
@@ -161,6 +165,77 @@ def test_sparse_posteriors_teach_what_they_hold(done, refused, teachers, targets
         expected = np.concatenate([dense_posteriors(sparse_posteriors(dense[key], least=0.01), 1000) for key in dense])
         torch.testing.assert_close(answers, torch.from_numpy(expected[::500]), atol=1e-6, rtol=0)
     refused(SO762, "--teacher", teachers, "--min-post", 0.1, command="soften", says=["--write-posteriors"])
+
+
+def seen(place, *words, done, out):
+    """What limbeck forward writes of the development directory."""
+    done("forward", *words, "--feats", place, "--out", out, "--overwrite", "--quiet")
+    return dict(read_ark(out))
+
+
+def together(archive):
+    return np.concatenate(list(archive.values()))
+
+
+def test_forward_knows_how_a_run_sees_speech(done, teachers, tmp_path):
+    out, first, second = tmp_path / "post.ark", teachers / "members" / "1", teachers / "members" / "2"
+    data = open_data(options(left=3, right=3))
+    found = seen(SO762 / "dev", teachers, done=done, out=out)
+    assert list(found) == sorted(data.validation.inputs.keys, key=list(found).index)
+    expected = predict(load_teacher([teachers], data=data), data.validation).exp().numpy()
+    np.testing.assert_allclose(together(found), expected, atol=2e-6)
+    weighted = seen(SO762 / "dev", first, second, "--mean", "arithmetic", "--weights", 3, 1, done=done, out=out)
+    guide = load_teacher([first, second], data=data, weights=[3, 1])
+    np.testing.assert_allclose(together(weighted), predict(guide, data.validation).exp().numpy(), atol=2e-6)
+    logs = seen(SO762 / "dev", teachers, "--no-softmax", done=done, out=out)
+    np.testing.assert_allclose(np.exp(together(logs)), expected, atol=2e-6)
+
+    # One member by itself is the file that it was exported to, which has to be told all of it.
+    flags = ("--cmvn", "speaker", "--norm-vars", "--left-context", 7, "--right-context", 7)
+    by_flags = seen(SO762 / "dev", first / "final.nnet.txt", *flags, done=done, out=out)
+    np.testing.assert_allclose(together(seen(SO762 / "dev", first, done=done, out=out)), together(by_flags), atol=1e-6)
+    for flag, floor in (("--prior-cutoff", 0.01), ("--prior-floor", 0.01)):
+        counts = ("--class-frame-counts", first / "model" / "ali_train_pdf.counts", "--no-softmax")
+        floored = seen(SO762 / "dev", first, *counts, flag, floor, done=done, out=out)
+        below = read_pdf_counts(counts[1]) / read_pdf_counts(counts[1]).sum() < floor
+        assert (together(floored)[:, below] < -1e18).all() and (together(floored)[:, ~below] > -1e3).all()
+
+
+def test_forward_of_networks_that_do_not_go_together(limbeck, teachers, tmp_path):
+    first = teachers / "members" / "1"
+    other = Path(shutil.copytree(teachers / "members" / "2", tmp_path / "other"))
+    config = json.loads((other / "model" / "config.json").read_text())
+    small = tmp_path / "small.nnet"
+    small.write_bytes((SO762.parent / "tiny.nnet.bin").read_bytes())
+    for change, says in (
+        ({"norm_vars": False}, "norm_vars = False"),
+        ({"cmvn": "word"}, "cannot be used"),
+        ({"offsets": []}, "cannot be used"),
+    ):
+        changed = {**config, "front_end": {**config["front_end"], **change}}
+        (other / "model" / "config.json").write_text(json.dumps(changed))
+        refused_forward(limbeck, first, other, says=says, out=tmp_path / "out.ark")
+    refused_forward(limbeck, first, small, says="5 outputs", out=tmp_path / "out.ark")
+    refused_forward(limbeck, first, "--mean", "geometric", says="there is one", out=tmp_path / "out.ark")
+    refused_forward(limbeck, teachers, "--weights", 1, says="2 networks and 1 weights", out=tmp_path / "out.ark")
+    refused_forward(limbeck, teachers, "--weights", 0, 0, says="not all 0", out=tmp_path / "out.ark")
+    both = ("--prior-cutoff", 0.1, "--prior-floor", 0.2)
+    refused_forward(limbeck, teachers, *both, says="give one of them", out=tmp_path / "out.ark")
+
+
+def refused_forward(limbeck, *words, says, out):
+    done = limbeck("forward", *words, "--feats", SO762 / "dev", "--out", out)
+    assert done.code == 2 and done.err.startswith("limbeck: ") and done.err.count("\n") == 1, done.err
+    assert says in done.err and not out.exists(), done.err
+
+
+def test_a_run_is_decoded_with_the_priors_of_its_training(teachers):
+    model = AcousticModel(teachers, OutputOptions(no_softmax=True))
+    graph = SimpleNamespace(transitions=None)
+    sources = open_sources(SO762 / "dev", None, None, model, OutputOptions(), FeatureOptions(), graph)
+    counts = read_pdf_counts(teachers / "members" / "1" / "model" / "ali_train_pdf.counts")
+    np.testing.assert_array_equal(sources.priors, log_priors(counts))
+    assert sources.text is not None and sources.utterances.front.norm_vars
 
 
 def test_weights_of_teachers_and_a_transfer_set_without_labels(done, teachers, tmp_path):

@@ -191,7 +191,7 @@ def agreed(fronts: Sequence[tuple[Path, Front]]) -> Front:
         for name in ("cmvn", "norm_vars", "deltas"):
             if getattr(other, name) != getattr(first, name):
                 raise MismatchError(
-                    f"{path} was trained with {name} = {getattr(other, name)}, and {first_path} with "
+                    f"{path} sees features with {name} = {getattr(other, name)}, and {first_path} with "
                     f"{getattr(first, name)}: networks are averaged over the same frames"
                 )
     return first

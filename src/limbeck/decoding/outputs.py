@@ -94,9 +94,9 @@ class AcousticModel:
             notes += [note for note in said if not note.startswith(_FRONT_NOTE)]
             self._members.append(_Member(path, nnet, settled(features or FeatureOptions(), read_front(path))))
         self.notes = tuple(dict.fromkeys(notes))
-        self.front = agreed([(member.path, member.front) for member in self._members])
         self.outputs = self._members[0].nnet.output_dim
         self._refuse_odd()
+        self.front = agreed([(member.path, member.front) for member in self._members])
         self.counts = self.read_counts(options.class_frame_counts)
         self._alone = any(isinstance(part, nc.Splice) for member in self._members for part in member.nnet.components)
 

@@ -13,6 +13,7 @@ import torch
 
 import limbeck as package
 from limbeck.data import open_data
+from limbeck.data.speech.phones import phones_of
 from limbeck.decoding.judging import open_sources
 from limbeck.decoding.options import FeatureOptions, OutputOptions
 from limbeck.decoding.outputs import AcousticModel
@@ -26,10 +27,15 @@ from limbeck.models import MLP, MLPConfig
 from limbeck.nnet1_forward import log_priors, propagate, read_pdf_counts
 from limbeck.options import DataOptions
 from limbeck.prediction import predict
+from limbeck.report.figures_speech import draw_heard
+from limbeck.report.figures_style import svg
+from limbeck.report.page import render_report
 from limbeck.runs.exporting import nnet_of
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import front_end_of, load, save_model
+from limbeck.runs.pages import gather
 from limbeck.runs.posteriors import Posteriors
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
@@ -236,6 +242,33 @@ def test_a_run_is_decoded_with_the_priors_of_its_training(teachers):
     counts = read_pdf_counts(teachers / "members" / "1" / "model" / "ali_train_pdf.counts")
     np.testing.assert_array_equal(sources.priors, log_priors(counts))
     assert sources.text is not None and sources.utterances.front.norm_vars
+
+
+def test_a_report_shows_an_utterance_and_word_errors(done, limbeck, teachers, targets, tmp_path):
+    run = teachers.parent / "live"
+    if not run.exists():
+        test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targets)
+    figures = {"wer": 0.375, "insertions": 1, "deletions": 2, "substitutions": 3, "acoustic_scale": 0.1}
+    decoded = tmp_path / "student.json"
+    decoded.write_text(json.dumps({**figures, "real_time_factor": 0.25, "model": [str(run)]}))
+    contents = gather(RunFolder(run), decoded=[decoded])
+    assert [model.scores.get("wer") for model in contents.models] == [None, 0.375]
+    heard = contents.heard
+    assert set(heard.posteriors) == {"teacher", "student"}
+    data = open_data(options(left=2, right=2, test_data=str(SO762 / "test"), test_ali=str(SO762 / "ali_test")))
+    one = data.test.take_groups(torch.tensor([data.test.inputs.keys.index(heard.key)]))
+    assert len(heard.features) == len(one) == len(heard.truth)
+    phones = phones_of(SO762 / "ali_train" / "final.mdl")
+    expected = phones.add_up(predict(load(run), one).exp().numpy())
+    np.testing.assert_allclose(heard.posteriors["student"], expected, atol=1e-5)
+    done("report", run, "--decoded", decoded)
+    page = render_report(contents, {"posteriors": svg(draw_heard(contents))})
+    for words in ("Word error rate", "37.50 %", "Frame accuracy", "Real-time factor", "What is heard", heard.key):
+        assert words in page
+    for content, says in (({"wer": 1}, "holds no word error rate"), ({**figures, "model": ["x"]}, "no model of")):
+        decoded.write_text(json.dumps(content))
+        refused = limbeck("report", run, "--decoded", decoded)
+        assert refused.code == 2 and says in refused.err and refused.err.count("\n") == 1
 
 
 def test_weights_of_teachers_and_a_transfer_set_without_labels(done, teachers, tmp_path):

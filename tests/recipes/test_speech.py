@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from limbeck.data import Examples
-from limbeck.data.speech.phones import phones_of, spectrogram
+from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
 from limbeck.decoding.judging import Judged
 from limbeck.decoding.scoring import WordErrors
 from limbeck.errors import ConfigError, FormatError, RunError
@@ -167,7 +167,10 @@ def test_the_scale_is_chosen_on_development_utterances_alone(spoken, monkeypatch
 
 
 def test_phones_add_up_to_their_pdfs():
-    phones, model = phones_of(SO762 / "ali_train"), read_transition_model(SO762 / "ali_train" / "final.mdl")
+    phones, model = (
+        phones_of(SO762 / "ali_train" / "final.mdl"),
+        read_transition_model(SO762 / "ali_train" / "final.mdl"),
+    )
     for pdf in (0, 17, 999):
         assert phones.of_pdf[pdf] in model.tid_to_phone[1:][model.tid_to_pdf[1:] == pdf]
     posteriors = np.random.default_rng(0).dirichlet(np.ones(1000), 3).astype(np.float32)
@@ -178,7 +181,7 @@ def test_phones_add_up_to_their_pdfs():
 
 def test_a_spectrogram_is_the_frames_themselves(tmp_path):
     here = corpus(Series(tmp_path, "speech", quick=True), str(SO762))
-    one = here.utterance(10, 400)
+    one = one_utterance(here.test, least=10, most=400)
     assert 10 <= len(one) <= 400
     seen = one.inputs[slice(0, len(one))]
     np.testing.assert_array_equal(spectrogram(one), seen[:, here.contexts[0]])

@@ -132,6 +132,8 @@ def decode(
     with Bar("decoding", quiet=quiet) as bar:
         judged = decode_part(test, opened, scale=scale, options=search, progress=bar.show)
     figures = judged.to_dict(frame_shift=frame_shift)
+    if model is not None:
+        figures["model"] = [str(path) for path in model]
     if tried:
         figures["dev"] = [{"acoustic_scale": one.scale, "wer": one.words.rate} for one in tried]
     _write(out, judged, figures)

@@ -110,13 +110,6 @@ class Corpus:
             schedule="cosine" if patience is None else "constant",
         )
 
-    def utterance(self, least: int, most: int) -> Examples:
-        """The first test utterance of a number of frames, or the first of all."""
-        assert isinstance(self.test.inputs, Inputs)
-        counts = self.test.inputs.groups().bincount()
-        fitting = ((counts >= least) & (counts <= most)).nonzero().flatten().tolist()
-        return self.test.take_groups(torch.tensor([next(iter(fitting), 0)]))
-
     def part(self) -> DataSet:
         """A share of the training utterances; a quarter of the development utterances chooses the epoch."""
         assert self.narrow.validation is not None

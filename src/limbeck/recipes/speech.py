@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from limbeck.data.examples import DataSet
-from limbeck.data.speech.phones import phones_of, spectrogram
+from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
 from limbeck.devices import find_device
 from limbeck.errors import ConfigError
 from limbeck.options import ModelOptions
@@ -31,8 +31,6 @@ from limbeck.teachers import Ensemble, ModelTeacher
 _TEMPERATURE, _HARD_WEIGHT = 1.0, 0.5
 _FEW_TEMPERATURE = 2.0
 _FRAME_SHIFT = 0.01
-_DRAWN = (200, 450)
-"""Frames of an utterance that makes a readable figure."""
 
 
 @dataclass(frozen=True)
@@ -284,8 +282,8 @@ def _accuracies(systems: Mapping[str, _System], values: Mapping[str, Sequence[fl
 
 def _posteriors(here: Corpus, systems: Mapping[str, _System]) -> Drawing:
     """One utterance of the test set: what the ensemble and a small student hear."""
-    one = here.utterance(*_DRAWN)
-    phones = phones_of(here.root / "ali_train")
+    one = one_utterance(here.test)
+    phones = phones_of(here.root / "ali_train" / "final.mdl")
     heard: dict[str, NDArray[np.float32]] = {}
     for key in ("ensemble", "small_soft", "few_labels"):
         guide: Teacher = _together(systems[key].trials[0], here.whole.classes)

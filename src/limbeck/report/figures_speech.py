@@ -3,7 +3,7 @@
 Axes: ``N`` frames, ``D`` features, ``P`` phones.
 """
 
-__all__ = ["draw_posteriors", "shown_phones"]
+__all__ = ["draw_heard", "draw_posteriors", "explain_heard", "shown_phones"]
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.report.contents import Contents
 from limbeck.report.figures_style import clean, figure, styled
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def draw_posteriors(
     Returns:
         The figure.
     """
+    from matplotlib.colors import PowerNorm
+
     rows = shown_phones(list(posteriors.values()), truth)
     length = len(features) * frame_shift
     place = {phone: line for line, phone in enumerate(rows.tolist())}
@@ -75,6 +78,7 @@ def draw_posteriors(
             features.T, origin="lower", aspect="auto", cmap="magma", extent=(0, length, -0.5, features.shape[1] - 0.5)
         )
         top.set_ylabel("mel channel")
+        top.tick_params(labelbottom=False)
         top.set_title("spectrogram (normalised log energies)", loc="left", fontsize=9)
         drawing.colorbar(shown, cax=drawing.add_subplot(grid[0, 1]))
         for number, (name, values) in enumerate(posteriors.items(), 1):
@@ -83,17 +87,33 @@ def draw_posteriors(
                 values[:, rows].T,
                 aspect="auto",
                 cmap="Blues",
-                vmin=0,
-                vmax=1,
+                norm=PowerNorm(0.6, 0, 1),
                 interpolation="nearest",
                 extent=(0, length, len(rows) - 0.5, -0.5),
             )
-            axes.plot(times, path, color="#d55e00", linewidth=0.9, drawstyle="steps-mid", label="alignment")
+            axes.plot(times, path, color="#d55e00", linewidth=0.9, drawstyle="steps-mid")
             axes.set_yticks(range(len(rows)), [clean(phones[phone], 8) for phone in rows], fontsize=6)
-            axes.set_title(clean(name, 80), loc="left", fontsize=9)
-            if number == 1:
-                axes.legend(loc="upper right", fontsize=7)
+            axes.set_title(clean(name, 80) + (" (line: the alignment)" if number == 1 else ""), loc="left", fontsize=9)
+            axes.label_outer()
             if number == len(posteriors):
                 axes.set_xlabel("seconds")
             drawing.colorbar(shown, cax=drawing.add_subplot(grid[number, 1]))
     return drawing
+
+
+def draw_heard(contents: Contents) -> "Figure | None":
+    """The spectrogram of an utterance of a run's test set with its models' posteriors, where there is one."""
+    heard = contents.heard
+    if heard is None or not heard.posteriors:
+        return None
+    return draw_posteriors(heard.features, heard.posteriors, heard.truth, heard.phones, frame_shift=heard.frame_shift)
+
+
+def explain_heard(contents: Contents) -> str:
+    """Say what the spectrogram shows."""
+    assert contents.heard is not None, "explained where it was drawn"
+    return (
+        f"The utterance {clean(contents.heard.key, 60)}: its features after normalisation, and below them what each "
+        "model takes every frame for: posteriors of phones, those of a phone's pdfs added up. The line is the "
+        "alignment."
+    )

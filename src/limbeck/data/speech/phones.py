@@ -3,12 +3,13 @@
 Axes: ``N`` frames, ``K`` pdfs, ``P`` phones.
 """
 
-__all__ = ["Phones", "phones_of", "spectrogram"]
+__all__ = ["Phones", "one_utterance", "phones_of", "spectrogram"]
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from limbeck.data.examples import Examples, Inputs
@@ -48,21 +49,42 @@ class Phones:
         return np.ascontiguousarray(found.T)
 
 
-def phones_of(ali: Path) -> Phones:
+def phones_of(mdl: Path) -> Phones:
     """Read which phone each pdf belongs to.
 
     Args:
-        ali: An alignment directory with ``final.mdl``, and ``phones.txt`` where the names are known.
+        mdl: A ``final.mdl``; a ``phones.txt`` beside it has the names.
 
     Returns:
         The phones.
     """
-    model = read_transition_model(ali / "final.mdl")
+    model = read_transition_model(mdl)
     of_pdf: NDArray[np.int64] = np.zeros(model.pdf_count, np.int64)
     of_pdf[model.tid_to_pdf[:0:-1]] = model.tid_to_phone[:0:-1]  # from behind, so that the first stays
-    table = ali / "phones.txt"
+    table = mdl.parent / "phones.txt"
     names = read_symbols(table) if table.exists() else {}
     return Phones(of_pdf, tuple(names.get(phone, str(phone)) for phone in range(int(model.tid_to_phone.max()) + 1)))
+
+
+def one_utterance(examples: Examples, *, least: int = 200, most: int = 450) -> Examples:
+    """The first utterance of a length that makes a readable figure, or the first of all.
+
+    Args:
+        examples: Frames of speech.
+        least: Fewest frames.
+        most: Most frames.
+
+    Returns:
+        The utterance.
+
+    Raises:
+        DataError: If these are no frames of speech.
+    """
+    if not isinstance(examples.inputs, Inputs):
+        raise DataError("an utterance is of speech, and these examples are none")
+    counts = examples.inputs.groups().bincount()
+    fitting = ((counts >= least) & (counts <= most)).nonzero().flatten().tolist()
+    return examples.take_groups(torch.tensor([next(iter(fitting), 0)]))
 
 
 def spectrogram(examples: Examples) -> NDArray[np.float32]:

@@ -51,8 +51,9 @@ def hear(
     try:
         phones = phones_of(mdl)
         for role, folders in _models(run, config).items():
-            several = {"mean": config.get("mean") or "arithmetic", "weights": config.get("weights")}
-            guide = load_teacher(folders, data=data, role=role, **(several if len(folders) > 1 else {}))
+            mean: Any = config.get("mean") or "arithmetic"
+            weights = config.get("weights") if len(folders) > 1 else None
+            guide = load_teacher(folders, data=data, role=role, mean=mean, weights=weights)
             found[role] = phones.add_up(predict(guide, one).exp().numpy())
     except LimbeckError as error:
         notes.append(f"Not all posteriors could be shown: {error}")

@@ -261,7 +261,7 @@ def picture(trials: Trials, original: dict[str, Any], epochs: int) -> str:
     """Test accuracy against parameters, as SVG."""
     colours = ("#0072b2", "#56b4e9", "#009e73", "#b8860b", "#cc79a7", "#7f8790", "#d55e00", "#1f2933", "#999933")
     with styled():
-        drawing = figure(9.0, 4.8)
+        drawing = figure(10.5, 4.8)
         axes = drawing.add_subplot()
         for (name, _), shade in zip(RULES.items(), colours, strict=True):
             for count, style, label in ((0, "--", None), (epochs, "-", name)):
@@ -280,7 +280,7 @@ def picture(trials: Trials, original: dict[str, Any], epochs: int) -> str:
         axes.set_ylim(100 * original["test"] - 6, 100 * original["test"] + 0.4)
         axes.set_xlabel("thousand parameters (dashed: not fine-tuned)")
         axes.set_title("Test accuracy (%)")
-        axes.legend(loc="lower right")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         tidy(axes, grid="both")
     return svg(drawing)
 

@@ -57,7 +57,7 @@ class Places:
             self.found.append((state["epoch"], state["step"]))
             save_rotating(folder, tensors, state)
 
-        monkeypatch.setattr("limbeck.engine.save_rotating", save)
+        monkeypatch.setattr("limbeck.run_state.save_rotating", save)
 
 
 def test_a_checkpoint_comes_when_its_minutes_are_over_and_at_every_end_of_an_epoch(tmp_path, monkeypatch):

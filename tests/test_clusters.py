@@ -5,7 +5,8 @@ import pytest
 
 from limbeck.clusters import bootstrap_groups, sign_flip_test
 from limbeck.errors import DataError
-from limbeck.statistics import bootstrap_difference, judge, mcnemar
+from limbeck.statistics import bootstrap_difference, mcnemar
+from limbeck.verdicts import judge
 
 
 def errors(count=400, seed=0):

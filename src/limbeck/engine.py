@@ -1,66 +1,41 @@
 """The training loop. It knows objectives, not teachers: distillation is an objective like another.
 
-A run is a function of its settings, its data and its seed. At every step its whole state (weights, optimiser,
-schedule, random numbers, place in the epoch, sums so far) can be written to a checkpoint, and a run that is continued
-from one ends in the same bits.
+A run is a function of its settings, its data and its seed. At every step its whole state (``run_state``) can be
+written to a checkpoint, and a run that is continued from one ends in the same bits.
 """
 
 __all__ = ["Fitted", "fit"]
 
-import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from operator import index
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.checkpoint import load_latest, save_rotating
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
-from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, RunError
+from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError
 from limbeck.files import make_folder
 from limbeck.interrupts import collect_signals
 from limbeck.models.dropout import draw_for
 from limbeck.nonfinite import Guard, explain_nonfinite
 from limbeck.objective import check_objective
-from limbeck.optimizers import check_slots, make_optimizer
 from limbeck.options import Training
 from limbeck.prediction import answers_in_blocks
-from limbeck.processes import on_first, world
+from limbeck.processes import world
 from limbeck.protocols import Batch, Objective
-from limbeck.schedules import Schedule
+from limbeck.run_state import Fitted, RunState
 from limbeck.watcher import Watcher
 
 _LOOK_EVERY = 50
 """Steps between looks at numbers that live on an accelerator: a look makes the host wait for it."""
 _ENOUGH = 20
 """Examples of which nobody is right about all by chance."""
-_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite")
-"""Settings in which a continued run may differ; the precision is compared as it was found."""
-
-
-@dataclass
-class Fitted:
-    """What training left.
-
-    Attributes:
-        history: One row an epoch; a function of settings, data and seed alone.
-        timings: One row an epoch: seconds and examples a second.
-        best_epoch: The epoch whose weights the model holds, from 1.
-        last: The weights after the last epoch, by name.
-    """
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    timings: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    last: dict[str, Tensor] = field(default_factory=dict)
 
 
 def fit(
@@ -120,7 +95,7 @@ def fit(
         if resume:
             run.restore()
         run.check()
-        watcher.start(training.epochs, feed.steps, run.epoch)
+        watcher.start(training.epochs, feed.steps, run.state.epoch)
         try:
             with collect_signals(enabled=run.kept) as caught:
                 run.loop(caught)
@@ -154,15 +129,7 @@ class _Run:
             _refuse_batch_norm(model)
             self.world.agree({**dict(model.named_parameters()), **dict(model.named_buffers())})
         self.validation = None if validation is None else validation.to(device.device)
-        self.optimizer = make_optimizer(self.model, training, device)
-        self.schedule = Schedule(training, feed.steps)
-        self.fitted = Fitted()
-        self.best: dict[str, Tensor] = {}
-        self.best_score = (math.inf, math.inf)
-        self.epoch = self.step = 0
-        # Loss, errors, examples, and steps left out.
-        self.sums = torch.zeros(4, dtype=torch.float64, device=device.device)
-        self.seconds = 0.0
+        self.state = RunState(self.model, feed, training, device)
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
         self.clock = clock
         self.saved_at = clock()
@@ -183,7 +150,7 @@ class _Run:
         if labels is not None and int(labels.max()) >= scores.shape[1]:
             raise DataError(f"the model gives {scores.shape[1]} classes, and there is a label {int(labels.max())}")
         check_objective(self.objective, batch, scores.shape[1])
-        fresh = self.epoch == self.step == 0
+        fresh = self.state.epoch == self.state.step == 0
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
             self.watcher.note(
                 f"odd: before its first step the model is right on all {len(labels)} examples of the first batch: was "
@@ -192,22 +159,24 @@ class _Run:
 
     def loop(self, caught: list[int]) -> None:
         """Go through the epochs that are left."""
-        while self.epoch < self.training.epochs and not self.stalled():
+        state = self.state
+        while state.epoch < self.training.epochs and not self.stalled():
             try:
                 self.train_epoch(caught)
             finally:
                 draw_for(None)
             self.end_epoch()
             if self.after_epoch is not None:
-                self.after_epoch(self.epoch, self.model)
+                self.after_epoch(state.epoch, self.model)
             if self.world.told(bool(caught)):
                 self.interrupt(caught)
 
     def train_epoch(self, caught: list[int]) -> None:
         """Make the steps of one epoch that are left."""
-        model, optimizer, objective, feed = self.model, self.optimizer, self.objective, self.feed
+        state = self.state
+        model, optimizer, objective, feed = self.model, state.optimizer, self.objective, self.feed
         spread, skip = self.world.size > 1, self.training.skip_nonfinite
-        loss_sum, error_sum, count_sum, skipped_sum = self.sums.unbind()
+        loss_sum, error_sum, count_sum, skipped_sum = state.sums.unbind()
         autocast = self.device.autocast()
         share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -219,12 +188,12 @@ class _Run:
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
         model.train()
         began, seen_before = time.perf_counter(), 0
-        for batch in feed.batches(self.epoch, start=self.step):
+        for batch in feed.batches(state.epoch, start=state.step):
             for group in optimizer.param_groups:
-                group["lr"] = self.schedule.rate(self.epoch * feed.steps + self.step)
+                group["lr"] = state.schedule.rate(state.epoch * feed.steps + state.step)
             size = own = len(batch.index)
             if spread:
-                rows, size = feed.own_rows(self.step)
+                rows, size = feed.own_rows(state.step)
                 own = rows.stop - rows.start
                 draw_for((rows.start, size))
             guard.remember()
@@ -248,8 +217,8 @@ class _Run:
                 self.world.add_up([*gradients, tally])
                 total, errors = tally[0], tally[1]
             norm = torch.nn.utils.get_total_norm(gradients)
-            guard.judge(self.step, total, norm)
-            looks = self.step % look_every == 0
+            guard.judge(state.step, total, norm)
+            looks = state.step % look_every == 0
             if looks and guard.fault() is not None:
                 self.fail(guard)
             if clip is not None:
@@ -268,21 +237,21 @@ class _Run:
             if errors is not None:
                 error_sum.add_(errors)
             count_sum.add_(size)
-            self.step += 1
+            state.step += 1
             seen_before += size
-            if self.step % _LOOK_EVERY == 0:
+            if state.step % _LOOK_EVERY == 0:
                 self.report_step(seen_before / (time.perf_counter() - began), labelled=batch.labels is not None)
             if spread:
                 stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
-            if (stop or due) and self.step < feed.steps:
-                self.seconds += time.perf_counter() - began
+            if (stop or due) and state.step < feed.steps:
+                state.seconds += time.perf_counter() - began
                 began, seen_before = time.perf_counter(), 0
                 if guard.fault() is not None:
                     self.fail(guard)
                 if stop:
                     self.interrupt(caught)
                 self.save()
-        self.seconds += time.perf_counter() - began
+        state.seconds += time.perf_counter() - began
         if guard.fault() is not None:
             self.fail(guard)
 
@@ -290,36 +259,38 @@ class _Run:
         """Stop at a step that went wrong, and say where it did."""
         step = guard.fault()
         assert step is not None, "somebody saw it"
-        batch: Batch = next(self.feed.batches(self.epoch, start=step))
+        batch: Batch = next(self.feed.batches(self.state.epoch, start=step))
         found = explain_nonfinite(self.model, self.objective, batch, self.device, 1 / len(batch.index))
         told = next((words for words in self.world.heard(found) if words is not None), None)
         examples, layer = told or ("", "all was finite when the batch was run again, or the gradient's norm overflowed")
         kept = f"; the checkpoint of {self.saved} is kept" if self.saved else ""
         raise NonFiniteError(
-            f"the loss or its gradient became NaN or infinite at epoch {self.epoch + 1}, step {step + 1} of "
+            f"the loss or its gradient became NaN or infinite at epoch {self.state.epoch + 1}, step {step + 1} of "
             f"{self.feed.steps}{f' ({examples})' if examples else ''}: {layer}{kept}; try a smaller "
             "learning rate, clip_norm, or skip_nonfinite, which leaves such steps out"
         )
 
     def report_step(self, rate: float, *, labelled: bool) -> None:
         """Tell the watcher the means so far."""
-        loss, errors, count, _ = self.sums.tolist()
+        state = self.state
+        loss, errors, count, _ = state.sums.tolist()
         count = max(count, 1)
         accuracy = 1 - errors / count if labelled else None
-        self.watcher.step(self.epoch, self.step, loss / count, accuracy, rate)
+        self.watcher.step(state.epoch, state.step, loss / count, accuracy, rate)
 
     def end_epoch(self) -> None:
         """Validate, remember the best, write the history and a checkpoint."""
-        loss, errors, count, skipped = self.sums.tolist()
+        state = self.state
+        loss, errors, count, skipped = state.sums.tolist()
         if count == 0:
             raise NonFiniteError(
-                f"the loss or its gradient was NaN or infinite at every step of epoch {self.epoch + 1}: try a smaller "
+                f"the loss or its gradient was NaN or infinite at every step of epoch {state.epoch + 1}: try a smaller "
                 "learning rate or clip_norm"
             )
-        last_step = self.epoch * self.feed.steps + self.feed.steps - 1
+        last_step = state.epoch * self.feed.steps + self.feed.steps - 1
         row: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "learning_rate": self.schedule.rate(last_step),
+            "epoch": state.epoch + 1,
+            "learning_rate": state.schedule.rate(last_step),
             "train_loss": loss / count,
         }
         if self.feed.examples.labels is not None:
@@ -327,30 +298,24 @@ class _Run:
         if self.training.skip_nonfinite:
             row["skipped_steps"] = int(skipped)
             if skipped:
-                self.watcher.note(f"{int(skipped)} steps of epoch {self.epoch + 1} were not finite, and left out")
+                self.watcher.note(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
         if self.validation is not None:
             row |= self.validate(self.validation)
             if not math.isfinite(row["validation_nll"]):
-                raise NonFiniteError(f"the model's answers on validation are not finite after epoch {self.epoch + 1}")
+                raise NonFiniteError(f"the model's answers on validation are not finite after epoch {state.epoch + 1}")
             score = (row["validation_errors"], row["validation_nll"])
-            self.schedule.observe(row["validation_nll"])
+            state.schedule.observe(row["validation_nll"])
             if self.training.schedule == "newbob":
                 score = (row["validation_nll"], row["validation_errors"])  # what the rule goes by
         else:
-            score = (-float(self.epoch), 0.0)
-        if score < self.best_score:
-            self.best_score, self.fitted.best_epoch = score, self.epoch + 1
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        if self.schedule.undo:
-            self.model.load_state_dict(self.best)
-            self.optimizer.state.clear()  # its averages led here
-        rate = self.feed.steps and count / max(self.seconds, 1e-9)
-        timing = {"epoch": self.epoch + 1, "seconds": self.seconds, "examples_per_second": rate}
-        self.fitted.history.append(row)
-        self.fitted.timings.append(timing)
+            score = (-float(state.epoch), 0.0)
+        state.keep_best(score)
+        if state.schedule.undo:
+            state.go_back()
+        rate = self.feed.steps and count / max(state.seconds, 1e-9)
+        timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
         self.watcher.epoch({**row, **timing})
-        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums.zero_()
+        state.end_epoch(row, timing)
         self.save()
 
     def validate(self, validation: Examples) -> dict[str, Any]:
@@ -373,143 +338,44 @@ class _Run:
 
     def stalled(self) -> bool:
         """Whether early stopping, or the schedule, ends the run."""
-        if self.schedule.ended:
+        state = self.state
+        if state.schedule.ended:
             return True
         patience = self.training.patience
-        return patience is not None and self.epoch - self.fitted.best_epoch >= patience > 0 and self.epoch > 0
+        return patience is not None and state.epoch - state.fitted.best_epoch >= patience > 0 and state.epoch > 0
 
     def interrupt(self, caught: list[int]) -> NoReturn:
         """Save and stop, and say how to go on."""
         self.save()
         number = caught[0] if caught else signal.SIGTERM  # it may have come to another process
         raise InterruptedRun(
-            f"stopped by {signal.Signals(number).name} after step {self.step} of epoch {self.epoch + 1}; "
+            f"stopped by {signal.Signals(number).name} after step {self.state.step} of epoch {self.state.epoch + 1}; "
             f"everything is saved, the same command with --resume continues",
             number,
         )
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree in with the run that continues it; the number of epochs may be raised."""
-        settings = dataclasses.asdict(self.training)
-        for free in _FREE:
-            del settings[free]
-        return {
-            **settings,
-            "precision": self.device.precision,
-            "examples": self.feed.examples.digest,
-            **dataclasses.asdict(self.feed.augmentation),
-            "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
-        }
-
     def save(self) -> None:
         """Write the whole state, if there is a folder for it."""
-        self.saved_at = self.clock()
-        self.saved = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
-        if self.folder is None:
-            return
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        optimizer = self.optimizer.state_dict()
-        for number, slots in optimizer["state"].items():
-            for name, value in slots.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{number}.{name}"] = value
-        tensors |= {"random": torch.get_rng_state(), "sums": self.sums}
-        if self.device.device.type == "cuda":
-            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device.device)
-        save_rotating(
-            self.folder,
-            {name: value.clone() for name, value in tensors.items()},
-            {
-                "fingerprint": self.fingerprint(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "seconds": self.seconds,
-                "schedule": self.schedule.state(),
-                "best_score": None if math.isinf(self.best_score[0]) else list(self.best_score),
-                "best_epoch": self.fitted.best_epoch,
-                "history": self.fitted.history,
-                "timings": self.fitted.timings,
-            },
-        )
+        self.saved_at, self.saved = self.clock(), self.state.place
+        if self.folder is not None:
+            self.state.save(self.folder)
 
     def restore(self) -> None:
         """Take up the state of the newest good checkpoint, if there is one."""
-        folder = self.folder
-        found = on_first(lambda: None if folder is None else load_latest(folder))
-        if found is None:
-            return
-        tensors, state, warning = found
+        warning = self.state.restore(self.folder)
         if warning is not None:
             self.watcher.note(warning)
-        try:
-            self.take_up(tensors, state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise RunError(
-                f"the checkpoint in {folder} is whole, and does not hold what this run needs ({reason}): was it "
-                "written by another version? Start in another folder"
-            ) from error
-
-    def take_up(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go on from a state, if it is of a run like this one."""
-        folder = "what is to be continued" if self.folder is None else self.folder
-        here = self.fingerprint()
-        for name, value in here.items():
-            if name == "examples" and state["fingerprint"].get(name) != value:
-                raise RunError(
-                    f"{folder} belongs to other training data: digest {state['fingerprint'].get(name)}, and these "
-                    f"have {value}"
-                )
-            if _as_json(value) != state["fingerprint"].get(name):
-                raise RunError(
-                    f"{folder} was written with {name} = {state['fingerprint'].get(name)}, and now it is {value}: "
-                    "resume with the same settings, or start in another folder"
-                )
-        self.model.load_state_dict(_group(tensors, "model."))
-        device = self.device.device
-        self.best = {name: value.to(device) for name, value in _group(tensors, "best.").items()}
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in _group(tensors, "optimizer.").items():
-            number, slot = name.split(".", 1)
-            slots.setdefault(int(number), {})[slot] = value
-        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        check_slots(self.optimizer)
-        torch.set_rng_state(tensors["random"])
-        if "random_cuda" in tensors and device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random_cuda"], device)
-        self.sums.copy_(tensors["sums"].view(4))
-        self.epoch, self.step = index(state["epoch"]), index(state["step"])
-        if self.epoch < 0 or not 0 <= self.step < self.feed.steps:
-            raise ValueError(f"epoch {self.epoch}, step {self.step}")
-        self.seconds = float(state["seconds"])
-        self.saved = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
-        self.schedule.restore(state["schedule"])
-        if state["best_score"] is not None:
-            errors, nll = state["best_score"]
-            self.best_score = (float(errors), float(nll))
-        self.fitted.best_epoch = index(state["best_epoch"])
-        self.fitted.history, self.fitted.timings = (
-            [dict(row) for row in state[name]] for name in ("history", "timings")
-        )
-        if len(self.fitted.history) != self.epoch or len(self.fitted.timings) != self.epoch:
-            raise ValueError(f"{len(self.fitted.history)} epochs of history after {self.epoch} epochs")
+        if self.state.epoch or self.state.step:
+            self.saved = self.state.place
 
     def finish(self) -> Fitted:
         """Put the best weights in the model, and keep the last."""
-        self.fitted.last = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        if self.best:
-            self.model.load_state_dict(self.best)
+        state = self.state
+        state.fitted.last = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        if state.best:
+            self.model.load_state_dict(state.best)
         self.model.eval()
-        return self.fitted
-
-
-def _as_json(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return state.fitted
 
 
 def _refuse_batch_norm(model: nn.Module) -> None:

@@ -4,7 +4,7 @@ Each runs the same function with the same number of threads as it would one afte
 same bits. A process that dies is replaced, and its task is begun again.
 """
 
-__all__ = ["Relay", "relayed", "run_jobs"]
+__all__ = ["Relay", "get_ready", "relayed", "run_jobs"]
 
 import contextlib
 import io
@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -69,7 +71,7 @@ def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[],
     Yields:
         A watcher for the tasks, and what :func:`run_jobs` calls from time to time.
     """
-    with multiprocessing.get_context("forkserver").Manager() as manager:
+    with _context().Manager() as manager:
         queue = manager.Queue()
         ended = 0
 
@@ -191,6 +193,22 @@ def call(payload: bytes, threads: int) -> tuple[str, bytes]:
         return "error", pickle.dumps((str(error), error.exit_code))
 
 
+def get_ready() -> None:
+    """Start the process that others are forked from, in the background: it imports what they need.
+
+    It is started when it is needed, too; whoever knows early that it will be saves the wait.
+    """
+    _context()
+    forkserver.ensure_running()
+
+
+def _context() -> ForkServerContext:
+    """Processes are forked from one that has imported everything and computed nothing: they start in a moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])  # counts before the first process is started
+    return context
+
+
 def _on_this_machine(
     payloads: Sequence[bytes],
     threads: int,
@@ -199,9 +217,7 @@ def _on_this_machine(
     tick: Callable[[], None] | None,
 ) -> list[tuple[str, bytes]]:
     found: dict[int, tuple[str, bytes]] = {}
-    # Processes are forked from one that has imported everything and computed nothing: they start in a moment.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])
+    context = _context()
     with collect_signals(enabled=True) as caught:
         for _ in range(_ATTEMPTS):
             # The process that others are forked from may die too, which shows as the end of its pipe.

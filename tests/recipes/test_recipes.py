@@ -196,9 +196,12 @@ def test_tables_say_what_was_reached_and_what_not():
     table = results_table(recipe, Findings({"teacher": [74.0, 75.0], "distilled": [75.0]}, {"teacher": "note"}))
     rows = {row[0]: row for row in table.rows}
     teacher = rows[recipe.claim("teacher").what]
-    assert teacher[1] == "67" and teacher[3] == "74, 75" and teacher[4] == "75: reached" and teacher[5] == "note"
-    assert rows[recipe.claim("distilled").what][4] == "74: missed"
-    assert rows[recipe.claim("jittered").what][2:5] == ("not measured", "", "65: open")
+    assert teacher[1] == "67" and teacher[4] == "74, 75" and teacher[5] == "75: reached" and teacher[6] == "note"
+    assert teacher[2] == "64 (Foffano et al.), 108 (shriramsb)"
+    assert rows[recipe.claim("distilled").what][5] == "74: missed"
+    assert rows[recipe.claim("jittered").what][2:6] == ("", "not measured", "", "65: open")
+    without = results_table(recipe_named("ensemble"), Findings({}))
+    assert "older replications" in table.heading and "older replications" not in without.heading
 
 
 def test_spread_of_seeds_is_students_interval():

@@ -17,7 +17,7 @@ from limbeck.report.figures_errors import draw_confusions, draw_reliability
 from limbeck.report.figures_softness import dark_knowledge
 from limbeck.report.figures_style import svg
 from limbeck.report.figures_training import draw_learning_curves
-from limbeck.statistics import judge
+from limbeck.verdicts import judge
 
 EVERY = [
     "networks",

@@ -3,8 +3,8 @@
 __all__ = ["partial_svd"]
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackError, svds
 
 _SMALLEST = 512
 _LARGEST_SHARE = 1 / 12
@@ -43,7 +43,7 @@ def partial_svd(
         return None
     start = np.random.default_rng(0).standard_normal(smaller)
     try:
-        found = svds(matrix, k=most, v0=start, tol=0, return_singular_vectors=True)
+        found = scipy.sparse.linalg.svds(matrix, k=most, v0=start, tol=0, return_singular_vectors=True)
         basis, values = np.asarray(found[0], np.float64), np.asarray(found[1], np.float64)
         order = np.argsort(-values)
         # The order of equal values is free, and so is a rotation among them; orthonormal columns are not.
@@ -55,7 +55,9 @@ def partial_svd(
         if residual > _TOLERANCE * np.linalg.norm(values**2):
             return None
         left_over = matrix - basis @ through.T
-        missed = svds(left_over, k=1, v0=start[::-1].copy(), tol=1e-6, return_singular_vectors=False)[0]
-    except (ArpackError, np.linalg.LinAlgError):
+        missed = scipy.sparse.linalg.svds(
+            left_over, k=1, v0=start[::-1].copy(), tol=1e-6, return_singular_vectors=False
+        )[0]
+    except (scipy.sparse.linalg.ArpackError, np.linalg.LinAlgError):
         return None
     return (basis, values) if missed <= values[-1] * (1 + 1e-6) else None

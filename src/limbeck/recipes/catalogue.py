@@ -4,12 +4,46 @@ Nothing here imports torch, so that ``limbeck reproduce --list`` is quick. A new
 with a function ``run(series, order)`` that gives :class:`~limbeck.recipes.findings.Findings`.
 """
 
-__all__ = ["RECIPES", "Claim", "Recipe", "recipe_named"]
+__all__ = ["RECIPES", "Claim", "Recipe", "Replication", "recipe_named"]
 
 import difflib
 from dataclasses import dataclass
 
 from limbeck.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Somebody else's attempt at an experiment of the paper.
+
+    Attributes:
+        who: As a table names it.
+        source: Where it can be read.
+        how: What was done differently, in a sentence.
+    """
+
+    who: str
+    source: str
+    how: str
+
+
+FOFFANO = Replication(
+    "Foffano et al.",
+    "https://github.com/pradyot-09/DL-Reproducibility-Project",
+    "Teacher and student were trained for 1,000 epochs with SGD and the test set in sight, the student on labels and "
+    "soft targets.",
+)
+SHRIRAMSB = Replication(
+    "shriramsb",
+    "https://github.com/shriramsb/Distilling-the-Knowledge-in-a-Neural-Network",
+    "The student has one hidden layer of 400 units, and weight decay.",
+)
+HINTON_PROBLEMS = Replication(
+    "hinton-problems",
+    "https://github.com/cybertronai/hinton-problems",
+    "Teacher without dropout, 12 epochs, 161 test errors; student 20 epochs at T = 20; the bias, raised by 2.7, "
+    "matches the share of threes among the training digits.",
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +56,7 @@ class Claim:
         paper: The paper's number, or None where it has none.
         aim: What ours must not exceed (``unit`` "errors") or stay below ("%" of accuracy), or None.
         unit: "errors" (fewer is better), "% errors" (likewise) or "%" (of examples that are right).
+        others: What older replications have, each with whose it is.
     """
 
     key: str
@@ -29,6 +64,7 @@ class Claim:
     paper: float | None = None
     aim: float | None = None
     unit: str = "errors"
+    others: tuple[tuple[Replication, float], ...] = ()
 
     @property
     def fewer_is_better(self) -> bool:
@@ -61,6 +97,11 @@ class Recipe:
     data: str | None = None
     stand_in: bool = True
 
+    @property
+    def replications(self) -> tuple[Replication, ...]:
+        """Whose numbers stand in its table, in their order."""
+        return tuple(dict.fromkeys(who for claim in self.claims for who, _ in claim.others))
+
     def claim(self, key: str) -> Claim:
         """The row of a key."""
         return next(claim for claim in self.claims if claim.key == key)
@@ -72,9 +113,21 @@ RECIPES: tuple[Recipe, ...] = (
         "A large network's knowledge in a smaller one",
         "3",
         (
-            Claim("teacher", "teacher 2x1200: dropout, limited norms, jitter of 2 pixels", 67, 75),
-            Claim("alone", "2x800 on labels alone, no regularisation", 146),
-            Claim("distilled", "2x800 distilled at T = 20, no jitter, soft targets alone", 74, 74),
+            Claim(
+                "teacher",
+                "teacher 2x1200: dropout, limited norms, jitter of 2 pixels",
+                67,
+                75,
+                others=((FOFFANO, 64), (SHRIRAMSB, 108)),
+            ),
+            Claim("alone", "2x800 on labels alone, no regularisation", 146, others=((SHRIRAMSB, 181),)),
+            Claim(
+                "distilled",
+                "2x800 distilled at T = 20, no jitter, soft targets alone",
+                74,
+                74,
+                others=((FOFFANO, 67), (SHRIRAMSB, 134)),
+            ),
             Claim("chosen", "2x800 distilled likewise, T chosen on validation"),
             Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
             Claim("committee", "the ensemble of CNNs by itself"),
@@ -106,12 +159,12 @@ RECIPES: tuple[Recipe, ...] = (
         "A digit that the student never saw",
         "3",
         (
-            Claim("plain", "no 3 in the transfer set", 206),
-            Claim("plain_threes", "of these on the 1,010 threes", 133),
+            Claim("plain", "no 3 in the transfer set", 206, others=((FOFFANO, 161), (HINTON_PROBLEMS, 217))),
+            Claim("plain_threes", "of these on the 1,010 threes", 133, others=((FOFFANO, 2), (HINTON_PROBLEMS, 82))),
             Claim("labels", "bias of 3 raised: by labels", 109),
             Claim("labels_threes", "of these on threes", 14),
-            Claim("prior", "bias of 3 raised: by its share of unlabelled digits"),
-            Claim("prior_threes", "of these on threes"),
+            Claim("prior", "bias of 3 raised: by its share of unlabelled digits", others=((HINTON_PROBLEMS, 193),)),
+            Claim("prior_threes", "of these on threes", others=((HINTON_PROBLEMS, 22),)),
             Claim("all", "all biases fitted to shares of unlabelled digits"),
             Claim("all_threes", "of these on threes"),
         ),

@@ -13,7 +13,7 @@ from limbeck.report.figures_study import draw_curves
 from limbeck.teachers import Ensemble
 
 _MEMBERS = 10
-_TEMPERATURES = (1.0, 2.0, 4.0)
+_TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 
 
 def run(series: Series, order: Order) -> Findings:

@@ -73,14 +73,17 @@ def results_table(recipe: Recipe, findings: Findings) -> Table:
         findings: Their values; claims without any are shown as not measured.
 
     Returns:
-        The table: what, paper, ours over seeds, the seeds themselves, aim, notes.
+        The table: what, paper, older replications where there are any, ours over seeds, the seeds themselves, aim where
+        there is one, notes.
 
     Example:
         >>> from limbeck.recipes.catalogue import recipe_named
         >>> table = results_table(recipe_named("mnist"), Findings({"teacher": [70.0, 72.0, 74.0]}))
-        >>> table.rows[0][1:]
-        ('67', '72.0 (67.0 to 77.0)', '70, 72, 74', '75: reached', '')
-        >>> table.rows[1][2]
+        >>> table.rows[0][1:3]
+        ('67', '64 (Foffano et al.), 108 (shriramsb)')
+        >>> table.rows[0][3:]
+        ('72.0 (67.0 to 77.0)', '70, 72, 74', '75: reached', '')
+        >>> table.rows[1][3]
         'not measured'
     """
     aims = any(claim.aim is not None for claim in recipe.claims)
@@ -91,11 +94,15 @@ def results_table(recipe: Recipe, findings: Findings) -> Table:
         if values:
             ours, each = spread(values, claim.unit), ", ".join(_number(value, claim) for value in values)
         paper = "–" if claim.paper is None else f"{claim.paper:g}" + ("" if claim.unit == "errors" else " %")
-        row = [claim.what, paper, ours, each]
+        row = [claim.what, paper]
+        if recipe.replications:
+            row.append(", ".join(f"{value:g} ({other.who})" for other, value in claim.others))
+        row += [ours, each]
         if aims:
             row.append(_aim(claim, values))
         rows.append((*row, findings.notes.get(claim.key, "")))
-    heading = ["", "paper", "ours: mean (95 % interval)", "seed by seed", *(["aim"] if aims else []), "notes"]
+    older = ["older replications"] if recipe.replications else []
+    heading = ["", "paper", *older, "ours: mean (95 % interval)", "seed by seed", *(["aim"] if aims else []), "notes"]
     return Table("Results", tuple(heading), tuple(rows))
 
 

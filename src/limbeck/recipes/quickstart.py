@@ -15,6 +15,7 @@ import torch
 
 from limbeck.data import open_data
 from limbeck.devices import find_device
+from limbeck.jobs import get_ready
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
 from limbeck.runs.inputs import load_teacher, model_maker
@@ -67,6 +68,11 @@ def quickstart(
     watchers = watchers or {}
     data = open_data(settings.data)
     teacher_folder = out / "teacher"
+    # A network as small as the student gains nothing from a second core; two of them side by side do.
+    threads = torch.get_num_threads()
+    together = threads > 1 and find_device(settings.student_training.device, "float32").device.type == "cpu"
+    if together:
+        get_ready()
     train(
         model_maker(settings.teacher, data),
         data,
@@ -78,9 +84,6 @@ def quickstart(
         **_plain(settings.teacher_training),
     )
     student = {"student" if name == "model" else name: value for name, value in _plain(settings.student).items()}
-    # A network as small as the student gains nothing from a second core; two of them side by side do.
-    threads = torch.get_num_threads()
-    together = threads > 1 and find_device(settings.student_training.device, "float32").device.type == "cpu"
     torch.set_num_threads(1 if together else threads)
     try:
         return distill(

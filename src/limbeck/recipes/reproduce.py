@@ -108,7 +108,11 @@ def reproduce(
         ),
         (table, *findings.tables),
         (*_beside(recipe, findings), *findings.drawings),
-        (*findings.remarks, *(["This is the small version, which shows that the recipe runs."] if quick else [])),
+        (
+            *findings.remarks,
+            *_older(recipe),
+            *(["This is the small version, which shows that the recipe runs."] if quick else []),
+        ),
     )
     page = series.folder / "report.html"
     written = write_study(study, page, results or series.folder / "results")
@@ -124,6 +128,14 @@ def reproduce(
         },
     )
     return Reproduced(findings, table, written, page)
+
+
+def _older(recipe: Recipe) -> list[str]:
+    """Where the older replications' numbers are from."""
+    if not recipe.replications:
+        return []
+    told = " ".join(f"{other.who} ({other.source}): {other.how}" for other in recipe.replications)
+    return [f"Older replications have one run each. {told}"]
 
 
 def _beside(recipe: Recipe, findings: Findings) -> list[Drawing]:

@@ -23,7 +23,7 @@ from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_bars
 from limbeck.specialists import Committee, SpecialistData, confusable_groups, specialist_data, specialist_network
 
-_TEMPERATURES = (1.0, 2.0, 4.0)
+_TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,8 +29,8 @@ from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.specialists import Committee
-from limbeck.statistics import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
+from limbeck.verdicts import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.watcher import Watcher
 
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from limbeck.data.examples import DataSet
 from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
-from limbeck.devices import find_device
 from limbeck.errors import ConfigError
 from limbeck.options import ModelOptions
 from limbeck.prediction import predict
 from limbeck.protocols import Teacher
+from limbeck.recipes.acoustic import FEW_TEMPERATURE, TEMPERATURE, Maker, together
 from limbeck.recipes.corpus import EPOCHS, Corpus, corpus
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.series import Cell, Series
@@ -25,11 +23,7 @@ from limbeck.report import Drawing, Table
 from limbeck.report.figures_speech import draw_posteriors
 from limbeck.report.figures_study import draw_curves, draw_results
 from limbeck.runs.measure import answers_of, labels_of, scores_of
-from limbeck.softtargets import SoftTargets
-from limbeck.teachers import Ensemble, ModelTeacher
 
-_TEMPERATURE, _HARD_WEIGHT = 1.0, 0.5
-_FEW_TEMPERATURE = 2.0
 _FRAME_SHIFT = 0.01
 
 
@@ -63,7 +57,7 @@ def run(series: Series, order: Order) -> Findings:
     """
     if order.data is None:
         raise ConfigError("the recipe speech needs a corpus: give --data FOLDER")
-    maker = _Maker(corpus(series, order.data))
+    maker = Maker(corpus(series, order.data))
     here = maker.here
     teachers = [maker.teacher(seed) for seed in range(here.members)]
     seeds = len(series.seeds)
@@ -102,107 +96,9 @@ def run(series: Series, order: Order) -> Findings:
     )
 
 
-class _Maker:
-    """Makes every network of the recipe."""
-
-    def __init__(self, here: Corpus) -> None:
-        self.here, self.series = here, here.series
-
-    def trials(self, kind: str) -> tuple[tuple[Cell, ...], ...]:
-        """Small networks of a kind, one a seed."""
-        make = {"labels": self.small_labels, "soft": self.small_soft}[kind.split("-")[1]]
-        return tuple((make(seed, few=kind.startswith("few")),) for seed in self.series.seeds)
-
-    def teacher(self, seed: int) -> Cell:
-        """A large network on labels."""
-        here = self.here
-        return self.series.train(
-            "teacher",
-            here.make(here.large, here.wide),
-            here.wide,
-            here.training(EPOCHS["large"], seed=seed),
-            settings=_settings(here.large, here.wide),
-        )
-
-    def ensemble(self) -> Ensemble:
-        """All teachers."""
-        return _together([self.teacher(seed) for seed in range(self.here.members)], self.here.wide.classes)
-
-    def targets(self) -> SoftTargets:
-        """The ensemble's answers, written once; a write that was stopped goes on, and a finished one is kept."""
-        here, folder = self.here, self.series.folder / "soft-targets"
-        self.series.watch(f"{self.series.recipe}: soft targets").note("asking the ensemble about every frame")
-        place = find_device("auto", here.training(1, seed=0).precision)
-        guide = self.ensemble().to(place.device)
-        SoftTargets.write(
-            folder, guide, here.wide.train, classes=here.wide.classes, encoding="topk", k=here.kept, device=place
-        )
-        return SoftTargets.open(folder, examples=here.wide.train)
-
-    def same_size(self, seed: int) -> Cell:
-        """One network like a teacher, on the ensemble's soft targets and the labels."""
-        here = self.here
-        return self.series.distil(
-            "same-size",
-            here.make(here.large, here.wide),
-            self.targets,
-            here.wide,
-            here.training(EPOCHS["large"], seed=100 + seed),  # not the first weights of any teacher
-            temperature=_TEMPERATURE,
-            hard_weight=_HARD_WEIGHT,
-            settings={**_settings(here.large, here.wide), **self._taught},
-        )
-
-    def small_labels(self, seed: int, *, few: bool) -> Cell:
-        """A small network on labels alone; with little data it stops early."""
-        here = self.here
-        data = here.part() if few else here.narrow
-        return self.series.train(
-            "few-labels" if few else "small-labels",
-            here.make(here.small, here.narrow),
-            data,
-            here.few_training(seed=seed, patience=4) if few else here.training(EPOCHS["small"], seed=seed),
-            settings=_settings(here.small, data),
-        )
-
-    def small_soft(self, seed: int, *, few: bool) -> Cell:
-        """The same on the ensemble's soft targets: with little data on nothing else."""
-        here = self.here
-        data = here.part() if few else here.narrow
-        return self.series.distil(
-            "few-soft" if few else "small-soft",
-            here.make(here.small, here.narrow),
-            (lambda: self.series.answers(self.ensemble(), data.train, data.classes)()) if few else self.targets,
-            data,
-            here.few_training(seed=seed) if few else here.training(EPOCHS["small"], seed=seed),
-            temperature=_FEW_TEMPERATURE if few else _TEMPERATURE,
-            hard_weight=0.0 if few else _HARD_WEIGHT,
-            settings={**_settings(here.small, data), **self._taught},
-        )
-
-    @property
-    def _taught(self) -> dict[str, Any]:
-        return {"teacher": f"{self.here.members} teachers", "kept": self.here.kept}
-
-
-def _settings(network: ModelOptions, data: DataSet) -> dict[str, Any]:
-    assert data.front_end is not None
-    return {"hidden": list(network.hidden or ()), "context": list(data.front_end.splicing.offsets)}
-
-
-def _seeing(model: nn.Module, classes: tuple[str, ...]) -> ModelTeacher:
-    """A network that sees the neighbours it was trained with, whatever the examples show."""
-    front: Any = model.front_end
-    return ModelTeacher(model, classes, front.splicing)
-
-
-def _together(cells: Sequence[Cell], classes: tuple[str, ...]) -> Ensemble:
-    return Ensemble([_seeing(cell.model, classes) for cell in cells], mean="geometric", classes=classes)
-
-
 def _scores(here: Corpus, trial: Sequence[Cell]) -> dict[str, Any]:
     """Frame accuracy and cross-entropy on the test set: called at the end of the recipe alone."""
-    return scores_of(answers_of(_together(trial, here.whole.classes), here.test), labels_of(here.test))
+    return scores_of(answers_of(together(trial, here.whole.classes), here.test), labels_of(here.test))
 
 
 def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
@@ -211,12 +107,12 @@ def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
     return {
         "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
         "ensemble": "the same teachers",
-        "distilled": f"{large.epochs} epochs like a teacher, T = {_TEMPERATURE:g}, half of the weight on labels; "
+        "distilled": f"{large.epochs} epochs like a teacher, T = {TEMPERATURE:g}, half of the weight on labels; "
         "one seed",
         "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
-        "small_soft": f"the same, T = {_TEMPERATURE:g}, half of the weight on labels",
+        "small_soft": f"the same, T = {TEMPERATURE:g}, half of the weight on labels",
         "few_labels": f"at most {max(stopped)} epochs, stopped early",
-        "few_soft": f"T = {_FEW_TEMPERATURE:g}, soft targets alone, {EPOCHS['few']} epochs",
+        "few_soft": f"T = {FEW_TEMPERATURE:g}, soft targets alone, {EPOCHS['few']} epochs",
         "closed": "of the gap between labels on little and on all data; the paper: 87 %",
     }
 
@@ -286,7 +182,7 @@ def _posteriors(here: Corpus, systems: Mapping[str, _System]) -> Drawing:
     phones = phones_of(here.root / "ali_train" / "final.mdl")
     heard: dict[str, NDArray[np.float32]] = {}
     for key in ("ensemble", "small_soft", "few_labels"):
-        guide: Teacher = _together(systems[key].trials[0], here.whole.classes)
+        guide: Teacher = together(systems[key].trials[0], here.whole.classes)
         heard[systems[key].name] = phones.add_up(predict(guide, one).exp().numpy())
     return Drawing(
         "posteriors",

@@ -2,7 +2,8 @@
 
 __all__ = ["FEW_TEMPERATURE", "HARD_WEIGHT", "TEMPERATURE", "Maker", "together"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from limbeck.options import ModelOptions
 from limbeck.recipes.corpus import EPOCHS, Corpus
 from limbeck.recipes.series import Cell
 from limbeck.softtargets import SoftTargets
-from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 TEMPERATURE, HARD_WEIGHT = 1.0, 0.5
 """With all of the data."""
@@ -91,13 +92,19 @@ class Maker:
         return self.series.distil(
             "few-soft" if few else "small-soft",
             here.make(here.small, here.narrow),
-            (lambda: self.series.answers(self.ensemble(), data.train, data.classes)()) if few else self.targets,
+            (lambda: self._few_targets()) if few else self.targets,
             data,
             here.few_training(seed=seed) if few else here.training(EPOCHS["small"], seed=seed),
             temperature=FEW_TEMPERATURE if few else TEMPERATURE,
             hard_weight=0.0 if few else HARD_WEIGHT,
             settings={**_settings(here.small, data), **self._taught},
         )
+
+    @cached_property
+    def _few_targets(self) -> Callable[[], StoredTargets]:
+        """The ensemble's answers to the small part, whole: worked out for the first network that asks."""
+        part = self.here.part()
+        return self.series.answers(self.ensemble(), part.train, part.classes)
 
     @property
     def _taught(self) -> dict[str, Any]:

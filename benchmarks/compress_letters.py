@@ -118,12 +118,18 @@ def spectra_of(model: nn.Module, data: DataSet, count: int) -> dict[str, Spectru
 
 
 def sweep(
-    trials: Trials, model: nn.Module, data: DataSet, spectra: dict[str, Spectrum], shares: Sequence[float]
+    trials: Trials,
+    model: nn.Module,
+    data: DataSet,
+    spectra: dict[str, Spectrum],
+    shares: Sequence[float],
+    rules: Sequence[str],
 ) -> None:
-    """Every rule at every size, without fine-tuning."""
+    """Each of the rules at every size, without fine-tuning."""
     whole = spectra["weights"].parameters
     for share in shares:
-        for name, (metric, rule) in RULES.items():
+        for name in rules:
+            metric, rule = RULES[name]
 
             def measure(metric: str = metric, rule: str = rule, share: float = share) -> dict[str, Any]:
                 plan = within(spectra[metric], rule, int(share * whole))
@@ -145,10 +151,11 @@ def tune(
     answers: StoredTargets,
     settings: dict[str, Any],
     wanted: float,
+    rules: Sequence[str],
 ) -> None:
-    """For each rule sizes on the way to the smallest that will do, fine-tuned."""
+    """For each of the rules sizes on the way to the smallest that will do, fine-tuned."""
     whole, blind = spectra["weights"].parameters, replace(data, test=None)
-    for name in TUNED:
+    for name in (name for name in TUNED if name in rules):
         metric, rule = RULES[name]
 
         def measure(share: float, metric: str = metric, rule: str = rule) -> dict[str, Any]:
@@ -302,6 +309,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
+    parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES), help="measure these alone")
     parser.add_argument("--calibration", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--finetune-examples", type=int, help="fine-tune on so many training examples; default: all")
@@ -320,7 +328,7 @@ def main(words: Sequence[str] | None = None) -> int:
             lambda: {"parameters": count, "bytes": file_bytes(model), **accuracy(model, data)},
         )
         spectra = spectra_of(model, data, options.calibration)
-        sweep(trials, model, data, spectra, shares)
+        sweep(trials, model, data, spectra, shares, options.rules)
     if not (options.only_page or options.only_sweep):
         if options.finetune_examples is not None:
             data = replace(data, train=data.train.take(torch.arange(options.finetune_examples)))
@@ -329,7 +337,8 @@ def main(words: Sequence[str] | None = None) -> int:
         answers = answer_views(teacher, data.train, Augmentation(), classes=data.classes, views=1, device=device)
         settings = {"epochs": options.epochs, "device": "cpu", "precision": device.precision}
         settings |= choose_settings(trials, model, data, spectra, answers, settings)
-        tune(trials, model, data, spectra, shares, answers, settings, original["validation"] - MARGIN)
+        wanted = original["validation"] - MARGIN
+        tune(trials, model, data, spectra, shares, answers, settings, wanted, options.rules)
     original = next(row for row in trials.rows if row["rule"] == "original")
     text = tables(trials, original, options.epochs)
     print(text)

@@ -6,9 +6,18 @@ Scores are drawn once and repeated, so that making them costs next to nothing. "
 of 4 MB and flushes them to the disk once, in the same run, before and after each store; the disk's speed varies from
 minute to minute, so the ratio of the medians is what to look at. Memory is the peak of the process's resident set,
 mapped pages included, above what it was before. The step is one of a 784-800-800-10 network on a batch of 256.
-November 2026, 2 cores of an AMD EPYC under other load, one thread: 10 million x 100 (2 repeats) written at 80 %
-of a plain write, 6 MB of memory writing and 38 MB reading; 3 million (3 repeats) at 93 %. A shuffled batch of 256 of
-those took 319 us and one of the MNIST-like store 79 us (dense) or 265 us (top-k), beside 21,972 us a training step.
+2026-11-21, 2 cores of an AMD EPYC, other work held back, one thread, ``--repeats 1``: 10 million x 100 written at 708
+MB/s, where plain writes before and after it had 397 and 625 MB/s; the disk varies too much for the ratio to mean more
+than that hashing and headers do not slow it down. 6 MB of memory writing and 38 MB reading. A shuffled batch of 256
+beside a step of 23,706 us:
+
+    =======================================  =======  =====
+    10 million x 100, dense, from disk        559 us  2.4 %
+    60,000 x 8 x 10, dense, held softened      30 us  0.1 %
+    60,000 x 8 x 10, dense, from disk         147 us  0.6 %
+    60,000 x 8 x 10, top-k, held softened      31 us  0.1 %
+    60,000 x 8 x 10, top-k, from disk         581 us  2.4 %
+    =======================================  =======  =====
 
 The default of 10 million examples of 100 classes needs 4 GB of disk while it runs; ``--repeats 1`` halves the time.
 """
@@ -119,10 +128,15 @@ def writing_and_memory(folder: Path, examples: int, classes: int, repeats: int) 
 
 
 def reading_beside_a_step(folder: Path) -> None:
-    """Compare looking up a batch with learning from it, for a store like MNIST's with 8 views."""
+    """Compare looking up a batch with learning from it: for the large store, and one like MNIST's with 8 views.
+
+    The small one is held softened in memory from the first batch on; "from disk" it is read and softened batch by
+    batch, as every larger store is.
+    """
     import torch
     from torch import nn
 
+    import limbeck.softtargets.teacher
     from limbeck.protocols import Batch
     from limbeck.softtargets import SoftTargets
 
@@ -137,22 +151,32 @@ def reading_beside_a_step(folder: Path) -> None:
         optimizer.step()
 
     step_seconds = seconds_of(step, 3.0)
-    print(f"60,000 x 8 views x 10, batches of 256, {torch.get_num_threads()} threads")
+    print(f"784-800-800-10, batches of 256, {torch.get_num_threads()} threads")
     print(f"  training step      {step_seconds * 1e6:8.0f} us")
+
+    def measure(name: str, place: Path) -> None:
+        targets = SoftTargets.open(place)
+        drawn = torch.Generator().manual_seed(0)
+        plan = targets.store.plan
+
+        def look_up() -> None:
+            index = torch.randint(plan.examples, (256,), generator=drawn)
+            targets.log_probs(Batch(index, int(index[0]) % plan.views, inputs, None), 4.0)
+
+        seconds = seconds_of(look_up)
+        print(f"  {name:<26} {seconds * 1e6:8.0f} us = {seconds / step_seconds:.1%}  at most 5 %")
+
+    measure("large, from disk", folder / "store")
     scores = np.random.default_rng(0).standard_normal((480_000, 10), np.float32) * 4
     for encoding in (Dense(), TopK(3)):
         place = folder / encoding.name
         names = [str(number) for number in range(10)]
         write_arrays(place, [scores], classes=names, examples=60_000, views=8, encoding=encoding)
-        targets = SoftTargets.open(place)
-        drawn = torch.Generator().manual_seed(0)
-
-        def look_up(targets: SoftTargets = targets, drawn: torch.Generator = drawn) -> None:
-            index = torch.randint(60_000, (256,), generator=drawn)
-            targets.log_probs(Batch(index, int(index[0]) % 8, inputs, None), 4.0)
-
-        seconds = seconds_of(look_up)
-        print(f"  {encoding.name:<6} look-up     {seconds * 1e6:8.0f} us = {seconds / step_seconds:.1%}  at most 5 %")
+        measure(f"{encoding.name}, 60,000 x 8 x 10", place)
+        held = limbeck.softtargets.teacher._SOFTENED_BYTES
+        limbeck.softtargets.teacher._SOFTENED_BYTES = 0
+        measure(f"{encoding.name}, the same, from disk", place)
+        limbeck.softtargets.teacher._SOFTENED_BYTES = held
 
 
 def main() -> None:
@@ -169,7 +193,6 @@ def main() -> None:
     print(f"start of a writer    {start:8.2f} s, of which numpy {nothing:.2f} s")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         writing_and_memory(Path(name), options.examples, options.classes, options.repeats)
-        shutil.rmtree(Path(name) / "store")
         reading_beside_a_step(Path(name))
 
 

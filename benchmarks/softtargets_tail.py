@@ -1,11 +1,12 @@
-"""What to do with the tail of top-k soft targets: spread its mass evenly, or make it one class more.
+"""What to do with the tail of top-k soft targets: share its mass out by a profile, evenly, or as one class more.
 
     python benchmarks/softtargets_tail.py [--data mnist] [--k 3] [--seeds 3] [--epochs 6] [--temperatures 2 4 8]
 
 A 784-800-800 teacher is trained on labels; students with one hidden layer of 64 learn its soft targets alone, at
-each temperature from every class (dense), from top-k with the tail spread evenly, and from top-k with the tail as one
-class more, whose loss is the divergence over k + 1 classes. Printed are test errors and the student's mean divergence
-from the teacher's exact distribution at T = 1, mean and standard deviation over the seeds.
+each temperature from every class (dense), from top-k with the tail's mass shared out by the profile that a store
+learns, from top-k with the tail spread evenly, and from top-k with the tail as one class more, whose loss is the
+divergence over k + 1 classes. Printed are test errors and the student's mean divergence from the teacher's exact
+distribution at T = 1, mean and standard deviation over the seeds.
 
 November 2026, 2 cores of an AMD EPYC, EMNIST letters (26 classes, 93,505 + 10,400 examples, a split of our own),
 teacher 968 errors of 10,400::
@@ -29,6 +30,7 @@ MNIST, 2 seeds (``--seeds 2 --temperatures 4``), teacher 173 errors of 10,000::
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 
@@ -39,7 +41,8 @@ from torch import Tensor, nn
 from limbeck.data import DataSet, open_data
 from limbeck.losses import soft_target_loss, softened
 from limbeck.softtargets import TopK
-from limbeck.softtargets.decoding import decoded
+from limbeck.softtargets.decoding import decoded, profile_tensors
+from limbeck.softtargets.tail import sample_size
 
 _BATCH = 256
 
@@ -95,11 +98,14 @@ def compare(data: DataSet, options: argparse.Namespace) -> None:
     print(f"{data.name}: teacher {int((exact.argmax(1) != truth).sum())} errors of {len(tests)}, k = {options.k}")
     codec, nowhere = TopK(options.k), np.zeros(len(inputs), np.int64)
     encoded = codec.encode(answers.numpy(), nowhere, nowhere)
+    sample = np.linspace(0, len(inputs) - 1, sample_size(len(inputs), classes)).astype(np.int64)
+    taught = dataclasses.replace(codec, profile=codec.learn(answers.numpy()[sample]))
     fields = {name: torch.from_numpy(values.astype(np.float32)) for name, values in encoded.items()}
     print(f"{'T':>4} {'targets':<12} {'test errors':>16} {'KL at T = 1':>18}   seconds")
     for temperature in options.temperatures:
         dense = softened(answers, temperature)
         spread = decoded(fields, codec, classes, temperature)
+        shared = decoded(fields, taught, classes, temperature, profile_tensors(taught, torch.device("cpu")))
         head = fields["ids"].long()
         head_log_probs = spread.gather(1, head)
         tail = spread.scatter(1, head, -torch.inf).logsumexp(1, keepdim=True)
@@ -111,7 +117,8 @@ def compare(data: DataSet, options: argparse.Namespace) -> None:
             return lambda z, rows: tail_class_loss(z, head[rows], known[rows], tail[rows], temperature)
 
         one_class = coarse(head, head_log_probs, tail)
-        for name, loss_of in (("dense", full(dense)), ("spread", full(spread)), ("one class", one_class)):
+        ways = {"dense": full(dense), "profile": full(shared), "spread": full(spread), "one class": one_class}
+        for name, loss_of in ways.items():
             errors, divergences, start = [], [], time.perf_counter()
             for seed in range(options.seeds):
                 torch.manual_seed(seed)

@@ -95,27 +95,77 @@ def alignments(data: bytes) -> None:
         pass
 
 
+class _Reader:
+    """A process that reads HDF5 files one after the other; another takes its place when a file was its end."""
+
+    seconds, files = 2, 1000
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.left = 0
+
+    def read(self, path: Path, octets: int) -> None:
+        """Have a file read, with as much memory more as is told.
+
+        Raises:
+            RuntimeError: If an error that is not ours came out.
+        """
+        if self.left == 0:
+            self.begin()
+        self.left -= 1
+        os.write(self.ask, f"{path} {octets}\n".encode())
+        told = os.read(self.hear, 1)
+        if told == b"e":
+            raise RuntimeError("an error that is not ours came out of the reader")
+        if not told:  # the library hung or crashed, which the reader bears too: it is in a process of its own
+            self.left = 0
+
+    def begin(self) -> None:
+        """Start a process, and end the one before."""
+        if self.pid:
+            os.close(self.ask)
+            os.close(self.hear)
+            os.waitpid(self.pid, 0)
+        orders, self.ask = os.pipe()
+        self.hear, answers = os.pipe()
+        self.left = self.files
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.ask)
+            os.close(self.hear)
+            try:
+                self.serve(orders, answers)
+            finally:
+                os._exit(0)
+        os.close(orders)
+        os.close(answers)
+
+    def serve(self, orders: int, answers: int) -> None:
+        """What the process does: a byte for each file."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        with os.fdopen(orders) as lines:
+            for line in lines:
+                path, octets = line.rsplit(" ", 1)
+                signal.alarm(self.seconds)
+                try:
+                    limit_memory(int(octets))
+                    read_here(path)
+                    told = b"r"
+                except (LimbeckError, MemoryError):
+                    told = b"r"
+                except BaseException:
+                    traceback.print_exc()
+                    told = b"e"
+                signal.alarm(0)
+                os.write(answers, told)
+
+
+_READER = _Reader()
+
+
 def hdf5(data: bytes) -> None:
     """Dense layers as Keras keeps them, in a child as the reader does it; what the HDF5 library does to it is borne."""
-    path = _put("a.h5", data)
-    child = os.fork()
-    if child == 0:
-        code = 3
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(2)
-            limit_memory((100 << 20) + 4 * len(data))
-            read_here(path)
-            code = 0
-        except (LimbeckError, MemoryError):
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
-        raise RuntimeError("an error that is not ours came out of the reader")
+    _READER.read(_put("a.h5", data), (100 << 20) + 4 * len(data))
 
 
 def checkpoint(data: bytes) -> None:
@@ -159,21 +209,26 @@ def json(data: bytes) -> None:
     folder.history()
 
 
+def _copy_of_store(name: str) -> Path:
+    """A store of which one file is always written anew, and the others are good."""
+    if not (ROOT / name).exists():
+        shutil.copytree(STORE, ROOT / name)
+    return ROOT / name
+
+
 def manifest(data: bytes) -> None:
     """The manifest of a store of soft targets."""
-    shutil.rmtree(ROOT / "s1", ignore_errors=True)
-    shutil.copytree(STORE, ROOT / "s1")
-    _put("s1/manifest.json", data)
-    Manifest.read(ROOT / "s1")
-    SoftTargets.open(ROOT / "s1").verify()
+    folder = _copy_of_store("s1")
+    (folder / "manifest.json").write_bytes(data)
+    Manifest.read(folder)
+    SoftTargets.open(folder).verify()
 
 
 def shard(data: bytes) -> None:
     """A shard of a store of soft targets."""
-    shutil.rmtree(ROOT / "s2", ignore_errors=True)
-    shutil.copytree(STORE, ROOT / "s2")
-    next((ROOT / "s2").glob("*-*.safetensors")).write_bytes(data)
-    SoftTargets.open(ROOT / "s2").verify()
+    folder = _copy_of_store("s2")
+    next(folder.glob("*-*.safetensors")).write_bytes(data)
+    SoftTargets.open(folder).verify()
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -217,3 +217,21 @@ def test_a_signal_is_passed_on_and_every_task_saves(data, tmp_path):
     os.kill(run.process.pid, signal.SIGTERM)
     assert finished(run) == 128 + signal.SIGTERM, run.said
     assert "--resume continues" in run.said and "Traceback" not in run.said
+
+
+@pytest.mark.slow
+def test_the_trainings_of_a_run_that_was_killed_end_with_it(data, tmp_path):
+    """Otherwise they would go on in a folder that --resume takes up."""
+    words = ("train", "--data", data, "--members", 2, "--epochs", 2000, *SETTINGS, "--out", tmp_path / "run")
+    run = launch(tmp_path / "log", *words, "--jobs", 2)
+    deadline = time.monotonic() + 60
+    while len([*tmp_path.glob("run/members/*/checkpoints/latest.safetensors")]) < 2:
+        assert run.process.is_alive() and time.monotonic() < deadline, run.said
+        time.sleep(0.02)
+    run.kill()
+    time.sleep(1)
+    moments = []
+    for _ in range(2):
+        moments.append([path.stat().st_mtime_ns for path in sorted(tmp_path.glob("run/members/*/checkpoints/*"))])
+        time.sleep(1)
+    assert moments[0] == moments[1]

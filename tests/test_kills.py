@@ -1,20 +1,19 @@
 """Runs that are killed at random moments, again and again, end in the same bits as runs that were let alone.
 
-`make test-slow` kills 50 times, spread over training (one model and three members), distillation and writing a store;
-`LIMBECK_KILLS=500` kills as often as it says.
+`make test-slow` kills 50 times, spread over training (one model and three members), distillation, writing a store and a
+search of settings; `LIMBECK_KILLS=500` kills as often as it says.
 """
 
-import json
 import os
 import random
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from launcher import finished, launch
+from left_behind import content
 from tiny_runs import tiny_arrays
 
 from limbeck.checkpoint import load_tensors
@@ -22,7 +21,6 @@ from limbeck.checkpoint import load_tensors
 KILLS = int(os.environ.get("LIMBECK_KILLS", "50"))
 # A checkpoint every 60 ms, so that kills come between, in and right after them.
 SETTINGS = ("--batch-size", 16, "--precision", "float32", "--quiet", "--dropout", 0.2, "--checkpoint-minutes", 0.001)
-TIMES = {"latency_ms", "images_per_second", "latency", "seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +52,32 @@ def command(job: str, place: Path, out: Path) -> tuple[object, ...]:
         "members": ("train", *data, "--hidden", 8, "--members", 3, "--epochs", 4, *SETTINGS),
         "distill": ("distill", *data, "--teacher", place / "teacher", "--hidden", 8, "--epochs", 6, *SETTINGS),
         "soften": ("soften", *data, "--teacher", place / "teacher", "--shift", 1, "--views", 60),
+        # Trials that learn from those before, of which some are stopped early and all may be killed.
+        "tune": (
+            "tune",
+            *data,
+            "--teacher",
+            place / "teacher",
+            "--hidden",
+            4,
+            "--trials",
+            14,
+            "--epochs",
+            4,
+            "--temperatures",
+            1,
+            8,
+            "--learning-rates",
+            1e-5,
+            0.1,
+            *SETTINGS[:-2],
+        ),
     }[job]
 
 
 def start(job: str, place: Path, out: Path) -> Any:
     again = ("--resume",) if job != "soften" else ()
     return launch(out.with_suffix(".log"), *command(job, place, out), *again, SHARD_BYTES="300")
-
-
-def content(folder: Path) -> dict[str, object]:
-    """What a run leaves, without times."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or path.name in {".lock", "timings.jsonl", "config.toml"} or "checkpoints" in path.parts:
-            continue
-        found[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
-    return found
-
-
-def timeless(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: timeless(part) for name, part in value.items() if name not in TIMES}
-    return [timeless(part) for part in value] if isinstance(value, list) else value
 
 
 def kill_and_compare(job: str, place: Path, folder: Path, kills: int, seed: int) -> int:
@@ -111,9 +112,10 @@ def test_a_killed_run_ends_in_the_same_bits(place, tmp_path, job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "share"), [("train", 0.3), ("members", 0.2), ("distill", 0.3), ("soften", 0.2)])
+@pytest.mark.parametrize(
+    ("job", "share"), [("train", 0.24), ("members", 0.16), ("distill", 0.24), ("soften", 0.16), ("tune", 0.2)]
+)
 def test_many_kills_at_random_moments(place, tmp_path, job, share):
-    """`limbeck tune` belongs here too, once a command of that name resumes."""
     ends = kill_and_compare(job, place, tmp_path, round(KILLS * share), seed=KILLS)
     print(f"{job}: {round(KILLS * share)} kills, {ends} runs ended, each in the same bits")  # noqa: T201
 

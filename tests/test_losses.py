@@ -70,6 +70,30 @@ def test_hot_limit_is_logit_matching(size):
 
 
 @given(sizes)
+def test_the_gradient_of_matched_logits_is_the_hot_limits(size):
+    student, teacher = (each.requires_grad_() for each in scores(*size))
+    (ours,) = torch.autograd.grad(logit_matching_loss(student, teacher).sum(), student)
+    # Equation 4 of the paper, times T squared, with logits zero-meaned example by example.
+    centred = (student - student.mean(-1, keepdim=True)) - (teacher - teacher.mean(-1, keepdim=True))
+    assert torch.allclose(ours, centred.detach() / size[1], atol=1e-12)
+    errors = []
+    for temperature in (1e2, 1e3, 1e4):
+        loss = soft_target_loss(student, softened(teacher, temperature), temperature=temperature).sum()
+        (hot,) = torch.autograd.grad(loss, student)
+        errors.append(float((hot - ours).detach().abs().max()))
+    # The next term of the expansion goes as 1 / T.
+    assert errors[1] < 0.2 * errors[0] + 1e-12 and errors[2] < 0.2 * errors[1] + 1e-8
+
+
+@given(sizes)
+def test_matched_logits_are_zero_exactly_at_the_teacher(size):
+    student, teacher = scores(*size)
+    assert logit_matching_loss(teacher + 7.0, teacher.log_softmax(-1)).abs().max() < 1e-20
+    away = student + torch.linspace(0, 1, size[1], dtype=torch.float64)
+    assert logit_matching_loss(away, student).min() > 0
+
+
+@given(sizes)
 def test_hard_term_is_cross_entropy(size):
     student, _ = scores(*size)
     labels = torch.arange(size[0]) % size[1]
@@ -169,6 +193,8 @@ def test_impossible_temperatures_are_refused(temperature):
 def test_mismatches_are_refused():
     with pytest.raises(DataError, match=r"\(2, 3\).*\(2, 4\)"):
         soft_target_loss(torch.zeros(2, 3), torch.zeros(2, 4))
+    with pytest.raises(DataError, match=r"\(2, 3\).*\(2, 4\)"):
+        logit_matching_loss(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(DataError, match="one label an example"):
         hard_target_loss(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(DataError, match="no labels: set hard_weight to 0"):

@@ -9,12 +9,12 @@ import limbeck.objective
 from limbeck.data import Examples, Feed
 from limbeck.devices import Device
 from limbeck.engine import fit
-from limbeck.errors import DataError, SelfCheckError
+from limbeck.errors import ConfigError, DataError, SelfCheckError
 from limbeck.losses import hard_target_loss, softened
 from limbeck.objective import DistillationObjective, LabelObjective, check_objective
 from limbeck.options import Training
 from limbeck.protocols import Batch, Loss
-from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 CLASSES = 7
 
@@ -59,6 +59,57 @@ def test_correct_objectives_pass(batch, teacher, temperature, hard_weight):
     check_objective(LabelObjective(0.1), batch, CLASSES)
 
 
+@pytest.mark.parametrize("hard_weight", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_matched_logits_pass(batch, teacher, hard_weight, smoothing):
+    geometric = Ensemble([teacher, nn.Linear(5, CLASSES)], mean="geometric")
+    for guide in (teacher, geometric):
+        objective = DistillationObjective(
+            guide, temperature=4.0, hard_weight=hard_weight, label_smoothing=smoothing, loss="logits"
+        )
+        check_objective(objective, batch, CLASSES)
+
+
+def test_matched_logits_teach_what_very_hot_targets_teach(batch, teacher):
+    scores = torch.randn(40, CLASSES, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    warm = {"hard_weight": 0.25, "temperature": 100.0}
+    hot = DistillationObjective(teacher, **warm)(scores, batch).per_example
+    ours = DistillationObjective(teacher, **warm, loss="logits")(scores, batch).per_example
+    torch.testing.assert_close(ours, hot, rtol=5e-2, atol=5e-3)
+
+
+def summed_over_classes(z, v):
+    away = (z - z.mean(-1, keepdim=True)) - (v - v.mean(-1, keepdim=True))
+    return away.square().sum(-1) / 2
+
+
+def not_zero_meaned(z, v):
+    return (z - v).square().mean(-1) / 2
+
+
+def student_scaled(z, v):
+    away = 2 * (z - z.mean(-1, keepdim=True)) - (v - v.mean(-1, keepdim=True))
+    return away.square().mean(-1) / 2
+
+
+@pytest.mark.parametrize("mistake", [summed_over_classes, not_zero_meaned, student_scaled])
+@pytest.mark.parametrize("hard_weight", [0.0, 0.5])
+def test_each_mistake_in_matching_logits_is_caught(monkeypatch, batch, teacher, mistake, hard_weight):
+    monkeypatch.setattr(limbeck.objective, "logit_matching_loss", mistake)
+    objective = DistillationObjective(teacher, temperature=4.0, hard_weight=hard_weight, loss="logits")
+    with pytest.raises(SelfCheckError, match="nothing was trained"):
+        check_objective(objective, batch, CLASSES)
+
+
+def test_scores_that_are_not_known_are_not_matched(teacher):
+    two = [teacher, nn.Linear(5, CLASSES)]
+    fixed = StoredTargets(torch.zeros(3, CLASSES), torch.arange(3), temperature=2.0)
+    for guide in (Ensemble(two), fixed):
+        with pytest.raises(ConfigError, match="scores are not known for every class"):
+            DistillationObjective(guide, temperature=2.0, hard_weight=0.0, loss="logits")
+    DistillationObjective(Ensemble(two[:1]), temperature=2.0, hard_weight=0.0, loss="logits")
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("hard_weight", [0.0, 0.5])
 def test_each_mistake_is_caught_before_anything_is_trained(monkeypatch, batch, teacher, mistake, hard_weight):
@@ -86,7 +137,7 @@ def test_a_student_softened_otherwise_than_the_teacher_is_caught_by_the_zero_alo
     objective = DistillationObjective(teacher, temperature=4.0, hard_weight=0.0)
 
     def as_wrong(logits, batch):
-        return 16 * (logits.double().softmax(-1) - objective.targets(batch, logits).double().exp())
+        return 16 * (logits.double().softmax(-1) - objective.targets(batch).double().exp())
 
     objective.reference_gradient = as_wrong
     with pytest.raises(SelfCheckError, match="not softened alike"):

@@ -16,9 +16,10 @@ from tiny_runs import tiny_arrays
 
 from limbeck.checkpoint import load_tensors
 from limbeck.data import Examples, Feed
+from limbeck.errors import ConfigError
 from limbeck.models import Dropout
 from limbeck.models.dropout import draw_for
-from limbeck.processes import World
+from limbeck.processes import World, world
 
 SETTINGS = ("--batch-size", 32, "--precision", "float32", "--learning-rate", 0.01, "--quiet")
 
@@ -177,17 +178,43 @@ def test_dropout_of_a_share_is_that_of_the_whole():
         draw_for(None)
 
 
+def test_one_that_accelerate_started_alone_is_told(monkeypatch):
+    """`accelerate launch --cpu --num_processes 2` starts one process, which would train without the other."""
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_MIXED_PRECISION": "no"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RANK", raising=False)
+    world.cache_clear()
+    with pytest.raises(ConfigError, match="started this one alone.*--multi_gpu"):
+        world()
+    monkeypatch.delenv("MASTER_PORT")
+    assert world() == World(0, 1, torch.device("cpu"))
+
+
+OWN = """
+import os
+import torch
+
+
+def net(input_shape, classes):
+    with open(os.environ["SEEN"], "a") as file:
+        file.write(f"{os.environ['RANK']} of {os.environ['WORLD_SIZE']}\\n")
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, classes))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun"])
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_the_launchers_people_use(data, tmp_path, launcher):
+    """The lines of docs/scale.md; the network itself notes in which process it is made."""
+    (tmp_path / "seen_net.py").write_text(OWN)
     words = [
         "-m",
         "limbeck",
         "train",
         "--data",
         data,
-        "--hidden",
-        8,
+        "--model",
+        "seen_net:net",
         "--epochs",
         2,
         *SETTINGS,
@@ -197,14 +224,19 @@ def test_the_launchers_people_use(data, tmp_path, launcher):
     port = free_port()
     start = {
         "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", port],
+        "accelerate": ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2,
+                       "--main_process_port", port],
     }[launcher]  # fmt: skip
     done = subprocess.run(
         [sys.executable, *map(str, start), *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "SEEN": str(tmp_path / "seen"),
+             "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("The model is in") == 1
+    assert done.stderr.count("The model is in") == 1 and "autograd kernel" not in done.stderr
+    assert set((tmp_path / "seen").read_text().splitlines()) == {"0 of 2", "1 of 2"}
     assert Path(tmp_path / "run" / "model" / "model.safetensors").exists()
-    assert finished(launch(tmp_path / "log", *words[2:-1], tmp_path / "one")) == 0
+    own = {"MODULES": str(tmp_path), "SEEN": str(tmp_path / "seen"), "RANK": "0", "WORLD_SIZE": "1"}
+    assert finished(launch(tmp_path / "log", *words[2:-1], tmp_path / "one", **own)) == 0
     alike(rows(tmp_path / "one"), rows(tmp_path / "run"))

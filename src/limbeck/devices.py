@@ -78,6 +78,8 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
 def measure_precisions(device: str, size: int = 1024) -> dict[str, float]:
     """The speed of matrix products on a device, in a tenth of a second.
 
+    The two take turns, so that both find quiet moments on a machine that does other things too.
+
     Args:
         device: A PyTorch device.
         size: Rows and columns of the matrices.
@@ -85,17 +87,16 @@ def measure_precisions(device: str, size: int = 1024) -> dict[str, float]:
     Returns:
         Floating-point operations a second by precision, the best of several products.
     """
-    rates: dict[str, float] = {}
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.ones(size, size, dtype=dtype, device=device)
-        best = float("inf")
-        for _ in range(4):
+    kinds = {"float32": torch.float32, "bf16": torch.bfloat16}
+    matrices = {name: torch.ones(size, size, dtype=kind, device=device) for name, kind in kinds.items()}
+    best = dict.fromkeys(kinds, float("inf"))
+    for _ in range(5):
+        for name, matrix in matrices.items():
             start = time.perf_counter()
-            product = a @ a
+            product = matrix @ matrix
             float(product[0, 0])
-            best = min(best, time.perf_counter() - start)
-        rates[name] = 2 * size**3 / best
-    return rates
+            best[name] = min(best[name], time.perf_counter() - start)
+    return {name: 2 * size**3 / seconds for name, seconds in best.items()}
 
 
 @cache

@@ -1,7 +1,8 @@
 """Trainings that do not wait for each other, side by side: in processes of this machine, or on a Ray cluster.
 
 Each runs the same function with the same number of threads as it would one after the other, so its results are the
-same bits. A process that dies is replaced, and its task is begun again.
+same bits. A process that dies is replaced, and its task is begun again; where the one that began them dies, they end
+too, so that the same command can go on with what they left.
 """
 
 __all__ = ["Relay", "get_ready", "relayed", "run_jobs"]
@@ -13,11 +14,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn, TypeVar
 
@@ -140,7 +143,8 @@ def run_jobs(
             if done is not None:
                 done(len(results), len(tasks))
         return results
-    payloads = [_packed(task) for task in tasks]
+    packed = {id(task): _packed(task) for task in tasks}
+    payloads = [packed[id(task)] for task in tasks]
     threads = torch.get_num_threads()
     if ray is not None:
         answers = _on_ray(payloads, threads, ray, done)
@@ -175,22 +179,40 @@ def _fail(told: tuple[str, int]) -> NoReturn:
     raise error
 
 
-def call(payload: bytes, threads: int) -> tuple[str, bytes]:
+def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> tuple[str, bytes]:
     """Do one task in this process.
 
     Args:
         payload: The task.
         threads: How many threads a computation may have, since their number decides how sums are rounded.
+        places: Where modules of the user's own may lie, as ``sys.path`` has it.
+        folder: Where relative paths begin.
 
     Returns:
         "result" and what came out, or "error" and the words and exit code of an error of ours.
     """
     torch.set_num_threads(threads)
+    with contextlib.suppress(OSError):  # another machine may have no such folder, and need none
+        os.chdir(folder)
+    sys.path.extend(place for place in places if place not in sys.path)
     task = pickle.loads(payload)  # from the process that began this run, and from no file
     try:
         return "result", pickle.dumps(task())
     except LimbeckError as error:
         return "error", pickle.dumps((str(error), error.exit_code))
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the process that began this one, and end at once where that is gone: its folder may be taken."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "it was begun by another"
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def get_ready() -> None:
@@ -223,10 +245,10 @@ def _on_this_machine(
             # The process that others are forked from may die too, which shows as the end of its pipe.
             with (
                 contextlib.suppress(EOFError, ConnectionError),
-                ProcessPoolExecutor(jobs, mp_context=context) as pool,
+                ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker) as pool,
             ):
                 left = {
-                    pool.submit(call, payload, threads): number
+                    pool.submit(call, payload, threads, sys.path, os.getcwd()): number
                     for number, payload in enumerate(payloads)
                     if number not in found
                 }
@@ -289,12 +311,16 @@ def _on_ray(
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # among them a bare Exception, where a node does not start in time
         raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
     try:
         largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())  # type: ignore[no-untyped-call]
         remote = ray.remote(num_cpus=min(threads, largest), max_retries=_ATTEMPTS - 1)(call)
-        left = {remote.remote(payload, threads): number for number, payload in enumerate(payloads)}
+        sent = {id(payload): ray.put(payload) for payload in payloads}
+        left = {
+            remote.remote(sent[id(payload)], threads, sys.path, os.getcwd()): number
+            for number, payload in enumerate(payloads)
+        }
         numbers, found = dict(left), {}
         with collect_signals(enabled=True) as caught:
             while left:

@@ -82,14 +82,17 @@ def soft_target_loss(student_logits: Tensor, target_log_probs: Tensor, *, temper
         >>> soft_target_loss(student, softened(teacher, 2.0), temperature=2.0)
         tensor([5.0920])
     """
-    if student_logits.shape != target_log_probs.shape:
-        raise DataError(
-            f"the student gives scores of shape {tuple(student_logits.shape)}, "
-            f"and the targets have {tuple(target_log_probs.shape)}"
-        )
+    _check_shapes(student_logits, target_log_probs)
     # Where the target has no mass the limit of p (log p - s) is 0, and exp(-inf) * (-inf - s) would be nan.
     weights = target_log_probs.exp() * temperature**2
     return (weights * (target_log_probs.clamp_min(-1e30) - softened(student_logits, temperature))).sum(-1)
+
+
+def _check_shapes(scores: Tensor, targets: Tensor) -> None:
+    if scores.shape != targets.shape:
+        raise DataError(
+            f"the student gives scores of shape {tuple(scores.shape)}, and the targets have {tuple(targets.shape)}"
+        )
 
 
 def hard_target_loss(student_logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -218,10 +221,13 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
 
     Args:
         student_logits: Student's scores :math:`z`, ``(..., K)``.
-        teacher_logits: Teacher's scores :math:`v`, ``(..., K)``.
+        teacher_logits: Teacher's scores :math:`v`, or log-probabilities at T = 1, ``(..., K)``.
 
     Returns:
         Squared score units an example, ``(...)``.
+
+    Raises:
+        DataError: If the shapes differ.
 
     References:
         Hinton, Vinyals and Dean, `Distilling the Knowledge in a Neural Network
@@ -231,6 +237,7 @@ def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tenso
         >>> logit_matching_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
         tensor([0.5000])
     """
+    _check_shapes(student_logits, teacher_logits)
     difference = student_logits - teacher_logits
     centred = difference - difference.mean(-1, keepdim=True)
     return centred.square().mean(-1) / 2

@@ -3,14 +3,16 @@
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
 """
 
-__all__ = ["DistillationObjective", "LabelObjective", "check_objective"]
+__all__ = ["DistillationObjective", "LabelObjective", "check_objective", "require_scores"]
 
 import torch
 from torch import Tensor
 
-from limbeck.errors import DataError, SelfCheckError
-from limbeck.losses import distillation_loss, hard_target_loss, soft_target_loss
+from limbeck.errors import ConfigError, DataError, SelfCheckError
+from limbeck.losses import distillation_loss, hard_target_loss, logit_matching_loss, soft_target_loss
+from limbeck.options import SoftLoss
 from limbeck.protocols import Batch, Loss, Objective, Teacher
+from limbeck.teachers import has_scores
 
 
 class LabelObjective:
@@ -42,39 +44,42 @@ class DistillationObjective:
         temperature: T > 0.
         hard_weight: w in [0, 1]; 0 needs no labels.
         label_smoothing: Share of the hard term's mass spread over all classes, in [0, 1).
+        loss: The soft term: "kl" for :func:`~limbeck.losses.soft_target_loss`, "logits" for
+            :func:`~limbeck.losses.logit_matching_loss`, which needs a teacher that has scores.
+
+    Raises:
+        ConfigError: If ``loss`` is "logits", and the teacher's answers do not determine its scores.
     """
 
     def __init__(
-        self, teacher: Teacher, *, temperature: float, hard_weight: float, label_smoothing: float = 0.0
+        self,
+        teacher: Teacher,
+        *,
+        temperature: float,
+        hard_weight: float,
+        label_smoothing: float = 0.0,
+        loss: SoftLoss = "kl",
     ) -> None:
-        self.teacher, self.temperature, self.hard_weight = teacher, temperature, hard_weight
-        self.label_smoothing = label_smoothing
+        require_scores(teacher, loss)
+        self.teacher, self.hard_weight, self.label_smoothing, self.loss = teacher, hard_weight, label_smoothing, loss
+        self.temperature = 1.0 if loss == "logits" else temperature
 
-    def targets(self, batch: Batch, logits: Tensor | None = None) -> Tensor:
-        """The teacher's softened log-probabilities, ``(N, K)``.
-
-        A store of the likeliest classes alone knows the rest, its tail, in sum. Given the student's scores it shares
-        that sum out in the student's own proportions: the loss, and its gradient, are then those over k + 1 classes.
-
-        Args:
-            batch: The examples.
-            logits: The student's scores, where they are known.
-
-        Returns:
-            Natural logarithms, without gradient.
-        """
-        following = getattr(self.teacher, "targets_for", None)
-        if following is None or logits is None:
-            return self.teacher.log_probs(batch, self.temperature)
-        found: Tensor = following(batch, self.temperature, logits.detach())
-        return found
+    def targets(self, batch: Batch) -> Tensor:
+        """The teacher's log-probabilities, softened for "kl" and at T = 1 for "logits", ``(N, K)``."""
+        return self.teacher.log_probs(batch, self.temperature)
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of the student's scores ``(N, K)``."""
+        if self.loss == "logits":
+            soft = logit_matching_loss(logits, self.targets(batch))
+            if self.hard_weight == 0:
+                return Loss(soft)
+            hard = hard_target_loss(logits, _labels(batch), label_smoothing=self.label_smoothing)
+            return Loss((1 - self.hard_weight) * soft + self.hard_weight * hard)
         return Loss(
             distillation_loss(
                 logits,
-                self.targets(batch, logits),
+                self.targets(batch),
                 batch.labels,
                 temperature=self.temperature,
                 hard_weight=self.hard_weight,
@@ -88,6 +93,9 @@ class DistillationObjective:
         .. math::
             (1 - w)\,T\,(\mathrm{softmax}(z / T) - p) + w\,(\mathrm{softmax}(z) - [k = y])
 
+        with :math:`\bigl((z - \bar z) - (v - \bar v)\bigr) / K` for :math:`T\,(\mathrm{softmax}(z / T) - p)` where
+        the soft term is that of the teacher's scores v.
+
         Args:
             logits: Scores ``(N, K)``.
             batch: The examples.
@@ -96,7 +104,12 @@ class DistillationObjective:
             The gradient of the sum of the losses.
         """
         z = logits.double()
-        soft = self.temperature * (_softmax64(z / self.temperature) - self.targets(batch, logits).double().exp())
+        targets = self.targets(batch).double()
+        if self.loss == "logits":
+            classes = z.shape[-1]
+            soft = (z - z.sum(-1, keepdim=True) / classes - targets + targets.sum(-1, keepdim=True) / classes) / classes
+        else:
+            soft = self.temperature * (_softmax64(z / self.temperature) - targets.exp())
         if self.hard_weight == 0:
             return soft
         truth = torch.nn.functional.one_hot(_labels(batch), z.shape[-1])
@@ -105,7 +118,26 @@ class DistillationObjective:
 
     def divergence(self, logits: Tensor, batch: Batch) -> Tensor:
         """The soft term alone, ``(N,)``: the check asks that it vanish where student equals teacher."""
-        return soft_target_loss(logits, self.targets(batch, logits), temperature=self.temperature)
+        if self.loss == "logits":
+            return logit_matching_loss(logits, self.targets(batch))
+        return soft_target_loss(logits, self.targets(batch), temperature=self.temperature)
+
+
+def require_scores(teacher: Teacher, loss: SoftLoss) -> None:
+    """Make sure that a teacher has what a soft term is made of.
+
+    Args:
+        teacher: Who answers.
+        loss: The soft term.
+
+    Raises:
+        ConfigError: If ``loss`` is "logits", and the teacher's answers do not determine its scores.
+    """
+    if loss == "logits" and not has_scores(teacher):
+        raise ConfigError(
+            "loss is logits, and this teacher's scores are not known for every class: they are for one model or a "
+            "geometric mean, live or in a dense store that serves every temperature; set loss to kl"
+        )
 
 
 def _labels(batch: Batch) -> Tensor:
@@ -177,7 +209,7 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
             "gradient says: value and gradient do not belong together, and nothing was trained"
         )
     if isinstance(objective, DistillationObjective):
-        temperature = objective.temperature
+        temperature = objective.temperature  # 1 where the student is to have the teacher's very scores
         same = (temperature * objective.targets(few)).clamp_min(-1e4).detach().requires_grad_(True)
         (leftover,) = torch.autograd.grad(objective.divergence(same, few).sum(), same)
         if not float(leftover.abs().max()) <= tolerance * max(temperature, 1.0):

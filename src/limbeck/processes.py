@@ -77,7 +77,7 @@ class World:
         """Overwrite tensors with those of the first process."""
         if self.size > 1:
             for tensor in tensors.values():
-                torch.distributed.broadcast(tensor, 0)
+                torch.distributed.broadcast(tensor.detach(), 0)
 
     def told(self, value: T) -> T:
         """The first process's value, in all of them."""
@@ -104,9 +104,14 @@ def world() -> World:
         Rank, number and device.
 
     Raises:
-        ConfigError: If the others cannot be reached.
+        ConfigError: If the others cannot be reached, or were not started.
     """
     if not several():
+        if "MASTER_PORT" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
+            raise ConfigError(
+                "accelerate launch was asked for several processes, and started this one alone: on processors it "
+                "starts several with --multi_gpu in the place of --cpu, or use torchrun"
+            )
         return World(0, 1, torch.device("cpu"))
     from accelerate import PartialState
 

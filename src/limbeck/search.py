@@ -3,15 +3,18 @@
 Nothing here imports torch or Optuna, so that ``limbeck --help`` is quick.
 """
 
-__all__ = ["Axis", "Search", "combinations"]
+__all__ = ["Axis", "Search", "Values", "combinations"]
 
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from limbeck.errors import ConfigError
+
+Values = dict[str, Any]
+"""Settings of a trial by name; where scores are matched there is no temperature."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +22,15 @@ class Axis:
     """One setting that is searched.
 
     Attributes:
-        name: The setting, as flags and TOML have it: "temperature", "hard_weight", "learning_rate" or "epochs".
-        values: The lowest and the highest value; in a grid every value, rising; one value alone is fixed.
-        scale: How values lie in a range: "log", "linear" or "whole" for whole numbers.
+        name: The setting, as flags and TOML have it: "loss", "temperature", "hard_weight", "learning_rate" or "epochs".
+        values: The lowest and the highest value; in a grid every value, rising; names to choose from; one value alone
+            is fixed.
+        scale: How values lie in a range: "log", "linear" or "whole" for whole numbers; "choice" for names.
     """
 
     name: str
-    values: tuple[float, ...]
-    scale: Literal["log", "linear", "whole"]
+    values: tuple[Any, ...]
+    scale: Literal["log", "linear", "whole", "choice"]
 
     @property
     def fixed(self) -> bool:
@@ -39,6 +43,7 @@ class Search:
     """What is searched, and for how long.
 
     Attributes:
+        losses: Soft terms to choose from: kl, logits, or both. Default kl alone. In logits no temperature counts.
         temperatures: Lowest and highest temperature, such as 1 20; with --grid the list of them; one value is fixed.
             Default 1 to 20, and 1 2 4 8 16 with --grid.
         hard_weights: The same for the weight of the true labels. Default 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
@@ -51,6 +56,7 @@ class Search:
         prune: Stop a trial early where it is worse than the median of the others at the same epoch.
     """
 
+    losses: tuple[Literal["kl", "logits"], ...] = ("kl",)
     temperatures: tuple[float, ...] | None = None
     hard_weights: tuple[float, ...] | None = None
     learning_rates: tuple[float, ...] | None = None
@@ -82,6 +88,12 @@ class Search:
                 )
             if not self.grid and list(values) != sorted(values):
                 raise ConfigError(f"{name} are an empty range: {values[0]:g} is above {values[1]:g}")
+        if not self.losses or not set(self.losses) <= {"kl", "logits"} or len(set(self.losses)) != len(self.losses):
+            raise ConfigError(
+                f"losses must be kl, logits or both, once each, and are {' '.join(self.losses) or 'none'}"
+            )
+        if "kl" not in self.losses and self.temperatures is not None:
+            raise ConfigError("losses are logits alone, in which no temperature counts: leave temperatures out")
         if self.grid and self.trials is not None:
             raise ConfigError("a grid tries each combination once: leave trials out")
         if self.trials is not None and self.trials < 1:
@@ -101,7 +113,7 @@ class Search:
             labelled: Whether there are true labels to give a weight to.
 
         Returns:
-            The axes, in the order temperature, hard weight, learning rate, epochs.
+            The axes, in the order loss, temperature, hard weight, learning rate, epochs.
 
         Raises:
             ConfigError: If temperatures are asked for that the soft targets do not hold for, or weights of labels that
@@ -110,6 +122,7 @@ class Search:
         Example:
             >>> for axis in Search(hard_weights=(0.1,)).axes(learning_rate=0.001, epochs=5):
             ...     print(axis.name, axis.values, axis.fixed)
+            loss ('kl',) True
             temperature (1.0, 20.0) False
             hard_weight (0.1,) True
             learning_rate (0.0001, 0.01) False
@@ -139,14 +152,19 @@ class Search:
             ("epochs", self.epoch_counts or (epochs,)),
         )
         scales: dict[str, Literal["log", "linear", "whole"]] = {"hard_weight": "linear", "epochs": "whole"}
-        return tuple(
-            Axis(name, tuple(sorted(float(value) for value in values)), scales.get(name, "log"))
-            for name, values in found
+        return (
+            Axis("loss", self.losses, "choice"),
+            *(
+                Axis(name, tuple(sorted(float(value) for value in values)), scales.get(name, "log"))
+                for name, values in found
+            ),
         )
 
 
-def combinations(axes: tuple[Axis, ...]) -> list[dict[str, float]]:
+def combinations(axes: tuple[Axis, ...]) -> list[Values]:
     """Every combination of the axes' values, those of one temperature beside each other.
+
+    Where scores are matched there is no temperature to combine with.
 
     Args:
         axes: The axes.
@@ -160,7 +178,14 @@ def combinations(axes: tuple[Axis, ...]) -> list[dict[str, float]]:
         [(1.0, 0.0), (1.0, 0.5), (4.0, 0.0), (4.0, 0.5)]
     """
     names = [axis.name for axis in axes]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
+    found: list[Values] = []
+    for values in itertools.product(*(axis.values for axis in axes)):
+        point: Values = dict(zip(names, values, strict=True))
+        if point["loss"] == "logits":
+            del point["temperature"]
+        if point not in found:
+            found.append(point)
+    return found
 
 
 def _listed(values: tuple[float, ...]) -> str:

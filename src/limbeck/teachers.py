@@ -6,7 +6,7 @@ holds copies of its own.
 Axes: ``N`` examples, ``K`` classes, ``M`` members; ``T`` is the temperature.
 """
 
-__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "as_teacher", "serves_every_temperature"]
+__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "as_teacher", "has_scores", "serves_every_temperature"]
 
 import copy
 import math
@@ -287,3 +287,23 @@ def serves_every_temperature(teacher: Teacher) -> bool:
     if isinstance(teacher, StoredTargets):
         return teacher.temperature is None
     return isinstance(teacher, ModelTeacher) or bool(getattr(teacher, "serves_every_temperature", False))
+
+
+def has_scores(teacher: Teacher) -> bool:
+    """Whether a teacher's log-probabilities at T = 1 are its scores for every class, but for a constant.
+
+    They are where they serve every temperature, and no class was left out when they were stored. A teacher that left
+    some out says so by an attribute of this function's name.
+
+    Args:
+        teacher: Any teacher.
+
+    Returns:
+        Whether its scores can be matched.
+
+    Example:
+        >>> has_scores(ModelTeacher(nn.Identity())), has_scores(Ensemble([nn.Identity(), nn.Identity()]))
+        (True, False)
+    """
+    known = getattr(teacher, "has_scores", None)
+    return serves_every_temperature(teacher) if known is None else bool(known)

@@ -22,6 +22,9 @@ _CONTEXT.set_forkserver_preload(
         "accelerate",
         "scipy.stats",
         "torch._dynamo",
+        "limbeck.tuning",
+        "optuna",
+        "sqlalchemy",
     ]
 )
 
@@ -97,9 +100,10 @@ def _begin(log: str, words: list[str], environment: dict[str, str]) -> None:
     from limbeck import cli
     from limbeck.runs import pages
     from limbeck.runs.measure import speed_of
+    from limbeck.tuning import results
 
     # Figures take longer than tiny runs, and speeds are no part of what is compared.
-    pages.write_report = lambda contents, path: path
+    pages.write_report = results.write_search_report = lambda contents, path: path
     speed_of.__kwdefaults__["seconds"] = 0.001
     if "SHARD_BYTES" in environment:
         from limbeck.softtargets import softening

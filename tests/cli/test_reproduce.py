@@ -60,7 +60,7 @@ def test_a_recipe_of_other_data_writes_where_it_is_told_and_says_so(limbeck, wid
         (["reproduce", "mnist", "--seeds", 0], "seeds"),
         (["reproduce", "mnist", "--seeds", "1.5"], "whole number"),
         (["reproduce", "mnist", "--epochs-factor", "nan"], "epochs_factor"),
-        (["reproduce", "mnist", "--processes", "-1"], "processes"),
+        (["reproduce", "mnist", "--jobs", "-1"], "jobs"),
     ],
 )
 def test_mistakes_get_one_line_and_leave_nothing(limbeck, tmp_path, words, said):

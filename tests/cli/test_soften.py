@@ -111,3 +111,24 @@ def test_views_that_are_kept_have_to_be_counted(place, tmp_path, capsys):
         main(["soften", *data, "--teacher", str(folder / "teacher"), "--shift", "1", "--out", str(tmp_path / "t")])
     assert stopped.value.code == 2
     assert "--views" in capsys.readouterr().err
+
+
+def test_the_precision_that_was_measured_when_a_store_was_begun_stays(place, tmp_path, monkeypatch, capsys):
+    """Found by killing writes on a busy machine: some shards were computed in float32, and others in bf16."""
+    words = ["soften", *place[1], "--teacher", str(place[0] / "teacher"), "--quiet", "--out", str(tmp_path / "store")]
+
+    def measured(fast):
+        monkeypatch.setattr("limbeck.devices.measure_precisions", lambda _: {"float32": 1.0, "bf16": fast})
+
+    measured(2.0)
+    main(words)
+    shard = tmp_path / "store" / "shard-00000.safetensors"
+    before = shard.read_bytes()
+    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["plan"]["precision"] == "bf16"
+    shard.unlink()
+    measured(1.0)
+    main(words)
+    assert shard.read_bytes() == before
+    with pytest.raises(SystemExit):
+        main([*words, "--precision", "float32"])
+    assert 'its precision is "bf16", not "float32"' in capsys.readouterr().err

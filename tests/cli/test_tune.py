@@ -81,6 +81,39 @@ def test_its_report_is_drawn_anew(limbeck, search):
     assert 'id="heat_map"' in before
 
 
+def test_a_store_of_one_temperature_is_searched_for_the_rest(limbeck, tiny, teacher, tmp_path):
+    out = tmp_path / "mean"
+    done = limbeck("soften", "--data", tiny, "--teacher", teacher, teacher, "--temperature", 3, "--out", out)
+    assert done.code == 0, done.err
+    words = ("tune", "--data", tiny, "--teacher-targets", out, *SMALL, "--epochs", 1, "--trials", 2)
+    done = limbeck(*words, "--out", tmp_path / "search")
+    assert done.code == 0, done.err
+    assert "The soft targets hold for temperature 3 alone, so it is not searched" in done.err
+    best = tomllib.loads((tmp_path / "search" / "best.toml").read_text())
+    assert best["temperature"] == 3.0 and best["loss"] == "kl"
+    live = limbeck("tune", "--data", tiny, "--teacher", teacher, teacher, *SMALL, "--out", tmp_path / "live")
+    assert live.code == 2 and "give that one as temperatures" in live.err and not (tmp_path / "live").exists()
+
+
+def test_scores_are_matched_where_that_is_best(limbeck, tiny, teacher, store, tmp_path):
+    words = ("--data", tiny, "--teacher-targets", store, *SMALL, "--epochs", 2, "--learning-rate", 0.02)
+    grid = ("--grid", "--losses", "logits", "--hard-weights", 0, "--out", tmp_path / "grid")
+    done = limbeck("tune", *words, *grid)
+    assert done.code == 0, done.err
+    assert "logits" in done.out
+    best = json.loads((tmp_path / "grid" / "metrics.json").read_text())["best"]
+    done = limbeck("distill", "--config", tmp_path / "grid" / "best.toml", "--no-baseline", "--out", tmp_path / "s")
+    assert done.code == 0, done.err
+    history = [json.loads(line) for line in (tmp_path / "s" / "history.jsonl").read_text().splitlines()]
+    assert min(row["validation_errors"] for row in history) == best["validation_errors"]
+    assert tomllib.loads((tmp_path / "s" / "config.toml").read_text())["loss"] == "logits"
+    topk = ("--encoding", "topk", "--k", 1, "--shift", 1, "--views", 2, "--out", tmp_path / "few")
+    assert limbeck("soften", "--data", tiny, "--teacher", teacher, *topk).code == 0
+    done = limbeck("distill", "--data", tiny, "--teacher-targets", tmp_path / "few", "--loss", "logits", *SMALL,
+                   "--out", tmp_path / "y")  # fmt: skip
+    assert done.code == 2 and "scores are not known for every class" in done.err and not (tmp_path / "y").exists()
+
+
 def test_only_with_resume_and_only_with_the_same_settings(limbeck, tiny, store, search):
     words = ("tune", "--data", tiny, "--teacher-targets", store, *SMALL)
     out = ("--out", search[1])
@@ -165,7 +198,8 @@ def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_pat
     again = limbeck(*words(tmp_path, out, "--jobs", jobs, "--resume", "--json"))
     assert again.code == 0, again.err
     after = states(out)
-    assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs
+    # Several processes may ask for one more than there are.
+    assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs - 1
     whole = limbeck(*words(tmp_path, tmp_path / "whole", "--json"))
     assert whole.code == 0, whole.err
     names = ("temperature", "hard_weight", "validation_errors", "validation_nll")

@@ -1,5 +1,6 @@
 """Folders of pictures: Pillow writes them, and known pixel values are the oracle."""
 
+import ctypes
 import io
 import os
 import struct
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.formats.pictures import EXTENSIONS, read_pictures
+from limbeck.formats import pictures
+from limbeck.formats.pictures import EXTENSIONS, _bytes_a_pixel, read_pictures
 
 FORMATS = {
     ".png": "PNG",
@@ -279,3 +281,56 @@ assert peak() - before <= (100 << 20) + 4 * {(tmp_path / "a" / "1.png").stat().s
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux has it")
+@pytest.mark.parametrize(
+    ("mode", "kind", "more"),
+    [
+        ("1", "png", {}),
+        ("L", "gif", {}),
+        ("L", "png", {}),
+        ("L", "png", {"transparency": 3}),
+        ("P", "png", {}),
+        ("P", "gif", {}),
+        ("P", "png", {"transparency": 3}),
+        ("RGB", "jpg", {}),
+        ("RGB", "webp", {}),
+        ("RGB", "png", {"transparency": (1, 2, 3)}),
+        ("RGBA", "tif", {}),
+        ("RGBA", "webp", {}),
+        ("LA", "png", {}),
+        ("CMYK", "jpg", {}),
+        ("I;16", "png", {}),
+        ("I;16", "pgm", {}),
+    ],
+)
+def test_decoding_takes_no_more_memory_than_the_header_was_found_to_ask_for(tmp_path, mode, kind, more):
+    """In a process of its own; what is worked out decides which pictures are refused."""
+    side, slack = 2500, 8 << 20  # pages of the interpreter that the child touches
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / f"1.{kind}"
+    picture = Image.fromarray(np.zeros((side, side), np.uint16)) if mode == "I;16" else Image.new(mode, (side, side))
+    if mode == "P":
+        picture.putpalette([k % 256 for k in range(768)])
+    picture.save(path, **more)
+    del picture
+    with Image.open(path) as opened:
+        allowed = _bytes_a_pixel(opened)
+    here, there = os.pipe()
+    if os.fork() == 0:
+        try:
+            pictures._ROOM = 1 << 40  # else the larger ones would be refused
+            ctypes.CDLL(None).malloc_trim(0)
+            before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+            Path("/proc/self/clear_refs").write_text("5")
+            read_pictures(tmp_path)
+            line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+            os.write(there, str(int(line.split()[1]) * 1024 - before).encode())
+        finally:
+            os._exit(0)
+    os.close(there)
+    with os.fdopen(here) as told:
+        taken = int(told.read())
+    os.wait()
+    assert 0.4 * allowed * side**2 <= taken <= allowed * side**2 + slack

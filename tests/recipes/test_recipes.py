@@ -228,7 +228,7 @@ def test_the_catalogue_is_whole():
         ("ensemble", {}, "--data"),
         ("mnist", {"seeds": 0}, "seeds must be"),
         ("mnist", {"epochs_factor": 0.0}, "epochs_factor must be"),
-        ("mnist", {"processes": 0}, "processes must be"),
+        ("mnist", {"jobs": 0}, "jobs must be"),
     ],
 )
 def test_reproduce_refuses(tmp_path, name, more, said):
@@ -240,5 +240,5 @@ def test_reproduce_refuses(tmp_path, name, more, said):
 @pytest.mark.slow
 def test_specialists_trained_beside_each_other_are_those_trained_one_by_one(tmp_path):
     one = reproduce("specialists", tmp_path / "one", command="", seeds=1, quick=True)
-    two = reproduce("specialists", tmp_path / "two", command="", seeds=1, quick=True, processes=2)
+    two = reproduce("specialists", tmp_path / "two", command="", seeds=1, quick=True, jobs=2)
     assert one.findings.values == two.findings.values

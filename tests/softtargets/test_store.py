@@ -1,7 +1,9 @@
 """Stores: round trips, kills, corruption, other tools' view of the files."""
 
+import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,10 +146,11 @@ def test_the_size_of_the_blocks_does_not_matter(tmp_path, size):
     assert contents(tmp_path / "one") == contents(tmp_path / "many")
 
 
-@pytest.mark.parametrize("codec", [Dense(), Sampled(4, 0.8)], ids=str)
+@pytest.mark.parametrize("codec", [Dense(), Sampled(4, 0.8), TopK(3)], ids=str)
 @pytest.mark.parametrize("as_function", [True, False])
 @pytest.mark.parametrize("stop", [0, 1, 45, 89])
-def test_an_interrupted_write_goes_on_to_the_same_bytes(tmp_path, codec, as_function, stop):
+def test_an_interrupted_write_goes_on_to_the_same_bytes(tmp_path, monkeypatch, codec, as_function, stop):
+    monkeypatch.setattr("limbeck.softtargets.tail._SAMPLE_ROWS", 30)
     scores, asked = draw(), []
 
     def rows(first, last=90):
@@ -166,7 +169,7 @@ def test_an_interrupted_write_goes_on_to_the_same_bytes(tmp_path, codec, as_func
     write(tmp_path / "whole", scores, encoding=codec)
     assert contents(folder) == contents(tmp_path / "whole")
     per_shard = Store(folder).plan.rows_per_shard
-    assert asked[1] == (stop // per_shard * per_shard if as_function else 0)
+    assert asked[-1] == (stop // per_shard * per_shard if as_function else 0)
 
 
 def test_writing_a_complete_store_again_changes_nothing(tmp_path):
@@ -259,7 +262,7 @@ def test_one_flipped_byte_anywhere_is_refused_or_harmless(tmp_path):
         damaged = bytearray(files[name])
         damaged[place] ^= flip
         (tmp_path / name).write_bytes(damaged)
-        in_header = name == "manifest.json" or (name.startswith("shard") and place < 4096)
+        in_header = name in {"manifest.json", "tail.safetensors"} or (name.startswith("shard") and place < 4096)
         try:
             store = Store(tmp_path)
         except FormatError as error:
@@ -282,6 +285,41 @@ def test_one_flipped_byte_anywhere_is_refused_or_harmless(tmp_path):
     assert refused_at_opening > 50
     assert harmless < 20
     Store(tmp_path).verify()
+
+
+def test_a_damaged_profile_is_refused_and_healed(tmp_path):
+    write(tmp_path / "a", encoding=TopK(3))
+    write(tmp_path / "b", draw(seed=1), encoding=TopK(3), teacher_digest="other")
+    path = tmp_path / "a" / "tail.safetensors"
+    whole, before = path.read_bytes(), contents(tmp_path / "a")
+    foreign = (tmp_path / "b" / path.name).read_bytes()
+    for content in (whole[:-1], whole + b"x", whole[:100], b"", whole[:-1] + b"\x55", foreign, None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(FormatError, match="tail.safetensors"):
+            Store(tmp_path / "a")
+    write(tmp_path / "a", encoding=TopK(3))
+    assert contents(tmp_path / "a") == before
+    # One that was made of other answers, and sealed: the manifest names another.
+    settings = {"encoding": TopK(3)}
+    write(tmp_path / "c", draw(seed=2), **settings)
+    path.write_bytes((tmp_path / "c" / path.name).read_bytes())
+    with pytest.raises(FormatError, match=r"tail\.safetensors.*not the one that the manifest names"):
+        Store(tmp_path / "a")
+
+
+def test_a_store_of_an_older_limbeck_says_what_to_do(tmp_path):
+    write(tmp_path, encoding=TopK(3))
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    content["plan"]["encoding"]["tail"] = "spread evenly"
+    older = {"format": 1, "plan": content["plan"], "shards": content["shards"], "checksum": "0" * 64}
+    blank = json.dumps(older, indent=1, ensure_ascii=False) + "\n"
+    older["checksum"] = hashlib.sha256(blank.encode()).hexdigest()
+    path.write_text(json.dumps(older, indent=1, ensure_ascii=False) + "\n")
+    with pytest.raises(FormatError, match="spread evenly, as an older Limbeck wrote it: write the store again"):
+        Store(tmp_path)
 
 
 def test_truncated_swapped_and_missing_files_are_refused(tmp_path):
@@ -337,59 +375,62 @@ def blocks(first):
 
 print("ready", flush=True)
 write_arrays(sys.argv[1], blocks, classes=tuple("abcdefghijkl"), examples=3000, views=2, encoding=TopK(3),
-             shard_bytes=50 * 40 * 17, card_rows=None)
+             shard_bytes=50 * 8 * 17, card_rows=None)
 """
 
 
 def _kills(tmp_path, times, seed):
+    """Kill a writer at random moments; after each kill a copy of what it left is finished, and must be the whole."""
+
     def start(folder, pause):
         arguments = [sys.executable, "-c", _WRITER, str(folder), str(pause)]
         return subprocess.Popen(arguments, stdout=subprocess.PIPE)
 
-    with start(tmp_path / "whole", 0) as process:
+    def finish(folder):
+        with start(folder, 0) as process:
+            assert process.wait() == 0
+        return contents(folder)
+
+    whole, chance, killed = finish(tmp_path / "whole"), random.Random(seed), 0
+    with start(tmp_path / "timed", 0.002) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.perf_counter()
         assert process.wait() == 0
-    whole, chance, killed = contents(tmp_path / "whole"), random.Random(seed), 0
+        took = time.perf_counter() - began
     folder, shards_seen = tmp_path / "killed", set()
-    for _ in range(times):
+    for number in range(times):
         with start(folder, 0.002) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(chance.uniform(0, 0.25))
+            time.sleep(chance.uniform(0, 0.7 * took))
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
-        there = {path.name for path in folder.glob("shard-*")} if folder.exists() else set()
-        shards_seen.add(len(there))
-        for name in there:
-            assert (folder / name).read_bytes() == whole[name]
-        if "manifest.json" in whole and folder.exists() and (folder / "manifest.json").exists():
-            try:
-                Store(folder)
-            except FormatError as error:
-                assert "incomplete" in str(error)
-            else:
-                for path in folder.iterdir():
-                    path.unlink()
-    with start(folder, 0) as process:
-        assert process.wait() == 0
-    assert contents(folder) == whole
-    Store(folder).verify()
+        left = contents(folder) if folder.exists() else {}
+        shards_seen.add(sum(name.startswith("shard") for name in left))
+        for name, octets in left.items():
+            if not name.startswith(".") and name not in {"manifest.json", "card.json"}:
+                assert octets == whole[name]
+        copied = tmp_path / f"copy-{number}"
+        if left:
+            shutil.copytree(folder, copied)
+        assert finish(copied) == whole
+        Store(copied).verify()
+        if left == whole or chance.random() < 0.5:  # begin another store now and then, so that every stage is hit
+            shutil.rmtree(folder, ignore_errors=True)
     return killed, shards_seen
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_bytes(tmp_path):
-    killed, _ = _kills(tmp_path, 6, seed=0)
-    assert killed >= 3
+    killed, _ = _kills(tmp_path, 3, seed=0)
+    assert killed >= 1
 
 
 @pytest.mark.slow
-def test_killed_thirty_times_it_ends_in_the_same_bytes(tmp_path):
-    killed, shards_seen = 0, set()
-    for round_number in range(6):
-        found = _kills(tmp_path / str(round_number), 5, seed=round_number)
-        killed += found[0]
-        shards_seen |= found[1]
+def test_killed_thirty_times_it_ends_in_the_same_bytes_each_time(tmp_path):
+    killed, shards_seen = _kills(tmp_path, 30, seed=1)
     assert killed >= 20
-    assert len(shards_seen) > 1
+    assert len(shards_seen) > 4
 
 
 def test_a_full_disk_is_reported_and_leaves_what_was_there(tmp_path):

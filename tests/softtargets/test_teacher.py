@@ -45,7 +45,7 @@ VIEWS = [
 
 @pytest.mark.parametrize("augmentation", VIEWS, ids=["plain", "shifted", "turned"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_every_batch_of_a_training_finds_the_teachers_answers(tmp_path, augmentation, dtype):
+def test_every_batch_of_a_training_finds_the_teachers_answers(tmp_path, monkeypatch, augmentation, dtype):
     live, examples = ModelTeacher(network(), CLASSES), pictures().take(torch.randperm(50)[:37])
     SoftTargets.write(
         tmp_path, live, examples, classes=CLASSES, augmentation=augmentation, dtype=dtype, batch_size=8, shard_bytes=200
@@ -58,8 +58,10 @@ def test_every_batch_of_a_training_finds_the_teachers_answers(tmp_path, augmenta
         for batch in feed.batches(epoch):
             for temperature in (0.7, 1.0, 4.0, 20.0):
                 exact, stored = live.log_probs(batch, temperature), targets.log_probs(batch, temperature)
-                # What is held softened for training is what is looked up and softened row by row.
-                assert torch.equal(targets.targets_for(batch, temperature, torch.zeros_like(exact)), stored)
+                # What is held softened is what is looked up and softened row by row.
+                with monkeypatch.context() as small:
+                    small.setattr("limbeck.softtargets.teacher._SOFTENED_BYTES", 0)
+                    assert torch.equal(targets.log_probs(batch, temperature), stored)
                 assert stored.dtype == torch.float32
                 torch.testing.assert_close(stored.exp(), exact.exp(), atol=3e-3 if dtype == "float16" else 1e-5, rtol=0)
                 assert abs(divergence(exact, stored)) < 1e-5
@@ -289,22 +291,23 @@ def test_rows_may_lie_on_the_device(tmp_path, monkeypatch):
     here._resident = here._tensors(here.store.span(0, 50))
     batch = Batch(examples.index.flip(0), 0, torch.empty(0), None)
     plain = SoftTargets(Store(tmp_path, mapped_bytes=0)).log_probs(batch, 2.0)
+    monkeypatch.setattr("limbeck.softtargets.teacher._SOFTENED_BYTES", 0)
     torch.testing.assert_close(here.log_probs(batch, 2.0), plain)
     reference = Store(tmp_path).log_probs(rows[::-1].copy(), temperature=2.0)
     np.testing.assert_allclose(plain.exp().numpy(), np.exp(reference), atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"encoding": "topk", "k": 2}], ids=str)
-def test_targets_for_a_student_keep_the_head_and_the_mass(tmp_path, settings):
-    examples = pictures()
-    SoftTargets.write(tmp_path, network(), examples, classes=CLASSES, **settings)
-    targets, batch = SoftTargets.open(tmp_path), Batch(examples.index, 0, torch.empty(0), None)
-    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
-    even, ours = targets.log_probs(batch, 4.0), targets.targets_for(batch, 4.0, logits)
-    torch.testing.assert_close(ours.exp().sum(1), torch.ones(50))
-    kept = (ours - even).abs() < 1e-6
-    assert int(kept.sum(1).min()) >= (2 if settings else 7)
-    assert settings == {} or int(kept.sum(1).max()) < 7
+def test_the_profile_of_sorted_examples_knows_every_class(tmp_path, monkeypatch):
+    monkeypatch.setattr("limbeck.softtargets.tail._SAMPLE_ROWS", 28)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(7).repeat_interleave(40)
+    inputs = 4 * torch.nn.functional.one_hot(labels, 7) + torch.randn(280, 7, generator=generator)
+    settings = {"classes": CLASSES, "encoding": "topk", "k": 2, "batch_size": 5}
+    SoftTargets.write(tmp_path / "sorted", nn.Identity(), Examples.of(inputs, labels), **settings)
+    means = Store(tmp_path / "sorted").codec.profile.means
+    # Each likeliest class was seen: its own score is far above the mean of all.
+    assert (means.diagonal() > 2.5).all()
+    assert (means - np.diag(means.diagonal()) < 1.5).all()
 
 
 def test_topk_targets_are_not_rounded_by_autocast(tmp_path):
@@ -315,5 +318,6 @@ def test_topk_targets_are_not_rounded_by_autocast(tmp_path):
     targets = SoftTargets.open(tmp_path / "s", examples=examples)
     batch = examples.batch(torch.arange(20))
     plain = targets.log_probs(batch, 2.0)
+    targets.to("cpu")
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(targets.log_probs(batch, 2.0), plain)

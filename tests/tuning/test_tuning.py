@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import resource
+import shutil
 import sys
 import time
 import tomllib
@@ -17,6 +19,7 @@ import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
 from limbeck.errors import ConfigError, MismatchError, MissingExtraError, RunError
 from limbeck.softtargets import SoftTargets
+from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import connect, open_study, plan, waiting
 from limbeck.tuning.trials import Bench
 
@@ -109,8 +112,54 @@ def test_each_trial_is_the_distillation_with_its_settings(teacher):
         assert row["validation_nll"] == pytest.approx(best["validation_nll"], abs=1e-6)
         assert row["best_epoch"] == best["epoch"]
     least = min(found.trials, key=lambda row: (row["validation_errors"], row["validation_nll"]))
-    assert found.best == {name: least[name] for name in ("temperature", "hard_weight", "learning_rate", "epochs")}
+    assert found.best == {
+        name: least[name] for name in ("loss", "temperature", "hard_weight", "learning_rate", "epochs")
+    }
     assert found.folder is None
+
+
+def test_the_loss_is_searched_too(teacher, tmp_path, drawn):
+    both = Search(grid=True, losses=("kl", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
+    found = tune(teacher, student, data(), search=both, out=tmp_path / "grid", **SETTINGS)
+    assert [(row["loss"], row["temperature"]) for row in found.trials] == [
+        ("kl", 1), ("kl", 1), ("kl", 4), ("kl", 4), ("logits", None), ("logits", None),
+    ]  # fmt: skip
+    for row in found.trials[4:]:
+        run = limbeck.distill(
+            teacher, student, data(), baseline=False, loss="logits", hard_weight=row["hard_weight"], **SETTINGS
+        )
+        assert row["validation_errors"] == min(epoch["validation_errors"] for epoch in run.history)
+    page = (tmp_path / "grid" / "report.html").read_text()
+    assert ">logits<" in page
+    kinds = Search(trials=12, losses=("logits", "kl"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1))
+    drawn_ones = tune(teacher, student, data(), search=kinds, **FREE).trials
+    assert {row["loss"] for row in drawn_ones} == {"kl", "logits"}
+    assert all((row["temperature"] is None) == (row["loss"] == "logits") for row in drawn_ones)
+    alone = Search(grid=True, losses=("logits",), hard_weights=(0.0,))
+    only = tune(teacher, student, data(), search=alone, out=tmp_path / "one", **SETTINGS)
+    assert "temperature" not in only.best and only.best["loss"] == "logits"
+    best = tomllib.loads((tmp_path / "one" / "best.toml").read_text())
+    assert best["loss"] == "logits" and "temperature" not in best
+
+
+def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
+    torch.manual_seed(3)
+    two = Ensemble([teacher, nn.Linear(5, 3)])
+    SoftTargets.write(tmp_path / "store", two, data().train, classes=data().classes, temperature=3.0)
+    store = SoftTargets.open(tmp_path / "store")
+    search = Search(trials=6, learning_rates=(1e-3, 0.1))
+    found = tune(store, student, data(), search=search, **FREE)
+    assert {row["temperature"] for row in found.trials} == {3.0}
+    assert len({row["hard_weight"] for row in found.trials}) == 6
+    assert found.best["temperature"] == 3.0
+    with pytest.raises(ConfigError, match="hold for temperature 3 alone, and temperatures are 1 4"):
+        tune(store, student, data(), search=GRID, **SETTINGS)
+    for guide in (store, two):
+        with pytest.raises(ConfigError, match="scores are not known for every class"):
+            tune(guide, student, data(), search=Search(losses=("kl", "logits")), **SETTINGS)
+    SoftTargets.write(tmp_path / "few", teacher, data().train, classes=data().classes, encoding="topk", k=1)
+    with pytest.raises(ConfigError, match="scores are not known for every class"):
+        tune(SoftTargets.open(tmp_path / "few"), student, data(), search=Search(losses=("logits",)), **SETTINGS)
 
 
 class Forbidden:
@@ -173,17 +222,18 @@ def test_a_stopped_search_goes_on_where_it_was(teacher, tmp_path, trained):
         tune(teacher, student, data(), search=RANGES, out=out, **FREE)
     # A process that was killed leaves a trial that seems to run.
     database = optuna.storages.RDBStorage(f"sqlite:///{out}/study.db")
-    left = optuna.load_study(study_name="limbeck", storage=database)
+    left = optuna.load_study(study_name="limbeck", storage=database, sampler=placed_sampler(0))
     dying = left.ask()
     rate = dying.suggest_float("learning_rate", 1e-4, 0.1, log=True)
     database.engine.dispose()
     again = tune(teacher, student, data(), search=RANGES, out=out, resume=True, **FREE)
     assert len(trained) == 7
     assert rate in [row["learning_rate"] for row in trained[3:]]
-    states = [trial.state.name for trial in left.get_trials()]
-    assert states[dying.number] == "FAIL" and states.count("FAIL") == 1 and len(states) == 8
-    assert len(again.trials) == 7
-    assert [values(row) for row in again.trials[:3]] == [values(row) for row in whole.trials[:3]]
+    assert {trial.state.name for trial in left.get_trials()} <= {"COMPLETE", "PRUNED"}
+    assert dying.number == 3 and again.trials[3]["learning_rate"] == rate
+    # It died between two draws: what it had drawn is kept, and the others are those it would have drawn.
+    assert [values(row) for row in again.trials] == [values(row) for row in whole.trials]
+    assert scores(again) == scores(whole)
     trained.clear()
     third = tune(teacher, student, data(), search=RANGES, out=out, resume=True, **FREE)
     assert trained == [] and third.best == again.best
@@ -225,7 +275,8 @@ def test_two_processes_share_a_search(teacher, tmp_path):
 def test_nobody_takes_a_trial_that_another_has(tmp_path):
     """Several connections that hurry; without a lock from the first read on, two of them take the same trial."""
     url = f"sqlite:///{tmp_path}/study.db"
-    plan(open_study(connect(url, shared=False), "busy", {}), [{}] * 40, alone=True)
+    storage = connect(url, shared=False)
+    plan(open_study(storage, "busy", {}), storage, [{}] * 40, alone=True)
 
     def take(_):
         study = optuna.load_study(study_name="busy", storage=connect(url, shared=False))
@@ -339,7 +390,9 @@ def test_unlabelled_examples_and_ensembles(teacher):
     found = tune(teacher, student, bare, search=Search(grid=True, temperatures=(2.0,)), **SETTINGS)
     assert [row["hard_weight"] for row in found.trials] == [0]
     two = Ensemble([teacher, nn.Linear(5, 3)])
-    with pytest.raises(ConfigError, match="an arithmetic mean's soft targets hold for one temperature alone"):
+    with pytest.raises(
+        ConfigError, match="an arithmetic mean's soft targets hold for one temperature alone: give that one"
+    ):
         tune(two, student, data(), search=GRID, **SETTINGS)
     one = Search(grid=True, temperatures=(2.0,), hard_weights=(0.1,))
     row = tune(two, student, data(), search=one, **SETTINGS).trials[0]
@@ -352,6 +405,8 @@ def test_unlabelled_examples_and_ensembles(teacher):
     [
         ({"jobs": 0}, ConfigError, "jobs must be at least 1, and is 0"),
         ({"jobs": 2}, ConfigError, "several jobs meet in a database"),
+        ({"jobs": 2, "ray": "local", "out": True}, ConfigError, "give one of them"),
+        ({"ray": "10.0.0.1:6379"}, ConfigError, "a database that all reach: give storage"),
         ({"jobs": 2, "student": lambda seed: student(seed), "out": True}, ConfigError, "cannot be sent to another"),
         ({"study": "mine"}, ConfigError, "no storage is given"),
         ({"storage": "nonsense"}, ConfigError, "storage nonsense cannot be used"),
@@ -404,6 +459,32 @@ def test_a_search_of_other_data_or_teacher_is_refused(teacher, tmp_path):
         tune(teacher, student, data(), search=GRID, storage=strange, **SETTINGS)
 
 
+@pytest.mark.parametrize("trouble", ["the folder is gone", "the disk is full"])
+def test_a_study_that_cannot_be_kept_ends_in_a_line(teacher, tmp_path, monkeypatch, trouble):
+    out, original, begun = tmp_path / "search", Bench.student_of, []
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def student_of(self, values, watcher):
+        begun.append(1)
+        if len(begun) == 3 and trouble == "the folder is gone":
+            shutil.rmtree(out)
+        elif len(begun) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
+        return original(self, values, watcher)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "student_of", student_of)
+        try:
+            with pytest.raises(RunError, match=r"study in sqlite:///.*study.db cannot be kept: .*--resume") as caught:
+                tune(teacher, student, data(), search=GRID, out=out, **SETTINGS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert "\n" not in str(caught.value) and "SQL:" not in str(caught.value)
+    if trouble == "the disk is full":
+        again = tune(teacher, student, data(), search=GRID, out=out, resume=True, **SETTINGS)
+        assert scores(again) == scores(tune(teacher, student, data(), search=GRID, **SETTINGS))
+
+
 def test_a_damaged_study_is_said_to_be_so(teacher, tmp_path):
     out = tmp_path / "search"
     tune(teacher, student, data(), search=GRID, out=out, **SETTINGS)
@@ -416,3 +497,12 @@ def test_without_optuna_the_install_command_is_named(teacher, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[tune\]'"):
         tune(teacher, student, data(), search=GRID, **SETTINGS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_cluster_works_on_a_search(teacher, tmp_path):
+    pytest.importorskip("ray")
+    alone = tune(teacher, student, data(), search=GRID, **SETTINGS)
+    found = tune(teacher, student(0), data(), search=GRID, out=tmp_path / "search", ray="local", **SETTINGS)
+    assert scores(found) == scores(alone)

@@ -4,7 +4,7 @@ __all__ = ["distill"]
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -22,15 +22,12 @@ from limbeck.cli.common import (
     Track,
     Train,
     Views,
-    open_examples,
     track_with,
 )
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.cli.lesson import open_lesson
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
-
-if TYPE_CHECKING:
-    from limbeck.protocols import Teacher
 
 
 def distill(
@@ -93,35 +90,26 @@ def distill(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
-    if (teacher is None) == (teacher_targets is None):
-        raise ConfigError("give either --teacher or --teacher-targets")
     if teacher_targets is not None and transfer is not None:
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data.sources import open_inputs
     from limbeck.processes import is_first
     from limbeck.runs import distill as run_distillation
-    from limbeck.runs.inputs import load_teacher, model_maker, options_as_trained
+    from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
-    from limbeck.softtargets import SoftTargets
 
-    if teacher:
-        data = options_as_trained(data, teacher[0], context=False)
-    examples = open_examples(data, quiet=quiet)
+    lesson = open_lesson(
+        data, augmentation, teacher, teacher_targets, mean=mean, weights=weights, own=teacher_model, quiet=quiet
+    )
+    data, examples = lesson.options, lesson.examples
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
-    guide: Teacher
-    if teacher_targets is not None:
-        guide = SoftTargets.open(teacher_targets, examples=examples.train)
-        if augmentation == Augmentation():
-            augmentation = guide.augmentation
-    else:
-        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     run = run_distillation(
-        guide,
+        lesson.teacher,
         model_maker(options, examples),
         examples,
         transfer=None if transfer is None else open_inputs(transfer, like=examples, options=data),
         **dataclasses.asdict(distillation),
-        augmentation=augmentation,
+        augmentation=lesson.augmentation,
         baseline=baseline,
         seeds=seeds,
         out=out,

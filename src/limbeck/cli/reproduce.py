@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Json, Quiet
+from limbeck.cli.common import Jobs, Json, Quiet, Ray
 from limbeck.cli.console import ProgressWatcher, print_json, print_rows, say
 from limbeck.errors import ConfigError
 
@@ -22,7 +22,8 @@ def reproduce(
     quick: Annotated[bool, Parameter(negative=())] = False,
     data: str | None = None,
     epochs_factor: float = 1.0,
-    processes: int = 1,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     out: Path = Path("runs/reproduce"),
     results: Path | None = None,
     quiet: Quiet = False,
@@ -38,7 +39,7 @@ def reproduce(
     limbeck reproduce missing-digit
     limbeck reproduce mnist --seeds 3 --epochs-factor 0.5
     limbeck reproduce ensemble --data emnist-letters.mat
-    limbeck reproduce specialists --data letters.npz --processes 4
+    limbeck reproduce specialists --data letters.npz --jobs 4
     limbeck reproduce speech --data so762
     ```
 
@@ -50,7 +51,8 @@ def reproduce(
         data: The examples, where the recipe needs a file: whatever limbeck data can read. For speech a folder with
             Kaldi's directories: train, dev, test, ali_train, ali_dev, ali_test, and graph where words are counted.
         epochs_factor: Multiply all numbers of epochs: 0.5 for half the time, 2 for more patience.
-        processes: How many specialists to train at the same time.
+        jobs: How many specialists are trained at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         out: Folder of all recipes; teachers of MNIST are shared by them.
         results: Folder for the table as Markdown and its figures; default OUT/NAME/results.
         quiet: No progress bars.
@@ -78,13 +80,14 @@ def reproduce(
         name,
         out,
         command=_command_line(
-            name, seeds=seeds, quick=quick, data=data, epochs_factor=epochs_factor, processes=processes
+            name, seeds=seeds, quick=quick, data=data, epochs_factor=epochs_factor, jobs=jobs, ray=ray
         ),
         seeds=seeds,
         quick=quick,
         data=data,
         epochs_factor=epochs_factor,
-        processes=processes,
+        jobs=jobs,
+        ray=ray,
         results=results,
         watch=lambda title: ProgressWatcher(title, quiet=quiet),
     )
@@ -99,7 +102,7 @@ def reproduce(
 
 def _command_line(name: str, **given: object) -> str:
     """The command again, with the flags that differ from their defaults; files by their names, wherever they lie."""
-    defaults = {"seeds": 3, "quick": False, "data": None, "epochs_factor": 1.0, "processes": 1}
+    defaults = {"seeds": 3, "quick": False, "data": None, "epochs_factor": 1.0, "jobs": 1, "ray": None}
     words = ["limbeck", "reproduce", name]
     for flag, value in given.items():
         if value == defaults[flag]:

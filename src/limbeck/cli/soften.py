@@ -74,7 +74,7 @@ def soften(
             --min-post; left out: matrices.
         verify: Check every byte of the store after writing.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "bf16", "float32", or "auto": measured.
+        precision: "bf16", "float32", or "auto": measured when the store is begun, and kept in its manifest.
         config: A TOML file with any of these settings; flags win.
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
@@ -86,6 +86,7 @@ def soften(
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
+    from limbeck.softtargets.softening import precision_of
 
     if augmentation.active and augmentation.views is None:
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
@@ -95,7 +96,7 @@ def soften(
         raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and write_posteriors is not None:
         raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
-    place = find_device(device, precision)
+    place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
         data = options_as_trained(data, teacher[0], context=True)
     examples = open_examples(data, quiet=quiet)

@@ -4,18 +4,27 @@ __all__ = ["tune"]
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Config, Data, Json, NetworkSizes, Out, Quiet, Resume, Train, Views, open_examples
+from limbeck.cli.common import (
+    Config,
+    Data,
+    Jobs,
+    Json,
+    NetworkSizes,
+    Out,
+    Quiet,
+    Ray,
+    Resume,
+    Train,
+    Views,
+)
 from limbeck.cli.console import Bar, print_json, print_rows, say
-from limbeck.errors import ConfigError
+from limbeck.cli.lesson import open_lesson
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.search import Search
-
-if TYPE_CHECKING:
-    from limbeck.protocols import Teacher
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
@@ -32,17 +41,18 @@ def tune(
     student: Annotated[str, Parameter(group="Network")] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
     search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),  # noqa: B008
-    jobs: Annotated[int, Parameter(group="Search")] = 1,
     storage: Annotated[str | None, Parameter(group="Search")] = None,
     study: Annotated[str | None, Parameter(group="Search")] = None,
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
+    jobs: Jobs = 1,
+    ray: Ray = None,
     config: Config = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Search temperature, weight, learning rate and epochs on validation, over one store of soft targets.
+    """Search temperature, weight, learning rate, epochs and loss on validation, over one store of soft targets.
 
     The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
     kept in study.db; the same command with --resume goes on after a stop.
@@ -50,6 +60,7 @@ def tune(
     ```
     limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
     limbeck tune --teacher-targets runs/targets --grid --temperatures 1 2 4 8 --hard-weights 0 0.1 0.5 --out runs/grid
+    limbeck tune --teacher-targets runs/targets --losses kl logits --hidden 300 300 --trials 40 --out runs/search
     limbeck tune --teacher runs/teacher --temperatures 1 10 --learning-rates 0.0005 0.01 --jobs 2 --out runs/search
     limbeck distill --config runs/search/best.toml --out runs/student
     ```
@@ -62,47 +73,40 @@ def tune(
         mean: How several teachers' distributions are averaged.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
-        jobs: How many processes work on the study, each with its share of the threads.
         storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
             run the same command on each, with an --out of its own. None: study.db in --out.
         study: Name of the study in the storage.
         resume: Continue what the folder holds.
+        jobs: How many trials are run at a time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to run them on, which needs --storage; or "local".
         config: A TOML file with any of these settings; flags win.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
-    if (teacher is None) == (teacher_targets is None):
-        raise ConfigError("give either --teacher or --teacher-targets")
-    from limbeck.runs.inputs import load_teacher, model_maker, options_as_trained
-    from limbeck.softtargets import SoftTargets
+    from limbeck.runs.inputs import model_maker
     from limbeck.tuning import tune as run_search
 
-    if teacher:
-        data = options_as_trained(data, teacher[0], context=False)
-    examples = open_examples(data, quiet=quiet)
+    lesson = open_lesson(data, augmentation, teacher, teacher_targets, mean=mean, own=teacher_model, quiet=quiet)
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
-    guide: Teacher
-    if teacher_targets is not None:
-        guide = SoftTargets.open(teacher_targets, examples=examples.train)
-        if augmentation == Augmentation():
-            augmentation = guide.augmentation
-    else:
-        guide = load_teacher(teacher or [], mean=mean, own=teacher_model, data=examples)
+    only = getattr(lesson.teacher, "temperature", None)
+    if only is not None:
+        say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
-            guide,
-            model_maker(options, examples),
-            examples,
+            lesson.teacher,
+            model_maker(options, lesson.examples),
+            lesson.examples,
             search=search,
-            augmentation=augmentation,
+            augmentation=lesson.augmentation,
             jobs=jobs,
+            ray=ray,
             storage=storage,
             study=study,
             out=out,
             resume=resume,
             settings={
-                **dataclasses.asdict(data),
+                **dataclasses.asdict(lesson.options),
                 **kept,
                 "teacher": None if teacher is None else [str(path) for path in teacher],
                 "teacher_targets": teacher_targets,
@@ -130,7 +134,7 @@ def _print_trials(trials: list[dict[str, Any]]) -> None:
     rows = [
         (
             row["trial"],
-            f"{row['temperature']:.3g}",
+            "logits" if row["temperature"] is None else f"{row['temperature']:.3g}",
             f"{row['hard_weight']:.3g}",
             f"{row['learning_rate']:.3g}",
             row["epochs"],

@@ -89,14 +89,14 @@ def answer_apart(found: Found | str) -> None:
 
 
 def limit_memory(octets: int) -> None:
-    """Let this process take no more memory than this beside what it has.
+    """Let this process take no more memory than this beside what it has now.
 
     Args:
-        octets: How much more, bytes.
+        octets: How much more, bytes; another call sets another limit.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
         return  # no Linux: the limit of time must do
-    limit = pages * resource.getpagesize() + octets
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + octets, hard))

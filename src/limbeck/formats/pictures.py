@@ -21,9 +21,10 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", "
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ROOM = 90 << 20
 """Bytes that decoding a picture may take, beside four times the file's size: a few bytes can claim any size."""
-_MEMORY = {"1": 4, "L": 4, "RGB": 12}
-_MOST_MEMORY = 28
-"""Bytes a pixel while it is decoded, by mode: palettes and transparency go through several copies."""
+_MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
+_WEBP_MEMORY = 26
+_MOST_MEMORY = 24
+"""Bytes a pixel while it is decoded, by mode, as measured: 16 bits and transparency go through several copies."""
 _DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit, for when a program has switched that off
 
 
@@ -150,7 +151,7 @@ def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
                 if opened.width * opened.height > most:
                     raise FormatError(file, f"{opened.width} x {opened.height} pixels, and {most} pixels are the limit")
                 octets = file.stat().st_size
-                needed = opened.width * opened.height * _MEMORY.get(opened.mode, _MOST_MEMORY)
+                needed = opened.width * opened.height * _bytes_a_pixel(opened)
                 if needed > _ROOM + 4 * octets:
                     raise FormatError(
                         file,
@@ -169,11 +170,17 @@ def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
             raise FormatError(file, f"not a picture, truncated or corrupt: {error or type(error).__name__}") from error
 
 
+def _bytes_a_pixel(picture: Image.Image) -> int:
+    if picture.format == "WEBP":
+        return _WEBP_MEMORY
+    return _MOST_MEMORY if "transparency" in picture.info else _MEMORY.get(picture.mode, _MOST_MEMORY)
+
+
 # The same picture in mode L or RGB; `kind` is the file format.
 def _in_bytes(file: Path, picture: Image.Image, kind: str | None) -> Image.Image:
     mode, clear = picture.mode, picture.info.get("transparency")
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
-        deep = np.asarray(picture).astype(np.int64)
+        deep = np.asarray(picture).astype(np.int32)  # at most 65535, so the products fit
         scaled = ((deep * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)
         if isinstance(clear, int):
             scaled[deep == clear] = 255
@@ -183,6 +190,8 @@ def _in_bytes(file: Path, picture: Image.Image, kind: str | None) -> Image.Image
     if clear is not None or mode.endswith("A"):
         solid = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid)
+    if picture.mode in ("1", "L"):
+        return picture.convert("L")
     colour = picture if picture.mode == "RGB" else picture.convert("RGB")
     if mode in ("1", "L", "LA"):
         return colour.getchannel(0)

@@ -16,11 +16,13 @@ class Order:
 
     Attributes:
         data: The examples of a recipe on letters: a path, or None for the small version's digits.
-        processes: How many specialists train at the same time.
+        jobs: How many specialists train at the same time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local".
     """
 
     data: str | None = None
-    processes: int = 1
+    jobs: int = 1
+    ray: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

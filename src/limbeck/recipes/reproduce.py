@@ -50,7 +50,8 @@ def reproduce(
     quick: bool = False,
     data: str | None = None,
     epochs_factor: float = 1.0,
-    processes: int = 1,
+    jobs: int = 1,
+    ray: str | None = None,
     results: Path | None = None,
     watch: Callable[[str], Watcher] | None = None,
 ) -> Reproduced:
@@ -64,7 +65,8 @@ def reproduce(
         quick: The small version: a few hundred examples, tiny networks, the same path.
         data: The examples, for a recipe that needs a file.
         epochs_factor: All numbers of epochs are multiplied by it.
-        processes: How many specialists train at the same time.
+        jobs: How many specialists train at the same time, each in a process of its own.
+        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         results: Folder for the Markdown and its figures; None for ``OUT/NAME/results``.
         watch: Makes a watcher for a training of a given name.
 
@@ -81,12 +83,12 @@ def reproduce(
     if recipe.data is not None and data is None and not (quick and recipe.stand_in):
         without = "; --quick does without" if recipe.stand_in else ", also for --quick"
         raise ConfigError(f"recipe {name} needs examples, such as --data {recipe.data}{without}")
-    if processes < 1:
-        raise ConfigError(f"processes must be at least 1, and is {processes}")
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, watch=watch)
     make_folder(series.folder)
     try:
-        findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, processes))
+        findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, jobs, ray))
     except InterruptedRun as stop:
         raise InterruptedRun(
             f"stopped by {signal.Signals(stop.exit_code - 128).name}; everything is saved, the same command continues",

@@ -2,10 +2,9 @@
 
 __all__ = ["run"]
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet
-from limbeck.errors import LimbeckError, RunError
+from limbeck.jobs import run_jobs
 from limbeck.prediction import predict
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.letters import Letters, accuracy, letters
@@ -152,14 +151,11 @@ class _Maker:
         """The generalist with its specialists, trained in processes beside each other where that was asked."""
         here, generalist = self.here, self.generalist(seed)
         groups = confusable_groups(predict(generalist.model, here.data.train), self.groups, size=self.size, seed=seed)
-        if self.order.processes > 1:
+        if self.order.jobs > 1 or self.order.ray is not None:
             out = self.series.root.parent if self.series.quick else self.series.root
             shared = (out, self.series.recipe, self.series.quick, self.series.epochs_factor, self.order.data, seed)
-            jobs = [_Job(*shared, number, group) for number, group in enumerate(groups)]
-            with ProcessPoolExecutor(self.order.processes, multiprocessing.get_context("spawn")) as pool:
-                for mistake in pool.map(_train_apart, jobs):
-                    if mistake is not None:
-                        raise RunError(mistake)
+            tasks = [partial(_train_apart, _Job(*shared, number, group)) for number, group in enumerate(groups)]
+            run_jobs(tasks, jobs=self.order.jobs, ray=self.order.ray)
         found = [self.specialist(seed, number, group) for number, group in enumerate(groups)]
         return Committee(
             generalist.model,
@@ -206,15 +202,10 @@ class _Maker:
         )
 
 
-def _train_apart(job: _Job) -> str | None:
-    """Train a specialist in a process of its own: it leaves a cell on the disk, and says what went wrong."""
-    torch.set_num_threads(1)
+def _train_apart(job: _Job) -> None:
+    """Train a specialist in a process of its own: it leaves a cell on the disk."""
     series = Series(job.out, job.recipe, quick=job.quick, epochs_factor=job.epochs_factor)
-    try:
-        _Maker(letters(series, job.source), Order(job.source)).specialist(job.seed, job.number, job.group)
-    except LimbeckError as error:  # errors with more than a message do not pass from process to process
-        return str(error)
-    return None
+    _Maker(letters(series, job.source), Order(job.source)).specialist(job.seed, job.number, job.group)
 
 
 @dataclass(frozen=True)

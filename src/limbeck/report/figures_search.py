@@ -1,6 +1,6 @@
 """How a search went: errors by temperature and hard weight, trial by trial, and by each setting."""
 
-__all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history"]
+__all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history", "temperature_of"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _STUDENT = "#d55e00"
 _NAMES = {
+    "loss": "soft term",
     "temperature": "temperature",
     "hard_weight": "weight of the true labels",
     "learning_rate": "learning rate",
@@ -26,12 +27,28 @@ _ROWS, _COLUMNS = 6, 5
 """Cells into which ranges of temperatures and of weights are divided."""
 
 
+def temperature_of(trial: Mapping[str, Any]) -> str:
+    """A trial's temperature as text; "logits" where scores were matched, in which none counts.
+
+    Args:
+        trial: With ``temperature``.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> temperature_of({"temperature": 4.0}), temperature_of({"temperature": None})
+        ('4', 'logits')
+    """
+    return "logits" if trial["temperature"] is None else f"{trial['temperature']:.3g}"
+
+
 @dataclass(frozen=True, eq=False)
 class Cells:
     """Mean errors by temperature and hard weight.
 
     Attributes:
-        temperatures: What each row is called, from the lowest.
+        temperatures: What each row is called, from the lowest; "logits" comes last, as the limit of high ones.
         weights: What each column is called, from the lowest.
         errors: Means, float ``(rows, columns)``; NaN where no trial falls.
         counts: Trials in each cell, ``(rows, columns)``.
@@ -63,7 +80,13 @@ def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None
     complete = [row for row in trials if row["state"] == "complete"]
     if not complete:
         return None
-    rows, row_names = _places(np.array([row["temperature"] for row in complete], float), _ROWS, grid=grid, log=True)
+    soft = np.array([row["temperature"] is not None for row in complete])
+    rows, row_names = np.zeros(len(complete), np.int64), tuple[str, ...]()
+    if soft.any():
+        temperatures = np.array([row["temperature"] for row in complete if row["temperature"] is not None], float)
+        rows[soft], row_names = _places(temperatures, _ROWS, grid=grid, log=True)
+    if not soft.all():
+        rows[~soft], row_names = len(row_names), (*row_names, "logits")
     columns, names = _places(np.array([row["hard_weight"] for row in complete], float), _COLUMNS, grid=grid, log=False)
     sums, counts = np.zeros((len(row_names), len(names))), np.zeros((len(row_names), len(names)), np.int64)
     np.add.at(sums, (rows, columns), [row["validation_errors"] for row in complete])
@@ -173,7 +196,7 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
         The figure, or None where nothing was searched.
     """
     rows = [row for row in trials if row["validation_errors"] is not None]
-    names = [name for name in _NAMES if len({row[name] for row in rows}) > 1]
+    names = [name for name in _NAMES if len({row[name] for row in rows} - {None}) > 1]
     if not names:
         return None
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -182,8 +205,9 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
         drawing = figure(9.0, 2.9)
         for place, name in enumerate(names):
             axes = drawing.add_subplot(1, len(names), place + 1)
-            _scatter(axes, name, rows)
-            values = [row[name] for row in rows]
+            known = [row for row in rows if row[name] is not None]
+            _scatter(axes, name, known)
+            values = [row[name] for row in known]
             if name in {"temperature", "learning_rate"} and max(values) > 3 * min(values):
                 axes.set_xscale("log")
                 axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))

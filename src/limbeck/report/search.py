@@ -9,7 +9,7 @@ from typing import Any
 
 from limbeck.files import replace_text
 from limbeck.report.figures_all import write_figures
-from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history
+from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history, temperature_of
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_page
 
@@ -81,7 +81,8 @@ _WORDS = {
     "heat_map": (
         "Temperature and weight of the true labels",
         "Errors on validation, the mean where several trials fall into a cell; the darker, the fewer. The frame is "
-        "around the best cell. Neighbouring cells that differ by a few errors are not told apart by one trial each.",
+        "around the best cell. The row called logits is where scores were matched, the limit of high temperatures. "
+        "Neighbouring cells that differ by a few errors are not told apart by one trial each.",
     ),
     "trials": (
         "Trial by trial",
@@ -109,7 +110,7 @@ def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float, int]:
 def _tiles(contents: SearchContents) -> Iterator[tuple[str, str]]:
     best = contents.best
     yield f"{best['validation_errors']:,}", f"validation errors of {contents.examples:,}, the best trial"
-    yield f"{best['temperature']:.3g}", "temperature"
+    yield temperature_of(best), "temperature"
     yield f"{best['hard_weight']:.3g}", "weight of the true labels"
     yield f"{best['learning_rate']:.3g}", "largest learning rate"
 
@@ -127,7 +128,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     errors, accuracy, nll = row["validation_errors"], row["validation_accuracy"], row["validation_nll"]
     return [
         str(row["trial"]),
-        f"{row['temperature']:.3g}",
+        temperature_of(row),
         f"{row['hard_weight']:.3g}",
         f"{row['learning_rate']:.3g}",
         str(row["epochs"]),

@@ -18,8 +18,8 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
 from limbeck.jobs import relayed, run_jobs
-from limbeck.objective import DistillationObjective, LabelObjective
-from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
+from limbeck.objective import DistillationObjective, LabelObjective, require_scores
+from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Objective, Teacher
 from limbeck.runs.folder import RunFolder
@@ -66,6 +66,7 @@ def distill(
     classes: Sequence[str] | None = None,
     temperature: float = 4.0,
     hard_weight: float = 0.1,
+    loss: SoftLoss = "kl",
     augmentation: Augmentation | None = None,
     baseline: bool = True,
     seeds: int = 1,
@@ -95,6 +96,7 @@ def distill(
         classes: Names of the classes.
         temperature: T of the soft targets, above 0.
         hard_weight: Weight of the true labels in [0, 1].
+        loss: The soft term: "kl", or "logits", its limit at high temperatures, in which ``temperature`` does not count.
         augmentation: Random views of the training pictures, for baseline and student alike.
         baseline: Whether to train the baseline.
         seeds: How many pairs of student and baseline to train, with seeds that follow each other.
@@ -124,7 +126,7 @@ def distill(
         >>> sorted(run.metrics)
         ['baseline', 'judged_on', 'seeds', 'student', 'teacher', 'verdict']
     """
-    options, aims = Training(**training), Distillation(temperature=temperature, hard_weight=hard_weight)
+    options, aims = Training(**training), Distillation(temperature=temperature, hard_weight=hard_weight, loss=loss)
     data = as_data_set(train, validation, test, classes)
     source = data if transfer is None else dataclasses.replace(data, train=as_examples(transfer).without_labels())
     if source.train.labels is None and aims.hard_weight > 0:
@@ -139,6 +141,7 @@ def distill(
     options = dataclasses.replace(options, precision=device.precision)
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
+    require_scores(guide, aims.loss)
     if isinstance(guide, ModelTeacher):
         check_answers("teacher", guide, source)
     guide = on_device(guide, device)
@@ -164,6 +167,7 @@ def distill(
             temperature=aims.temperature,
             hard_weight=aims.hard_weight,
             label_smoothing=options.label_smoothing,
+            loss=aims.loss,
         )
 
         def tasks(hears: Watcher | None) -> Iterator[_Task]:

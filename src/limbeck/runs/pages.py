@@ -103,7 +103,9 @@ def gather(run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Pat
         labels=None if examples is None or examples.labels is None or not answers else examples.labels.long().numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
-        temperature=config.get("temperature") if config.get("finetune_epochs", 1) else None,
+        temperature=config.get("temperature")
+        if config.get("finetune_epochs", 1) and config.get("loss") != "logits"
+        else None,
         hard_weight=config.get("hard_weight") if config.get("finetune_epochs", 1) else None,
         verdict=metrics.get("verdict"),
         seeds=tuple(metrics.get("seeds", ())) if len(metrics.get("seeds", ())) > 1 else (),

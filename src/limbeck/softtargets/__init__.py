@@ -4,6 +4,7 @@
 
     manifest.json                what the store holds, seals of the shards, and its own checksum
     shard-00000.safetensors ...  rows of fixed width, about 64 MB each, view by view
+    tail.safetensors             for top-k: how the mass of the classes left out is shared out
     index.safetensors            the examples' numbers, where they are not 0, 1, 2, ...
     card.json                    what the store costs and what it loses
 

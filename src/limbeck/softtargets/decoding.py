@@ -5,22 +5,40 @@ The float64 versions in the encodings say what is meant; these are as quick as a
 Axes: ``N`` rows, ``K`` classes, ``L`` rungs, ``n`` draws; ``T`` is the temperature.
 """
 
-__all__ = ["decoded", "follow_student", "spread_tail"]
+__all__ = ["decoded", "profile_tensors", "share_tail"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import MismatchError
 from limbeck.losses import softened
 from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.sampled import Sampled
-from limbeck.softtargets.topk import TopK, tail_weights
+from limbeck.softtargets.tail import DEEPEST, mean_weights
+from limbeck.softtargets.topk import NODES, TopK, tail_weights
 
 
-def decoded(fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temperature: float) -> Tensor:
+def profile_tensors(encoding: Encoding, device: torch.device) -> tuple[Tensor, Tensor | None] | None:
+    """The profile of a top-k encoding on a device; None where there is none."""
+    profile = encoding.profile if isinstance(encoding, TopK) else None
+    if profile is None:
+        return None
+    covariance = None if profile.covariance is None else torch.from_numpy(profile.covariance).to(device)
+    return torch.from_numpy(profile.means).to(device), covariance
+
+
+def decoded(
+    fields: Mapping[str, Tensor],
+    encoding: Encoding,
+    classes: int,
+    temperature: float,
+    profile: tuple[Tensor, Tensor | None] | None = None,
+) -> Tensor:
     """Log-probabilities out of the fields of some rows.
 
     Args:
@@ -28,6 +46,7 @@ def decoded(fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temp
         encoding: Which.
         classes: K.
         temperature: T; 1 where the targets hold for one temperature alone.
+        profile: That of a top-k encoding, from :func:`profile_tensors`.
 
     Returns:
         Natural logarithms, float32 ``(N, K)``.
@@ -36,13 +55,14 @@ def decoded(fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temp
         MismatchError: If the encoding cannot serve the temperature.
     """
     if isinstance(encoding, TopK):
-        return spread_tail(
+        return share_tail(
             fields["ids"].long(),
             fields["gaps"].float() if encoding.k > 1 else None,
             fields["tail"].float(),
-            encoding.ladder,
+            encoding,
             classes,
             temperature,
+            profile,
         )
     if isinstance(encoding, Sampled):
         if temperature != 1:
@@ -56,66 +76,71 @@ def decoded(fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temp
     return softened(fields["scores"].float(), temperature)
 
 
-def spread_tail(
-    ids: Tensor, gaps: Tensor | None, tail: Tensor, ladder: Sequence[float], classes: int, temperature: float
+def share_tail(
+    ids: Tensor,
+    gaps: Tensor | None,
+    tail: Tensor,
+    codec: TopK,
+    classes: int,
+    temperature: float,
+    profile: tuple[Tensor, Tensor | None] | None = None,
 ) -> Tensor:
-    r"""Full log-probabilities out of top-k rows, the tail's mass spread evenly.
+    r"""Full log-probabilities out of top-k rows, the tail's mass shared out by the store's profile.
 
     .. math::
-        p_j = \frac{\exp(d_j / T)}{Z} \text{ in the head}, \quad p_j = \frac{\exp g(T)}{(K - k)\,Z} \text{ in the tail},
+        p_j = \frac{\exp(d_j / T)}{Z} \text{ in the head}, \quad
+        p_j = \frac{\exp g(T)}{Z} \frac{\exp(\hat c_j / T)}{\sum_{\text{tail}} \exp(\hat c_i / T)} \text{ in the tail},
         \quad Z = \sum_{\text{head}} \exp(d_j / T) + \exp g(T)
+
+    with the expected scores of :mod:`limbeck.softtargets.tail`.
 
     Args:
         ids: The head's classes, likeliest first, int64 ``(N, k)``.
         gaps: Scores of all but the first below the first, ``(N, k - 1)``; None where k is 1.
         tail: The tail's log mass relative to the likeliest class, at each rung, ``(N, L)``.
-        ladder: Temperatures of the rungs.
+        codec: Its ladder is that of the rungs.
         classes: K.
         temperature: T, from the first rung up.
+        profile: Means and covariance, float32 on the rows' device; None shares out evenly.
 
     Returns:
         Natural logarithms, float32 ``(N, K)``.
 
     Example:
         >>> tail = torch.tensor([[0.3 / 0.7]]).log()
-        >>> spread_tail(torch.tensor([[0]]), None, tail, (1.0,), classes=3, temperature=1.0).exp()
+        >>> share_tail(torch.tensor([[0]]), None, tail, TopK(1, (1.0,)), classes=3, temperature=1.0).exp()
         tensor([[0.7000, 0.1500, 0.1500]])
+        >>> means = torch.tensor([[0.0, 0.0, math.log(2)]])
+        >>> share_tail(torch.tensor([[0]]), None, tail, TopK(1, (1.0,)), 3, 1.0, (means - means.mean(), None)).exp()
+        tensor([[0.7000, 0.1000, 0.2000]])
     """
-    weights, last = tail_weights(ladder, temperature)
-    spread = math.log(classes - ids.shape[1])
-    # No matrix product: under autocast it would be rounded to bf16.
-    mixed = (tail * torch.as_tensor(weights, dtype=torch.float32, device=tail.device)).sum(1)
-    full = (mixed + (last - 1) * spread).unsqueeze(1).expand(-1, classes).contiguous()
+    left = math.log(classes - codec.k)
+    mass = _mixed(tail, *tail_weights(codec.ladder, temperature), left)
     head = torch.zeros(ids.shape, device=tail.device)
     if gaps is not None:
-        head[:, 1:] = gaps / temperature
-    return torch.log_softmax(full.scatter_(1, ids, head), 1)
+        head[:, 1:] = gaps
+    full = torch.zeros(len(ids), classes, device=tail.device)
+    if profile is not None:
+        known = head.clamp_min(DEEPEST)
+        mean = _mixed(tail, *mean_weights(codec.ladder, NODES), left) * (classes - codec.k)
+        full = _expected(ids, known - (mean + known.sum(1, keepdim=True)) / classes, *profile) / temperature
+    full.scatter_(1, ids, -math.inf)
+    full = full + (mass - full.logsumexp(1, keepdim=True))
+    return torch.log_softmax(full.scatter_(1, ids, head / temperature), 1)
 
 
-def follow_student(targets: Tensor, head: Tensor, student_log_probs: Tensor) -> Tensor:
-    r"""Top-k targets whose tail has the student's own proportions, so that only its mass is taught.
+def _mixed(tail: Tensor, weights: NDArray[np.float64], last: float, left: float) -> Tensor:
+    """Rungs weighed and added up, ``(N, 1)``."""
+    # No matrix product, here and below: under autocast it would be rounded to bf16.
+    return (tail * torch.as_tensor(weights, dtype=torch.float32, device=tail.device)).sum(1, keepdim=True) + last * left
 
-    .. math::
-        p'_j = p_j \text{ in the head}, \qquad p'_j = P_{\text{tail}}\,\frac{q_j}{\sum_{i \in \text{tail}} q_i}
 
-    The divergence of q from p' and its gradient, p' held fixed, are those over k + 1 classes, the last of which stands
-    for the tail.
-
-    Args:
-        targets: Log-probabilities with the tail's mass spread in any way, ``(N, K)``.
-        head: The head's classes, int64 ``(N, k)``.
-        student_log_probs: :math:`\log q`, at the same temperature, ``(N, K)``.
-
-    Returns:
-        Natural logarithms, without gradient, ``(N, K)``.
-
-    Example:
-        >>> targets, student = torch.tensor([[0.6, 0.2, 0.2]]).log(), torch.tensor([[0.5, 0.4, 0.1]]).log()
-        >>> follow_student(targets, torch.tensor([[0]]), student).exp()
-        tensor([[0.6000, 0.3200, 0.0800]])
-    """
-    student = student_log_probs.detach()
-    mass = targets.scatter(1, head, -math.inf).logsumexp(1, keepdim=True)
-    tail = student.scatter(1, head, -math.inf)
-    full = tail - tail.logsumexp(1, keepdim=True) + mass
-    return full.scatter(1, head, targets.gather(1, head))
+def _expected(ids: Tensor, centred: Tensor, means: Tensor, covariance: Tensor | None) -> Tensor:
+    """Scores of all classes given the head's: :meth:`TailProfile.expected` in float32."""
+    found = means[ids[:, 0]] if len(means) > 1 else means.expand(len(ids), -1)
+    if covariance is not None:
+        between = covariance[ids]
+        within = between.gather(2, ids.unsqueeze(1).expand(-1, ids.shape[1], -1))
+        shares = torch.linalg.solve(within, centred - found.gather(1, ids))
+        found = found + (shares.unsqueeze(2) * between).sum(1)
+    return torch.minimum(found, centred[:, -1:])

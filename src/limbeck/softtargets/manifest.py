@@ -18,7 +18,8 @@ from limbeck.softtargets.shards import Layout
 from limbeck.softtargets.topk import TopK
 
 MANIFEST = "manifest.json"
-_VERSION = 1
+_VERSIONS = (1, 2)
+"""Of stores without and with a profile of the tail, which top-k has since the second."""
 _NO_CHECKSUM = "0" * 64
 
 
@@ -32,15 +33,17 @@ def encoding_of(described: Mapping[str, Any]) -> Encoding:
         The encoding.
 
     Raises:
-        ConfigError: If there is no such encoding.
+        ConfigError: If there is no such encoding, or none any more.
 
     Example:
-        >>> encoding_of({"name": "topk", "k": 3, "ladder": [1.0, 4.0], "tail": "spread evenly"})
+        >>> encoding_of({"name": "topk", "k": 3, "ladder": [1.0, 4.0], "tail": "profile"})
         TopK(k=3, ladder=(1.0, 4.0))
     """
     if described["name"] == "dense":
         return Dense(described["dtype"])
     if described["name"] == "topk" and described["tail"] == "spread evenly":
+        raise ConfigError("its tail is spread evenly, as an older Limbeck wrote it: write the store again")
+    if described["name"] == "topk" and described["tail"] == "profile":
         return TopK(described["k"], tuple(described["ladder"]))
     if described["name"] == "sampled":
         return Sampled(described["draws"], described["proposal"], described["seed"])
@@ -66,6 +69,7 @@ class Plan:
         labelled: Whether the teacher's accuracy was measured.
         rows_per_shard: Rows of every shard but the last.
         card_rows: Rows of a shard that the card measures at most.
+        precision: In which the teacher computed, "float32" or "bf16"; None where it is not known.
     """
 
     classes: tuple[str, ...]
@@ -82,6 +86,7 @@ class Plan:
     labelled: bool
     rows_per_shard: int
     card_rows: int
+    precision: str | None = None
 
     @property
     def rows(self) -> int:
@@ -113,15 +118,18 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON can hold it."""
-        return {**asdict(self), "classes": list(self.classes)}
+        found = {**asdict(self), "classes": list(self.classes)}
+        if self.precision is None:
+            del found["precision"]
+        return found
 
     def differences(self, other: "Plan") -> str:
         """What differs from another plan, for a message."""
         mine, theirs = self.to_dict(), other.to_dict()
         return "; ".join(
-            f"its {name} is {_short(mine[name])}, not {_short(theirs[name])}"
-            for name in mine
-            if mine[name] != theirs[name]
+            f"its {name} is {_short(mine.get(name))}, not {_short(theirs.get(name))}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
         )
 
 
@@ -137,19 +145,24 @@ class Manifest:
     Attributes:
         plan: What the store holds.
         seals: SHA-256 of each shard's header, or None while it is being written.
+        tail: The same of the tail's profile, where the encoding has one.
     """
 
     plan: Plan
     seals: tuple[str, ...] | None = None
+    tail: str | None = None
 
-    def complete(self, seals: Sequence[str]) -> "Manifest":
+    def complete(self, seals: Sequence[str], tail: str | None) -> "Manifest":
         """The same with the seals."""
-        return replace(self, seals=tuple(seals))
+        return replace(self, seals=tuple(seals), tail=tail)
 
     def render(self) -> str:
         """The file: indented JSON that ends in its own checksum."""
         seals = None if self.seals is None else list(self.seals)
-        content = {"format": _VERSION, "plan": self.plan.to_dict(), "shards": seals, "checksum": _NO_CHECKSUM}
+        profiled = self.plan.encoding["name"] == "topk"
+        content: dict[str, Any] = {"format": _VERSIONS[profiled], "plan": self.plan.to_dict(), "shards": seals}
+        content |= {"tail": self.tail} if profiled else {}
+        content |= {"checksum": _NO_CHECKSUM}
         blank = _dump(content)
         return _dump({**content, "checksum": hashlib.sha256(blank.encode()).hexdigest()})
 
@@ -180,12 +193,14 @@ class Manifest:
         damaged = "does not match its checksum: it was damaged or edited; write the store again"
         try:
             content = json.loads(text)
-            if content["format"] != _VERSION and _matches(text, content):
-                raise FormatError(path, f"has format {content['format']}, and this Limbeck reads {_VERSION}")
+            if content["format"] not in _VERSIONS and _matches(text, content):
+                raise FormatError(path, f"has format {content['format']}, and this Limbeck reads {_VERSIONS[-1]}")
             described = dict(content["plan"])
             described["classes"] = tuple(described["classes"])
             seals = content["shards"]
-            manifest = cls(Plan(**described), None if seals is None else tuple(seals))
+            manifest = cls(Plan(**described), None if seals is None else tuple(seals), content.get("tail"))
+            if content["format"] == _VERSIONS[0] and _matches(text, content):
+                _ = manifest.plan.codec  # one that is no longer read says so
             if manifest.render().encode() != text:
                 raise FormatError(path, damaged)
             if manifest.seals is not None and len(manifest.seals) != manifest.plan.shards:

@@ -35,6 +35,7 @@ def make_plan(
     data_digest: str | None = None,
     inputs_digest: str | None = None,
     card_rows: int | None = None,
+    precision: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Work out a plan, and check what was asked for.
@@ -53,6 +54,7 @@ def make_plan(
         data_digest: SHA-256 of the examples.
         inputs_digest: SHA-256 of the examples without labels.
         card_rows: Rows of a shard that the card measures, evenly spaced; None for all.
+        precision: In which the teacher computes, where known.
         shard_bytes: About how large a shard is, bytes.
 
     Returns:
@@ -93,4 +95,5 @@ def make_plan(
         labelled=labelled,
         rows_per_shard=rows,
         card_rows=rows if card_rows is None else min(rows, card_rows),
+        precision=precision,
     )

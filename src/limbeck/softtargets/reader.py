@@ -3,10 +3,11 @@
 Axes: ``N`` rows asked for.
 """
 
-__all__ = ["Store", "check_shard", "index_header", "index_layout"]
+__all__ = ["Store"]
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 from limbeck.errors import DataError, FormatError
 from limbeck.files import read_json
 from limbeck.softtargets.card import Card, add_up
-from limbeck.softtargets.encodings import Field
-from limbeck.softtargets.manifest import Manifest, Plan
+from limbeck.softtargets.encodings import Encoding
+from limbeck.softtargets.manifest import Manifest
 from limbeck.softtargets.shard_files import MAPPED_BYTES, ShardFiles
-from limbeck.softtargets.shards import Header, Layout, build_header, read_header, shard_name
-
-_CHUNK = 4 << 20
+from limbeck.softtargets.shards import read_header, shard_name
+from limbeck.softtargets.side_files import check_data, check_shard, check_tail, index_layout, read_tail
+from limbeck.softtargets.topk import TopK
 
 
 class Store:
@@ -49,7 +50,6 @@ class Store:
         self.folder = Path(folder)
         manifest = Manifest.read(self.folder)
         self.plan = manifest.plan
-        self.codec = self.plan.codec
         if manifest.seals is None:
             there = sum((self.folder / shard_name(shard)).exists() for shard in range(self.plan.shards))
             raise FormatError(
@@ -67,6 +67,9 @@ class Store:
             )
             for shard, seal in enumerate(manifest.seals)
         ]
+        self.codec: Encoding = self.plan.codec
+        if isinstance(self.codec, TopK):
+            self.codec = replace(self.codec, profile=read_tail(self.folder, self.plan, seal=manifest.tail))
         self.fields = self.codec.fields(len(self.plan.classes))
         self.files = ShardFiles(self.folder, self.plan, mapped=self.size <= mapped_bytes)
 
@@ -176,61 +179,11 @@ class Store:
             FormatError: If one differs; the message names the file.
         """
         for shard, header in enumerate(self.headers):
-            _check_data(self.folder / shard_name(shard), self.plan.layout(shard), header)
+            check_data(self.folder / shard_name(shard), self.plan.layout(shard), header)
+        if isinstance(self.codec, TopK):
+            check_tail(self.folder, self.plan)
         self.__dict__.pop("index", None)
         _ = self.index
         path = self.folder / "card.json"
         if read_json(path) != self.card.to_dict():
             raise FormatError(path, "does not agree with the shards: it was damaged or edited; write the store again")
-
-
-def check_shard(path: Path, layout: Layout, *, plan: str, number: int) -> Header:
-    """Check a shard wholly, header and data.
-
-    Args:
-        path: The shard.
-        layout: What it must hold.
-        plan: Digest of the plan that it must belong to.
-        number: Which shard it must be.
-
-    Returns:
-        Its header.
-    """
-    header = read_header(path, layout, plan=plan, number=number)
-    _check_data(path, layout, header)
-    return header
-
-
-def index_layout(plan: Plan) -> Layout:
-    """Where the examples' numbers lie in ``index.safetensors``."""
-    return Layout((Field("index", "<i8", 1),), plan.examples)
-
-
-def index_header(plan: Plan) -> bytes:
-    """The header of ``index.safetensors``."""
-    checksums = {"index": plan.index or ""}
-    return build_header(index_layout(plan), plan=plan.digest, number=-1, sums=(), checksums=checksums)[0]
-
-
-def _check_data(path: Path, layout: Layout, header: Header) -> None:
-    try:
-        with path.open("rb", buffering=0) as file:
-            for field in layout.fields:
-                place, end = (
-                    layout.offset(field.name),
-                    layout.offset(field.name) + layout.rows * field.row_bytes,
-                )
-                digest = hashlib.sha256()
-                file.seek(place)
-                while place < end:
-                    piece = file.read(min(_CHUNK, end - place))
-                    if not piece:
-                        raise FormatError(path, "ends too early", offset=place)
-                    digest.update(piece)
-                    place += len(piece)
-                if digest.hexdigest() != header.checksums[field.name]:
-                    raise FormatError(
-                        path, f"its array {field.name} does not match its checksum: write the store again"
-                    )
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error

@@ -3,9 +3,10 @@
 Axes: ``N`` rows, ``K`` classes.
 """
 
-__all__ = ["Measured", "Rows"]
+__all__ = ["Ahead", "Blocks", "Measured", "Rows"]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, MismatchError
 from limbeck.softtargets.card import CardSums, measure_rows
+from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.manifest import Plan
+
+Blocks = Iterable[NDArray[Any]] | Callable[[int], Iterable[NDArray[Any]]]
+"""Rows ``(n, K)`` in order, in blocks of any size; or a function that gives them from a row on."""
 
 _MEASURED = 4096
 """Rows of the card that are measured together."""
@@ -22,8 +27,8 @@ _MEASURED = 4096
 class Measured:
     """Rows of one shard that the card is made of, measured some thousands at a time."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, codec: Encoding) -> None:
+        self.plan, self.codec = plan, codec
         self.waiting: list[tuple[NDArray[np.float32], dict[str, NDArray[Any]], NDArray[np.int64] | None]] = []
         self.count = 0
         self.sums: list[CardSums] = []
@@ -48,7 +53,7 @@ class Measured:
         encoded = {name: np.concatenate([part[1][name] for part in self.waiting]) for name in names}
         known = [part[2] for part in self.waiting if part[2] is not None]
         labels = np.concatenate(known) if known else None
-        self.sums.append(measure_rows(scores, encoded, self.plan.codec, self.plan.temperature, labels))
+        self.sums.append(measure_rows(scores, encoded, self.codec, self.plan.temperature, labels))
         self.waiting, self.count = [], 0
 
     def total(self) -> CardSums:
@@ -100,3 +105,24 @@ class Rows:
             if not self._next():
                 return
         raise DataError(f"there are more answers than the {rows} rows that were announced")
+
+
+class Ahead:
+    """Blocks whose first rows can be looked at before they are drawn."""
+
+    def __init__(self, blocks: Blocks, classes: int) -> None:
+        self.blocks, self.classes = blocks, classes
+
+    def look(self, count: int) -> NDArray[np.float32]:
+        """The first ``count`` rows; they come again when the blocks are drawn."""
+        given = self.blocks
+        rows = Rows(given(0) if callable(given) else given, self.classes, skip=0)
+        found = rows.take(count, 0).copy()  # a caller may use the memory of a block again
+        if not callable(given):
+            self.blocks = chain([found, rows.block], rows.blocks)
+        return found
+
+    def rows(self, first: int) -> Rows:
+        """The rows from one on."""
+        given = self.blocks
+        return Rows(given(first) if callable(given) else given, self.classes, skip=0 if callable(given) else first)

@@ -3,14 +3,14 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["Pictures", "asker", "soften"]
+__all__ = ["Pictures", "asker", "precision_of", "soften"]
 
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
-from limbeck.errors import ConfigError, LimbeckError, MismatchError, RunError
+from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.files import make_folder
 from limbeck.losses import softened
 from limbeck.options import Augmentation
@@ -30,11 +30,12 @@ from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
 from limbeck.softtargets.lock import only_writer
-from limbeck.softtargets.manifest import Plan
+from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
+from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import LADDER, TopK
-from limbeck.softtargets.writer import Blocks, take_store, write_plan, write_shards
+from limbeck.softtargets.writer import take_store, write_plan, write_shards
 
 
 def soften(
@@ -93,7 +94,7 @@ def soften(
     if named is not None and tuple(named) != tuple(classes):
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
     active = augmentation is not None and augmentation.active
-    count = _views(augmentation, views)
+    views_kept = _views(augmentation, views)
     mean, only = mean_kind(teacher), _temperature_of(teacher)
     if temperature is None and (encoding == "sampled" or only is not None):
         temperature = 1.0 if only is None else only
@@ -108,10 +109,11 @@ def soften(
     settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
     numbers = examples.index.long().cpu().numpy()
     labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
+    place = device or Device(torch.device("cpu"), "float32")
     plan = make_plan(
         classes=classes,
         examples=len(examples),
-        views=count,
+        views=views_kept,
         encoding=codec,
         temperature=temperature,
         index=numbers,
@@ -121,16 +123,16 @@ def soften(
         teacher_digest=teacher_digest(teacher),
         data_digest=examples.digest,
         inputs_digest=examples.without_labels().digest,
+        precision=place.precision,
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
-    place = device or Device(torch.device("cpu"), "float32")
     pictures = Pictures(examples.to(place.device), augmentation if active else None)
     ask = asker(teacher)
 
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
         # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
-        for view in range(first_row // len(examples), count):
+        for view in range(first_row // len(examples), views_kept):
             skip = first_row - view * len(examples) if view == first_row // len(examples) else 0
             for start in range(skip - skip % batch_size, len(examples), batch_size):
                 rows = torch.arange(start, min(start + batch_size, len(examples)), device=place.device)
@@ -138,18 +140,55 @@ def soften(
                     answers = ask(pictures.batch(rows, view), used)
                 yield answers.float().cpu().numpy()[max(0, skip - start) :]
 
+    def sample(count: int) -> NDArray[np.float32]:
+        # Rows spread evenly over all examples and views, for data may be sorted by class.
+        chosen = np.linspace(0, plan.rows - 1, count).round().astype(np.int64)
+        found = []
+        for view in range(views_kept):
+            rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
+            for part in torch.split(rows, batch_size):
+                with torch.no_grad(), place.autocast():
+                    found.append(ask(pictures.batch(part, view), used).float().cpu().numpy())
+        return np.concatenate(found)
+
     if world().size > 1:
-        _share(Path(folder), plan, blocks, numbers, labels, progress)
+        _share(Path(folder), plan, Ahead(blocks, len(plan.classes)), numbers, labels, sample, progress)
     # Where all the shards are there it adds up, and makes the store complete.
-    return on_first(lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, progress=progress))
+    return on_first(
+        lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, sample=sample, progress=progress)
+    )
+
+
+def precision_of(folder: str | Path) -> Literal["auto", "float32", "bf16"]:
+    """The precision in which a store was begun, or "auto" where there is none; the same in all processes.
+
+    What is measured may come out differently the next time, and a store whose shards differ in it would not be that
+    of a write that was never stopped.
+
+    Args:
+        folder: Where a store is, or will be.
+
+    Returns:
+        What to compute in, where nobody asks for another.
+    """
+
+    def look() -> str | None:
+        try:
+            return Manifest.read(Path(folder)).plan.precision if (Path(folder) / MANIFEST).exists() else None
+        except FormatError:
+            return None  # writing will say what is wrong with it
+
+    found = on_first(look)
+    return "bf16" if found == "bf16" else "float32" if found == "float32" else "auto"
 
 
 def _share(
     folder: Path,
     plan: Plan,
-    blocks: Blocks,
+    blocks: Ahead,
     index: NDArray[np.int64],
     labels: NDArray[np.int64] | None,
+    sample: Callable[[int], NDArray[np.float32]],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Write the shards that are missing, each process some that follow each other; the first holds the folder."""
@@ -158,7 +197,7 @@ def _share(
 
         def begin() -> int:
             stack.enter_context(only_writer(make_folder(folder)))
-            return len(take_store(folder, plan, index))
+            return len(take_store(folder, plan, index, sample))
 
         first = on_first(begin)
         own = here.slice_of(plan.shards - first)

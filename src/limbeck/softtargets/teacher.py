@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
 from limbeck.errors import MismatchError
-from limbeck.losses import softened
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.card import Card
-from limbeck.softtargets.decoding import decoded, follow_student
+from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.softtargets.encodings import Dense
 from limbeck.softtargets.reader import Store
@@ -34,7 +33,9 @@ _RESIDENT_BYTES = 4 << 30
 _SPAN = 1 << 20
 """Rows copied there at a time."""
 _SOFTENED_BYTES = 1 << 28
-"""Dense stores up to this size as float32 are softened whole for training, once a temperature and not once a step."""
+"""Stores up to this size as float32 are softened whole, once a temperature and not once a step."""
+_DECODED = 1 << 22
+"""Numbers that are worked on at a time meanwhile: classes of a row, times its head's."""
 _COMPARED = 8
 """Examples that a live teacher is asked again when a store is opened."""
 _TOLERANCE = 0.05
@@ -76,6 +77,7 @@ class SoftTargets:
             Augmentation() if plan.augmentation is None else Augmentation(**plan.augmentation, views=plan.views)
         )
         self._device = torch.device("cpu")
+        self._profile = profile_tensors(store.codec, self._device)
         self._resident: dict[str, Tensor] = {}
         self._softened: tuple[float, Tensor] | None = None
         self._place_of: Tensor | None = None
@@ -170,20 +172,28 @@ class SoftTargets:
         """Move to a device; on an accelerator a store of up to 4 GiB is kept there whole."""
         self._device = torch.device(device)
         self._resident, self._softened = {}, None
+        self._profile = profile_tensors(self.store.codec, self._device)
         if self._place_of is not None:
             self._place_of = self._place_of.to(self._device)
         if self._device.type != "cpu" and self.store.size <= _RESIDENT_BYTES:
-            parts = [self._tensors(self.store.span(*span)) for span in self._spans()]
+            parts = [self._tensors(self.store.span(*span)) for span in self._spans(_SPAN)]
             self._resident = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return self
 
-    def _spans(self) -> list[tuple[int, int]]:
+    def _spans(self, step: int) -> list[tuple[int, int]]:
         rows = self.store.plan.rows
-        return [(start, min(start + _SPAN, rows)) for start in range(0, rows, _SPAN)]
+        return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the scores of every class are kept."""
+        return isinstance(self.store.codec, Dense) and self.temperature is None
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """The stored answers, softened at a temperature, float32 ``(N, K)``.
+
+        A small store is softened whole at the first call for a temperature, and its rows are looked up from then on.
 
         Args:
             batch: The examples; only their numbers and their view are used.
@@ -195,39 +205,19 @@ class SoftTargets:
         Raises:
             MismatchError: If an example, a view or the temperature is not among those stored.
         """
-        return self._decoded(self._look_up(batch, temperature), temperature)
-
-    @torch.no_grad()
-    def targets_for(self, batch: Batch, temperature: float, student_logits: Tensor) -> Tensor:
-        """The stored answers, with a top-k tail in the student's own proportions.
-
-        The soft-target loss of these is that over k + 1 classes, the last of which stands for the tail. With many
-        classes and from T = 4 up it teaches better than a tail spread evenly (``benchmarks/softtargets_tail.py``).
-        For the other encodings it is :meth:`log_probs`; small dense stores are held softened from the first call on.
-
-        Args:
-            batch: The examples.
-            temperature: T.
-            student_logits: The student's scores, ``(N, K)``.
-
-        Returns:
-            Natural logarithms, float32 ``(N, K)``, without gradient.
-        """
-        if isinstance(self.store.codec, Dense) and 4 * self.store.plan.rows * len(self.classes) <= _SOFTENED_BYTES:
-            rows = self._rows(batch, temperature)
-            if self._softened is None or self._softened[0] != temperature:
-                parts = [self._decoded(self._tensors(self.store.span(*span)), temperature) for span in self._spans()]
-                self._softened = (temperature, torch.cat(parts))
-            return self._softened[1].index_select(0, rows.to(self._device))
-        fields = self._look_up(batch, temperature)
-        targets = self._decoded(fields, temperature)
-        if not isinstance(self.store.codec, TopK):
-            return targets
-        return follow_student(targets, fields["ids"].long(), softened(student_logits.float(), temperature))
+        rows = self._rows(batch, temperature)
+        if 4 * self.store.plan.rows * len(self.classes) > _SOFTENED_BYTES:
+            return self._decoded(self._look_up(rows), temperature)
+        if self._softened is None or self._softened[0] != temperature:
+            codec = self.store.codec
+            step = max(1, _DECODED // (len(self.classes) * (codec.k if isinstance(codec, TopK) else 1)))
+            parts = [self._decoded(self._tensors(self.store.span(*span)), temperature) for span in self._spans(step)]
+            self._softened = (temperature, torch.cat(parts))
+        return self._softened[1].index_select(0, rows.to(self._device))
 
     def _decoded(self, fields: dict[str, Tensor], temperature: float) -> Tensor:
         used = 1.0 if self.temperature is not None else temperature
-        return decoded(fields, self.store.codec, len(self.classes), used)
+        return decoded(fields, self.store.codec, len(self.classes), used, self._profile)
 
     def _rows(self, batch: Batch, temperature: float) -> Tensor:
         """Where the answers are, once it is sure that they are there."""
@@ -244,8 +234,7 @@ class SoftTargets:
             )
         return self._places(batch.index) + batch.view * plan.examples
 
-    def _look_up(self, batch: Batch, temperature: float) -> dict[str, Tensor]:
-        rows = self._rows(batch, temperature)
+    def _look_up(self, rows: Tensor) -> dict[str, Tensor]:
         if self._resident:
             here = rows.to(self._device)
             return {name: values.index_select(0, here) for name, values in self._resident.items()}
@@ -281,7 +270,7 @@ class SoftTargets:
         batch = pictures.batch(rows, self.views - 1)
         with torch.no_grad():
             live = ask(batch, used).float().exp()
-        stored = self.log_probs(batch, used).exp()
+        stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp()
         if live.shape != stored.shape:
             raise MismatchError(
                 f"the teacher answers with {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"

@@ -12,20 +12,17 @@ Between rungs g is interpolated as a polynomial in 1/T, in which it is smooth an
 :math:`\log(K - k)`, which costs no bytes, so any T from the first rung up can be served. On the logits of a letter
 classifier (26 classes, k = 3) the five default rungs leave a mean divergence below 2e-7 nats at every T from 1 to 100.
 
-As log-probabilities of all classes the tail's mass is spread evenly. The other choice is one class more that stands
-for the tail and says nothing of how its classes differ (``SoftTargets.targets_for``). With k = 3 of 26 letters, test
-errors of a small student (``benchmarks/softtargets_tail.py``, 3 seeds): at T = 2, 1834 from all classes, 1916 spread,
-1912 as one class; at T = 4, 1908, 2161 and 2024; at T = 8, 1950, 2471 and 2204. On MNIST at T = 4 (2 seeds): 391, 422
-and 434. A hot tail holds most of the mass and little of it is known, so top-k is for T up to about 2, or a larger k.
+How the tail's mass is shared out among its classes is told by a profile that the store has
+(:mod:`limbeck.softtargets.tail`).
 
 Axes: ``N`` rows, ``K`` classes, ``L`` rungs; ``T`` is the temperature.
 """
 
-__all__ = ["LADDER", "TopK", "id_dtype", "tail_weights"]
+__all__ = ["LADDER", "NODES", "TopK", "id_dtype", "tail_weights"]
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,11 +30,12 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.softtargets.encodings import FLOOR, Field, below_largest, log_softmax
+from limbeck.softtargets.tail import DEEPEST, TailProfile, learn_profile, mean_weights
 
 LADDER = (1.0, 1.25, 2.0, 4.0, 12.0)
 """Temperatures at which the tail's mass is kept."""
 
-_NODES = 6
+NODES = 6
 """Nodes of a polynomial: more would swing between unevenly spaced rungs."""
 
 
@@ -88,9 +86,9 @@ def tail_weights(ladder: Sequence[float], temperature: float) -> tuple[NDArray[n
     nodes = [1 / rung for rung in ladder] + [0.0]
     place = 1 / temperature
     above = sum(node > place for node in nodes)
-    start = max(0, min(above - _NODES // 2, len(nodes) - _NODES))
+    start = max(0, min(above - NODES // 2, len(nodes) - NODES))
     weights = np.zeros(len(nodes))
-    near = range(start, min(start + _NODES, len(nodes)))
+    near = range(start, min(start + NODES, len(nodes)))
     for here in near:
         weights[here] = math.prod(
             (place - nodes[other]) / (nodes[here] - nodes[other]) for other in near if other != here
@@ -105,6 +103,7 @@ class TopK:
     Attributes:
         k: How many classes are kept, from 1 to K - 1.
         ladder: Temperatures at which the tail's mass is kept, ascending; one alone for targets of one temperature.
+        profile: How the tail's mass is shared out; None, as before there is a store: evenly.
 
     Raises:
         ConfigError: If k is not positive, or the ladder does not ascend from a positive temperature.
@@ -118,6 +117,7 @@ class TopK:
 
     k: int
     ladder: tuple[float, ...] = LADDER
+    profile: TailProfile | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -133,7 +133,7 @@ class TopK:
 
     def parameters(self) -> dict[str, Any]:
         """Its settings, as JSON can hold them."""
-        return {"k": self.k, "ladder": list(self.ladder), "tail": "spread evenly"}
+        return {"k": self.k, "ladder": list(self.ladder), "tail": "profile"}
 
     def fields(self, classes: int) -> tuple[Field, ...]:
         """Ids, differences below the largest, and the tail's log mass at each rung.
@@ -156,7 +156,7 @@ class TopK:
         ]
         if classes > 1 << 16:
             kinds.insert(0, kinds.pop())
-        return tuple(field for field in kinds if field.width)
+        return tuple(kind for kind in kinds if kind.width)
 
     def encode(
         self, scores: NDArray[np.float32], index: NDArray[np.int64], view: NDArray[np.int64], first_row: int = 0
@@ -182,13 +182,38 @@ class TopK:
         return found
 
     def decode(self, fields: Mapping[str, NDArray[Any]], classes: int, temperature: float) -> NDArray[np.float64]:
-        """Log-probabilities ``(N, K)`` softened at a temperature, the tail's mass spread evenly."""
+        """Log-probabilities ``(N, K)`` softened at a temperature, the tail's mass shared out by the profile."""
         weights, last = tail_weights(self.ladder, temperature)
-        spread = math.log(classes - self.k)
-        tail = fields["tail"].astype(np.float64) @ weights + last * spread
-        full = np.repeat(tail[:, None] - spread, classes, axis=1)
-        head = np.zeros((len(tail), self.k))
-        if self.k > 1:
-            head[:, 1:] = fields["gaps"].astype(np.float64) / temperature
-        np.put_along_axis(full, fields["ids"].astype(np.int64), head, 1)
+        tail = fields["tail"].astype(np.float64) @ weights + last * math.log(classes - self.k)
+        ids, head = fields["ids"].astype(np.int64), _head(fields, self.k)
+        full = np.zeros((len(tail), classes))
+        if self.profile is not None:
+            centred = np.maximum(head, DEEPEST) - self.mean_scores(fields, classes)[:, None]
+            full = self.profile.expected(ids, centred) / temperature
+        np.put_along_axis(full, ids, -np.inf, 1)
+        full += tail[:, None] - np.logaddexp.reduce(full, axis=1, keepdims=True)
+        np.put_along_axis(full, ids, head / temperature, 1)
         return log_softmax(full, 1.0)
+
+    def mean_scores(self, fields: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.float64]:
+        """The mean of each row's scores below its largest, ``(N,)``, as far as the ladder tells it."""
+        weights, last = mean_weights(self.ladder, NODES)
+        tail = fields["tail"].astype(np.float64) @ weights + last * math.log(classes - self.k)
+        head: NDArray[np.float64] = np.maximum(_head(fields, self.k), DEEPEST).sum(1)
+        return ((classes - self.k) * tail + head) / classes
+
+    def learn(self, scores: NDArray[np.float32]) -> TailProfile:
+        """The profile of some rows of a teacher's answers, ``(N, K)``."""
+        numbers = np.zeros(len(scores), np.int64)
+        fields = self.encode(scores, numbers, numbers)
+        likeliest = fields["ids"][:, 0].astype(np.int64)
+        means = self.mean_scores(fields, scores.shape[1])
+        return learn_profile(below_largest(scores), likeliest, means)
+
+
+def _head(fields: Mapping[str, NDArray[Any]], k: int) -> NDArray[np.float64]:
+    """The head's scores below the largest, ``(N, k)``."""
+    head = np.zeros((len(fields["ids"]), k))
+    if k > 1:
+        head[:, 1:] = fields["gaps"]
+    return head

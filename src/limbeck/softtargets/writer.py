@@ -3,11 +3,11 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes.
 """
 
-__all__ = ["Blocks", "take_store", "write_arrays", "write_plan", "write_shards"]
+__all__ = ["take_store", "write_arrays", "write_plan", "write_shards"]
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,18 @@ from limbeck.softtargets.lock import only_writer
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.pipeline import ShardPipeline
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
-from limbeck.softtargets.reader import check_shard, index_header, index_layout
-from limbeck.softtargets.rows import Measured, Rows
+from limbeck.softtargets.rows import Ahead, Blocks, Measured
 from limbeck.softtargets.shards import shard_name
-
-Blocks = Iterable[NDArray[Any]] | Callable[[int], Iterable[NDArray[Any]]]
-"""Rows ``(n, K)`` in order, in blocks of any size; or a function that gives them from a row on."""
+from limbeck.softtargets.side_files import (
+    check_shard,
+    check_tail,
+    index_header,
+    index_layout,
+    read_tail,
+    write_tail,
+)
+from limbeck.softtargets.tail import sample_size
+from limbeck.softtargets.topk import TopK
 
 _PIECE_BYTES = 1 << 20
 """Of float32 scores: what is worked on at a time fits in a processor's cache."""
@@ -51,7 +57,8 @@ def write_arrays(
     """Write a store of answers that come as arrays, without torch and in flat memory.
 
     A killed write is continued by the same call; rows that are written already are not asked for again where
-    ``blocks`` is a function, and are drawn and dropped where it is an iterable.
+    ``blocks`` is a function, and are drawn and dropped where it is an iterable. How top-k's tails are shared out is
+    learnt from the first 16,384 rows at most, so answers should not be sorted by class.
 
     Args:
         folder: Where; made if it is missing.
@@ -113,6 +120,7 @@ def write_plan(
     *,
     index: NDArray[np.int64] | None = None,
     labels: NDArray[np.int64] | None = None,
+    sample: Callable[[int], NDArray[np.float32]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
     """Write, or finish, the store of a plan.
@@ -123,6 +131,7 @@ def write_plan(
         blocks: The rows.
         index: The examples' numbers, ``(N,)``; None for 0, 1, 2, ...
         labels: True classes, ``(N,)``, or None.
+        sample: Gives so many rows for the tail's profile; None for the first ones of ``blocks``.
         progress: Called with the rows done and all rows.
 
     Returns:
@@ -140,9 +149,10 @@ def write_plan(
     except OSError as error:
         raise RunError(f"cannot write soft targets to {folder}: {error.strerror or error}") from error
     with only_writer(folder):
-        found = take_store(folder, plan, index)
+        ahead = Ahead(blocks, len(plan.classes))
+        found = take_store(folder, plan, index, sample or ahead.look)
         if len(found) < plan.shards:
-            found |= write_shards(folder, plan, blocks, range(len(found), plan.shards), index, labels, progress)
+            found |= write_shards(folder, plan, ahead, range(len(found), plan.shards), index, labels, progress)
         codec = plan.codec
         card = add_up(
             [found[shard][1] for shard in range(plan.shards)],
@@ -153,17 +163,21 @@ def write_plan(
             temperature=plan.temperature,
         )
         replace_json(folder / "card.json", card.to_dict())
-        Manifest(plan).complete([found[shard][0] for shard in range(plan.shards)]).write(folder)
+        tail = check_tail(folder, plan) if isinstance(codec, TopK) else None
+        Manifest(plan).complete([found[shard][0] for shard in range(plan.shards)], tail).write(folder)
     return card
 
 
-def take_store(folder: Path, plan: Plan, index: NDArray[np.int64] | None) -> dict[int, tuple[str, CardSums]]:
+def take_store(
+    folder: Path, plan: Plan, index: NDArray[np.int64] | None, sample: Callable[[int], NDArray[np.float32]]
+) -> dict[int, tuple[str, CardSums]]:
     """Take up a store where it was left, and begin one where there is none; the folder is held by the caller.
 
     Args:
         folder: Where.
         plan: What it is to hold.
         index: The examples' numbers.
+        sample: Gives so many rows for the tail's profile; not called where that is there.
 
     Returns:
         Seals and sums of the shards that are there and good, from the first up to the first that is not.
@@ -173,7 +187,17 @@ def take_store(folder: Path, plan: Plan, index: NDArray[np.int64] | None) -> dic
         Manifest(plan).write(folder)
         if plan.index is not None and index is not None:
             replace_bytes(folder / "index.safetensors", [index_header(plan), index.astype("<i8").tobytes()])
+        if isinstance(plan.codec, TopK) and not _has_tail(folder, plan):
+            write_tail(folder, plan, plan.codec.learn(sample(sample_size(plan.rows, len(plan.classes)))))
     return found
+
+
+def _has_tail(folder: Path, plan: Plan) -> bool:
+    try:
+        check_tail(folder, plan)
+    except FormatError:
+        return False
+    return True
 
 
 def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
@@ -191,6 +215,8 @@ def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
     try:
         if plan.index is not None:
             check_shard(folder / "index.safetensors", index_layout(plan), plan=plan.digest, number=-1)
+        if isinstance(plan.codec, TopK):
+            check_tail(folder, plan)
         for shard in range(plan.shards):
             path = folder / shard_name(shard)
             header = check_shard(path, plan.layout(shard), plan=plan.digest, number=shard)
@@ -203,7 +229,7 @@ def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
 def write_shards(
     folder: Path,
     plan: Plan,
-    blocks: Blocks,
+    blocks: Ahead,
     shards: range,
     index: NDArray[np.int64] | None,
     labels: NDArray[np.int64] | None,
@@ -224,8 +250,9 @@ def write_shards(
         Seals and sums.
     """
     codec, classes = plan.codec, len(plan.classes)
-    start = plan.first_row(shards.start)
-    rows = Rows(blocks(start) if callable(blocks) else blocks, classes, skip=0 if callable(blocks) else start)
+    if isinstance(codec, TopK):
+        codec = replace(codec, profile=read_tail(folder, plan))
+    rows = blocks.rows(plan.first_row(shards.start))
     piece = max(1, _PIECE_BYTES // (4 * classes))
     every = -(-plan.rows_per_shard // plan.card_rows)
     sums: dict[int, CardSums] = {}
@@ -233,7 +260,7 @@ def write_shards(
         for shard in shards:
             pipeline.begin(shard)
             base, count = plan.first_row(shard), plan.first_row(shard + 1) - plan.first_row(shard)
-            measured = Measured(plan)
+            measured = Measured(plan, codec)
             for place in range(0, count, piece):
                 scores = rows.take(min(piece, count - place), base + place)
                 row = np.arange(base + place, base + place + len(scores))

@@ -13,7 +13,7 @@ from limbeck.errors import FormatError, RunError
 from limbeck.report import SearchContents, write_search_report
 from limbeck.runs.folder import RunFolder
 
-_SETTINGS = ("temperature", "hard_weight", "learning_rate", "epochs")
+_SETTINGS = ("loss", "temperature", "hard_weight", "learning_rate", "epochs")
 
 
 def conclude(
@@ -47,7 +47,7 @@ def conclude(
         "seconds": sum(row["seconds"] or 0.0 for row in rows),
         "trials": [dict(row) for row in rows],
     }
-    return {name: best[name] for name in _SETTINGS}, metrics
+    return {name: best[name] for name in _SETTINGS if best[name] is not None}, metrics
 
 
 def report_search(folder: str | Path) -> Path:

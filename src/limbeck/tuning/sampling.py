@@ -1,7 +1,8 @@
-"""Who chooses the values of a trial: Optuna's TPE, seeded by the trial's place in the plan."""
+"""Who chooses the values of a trial: Optuna's TPE, seeded by the trial's place in the plan and the value's name."""
 
 __all__ = ["placed_sampler"]
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 def placed_sampler(seed: int) -> "BaseSampler":
-    """A sampler whose draws depend on the seed, the trial's place and the trials before it.
+    """A sampler whose draws depend on the seed, the trial's place, the value's name and the trials before it.
 
     One that was seeded once a process would draw the same numbers again after each resume, and in each of several
-    processes.
+    processes; one that was seeded once a trial would draw others where a process was killed between two values.
 
     Args:
         seed: Of the search.
@@ -30,28 +31,19 @@ def placed_sampler(seed: int) -> "BaseSampler":
     optuna = optuna_here()
 
     class Placed(optuna.samplers.BaseSampler):  # type: ignore[misc, name-defined]
-        inner: Any = None
-
         def infer_relative_search_space(self, study: "Study", trial: "FrozenTrial") -> "dict[str, BaseDistribution]":
-            place = trial.user_attrs.get("place", trial.number)
-            state = int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
-            self.inner = optuna.samplers.TPESampler(seed=state)
-            found: dict[str, BaseDistribution] = self.inner.infer_relative_search_space(study, trial)
-            return found
+            return {}
 
         def sample_relative(
             self, study: "Study", trial: "FrozenTrial", search_space: "dict[str, BaseDistribution]"
         ) -> dict[str, Any]:
-            values: dict[str, Any] = self.inner.sample_relative(study, trial, search_space)
-            return values
+            return {}
 
         def sample_independent(
             self, study: "Study", trial: "FrozenTrial", param_name: str, param_distribution: "BaseDistribution"
         ) -> Any:
-            return self.inner.sample_independent(study, trial, param_name, param_distribution)
-
-        def after_trial(self, study: "Study", trial: "FrozenTrial", state: "TrialState", values: Any) -> None:
-            if self.inner is not None:
-                self.inner.after_trial(study, trial, state, values)
+            source = np.random.SeedSequence([seed, trial.user_attrs["place"], zlib.crc32(param_name.encode())])
+            drawer = optuna.samplers.TPESampler(seed=int(source.generate_state(1)[0]))
+            return drawer.sample_independent(study, trial, param_name, param_distribution)
 
     return Placed()

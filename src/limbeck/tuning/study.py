@@ -1,8 +1,9 @@
 """The study: Optuna's record of a search, in a database that any number of processes may work on.
 
 What is to be tried is planned ahead: a place for each trial, with its values where they are chosen already (a grid),
-and without where the sampler is to choose. Whoever is free takes the next waiting trial. A trial that died leaves its
-place to another of the same values.
+and without where the sampler is to choose. Whoever is free takes the next waiting trial. A trial that died waits again,
+so that it comes before those after it and the search is that of a process that was never stopped; in a shared
+database, where others have gone on meanwhile, another of the same values takes its place.
 """
 
 __all__ = [
@@ -14,17 +15,19 @@ __all__ = [
     "open_study",
     "optuna_here",
     "plan",
+    "told_of_storage",
     "unfinished",
     "waiting",
 ]
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from limbeck.errors import ConfigError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -131,6 +134,38 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
     return opened
 
 
+@contextmanager
+def told_of_storage(url: str | None) -> Iterator[None]:
+    """Tell of a database that fails, as on a full disk or where its folder is gone, in a line.
+
+    Args:
+        url: The database.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RunError: If the database failed; what it held before is as it was.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    internal = optuna_here().exceptions.StorageInternalError
+    try:
+        yield
+    except Exception as error:
+        # Optuna stumbles over its own storage's errors, which then stand behind another.
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, SQLAlchemyError | internal):
+            found = found.__cause__ or found.__context__
+        if found is None or url is None or isinstance(error, LimbeckError):
+            raise
+        reason = " ".join(str(found.__cause__ or found).split()).split(" [SQL")[0][:200]
+        raise RunError(
+            f"the study in {hidden_password(url)} cannot be kept: {reason}: is its disk full, or its folder gone? What "
+            "was finished before is as it was; --resume goes on"
+        ) from error
+
+
 def _one_at_a_time(storage: Any) -> None:
     """Let every transaction of an SQLite file begin as a writer.
 
@@ -196,11 +231,12 @@ def agree(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) -> None:
+def plan(study: "Study", storage: "BaseStorage", points: Sequence[Mapping[str, Any]], *, alone: bool) -> None:
     """Let trials wait for every place that has none, or only such as failed.
 
     Args:
         study: The study.
+        storage: Where it is kept.
         points: What to try at each place; an empty mapping leaves the choice to the sampler.
         alone: Whether nobody else works on the study, so that a trial which seems to run has died; else it has when
             it gave no sign of life for a while.
@@ -208,8 +244,10 @@ def plan(study: "Study", points: Sequence[Mapping[str, float]], *, alone: bool) 
     from optuna.trial import TrialState
 
     if alone:
+        kept = storage.get_study_id_from_name(study.study_name)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
+            again = TrialState.WAITING if "place" in trial.user_attrs else TrialState.FAIL
+            storage.set_trial_state_values(storage.get_trial_id_from_study_id_trial_number(kept, trial.number), again)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # signs of life are marked as experimental

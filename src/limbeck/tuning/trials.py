@@ -1,12 +1,13 @@
 """One trial of a search: a student trained with some settings, judged on validation, stopped early where it is poor."""
 
-__all__ = ["Bench", "rows_of", "work"]
+__all__ = ["Bench", "rows_of", "stopped_by", "work"]
 
 import dataclasses
 import math
+import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
-from limbeck.errors import NonFiniteError
+from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
 from limbeck.runs.inputs import fresh_copy
@@ -63,11 +64,11 @@ class Bench:
     def __post_init__(self) -> None:
         assert self.data.test is None, "a search does not see the test set"
 
-    def student_of(self, values: Mapping[str, float], watcher: Watcher) -> list[dict[str, Any]]:
+    def student_of(self, values: Mapping[str, Any], watcher: Watcher) -> list[dict[str, Any]]:
         """Train a student.
 
         Args:
-            values: Temperature, hard weight, learning rate and epochs by name.
+            values: Loss, temperature (but for "logits"), hard weight, learning rate and epochs by name.
             watcher: Hears how it goes, and may raise.
 
         Returns:
@@ -78,9 +79,10 @@ class Bench:
         device = find_device(training.device, training.precision)
         objective = DistillationObjective(
             self.teacher.to(device.device),
-            temperature=values["temperature"],
+            temperature=values.get("temperature", 1.0),
             hard_weight=values["hard_weight"],
             label_smoothing=training.label_smoothing,
+            loss=values["loss"],
         )
         _, history = fit_stage(
             None,
@@ -100,32 +102,65 @@ class _NothingLeft(Exception):
     """Another process took the last trial that waited."""
 
 
-class _Reporter(Watcher):
-    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up."""
+class _Left(BaseException):
+    """A trial was stopped from outside: Optuna is not to count it as one that failed, and it will be run again."""
 
-    def __init__(self, trial: "Trial", epochs: int, *, staged: bool) -> None:
+
+class _Reporter(Watcher):
+    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up, or for a signal.
+
+    A trial that is run again has reported up to some stage, and was found good enough before it: the pruner, which
+    looks at all reports, is not asked again until then.
+    """
+
+    def __init__(self, trial: "Trial", epochs: int, *, staged: bool, caught: Sequence[int]) -> None:
+        self.caught = caught
         self.trial, self.epochs, self.staged, self.stage = trial, epochs, staged, 0
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        self.reported = max(known, default=0)
+
+    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+        """Stop where a signal came: here, and not within what the database is doing."""
+        if self.caught:
+            raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Report; raise Optuna's own TrialPruned where the trial is poor."""
+        if self.caught:
+            raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
         epoch = int(row["epoch"])
         stage = epoch * _STAGES // self.epochs if self.staged else epoch
         if stage == self.stage:
             return
         self.stage = stage
-        self.trial.report(float(row["validation_errors"]), stage)
-        if epoch < self.epochs and self.trial.should_prune():
+        if stage > self.reported:
+            self.trial.report(float(row["validation_errors"]), stage)
+        if stage >= self.reported and epoch < self.epochs and self.trial.should_prune():
             raise optuna_here().TrialPruned
 
 
-def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callable[[], None] | None = None) -> None:
+def work(
+    study: "Study",
+    bench: Bench,
+    *,
+    alone: bool,
+    until: float = math.inf,
+    caught: Sequence[int] = (),
+    told: Callable[[], None] | None = None,
+) -> None:
     """Run waiting trials, one after the other, until none is left.
 
     Args:
         study: The study, planned.
         bench: What the trials have in common.
+        alone: Whether nobody but processes of this run works on it: a trial that is stopped then stays as it is, for
+            :func:`~limbeck.tuning.study.plan` to find; otherwise it counts as failed, so that others see it at once.
         until: Begin none after this time, as ``time.time()`` has it.
+        caught: Signals that came, now or later.
         told: Called after each.
+
+    Raises:
+        InterruptedRun: If a signal came.
     """
     optuna = optuna_here()
     staged = not next(axis for axis in bench.axes if axis.name == "epochs").fixed
@@ -139,14 +174,21 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
         place = trial.user_attrs.get("place")
         if place is None:
             raise _NothingLeft
-        values = {axis.name: _suggest(trial, axis) for axis in bench.axes}
-        reporter = _Reporter(trial, int(values["epochs"]), staged=staged)
+        values: dict[str, Any] = {}
+        for axis in bench.axes:
+            if axis.name != "temperature" or values["loss"] != "logits":
+                values[axis.name] = _suggest(trial, axis)
+        reporter = _Reporter(trial, int(values["epochs"]), staged=staged, caught=caught)
         began = time.perf_counter()
         try:
             history = bench.student_of(values, reporter)
         except NonFiniteError as error:
             trial.set_user_attr("note", str(error))
             raise optuna.TrialPruned from error
+        except (Exception, KeyboardInterrupt) as error:
+            if alone and not isinstance(error, optuna.TrialPruned):
+                raise _Left from error
+            raise
         finally:
             trial.set_user_attr("seconds", time.perf_counter() - began)
         best = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
@@ -158,15 +200,40 @@ def work(study: "Study", bench: Bench, *, until: float = math.inf, told: Callabl
     while time.time() < until and waiting(study):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.optimize(objective, n_trials=1, catch=(_NothingLeft,))
+            try:
+                study.optimize(objective, n_trials=1, catch=(_NothingLeft,))
+            except _Left as left:
+                assert left.__cause__ is not None, "it was raised from what stopped the trial"
+                raise left.__cause__ from None
         if told is not None:
             told()
+        if caught:
+            raise InterruptedRun(stopped_by(caught[0]), caught[0])
 
 
-def _suggest(trial: "Trial", axis: Axis) -> float:
+def stopped_by(number: int) -> str:
+    """What a search says that a signal stopped.
+
+    Args:
+        number: Of the signal.
+
+    Returns:
+        A line.
+
+    Example:
+        >>> stopped_by(15)
+        'stopped by SIGTERM; finished trials are kept, the same command with --resume continues'
+    """
+    name = signal.Signals(number).name
+    return f"stopped by {name}; finished trials are kept, the same command with --resume continues"
+
+
+def _suggest(trial: "Trial", axis: Axis) -> Any:
     """The trial's value of an axis; a fixed one is not asked of the sampler."""
     if axis.fixed:
         return axis.values[0]
+    if axis.scale == "choice":
+        return trial.suggest_categorical(axis.name, axis.values)
     low, high = axis.values[0], axis.values[-1]
     if axis.scale == "whole":
         return trial.suggest_int(axis.name, int(low), int(high))
@@ -181,7 +248,8 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
         axes: What was searched.
 
     Returns:
-        A mapping a trial, in the order in which they began: ``trial``, a value an axis, ``state`` ("complete",
+        A mapping a trial, in the order in which they began: ``trial``, a value an axis (None for a temperature that
+        does not count), ``state`` ("complete",
         "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
         ``validation_errors`` (of the best epoch; None where it diverged in its first), ``seconds``, and for complete
         ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
@@ -197,8 +265,10 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
 
 def _row(trial: "FrozenTrial", axes: tuple[Axis, ...], *, complete: bool) -> dict[str, Any]:
     fixed = {axis.name: axis.values[0] for axis in axes if axis.fixed}
-    values = {axis.name: {**fixed, **trial.params}[axis.name] for axis in axes}
+    values: dict[str, Any] = {axis.name: {**fixed, **trial.params}.get(axis.name) for axis in axes}
     values["epochs"] = int(values["epochs"])
+    if values["loss"] == "logits":
+        values["temperature"] = None
     attributes = trial.user_attrs
     state = "complete" if complete else "diverged" if "note" in attributes else "stopped early"
     errors = trial.value if complete else min(trial.intermediate_values.values(), default=None)

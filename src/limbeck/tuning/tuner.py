@@ -1,4 +1,4 @@
-"""Search temperature, hard weight, learning rate and epochs on validation, over soft targets that are there already."""
+"""Search loss, temperature, hard weight, learning rate and epochs on validation, over soft targets kept before."""
 
 __all__ = ["TuneRun", "tune"]
 
@@ -14,17 +14,19 @@ from torch import nn
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
+from limbeck.interrupts import collect_signals
+from limbeck.objective import require_scores
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import title_of
-from limbeck.search import Axis, Search, combinations
+from limbeck.search import Axis, Search, Values, combinations
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
-from limbeck.tuning.jobs import stoppable, work_together
+from limbeck.tuning.jobs import work_together
 from limbeck.tuning.results import conclude, report_search
 from limbeck.tuning.study import (
     address_of,
@@ -34,12 +36,15 @@ from limbeck.tuning.study import (
     open_study,
     optuna_here,
     plan,
+    told_of_storage,
     unfinished,
     waiting,
 )
 from limbeck.tuning.trials import Bench, rows_of, work
 
 _TRIALS = 30
+_ATTEMPTS = 3
+"""How often a trial is run where the process that does it dies."""
 _KEEP_BYTES = 1 << 30
 """A live teacher's answers up to this size are held in memory; larger ones belong into a store."""
 
@@ -49,8 +54,8 @@ class TuneRun:
     """What a search found.
 
     Attributes:
-        best: The settings that were best on validation: ``temperature``, ``hard_weight``, ``learning_rate`` and
-            ``epochs``, as :func:`~limbeck.distill` takes them.
+        best: The settings that were best on validation: ``loss``, ``temperature`` where it counts, ``hard_weight``,
+            ``learning_rate`` and ``epochs``, as :func:`~limbeck.distill` takes them.
         trials: A mapping a trial that came to an end, in the order in which they began.
         metrics: What ``metrics.json`` holds.
         folder: Where it all is, or None.
@@ -72,6 +77,7 @@ def tune(
     search: Search | None = None,
     augmentation: Augmentation | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     storage: str | None = None,
     study: str | None = None,
     out: str | Path | None = None,
@@ -93,8 +99,10 @@ def tune(
         classes: Names of the classes.
         search: Ranges or lists, and how many trials; None for the defaults.
         augmentation: Random views of the training pictures; their number must be given.
-        jobs: How many processes work on the one study, each with its share of the threads. Above 1 it needs ``out``
-            or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
+        jobs: How many processes of this machine work on the one study, each with as many threads as this one. Above
+            1 it needs ``out`` or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
+        ray: Instead: the address of a Ray cluster, or "local" for one that is started here. A cluster needs
+            ``storage``, which all its machines reach.
         storage: Address of a database that several machines reach, such as ``postgresql://host/db``; None for an
             SQLite file in ``out``. Each machine has an ``out`` of its own.
         study: Name of the study in ``storage``.
@@ -121,11 +129,11 @@ def tune(
         >>> grid = Search(grid=True, temperatures=(1, 4), hard_weights=(0, 0.5))
         >>> found = tune(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), search=grid, epochs=2)
         >>> len(found.trials), sorted(found.best)
-        (4, ['epochs', 'hard_weight', 'learning_rate', 'temperature'])
+        (4, ['epochs', 'hard_weight', 'learning_rate', 'loss', 'temperature'])
     """
     optuna_here()
     options, sought = Training(**training), search or Search()
-    _check(jobs, storage, study, out, options, sought)
+    _check(jobs, ray, storage, study, out, options, sought)
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
@@ -146,19 +154,20 @@ def tune(
         only_temperature=getattr(guide, "temperature", None),
         labelled=data.train.labels is not None,
     )
+    for loss in sought.losses:
+        require_scores(guide, loss)
     for values in combinations(axes):
-        Distillation(temperature=values["temperature"], hard_weight=values["hard_weight"])
+        Distillation(**{name: values[name] for name in ("loss", "temperature", "hard_weight") if name in values})
         dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
-    points: list[dict[str, float]] = (
-        combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
-    )
+    points: list[Values] = combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
     judges = data.validation
     views = _demand(guide, data, augmentation, axes)
     common = _common(guide, made, data, augmentation, options, sought, axes)
 
     def go(folder: RunFolder | None) -> TuneRun:
         url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
-        opened = open_study(connect(url, shared=storage is not None), study or "limbeck", common)
+        database, alone = connect(url, shared=storage is not None), storage is None
+        opened = open_study(database, study or "limbeck", common)
         total = len(points)
 
         def told() -> None:
@@ -167,18 +176,24 @@ def tune(
 
         began = time.time()
         until = began + 60 * (sought.timeout_minutes or float("inf"))
-        plan(opened, points, alone=storage is None)
-        told()
-        if waiting(opened):
-            stored = _stored(guide, data, augmentation, axes, device, views)
-            bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-            with stoppable(enabled=folder is not None):
-                if jobs == 1 or url is None:
-                    work(opened, bench, until=until, told=told)
+        with told_of_storage(url):
+            plan(opened, database, points, alone=alone)
+            told()
+            if waiting(opened):
+                stored = _stored(guide, data, augmentation, axes, device, views)
+                bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
+                if (jobs == 1 and ray is None) or url is None:
+                    with collect_signals(enabled=folder is not None) as caught:
+                        work(opened, bench, alone=alone, until=until, caught=caught, told=told)
                 else:
-                    work_together(opened, bench, jobs, url=url, shared=storage is not None, until=until, told=told)
-        rows = rows_of(opened, axes)
-        best, metrics = conclude(rows, judges, left=unfinished(opened))
+                    for _ in range(_ATTEMPTS):
+                        work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
+                        # Processes that died have left trials that seem to run.
+                        plan(opened, database, points, alone=alone)
+                        if not waiting(opened) or time.time() >= until:
+                            break
+            rows = rows_of(opened, axes)
+            best, metrics = conclude(rows, judges, left=unfinished(opened))
         if folder is not None:
             kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
             folder.write_settings("best.toml", "distill", kept_best)
@@ -189,22 +204,32 @@ def tune(
     if out is None:
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {**dataclasses.asdict(sought), "jobs": jobs, "study": study}
+    kept |= {**dataclasses.asdict(sought), "jobs": jobs, "ray": ray, "study": study}
     kept["storage"] = None if storage is None else hidden_password(storage)
     with RunFolder(out).open("tune", kept, resume=resume) as folder:
         return go(folder)
 
 
 def _check(
-    jobs: int, storage: str | None, study: str | None, out: str | Path | None, options: Training, search: Search
+    jobs: int,
+    ray: str | None,
+    storage: str | None,
+    study: str | None,
+    out: str | Path | None,
+    options: Training,
+    search: Search,
 ) -> None:
     """Refuse settings that contradict each other."""
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     if study is not None and storage is None:
         raise ConfigError("study names one of the studies in a storage, and no storage is given: leave study out")
-    if jobs > 1 and out is None and storage is None:
+    if jobs > 1 and ray is not None:
+        raise ConfigError("jobs is for this machine, and ray for a cluster: give one of them")
+    if (jobs > 1 or ray is not None) and out is None and storage is None:
         raise ConfigError("several jobs meet in a database: give out, or storage")
+    if ray not in {None, "local"} and storage is None:
+        raise ConfigError(f"the machines of the cluster at {ray} meet in a database that all reach: give storage")
     if search.learning_rates is not None and options.learning_rate is not None:
         raise ConfigError("learning_rate and learning_rates contradict each other: give one of them")
     if search.epoch_counts is not None and options.epochs != Training().epochs:
@@ -254,8 +279,8 @@ def _demand(guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Seq
     chosen = {axis.name: axis for axis in axes}
     if not serves_every_temperature(guide) and not chosen["temperature"].fixed:
         raise ConfigError(
-            "an arithmetic mean's soft targets hold for one temperature alone: give one in temperatures, or use a "
-            "geometric mean"
+            "an arithmetic mean's soft targets hold for one temperature alone: give that one as temperatures, such as "
+            "4, and the rest is searched; or use a geometric mean"
         )
     views = min(augmentation.views or 1, int(max(chosen["epochs"].values))) if augmentation.active else 1
     size = views * len(data.train) * len(data.classes) * 4

@@ -1,0 +1,77 @@
+"""What ``limbeck distill`` and ``limbeck tune`` begin with: examples, and whoever teaches on them."""
+
+__all__ = ["Lesson", "open_lesson"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.cli.common import open_examples
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, DataOptions
+
+if TYPE_CHECKING:
+    from limbeck.data import DataSet
+    from limbeck.protocols import Teacher
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Who teaches what.
+
+    Attributes:
+        options: Which examples, as far as the teacher's run settles that.
+        examples: The examples.
+        teacher: Who answers to them: live, or a store.
+        augmentation: Random views: those of the store, where none were asked for.
+    """
+
+    options: DataOptions
+    examples: "DataSet"
+    teacher: "Teacher"
+    augmentation: Augmentation
+
+
+def open_lesson(
+    options: DataOptions,
+    augmentation: Augmentation,
+    teacher: Sequence[Path] | None,
+    targets: Path | None,
+    *,
+    mean: Literal["arithmetic", "geometric"],
+    weights: Sequence[float] | None = None,
+    own: str | None = None,
+    quiet: bool = False,
+) -> Lesson:
+    """Open the examples, and the teachers or the store of their answers.
+
+    Args:
+        options: Which examples.
+        augmentation: Random views that were asked for.
+        teacher: Folders of runs, or None.
+        targets: Instead of them: a store.
+        mean: How several teachers' distributions are averaged.
+        weights: How much each teacher counts; None: all alike.
+        own: The teachers' architecture where it is the user's, as package.module:function.
+        quiet: No bar.
+
+    Returns:
+        Examples and teacher.
+
+    Raises:
+        ConfigError: If not exactly one of teacher and store is given.
+    """
+    if (teacher is None) == (targets is None):
+        raise ConfigError("give either --teacher or --teacher-targets")
+    from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.softtargets import SoftTargets
+
+    if teacher:
+        options = options_as_trained(options, teacher[0], context=False)
+    examples = open_examples(options, quiet=quiet)
+    if targets is None:
+        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=own, data=examples)
+        return Lesson(options, examples, guide, augmentation)
+    store = SoftTargets.open(targets, examples=examples.train)
+    return Lesson(options, examples, store, store.augmentation if augmentation == Augmentation() else augmentation)

@@ -1,0 +1,23 @@
+"""The settings of a run, as frozen dataclasses: flags, TOML keys and Python arguments are three spellings of these.
+
+Nothing here imports torch, so that ``limbeck --help`` is quick.
+"""
+
+__all__ = [
+    "Augmentation",
+    "DataOptions",
+    "Distillation",
+    "FineTuning",
+    "ModelOptions",
+    "Network",
+    "RankRule",
+    "SoftLoss",
+    "SpeechOptions",
+    "Training",
+    "TrainingKeywords",
+]
+
+from limbeck.options.compression import FineTuning, RankRule
+from limbeck.options.data import Augmentation, DataOptions, SpeechOptions
+from limbeck.options.network import ModelOptions, Network
+from limbeck.options.training import Distillation, SoftLoss, Training, TrainingKeywords

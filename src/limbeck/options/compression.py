@@ -1,0 +1,120 @@
+"""How a network is made smaller."""
+
+__all__ = ["FineTuning", "RankRule"]
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.errors import ConfigError
+from limbeck.options.checks import require
+from limbeck.options.training import Distillation, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRule:
+    """How small the layers become: one of these.
+
+    Attributes:
+        rank: The same rank for all layers, or one for each layer in order.
+        energy: Share kept of each layer's sum of squares of the singular values, in (0, 1].
+        singular_share: Share kept of each layer's sum of singular values, in (0, 1].
+        layer_share: Share of each layer's weights, in (0, 1].
+        parameters: Parameters of the whole network, divided among the layers so that least is lost: a share up to 1,
+            or a count.
+        flops: Multiply-adds of the whole network, likewise.
+        size: Bytes of the whole network's weights, likewise, such as 200KB.
+    """
+
+    rank: tuple[int, ...] | None = None
+    energy: float | None = None
+    singular_share: float | None = None
+    layer_share: float | None = None
+    parameters: float | None = None
+    flops: float | None = None
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in dataclasses.fields(self)]
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"one rank rule is needed, and {' and '.join(given)} are given: leave all but one out")
+        for name in ("energy", "singular_share", "layer_share"):
+            value = getattr(self, name)
+            require(value is None or 0 < value <= 1, name, value, "in (0, 1]")
+        for name in ("parameters", "flops"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, name, value, "a share in (0, 1], or a count above 1")
+        require(self.rank is None or all(rank >= 1 for rank in self.rank), "rank", self.rank, "at least 1")
+        if self.rank == ():
+            raise ConfigError("rank needs a number: --rank 50, or one for each layer in order")
+
+    @property
+    def name(self) -> str | None:
+        """Which rule is given, or None.
+
+        Returns:
+            The field's name.
+
+        Example:
+            >>> RankRule(energy=0.9).name
+            'energy'
+        """
+        return next((field.name for field in dataclasses.fields(self) if getattr(self, field.name) is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How a smaller network learns to answer as the one it was made of.
+
+    Attributes:
+        finetune_epochs: Epochs of distillation from the original after its layers were made smaller; 0: none.
+        temperature: Temperature T of the softmax for soft targets; above 0.
+        hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
+        batch_size: Examples a step.
+        learning_rate: Largest learning rate of AdamW; it falls to zero along a cosine.
+        warmup_epochs: Epochs over which the learning rate rises from 0.
+        seed: Seed of the order, the views, dropout and the choice of calibration examples.
+        precision: "bf16", "float32", or "auto": measured when the run starts.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+    """
+
+    finetune_epochs: int = 0
+    temperature: float = 4.0
+    hard_weight: float = 0.1
+    batch_size: int = 256
+    learning_rate: float = 0.0005
+    warmup_epochs: float = 0.0
+    seed: int = 0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.finetune_epochs >= 0, "finetune_epochs", self.finetune_epochs, "at least 0")
+        self.aims  # noqa: B018  (checks its fields)
+        self.training(max(1, self.finetune_epochs))
+
+    @property
+    def aims(self) -> Distillation:
+        """What is learnt."""
+        return Distillation(temperature=self.temperature, hard_weight=self.hard_weight)
+
+    def training(self, epochs: int) -> Training:
+        """The settings of the training.
+
+        Args:
+            epochs: How many.
+
+        Returns:
+            The settings.
+        """
+        return Training(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup_epochs=self.warmup_epochs,
+            seed=self.seed,
+            precision=self.precision,
+            device=self.device,
+        )

@@ -1,0 +1,149 @@
+"""Which examples, and which views of them."""
+
+__all__ = ["Augmentation", "DataOptions", "SpeechOptions"]
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.options.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions:
+    """What belongs to Kaldi data directories alone.
+
+    Attributes:
+        ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
+        validation_data: Data directory to choose by; without it whole speakers are set aside.
+        validation_ali: Its alignments; where it has no final.mdl, that of the training data holds.
+        test_data: Data directory to judge on.
+        test_ali: Its alignments.
+        mdl: The final.mdl of the training alignments, where it is elsewhere.
+        left: Frames of context before each frame; default 5.
+        right: Frames of context after it; default 5.
+        cmvn: Take the mean off by "speaker" or "utterance", or "none"; "auto": by speaker where there is a cmvn.scp.
+        norm_vars: Make the variance 1 too.
+        deltas: Order of time derivatives beside the features.
+        every: Learn from every n-th frame only; context comes from all.
+        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas; its splice is the
+            context.
+        allow_pipes: Run script lines that end in a pipe in a shell: only for files you trust.
+        most_left_out: Largest share of utterances whose labels may be missing or of another number.
+        in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
+    """
+
+    ali: str | None = None
+    validation_data: str | None = None
+    validation_ali: str | None = None
+    test_data: str | None = None
+    test_ali: str | None = None
+    mdl: str | None = None
+    left: int | None = None
+    right: int | None = None
+    cmvn: Literal["auto", "none", "speaker", "utterance"] = "auto"
+    norm_vars: bool = False
+    deltas: int = 0
+    every: int = 1
+    feature_transform: str | None = None
+    allow_pipes: bool = False
+    most_left_out: float = 0.05
+    in_memory_gb: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            side = getattr(self, name)
+            require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
+        require(0 <= self.deltas <= 4, "deltas", self.deltas, "from 0 to 4")
+        require(self.every >= 1, "every", self.every, "at least 1")
+        require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
+        require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")
+
+    def speech_settings(self) -> list[str]:
+        """Names of the settings here that were given."""
+        return [f.name for f in dataclasses.fields(SpeechOptions) if getattr(self, f.name) != f.default]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(SpeechOptions):
+    """Which examples, and how they are divided.
+
+    Attributes:
+        data: A data set: "mnist" (inside the package), or the path of an EMNIST .mat file, an .npz file with x and
+            y, a folder with the four IDX files, a folder of pictures with one sub-folder a class, or a Kaldi data
+            directory, which needs ali.
+        validation: How much of the training set is set aside to choose by: a share below 1, or a count. It is the
+            same for every seed, and stratified by class.
+        image_size: Pictures of a folder are resized to this many pixels, square; none: all must have one size.
+        train_examples: Use this many training examples only, stratified: a share below 1, or a count.
+    """
+
+    data: str = "mnist"
+    validation: float = 0.1
+    image_size: int | None = None
+    train_examples: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
+        require(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "positive")
+        require(
+            self.train_examples is None or 0 < self.train_examples < math.inf,
+            "train_examples",
+            self.train_examples,
+            "a share below 1, or a count",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random views of a picture. Each is a function of its seed, the view's number and the example alone.
+
+    Attributes:
+        shift: Largest shift in pixels in each direction. Alone, shifts are whole pixels, as in the paper's jitter.
+        rotate: Largest rotation in degrees.
+        scale: Largest change of size, as a share: 0.1 gives sizes from 1/1.1 to 1.1.
+        shear: Largest shear, as a share of the height.
+        views: How many different views of each example; training cycles through them. None: a new one each epoch.
+        view_seed: Seed of the views, apart from that of training, so that a teacher's answers to them serve any seed.
+    """
+
+    shift: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    views: int | None = None
+    view_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, limit in (("shift", math.inf), ("rotate", 180.0), ("scale", math.inf), ("shear", math.inf)):
+            value = getattr(self, name)
+            require(0 <= value <= limit and math.isfinite(value), name, value, "at least 0 and finite")
+        require(self.views is None or self.views >= 1, "views", self.views, "at least 1")
+        require(0 <= self.view_seed < 1 << 63, "view_seed", self.view_seed, "in [0, 2**63)")
+
+    @property
+    def active(self) -> bool:
+        """Whether any view differs from the picture itself."""
+        return any((self.shift, self.rotate, self.scale, self.shear))
+
+    @property
+    def whole_pixels(self) -> bool:
+        """Whether views are shifts by whole pixels and nothing else."""
+        return not any((self.rotate, self.scale, self.shear)) and float(self.shift).is_integer()
+
+    def view_of(self, epoch: int) -> int:
+        """Which view an epoch shows.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            The view, from 0.
+
+        Example:
+            >>> [Augmentation(shift=1, views=3).view_of(epoch) for epoch in range(5)]
+            [0, 1, 2, 0, 1]
+        """
+        return epoch if self.views is None else epoch % self.views

@@ -1,0 +1,161 @@
+"""How a network is trained, on labels and on soft targets."""
+
+__all__ = ["Distillation", "SoftLoss", "Training", "TrainingKeywords"]
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from limbeck.errors import ConfigError
+from limbeck.options.checks import require
+
+SoftLoss = Literal["kl", "logits"]
+"""What is made small between student and teacher."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Examples a step.
+        optimizer: "adamw", or "sgd" with momentum. AdamW does not mind the size of the loss, which grows with T.
+        learning_rate: Largest learning rate; default 0.1 for sgd, 0.001 for adamw.
+        momentum: Momentum of sgd.
+        nesterov: Nesterov's form of momentum.
+        weight_decay: Decay of weight matrices (not of biases and normalisation).
+        schedule: "cosine" to zero, "constant", "exponential", "plateau": halved when validation stalls, or "newbob",
+            Kaldi's rule: halved every epoch from the first whose gain on validation is below 1 %, a worse epoch undone,
+            ended when the gain is below 0.1 %.
+        warmup_epochs: Epochs over which the learning rate rises from 0.
+        decay: Factor an epoch of the exponential schedule.
+        plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
+        patience: Stop early after this many epochs without improvement on validation; none: never.
+        clip_norm: Largest norm of the gradient; none: no limit.
+        skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
+        label_smoothing: Share of a hard label's mass spread over all classes.
+        seed: Seed of the weights, the order, the views and dropout.
+        precision: "bf16", "float32", or "auto": measured when the run starts.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        checkpoint_minutes: Write a checkpoint this often within an epoch, beside the one at its end; none: never.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "constant", "exponential", "plateau", "newbob"] = "cosine"
+    warmup_epochs: float = 0.0
+    decay: float | None = None
+    plateau_patience: int | None = None
+    patience: int | None = None
+    clip_norm: float | None = None
+    skip_nonfinite: bool = False
+    label_smoothing: float = 0.0
+    seed: int = 0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    device: str = "auto"
+    checkpoint_minutes: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.optimizer in {"sgd", "adamw"}, "optimizer", self.optimizer, "sgd or adamw")
+        require(
+            self.schedule in {"cosine", "constant", "exponential", "plateau", "newbob"},
+            "schedule",
+            self.schedule,
+            "cosine, constant, exponential, plateau or newbob",
+        )
+        require(
+            self.precision in {"auto", "float32", "bf16"},
+            "precision",
+            self.precision,
+            "auto, float32 or bf16",
+        )
+        rate = self.learning_rate
+        require(rate is None or 0 < rate < math.inf, "learning_rate", rate, "positive and finite")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0 and finite")
+        require(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "at most epochs")
+        require(self.decay is None or 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        for name in ("plateau_patience", "patience"):
+            require(
+                getattr(self, name) is None or getattr(self, name) >= 1,
+                name,
+                getattr(self, name),
+                "at least 1",
+            )
+        require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "positive")
+        minutes = self.checkpoint_minutes
+        require(minutes is None or minutes > 0, "checkpoint_minutes", minutes, "positive")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
+        require(0 <= self.seed < 1 << 63, "seed", self.seed, "in [0, 2**63)")
+        for name, schedule in (("decay", "exponential"), ("plateau_patience", "plateau")):
+            if getattr(self, name) is not None and self.schedule != schedule:
+                raise ConfigError(f"{name} belongs to schedule {schedule}, and schedule is {self.schedule}")
+        if self.optimizer == "adamw" and (self.momentum, self.nesterov) != (0.9, True):
+            raise ConfigError("momentum and nesterov belong to optimizer sgd, and optimizer is adamw")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate asked for, or the optimiser's default.
+
+        Returns:
+            The largest learning rate of the run.
+
+        Example:
+            >>> Training().peak_learning_rate
+            0.001
+        """
+        return self.learning_rate or {"sgd": 0.1, "adamw": 0.001}[self.optimizer]
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The fields of :class:`Training` as keyword arguments."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float | None
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    schedule: Literal["cosine", "constant", "exponential", "plateau", "newbob"]
+    warmup_epochs: float
+    decay: float | None
+    plateau_patience: int | None
+    patience: int | None
+    clip_norm: float | None
+    skip_nonfinite: bool
+    label_smoothing: float
+    seed: int
+    precision: Literal["auto", "float32", "bf16"]
+    device: str
+    checkpoint_minutes: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What the student learns from the teacher.
+
+    Attributes:
+        temperature: Temperature T of the softmax for soft targets; above 0.
+        hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
+        loss: What is made small beside the labels' loss: "kl", the divergence of the softened distributions times T
+            squared, or "logits", its limit at high temperatures: half the mean squared distance of the zero-meaned
+            scores, in which no temperature counts.
+    """
+
+    temperature: float = 4.0
+    hard_weight: float = 0.1
+    loss: SoftLoss = "kl"
+
+    def __post_init__(self) -> None:
+        require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
+        require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
+        require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")

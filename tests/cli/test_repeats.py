@@ -1,0 +1,51 @@
+"""The same command twice gives the same bytes, in processes that order their sets and tables differently."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+from left_behind import content
+from tiny_runs import tiny_arrays
+
+CODE = """
+import json, sys
+from limbeck import cli
+from limbeck.runs import compressing, pages
+from limbeck.runs.measure import speed_of
+speed_of.__kwdefaults__["seconds"] = 0.001
+pages.write_report = lambda contents, path: path
+for words in json.loads(sys.argv[1]):
+    try:
+        cli.main(words)
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+TRAINING = ["--epochs", 2, "--batch-size", 32, "--precision", "float32", "--quiet"]
+
+
+def test_the_same_commands_leave_the_same_bytes(tmp_path):
+    x, y = tiny_arrays(150)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    data = ["--data", "../data.npz"]
+    commands = [
+        ["train", *data, "--hidden", 10, "--dropout", 0.2, "--shift", 1, "--members", 2, *TRAINING, "--out", "two"],
+        ["distill", *data, "--teacher", "two", "--hidden", 6, "--shift", 1, *TRAINING, "--out", "student"],
+        ["soften", *data, "--teacher", "two", "--temperature", 2, "--shift", 1, "--views", 2, "--encoding", "sampled",
+         "--draws", 3, "--quiet", "--precision", "float32", "--out", "store"],
+        ["compress", "student", "--energy", 0.7, "--finetune-epochs", 1, *data, "--quiet", "--out", "small"],
+    ]  # fmt: skip
+    left = []
+    for seed in ("1", "2"):
+        place = tmp_path / seed
+        place.mkdir()
+        words = [sys.executable, "-c", CODE, json.dumps([[str(word) for word in words] for words in commands])]
+        env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        left.append(content(place))
+    assert left[0] == left[1]
+    names = " ".join(left[0])
+    assert all(name in names for name in ("two/members", "student/baseline", "store/shard", "small/model")), names

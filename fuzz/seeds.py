@@ -14,6 +14,7 @@ from PIL import Image
 
 from limbeck.checkpoint import save_tensors
 from limbeck.formats.idx import write_idx
+from limbeck.formats.kaldi_post import posterior_bytes, sparse_posteriors
 from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
 from limbeck.models import MLP, MLPConfig
 from limbeck.runs.models import save_model
@@ -75,7 +76,10 @@ def _picture(random: np.random.Generator) -> list[bytes]:
 
 def _ark(_: np.random.Generator) -> list[bytes]:
     kinds = [_kaldi("*.ark", first=bytes([kind])) for kind in (0, 1)] + [_kaldi("ali*", first=b"\2")]
-    return [content for found in kinds for content in found]
+    pairs = sparse_posteriors(np.array([[0.25, 0.75], [0.5, 0.5]], np.float32), least=0.1)
+    posteriors = [b"\3a \0B" + b"".join(posterior_bytes(pairs, binary=True))]
+    posteriors += [b"\3a " + b"".join(posterior_bytes(pairs, binary=False))]
+    return [content for found in (*kinds, posteriors) for content in found]
 
 
 def _scp(_: np.random.Generator) -> list[bytes]:

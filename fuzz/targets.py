@@ -67,8 +67,8 @@ def picture(data: bytes) -> None:
 
 def ark(data: bytes) -> None:
     """Kaldi archives; the first byte says of what."""
-    kinds = ("matrix", "vector", "integers")
-    for _ in read_ark(_put("a.ark", data[1:]), kinds[data[0] % 3 if data else 0]):
+    kinds = ("matrix", "vector", "integers", "posterior")
+    for _ in read_ark(_put("a.ark", data[1:]), kinds[data[0] % 4 if data else 0]):
         pass
 
 

@@ -129,7 +129,10 @@ PROMISES = {
     "ensemble": [b'{"members": 1e30, "mean": "geometric"}', b'{"members": 1000000000, "mean": "geometric"}'],
     "toml": [b"a = " + b"[" * 100_000, b"[a." + b"b." * 50_000 + b"c]", b"a = " + b"9" * 60_000, b"#" * 70_000],
     "json": [b"[" * 200_000, b'{"a":' * 100_000, b"1" * 1_000_000],
-    "ark": [b"\0a \0BFM \4" + struct.pack("<i", 1 << 30) + b"\4" + struct.pack("<i", 1 << 30)],
+    "ark": [
+        b"\0a \0BFM \4" + struct.pack("<i", 1 << 30) + b"\4" + struct.pack("<i", 1 << 30),
+        b"\3a \0B\4" + struct.pack("<i", 1 << 26) + b"\4" + struct.pack("<i", (1 << 31) - 1),
+    ],
     "alignments": [gzip.compress(b"a \0B\4" + struct.pack("<i", 1 << 30) + b"\0" * (64 << 20))],
     "idx": [
         b"\0\0\x08\3" + struct.pack(">III", 1 << 31, 1 << 31, 1 << 31),

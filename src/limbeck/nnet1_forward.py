@@ -4,7 +4,7 @@ Axes: ``N`` frames of one utterance, ``D`` features, ``K`` pdfs. This is the ref
 and enough to run a network where torch is not at hand.
 """
 
-__all__ = ["forward", "log_priors", "propagate", "read_pdf_counts", "without_softmax"]
+__all__ = ["forward", "likelihoods", "log_priors", "propagate", "read_pdf_counts", "without_softmax"]
 
 from collections.abc import Callable
 from os import PathLike
@@ -152,6 +152,32 @@ def forward(
     if feature_transform is not None:
         frames = propagate(feature_transform, frames)
     values = propagate(without_softmax(nnet) if no_softmax else nnet, frames)
+    return likelihoods(values, apply_log=apply_log, counts=counts, prior_scale=prior_scale, prior_floor=prior_floor)
+
+
+def likelihoods(
+    values: Frames,
+    *,
+    apply_log: bool = False,
+    counts: NDArray[Any] | None = None,
+    prior_scale: float = 1.0,
+    prior_floor: float = 1e-10,
+) -> Frames:
+    """What ``nnet-forward`` does after the network.
+
+    Args:
+        values: Outputs, float32 ``(N, K)``.
+        apply_log: Take ``log(y + 1e-20)`` of them.
+        counts: Counts of pdfs ``(K,)`` whose scaled log-priors are taken off, or None.
+        prior_scale: Scale of the log-priors.
+        prior_floor: See :func:`log_priors`.
+
+    Returns:
+        float32 ``(N, K)``.
+
+    Raises:
+        MismatchError: If there are counts of another number of pdfs.
+    """
     if apply_log:
         values = np.log(values + _LOG_FLOOR)
     if counts is not None:

@@ -14,6 +14,7 @@ from limbeck.convert import read_network
 from limbeck.errors import DataError, FormatError
 from limbeck.files import read_json
 from limbeck.formats.kaldi_lines import read_table
+from limbeck.formats.kaldi_post import PAIR
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import Kind, open_stream, read_ark, read_object
 from limbeck.formats.nnet1 import Nnet
@@ -23,7 +24,8 @@ from limbeck.formats.sniff import FileKind, identify
 from limbeck.formats.transition_model import read_topology, read_transition_model
 from limbeck.nnet1_forward import read_pdf_counts
 
-_KINDS: dict[str, Kind] = {"matrices": "matrix", "vectors": "vector", "integers": "integers"}
+_KINDS: dict[str, Kind] = {"matrices": "matrix", "vectors": "vector", "integers": "integers",
+                           "posteriors": "posterior"}  # fmt: skip
 
 
 def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
@@ -129,17 +131,28 @@ def _script_kind(script: Path, entries: list[Any], allow_pipes: bool) -> Kind:
         except FormatError:
             continue
         return kind
-    return "integers"
+    try:
+        next(read_entries(entries[:1], "posterior", allow_pipes=allow_pipes))
+    except FormatError:
+        return "integers"
+    return "posterior"
 
 
 def _table(kind: Kind, pairs: Any) -> dict[str, Any]:
     """Count over entries, one in memory at a time."""
-    count = rows = not_finite = 0
+    count = rows = not_finite = held = 0
     widths: set[int] = set()
     shortest, longest = None, 0
     low, high = np.inf, -np.inf
     first = last = ""
     for key, value in pairs:
+        if value.dtype == PAIR:
+            widths.add(int(value["pdf"].max(initial=-1)) + 1)
+            frames = int(value["frame"].max(initial=-1)) + 1
+            count, rows, first, last = count + 1, rows + frames, first or key, key
+            held, longest = held + len(value), max(longest, frames)
+            shortest = frames if shortest is None else min(shortest, frames)
+            continue
         count, rows, first, last = count + 1, rows + len(value), first or key, key
         shortest = len(value) if shortest is None else min(shortest, len(value))
         longest = max(longest, len(value))
@@ -154,7 +167,9 @@ def _table(kind: Kind, pairs: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"holds": kind, "entries": count, "rows": rows, "first": first, "last": last}
     if count:
         found |= {"shortest": shortest, "longest": longest}
-    if widths:
+    if held:
+        found |= {"pairs": held, "pdfs": max(widths)}
+    elif widths:
         found["columns"] = sorted(widths)[0] if len(widths) == 1 else sorted(widths)
     if low <= high:
         found |= {"smallest": low, "largest": high}

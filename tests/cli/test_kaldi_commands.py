@@ -191,6 +191,19 @@ def test_forward_on_bad_features(refused, tmp_path):
     refused(*forward(feats=tmp_path / "nowhere", out=out), says="nowhere")
     (tmp_path / "huge.ark").write_bytes(b"utt1 \0BFM \4\xff\xff\xff\x7f\4\xff\xff\xff\x7f")
     refused(*forward(feats=tmp_path / "huge.ark", out=out), says="truncated")
+    nan = np.full((4, 3), np.nan, np.float32)
+    for name, entries, says in (
+        ("nan", {"a": np.ones((4, 3), np.float32), "b": nan}, "frame 0 of b holds nan at feature 0"),
+        ("wide", {"a": np.ones((4, 3), np.float32), "b": np.ones((4, 5), np.float32)}, "b has 5 features"),
+    ):
+        write_ark(tmp_path / f"{name}.ark", entries)
+        refused(*forward(feats=tmp_path / f"{name}.ark", out=out), says=says)
+    place = tmp_path / "speakers"
+    place.mkdir()
+    write_ark(place / "feats.ark", {"a": np.ones((4, 3), np.float32)}, scp=place / "feats.scp")
+    write_ark(place / "cmvn.ark", {"ann": np.ones((2, 4))}, scp=place / "cmvn.scp")
+    (place / "utt2spk").write_text("a bob\n")
+    refused(*forward("--cmvn", "speaker", feats=place, out=out), says="no statistics of bob, the speaker of a")
     out.write_text("mine")
     refused(*forward(out=out), says=["exists already", "--overwrite"])
     refused(*forward(out=tmp_path / "no" / "out.ark"), says="make it first")

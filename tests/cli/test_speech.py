@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,19 +13,30 @@ import torch
 
 import limbeck as package
 from limbeck.data import open_data
+from limbeck.data.speech.phones import phones_of
+from limbeck.decoding.judging import open_sources
+from limbeck.decoding.options import FeatureOptions, OutputOptions
+from limbeck.decoding.outputs import AcousticModel
+from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.kaldi_write import write_ark
 from limbeck.formats.keras_h5 import read_keras_h5
 from limbeck.formats.nnet1 import read_nnet
 from limbeck.models import MLP, MLPConfig
-from limbeck.nnet1_forward import propagate, read_pdf_counts
+from limbeck.nnet1_forward import log_priors, propagate, read_pdf_counts
 from limbeck.options import DataOptions
 from limbeck.prediction import predict
+from limbeck.report.figures_speech import draw_heard
+from limbeck.report.figures_style import svg
+from limbeck.report.page import render_report
 from limbeck.runs.exporting import nnet_of
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import front_end_of, load, save_model
+from limbeck.runs.pages import gather
+from limbeck.runs.posteriors import Posteriors
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
 TRAIN = ("--data", SO762 / "train", "--ali", SO762 / "ali_train")
@@ -142,6 +154,121 @@ def test_posteriors_are_written_and_read_again(done, teachers, targets):
         same = package.SoftTargets.open(targets, examples=data.train)
         batch = data.train.batch(torch.arange(0, 8184, 100))
         torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
+
+
+def test_sparse_posteriors_teach_what_they_hold(done, refused, teachers, targets, tmp_path):
+    sparse = tmp_path / "sparse.ark"
+    done("soften", *TRAIN, *VALIDATION, "--teacher", teachers, "--write-posteriors", sparse, "--min-post", 0.01,
+         "--encoding", "topk", "--k", 5, "--out", tmp_path / "a", "--precision", "float32", "--quiet")  # fmt: skip
+    dense = dict(read_ark(targets.with_suffix(".ark")))
+    for key, pairs in read_ark(sparse, "posterior"):
+        np.testing.assert_array_equal(pairs, sparse_posteriors(dense[key], least=0.01))
+    data = open_data(options(left=7, right=7))
+    for given in (sparse, sparse.with_suffix(".scp")):
+        found = Posteriors(given, data)
+        batch = data.train.batch(torch.arange(0, 8184, 500))
+        answers = found.log_probs(batch, 1.0).exp()
+        expected = np.concatenate([dense_posteriors(sparse_posteriors(dense[key], least=0.01), 1000) for key in dense])
+        torch.testing.assert_close(answers, torch.from_numpy(expected[::500]), atol=1e-6, rtol=0)
+    refused(SO762, "--teacher", teachers, "--min-post", 0.1, command="soften", says=["--write-posteriors"])
+
+
+def seen(place, *words, done, out):
+    """What limbeck forward writes of the development directory."""
+    done("forward", *words, "--feats", place, "--out", out, "--overwrite", "--quiet")
+    return dict(read_ark(out))
+
+
+def together(archive):
+    return np.concatenate(list(archive.values()))
+
+
+def test_forward_knows_how_a_run_sees_speech(done, teachers, tmp_path):
+    out, first, second = tmp_path / "post.ark", teachers / "members" / "1", teachers / "members" / "2"
+    data = open_data(options(left=3, right=3))
+    found = seen(SO762 / "dev", teachers, done=done, out=out)
+    assert list(found) == sorted(data.validation.inputs.keys, key=list(found).index)
+    expected = predict(load_teacher([teachers], data=data), data.validation).exp().numpy()
+    np.testing.assert_allclose(together(found), expected, atol=2e-6)
+    weighted = seen(SO762 / "dev", first, second, "--mean", "arithmetic", "--weights", 3, 1, done=done, out=out)
+    guide = load_teacher([first, second], data=data, weights=[3, 1])
+    np.testing.assert_allclose(together(weighted), predict(guide, data.validation).exp().numpy(), atol=2e-6)
+    logs = seen(SO762 / "dev", teachers, "--no-softmax", done=done, out=out)
+    np.testing.assert_allclose(np.exp(together(logs)), expected, atol=2e-6)
+
+    # One member by itself is the file that it was exported to, which has to be told all of it.
+    flags = ("--cmvn", "speaker", "--norm-vars", "--left-context", 7, "--right-context", 7)
+    by_flags = seen(SO762 / "dev", first / "final.nnet.txt", *flags, done=done, out=out)
+    np.testing.assert_allclose(together(seen(SO762 / "dev", first, done=done, out=out)), together(by_flags), atol=1e-6)
+    for flag, floor in (("--prior-cutoff", 0.01), ("--prior-floor", 0.01)):
+        counts = ("--class-frame-counts", first / "model" / "ali_train_pdf.counts", "--no-softmax")
+        floored = seen(SO762 / "dev", first, *counts, flag, floor, done=done, out=out)
+        below = read_pdf_counts(counts[1]) / read_pdf_counts(counts[1]).sum() < floor
+        assert (together(floored)[:, below] < -1e18).all() and (together(floored)[:, ~below] > -1e3).all()
+
+
+def test_forward_of_networks_that_do_not_go_together(limbeck, teachers, tmp_path):
+    first = teachers / "members" / "1"
+    other = Path(shutil.copytree(teachers / "members" / "2", tmp_path / "other"))
+    config = json.loads((other / "model" / "config.json").read_text())
+    small = tmp_path / "small.nnet"
+    small.write_bytes((SO762.parent / "tiny.nnet.bin").read_bytes())
+    for change, says in (
+        ({"norm_vars": False}, "norm_vars = False"),
+        ({"cmvn": "word"}, "cannot be used"),
+        ({"offsets": []}, "cannot be used"),
+    ):
+        changed = {**config, "front_end": {**config["front_end"], **change}}
+        (other / "model" / "config.json").write_text(json.dumps(changed))
+        refused_forward(limbeck, first, other, says=says, out=tmp_path / "out.ark")
+    refused_forward(limbeck, first, small, says="5 outputs", out=tmp_path / "out.ark")
+    refused_forward(limbeck, first, "--mean", "geometric", says="there is one", out=tmp_path / "out.ark")
+    refused_forward(limbeck, teachers, "--weights", 1, says="2 networks and 1 weights", out=tmp_path / "out.ark")
+    refused_forward(limbeck, teachers, "--weights", 0, 0, says="not all 0", out=tmp_path / "out.ark")
+    both = ("--prior-cutoff", 0.1, "--prior-floor", 0.2)
+    refused_forward(limbeck, teachers, *both, says="give one of them", out=tmp_path / "out.ark")
+
+
+def refused_forward(limbeck, *words, says, out):
+    done = limbeck("forward", *words, "--feats", SO762 / "dev", "--out", out)
+    assert done.code == 2 and done.err.startswith("limbeck: ") and done.err.count("\n") == 1, done.err
+    assert says in done.err and not out.exists(), done.err
+
+
+def test_a_run_is_decoded_with_the_priors_of_its_training(teachers):
+    model = AcousticModel(teachers, OutputOptions(no_softmax=True))
+    graph = SimpleNamespace(transitions=None)
+    sources = open_sources(SO762 / "dev", None, None, model, OutputOptions(), FeatureOptions(), graph)
+    counts = read_pdf_counts(teachers / "members" / "1" / "model" / "ali_train_pdf.counts")
+    np.testing.assert_array_equal(sources.priors, log_priors(counts))
+    assert sources.text is not None and sources.utterances.front.norm_vars
+
+
+def test_a_report_shows_an_utterance_and_word_errors(done, limbeck, teachers, targets, tmp_path):
+    run = teachers.parent / "live"
+    if not run.exists():
+        test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targets)
+    figures = {"wer": 0.375, "insertions": 1, "deletions": 2, "substitutions": 3, "acoustic_scale": 0.1}
+    decoded = tmp_path / "student.json"
+    decoded.write_text(json.dumps({**figures, "real_time_factor": 0.25, "model": [str(run)]}))
+    contents = gather(RunFolder(run), decoded=[decoded])
+    assert [model.scores.get("wer") for model in contents.models] == [None, 0.375]
+    heard = contents.heard
+    assert set(heard.posteriors) == {"teacher", "student"}
+    data = open_data(options(left=2, right=2, test_data=str(SO762 / "test"), test_ali=str(SO762 / "ali_test")))
+    one = data.test.take_groups(torch.tensor([data.test.inputs.keys.index(heard.key)]))
+    assert len(heard.features) == len(one) == len(heard.truth)
+    phones = phones_of(SO762 / "ali_train" / "final.mdl")
+    expected = phones.add_up(predict(load(run), one).exp().numpy())
+    np.testing.assert_allclose(heard.posteriors["student"], expected, atol=1e-5)
+    done("report", run, "--decoded", decoded)
+    page = render_report(contents, {"posteriors": svg(draw_heard(contents))})
+    for words in ("Word error rate", "37.50 %", "Frame accuracy", "Real-time factor", "What is heard", heard.key):
+        assert words in page
+    for content, says in (({"wer": 1}, "holds no word error rate"), ({**figures, "model": ["x"]}, "no model of")):
+        decoded.write_text(json.dumps(content))
+        refused = limbeck("report", run, "--decoded", decoded)
+        assert refused.code == 2 and says in refused.err and refused.err.count("\n") == 1
 
 
 def test_weights_of_teachers_and_a_transfer_set_without_labels(done, teachers, tmp_path):

@@ -34,8 +34,8 @@ def graph():
 def sources(graph, *, text=True, ali=True):
     features = FeatureOptions(feature_transform=E2E / "final.feature_transform")
     return Sources(
-        Utterances(E2E / "feats.scp", features),
-        AcousticModel(E2E / "final.nnet", OutputOptions(no_softmax=True)),
+        Utterances(E2E / "feats.scp"),
+        AcousticModel(E2E / "final.nnet", OutputOptions(no_softmax=True), features=features),
         log_priors(read_pdf_counts(E2E / "ali_train_pdf.counts")),
         read_table(E2E / "text") if text else None,
         find_alignments(E2E / "ali.1.gz", graph.transitions) if ali else None,
@@ -55,11 +55,11 @@ def test_the_trained_network_finds_the_words(graph, jobs):
 
 def test_frame_figures_are_those_of_posteriors_and_kaldis_pdfs(graph):
     judged = decode_part(sources(graph), graph, scale=0.1)
-    model = AcousticModel(E2E / "final.nnet", OutputOptions())
     features = FeatureOptions(feature_transform=E2E / "final.feature_transform")
+    model = AcousticModel(E2E / "final.nnet", OutputOptions(), features=features)
     pdfs = dict(read_ark(E2E / "alipdf.txt", "integers"))
     nats, right = 0.0, 0
-    for key, posteriors in model.run(Utterances(E2E / "feats.ark", features)):
+    for key, posteriors in model.run(Utterances(E2E / "feats.ark")):
         nats -= np.log(posteriors[np.arange(len(posteriors)), pdfs[key]].astype(float)).sum()
         right += int((posteriors.argmax(1) == pdfs[key]).sum())
     assert judged.frames.right == right
@@ -78,7 +78,8 @@ def test_the_search_sees_logits_less_the_scaled_log_priors(graph, monkeypatch):
     decode_part(sources(graph, text=False), graph, scale=0.1)
     kaldi = OutputOptions(no_softmax=True, class_frame_counts=E2E / "ali_train_pdf.counts")
     features = FeatureOptions(feature_transform=E2E / "final.feature_transform")
-    for key, expected in AcousticModel(E2E / "final.nnet", kaldi).run(Utterances(E2E / "feats.scp", features)):
+    model = AcousticModel(E2E / "final.nnet", kaldi, features=features)
+    for key, expected in model.run(Utterances(E2E / "feats.scp")):
         np.testing.assert_allclose(seen.pop(key), expected, atol=1e-5)
     assert not seen
 

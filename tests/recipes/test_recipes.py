@@ -23,7 +23,7 @@ from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Series, smaller
 from limbeck.watcher import Watcher
 
-NAMES = [recipe.name for recipe in RECIPES]
+NAMES = [recipe.name for recipe in RECIPES if recipe.stand_in]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -214,7 +214,7 @@ def test_the_catalogue_is_whole():
     assert len(set(NAMES)) == len(NAMES)
     for recipe in RECIPES:
         assert len({claim.key for claim in recipe.claims}) == len(recipe.claims)
-        assert recipe.data in {None, "emnist-letters.mat"} and recipe.about[-1] in ".?"
+        assert recipe.data in {None, "emnist-letters.mat", "so762"} and recipe.about[-1] in ".?"
     assert recipe_named("missing-digit").claim("plain").paper == 206
     assert recipe_named("seven-eight").claim("labels").paper == 13.2
 

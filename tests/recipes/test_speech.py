@@ -1,75 +1,187 @@
-"""The speech recipe runs on a small part of the corpus, goes on where it was, and its page says what was found."""
+"""The recipe on speech: a table with and without words, kept as it comes, and the test set read last."""
 
-import dataclasses
+import re
 from pathlib import Path
 
+import kaldifst
+import numpy as np
 import pytest
 
-from limbeck.options import DataOptions
-from limbeck.recipes.speech import Row, Speech, quick, speech, to_markdown
-from limbeck.runs.measure import speed_of
+from limbeck.data import Examples
+from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
+from limbeck.decoding.judging import Judged
+from limbeck.decoding.scoring import WordErrors
+from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.formats.transition_model import read_transition_model
+from limbeck.recipes import words
+from limbeck.recipes.catalogue import recipe_named
+from limbeck.recipes.corpus import corpus
+from limbeck.recipes.reproduce import reproduce
+from limbeck.recipes.series import Series
 from limbeck.watcher import Watcher
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
+PARTS = ("train", "dev", "test", "ali_train", "ali_dev", "ali_test")
+WORDS = [key for key in (claim.key for claim in recipe_named("speech").claims) if key.endswith("_wer")]
 
 
-def options():
-    return DataOptions(
-        data=str(SO762 / "train"),
-        ali=str(SO762 / "ali_train"),
-        validation_data=str(SO762 / "dev"),
-        validation_ali=str(SO762 / "ali_dev"),
-        test_data=str(SO762 / "test"),
-        test_ali=str(SO762 / "ali_test"),
-    )
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """The corpus with a graph of three words, each of two states."""
+    root = tmp_path_factory.mktemp("corpus") / "so762"
+    root.mkdir()
+    for name in PARTS:
+        (root / name).symlink_to(SO762 / name)
+    (root / "graph").mkdir()
+    said = sorted({word for line in (SO762 / "test" / "text").read_text().splitlines() for word in line.split()[1:]})
+    (root / "graph" / "words.txt").write_text("".join(f"{w} {n}\n" for n, w in enumerate(["<eps>", *said[:3]])))
+    lines = []
+    for word in (1, 2, 3):
+        state, tid = 2 * word - 1, 10 * word
+        lines += [f"0 {state} {tid} {word} 0.5", f"{state} {state} {tid} 0 0.2"]
+        lines += [f"{state} {state + 1} {tid + 1} 0 0.2", f"{state + 1} {state + 1} {tid + 1} 0 0.2"]
+        lines += [f"{state + 1} 0 0 0 0.1"]
+    kaldifst.compile("\n".join([*lines, "0 0.0", ""])).write(str(root / "graph" / "HCLG.fst"))
+    return root
 
 
 class Listening(Watcher):
-    def __init__(self):
-        self.epochs = 0
+    """Notes what is begun."""
 
-    def epoch(self, row):
-        self.epochs += 1
+    def __init__(self, heard, name):
+        self.heard, self.name = heard, name
 
+    def start(self, epochs, steps, epoch):
+        self.heard.append(self.name)
 
-@pytest.fixture
-def unhurried(monkeypatch):
-    monkeypatch.setitem(speed_of.__kwdefaults__, "seconds", 0.005)
-
-
-@pytest.mark.usefixtures("unhurried")
-@pytest.mark.slow
-def test_the_recipe_runs_and_is_not_run_twice(tmp_path):
-    settings, first, second = quick(options()), Listening(), Listening()
-    rows = speech(tmp_path, settings, watch=lambda _: first)
-    # Two teachers, a pair of students, one of the same size, and a pair on a share: two epochs each.
-    assert first.epochs == 14
-    assert speech(tmp_path, settings, resume=True, watch=lambda _: second) == rows
-    assert second.epochs == 0
-    assert [row.name for row in rows][3:] == [
-        "student, labels",
-        "student, soft targets",
-        "student, labels, 20% of the training data",
-        "student, soft targets, 20% of the training data",
-    ]
-    assert rows[2].parameters == rows[0].parameters and rows[1].parameters == 2 * rows[0].parameters
-    assert all(0 <= row.accuracy <= 1 and row.nll > 0 for row in rows)
-    page = to_markdown(rows, settings, seconds=60.0)
-    assert page.count("\n| ") == len(rows) + 1 and "1 minutes" in page
+    def note(self, text):
+        self.heard.append(text)
 
 
-def test_the_page_reckons_shares_as_the_paper_does():
-    names = [
-        "a",
-        "b",
-        "c",
-        "student, labels",
-        "student, soft targets",
-        "student, labels, 3%",
-        "student, soft targets, 3%",
-    ]
-    values = [0.589, 0.611, 0.608, 0.394, 0.4, 0.276, 0.372]
-    rows = [Row(name, 1, value, 1.0) for name, value in zip(names, values, strict=True)]
-    page = to_markdown(rows, dataclasses.replace(Speech(options())))
-    assert "2.20 points above" in page and "86% of the gain" in page
-    assert "close 81% of the gap" in page
+@pytest.fixture(scope="module")
+def whole(spoken, tmp_path_factory):
+    """A small version with words; with what was done before the test set was read, and after."""
+    out, reads = tmp_path_factory.mktemp("reproduce"), []
+    with pytest.MonkeyPatch.context() as patch:
+        fit, as_seen, batch = Series.fit, Examples.as_seen, Examples.batch
+
+        def watched(self, cell, make, objective, data, training, **more):
+            assert data.test is None and not any("test" in read for read in reads)
+            return fit(self, cell, make, objective, data, training, **more)
+
+        def noted(original):
+            def see(self, rows):
+                if self.inputs.keys[0].startswith(tuple(tests)):
+                    reads.append("test")
+                return original(self, rows)
+
+            return see
+
+        tests = [line.split()[0] for line in (SO762 / "test" / "feats.scp").read_text().splitlines()]
+        patch.setattr(Series, "fit", watched)
+        patch.setattr(Examples, "as_seen", noted(as_seen))
+        patch.setattr(Examples, "batch", noted(batch))
+        heard: list[str] = []
+        done = reproduce(
+            "speech",
+            out,
+            command="limbeck reproduce speech --quick",
+            seeds=1,
+            quick=True,
+            data=str(spoken),
+            watch=lambda name: Listening(heard, name),
+        )
+    assert reads and heard
+    return done, heard
+
+
+def test_every_row_is_measured_and_drawn(whole, spoken):
+    done, heard = whole
+    recipe, text = recipe_named("speech"), done.markdown.read_text()
+    for claim in recipe.claims:
+        assert claim.what in text
+        if claim.key not in {"kept", "closed"}:  # shares of a gain that tiny networks may not have
+            assert done.findings.values[claim.key], claim.key
+    assert all(0 <= value <= 100 for key in ("teacher", "small_soft") for value in done.findings.values[key])
+    figures = re.findall(r"\(([\w.-]+\.svg)\)", text)
+    assert {"speech-accuracy.svg", "speech-posteriors.svg"} <= set(figures)
+    for figure in figures:
+        assert (done.markdown.parent / figure).read_text().startswith("<svg")
+    assert "small version" in text and "real-time factor" in text and str(spoken.parent) not in text
+    assert any(line.startswith("decoding test with ensemble") for line in heard)
+
+
+def test_what_is_done_is_not_done_again(whole, spoken):
+    done, heard = whole
+    again: list[str] = []
+    out = done.markdown.parents[3]
+    found = reproduce(
+        "speech", out, command="", seeds=1, quick=True, data=str(spoken), watch=lambda name: Listening(again, name)
+    )
+    assert found.findings.values == done.findings.values
+    assert not again and len(heard) > 10
+    kept = out / "quick" / "speech" / "words" / "teacher-0.json"
+    kept.write_text(kept.read_text().replace('"max_active": ', '"max_active": 1'))
+    with pytest.raises(RunError, match="other networks or settings"):
+        reproduce("speech", out, command="", seeds=1, quick=True, data=str(spoken))
+
+
+def test_an_interrupted_run_without_a_graph_goes_on(whole, tmp_path):
+    class Stopping(Watcher):
+        def epoch(self, row):
+            epochs.append(row)
+            if len(epochs) == 5:
+                raise KeyboardInterrupt
+
+    epochs: list[object] = []
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("speech", tmp_path, command="", seeds=1, quick=True, data=str(SO762), watch=lambda name: Stopping())
+    done = reproduce("speech", tmp_path, command="", seeds=1, quick=True, data=str(SO762))
+    expected = whole[0].findings.values
+    assert {key: expected[key] for key in expected if key not in WORDS} == dict(done.findings.values)
+    text = done.markdown.read_text()
+    assert "words were not counted" in text and text.count("not measured") >= len(WORDS)
+
+
+def test_a_corpus_that_is_none(tmp_path, spoken):
+    with pytest.raises(ConfigError, match="such as --data so762, also for --quick"):
+        reproduce("speech", tmp_path, command="", quick=True)
+    with pytest.raises(FormatError, match="has no train"):
+        reproduce("speech", tmp_path, command="", quick=True, data=str(tmp_path))
+
+
+def test_the_scale_is_chosen_on_development_utterances_alone(spoken, monkeypatch, tmp_path):
+    decoded = []
+    monkeypatch.setattr(words.Words, "_kept", lambda self, name, cells, settings, measure: measure())
+
+    def note(self, part, name, cells, scale):
+        decoded.append((part, scale))
+        total = WordErrors(0, 0, round(100 * abs(scale - 0.14)), 100)
+        return Judged(scale, words=total, hypotheses={"a": ()}, frame_count=1)
+
+    monkeypatch.setattr(words.Words, "_decode", note)
+    counting = words.Words(Series(tmp_path, "speech"), spoken)
+    assert counting.choose("teacher", []) == 0.14
+    assert {part for part, _ in decoded} == {"dev"}
+    assert counting.count("teacher", [], 0.1).wer == 4.0 and decoded[-1] == ("test", 0.1)
+
+
+def test_phones_add_up_to_their_pdfs():
+    phones, model = (
+        phones_of(SO762 / "ali_train" / "final.mdl"),
+        read_transition_model(SO762 / "ali_train" / "final.mdl"),
+    )
+    for pdf in (0, 17, 999):
+        assert phones.of_pdf[pdf] in model.tid_to_phone[1:][model.tid_to_pdf[1:] == pdf]
+    posteriors = np.random.default_rng(0).dirichlet(np.ones(1000), 3).astype(np.float32)
+    added = phones.add_up(posteriors)
+    assert added.shape == (3, len(phones.names)) == (3, int(model.tid_to_phone.max()) + 1)
+    np.testing.assert_allclose(added[:, 5], posteriors[:, phones.of_pdf == 5].sum(1), rtol=1e-5)
+
+
+def test_a_spectrogram_is_the_frames_themselves(tmp_path):
+    here = corpus(Series(tmp_path, "speech", quick=True), str(SO762))
+    one = one_utterance(here.test, least=10, most=400)
+    assert 10 <= len(one) <= 400
+    seen = one.inputs[slice(0, len(one))]
+    np.testing.assert_array_equal(spectrogram(one), seen[:, here.contexts[0]])

@@ -3,18 +3,17 @@
 __all__ = ["decode"]
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import Json, Quiet
 from limbeck.cli.console import Bar, print_json, print_pairs, say
-from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken
+from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken, with_cutoff
 from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.errors import ConfigError
 
 if TYPE_CHECKING:
-    from limbeck.decoding.graph import Graph
     from limbeck.decoding.judging import Judged, Sources
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
@@ -28,10 +27,13 @@ def decode(
     graph: Annotated[Path, _MODEL],
     mdl: Annotated[Path, _MODEL],
     out: Annotated[Path, Parameter(group="Run")],
-    model: Annotated[Path | None, _MODEL] = None,
+    model: Annotated[list[Path] | None, _MODEL] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"] | None, _MODEL] = None,
+    weights: Annotated[list[float] | None, _MODEL] = None,
     class_frame_counts: Annotated[Path | None, _MODEL] = None,
     prior_scale: Annotated[float, _MODEL] = 1.0,
     prior_floor: Annotated[float, _MODEL] = 1e-10,
+    prior_cutoff: Annotated[float | None, _MODEL] = None,
     activation: Annotated[str | None, _MODEL] = None,
     feats: Annotated[Path | None, _PARTS] = None,
     loglikes: Annotated[Path | None, _PARTS] = None,
@@ -54,6 +56,8 @@ def decode(
     given with --acoustic-scale; the test directory chooses nothing.
 
     ```
+    limbeck decode --model runs/student --feats data/test --graph graph --mdl ali_train/final.mdl --ali ali_test \
+        --dev data/dev --out decode_test
     limbeck decode --model final.nnet --class-frame-counts ali_train_pdf.counts --feats data/test --cmvn speaker \
         --graph graph --mdl ali_train/final.mdl --ali ali_test --dev data/dev --out decode_test
     limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \
@@ -64,10 +68,14 @@ def decode(
         graph: Folder with HCLG.fst and words.txt.
         mdl: The final.mdl with which the graph was made.
         out: File for the hypotheses, a line an utterance; the figures go to the same name with .json.
-        model: A network of any format. Its softmax is dropped.
-        class_frame_counts: Counts of pdfs, whose log-priors are taken off the outputs.
+        model: A network of any format, or several, whose posteriors are averaged. A run's folder knows how its
+            features are made, and the counts of pdfs in its training.
+        mean: How several models are averaged; default: as the run of an ensemble says, else arithmetic.
+        weights: How much each model counts in the mean; default: all alike.
+        class_frame_counts: Counts of pdfs, whose log-priors are taken off the outputs; default: those of the run.
         prior_scale: Scale of the log-priors.
         prior_floor: A pdf of a lower relative frequency is never chosen.
+        prior_cutoff: What older Kaldi calls --prior-floor.
         activation: For an HDF5 file that does not name its activations.
         feats: A data directory, a script file or an archive.
         loglikes: Log-likelihoods that limbeck forward or nnet-forward wrote, in place of model and feats.
@@ -83,23 +91,32 @@ def decode(
         json: Print the figures as JSON.
     """
     from limbeck.decoding.graph import Graph, check_packages
-    from limbeck.decoding.judging import choose_scale, decode_part
+    from limbeck.decoding.judging import choose_scale, decode_part, open_sources
+    from limbeck.decoding.outputs import AcousticModel
 
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
-    _check(model, feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
+    _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
     check_packages()
     opened = Graph.open(graph, mdl)
     priors = OutputOptions(
         no_softmax=True, class_frame_counts=class_frame_counts, prior_scale=prior_scale, prior_floor=prior_floor
     )
+    priors = with_cutoff(priors, prior_cutoff)
+    network = None
+    if model is not None:
+        # Without counts, for frame accuracy is counted on the outputs as they are.
+        network = AcousticModel(
+            model, OutputOptions(no_softmax=True), features=features, activation=activation, mean=mean, weights=weights
+        )
+        opened.check_pdfs(network.outputs, network.path)
+        for note in network.notes:
+            say(f"note: {note}")
 
     def sources(place: Path, said: Path | None, aligned: Path | None) -> "Sources":
-        return _sources(place, said, aligned, model, activation, priors, features, opened)
+        return open_sources(place, said, aligned, network, priors, features, opened)
 
     test = sources(feats or loglikes or Path(), text, ali)
-    for note in () if test.model is None else test.model.notes:
-        say(f"note: {note}")
     tried: list[Judged] = []
     if dev is not None:
         part = sources(dev, None, None)
@@ -115,6 +132,8 @@ def decode(
     with Bar("decoding", quiet=quiet) as bar:
         judged = decode_part(test, opened, scale=scale, options=search, progress=bar.show)
     figures = judged.to_dict(frame_shift=frame_shift)
+    if model is not None:
+        figures["model"] = [str(path) for path in model]
     if tried:
         figures["dev"] = [{"acoustic_scale": one.scale, "wer": one.words.rate} for one in tried]
     _write(out, judged, figures)
@@ -126,7 +145,7 @@ def decode(
 
 
 def _check(
-    model: Path | None,
+    model: bool,
     feats: Path | None,
     loglikes: Path | None,
     ali: Path | None,
@@ -136,7 +155,7 @@ def _check(
 ) -> None:
     if (loglikes is None) == (feats is None):
         raise ConfigError("give --feats and --model, or --loglikes")
-    if (model is None) != (feats is None):
+    if model != (feats is not None):
         raise ConfigError("--feats and --model belong together; --loglikes needs neither")
     if loglikes is not None and ali is not None:
         raise ConfigError("--ali needs --model: frame accuracy is counted on a network's own outputs")
@@ -146,43 +165,6 @@ def _check(
         raise ConfigError("--acoustic-scale gives what --dev would choose: leave one out")
     if not all(0 < value < float("inf") for value in positive):
         raise ConfigError("acoustic scales and --frame-shift must be positive and finite")
-
-
-def _sources(
-    place: Path,
-    said: Path | None,
-    aligned: Path | None,
-    model: Path | None,
-    activation: str | None,
-    priors: OutputOptions,
-    features: FeatureOptions,
-    graph: "Graph",
-) -> "Sources":
-    import numpy as np
-
-    from limbeck.decoding.judging import Sources, find_alignments
-    from limbeck.decoding.outputs import AcousticModel
-    from limbeck.decoding.utterances import Utterances
-    from limbeck.formats.kaldi_lines import read_table
-    from limbeck.nnet1_forward import log_priors
-
-    if said is None and place.is_dir() and (place / "text").exists():
-        said = place / "text"
-    network = None
-    scaled = None
-    if model is not None:
-        # Without counts, for frame accuracy is counted on the outputs as they are.
-        network = AcousticModel(model, OutputOptions(no_softmax=True), activation=activation)
-        graph.check_pdfs(network.nnet.output_dim, model)
-        if (counts := network.read_counts(priors.class_frame_counts)) is not None:
-            scaled = np.float32(priors.prior_scale) * log_priors(counts, floor=priors.prior_floor)
-    return Sources(
-        Utterances(place, features),
-        network,
-        scaled,
-        None if said is None else read_table(said),
-        None if aligned is None else find_alignments(aligned, graph.transitions),
-    )
 
 
 def _write(out: Path, judged: "Judged", figures: dict[str, Any]) -> None:

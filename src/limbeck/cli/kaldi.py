@@ -1,18 +1,20 @@
 """What the commands on Kaldi files share: types of their flags, and how an output file is taken."""
 
-__all__ = ["Features", "Outputs", "Overwrite", "Search", "refuse_taken"]
+__all__ = ["Features", "Outputs", "Overwrite", "PriorCutoff", "Search", "refuse_taken", "with_cutoff"]
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
-from limbeck.errors import RunError
+from limbeck.errors import ConfigError, RunError
 
 Features = Annotated[FeatureOptions, Parameter(name="*", group="Features")]
 Outputs = Annotated[OutputOptions, Parameter(name="*", group="Outputs")]
 Search = Annotated[SearchOptions, Parameter(name="*", group="Search")]
+PriorCutoff = Annotated[float | None, Parameter(group="Outputs")]
 Overwrite = Annotated[bool, Parameter(group="Run", negative=())]
 
 
@@ -34,3 +36,23 @@ def refuse_taken(*paths: Path | None, overwrite: bool) -> None:
             raise RunError(f"{path} exists already: {cure}")
         if not path.parent.is_dir():
             raise RunError(f"cannot write {path}: the folder {path.parent} does not exist: make it first")
+
+
+def with_cutoff(outputs: OutputOptions, prior_cutoff: float | None) -> OutputOptions:
+    """Take the floor of the priors by its older name.
+
+    Args:
+        outputs: The other flags.
+        prior_cutoff: As nnet-forward of older Kaldi calls it, or None.
+
+    Returns:
+        The flags with the floor.
+
+    Raises:
+        ConfigError: If the floor is given by both names.
+    """
+    if prior_cutoff is None:
+        return outputs
+    if outputs.prior_floor != OutputOptions().prior_floor:
+        raise ConfigError("--prior-cutoff is the older name of --prior-floor: give one of them")
+    return dataclasses.replace(outputs, prior_floor=prior_cutoff)

@@ -8,25 +8,32 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli.console import say
+from limbeck.errors import ConfigError
 
 
-def report(run: Annotated[Path, Parameter(help="Folder of a run.")], /) -> None:
+def report(run: Annotated[Path, Parameter(help="Folder of a run.")], /, *, decoded: list[Path] | None = None) -> None:
     """Draw a run's report, or that of a search, anew: one HTML page that opens anywhere.
 
-    Pictures of the test set are shown where the run's data are still where they were.
+    Pictures of the test set, or for speech the spectrogram of an utterance with the models' posteriors, are shown where
+    the run's data are still where they were.
 
     ```
     limbeck report runs/student
+    limbeck report runs/student --decoded student.json teacher.json
     ```
 
     Args:
         run: Folder of a run, or of limbeck tune.
+        decoded: Figures that limbeck decode left of the run, its baseline or its teacher: word error rates and
+            real-time factors.
     """
     if (run / "best.toml").exists():
         from limbeck.tuning import report_search
 
+        if decoded:
+            raise ConfigError("--decoded is for the report of a run, and this is a search")
         say(f"The report is {report_search(run)}")
         return
     from limbeck.runs.pages import report_run
 
-    say(f"The report is {report_run(run)}")
+    say(f"The report is {report_run(run, decoded=decoded or ())}")

@@ -40,6 +40,7 @@ def reproduce(
     limbeck reproduce mnist --seeds 3 --epochs-factor 0.5
     limbeck reproduce ensemble --data emnist-letters.mat
     limbeck reproduce specialists --data letters.npz --jobs 4
+    limbeck reproduce speech --data so762
     ```
 
     Args:
@@ -47,7 +48,8 @@ def reproduce(
         list_: Show the recipes, and what each needs.
         seeds: How many seeds to train with.
         quick: A small version that takes seconds: few examples, tiny networks. It shows that the recipe runs.
-        data: The examples, where the recipe needs a file: whatever limbeck data can read.
+        data: The examples, where the recipe needs a file: whatever limbeck data can read. For speech a folder with
+            Kaldi's directories: train, dev, test, ali_train, ali_dev, ali_test, and graph where words are counted.
         epochs_factor: Multiply all numbers of epochs: 0.5 for half the time, 2 for more patience.
         jobs: How many specialists are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.

@@ -34,6 +34,7 @@ def soften(
     draws: Annotated[int | None, _STORE] = None,
     temperature: Annotated[float | None, _STORE] = None,
     write_posteriors: Annotated[Path | None, _STORE] = None,
+    min_post: Annotated[float | None, _STORE] = None,
     verify: Annotated[bool, Parameter(group="Store", negative=())] = False,
     device: Annotated[str, Parameter(group="Run")] = "auto",
     precision: Annotated[Literal["auto", "float32", "bf16"], Parameter(group="Run")] = "auto",
@@ -58,7 +59,8 @@ def soften(
         teacher: Folder of a run; several make an ensemble.
         out: Folder for the store.
         posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
-            utterance. With --temperature they hold for that one alone; without, they are one network's at T = 1.
+            utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they hold for that one
+            alone; without, they are one network's at T = 1.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
@@ -68,6 +70,8 @@ def soften(
         draws: Classes drawn for each example, for sampled.
         temperature: The only temperature that the targets will hold for; none: they serve every temperature.
         write_posteriors: Also write the posteriors of each utterance as a Kaldi archive, at --temperature or T = 1.
+        min_post: Write them as Kaldi's sparse Posterior, with the pdfs of at least this probability, as prob-to-post
+            --min-post; left out: matrices.
         verify: Check every byte of the store after writing.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "bf16", "float32", or "auto": measured when the store is begun, and kept in its manifest.
@@ -88,6 +92,8 @@ def soften(
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
     if (teacher is None) == (posteriors is None):
         raise ConfigError("give either --teacher or --posteriors")
+    if min_post is not None and write_posteriors is None:
+        raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and write_posteriors is not None:
         raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
@@ -121,7 +127,15 @@ def soften(
     if write_posteriors is not None:
         with Bar("writing", quiet=quiet) as bar:
             used = 1.0 if temperature is None else temperature
-            archive(write_posteriors, guide, examples, temperature=used, device=place, progress=bar.show)
+            archive(
+                write_posteriors,
+                guide,
+                examples,
+                temperature=used,
+                device=place,
+                least=min_post,
+                progress=bar.show,
+            )
     if verify:
         SoftTargets.open(out, examples=examples.train).verify()
     if json:

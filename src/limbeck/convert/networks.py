@@ -164,6 +164,7 @@ def _articled(kind: FileKind) -> str:
         "matrices": "an archive of matrices",
         "vectors": "an archive of vectors",
         "integers": "an archive of integers, such as alignments",
+        "posteriors": "an archive of posteriors",
         "scp": "a script file",
         "store": "a store of soft targets",
         "counts": "a vector of counts",

@@ -1,6 +1,6 @@
 """Decode the utterances of a directory and count what is wrong; choose the acoustic scale on another directory."""
 
-__all__ = ["Judged", "Sources", "choose_scale", "decode_part", "find_alignments"]
+__all__ = ["Judged", "Sources", "choose_scale", "decode_part", "find_alignments", "open_sources"]
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.decoding.graph import Graph
-from limbeck.decoding.options import SearchOptions
+from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.decoding.outputs import AcousticModel
 from limbeck.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
 from limbeck.decoding.search import search
 from limbeck.decoding.utterances import Utterances
 from limbeck.errors import DataError, FormatError, MismatchError
+from limbeck.formats.kaldi_lines import read_table
 from limbeck.formats.transition_model import TransitionModel, read_alignments
+from limbeck.nnet1_forward import log_priors
 
 Progress = Callable[[int, int], None]
 _MOST_LEFT_OUT = 0.05
@@ -215,6 +217,45 @@ def choose_scale(scales: Sequence[float], judge: Callable[[float], Judged]) -> t
             errors(best)
             return tried[best], [tried[place] for place in sorted(tried)]
         best = min(better, key=errors)
+
+
+def open_sources(
+    place: Path,
+    said: Path | None,
+    aligned: Path | None,
+    model: AcousticModel | None,
+    priors: OutputOptions,
+    features: FeatureOptions,
+    graph: Graph,
+) -> Sources:
+    """Open the features of a part, and what it is judged by.
+
+    Args:
+        place: A data directory, a script file or an archive: of features, or of log-likelihoods without a model.
+        said: What was said; None for the ``text`` in the data directory, where there is one.
+        aligned: Alignments, or None.
+        model: Gives logits, or None.
+        priors: Where the counts of pdfs are, which default to those of the model's training, and their scale.
+        features: Where things are.
+        graph: The graph, whose transition model reads the alignments.
+
+    Returns:
+        The sources.
+    """
+    if said is None and place.is_dir() and (place / "text").exists():
+        said = place / "text"
+    scaled = None
+    if model is not None:
+        counts = model.read_counts(priors.class_frame_counts or model.stored_counts)
+        if counts is not None:
+            scaled = np.float32(priors.prior_scale) * log_priors(counts, floor=priors.prior_floor)
+    return Sources(
+        Utterances(place, features, front=None if model is None else model.front),
+        model,
+        scaled,
+        None if said is None else read_table(said),
+        None if aligned is None else find_alignments(aligned, graph.transitions),
+    )
 
 
 def find_alignments(path: Path, transitions: TransitionModel) -> dict[str, NDArray[np.int32]]:

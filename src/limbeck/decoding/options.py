@@ -12,41 +12,44 @@ from limbeck.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions:
-    """What is done to features before the network sees them.
+    """What is done to features before the network sees them; a run's folder says most of it.
 
     Attributes:
         cmvn: Take off the mean: "none", of each "speaker" (cmvn.scp and utt2spk beside feats.scp), of each
-            "utterance" as computed from itself.
-        norm_vars: Divide by the standard deviation too.
+            "utterance" as computed from itself; default: as the run was trained, else none.
+        norm_vars: Divide by the standard deviation too; default: as the run was trained.
         cmvn_scp: Statistics by speaker, where they are elsewhere.
         utt2spk: The speaker of each utterance, where it is elsewhere.
-        deltas: Orders of differences over time to append; 2 for the usual deltas and double deltas.
-        left_context: Frames before each frame to splice to it; at the edges the edge frame is repeated.
-        right_context: Frames after each frame to splice to it.
-        feature_transform: A network that is run first, such as final.feature_transform.
+        deltas: Orders of differences over time to append; 2 for the usual deltas and double deltas. Default: as the
+            run was trained.
+        left_context: Frames before each frame to splice to it; at the edges the edge frame is repeated. Default: as
+            the run was trained.
+        right_context: Frames after each frame to splice to it, likewise.
+        feature_transform: A network that is run first, such as final.feature_transform; default: the run's own.
         feats_root: The folder to which paths in script files are relative, where it is not the working folder, the
             script file's, or the one above it.
         allow_pipes: Run lines of script files that are commands, in a shell.
     """
 
-    cmvn: Literal["none", "speaker", "utterance"] = "none"
-    norm_vars: bool = False
+    cmvn: Literal["none", "speaker", "utterance"] | None = None
+    norm_vars: bool | None = None
     cmvn_scp: Path | None = None
     utt2spk: Path | None = None
-    deltas: int = 0
-    left_context: int = 0
-    right_context: int = 0
+    deltas: int | None = None
+    left_context: int | None = None
+    right_context: int | None = None
     feature_transform: Path | None = None
     feats_root: Path | None = None
     allow_pipes: bool = False
 
     def __post_init__(self) -> None:
         for name, limit in (("deltas", 4), ("left_context", 1000), ("right_context", 1000)):
-            if not 0 <= getattr(self, name) <= limit:
+            if not 0 <= (getattr(self, name) or 0) <= limit:
                 raise ConfigError(f"{name} must be from 0 to {limit}, and is {getattr(self, name)}")
-        for name in ("norm_vars", "cmvn_scp", "utt2spk"):
-            if getattr(self, name) and self.cmvn == "none":
-                raise ConfigError(f"{name} belongs to cmvn speaker or utterance, and cmvn is none")
+        if self.cmvn == "none":
+            for name in ("norm_vars", "cmvn_scp", "utt2spk"):
+                if getattr(self, name):
+                    raise ConfigError(f"{name} belongs to cmvn speaker or utterance, and cmvn is none")
 
 
 @dataclass(frozen=True, kw_only=True)

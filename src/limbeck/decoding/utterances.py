@@ -3,7 +3,7 @@
 Axes: ``N`` frames of an utterance, ``D`` features.
 """
 
-__all__ = ["Utterances", "load_transform"]
+__all__ = ["Utterances"]
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,39 +11,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.convert import read_network
+from limbeck.decoding.fronts import Front, settled
 from limbeck.decoding.options import FeatureOptions
 from limbeck.errors import DataError, FormatError, MismatchError
-from limbeck.formats import nnet1_components as nc
 from limbeck.formats.kaldi_cmvn import accumulate_cmvn, add_deltas, apply_cmvn
 from limbeck.formats.kaldi_lines import read_map
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
-from limbeck.formats.nnet1 import Nnet
 from limbeck.formats.sniff import identify
-from limbeck.nnet1_forward import propagate
 
 Frames = NDArray[np.float32]
 
 
-def load_transform(path: Path | None) -> Nnet | None:
-    """The feature transform of a file, or None without one.
-
-    Args:
-        path: A network of any format, or None.
-
-    Returns:
-        The network.
-    """
-    return None if path is None else read_network(path).nnet
-
-
 class Utterances:
-    """Features by utterance, read anew at each iteration, one utterance in memory at a time.
+    """Features by utterance after CMVN and deltas, read anew at each iteration, one utterance in memory at a time.
+
+    Neighbours are put together by the network, since those of an ensemble may see different ones.
 
     Args:
         feats: A Kaldi data directory, a script file or an archive.
-        options: What is done to the features.
+        options: Where things are, and what is done where no network says it.
+        front: What is done to single frames, settled with a network; None for what the options say.
 
     Attributes:
         count: How many utterances there are, or None for an archive.
@@ -52,9 +40,10 @@ class Utterances:
         FormatError: If there is no such file, or it holds no features.
     """
 
-    def __init__(self, feats: Path, options: FeatureOptions | None = None) -> None:
+    def __init__(self, feats: Path, options: FeatureOptions | None = None, *, front: Front | None = None) -> None:
         self.path = feats / "feats.scp" if feats.is_dir() else feats
         self.options = FeatureOptions() if options is None else options
+        self.front = settled(self.options, None) if front is None else front
         kind = identify(self.path)
         if kind not in {"scp", "matrices"}:
             raise FormatError(self.path, f"holds no features: a script file or an archive of matrices, and not {kind}")
@@ -65,8 +54,7 @@ class Utterances:
         self.count = None if self._entries is None else len(self._entries)
         if self.count == 0:
             raise FormatError(self.path, "holds no utterance")
-        self._transform = load_transform(settings.feature_transform)
-        self._stats = self._speaker_stats() if settings.cmvn == "speaker" else None
+        self._stats = self._speaker_stats() if self.front.cmvn == "speaker" else None
 
     def keep(self, most: int) -> None:
         """Keep at most so many utterances of a script file, evenly spaced.
@@ -80,7 +68,7 @@ class Utterances:
             self.count = most
 
     def __iter__(self) -> Iterator[tuple[str, Frames]]:
-        """The utterance and its frames, after all that the options ask for."""
+        """The utterance and its frames, after CMVN and deltas."""
         options = self.options
         pairs = (
             read_ark(self.path)
@@ -102,24 +90,14 @@ class Utterances:
             yield key, self._prepared(key, frames)
 
     def _prepared(self, key: str, frames: Frames) -> Frames:
-        options = self.options
-        if options.cmvn != "none":
+        front = self.front
+        if front.cmvn != "none":
             stats = accumulate_cmvn(frames) if self._stats is None else self._stats(key)
             try:
-                frames = apply_cmvn(frames, stats, variance=options.norm_vars)
+                frames = apply_cmvn(frames, stats, variance=front.norm_vars)
             except DataError as error:
                 raise type(error)(f"{key}: {error}") from error
-        if options.deltas:
-            frames = add_deltas(frames, order=options.deltas)
-        if options.left_context or options.right_context:
-            offsets = tuple(range(-options.left_context, options.right_context + 1))
-            frames = propagate(Nnet((nc.Splice(frames.shape[1], offsets),)), frames)
-        if self._transform is not None:
-            try:
-                frames = propagate(self._transform, frames)
-            except MismatchError as error:
-                raise MismatchError(f"{key}: {error} ({options.feature_transform})") from error
-        return frames
+        return add_deltas(frames, order=front.deltas) if front.deltas else frames
 
     def _speaker_stats(self) -> Callable[[str], NDArray[np.float64]]:
         options = self.options

@@ -19,9 +19,10 @@ from limbeck.errors import ConfigError, FormatError
 from limbeck.formats._bounded import open_regular
 from limbeck.formats.kaldi_matrix import read_matrix, read_vector
 from limbeck.formats.kaldi_numbers import parse_int32
+from limbeck.formats.kaldi_post import read_posterior
 from limbeck.formats.kaldi_stream import KaldiStream
 
-Kind = Literal["matrix", "vector", "integers"]
+Kind = Literal["matrix", "vector", "integers", "posterior"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_UNPACKED = 1 << 28  # bytes of one object in a gzipped archive
@@ -35,12 +36,13 @@ def read_ark(
 
     Args:
         path: The archive, plain or gzipped (its first bytes decide).
-        kind: ``"matrix"`` (float, double, compressed), ``"vector"`` of floats, or ``"integers"``
-            (alignments).
+        kind: ``"matrix"`` (float, double, compressed), ``"vector"`` of floats, ``"integers"`` (alignments), or
+            ``"posterior"`` (a few pdfs a frame).
         dtype: float32 or float64 for matrices and vectors.
 
     Yields:
-        The key, and the matrix ``(rows, columns)``, vector ``(length,)`` or int32 ``(length,)``.
+        The key, and the matrix ``(rows, columns)``, vector ``(length,)``, int32 ``(length,)`` or pairs
+        (:data:`~limbeck.formats.kaldi_post.PAIR`).
 
     Raises:
         FormatError: If the archive cannot be read, or an entry is malformed, truncated or of another kind.
@@ -136,6 +138,8 @@ def read_object(
         stream.binary = True
     if kind == "integers":
         return _read_integers(stream, what)
+    if kind == "posterior":
+        return read_posterior(stream, what=what)
     read = read_matrix if kind == "matrix" else read_vector
     value = read(stream, dtype, what=what)
     if not stream.binary:

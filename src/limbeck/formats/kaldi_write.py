@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from limbeck.errors import DataError, RunError
 from limbeck.files import replace_bytes
 from limbeck.formats.kaldi_matrix import matrix_bytes, vector_bytes
+from limbeck.formats.kaldi_post import PAIR, posterior_bytes
 
 
 class ArkWriter:
     r"""An archive that is written entry by entry, and appears under its name when all is there.
 
-    Float matrices, float vectors and int32 vectors are told apart by their dtype and axes. Used as a context
-    manager; when the block is left by an error, no file remains.
+    Float matrices, float vectors, int32 vectors and pairs of posteriors are told apart by their dtype and axes. Used as
+    a context manager; when the block is left by an error, no file remains.
 
     Args:
         path: The archive; its folder must exist.
@@ -57,7 +58,7 @@ class ArkWriter:
 
         Args:
             key: Without white space, and not written before.
-            value: float32 or float64 of one or two axes, or int32 of one.
+            value: float32 or float64 of one or two axes, int32 of one, or pairs of posteriors.
 
         Raises:
             DataError: If the key or the value has no place in an archive.
@@ -69,6 +70,8 @@ class ArkWriter:
             raise DataError(f"the key {key!r} was written before")
         if value.ndim == 1 and value.dtype == np.int32:
             pieces = _alignment_bytes(value, binary=not self._text)
+        elif value.dtype == PAIR:
+            pieces = list(posterior_bytes(value, binary=not self._text))
         else:
             pieces = (matrix_bytes if value.ndim == 2 else vector_bytes)(value, binary=not self._text)
         self._keys.add(key)

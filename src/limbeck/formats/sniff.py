@@ -25,6 +25,7 @@ FileKind = Literal[
     "matrices",
     "vectors",
     "integers",
+    "posteriors",
     "scp",
     "transition model",
     "counts",
@@ -39,7 +40,7 @@ FileKind = Literal[
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FST = b"\xd6\xfd\xb2\x7e"
 _OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": "matrices",
-                                   b"FV": "vectors", b"DV": "vectors", b"\4": "integers"}  # fmt: skip
+                                   b"FV": "vectors", b"DV": "vectors"}  # fmt: skip
 _SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
 _LONGEST_LINE = 1 << 12
 
@@ -132,14 +133,24 @@ def _identify_table(stream: KaldiStream) -> FileKind | None:
     rest = parts[2]
     if rest.startswith(_FST):
         return "graphs"
+    if rest.startswith(b"\0B\4"):
+        return "posteriors" if _are_pairs(rest[2:]) else "integers"
     if rest.startswith(b"\0B"):
         return next((kind for mark, kind in _OBJECTS.items() if rest[2:].startswith(mark)), None)
     first = rest.split(b"\n", 1)[0]
     if first.lstrip().startswith(b"["):
         one_line = b"]" in first
+        if b"] [" in first:
+            return "posteriors"
         return "vectors" if one_line else "matrices"
     if all(re.fullmatch(rb"-?\d+", word) for word in first.split()):
         return "integers"
     if _SCP.fullmatch(first.strip()):
         return "scp"
     return "words" if first.isascii() and first.decode().strip().isprintable() else None
+
+
+def _are_pairs(rest: bytes) -> bool:
+    # The third number of a Posterior is a float: above 1e-9 its bits are larger than any transition id.
+    third = rest[16:20]
+    return rest[15:16] == b"\4" and len(third) == 4 and int.from_bytes(third, "little") > 0x30000000

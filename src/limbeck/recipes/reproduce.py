@@ -80,8 +80,9 @@ def reproduce(
     recipe = recipe_named(name)
     if recipe.data is None and data is not None:
         raise ConfigError(f"recipe {name} is of MNIST, which is inside the package: leave --data out")
-    if recipe.data is not None and data is None and not quick:
-        raise ConfigError(f"recipe {name} needs examples, such as --data {recipe.data}; --quick does without")
+    if recipe.data is not None and data is None and not (quick and recipe.stand_in):
+        without = "; --quick does without" if recipe.stand_in else ", also for --quick"
+        raise ConfigError(f"recipe {name} needs examples, such as --data {recipe.data}{without}")
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, watch=watch)

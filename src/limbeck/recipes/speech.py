@@ -1,293 +1,237 @@
-"""The paper's speech experiments on a Kaldi system: an ensemble in one small acoustic model, and 3 % of the data.
+"""Several acoustic models in one, and 3 % of the data: recipe ``speech``."""
 
-Section 3 of the paper distilled ten acoustic models into one; section 6 trained on 3 % of the data with soft targets.
-Here both are done with whatever Kaldi directories are given.
-"""
+__all__ = ["run"]
 
-__all__ = ["Row", "Speech", "quick", "speech", "to_markdown"]
-
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from limbeck.data import open_data
-from limbeck.data.examples import DataSet
-from limbeck.data.speech.opening import with_context
-from limbeck.data.splits import subset
-from limbeck.devices import find_device
-from limbeck.options import DataOptions, ModelOptions, Training
-from limbeck.runs import distill, train
-from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import load_teacher, model_maker
-from limbeck.softtargets import SoftTargets
-from limbeck.watcher import Watcher
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
+from limbeck.errors import ConfigError
+from limbeck.options import ModelOptions
+from limbeck.prediction import predict
+from limbeck.protocols import Teacher
+from limbeck.recipes.acoustic import FEW_TEMPERATURE, TEMPERATURE, Maker, together
+from limbeck.recipes.corpus import EPOCHS, Corpus, corpus
+from limbeck.recipes.findings import Findings, Order, spread
+from limbeck.recipes.series import Cell, Series
+from limbeck.recipes.words import DEV_UTTERANCES, SEARCH, Spoken, Words
+from limbeck.report import Drawing, Table
+from limbeck.report.figures_speech import draw_posteriors
+from limbeck.report.figures_study import draw_curves, draw_results
+from limbeck.runs.measure import answers_of, labels_of, scores_of
+
+_FRAME_SHIFT = 0.01
 
 
 @dataclass(frozen=True)
-class Speech:
-    """The settings of the experiments.
+class _System:
+    """Networks of one kind: a row of the table.
 
     Attributes:
-        data: Training, validation and test directories, with the student's context.
-        teacher: The large network, of which there are several.
-        teacher_context: Frames it sees on each side; wider than the student's.
-        members: How many.
-        teacher_training: Their training.
-        student: The small network, about a sixth the size.
-        student_training: The training of all students and their baselines.
-        temperature: T of the soft targets with all data.
-        hard_weight: Weight of the true labels with all data.
-        seeds: Students of each kind.
-        share: Share of the training data in the experiment of section 6.
-        share_training: The trainings on that share.
-        share_temperature: T there.
-        top: Classes that the store keeps of each answer.
-    """
-
-    data: DataOptions
-    teacher: ModelOptions = ModelOptions(hidden=(512, 512, 512))
-    teacher_context: int = 7
-    members: int = 3
-    teacher_training: Training = Training(epochs=3, batch_size=1024)
-    student: ModelOptions = ModelOptions(hidden=(128, 128))
-    student_training: Training = Training(epochs=4, batch_size=1024)
-    temperature: float = 1.0
-    hard_weight: float = 0.5
-    seeds: int = 1
-    share: float = 0.03
-    share_training: Training = Training(epochs=60, batch_size=512)
-    share_temperature: float = 2.0
-    top: int = 30
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        name: What was trained, and on what.
-        parameters: How many numbers it has.
-        accuracy: Frame accuracy on the test set; the mean over seeds where there are several.
-        nll: Frame cross-entropy on the test set, nats, of the first seed.
-        accuracies: The accuracy of each seed or member.
+        name: What it is.
+        trials: The cells of each seed; several in one trial are averaged.
+        decoded: How many seeds are decoded.
     """
 
     name: str
-    parameters: int
-    accuracy: float
-    nll: float
-    accuracies: tuple[float, ...] = ()
+    trials: tuple[tuple[Cell, ...], ...]
+    decoded: int
 
 
-def quick(data: DataOptions) -> Speech:
-    """Settings that run in seconds on a small part of a corpus: they show that all of it works, and nothing else."""
-    few = Training(epochs=2, batch_size=256, precision="float32")
-    return Speech(
-        data,
-        teacher=ModelOptions(hidden=(64,)),
-        teacher_context=3,
-        members=2,
-        teacher_training=few,
-        student=ModelOptions(hidden=(16,)),
-        student_training=few,
-        share=0.2,
-        share_training=few,
-    )
-
-
-def speech(
-    out: Path, settings: Speech, *, resume: bool = False, watch: Callable[[str], Watcher] | None = None
-) -> list[Row]:
-    """Train teachers, distil students with all data and with little, and compare.
+def run(series: Series, order: Order) -> Findings:
+    """Train teachers, distil them into one of their size and into small ones, with all data and with 3 %.
 
     Args:
-        out: Folder for the runs and the store of soft targets.
-        settings: The data, sizes, epochs and the rest.
-        resume: Continue what the folder holds.
-        watch: Makes who hears how the part of a name goes.
+        series: Where trainings are kept.
+        order: Names the corpus.
 
     Returns:
-        The lines of the table.
+        Frame accuracies and word error rates on the test set.
+
+    Raises:
+        ConfigError: If no corpus is named.
     """
-    wide = dataclasses.replace(settings.data, left=settings.teacher_context, right=settings.teacher_context)
-    teachers = out / "teachers"
-    broad = open_data(wide)
-    metrics = _finished(teachers, resume=resume)
-    if metrics is None:
-        metrics = train(
-            model_maker(settings.teacher, broad),
-            broad,
-            members=settings.members,
-            mean="geometric",
-            out=teachers,
-            resume=resume,
-            settings={**_plain(wide), **_plain(settings.teacher)},
-            watcher=_watcher(watch, "teachers"),
-            **_plain(settings.teacher_training),
-        ).metrics
-    # The same frames with other neighbours: nothing is read a second time.
-    data = with_context(broad, settings.data)
-    targets = _targets(out / "targets", teachers, data, settings)
-    small = model_maker(settings.student, data)
-    students = _distil(
-        out / "student", targets, small, data, settings.student_training, settings, resume=resume, watch=watch
+    if order.data is None:
+        raise ConfigError("the recipe speech needs a corpus: give --data FOLDER")
+    maker = Maker(corpus(series, order.data))
+    here = maker.here
+    teachers = [maker.teacher(seed) for seed in range(here.members)]
+    seeds = len(series.seeds)
+    systems = {
+        "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
+        "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
+        "distilled": _System("one of the teacher's size, distilled", ((maker.same_size(0),),), 1),
+        "small_labels": _System("a sixth the size, labels", maker.trials("small-labels"), seeds),
+        "small_soft": _System("a sixth the size, distilled", maker.trials("small-soft"), seeds),
+        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials("few-labels"), 1),
+        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials("few-soft"), 1),
+    }
+    words = Words(series, here.root) if here.spoken else None
+    scales = {} if words is None else {key: words.choose(key, system.trials[0]) for key, system in systems.items()}
+
+    # All choices are made: now the test set is read.
+    scores = {key: [_scores(here, trial) for trial in system.trials] for key, system in systems.items()}
+    spoken: dict[str, list[Spoken]] = {}
+    for key, scale in scales.items():
+        assert words is not None
+        chosen = systems[key].trials[: systems[key].decoded]
+        spoken[key] = [words.count(f"{key}-{number}", trial, scale) for number, trial in enumerate(chosen)]
+    values = {key: [100 * score["accuracy"] for score in found] for key, found in scores.items()}
+    values |= {f"{key}_wer": [one.wer for one in found] for key, found in spoken.items()}
+    mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
+    gain, gap = mean["ensemble"] - mean["teacher"], mean["small_labels"] - mean["few_labels"]
+    values["kept"] = [100 * (value - mean["teacher"]) / gain for value in values["distilled"]] if gain > 0 else []
+    values["closed"] = [100 * (value - mean["few_labels"]) / gap for value in values["few_soft"]] if gap > 0 else []
+    return Findings(
+        values,
+        _notes(here, systems),
+        _answer(values, mean, gain, here),
+        (_systems_table(systems, scores, spoken),),
+        (_accuracies(systems, values), _posteriors(here, systems), *_curves(series, systems, here)),
+        _remarks(here, systems),
     )
-    large = _distil(
-        out / "same-size",
-        targets,
-        model_maker(settings.teacher, broad),
-        broad,
-        settings.teacher_training,
-        dataclasses.replace(settings, seeds=1),
-        resume=resume,
-        watch=watch,
-        baseline=False,
+
+
+def _scores(here: Corpus, trial: Sequence[Cell]) -> dict[str, Any]:
+    """Frame accuracy and cross-entropy on the test set: called at the end of the recipe alone."""
+    return scores_of(answers_of(together(trial, here.whole.classes), here.test), labels_of(here.test))
+
+
+def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
+    large, small = (systems[key].trials[0][0] for key in ("teacher", "small_labels"))
+    stopped = [trial[0].epochs for trial in systems["few_labels"].trials]
+    return {
+        "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
+        "ensemble": "the same teachers",
+        "distilled": f"{large.epochs} epochs like a teacher, T = {TEMPERATURE:g}, half of the weight on labels; "
+        "one seed",
+        "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
+        "small_soft": f"the same, T = {TEMPERATURE:g}, half of the weight on labels",
+        "few_labels": f"at most {max(stopped)} epochs, stopped early",
+        "few_soft": f"T = {FEW_TEMPERATURE:g}, soft targets alone, {EPOCHS['few']} epochs",
+        "closed": "of the gap between labels on little and on all data; the paper: 87 %",
+    }
+
+
+def _answer(values: Mapping[str, Sequence[float]], mean: Mapping[str, float], gain: float, here: Corpus) -> str:
+    kept, closed = values["kept"], values["closed"]
+    words = (
+        f" Words: {mean['teacher_wer']:.1f} % wrong with a teacher, {mean['ensemble_wer']:.1f} % with all, "
+        f"{mean['distilled_wer']:.1f} % with the distilled network."
+        if "teacher_wer" in mean
+        else " There is no graph in the corpus's folder, so words were not counted."
     )
-    part = subset(data, settings.share)
-    guide = load_teacher([teachers], data=part)
-    little = dataclasses.replace(
-        settings, temperature=settings.share_temperature, hard_weight=0.0, student=settings.student
+    return (
+        f"The ensemble gains {gain:.2f} points of frame accuracy over its members; one network of their size distilled "
+        f"from it keeps {f'{kept[0]:.0f} %' if kept else 'nothing'} of that (paper: 86 %). With {here.percent} of the "
+        f"data soft targets close {f'{np.mean(closed):.0f} %' if closed else 'nothing'} of the gap to all of the data "
+        f"(paper: 87 %).{words}"
     )
-    scarce = _distil(out / "share", guide, small, part, settings.share_training, little, resume=resume, watch=watch)
-    percent = f"{settings.share:.0%} of the training data"
-    members = metrics.get("members", [metrics["model"]])
-    return [
-        _row("one teacher, labels", metrics["model"]["parameters"] // settings.members, members),
-        _row(f"{settings.members} teachers, geometric mean", metrics["model"]["parameters"], [metrics["model"]]),
-        _row("one network of the teacher's size, distilled", large["student"]["parameters"], [large["student"]]),
-        *_pair(students, ""),
-        *_pair(scarce, f", {percent}"),
-    ]
 
 
-def to_markdown(rows: Sequence[Row], settings: Speech, *, seconds: float | None = None) -> str:
-    """The table as a page.
-
-    Args:
-        rows: From :func:`speech`.
-        settings: What they were made with.
-        seconds: How long it took, if all of it was done now.
-
-    Returns:
-        Markdown.
-    """
-    lines = [
-        f"# Speech: {Path(settings.data.data).parent.name}",
-        "",
-        f"{settings.members} teachers {_sizes(settings.teacher)} with {settings.teacher_context} frames of context on "
-        f"each side, {settings.teacher_training.epochs} epochs; students {_sizes(settings.student)}, "
-        f"{settings.student_training.epochs} epochs; T = {settings.temperature:g}, weight of the labels "
-        f"{settings.hard_weight:g}. On {settings.share:.0%} of the data: {settings.share_training.epochs} epochs, "
-        f"T = {settings.share_temperature:g}, soft targets alone. Test frames chose nothing.",
-        "",
-        "| model | parameters | frame accuracy | frame cross-entropy | each |",
-        "|---|---:|---:|---:|---|",
-    ]
-    for row in rows:
-        each = ", ".join(f"{100 * value:.2f}" for value in row.accuracies)
-        lines.append(f"| {row.name} | {row.parameters:,} | {100 * row.accuracy:.2f} % | {row.nll:.3f} | {each} |")
-    by_name = {row.name: row.accuracy for row in rows}
-    one, several, same = (rows[place].accuracy for place in range(3))
-    lines += [
-        "",
-        f"The ensemble is {100 * (several - one):.2f} points above its members' mean, and the distilled network of the "
-        f"same size {100 * (same - one):.2f}: {_share(same - one, several - one)} of the gain (the paper: more than "
-        "80 %).",
-        "",
-    ]
-    labels = next(name for name in by_name if name.startswith("student, labels,"))
-    soft = next(name for name in by_name if name.startswith("student, soft targets,"))
-    whole = by_name["student, labels"]
-    lines += [
-        f"With {settings.share:.0%} of the data soft targets close "
-        f"{_share(by_name[soft] - by_name[labels], whole - by_name[labels])} of the gap between labels alone on that "
-        "share and labels on all data.",
-    ]
-    if seconds is not None:
-        lines += ["", f"It took {seconds / 60:.0f} minutes."]
-    return "\n".join(lines) + "\n"
+def _systems_table(
+    systems: Mapping[str, _System],
+    scores: Mapping[str, Sequence[Mapping[str, Any]]],
+    spoken: Mapping[str, list[Spoken]],
+) -> Table:
+    rows = []
+    for key, system in systems.items():
+        size = sum(parameter.numel() for cell in system.trials[0] for parameter in cell.model.parameters())
+        heard = spoken.get(key, [])
+        kinds = ("insertions", "deletions", "substitutions")
+        rows.append(
+            (
+                system.name,
+                f"{size:,}",
+                spread([100 * score["accuracy"] for score in scores[key]], "%"),
+                f"{np.mean([score['nll'] for score in scores[key]]):.3f}",
+                spread([one.wer for one in heard], "% errors") if heard else "–",
+                " / ".join(f"{np.mean([getattr(one, kind) for one in heard]):.0f}" for kind in kinds) if heard else "–",
+                f"{heard[0].scale:g}" if heard else "–",
+                f"{np.mean([one.real_time for one in heard]):.3f}" if heard else "–",
+            )
+        )
+    heading = (
+        "network", "parameters", "frame accuracy", "cross-entropy (nats)", "word error rate", "ins / del / sub",
+        "acoustic scale", "real-time factor",
+    )  # fmt: skip
+    return Table("Networks on the test set", heading, tuple(rows))
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.0%}" if whole > 0 else "no share"
-
-
-def _sizes(model: ModelOptions) -> str:
-    return "-".join(map(str, model.hidden or ()))
-
-
-def _pair(metrics: Mapping[str, Any], suffix: str) -> list[Row]:
-    """The student on labels alone, and distilled."""
-    found = []
-    for role, name in (("baseline", "student, labels"), ("student", "student, soft targets")):
-        each = tuple(seed[f"{role}_accuracy"] for seed in metrics["seeds"])
-        mean = sum(each) / len(each)
-        found.append(Row(name + suffix, metrics[role]["parameters"], mean, metrics[role]["nll"], each))
-    return found
-
-
-def _row(name: str, parameters: int, scores: Sequence[Mapping[str, Any]]) -> Row:
-    each = tuple(score["accuracy"] for score in scores)
-    nll = sum(score["nll"] for score in scores) / len(scores)
-    return Row(name, parameters, sum(each) / len(each), nll, each if len(each) > 1 else ())
-
-
-def _targets(folder: Path, teachers: Path, data: DataSet, settings: Speech) -> SoftTargets:
-    """The ensemble's answers, written once; a write that was stopped goes on, and a finished one is kept."""
-    guide = load_teacher([teachers], data=data)
-    place = find_device(settings.student_training.device, settings.student_training.precision)
-    SoftTargets.write(
-        folder,
-        guide,
-        data.train,
-        classes=data.classes,
-        encoding="topk",
-        k=min(settings.top, len(data.classes) - 1),
-        device=place,
+def _accuracies(systems: Mapping[str, _System], values: Mapping[str, Sequence[float]]) -> Drawing:
+    return Drawing(
+        "accuracy",
+        "Frame accuracy",
+        "On the test set; each dot is a seed or a teacher, the bar their mean. The paper's numbers are of other data.",
+        draw_results(
+            [system.name for system in systems.values()],
+            [values[key] for key in systems],
+            [None] * len(systems),
+            "test frame accuracy (%)",
+        ),
     )
-    return SoftTargets.open(folder, examples=data.train)
 
 
-def _distil(
-    out: Path,
-    guide: Any,
-    student: Any,
-    data: DataSet,
-    training: Training,
-    settings: Speech,
-    *,
-    resume: bool,
-    watch: Callable[[str], Watcher] | None,
-    baseline: bool = True,
-) -> dict[str, Any]:
-    done = _finished(out, resume=resume)
-    if done is not None:
-        return done
-    return distill(
-        guide,
-        student,
-        data,
-        temperature=settings.temperature,
-        hard_weight=settings.hard_weight,
-        baseline=baseline,
-        seeds=settings.seeds,
-        out=out,
-        resume=resume,
-        settings=_plain(settings.data),
-        watcher=_watcher(watch, out.name),
-        **_plain(training),
-    ).metrics
+def _posteriors(here: Corpus, systems: Mapping[str, _System]) -> Drawing:
+    """One utterance of the test set: what the ensemble and a small student hear."""
+    one = one_utterance(here.test)
+    phones = phones_of(here.root / "ali_train" / "final.mdl")
+    heard: dict[str, NDArray[np.float32]] = {}
+    for key in ("ensemble", "small_soft", "few_labels"):
+        guide: Teacher = together(systems[key].trials[0], here.whole.classes)
+        heard[systems[key].name] = phones.add_up(predict(guide, one).exp().numpy())
+    return Drawing(
+        "posteriors",
+        "What is heard",
+        "An utterance of the test set: its spectrogram, and posteriors of phones (those of a phone's pdfs added up) by "
+        "the ensemble, a small student distilled from it, and the same network trained on labels of little data. The "
+        "line is the alignment.",
+        draw_posteriors(spectrogram(one), heard, phones.of_pdf[labels_of(one)], phones.names, frame_shift=_FRAME_SHIFT),
+    )
 
 
-def _finished(folder: Path, *, resume: bool) -> dict[str, Any] | None:
-    return RunFolder(folder).metrics() if resume and (folder / "metrics.json").exists() else None
+def _curves(series: Series, systems: Mapping[str, _System], here: Corpus) -> tuple[Drawing, ...]:
+    few = {
+        name: [100 * value for value in series.history(systems[key].trials[0][0], "validation_accuracy")]
+        for name, key in (("labels", "few_labels"), ("soft targets", "few_soft"))
+    }
+    length = min(map(len, few.values()))
+    if length < 2:
+        return ()
+    return (
+        Drawing(
+            "few",
+            f"Learning from {here.percent} of the data",
+            "Frame accuracy on development utterances by epoch, first seed, for as long as training on labels went on.",
+            draw_curves(
+                [float(epoch) for epoch in range(1, length + 1)],
+                {name: np.array([numbers[:length]]) for name, numbers in few.items()},
+                x_label="epoch",
+                y_label="validation frame accuracy (%)",
+            ),
+        ),
+    )
 
 
-def _watcher(watch: Callable[[str], Watcher] | None, name: str) -> Watcher | None:
-    return None if watch is None else watch(name)
+def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
+    teachers = systems["teacher"].trials
+    return (
+        here.about(),
+        f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
+        f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
+        f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
+        "cosine; development frames chose each network's epoch, and nothing else was tuned: temperatures and weights "
+        "were fixed before.",
+        f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
+        f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
+        "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "
+        "network in numpy and the search together.",
+    )
 
 
-def _plain(options: Any) -> dict[str, Any]:
-    return dataclasses.asdict(options)
+def _sizes(network: ModelOptions) -> str:
+    return "-".join(map(str, network.hidden or ()))

@@ -3,6 +3,7 @@
 __all__ = [
     "Contents",
     "Drawing",
+    "Heard",
     "Layer",
     "Model",
     "SearchContents",
@@ -16,7 +17,7 @@ __all__ = [
     "write_study",
 ]
 
-from limbeck.report.contents import Contents, Layer, Model, Singular
+from limbeck.report.contents import Contents, Heard, Layer, Model, Singular
 from limbeck.report.figures_all import draw_all, save_figures
 from limbeck.report.page import write_report
 from limbeck.report.search import SearchContents, write_search_report

@@ -3,7 +3,7 @@
 Axes: ``N`` test examples, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
 """
 
-__all__ = ["Contents", "Layer", "Model", "Singular"]
+__all__ = ["Contents", "Heard", "Layer", "Model", "Singular"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,7 +44,8 @@ class Model:
             ``images_per_second``, ``seconds``.
         scores: Any of ``test_examples``, ``test_errors``, ``accuracy``, ``nll``, ``ece``,
             ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds``, ``latency_ms``,
-            ``images_per_second``.
+            ``images_per_second``; of a decoded model ``wer``, ``insertions``, ``deletions``, ``substitutions``,
+            ``acoustic_scale``, ``real_time_factor``.
         layers: Its layers in order; of one member where it is an ensemble.
         members: How many networks of these layers it is made of.
     """
@@ -112,6 +113,27 @@ class Singular:
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """An utterance, and what models took each moment of it for.
+
+    Attributes:
+        key: The utterance.
+        features: Filterbanks, ``(frames, channels)``.
+        posteriors: Of phones, by role, ``(frames, phones)``.
+        truth: The right phone of each frame, ``(frames,)``.
+        phones: Names of the phones.
+        frame_shift: Seconds from one frame to the next.
+    """
+
+    key: str
+    features: NDArray[np.float32]
+    posteriors: Mapping[str, NDArray[np.float32]]
+    truth: NDArray[np.int64]
+    phones: tuple[str, ...]
+    frame_shift: float
+
+
+@dataclass(frozen=True, eq=False)
 class Contents:
     """Everything a report shows. Sections whose data are missing are left out.
 
@@ -131,6 +153,7 @@ class Contents:
         notes: Remarks, a paragraph each.
         way: Roles in order from the first model to the one to ship, where one was made out of the other.
         spectra: Singular values of the layers that were made smaller.
+        heard: For speech, an utterance of the test set.
     """
 
     title: str
@@ -148,6 +171,7 @@ class Contents:
     notes: tuple[str, ...] = ()
     way: tuple[str, ...] = ()
     spectra: tuple[Singular, ...] = ()
+    heard: Heard | None = None
 
     def __post_init__(self) -> None:
         if not self.models:

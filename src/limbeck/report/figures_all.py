@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from limbeck.errors import RunError
 from limbeck.files import replace_text
-from limbeck.report import figures_compression, figures_errors, figures_size, figures_softness, figures_training
+from limbeck.report import (
+    figures_compression,
+    figures_errors,
+    figures_size,
+    figures_softness,
+    figures_speech,
+    figures_training,
+)
 from limbeck.report.contents import Contents
 from limbeck.report.figures_style import svg
 
@@ -74,6 +81,7 @@ PLATES = (
         figures_errors.draw_confusions,
         figures_errors.explain_confusions,
     ),
+    Plate("posteriors", "What is heard", figures_speech.draw_heard, figures_speech.explain_heard),
     Plate("reliability", "Confidence", figures_errors.draw_reliability, figures_errors.explain_reliability),
 )
 

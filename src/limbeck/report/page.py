@@ -51,7 +51,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         tiles=list(_tiles(contents)),
         notes=contents.notes,
         columns=_columns(contents),
-        rows=list(_rows(contents.models)),
+        rows=list(_rows(contents.models, frames=contents.heard is not None)),
         seeds=[_seed_row(row) for row in contents.seeds],
         figures=[
             (plate.name, plate.title, plate.explain(contents), figures[plate.name])
@@ -153,6 +153,9 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
         return
     scores = {model.role: model.scores for model in reversed(contents.models)}
     student, teacher, baseline = (scores.get(role, {}) for role in ("student", "teacher", "baseline"))
+    if _known(student, "wer"):
+        rival = f", baseline {100 * baseline['wer']:.1f} %" if _known(baseline, "wer") else ""
+        yield f"{100 * student['wer']:.1f} %", f"of words wrong{rival}"
     if student and _known(student, "test_errors"):
         rival = f"test errors, baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else "test errors"
         yield f"{student['test_errors']}", f"student's {rival}"
@@ -203,6 +206,12 @@ def _columns(contents: Contents) -> list[dict[str, str]]:
 
 
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("wer", "Word error rate", lambda value: f"{100 * value:.2f} %"),
+    ("insertions", "Words inserted", lambda value: f"{value:,.0f}"),
+    ("deletions", "Words deleted", lambda value: f"{value:,.0f}"),
+    ("substitutions", "Words substituted", lambda value: f"{value:,.0f}"),
+    ("acoustic_scale", "Acoustic scale", lambda value: f"{value:g}"),
+    ("real_time_factor", "Real-time factor, one core", lambda value: f"{value:.3f}"),
     ("test_errors", "Test errors", lambda value: f"{value:,.0f}"),
     ("test_examples", "Test examples", lambda value: f"{value:,.0f}"),
     ("accuracy", "Accuracy", lambda value: f"{100 * value:.2f} %"),
@@ -217,8 +226,12 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
-def _rows(models: tuple[Model, ...]) -> Iterator[tuple[str, list[str]]]:
-    for key, name, form in _ROWS:
+_OF_FRAMES = {"Test errors": "Frame errors", "Test examples": "Frames", "Accuracy": "Frame accuracy"}
+
+
+def _rows(models: tuple[Model, ...], *, frames: bool) -> Iterator[tuple[str, list[str]]]:
+    for key, plain, form in _ROWS:
+        name = _OF_FRAMES.get(plain, plain) if frames else plain
         values = [model.scores.get(key) for model in models]
         if any(value is not None for value in values):
             yield (

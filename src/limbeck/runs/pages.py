@@ -4,7 +4,7 @@ __all__ = ["gather", "report_run"]
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from limbeck.models import layer_sizes
 from limbeck.options import DataOptions
 from limbeck.report import Contents, Layer, Model, Singular, write_report
 from limbeck.runs.folder import RunFolder
+from limbeck.runs.hearing import hear, with_words
 from limbeck.runs.models import classes_of, load
 from limbeck.teachers import Ensemble
 
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataOptions))
 
 
-def report_run(folder: str | Path, *, data: DataSet | None = None) -> Path:
+def report_run(folder: str | Path, *, data: DataSet | None = None, decoded: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` and ``figures/`` into a run's folder.
 
     Args:
         folder: The run.
         data: The run's data set, where it is in memory already; None to open it again by its name.
+        decoded: Figures that ``limbeck decode`` left, of this run's models.
 
     Returns:
         The page.
@@ -42,15 +44,16 @@ def report_run(folder: str | Path, *, data: DataSet | None = None) -> Path:
         RunError: If the run is not finished.
     """
     run = RunFolder(folder)
-    return write_report(gather(run, data=data), run.path / "report.html")
+    return write_report(gather(run, data=data, decoded=decoded), run.path / "report.html")
 
 
-def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
+def gather(run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Path] = ()) -> Contents:
     """All that a report shows, out of a run's folder.
 
     Args:
         run: The run.
         data: The run's data set, or None to open it again by its name.
+        decoded: Figures that ``limbeck decode`` left, of this run's models.
 
     Returns:
         The contents. Parts that the folder does not hold are left out.
@@ -86,7 +89,11 @@ def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
         models = [_model(run, config, stages, role, answers, examples) for role in stages]
     if metrics.get("judged_on") == "validation":
         notes.append("There was no test set: everything is judged on validation, on which epochs were also chosen.")
-    shown = tuple(model for model in models if model is not None)
+    shown = with_words(tuple(model for model in models if model is not None), run, config, decoded)
+    heard = None
+    if data is not None and examples is not None and data.front_end is not None:
+        heard, said = hear(run, config, data, examples)
+        notes += said
     modified = (run.path / "metrics.json").stat().st_mtime
     return Contents(
         title=f"{shown[-1].title} on {data.name if data is not None else config.get('data', 'own data')}",
@@ -106,6 +113,7 @@ def gather(run: RunFolder, *, data: DataSet | None = None) -> Contents:
         notes=tuple(notes),
         way=tuple(stages),
         spectra=_spectra(run) if stages else (),
+        heard=heard,
     )
 
 

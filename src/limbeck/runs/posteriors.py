@@ -1,6 +1,7 @@
 """Posteriors in Kaldi archives: a teacher's written, and those that somebody else wrote read as a teacher.
 
-An archive holds a matrix for each utterance, a row a frame and a column a pdf, as ``nnet-forward`` writes it.
+An archive holds a matrix for each utterance, a row a frame and a column a pdf, as ``nnet-forward`` writes it; or
+Kaldi's ``Posterior``, the likeliest pdfs of each frame alone.
 
 Axes: ``N`` frames, ``K`` pdfs.
 """
@@ -18,11 +19,13 @@ from torch import Tensor
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.speech import Spliced
 from limbeck.devices import Device
-from limbeck.errors import ConfigError, FormatError, MismatchError
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.files import digest_bytes
+from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
 from limbeck.formats.kaldi_scp import ScpEntry, read_entry, read_scp
-from limbeck.formats.kaldi_table import index_ark
+from limbeck.formats.kaldi_table import Kind, index_ark
 from limbeck.formats.kaldi_write import ArkWriter
+from limbeck.formats.sniff import identify
 from limbeck.losses import softened
 from limbeck.protocols import Batch, Teacher
 
@@ -40,6 +43,7 @@ def write_posteriors(
     *,
     temperature: float,
     device: Device,
+    least: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write a teacher's posteriors of the training utterances as a Kaldi archive, with a script file beside it.
@@ -50,15 +54,18 @@ def write_posteriors(
         data: The utterances.
         temperature: T of the posteriors.
         device: Where and how precisely to compute.
+        least: Write Kaldi's sparse ``Posterior``, with pdfs of this probability; None for matrices.
         progress: Called with utterances written and all.
 
     Returns:
         How many utterances were written.
 
     Raises:
-        ConfigError: If the data are no speech.
+        ConfigError: If the data are no speech, or ``least`` is out of range.
         RunError: If the archive cannot be written.
     """
+    if least is not None and not 0 < least < 1:
+        raise ConfigError(f"the least probability that is written must be between 0 and 1, and is {least}")
     inputs = _speech(data.train)
     examples = data.train.to(device.device)
     with ArkWriter(path, scp=path.with_suffix(".scp")) as writer:
@@ -66,7 +73,8 @@ def write_posteriors(
             rows = inputs.rows_of(torch.tensor([number])).to(device.device)
             with torch.no_grad(), device.autocast():
                 answers = teacher.log_probs(examples.batch(rows), temperature)
-            writer.write(key, answers.float().exp().cpu().numpy())
+            posteriors = answers.float().exp().cpu().numpy()
+            writer.write(key, posteriors if least is None else sparse_posteriors(posteriors, least=least))
             if progress is not None:
                 progress(number + 1, len(inputs.keys))
     return len(inputs.keys)
@@ -76,7 +84,7 @@ class Posteriors:
     """An archive of posteriors as a teacher; best asked in the order of the utterances.
 
     Args:
-        path: A script file, or an archive that is not gzipped.
+        path: A script file, or an archive that is not gzipped; of matrices, or of sparse posteriors.
         data: The data set whose training frames they are for.
         temperature: The only temperature that they hold for, such as 1 for an arithmetic mean of several networks; None
             for those of one network at T = 1, which serve every temperature.
@@ -90,7 +98,7 @@ class Posteriors:
     Raises:
         ConfigError: If the data are no speech.
         MismatchError: If an utterance is not in the archive.
-        FormatError: If a matrix holds no posteriors, or is of another shape than the utterance.
+        FormatError: If an utterance holds no posteriors, or is of another shape than its features.
     """
 
     def __init__(
@@ -100,11 +108,14 @@ class Posteriors:
         self.index = data.train.index.long()
         self.classes: tuple[str, ...] | None = data.classes
         self.temperature = temperature
+        self.allow_pipes = allow_pipes
         if path.suffix == ".scp":
             self.entries = {entry.key: entry for entry in read_scp(path, allow_pipes=allow_pipes)}
+            self.kind = _kind(list(self.entries.values()), allow_pipes)
         else:
-            self.entries = {key: ScpEntry(key, str(path), offset) for key, offset in index_ark(path).items()}
-        self.allow_pipes = allow_pipes
+            self.kind = "posterior" if identify(path) == "posteriors" else "matrix"
+            places = index_ark(path, self.kind)
+            self.entries = {key: ScpEntry(key, str(path), offset) for key, offset in places.items()}
         missing = [key for key in self.inputs.keys if key not in self.entries]
         if missing:
             raise MismatchError(
@@ -152,10 +163,25 @@ class Posteriors:
             self._held[number] = self._read(number)
         return self._held[number]
 
+    def _matrix(self, entry: ScpEntry) -> NDArray[np.float32]:
+        """The posteriors of an utterance, a column a pdf; rows of sparse ones are scaled to sum to 1."""
+        found = read_entry(entry, self.kind, allow_pipes=self.allow_pipes)
+        if self.kind == "matrix":
+            return found
+        try:
+            dense = dense_posteriors(found, len(self.classes or ()))
+        except DataError as error:
+            raise FormatError(entry.source, f"{entry.key}: {error}") from error
+        sums = dense.sum(1, keepdims=True)
+        if not (sums > 0).all():
+            raise FormatError(entry.source, f"{entry.key}: frame {int(sums.argmin())} has no probability at all")
+        scaled: NDArray[np.float32] = dense / sums
+        return scaled
+
     def _read(self, number: int) -> NDArray[np.float32]:
         key, every = self.inputs.keys[number], self.inputs.every
         entry = self.entries[key]
-        matrix = read_entry(entry, allow_pipes=self.allow_pipes)
+        matrix = self._matrix(entry)
         frames, rows = int(self.inputs.store.lengths[self.inputs.utterances[number]]), int(self.inputs.counts[number])
         if matrix.shape[1] != len(self.classes or ()):
             raise FormatError(
@@ -174,6 +200,19 @@ class Posteriors:
             )
         logs: NDArray[np.float32] = np.log(np.maximum(matrix / sums[:, None], _FLOOR)).astype(np.float32)
         return logs
+
+
+def _kind(entries: list[ScpEntry], allow_pipes: bool) -> Kind:
+    """Matrices, or sparse posteriors: the first entry of a script file tells."""
+    try:
+        read_entry(entries[0], allow_pipes=allow_pipes)
+    except FormatError as error:
+        try:
+            read_entry(entries[0], "posterior", allow_pipes=allow_pipes)
+        except FormatError:
+            raise error from None
+        return "posterior"
+    return "matrix"
 
 
 def _speech(examples: Examples) -> Spliced:

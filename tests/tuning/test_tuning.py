@@ -17,10 +17,10 @@ from torch import nn
 
 import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
-from limbeck.errors import ConfigError, MismatchError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, InterruptedRun, MismatchError, MissingExtraError, RunError
 from limbeck.softtargets import SoftTargets
 from limbeck.tuning.sampling import placed_sampler
-from limbeck.tuning.study import connect, open_study, plan, waiting
+from limbeck.tuning.study import connect, open_study, plan, told_of_storage, waiting
 from limbeck.tuning.trials import Bench
 
 SETTINGS = {"epochs": 3, "batch_size": 16, "learning_rate": 0.02, "precision": "float32", "device": "cpu"}
@@ -506,3 +506,15 @@ def test_a_ray_cluster_works_on_a_search(teacher, tmp_path):
     alone = tune(teacher, student, data(), search=GRID, **SETTINGS)
     found = tune(teacher, student(0), data(), search=GRID, out=tmp_path / "search", ray="local", **SETTINGS)
     assert scores(found) == scores(alone)
+
+
+def test_errors_behind_each_other_in_a_circle_are_told_as_they_are():
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__context__ = second, first
+    with pytest.raises(ValueError, match="first"), told_of_storage("sqlite:///study.db"):
+        raise first
+    stopped = InterruptedRun("stopped", 15)
+    stopped.__context__ = second
+    second.__cause__ = stopped
+    with pytest.raises(InterruptedRun, match="stopped"), told_of_storage("sqlite:///study.db"):
+        raise stopped

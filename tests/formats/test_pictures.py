@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.formats import pictures
 from limbeck.formats.pictures import EXTENSIONS, _bytes_a_pixel, read_pictures
 
 FORMATS = {

@@ -152,15 +152,13 @@ def told_of_storage(url: str | None) -> Iterator[None]:
     internal = optuna_here().exceptions.StorageInternalError
     try:
         yield
-    except LimbeckError:
-        raise
     except Exception as error:
         # Optuna stumbles over its own storage's errors, which then stand behind another. Errors may go in a circle.
         behind: list[BaseException] = [error]
         while (before := behind[-1].__cause__ or behind[-1].__context__) is not None and before not in behind:
             behind.append(before)
         found = next((one for one in behind if isinstance(one, SQLAlchemyError | internal)), None)
-        if found is None or url is None:
+        if found is None or url is None or isinstance(error, LimbeckError):
             raise
         reason = " ".join(str(found.__cause__ or found).split()).split(" [SQL")[0][:200]
         raise RunError(

@@ -59,17 +59,6 @@ class Maker:
         )
         return SoftTargets.open(folder, examples=here.wide.train)
 
-    def longer(self, seed: int) -> Cell:
-        """One network like a teacher, on labels for as long as the distilled one."""
-        here = self.here
-        return self.series.train(
-            "longer",
-            here.make(here.large, here.wide),
-            here.wide,
-            here.training(EPOCHS["patient"], seed=100 + seed),
-            settings=_settings(here.large, here.wide),
-        )
-
     def same_size(self, seed: int) -> Cell:
         """One network like a teacher, on the ensemble's soft targets and the labels."""
         here = self.here
@@ -78,7 +67,7 @@ class Maker:
             here.make(here.large, here.wide),
             self.targets,
             here.wide,
-            here.training(EPOCHS["patient"], seed=100 + seed),  # not the first weights of any teacher
+            here.training(EPOCHS["large"], seed=100 + seed),  # not the first weights of any teacher
             temperature=TEMPERATURE,
             hard_weight=HARD_WEIGHT,
             settings={**_settings(here.large, here.wide), **self._taught},

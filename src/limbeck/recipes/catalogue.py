@@ -242,8 +242,7 @@ RECIPES: tuple[Recipe, ...] = (
         (
             Claim("teacher", "one teacher on labels: frame accuracy", 58.9, None, "%"),
             Claim("ensemble", "the ensemble", 61.1, None, "%"),
-            Claim("longer", "one network of a teacher's size on labels, as patiently as the next", None, None, "%"),
-            Claim("distilled", "one network of a teacher's size distilled from it, patiently", 60.8, None, "%"),
+            Claim("distilled", "one network of their size distilled from it", 60.8, None, "%"),
             Claim("kept", "share of the ensemble's gain that it keeps", 86, 80, "%"),
             Claim("small_labels", "a network a sixth the size, on labels", None, None, "%"),
             Claim("small_soft", "the same, distilled", None, None, "%"),

@@ -34,7 +34,7 @@ class _System:
     Attributes:
         name: What it is.
         trials: The cells of each seed; several in one trial are averaged.
-        decoded: How many seeds are decoded; 0 for none.
+        decoded: How many seeds are decoded.
     """
 
     name: str
@@ -64,7 +64,6 @@ def run(series: Series, order: Order) -> Findings:
     systems = {
         "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
         "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
-        "longer": _System("one of the teacher's size, labels, for longer", ((maker.longer(0),),), 0),
         "distilled": _System("one of the teacher's size, distilled", ((maker.same_size(0),),), 1),
         "small_labels": _System("a sixth the size, labels", maker.trials("small-labels"), seeds),
         "small_soft": _System("a sixth the size, distilled", maker.trials("small-soft"), seeds),
@@ -72,9 +71,7 @@ def run(series: Series, order: Order) -> Findings:
         "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials("few-soft"), 1),
     }
     words = Words(series, here.root) if here.spoken else None
-    scales = {}
-    if words is not None:
-        scales = {key: words.choose(key, system.trials[0]) for key, system in systems.items() if system.decoded}
+    scales = {} if words is None else {key: words.choose(key, system.trials[0]) for key, system in systems.items()}
 
     # All choices are made: now the test set is read.
     scores = {key: [_scores(here, trial) for trial in system.trials] for key, system in systems.items()}
@@ -110,8 +107,8 @@ def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
     return {
         "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
         "ensemble": "the same teachers",
-        "longer": f"{EPOCHS['patient']} epochs; one seed",
-        "distilled": f"{EPOCHS['patient']} epochs, T = {TEMPERATURE:g}, half of the weight on labels; one seed",
+        "distilled": f"{large.epochs} epochs like a teacher, T = {TEMPERATURE:g}, half of the weight on labels; "
+        "one seed",
         "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
         "small_soft": f"the same, T = {TEMPERATURE:g}, half of the weight on labels",
         "few_labels": f"at most {max(stopped)} epochs, stopped early",
@@ -227,8 +224,8 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
         f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
         f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
-        "cosine (on labels of little data they stay); development frames chose each network's epoch, and nothing else "
-        "was tuned: temperatures and weights were fixed before.",
+        "cosine (on labels of little data they stay); development frames chose each network's epoch, and nothing else was tuned: temperatures and weights "
+        "were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
         f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "

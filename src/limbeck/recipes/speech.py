@@ -224,8 +224,8 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
         f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
         f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
-        "cosine (on labels of little data they stay); development frames chose each network's epoch, and nothing else was tuned: temperatures and weights "
-        "were fixed before.",
+        "cosine (on labels of little data they stay); development frames chose each network's epoch, and nothing else "
+        "was tuned: temperatures and weights were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
         f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "

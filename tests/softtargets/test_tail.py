@@ -123,15 +123,16 @@ def test_what_has_no_mass_does_not_spoil_the_profile():
 
 
 def test_a_profile_stays_within_its_bounds():
-    assert profile_parts(1024) == (1024, True)
-    assert profile_parts(1025) == (1025, False)
-    assert profile_parts(4096) == (4096, False)
-    assert profile_parts(4097) == (1, False)
+    assert profile_parts(1024, 4) == (1024, True)
+    assert profile_parts(1025, 4) == (1025, False)
+    assert profile_parts(1000, 40) == (1000, False)
+    assert profile_parts(4096, 1) == (4096, True)
+    assert profile_parts(4097, 1) == (1, False)
     for classes in (10, 1000, 5000, 10**6):
         assert 4 * classes * sample_size(10**9, classes) <= 64 << 20
     generator = np.random.default_rng(0)
     below = -np.abs(generator.normal(size=(30, 4097))).astype(np.float32)
-    profile = learn_profile(below, np.zeros(30, np.int64), below.mean(1, dtype=np.float64))
+    profile = learn_profile(below, np.zeros(30, np.int64), below.mean(1, dtype=np.float64), 5)
     assert profile.means.shape == (1, 4097) and profile.covariance is None
 
 

@@ -75,7 +75,7 @@ def index_header(plan: Plan) -> bytes:
 
 def _tail_layout(plan: Plan) -> Layout:
     classes = len(plan.classes)
-    rows, covariance = profile_parts(classes)
+    rows, covariance = profile_parts(classes, int(plan.encoding["k"]))
     names = ("means", "covariance") if covariance else ("means",)
     return Layout(tuple(Field(name, "<f4", classes) for name in names), rows)
 

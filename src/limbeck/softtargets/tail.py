@@ -33,8 +33,8 @@ _SAMPLE_ROWS = 1 << 14
 _SAMPLE_BYTES = 64 << 20
 _TABLE_BYTES = 64 << 20
 """Means for each likeliest class are kept up to this size, and beyond it one mean for all."""
-_COVARIANCE_CLASSES = 1024
-"""A covariance is kept up to so many classes: with more, a batch would wait for it."""
+_COVARIANCE_NUMBERS = 4096
+"""A covariance is kept where a row takes at most so many numbers of it, k K: with more, a batch would wait for it."""
 _RIDGE = 1e-3
 """Of the mean variance, added to each: no head's covariance is singular then."""
 DEEPEST = -50.0
@@ -95,20 +95,21 @@ def sample_size(rows: int, classes: int) -> int:
     return max(1, min(rows, _SAMPLE_ROWS, _SAMPLE_BYTES // (4 * classes)))
 
 
-def profile_parts(classes: int) -> tuple[int, bool]:
+def profile_parts(classes: int, k: int) -> tuple[int, bool]:
     """What a profile of so many classes holds.
 
     Args:
         classes: K.
+        k: Classes that a row keeps.
 
     Returns:
         Rows of the table of means, and whether there is a covariance.
 
     Example:
-        >>> profile_parts(26), profile_parts(4000), profile_parts(50_000)
-        ((26, True), (4000, False), (1, False))
+        >>> profile_parts(26, 3), profile_parts(1000, 40), profile_parts(50_000, 40)
+        ((26, True), (1000, False), (1, False))
     """
-    return classes if 4 * classes**2 <= _TABLE_BYTES else 1, classes <= _COVARIANCE_CLASSES
+    return classes if 4 * classes**2 <= _TABLE_BYTES else 1, k * classes <= _COVARIANCE_NUMBERS
 
 
 def mean_weights(ladder: Sequence[float], most: int) -> tuple[NDArray[np.float64], float]:
@@ -136,7 +137,7 @@ def mean_weights(ladder: Sequence[float], most: int) -> tuple[NDArray[np.float64
 
 
 def learn_profile(
-    below: NDArray[np.float32], likeliest: NDArray[np.int64], means_of_rows: NDArray[np.float64]
+    below: NDArray[np.float32], likeliest: NDArray[np.int64], means_of_rows: NDArray[np.float64], k: int
 ) -> TailProfile:
     """Take the means and the covariance of some rows.
 
@@ -146,13 +147,14 @@ def learn_profile(
         below: Differences from each row's largest score, ``(N, K)``.
         likeliest: Each row's likeliest class, ``(N,)``.
         means_of_rows: The mean of each row of ``below`` as it will be known when reading, ``(N,)``.
+        k: Classes that a row keeps.
 
     Returns:
         The profile.
     """
     rows, classes = below.shape
     centred = np.maximum(below, DEEPEST) - means_of_rows[:, None]
-    table, kept = profile_parts(classes)
+    table, kept = profile_parts(classes, k)
     overall = centred.mean(0)
     means = np.broadcast_to(overall, (table, classes))
     if table > 1:

@@ -208,7 +208,7 @@ class TopK:
         fields = self.encode(scores, numbers, numbers)
         likeliest = fields["ids"][:, 0].astype(np.int64)
         means = self.mean_scores(fields, scores.shape[1])
-        return learn_profile(below_largest(scores), likeliest, means)
+        return learn_profile(below_largest(scores), likeliest, means, self.k)
 
 
 def _head(fields: Mapping[str, NDArray[Any]], k: int) -> NDArray[np.float64]:

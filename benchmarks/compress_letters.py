@@ -282,7 +282,7 @@ def picture(trials: Trials, original: dict[str, Any], epochs: int) -> str:
                     color=shade, marker="o", markersize=3.5, label=only, linewidth=1.4,
                 )  # fmt: skip
         axes.axhline(100 * (original["test"] - MARGIN), color=MUTED, linewidth=1.0, linestyle=":")
-        axes.text(axes.get_xlim()[1], 100 * (original["test"] - MARGIN), "original - 0.2", ha="right", va="bottom")
+        axes.text(axes.get_xlim()[0], 100 * (original["test"] - MARGIN), " original - 0.2", ha="left", va="bottom")
         axes.set_xscale("log")
         axes.set_ylim(100 * original["test"] - 6, 100 * original["test"] + 0.4)
         axes.set_xlabel("thousand parameters (dashed: not fine-tuned)")

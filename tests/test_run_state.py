@@ -16,9 +16,9 @@ def made():
     return RunState(nn.Linear(3, 2), feed, Training(epochs=2), Device(torch.device("cpu"), "float32"))
 
 
-def step(state):
+def step(state, gradient=1.0):
     for parameter in state.model.parameters():
-        parameter.grad = torch.ones_like(parameter)
+        parameter.grad = torch.full_like(parameter, gradient)
     state.optimizer.step()
 
 
@@ -32,11 +32,11 @@ def test_the_way_back_has_the_best_weights_and_none_of_the_averages_that_led_awa
     assert not torch.equal(state.model.weight, best)
     state.go_back()
     assert torch.equal(state.model.weight, best)
-    step(state)
+    step(state, -0.3)
     after = state.model.weight.detach().clone()
     fresh = made()
     fresh.model.load_state_dict(state.best)
-    step(fresh)
+    step(fresh, -0.3)
     assert torch.equal(after, fresh.model.weight), "the next step is the first of a new optimiser"
 
 

@@ -1,17 +1,15 @@
-"""The profile of the tail: conditional means against a slow oracle, identities of the normal law, and its use."""
+"""The profile of the tail: means and directions against slow oracles, identities, and what it is worth."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax, rel_entr
+from scipy.special import log_softmax, logsumexp, rel_entr
 
 from limbeck.softtargets import TopK, tail
 from limbeck.softtargets.decoding import decoded, profile_tensors
-from limbeck.softtargets.tail import DEEPEST, TailProfile, learn_profile, mean_weights, profile_parts, sample_size
-from limbeck.softtargets.topk import LADDER
+from limbeck.softtargets.tail import DEEPEST, TailProfile, learn_profile, means_rows, sample_size
 
 
 def alike(rows, classes=12, seed=0):
@@ -25,125 +23,187 @@ def encode(codec, scores):
     return codec.encode(scores, np.arange(len(scores)), np.zeros(len(scores), np.int64))
 
 
+def taught(codec, scores):
+    return replace(codec, profile=codec.learn(scores))
+
+
 def divergence(scores, stored, temperature):
     exact = log_softmax(scores.astype(np.float64) / temperature, -1)
     return float(rel_entr(np.exp(exact), np.exp(stored)).sum(-1).mean())
 
 
-def test_expected_scores_are_the_conditional_means_of_the_normal_law():
-    generator = np.random.default_rng(1)
-    root = generator.normal(size=(8, 8))
-    covariance, means = root @ root.T + np.eye(8), generator.normal(size=(8, 8))
-    profile = TailProfile(means.astype(np.float32), covariance.astype(np.float32))
-    ids = np.stack([generator.permutation(8)[:3] for _ in range(20)])
-    head = np.sort(generator.normal(size=(20, 3)) * 3 + 20)[:, ::-1]  # so high that nothing is cut off
-    found = profile.expected(ids, head.copy())
-    held = profile.covariance.astype(np.float64)
-    for row in range(20):
-        inside, mean = ids[row], profile.means[ids[row, 0]].astype(np.float64)
-        expected = mean + held[:, inside] @ np.linalg.inv(held[np.ix_(inside, inside)]) @ (head[row] - mean[inside])
-        np.testing.assert_allclose(found[row], np.minimum(expected, head[row, -1]), rtol=1e-6, atol=1e-6)
-    # What is known is not guessed at.
-    inside = np.take_along_axis(found, ids, 1)
-    np.testing.assert_allclose(inside, np.minimum(head, head[:, -1:]), rtol=1e-6, atol=1e-6)
+def tails(scores, k):
+    """Scores below the largest, ``-inf`` in the head, and the head's classes: by sorting."""
+    below = scores - scores.max(1, keepdims=True)
+    head = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.put_along_axis(below, head, -np.inf, 1)
+    return below, head
 
 
-@pytest.mark.parametrize("ladder", [LADDER, (1.0,), (1.0, 2.0, 4.0)])
-def test_the_slope_at_infinity_is_exact_for_polynomials(ladder):
-    weights, last = mean_weights(ladder, 6)
-    rungs = np.array([1 / rung for rung in ladder])
-    for power in range(min(len(ladder), 5) + 1):
-        assert weights @ rungs**power + last * (power == 0) == pytest.approx(float(power == 1), abs=1e-9)
+def test_means_are_those_of_the_rows_in_which_a_class_is_in_the_tail():
+    scores = alike(400)
+    scores[:, 7] = scores.max(1) - 9  # never the likeliest
+    below, head = tails(scores, 2)
+    profile = TopK(2).learn(scores)
+    overall = [below[below[:, j] > -np.inf, j].mean(dtype=np.float64) for j in range(12)]
+    for label in range(12):
+        for j in range(12):
+            here = below[(head[:, 0] == label) & (below[:, j] > -np.inf), j].astype(np.float64)
+            assert profile.means[label, j] == pytest.approx((here.sum() + overall[j]) / (len(here) + 1), abs=1e-5)
+    np.testing.assert_allclose(profile.means[7], overall, atol=1e-5)
 
 
-def test_the_ladder_tells_the_mean_of_a_row():
-    scores, codec = alike(200), TopK(3)
-    below = scores.astype(np.float64) - scores.max(1, keepdims=True)
-    found = codec.mean_scores(encode(codec, scores), 12)
-    assert np.abs(found - below.mean(1)).max() < 0.15
-    assert np.abs(below.mean(1)).max() > 5
+def test_directions_are_the_principal_ones_of_what_the_means_leave():
+    scores = alike(500)
+    below, head = tails(scores, 3)
+    codec = TopK(3, coordinates=3)
+    profile = codec.learn(scores)
+    left = np.where(below > -np.inf, below - profile.means[head[:, 0]], 0.0)
+    _, _, right = np.linalg.svd(left, full_matrices=False)
+    unit = profile.directions / np.linalg.norm(profile.directions, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.abs((unit * right[:3]).sum(1)), 1, atol=1e-6)
+    np.testing.assert_allclose(unit @ unit.T, np.eye(3), atol=1e-5)
+    # A byte reaches all but one in a thousand.
+    places = profile.place(below, head[:, 0])
+    assert places.dtype == np.int8 and (np.abs(places.astype(int)).max(0) >= 126).all()
+    assert (np.abs(places.astype(int)) == 127).mean() < 0.005
+
+
+def test_a_place_is_that_of_weighted_least_squares():
+    scores = alike(60, seed=3)
+    codec = taught(TopK(3, coordinates=4), alike(1000))
+    below, head = tails(scores, 3)
+    places = codec.profile.place(below, head[:, 0])
+    for row in range(60):
+        here = np.flatnonzero(below[row] > -np.inf)
+        weight = np.sqrt(np.exp((below[row, here] - below[row, here].max()) / 4))[:, None]
+        design = codec.profile.directions[:, here].T * weight
+        left = (below[row, here] - codec.profile.means[head[row, 0], here])[:, None] * weight
+        exact = np.linalg.lstsq(design, left, rcond=None)[0][:, 0]
+        # The ridge of a thousandth moves a place a little.
+        np.testing.assert_allclose(places[row], np.clip(exact, -127, 127), atol=0.6 + 0.05 * np.abs(exact).max())
+
+
+def test_a_tail_that_the_directions_reach_comes_back_as_it_was():
+    generator = np.random.default_rng(5)
+    means = -6 + generator.normal(size=(9, 9))
+    directions = np.linalg.qr(generator.normal(size=(9, 2)))[0].T / 40
+    profile = TailProfile(means.astype(np.float32), directions.astype(np.float32))
+    places = generator.integers(-60, 60, (50, 2)).astype(np.int8)
+    likeliest = generator.integers(0, 9, 50)
+    below = profile.expected(likeliest, places).astype(np.float32)
+    below[np.arange(50), likeliest] = -np.inf
+    found = profile.place(below, likeliest).astype(int)
+    assert np.abs(found - places).max() <= 1  # the ridge
+    assert (found == places).mean() > 0.9
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0, 20.0])
-def test_with_a_profile_far_less_is_lost(temperature):
+def test_directions_save_most_of_what_an_even_tail_or_means_lose(temperature):
     codec, scores = TopK(3), alike(500, seed=1)
-    fields, taught = encode(codec, scores), replace(codec, profile=codec.learn(alike(2000)))
-    even = divergence(scores, codec.decode(fields, 12, temperature), temperature)
-    ours = divergence(scores, taught.decode(fields, 12, temperature), temperature)
-    assert ours < {1.0: 0.9, 2.0: 0.65}.get(temperature, 0.5) * even
-    # The head and the mass of the tail stay as they are.
-    for one, other in zip(
-        np.exp(codec.decode(fields, 12, temperature)), np.exp(taught.decode(fields, 12, temperature)), strict=True
-    ):
-        assert int((np.abs(one - other) < 1e-9).sum()) >= 3
-        assert other.sum() == pytest.approx(1)
+    usual = TopK(3, coordinates=0)
+    ways = [codec, taught(usual, alike(2000)), taught(codec, alike(2000))]
+    stored = [way.decode(encode(way, scores), 12, temperature) for way in ways]
+    even, means, ours = (divergence(scores, each, temperature) for each in stored)
+    assert ours < 0.5 * min(means, even)
+    assert means < even or temperature < 4  # at low temperatures a mean of scores makes too much of the unlikely
+    below, _ = tails(scores, 3)
+    exact = log_softmax(scores.astype(np.float64) / temperature, -1)
+    for each in stored:
+        np.testing.assert_allclose(np.exp(each).sum(1), 1, atol=1e-9)
+        # Head and tail weigh what they weighed, and within the head nothing is lost.
+        mass, known = (logsumexp(np.where(below > -np.inf, x, -np.inf), axis=1) for x in (each, exact))
+        assert np.abs(np.exp(mass) - np.exp(known)).max() < (2e-3 if temperature in (1, 4) else 0.1)
+        shift = np.where(below == -np.inf, each - exact, np.nan)
+        assert np.nanmax(np.nanmax(shift, 1) - np.nanmin(shift, 1)) < 0.01
 
 
-def test_more_is_lost_without_the_covariance_and_with_one_mean_for_all():
+def test_the_mass_of_the_tail_is_right_between_the_rungs():
+    codec, scores = taught(TopK(3), alike(2000)), alike(500, seed=1)
+    below, _ = tails(scores, 3)
+    for temperature in (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 100.0):
+        each = codec.decode(encode(codec, scores), 12, temperature)
+        exact = log_softmax(scores.astype(np.float64) / temperature, -1)
+        mass, known = (np.exp(np.where(below > -np.inf, x, -np.inf)).sum(1) for x in (each, exact))
+        coarse = rel_entr(known, mass) + rel_entr(1 - known, 1 - mass)
+        assert coarse.mean() < 2e-4, temperature
+
+
+def test_one_mean_for_all_and_no_direction_are_decoded_too():
     codec, scores = TopK(3), alike(500, seed=1)
-    fields, whole = encode(codec, scores), codec.learn(alike(2000))
-    some = [whole, TailProfile(whole.means, None), TailProfile(whole.means.mean(0, keepdims=True), None)]
-    lost = [divergence(scores, replace(codec, profile=each).decode(fields, 12, 4.0), 4.0) for each in some]
-    assert lost == sorted(lost) and lost[0] < 0.8 * lost[1] < 0.8 * lost[2]
-    for profile in some:
-        held = replace(codec, profile=profile)
+    whole = codec.learn(alike(2000))
+    none = np.zeros((0, 12), np.float32)
+    for profile in (whole, TailProfile(whole.means, none), TailProfile(whole.means[:1], whole.directions)):
+        held = replace(codec, profile=profile, coordinates=len(profile.directions))
+        fields = encode(held, scores)
+        assert ("place" in fields) == bool(len(profile.directions))
         tensors = {n: torch.from_numpy(v.astype(np.int64) if n == "ids" else v.copy()) for n, v in fields.items()}
-        quick = decoded(tensors, held, 12, 4.0, profile_tensors(held, torch.device("cpu")))
-        np.testing.assert_allclose(quick.exp().numpy(), np.exp(held.decode(fields, 12, 4.0)), atol=2e-6)
+        for temperature in (1.0, 3.0, 4.0):
+            quick = decoded(tensors, held, 12, temperature, profile_tensors(held, torch.device("cpu")))
+            exact = held.decode(fields, 12, temperature)
+            np.testing.assert_allclose(quick.exp().numpy(), np.exp(exact), atol=2e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            same = decoded(tensors, held, 12, 4.0, profile_tensors(held, torch.device("cpu")))
+        torch.testing.assert_close(same, quick)
 
 
-def test_a_class_that_never_comes_has_the_mean_of_all_rows():
-    scores = alike(400)
-    scores[:, 7] = scores.max(1) - 9
-    codec = TopK(2)
-    profile = codec.learn(scores)
-    below = scores.astype(np.float64) - scores.max(1, keepdims=True)
-    centred = below - codec.mean_scores(encode(codec, scores), 12)[:, None]
-    np.testing.assert_allclose(profile.means[7], centred.mean(0), atol=1e-5)
-    likeliest = scores.argmax(1)
-    for label in set(likeliest.tolist()):
-        here = centred[likeliest == label]
-        np.testing.assert_allclose(profile.means[label], (here.sum(0) + centred.mean(0)) / (len(here) + 1), atol=1e-5)
+def test_no_class_of_the_tail_comes_above_the_head():
+    codec, scores = taught(TopK(3), alike(2000)), alike(500, seed=2)
+    stored = codec.decode(encode(codec, scores), 12, 1.0)
+    _, head = tails(scores, 3)
+    last = np.take_along_axis(stored, head[:, -1:], 1)
+    expected = codec.profile.expected(head[:, 0], encode(codec, scores)["place"])
+    raised = expected > np.take_along_axis(scores - scores.max(1, keepdims=True), head[:, -1:], 1)
+    np.put_along_axis(raised, head, False, 1)
+    assert raised.any()  # else nothing is shown
+    np.put_along_axis(stored, head, -np.inf, 1)
+    # By no more than the mass of the tail asks for.
+    assert (stored.max(1) - last[:, 0]).max() < 0.7
 
 
 def test_what_has_no_mass_does_not_spoil_the_profile():
     scores = alike(300)
     scores[::3, 4] = -np.inf
-    codec = TopK(3)
-    profile = codec.learn(scores)
-    assert np.isfinite(profile.means).all() and np.isfinite(profile.covariance).all()
-    taught = replace(codec, profile=profile)
+    codec = taught(TopK(3), scores)
+    assert np.isfinite(codec.profile.means).all() and np.isfinite(codec.profile.directions).all()
+    assert codec.profile.means.min() >= DEEPEST == -50
     few = np.full((2, 12), -np.inf, np.float32)
     few[:, :2] = 0.0  # less in the head than k, and nothing in the tail
     for temperature in (1.0, 4.0, 20.0):
-        assert np.isfinite(taught.decode(encode(codec, scores), 12, temperature)).all()
-        probabilities = np.exp(taught.decode(encode(codec, few), 12, temperature))
+        assert np.isfinite(codec.decode(encode(codec, scores), 12, temperature)).all()
+        probabilities = np.exp(codec.decode(encode(codec, few), 12, temperature))
         np.testing.assert_allclose(probabilities[:, :2], 0.5, atol=1e-12)
-    assert DEEPEST == -50
+
+
+def test_answers_that_are_all_alike_have_no_directions():
+    scores = np.tile(alike(1), (50, 1))
+    codec = taught(TopK(3), scores)
+    assert (codec.profile.directions == 0).all()
+    fields = encode(codec, scores)
+    assert (fields["place"] == 0).all()
+    assert divergence(scores, codec.decode(fields, 12, 4.0), 4.0) < 1e-6
+
+
+def test_a_profile_of_fewer_rows_than_directions():
+    codec = taught(TopK(3, coordinates=4), alike(2))
+    assert codec.profile.directions.shape == (4, 12) and (codec.profile.directions[2:] == 0).all()
+    assert np.isfinite(codec.decode(encode(codec, alike(20, seed=4)), 12, 4.0)).all()
+
+
+def test_rows_fewer_than_classes_find_the_same_directions():
+    left = np.random.default_rng(2).normal(size=(20, 29)) * np.linspace(3, 0.1, 29)
+    few, many = tail._principal(left, 3), tail._principal(np.concatenate([left, left]), 3)
+    np.testing.assert_allclose(few, many, atol=1e-9)
+    _, _, right = np.linalg.svd(left, full_matrices=False)
+    np.testing.assert_allclose(np.abs((few * right[:3]).sum(1)), 1, atol=1e-9)
 
 
 def test_a_profile_stays_within_its_bounds():
-    assert profile_parts(1024, 4) == (1024, True)
-    assert profile_parts(1025, 4) == (1025, False)
-    assert profile_parts(1000, 40) == (1000, False)
-    assert profile_parts(4096, 1) == (4096, True)
-    assert profile_parts(4097, 1) == (1, False)
+    assert means_rows(4096) == 4096 and means_rows(4097) == 1
     for classes in (10, 1000, 5000, 10**6):
         assert 4 * classes * sample_size(10**9, classes) <= 64 << 20
     generator = np.random.default_rng(0)
     below = -np.abs(generator.normal(size=(30, 4097))).astype(np.float32)
-    profile = learn_profile(below, np.zeros(30, np.int64), below.mean(1, dtype=np.float64), 5)
-    assert profile.means.shape == (1, 4097) and profile.covariance is None
-
-
-def test_heads_that_go_together_do_not_make_it_singular(monkeypatch):
-    scores = alike(400)
-    scores[:, 1] = scores[:, 0]
-    profile = TopK(3).learn(scores)
-    taught = replace(TopK(3), profile=profile)
-    found = taught.decode(encode(taught, scores), 12, 2.0)
-    assert divergence(scores, found, 2.0) < 0.1
-    assert math.isfinite(np.linalg.cond(profile.covariance.astype(np.float64)))
-    assert np.linalg.cond(profile.covariance.astype(np.float64)) < 1e6
-    monkeypatch.setattr(tail, "_RIDGE", 0.0)
-    assert np.linalg.cond(TopK(3).learn(scores).covariance.astype(np.float64)) > 1e6
+    profile = learn_profile(below, np.zeros(30, np.int64), 2)
+    assert profile.means.shape == (1, 4097) and profile.directions.shape == (2, 4097)
+    assert TopK(3).directions(26) == 6 and TopK(3).directions(10) == 3 and TopK(3).directions(4) == 0

@@ -285,7 +285,8 @@ def test_rows_may_lie_on_the_device(tmp_path, monkeypatch):
     assert {name: tuple(values.shape) for name, values in there._resident.items()} == {
         "ids": (50, 3),
         "gaps": (50, 2),
-        "tail": (50, 5),
+        "tail": (50, 2),
+        "place": (50, 2),
     }
     rows = np.arange(50)
     here._resident = here._tensors(here.store.span(0, 50))
@@ -305,9 +306,10 @@ def test_the_profile_of_sorted_examples_knows_every_class(tmp_path, monkeypatch)
     settings = {"classes": CLASSES, "encoding": "topk", "k": 2, "batch_size": 5}
     SoftTargets.write(tmp_path / "sorted", nn.Identity(), Examples.of(inputs, labels), **settings)
     means = Store(tmp_path / "sorted").codec.profile.means
-    # Each likeliest class was seen: its own score is far above the mean of all.
-    assert (means.diagonal() > 2.5).all()
-    assert (means - np.diag(means.diagonal()) < 1.5).all()
+    # Each likeliest class was seen, mostly far ahead: all others lie below it, and never one of them as high as it.
+    counts = np.bincount(inputs.argmax(1).numpy(), minlength=7)
+    assert (counts > 30).all()
+    assert (means[~np.eye(7, dtype=bool)] < -2).all()
 
 
 def test_topk_targets_are_not_rounded_by_autocast(tmp_path):

@@ -18,8 +18,8 @@ from limbeck.softtargets.shards import Layout
 from limbeck.softtargets.topk import TopK
 
 MANIFEST = "manifest.json"
-_VERSIONS = (1, 2)
-"""Of stores without and with a profile of the tail, which top-k has since the second."""
+_VERSIONS = (1, 3)
+"""Of stores without and with a profile of the tail, which top-k has; the second had another one."""
 _NO_CHECKSUM = "0" * 64
 
 
@@ -36,15 +36,15 @@ def encoding_of(described: Mapping[str, Any]) -> Encoding:
         ConfigError: If there is no such encoding, or none any more.
 
     Example:
-        >>> encoding_of({"name": "topk", "k": 3, "ladder": [1.0, 4.0], "tail": "profile"})
-        TopK(k=3, ladder=(1.0, 4.0))
+        >>> encoding_of({"name": "topk", "k": 3, "ladder": [1.0, 4.0], "tail": "directions", "coordinates": 6})
+        TopK(k=3, ladder=(1.0, 4.0), coordinates=6)
     """
     if described["name"] == "dense":
         return Dense(described["dtype"])
-    if described["name"] == "topk" and described["tail"] == "spread evenly":
-        raise ConfigError("its tail is spread evenly, as an older Limbeck wrote it: write the store again")
-    if described["name"] == "topk" and described["tail"] == "profile":
-        return TopK(described["k"], tuple(described["ladder"]))
+    if described["name"] == "topk" and described["tail"] in {"spread evenly", "profile"}:
+        raise ConfigError("its tails are kept as an older Limbeck kept them: write the store again")
+    if described["name"] == "topk" and described["tail"] == "directions":
+        return TopK(described["k"], tuple(described["ladder"]), described["coordinates"])
     if described["name"] == "sampled":
         return Sampled(described["draws"], described["proposal"], described["seed"])
     raise ConfigError(f"the encoding {described} is not known: it is of a newer Limbeck")

@@ -29,7 +29,7 @@ from limbeck.softtargets.encodings import Field
 HEADER_BYTES = 4096
 _FORMAT = "limbeck.softtargets 1"
 _NO_SEAL = "0" * 64
-_KINDS = {"<f4": "F32", "<f2": "F16", "u1": "U8", "<u2": "U16", "<u4": "U32", "<i8": "I64"}
+_KINDS = {"<f4": "F32", "<f2": "F16", "u1": "U8", "i1": "I8", "<u2": "U16", "<u4": "U32", "<i8": "I64"}
 
 
 def shard_name(number: int) -> str:

@@ -12,7 +12,8 @@ from limbeck.files import replace_bytes
 from limbeck.softtargets.encodings import Field
 from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.shards import Header, Layout, build_header, read_header
-from limbeck.softtargets.tail import TailProfile, profile_parts
+from limbeck.softtargets.tail import TailProfile, means_rows
+from limbeck.softtargets.topk import TopK
 
 _CHUNK = 4 << 20
 _INDEX, _TAIL = -1, -2
@@ -74,17 +75,17 @@ def index_header(plan: Plan) -> bytes:
 
 
 def _tail_layout(plan: Plan) -> Layout:
-    classes = len(plan.classes)
-    rows, covariance = profile_parts(classes, int(plan.encoding["k"]))
-    names = ("means", "covariance") if covariance else ("means",)
-    return Layout(tuple(Field(name, "<f4", classes) for name in names), rows)
+    """Means and directions, each as one row."""
+    classes, codec = len(plan.classes), plan.codec
+    assert isinstance(codec, TopK)
+    sizes = {"means": means_rows(classes), "directions": codec.directions(classes)}
+    return Layout(tuple(Field(name, "<f4", rows * classes) for name, rows in sizes.items() if rows), 1)
 
 
 def write_tail(folder: Path, plan: Plan, profile: TailProfile) -> None:
     """Write a profile as ``tail.safetensors``, whole or not at all."""
-    arrays = {"means": profile.means.tobytes()}
-    if profile.covariance is not None:
-        arrays["covariance"] = profile.covariance.tobytes()
+    arrays = {"means": profile.means.tobytes(), "directions": profile.directions.tobytes()}
+    arrays = {name: octets for name, octets in arrays.items() if octets}
     checksums = {name: hashlib.sha256(octets).hexdigest() for name, octets in arrays.items()}
     header, _ = build_header(_tail_layout(plan), plan=plan.digest, number=_TAIL, sums=(), checksums=checksums)
     replace_bytes(folder / TAIL, [header, *arrays.values()])
@@ -114,9 +115,9 @@ def read_tail(folder: Path, plan: Plan, *, seal: str | None = None) -> TailProfi
     if seal is not None and found != seal:
         raise FormatError(path, "is not the one that the manifest names: write the store again")
     arrays = {
-        field.name: np.fromfile(path, field.dtype, layout.rows * field.width, offset=layout.offset(field.name)).reshape(
-            layout.rows, field.width
+        field.name: np.fromfile(path, field.dtype, field.width, offset=layout.offset(field.name)).reshape(
+            -1, len(plan.classes)
         )
         for field in layout.fields
     }
-    return TailProfile(arrays["means"], arrays.get("covariance"))
+    return TailProfile(arrays["means"], arrays.get("directions", np.zeros((0, len(plan.classes)), np.float32)))

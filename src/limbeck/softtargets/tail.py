@@ -1,28 +1,25 @@
-r"""What a teacher usually thinks of the classes that top-k leaves out: learnt once, from some of its answers.
+r"""What a teacher thinks of the classes that top-k leaves out: the usual answer, and a few numbers a row.
 
-Of a top-k row the tail is known in sum. How the sum is shared out follows from what is known of the teacher: let c be a
-row's scores less their mean, and a its likeliest class. Over some thousand rows, the mean :math:`m_a` of c is taken for
-each likeliest class, and one covariance S about these means. If scores were normal with these, a row's expected scores
-given those of its head H would be
+Of a top-k row the tail is known in sum. Its shape is described as in principal component analysis. Let d be a row's
+scores less the largest, and a its likeliest class. Over some thousand rows, the mean :math:`m_{aj}` of each score is
+taken where class j is in the tail, and the directions :math:`b_1, b_2, \dots` in which tails differ most from these
+means. A row keeps its place along them, one byte each:
 
 .. math::
-    \hat c = m_a + S_{\cdot H}\, S_{HH}^{-1}\, (c_H - m_{a H})
+    \hat d_j = m_{aj} + \sum_i z_i b_{ij}, \qquad z_i \in \{-127, \dots, 127\}
 
-No class of the tail may come above the last one of the head. The tail's mass at T is then shared out in proportion to
-:math:`\exp(\hat c / T)`, so one profile serves every temperature. It costs 2 K² numbers a store and nothing an example.
-The mean of a row's scores, which c needs, is not stored: it is taken from the ladder, whose polynomial has the mean of
-the tail as its slope at 1/T = 0.
+found by least squares over the tail, in which a class counts as much as its share of the tail at T = 4. No class of the
+tail may come above the last one of the head. The tail's mass at T is then shared out in proportion to
+:math:`\exp(\hat d / T)`, so one profile serves every temperature. A store needs K² + 6 K numbers for it.
 
-On letters (26 classes, k = 3; ``docs/results/soft-targets.md``) a third of the divergence at T = 4 is left of what an
-even tail has, and students made fewer errors than with an even tail, or with one in their own proportions.
+On letters (26 classes, k = 3; ``docs/results/soft-targets.md``) a seventh of the divergence at T = 4 is left of what an
+even tail has, in as many bytes.
 
-Axes: ``N`` rows, ``K`` classes, ``L`` rungs; ``T`` is the temperature.
+Axes: ``N`` rows, ``K`` classes, ``q`` directions; ``T`` is the temperature.
 """
 
-__all__ = ["DEEPEST", "TailProfile", "learn_profile", "mean_weights", "profile_parts", "sample_size"]
+__all__ = ["DEEPEST", "TailProfile", "learn_profile", "means_rows", "sample_size"]
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,49 +30,82 @@ _SAMPLE_ROWS = 1 << 14
 _SAMPLE_BYTES = 64 << 20
 _TABLE_BYTES = 64 << 20
 """Means for each likeliest class are kept up to this size, and beyond it one mean for all."""
-_COVARIANCE_NUMBERS = 4096
-"""A covariance is kept where a row takes at most so many numbers of it, k K: with more, a batch would wait for it."""
+_IMPORTANCE = 4.0
+"""Temperature of the shares by which classes count when a row's place is looked for."""
 _RIDGE = 1e-3
-"""Of the mean variance, added to each: no head's covariance is singular then."""
+"""Of the mean diagonal, added to each: where a tail has fewer classes than there are directions, all is still told."""
+_REACH = 0.999
+"""Share of the sample's places that a byte can hold; the others are held at its end."""
+_STEPS = 127
 DEEPEST = -50.0
 """A score further below the largest counts as this one: exp(-50) is nothing, and would spoil the means."""
 
 
 @dataclass(frozen=True, eq=False)
 class TailProfile:
-    """Expected scores of all classes.
+    """The usual tail, and the directions in which tails differ.
 
     Attributes:
-        means: Mean scores for each likeliest class, less their mean, float32 ``(K, K)``; ``(1, K)`` for all alike.
-        covariance: Of the scores about these means, float32 ``(K, K)``; None where none is kept.
+        means: Mean scores of the tail for each likeliest class, float32 ``(K, K)``; ``(1, K)`` for all alike.
+        directions: What a step along each adds to the scores, float32 ``(q, K)``.
     """
 
     means: NDArray[np.float32]
-    covariance: NDArray[np.float32] | None
+    directions: NDArray[np.float32]
 
-    def expected(self, ids: NDArray[np.int64], centred: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores of all classes given the head's, in float64.
+    def expected(self, likeliest: NDArray[np.int64], places: NDArray[np.int8]) -> NDArray[np.float64]:
+        """Scores of all classes below the largest; only those of a row's tail mean something.
 
         Args:
-            ids: The head's classes, likeliest first, ``(N, k)``.
-            centred: Their scores, less the mean of all classes, ``(N, k)``.
+            likeliest: Each row's likeliest class, ``(N,)``.
+            places: Steps along the directions, ``(N, q)``.
 
         Returns:
-            Scores, of which those of the head mean nothing, ``(N, K)``.
+            Scores, ``(N, K)``.
 
         Example:
-            >>> profile = TailProfile(np.float32([[0, -1, 1]]), np.eye(3, dtype=np.float32))
-            >>> profile.expected(np.array([[0]]), np.array([[0.5]])).tolist()
-            [[0.5, -1.0, 0.5]]
+            >>> profile = TailProfile(np.float32([[0, -4, -3]]), np.float32([[0, 0.5, -0.5]]))
+            >>> profile.expected(np.array([0]), np.int8([[2]])).tolist()
+            [[0.0, -3.0, -4.0]]
         """
-        rows = ids[:, 0] if len(self.means) > 1 else np.zeros(len(ids), np.int64)
-        found = self.means[rows].astype(np.float64)
-        if self.covariance is not None:
-            away = centred - np.take_along_axis(found, ids, 1)
-            between = self.covariance[ids].astype(np.float64)
-            within = np.take_along_axis(between, np.repeat(ids[:, None, :], ids.shape[1], 1), 2)
-            found += np.einsum("nh,nhk->nk", np.linalg.solve(within, away[:, :, None])[:, :, 0], between)
-        return np.minimum(found, centred[:, -1:])
+        usual = self._usual(likeliest).astype(np.float64)
+        return usual + places.astype(np.float64) @ self.directions.astype(np.float64)
+
+    def place(self, below: NDArray[np.float32], likeliest: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Where tails lie along the directions.
+
+        Args:
+            below: Scores less each row's largest, ``-inf`` outside the tail, ``(N, K)``.
+            likeliest: Each row's likeliest class, ``(N,)``.
+
+        Returns:
+            Steps, int8 ``(N, q)``.
+        """
+        # In float64, so that sums in another order give the same bytes.
+        found = _least_squares(below, self._usual(likeliest), self.directions.astype(np.float64))
+        return np.clip(np.rint(found), -_STEPS, _STEPS).astype(np.int8)
+
+    def _usual(self, likeliest: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.means[likeliest if len(self.means) > 1 else np.zeros(len(likeliest), np.int64)]
+
+
+def _least_squares(
+    below: NDArray[np.float32], usual: NDArray[np.float32], directions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How often each direction is contained in what is left of tails, weighed by their shares, ``(N, q)``."""
+    count = len(directions)
+    if not count:
+        return np.zeros((len(below), 0))
+    largest = np.maximum(below.max(1, keepdims=True), DEEPEST)
+    shares = np.exp((below - largest) / np.float32(_IMPORTANCE)).astype(np.float64)
+    left = shares * (np.maximum(below, DEEPEST) - usual)
+    upper = np.triu_indices(count)
+    products = shares @ (directions[upper[0]] * directions[upper[1]]).T
+    within = np.empty((len(below), count, count))
+    within[:, upper[0], upper[1]] = within[:, upper[1], upper[0]] = products
+    diagonal = np.einsum("nqq->nq", within)  # a view
+    diagonal += _RIDGE * diagonal.mean(1, keepdims=True) + 1e-30
+    return np.linalg.solve(within, (left @ directions.T)[:, :, None])[:, :, 0]
 
 
 def sample_size(rows: int, classes: int) -> int:
@@ -95,77 +125,74 @@ def sample_size(rows: int, classes: int) -> int:
     return max(1, min(rows, _SAMPLE_ROWS, _SAMPLE_BYTES // (4 * classes)))
 
 
-def profile_parts(classes: int, k: int) -> tuple[int, bool]:
-    """What a profile of so many classes holds.
+def means_rows(classes: int) -> int:
+    """Rows of the table of means: one a likeliest class, or one for all where that would be too large.
 
     Args:
         classes: K.
-        k: Classes that a row keeps.
 
     Returns:
-        Rows of the table of means, and whether there is a covariance.
+        How many.
 
     Example:
-        >>> profile_parts(26, 3), profile_parts(1000, 40), profile_parts(50_000, 40)
-        ((26, True), (1000, False), (1, False))
+        >>> means_rows(26), means_rows(50_000)
+        (26, 1)
     """
-    return classes if 4 * classes**2 <= _TABLE_BYTES else 1, k * classes <= _COVARIANCE_NUMBERS
+    return classes if 4 * classes**2 <= _TABLE_BYTES else 1
 
 
-def mean_weights(ladder: Sequence[float], most: int) -> tuple[NDArray[np.float64], float]:
-    """How the rungs combine into the mean score of the tail: the slope of its log mass at infinite temperature.
+def learn_profile(below: NDArray[np.float32], likeliest: NDArray[np.int64], count: int) -> TailProfile:
+    """Take the means and the directions of some rows.
+
+    A pair of a likeliest class and one of the tail that hardly comes has nearly the mean of that class in all tails.
 
     Args:
-        ladder: Temperatures of the rungs, ascending.
-        most: Nodes of the polynomial at most; the hottest are taken.
-
-    Returns:
-        A weight for each rung, ``(L,)``, and one for ``log(K - k)``.
-
-    Example:
-        >>> weights, last = mean_weights((1.0,), 6)  # a line through the one rung
-        >>> weights.tolist(), last
-        ([1.0], -1.0)
-    """
-    nodes = [1.0 / rung for rung in ladder]
-    weights = np.zeros(len(nodes))
-    near = range(max(0, len(nodes) - most + 1), len(nodes))
-    for here in near:
-        others = [nodes[other] for other in near if other != here]
-        weights[here] = math.prod(other / (other - nodes[here]) for other in others) / nodes[here]
-    return weights, -math.fsum(1 / nodes[here] for here in near)
-
-
-def learn_profile(
-    below: NDArray[np.float32], likeliest: NDArray[np.int64], means_of_rows: NDArray[np.float64], k: int
-) -> TailProfile:
-    """Take the means and the covariance of some rows.
-
-    A likeliest class that hardly comes has nearly the mean over all rows.
-
-    Args:
-        below: Differences from each row's largest score, ``(N, K)``.
+        below: Scores less each row's largest, ``-inf`` outside the tail, ``(N, K)``.
         likeliest: Each row's likeliest class, ``(N,)``.
-        means_of_rows: The mean of each row of ``below`` as it will be known when reading, ``(N,)``.
-        k: Classes that a row keeps.
+        count: How many directions.
 
     Returns:
         The profile.
     """
-    rows, classes = below.shape
-    centred = np.maximum(below, DEEPEST) - means_of_rows[:, None]
-    table, kept = profile_parts(classes, k)
-    overall = centred.mean(0)
+    classes = below.shape[1]
+    outside = below == -np.inf
+    known = np.maximum(below, DEEPEST).astype(np.float64)
+    known[outside] = 0.0
+    seen = (~outside).sum(0)
+    overall = known.sum(0) / np.maximum(seen, 1)  # 0 for a class that is in no tail: then nothing is shared out to it
+    table = means_rows(classes)
     means = np.broadcast_to(overall, (table, classes))
     if table > 1:
-        counts = np.bincount(likeliest, minlength=classes)
-        sums = np.zeros((classes, classes))
-        for label in np.flatnonzero(counts):
-            sums[label] = centred[likeliest == label].sum(0)
-        means = (sums + overall) / (counts[:, None] + 1)
-    if not kept:
-        return TailProfile(means.astype("<f4"), None)
-    centred -= means[likeliest] if table > 1 else means[0]
-    covariance = centred.T @ centred / rows
-    covariance[np.diag_indices(classes)] += _RIDGE * covariance.diagonal().mean() + 1e-6
-    return TailProfile(means.astype("<f4"), covariance.astype("<f4"))
+        sums, counts = np.zeros((classes, classes)), np.zeros((classes, classes))
+        for label in np.unique(likeliest):
+            here = likeliest == label
+            sums[label], counts[label] = known[here].sum(0), (~outside[here]).sum(0)
+        means = (sums + overall) / (counts + 1)
+    usual = TailProfile(means.astype("<f4"), np.zeros((0, classes), "<f4"))._usual(likeliest)
+    left = known - usual
+    left[outside] = 0.0
+    found = _principal(left, count)
+    reach = np.quantile(np.abs(_least_squares(below, usual, found)), _REACH, axis=0)
+    return TailProfile(means.astype("<f4"), (found * (reach / _STEPS)[:, None]).astype("<f4"))
+
+
+def _principal(left: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The directions of greatest variance, of length 1, the greatest first; 0 where nothing varies, ``(q, K)``."""
+    rows, classes = left.shape
+    found = np.zeros((count, classes))
+    many = min(count, rows, classes)
+    if not many:
+        return found
+    if rows < classes:
+        values, vectors = np.linalg.eigh(left @ left.T)
+        vectors = left.T @ vectors
+    else:
+        values, vectors = np.linalg.eigh(left.T @ left)
+    values, vectors = values[::-1][:many], vectors[:, ::-1][:, :many]
+    kept = values > 1e-9 * max(values[0], 1e-30)
+    length = np.linalg.norm(vectors, axis=0)
+    unit = (vectors / np.where(length > 0, length, 1.0)).T * kept[:, None]
+    # An eigenvector's sign is chance.
+    largest = np.take_along_axis(unit, np.abs(unit).argmax(1)[:, None], 1)
+    found[:many] = unit * np.where(largest < 0, -1.0, 1.0)
+    return found

@@ -35,7 +35,7 @@ _SPAN = 1 << 20
 _SOFTENED_BYTES = 1 << 28
 """Stores up to this size as float32 are softened whole, once a temperature and not once a step."""
 _DECODED = 1 << 22
-"""Numbers that are worked on at a time meanwhile: classes of a row, times its head's."""
+"""Numbers that are worked on at a time meanwhile."""
 _COMPARED = 8
 """Examples that a live teacher is asked again when a store is opened."""
 _TOLERANCE = 0.05
@@ -209,8 +209,7 @@ class SoftTargets:
         if 4 * self.store.plan.rows * len(self.classes) > _SOFTENED_BYTES:
             return self._decoded(self._look_up(rows), temperature)
         if self._softened is None or self._softened[0] != temperature:
-            codec = self.store.codec
-            step = max(1, _DECODED // (len(self.classes) * (codec.k if isinstance(codec, TopK) else 1)))
+            step = max(1, _DECODED // len(self.classes))
             parts = [self._decoded(self._tensors(self.store.span(*span)), temperature) for span in self._spans(step)]
             self._softened = (temperature, torch.cat(parts))
         return self._softened[1].index_select(0, rows.to(self._device))

@@ -8,17 +8,17 @@ classes, the k - 1 differences below the first (which is 0), and the tail's log 
 
 at a ladder of temperatures, all relative to the largest class, so nothing here is normalised. At T the head weighs
 :math:`\exp(d_k / T)` and the tail :math:`\exp g(T)`; divided by their sum, these are the softmax of all classes.
-Between rungs g is interpolated as a polynomial in 1/T, in which it is smooth and convex; at 1/T = 0 it is
-:math:`\log(K - k)`, which costs no bytes, so any T from the first rung up can be served. On the logits of a letter
-classifier (26 classes, k = 3) the five default rungs leave a mean divergence below 2e-7 nats at every T from 1 to 100.
+How the tail's mass is shared out among its classes is told by a profile that the store has, and by the row's place
+along its directions (:mod:`limbeck.softtargets.tail`). These give the mass too, roughly:
+:math:`\hat g(T) = \log \sum \exp(\hat d_j / T)`. What is left, :math:`g - \hat g`, is known at the rungs and is 0 at
+infinite temperature; between them it is interpolated as a polynomial in 1/T, in which it is smooth. So any T from the
+first rung up can be served. On the logits of a letter classifier (26 classes, k = 3) the two default rungs leave a mean
+divergence of at most 5e-5 nats between head and tail at every T from 1 to 20.
 
-How the tail's mass is shared out among its classes is told by a profile that the store has
-(:mod:`limbeck.softtargets.tail`).
-
-Axes: ``N`` rows, ``K`` classes, ``L`` rungs; ``T`` is the temperature.
+Axes: ``N`` rows, ``K`` classes, ``L`` rungs, ``q`` directions; ``T`` is the temperature.
 """
 
-__all__ = ["LADDER", "NODES", "TopK", "id_dtype", "tail_weights"]
+__all__ = ["COORDINATES", "LADDER", "TopK", "id_dtype", "tail_weights"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.softtargets.encodings import FLOOR, Field, below_largest, log_softmax
-from limbeck.softtargets.tail import DEEPEST, TailProfile, learn_profile, mean_weights
+from limbeck.softtargets.tail import TailProfile, learn_profile
 
-LADDER = (1.0, 1.25, 2.0, 4.0, 12.0)
+LADDER = (1.0, 4.0)
 """Temperatures at which the tail's mass is kept."""
-
-NODES = 6
+COORDINATES = 6
+"""Bytes a row that tell the shape of its tail."""
+_NODES = 6
 """Nodes of a polynomial: more would swing between unevenly spaced rungs."""
 
 
@@ -63,7 +64,7 @@ def tail_weights(ladder: Sequence[float], temperature: float) -> tuple[NDArray[n
         temperature: T, from the first rung up.
 
     Returns:
-        A weight for each rung, ``(L,)``, and one for ``log(K - k)``, the value at infinite temperature.
+        A weight for each rung, ``(L,)``, and one for the value at infinite temperature.
 
     Raises:
         MismatchError: If the temperature is outside the ladder.
@@ -86,9 +87,9 @@ def tail_weights(ladder: Sequence[float], temperature: float) -> tuple[NDArray[n
     nodes = [1 / rung for rung in ladder] + [0.0]
     place = 1 / temperature
     above = sum(node > place for node in nodes)
-    start = max(0, min(above - NODES // 2, len(nodes) - NODES))
+    start = max(0, min(above - _NODES // 2, len(nodes) - _NODES))
     weights = np.zeros(len(nodes))
-    near = range(start, min(start + NODES, len(nodes)))
+    near = range(start, min(start + _NODES, len(nodes)))
     for here in near:
         weights[here] = math.prod(
             (place - nodes[other]) / (nodes[here] - nodes[other]) for other in near if other != here
@@ -98,15 +99,17 @@ def tail_weights(ladder: Sequence[float], temperature: float) -> tuple[NDArray[n
 
 @dataclass(frozen=True)
 class TopK:
-    """The likeliest k classes and the tail's mass.
+    """The likeliest k classes, the tail's mass, and its shape in a few bytes.
 
     Attributes:
         k: How many classes are kept, from 1 to K - 1.
         ladder: Temperatures at which the tail's mass is kept, ascending; one alone for targets of one temperature.
-        profile: How the tail's mass is shared out; None, as before there is a store: evenly.
+        coordinates: Bytes a row for the shape of the tail, at most half as many as the tail has classes are used.
+        profile: What these bytes mean; None, as before there is a store: the tail is even.
 
     Raises:
-        ConfigError: If k is not positive, or the ladder does not ascend from a positive temperature.
+        ConfigError: If k is not positive, coordinates are negative, or the ladder does not ascend from a positive
+            temperature.
 
     Example:
         >>> top = TopK(k=1)
@@ -117,11 +120,14 @@ class TopK:
 
     k: int
     ladder: tuple[float, ...] = LADDER
+    coordinates: int = COORDINATES
     profile: TailProfile | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"k must be at least 1, and is {self.k}")
+        if self.coordinates < 0:
+            raise ConfigError(f"coordinates must be at least 0, and is {self.coordinates}")
         rising = all(low < high for low, high in zip(self.ladder, self.ladder[1:], strict=False))
         if not self.ladder or not rising or not 0 < self.ladder[0] or not self.ladder[-1] < math.inf:
             raise ConfigError(f"the ladder must hold positive temperatures that ascend, and is {self.ladder}")
@@ -133,10 +139,14 @@ class TopK:
 
     def parameters(self) -> dict[str, Any]:
         """Its settings, as JSON can hold them."""
-        return {"k": self.k, "ladder": list(self.ladder), "tail": "profile"}
+        return {"k": self.k, "ladder": list(self.ladder), "tail": "directions", "coordinates": self.coordinates}
+
+    def directions(self, classes: int) -> int:
+        """In how many directions the tail's shape is told, for K classes."""
+        return min(self.coordinates, (classes - self.k) // 2)
 
     def fields(self, classes: int) -> tuple[Field, ...]:
-        """Ids, differences below the largest, and the tail's log mass at each rung.
+        """The tail's log mass at each rung, differences below the largest, ids, and the place of the tail.
 
         Args:
             classes: K.
@@ -153,62 +163,68 @@ class TopK:
             Field("tail", "<f2", len(self.ladder)),
             Field("gaps", "<f2", self.k - 1),
             Field("ids", id_dtype(classes), self.k),
+            Field("place", "i1", self.directions(classes)),
         ]
         if classes > 1 << 16:
-            kinds.insert(0, kinds.pop())
+            kinds.insert(0, kinds.pop(2))
         return tuple(kind for kind in kinds if kind.width)
 
     def encode(
         self, scores: NDArray[np.float32], index: NDArray[np.int64], view: NDArray[np.int64], first_row: int = 0
     ) -> dict[str, NDArray[Any]]:
         """Encode scores ``(N, K)``; the examples' numbers and views are not needed."""
-        below = below_largest(scores, first_row)
-        ids = np.argpartition(-below, self.k - 1, axis=1)[:, : self.k]
-        kept = np.take_along_axis(below, ids, 1)
-        order = np.lexsort((ids, -kept), axis=1)
-        ids, kept = np.take_along_axis(ids, order, 1), np.take_along_axis(kept, order, 1)
-        np.put_along_axis(below, ids, -np.inf, 1)
+        below, ids, gaps = self._parted(scores, first_row)
         largest = below.max(1, keepdims=True)
-        below -= largest
+        above = below - largest
         rungs = [
-            largest[:, 0] / np.float32(rung) + np.log(np.exp(below / np.float32(rung)).sum(1)) for rung in self.ladder
+            largest[:, 0] / np.float32(rung) + np.log(np.exp(above / np.float32(rung)).sum(1)) for rung in self.ladder
         ]
         found = {
             "tail": np.maximum(np.stack(rungs, 1), FLOOR).astype("<f2"),
             "ids": ids.astype(id_dtype(scores.shape[1])),
         }
         if self.k > 1:
-            found["gaps"] = kept[:, 1:].astype("<f2")
+            found["gaps"] = gaps.astype("<f2")
+        if self.directions(scores.shape[1]):
+            shape = (len(scores), self.directions(scores.shape[1]))
+            found["place"] = np.zeros(shape, np.int8) if self.profile is None else self.profile.place(below, ids[:, 0])
         return found
+
+    def _parted(
+        self, scores: NDArray[np.float32], first_row: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """Scores below the largest with ``-inf`` for the head, the head's classes, and its scores but the first."""
+        below = below_largest(scores, first_row)
+        ids = np.argpartition(-below, self.k - 1, axis=1)[:, : self.k]
+        kept = np.take_along_axis(below, ids, 1)
+        order = np.lexsort((ids, -kept), axis=1)
+        ids, kept = np.take_along_axis(ids, order, 1), np.take_along_axis(kept, order, 1)
+        np.put_along_axis(below, ids, -np.inf, 1)
+        return below, ids, kept[:, 1:]
 
     def decode(self, fields: Mapping[str, NDArray[Any]], classes: int, temperature: float) -> NDArray[np.float64]:
         """Log-probabilities ``(N, K)`` softened at a temperature, the tail's mass shared out by the profile."""
-        weights, last = tail_weights(self.ladder, temperature)
-        tail = fields["tail"].astype(np.float64) @ weights + last * math.log(classes - self.k)
+        weights, _ = tail_weights(self.ladder, temperature)
         ids, head = fields["ids"].astype(np.int64), _head(fields, self.k)
-        full = np.zeros((len(tail), classes))
+        full = np.zeros((len(ids), classes))
         if self.profile is not None:
-            centred = np.maximum(head, DEEPEST) - self.mean_scores(fields, classes)[:, None]
-            full = self.profile.expected(ids, centred) / temperature
+            place = fields.get("place", np.zeros((len(ids), 0), np.int8))
+            full = np.minimum(self.profile.expected(ids[:, 0], place), head[:, -1:])
         np.put_along_axis(full, ids, -np.inf, 1)
-        full += tail[:, None] - np.logaddexp.reduce(full, axis=1, keepdims=True)
+
+        def mass(at: float) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = np.logaddexp.reduce(full / at, axis=1)
+            return found
+
+        rough = np.stack([mass(rung) for rung in self.ladder], 1)
+        full = full / temperature + ((fields["tail"].astype(np.float64) - rough) @ weights)[:, None]
         np.put_along_axis(full, ids, head / temperature, 1)
         return log_softmax(full, 1.0)
 
-    def mean_scores(self, fields: Mapping[str, NDArray[Any]], classes: int) -> NDArray[np.float64]:
-        """The mean of each row's scores below its largest, ``(N,)``, as far as the ladder tells it."""
-        weights, last = mean_weights(self.ladder, NODES)
-        tail = fields["tail"].astype(np.float64) @ weights + last * math.log(classes - self.k)
-        head: NDArray[np.float64] = np.maximum(_head(fields, self.k), DEEPEST).sum(1)
-        return ((classes - self.k) * tail + head) / classes
-
     def learn(self, scores: NDArray[np.float32]) -> TailProfile:
         """The profile of some rows of a teacher's answers, ``(N, K)``."""
-        numbers = np.zeros(len(scores), np.int64)
-        fields = self.encode(scores, numbers, numbers)
-        likeliest = fields["ids"][:, 0].astype(np.int64)
-        means = self.mean_scores(fields, scores.shape[1])
-        return learn_profile(below_largest(scores), likeliest, means, self.k)
+        below, ids, _ = self._parted(scores)
+        return learn_profile(below, ids[:, 0], self.directions(scores.shape[1]))
 
 
 def _head(fields: Mapping[str, NDArray[Any]], k: int) -> NDArray[np.float64]:

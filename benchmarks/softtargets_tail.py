@@ -3,8 +3,8 @@
     python benchmarks/softtargets_tail.py [--data mnist] [--k 3] [--seeds 3] [--epochs 6] [--temperatures 2 4 8]
 
 A 784-800-800 teacher is trained on labels; students with one hidden layer of 64 learn its soft targets alone, at
-each temperature from every class (dense), from top-k with the tail's mass shared out by the profile that a store
-learns, from top-k with the tail spread evenly, and from top-k with the tail as one class more, whose loss is the
+each temperature from every class (dense), from top-k with the tail's shape as a store keeps it (profile), from top-k
+with the tail spread evenly, and from top-k with the tail as one class more, whose loss is the
 divergence over k + 1 classes. Printed are test errors and the student's mean divergence from the teacher's exact
 distribution at T = 1, mean and standard deviation over the seeds.
 
@@ -97,15 +97,18 @@ def compare(data: DataSet, options: argparse.Namespace) -> None:
     answers, exact = scores(teacher, inputs), scores(teacher, tests).log_softmax(1)
     print(f"{data.name}: teacher {int((exact.argmax(1) != truth).sum())} errors of {len(tests)}, k = {options.k}")
     codec, nowhere = TopK(options.k), np.zeros(len(inputs), np.int64)
-    encoded = codec.encode(answers.numpy(), nowhere, nowhere)
     sample = np.linspace(0, len(inputs) - 1, sample_size(len(inputs), classes)).astype(np.int64)
     taught = dataclasses.replace(codec, profile=codec.learn(answers.numpy()[sample]))
-    fields = {name: torch.from_numpy(values.astype(np.float32)) for name, values in encoded.items()}
+    plain = TopK(options.k, (1.0, 1.25, 2.0, 4.0, 12.0), coordinates=0)  # without a shape, more rungs tell the mass
+    fields, kept = (
+        {name: torch.from_numpy(values.astype(np.float32)) for name, values in one.items()}
+        for one in (plain.encode(answers.numpy(), nowhere, nowhere), taught.encode(answers.numpy(), nowhere, nowhere))
+    )
     print(f"{'T':>4} {'targets':<12} {'test errors':>16} {'KL at T = 1':>18}   seconds")
     for temperature in options.temperatures:
         dense = softened(answers, temperature)
-        spread = decoded(fields, codec, classes, temperature)
-        shared = decoded(fields, taught, classes, temperature, profile_tensors(taught, torch.device("cpu")))
+        spread = decoded(fields, plain, classes, temperature)
+        shared = decoded(kept, taught, classes, temperature, profile_tensors(taught, torch.device("cpu")))
         head = fields["ids"].long()
         head_log_probs = spread.gather(1, head)
         tail = spread.scatter(1, head, -torch.inf).logsumexp(1, keepdim=True)

@@ -1,8 +1,9 @@
 """The networks of the recipe on speech: teachers, their ensemble, and students of two sizes."""
 
-__all__ = ["FEW_TEMPERATURE", "HARD_WEIGHT", "TEMPERATURE", "Maker", "together"]
+__all__ = ["HARD_WEIGHT", "TEMPERATURE", "Lesson", "Maker", "best", "together"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +18,29 @@ from limbeck.softtargets import SoftTargets
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 TEMPERATURE, HARD_WEIGHT = 1.0, 0.5
-"""With all of the data."""
-FEW_TEMPERATURE = 2.0
-"""With little data, on soft targets alone."""
+"""Of the small students, with all of the data."""
+
+
+@dataclass(frozen=True, order=True)
+class Lesson:
+    """How a network may be distilled.
+
+    Attributes:
+        temperature: T.
+        hard_weight: Weight of the labels.
+    """
+
+    temperature: float
+    hard_weight: float = 0.0
+
+    def __str__(self) -> str:
+        return f"T = {self.temperature:g}, weight of labels {self.hard_weight:g}"
+
+
+_LESSONS = (Lesson(1.0, 0.5), Lesson(1.0), Lesson(2.0))
+"""Tried with a network of a teacher's size."""
+_FEW_LESSONS = (Lesson(1.0), Lesson(2.0), Lesson(4.0))
+"""Tried with little data."""
 
 
 class Maker:
@@ -28,10 +49,9 @@ class Maker:
     def __init__(self, here: Corpus) -> None:
         self.here, self.series = here, here.series
 
-    def trials(self, kind: str) -> tuple[tuple[Cell, ...], ...]:
-        """Small networks of a kind, one a seed."""
-        make = {"labels": self.small_labels, "soft": self.small_soft}[kind.split("-")[1]]
-        return tuple((make(seed, few=kind.startswith("few")),) for seed in self.series.seeds)
+    def trials(self, make: Callable[[int], Cell]) -> tuple[tuple[Cell, ...], ...]:
+        """Networks of a kind, one a seed."""
+        return tuple((make(seed),) for seed in self.series.seeds)
 
     def teacher(self, seed: int) -> Cell:
         """A large network on labels."""
@@ -59,45 +79,86 @@ class Maker:
         )
         return SoftTargets.open(folder, examples=here.wide.train)
 
+    @cached_property
+    def same_size_tried(self) -> Mapping[Lesson, Cell]:
+        """Networks like a teacher of the first seed, by how they were distilled."""
+        lessons = _LESSONS[:2] if self.series.quick else _LESSONS
+        return {lesson: self._same_size(0, lesson) for lesson in lessons}
+
     def same_size(self, seed: int) -> Cell:
-        """One network like a teacher, on the ensemble's soft targets and the labels."""
+        """One network like a teacher, distilled as was best on development frames."""
+        return self._same_size(seed, best(self.same_size_tried))
+
+    def _same_size(self, seed: int, lesson: Lesson) -> Cell:
         here = self.here
         return self.series.distil(
-            "same-size",
+            f"same-size-T{lesson.temperature:g}-w{lesson.hard_weight:g}",
             here.make(here.large, here.wide),
             self.targets,
             here.wide,
-            here.training(EPOCHS["large"], seed=100 + seed),  # not the first weights of any teacher
-            temperature=TEMPERATURE,
-            hard_weight=HARD_WEIGHT,
+            here.training(EPOCHS["patient"], seed=100 + seed),  # not the first weights of any teacher
+            temperature=lesson.temperature,
+            hard_weight=lesson.hard_weight,
             settings={**_settings(here.large, here.wide), **self._taught},
         )
 
-    def small_labels(self, seed: int, *, few: bool) -> Cell:
-        """A small network on labels alone; with little data it stops early."""
+    def small_labels(self, seed: int) -> Cell:
+        """A small network on labels alone."""
         here = self.here
-        data = here.part() if few else here.narrow
         return self.series.train(
-            "few-labels" if few else "small-labels",
+            "small-labels",
             here.make(here.small, here.narrow),
-            data,
-            here.few_training(seed=seed, patience=4) if few else here.training(EPOCHS["small"], seed=seed),
-            settings=_settings(here.small, data),
+            here.narrow,
+            here.training(EPOCHS["small"], seed=seed),
+            settings=_settings(here.small, here.narrow),
         )
 
-    def small_soft(self, seed: int, *, few: bool) -> Cell:
-        """The same on the ensemble's soft targets: with little data on nothing else."""
-        here = self.here
-        data = here.part() if few else here.narrow
-        return self.series.distil(
-            "few-soft" if few else "small-soft",
+    def few_labels(self, seed: int) -> Cell:
+        """The same on little data; it stops early."""
+        here, part = self.here, self.here.part()
+        return self.series.train(
+            "few-labels",
             here.make(here.small, here.narrow),
-            (lambda: self._few_targets()) if few else self.targets,
-            data,
-            here.few_training(seed=seed) if few else here.training(EPOCHS["small"], seed=seed),
-            temperature=FEW_TEMPERATURE if few else TEMPERATURE,
-            hard_weight=0.0 if few else HARD_WEIGHT,
-            settings={**_settings(here.small, data), **self._taught},
+            part,
+            here.few_training(seed=seed, patience=4),
+            settings=_settings(here.small, part),
+        )
+
+    def small_soft(self, seed: int) -> Cell:
+        """The same on the ensemble's soft targets and the labels."""
+        here = self.here
+        return self.series.distil(
+            "small-soft",
+            here.make(here.small, here.narrow),
+            self.targets,
+            here.narrow,
+            here.training(EPOCHS["small"], seed=seed),
+            temperature=TEMPERATURE,
+            hard_weight=HARD_WEIGHT,
+            settings={**_settings(here.small, here.narrow), **self._taught},
+        )
+
+    @cached_property
+    def few_soft_tried(self) -> Mapping[Lesson, Cell]:
+        """Small networks of the first seed on the ensemble's answers to little data, by temperature."""
+        lessons = _FEW_LESSONS[:2] if self.series.quick else _FEW_LESSONS
+        return {lesson: self._few_soft(0, lesson) for lesson in lessons}
+
+    def few_soft(self, seed: int) -> Cell:
+        """The same at the temperature that was best on development frames."""
+        return self._few_soft(seed, best(self.few_soft_tried))
+
+    def _few_soft(self, seed: int, lesson: Lesson) -> Cell:
+        here, part = self.here, self.here.part()
+        return self.series.distil(
+            f"few-soft-T{lesson.temperature:g}",
+            here.make(here.small, here.narrow),
+            lambda: self._few_targets(),
+            part,
+            here.few_training(seed=seed),
+            temperature=lesson.temperature,
+            hard_weight=lesson.hard_weight,
+            settings={**_settings(here.small, part), **self._taught},
         )
 
     @cached_property
@@ -109,6 +170,18 @@ class Maker:
     @property
     def _taught(self) -> dict[str, Any]:
         return {"teacher": f"{self.here.members} teachers", "kept": self.here.kept}
+
+
+def best(tried: Mapping[Lesson, Cell]) -> Lesson:
+    """The lesson whose network was right about most development frames.
+
+    Args:
+        tried: At least one.
+
+    Returns:
+        It.
+    """
+    return max(tried, key=lambda lesson: float(tried[lesson].validation["accuracy"]))
 
 
 def _settings(network: ModelOptions, data: DataSet) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from limbeck.errors import ConfigError
 from limbeck.options import ModelOptions
 from limbeck.prediction import predict
 from limbeck.protocols import Teacher
-from limbeck.recipes.acoustic import FEW_TEMPERATURE, TEMPERATURE, Maker, together
-from limbeck.recipes.corpus import EPOCHS, Corpus, corpus
+from limbeck.recipes.acoustic import HARD_WEIGHT, TEMPERATURE, Maker, best, together
+from limbeck.recipes.corpus import Corpus, corpus
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.series import Cell, Series
 from limbeck.recipes.words import DEV_UTTERANCES, SEARCH, Spoken, Words
@@ -64,11 +64,11 @@ def run(series: Series, order: Order) -> Findings:
     systems = {
         "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
         "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
-        "distilled": _System("one of the teacher's size, distilled", ((maker.same_size(0),),), 1),
-        "small_labels": _System("a sixth the size, labels", maker.trials("small-labels"), seeds),
-        "small_soft": _System("a sixth the size, distilled", maker.trials("small-soft"), seeds),
-        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials("few-labels"), 1),
-        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials("few-soft"), 1),
+        "distilled": _System("one of the teacher's size, distilled", maker.trials(maker.same_size), 1),
+        "small_labels": _System("a sixth the size, labels", maker.trials(maker.small_labels), seeds),
+        "small_soft": _System("a sixth the size, distilled", maker.trials(maker.small_soft), seeds),
+        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials(maker.few_labels), 1),
+        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials(maker.few_soft), 1),
     }
     words = Words(series, here.root) if here.spoken else None
     scales = {} if words is None else {key: words.choose(key, system.trials[0]) for key, system in systems.items()}
@@ -88,9 +88,9 @@ def run(series: Series, order: Order) -> Findings:
     values["closed"] = [100 * (value - mean["few_labels"]) / gap for value in values["few_soft"]] if gap > 0 else []
     return Findings(
         values,
-        _notes(here, systems),
+        _notes(maker, systems),
         _answer(values, mean, gain, here),
-        (_systems_table(systems, scores, spoken),),
+        (_systems_table(systems, scores, spoken), _lessons(maker)),
         (_accuracies(systems, values), _posteriors(here, systems), *_curves(series, systems, here)),
         _remarks(here, systems),
     )
@@ -101,20 +101,37 @@ def _scores(here: Corpus, trial: Sequence[Cell]) -> dict[str, Any]:
     return scores_of(answers_of(together(trial, here.whole.classes), here.test), labels_of(here.test))
 
 
-def _notes(here: Corpus, systems: Mapping[str, _System]) -> dict[str, str]:
-    large, small = (systems[key].trials[0][0] for key in ("teacher", "small_labels"))
+def _notes(maker: Maker, systems: Mapping[str, _System]) -> dict[str, str]:
+    here = maker.here
+    large, distilled, small, soft = (
+        systems[key].trials[0][0] for key in ("teacher", "distilled", "small_labels", "few_soft")
+    )
     stopped = [trial[0].epochs for trial in systems["few_labels"].trials]
     return {
         "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
         "ensemble": "the same teachers",
-        "distilled": f"{large.epochs} epochs like a teacher, T = {TEMPERATURE:g}, half of the weight on labels; "
-        "one seed",
+        "distilled": f"{distilled.epochs} epochs, {best(maker.same_size_tried)}",
         "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
-        "small_soft": f"the same, T = {TEMPERATURE:g}, half of the weight on labels",
+        "small_soft": f"the same, T = {TEMPERATURE:g}, weight of labels {HARD_WEIGHT:g}",
         "few_labels": f"at most {max(stopped)} epochs, stopped early",
-        "few_soft": f"T = {FEW_TEMPERATURE:g}, soft targets alone, {EPOCHS['few']} epochs",
+        "few_soft": f"T = {best(maker.few_soft_tried).temperature:g}, soft targets alone, {soft.epochs} epochs",
         "closed": "of the gap between labels on little and on all data; the paper: 87 %",
     }
+
+
+def _lessons(maker: Maker) -> Table:
+    """What was tried with the first seed, on development frames."""
+    kinds = (("of the teacher's size", maker.same_size_tried), ("on little data", maker.few_soft_tried))
+    rows = [
+        (
+            name,
+            str(lesson) + (" (chosen)" if lesson == best(tried) else ""),
+            f"{100 * float(cell.validation['accuracy']):.2f} %",
+        )
+        for name, tried in kinds
+        for lesson, cell in tried.items()
+    ]
+    return Table("Tried on development frames, first seed", ("network", "lesson", "frame accuracy"), tuple(rows))
 
 
 def _answer(values: Mapping[str, Sequence[float]], mean: Mapping[str, float], gain: float, here: Corpus) -> str:
@@ -127,9 +144,9 @@ def _answer(values: Mapping[str, Sequence[float]], mean: Mapping[str, float], ga
     )
     return (
         f"The ensemble gains {gain:.2f} points of frame accuracy over its members; one network of their size distilled "
-        f"from it keeps {f'{kept[0]:.0f} %' if kept else 'nothing'} of that (paper: 86 %). With {here.percent} of the "
-        f"data soft targets close {f'{np.mean(closed):.0f} %' if closed else 'nothing'} of the gap to all of the data "
-        f"(paper: 87 %).{words}"
+        f"from it keeps {f'{np.mean(kept):.0f} %' if kept else 'nothing'} of that (paper: 86 %). With "
+        f"{here.percent} of the data soft targets close {f'{np.mean(closed):.0f} %' if closed else 'nothing'} of the "
+        f"gap to all of the data (paper: 87 %).{words}"
     )
 
 
@@ -224,8 +241,9 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
         f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
         f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
-        "cosine (on labels of little data they stay); development frames chose each network's epoch, and nothing else "
-        "was tuned: temperatures and weights were fixed before.",
+        "cosine (on labels of little data they stay). Development frames chose each network's epoch, and with the "
+        "first seed temperature and weight of the labels for the network of a teacher's size and for those on little "
+        "data; those of the small students with all of the data were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
         f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "

@@ -37,7 +37,7 @@ class Lesson:
         return f"T = {self.temperature:g}, weight of labels {self.hard_weight:g}"
 
 
-_LESSONS = (Lesson(1.0, 0.5), Lesson(1.0), Lesson(2.0))
+_LESSONS = (Lesson(1.0, 0.2), Lesson(2.0))
 """Tried with a network of a teacher's size."""
 _FEW_LESSONS = (Lesson(1.0), Lesson(2.0), Lesson(4.0))
 """Tried with little data."""
@@ -82,8 +82,7 @@ class Maker:
     @cached_property
     def same_size_tried(self) -> Mapping[Lesson, Cell]:
         """Networks like a teacher of the first seed, by how they were distilled."""
-        lessons = _LESSONS[:2] if self.series.quick else _LESSONS
-        return {lesson: self._same_size(0, lesson) for lesson in lessons}
+        return {lesson: self._same_size(0, lesson) for lesson in _LESSONS}
 
     def same_size(self, seed: int) -> Cell:
         """One network like a teacher, distilled as was best on development frames."""

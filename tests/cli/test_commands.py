@@ -16,6 +16,7 @@ from tiny_runs import FAST, tiny_arrays
 
 import limbeck as package
 import limbeck.data
+from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, Network, Training
 from limbeck.report import write_report
 from limbeck.runs import pages
@@ -292,6 +293,26 @@ def test_quiet_where_there_is_no_terminal(good, tiny, teacher, tmp_path, no_draw
     done = good("train", "--data", tiny, *FAST, "--json", "--out", tmp_path / "json")
     assert done.err == ""
     assert json.loads(done.out) == json.loads((tmp_path / "json" / "metrics.json").read_text())
+
+
+def test_the_quickstart_takes_a_seed(limbeck, tmp_path, monkeypatch):
+    from limbeck.recipes import quickstart as recipe
+
+    def stop(out, settings, **_):
+        asked.append(settings)
+        raise ConfigError("enough")
+
+    asked = []
+    monkeypatch.setattr(recipe, "quickstart", stop)
+    assert limbeck("quickstart", "--out", tmp_path, "--seed", "3").code == 2
+    assert limbeck("quickstart", "--out", tmp_path).code == 2
+    with_seed, plain = asked
+    assert plain == recipe.Quickstart()
+    assert with_seed.teacher_training == dataclasses.replace(plain.teacher_training, seed=3)
+    assert with_seed.student_training == dataclasses.replace(plain.student_training, seed=3)
+    assert dataclasses.replace(with_seed, teacher_training=None, student_training=None) == dataclasses.replace(
+        plain, teacher_training=None, student_training=None
+    )
 
 
 @pytest.mark.parametrize("command", ["quickstart", "train", "distill", "evaluate", "report", "reproduce", "data"])

@@ -9,7 +9,12 @@ from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
 
 
 def quickstart(
-    *, out: Path = Path("runs/quickstart"), resume: Resume = False, quiet: Quiet = False, json: Json = False
+    *,
+    out: Path = Path("runs/quickstart"),
+    seed: int = 0,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """MNIST from inside the package: teacher, baseline, student, verdict, report, in about three minutes.
 
@@ -18,19 +23,23 @@ def quickstart(
 
     ```
     limbeck quickstart --out runs/first
+    limbeck quickstart --out runs/second --seed 1
     ```
 
     Args:
         out: Folder for the student's run; the teacher's is inside.
+        seed: Of all weights, orders, views and dropout; the digits set aside to choose the epoch by stay the same.
         resume: Continue what the folder holds.
         quiet: No progress bars.
         json: Print the metrics as JSON.
     """
+    from limbeck.recipes.quickstart import Quickstart
     from limbeck.recipes.quickstart import quickstart as run_quickstart
     from limbeck.runs.pages import report_run
 
     run = run_quickstart(
         out,
+        Quickstart().with_seed(seed),
         resume=resume,
         watchers={
             "teacher": ProgressWatcher("teacher", quiet=quiet),

@@ -46,6 +46,14 @@ class Quickstart:
     temperature: float = 4.0
     hard_weight: float = 0.3
 
+    def with_seed(self, seed: int) -> "Quickstart":
+        """The same with other weights, orders, views and dropout."""
+        return dataclasses.replace(
+            self,
+            teacher_training=dataclasses.replace(self.teacher_training, seed=seed),
+            student_training=dataclasses.replace(self.student_training, seed=seed),
+        )
+
 
 def quickstart(
     out: Path,

@@ -195,8 +195,8 @@ def _judge(
             Drawing(
                 "gallery",
                 "A student's answers before and after",
-                f"Test {of}. The bars are the probabilities of the ten digits, first of the student as it is, then "
-                "with the bias that fits the shares of unlabelled digits.",
+                f"Test {of}, where the bias changes the answer. The bars are the probabilities of the ten digits, "
+                "first of the student as it is, then with the bias that fits the shares of unlabelled digits.",
                 _gallery(here, case, students[0], of_class),
             ),
         ),
@@ -231,10 +231,11 @@ def _temperatures(trials: dict[float, _Trial], chosen: float) -> Table:
 
 def _gallery(here: Digits, case: _Case, trial: _Trial, of_class: Tensor) -> "Figure":
     assert here.whole.test is not None
+    kinds = {"as it is": trial.model, "bias fitted": trial.fixed(case, "prior")}
     pool = (of_class if case.absent else ~of_class).nonzero().flatten()
+    before, after = (predict(model, here.whole.test.take(pool)).argmax(-1) for model in kinds.values())
+    changed = pool[before != after]
+    pool = changed if len(changed) else pool
     few = here.whole.test.take(pool[:: max(1, len(pool) // 9)][:9])
-    answers = {
-        "as it is": predict(trial.model, few).exp().double().numpy(),
-        "bias fitted": predict(trial.fixed(case, "prior"), few).exp().double().numpy(),
-    }
+    answers = {name: predict(model, few).exp().double().numpy() for name, model in kinds.items()}
     return draw_gallery(few.inputs[:][:, 0].numpy(), answers, here.data.classes)

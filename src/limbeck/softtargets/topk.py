@@ -212,11 +212,8 @@ class TopK:
             full = np.minimum(self.profile.expected(ids[:, 0], place), head[:, -1:])
         np.put_along_axis(full, ids, -np.inf, 1)
 
-        def mass(at: float) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = np.logaddexp.reduce(full / at, axis=1)
-            return found
-
-        rough = np.stack([mass(rung) for rung in self.ladder], 1)
+        largest = full.max(1, keepdims=True)
+        rough = np.stack([largest[:, 0] / at + np.log(np.exp((full - largest) / at).sum(1)) for at in self.ladder], 1)
         full = full / temperature + ((fields["tail"].astype(np.float64) - rough) @ weights)[:, None]
         np.put_along_axis(full, ids, head / temperature, 1)
         return log_softmax(full, 1.0)

@@ -298,6 +298,13 @@ def test_bad_script_lines_are_refused(line, reason, tmp_path):
         read_entry(read_scp(tmp_path / "a.scp", root=tmp_path)[0])
 
 
+def test_a_name_that_no_disk_can_have_is_refused_when_it_is_read(tmp_path):
+    (tmp_path / "a.scp").write_text("u " + "[" * 5000 + "\n")
+    (entry,) = read_scp(tmp_path / "a.scp", root=tmp_path)
+    with pytest.raises(FormatError, match="too long"):
+        read_entry(entry)
+
+
 def test_pipes_are_refused_and_nothing_runs(tmp_path):
     (tmp_path / "a.scp").write_text(f"a touch {tmp_path}/ran; cat {tmp_path}/a.mat |\n")
     with pytest.raises(RunError, match="--allow-pipes"):

@@ -1,17 +1,22 @@
 """The search: each trial is a distillation, none sees the test set, and what came to an end is not done again."""
 
 import json
+import os
 import pickle
 import resource
 import shutil
+import sqlite3
 import sys
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from statistics import median
 
 import optuna
 import pytest
+import sqlalchemy
 import torch
 from torch import nn
 
@@ -19,6 +24,7 @@ import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
 from limbeck.errors import ConfigError, InterruptedRun, MismatchError, MissingExtraError, RunError
 from limbeck.softtargets import SoftTargets
+from limbeck.tuning import study
 from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import connect, open_study, plan, told_of_storage, waiting
 from limbeck.tuning.trials import Bench
@@ -518,3 +524,51 @@ def test_errors_behind_each_other_in_a_circle_are_told_as_they_are():
     second.__cause__ = stopped
     with pytest.raises(InterruptedRun, match="stopped"), told_of_storage("sqlite:///study.db"):
         raise stopped
+
+
+@pytest.mark.parametrize("fatal", ["CREATE TABLE studies", "CREATE UNIQUE INDEX", "CREATE TABLE trials", "INSERT INTO"])
+def test_a_kill_while_tables_are_made_leaves_a_study_that_is_one(tmp_path, fatal):
+    """Killed before one of Optuna's statements: the unique index on names is there all the same afterwards."""
+    url = study.address_of(tmp_path / "study.db")
+
+    def die(_, __, statement, *___):
+        if statement.strip().startswith(fatal):
+            os._exit(9)
+
+    child = os.fork()
+    if not child:
+        sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", die)
+        study.connect(url, shared=False)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    for _ in range(2):
+        study.open_study(study.connect(url, shared=False), "one", {"a": 1})
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        assert database.execute("select count(*) from studies").fetchone() == (1,)
+        with pytest.raises(sqlite3.IntegrityError):
+            database.execute("insert into studies (study_name) values ('one')")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_tables_are_made_once_by_whoever_is_first(tmp_path, monkeypatch):
+    url = study.address_of(tmp_path / "shared.db")
+    (tmp_path / "shared.db").touch()  # opened by somebody who wrote nothing
+    first = study.open_study(study.connect(url, shared=True), "one", {"a": 1})
+    # As another process saw it a moment before.
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: self.name != "shared.db" and real(self))
+    study._make_tables(url, shared=True)
+    monkeypatch.undo()
+    assert study.open_study(study.connect(url, shared=True), "one", {"a": 1})._study_id == first._study_id
+    assert [path.name for path in tmp_path.iterdir()] == ["shared.db"]
+
+
+def test_a_study_that_is_two_is_told_of(tmp_path):
+    url = study.address_of(tmp_path / "study.db")
+    study.open_study(study.connect(url, shared=False), "limbeck", {})
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        database.execute("drop index ix_studies_study_name")
+        database.execute("insert into studies (study_name) values ('limbeck')")
+        database.commit()
+    with pytest.raises(RunError, match="Multiple rows"), study.told_of_storage(url):
+        study.open_study(study.connect(url, shared=False), "limbeck", {})

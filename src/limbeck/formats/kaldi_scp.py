@@ -2,6 +2,7 @@
 
 __all__ = ["ScpEntry", "read_entries", "read_entry", "read_scp"]
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -200,7 +201,7 @@ def _parse(path: str | PathLike[str], number: int, key: str, rest: str, where: s
 def _find(source: str, folders: list[Path]) -> str:
     """Return the first place where the file is, or the first place where it should be."""
     places = [folder / source for folder in folders]
-    return str(next((place for place in places if place.exists()), places[0]))
+    return str(next((place for place in places if os.path.exists(place)), places[0]))  # a name may be too long
 
 
 def _read_at(entry: ScpEntry, file: BinaryIO, size: int, kind: Kind, dtype: DTypeLike) -> NDArray[Any]:

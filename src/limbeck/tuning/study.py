@@ -20,6 +20,7 @@ __all__ = [
     "waiting",
 ]
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
+from limbeck.files import sync_folder
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -121,6 +123,8 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # signs of life are marked as experimental
+            if url.startswith("sqlite"):
+                _make_tables(url, shared=shared)
             opened: BaseStorage = optuna.storages.RDBStorage(url, engine_kwargs=wait, **beat)
         if url.startswith("sqlite"):
             _one_at_a_time(opened)
@@ -132,6 +136,37 @@ def connect(url: str | None, *, shared: bool) -> "BaseStorage":
             "sqlite:///study.db or postgresql://user@host/name"
         ) from error
     return opened
+
+
+def _make_tables(url: str, *, shared: bool) -> None:
+    """Make an SQLite file with all of Optuna's tables, whole or not at all.
+
+    A kill between a table and its index would leave a file without the index, in which one study becomes two.
+    """
+    from sqlalchemy.engine import make_url
+
+    name = make_url(url).database or ":memory:"
+    if name.startswith((":", "file:")):
+        return
+    path = Path(name)
+    if path.exists() and path.stat().st_size:
+        return
+    left = [] if shared else path.parent.glob(f".{path.name}.*.partial")
+    made = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for partial in (*left, made):
+        partial.unlink(missing_ok=True)
+    try:
+        storage: Any = optuna_here().storages.RDBStorage(address_of(made))
+        storage.engine.dispose()
+        if path.exists() and not path.stat().st_size:  # opened by somebody, and nothing written
+            made.replace(path)
+        else:
+            os.link(made, path)  # unlike a renaming, this replaces nothing that another process made meanwhile
+        sync_folder(path.parent)
+    except FileExistsError:
+        pass
+    finally:
+        made.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -167,7 +167,8 @@ def tune(
     def go(folder: RunFolder | None) -> TuneRun:
         url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
         database, alone = connect(url, shared=storage is not None), storage is None
-        opened = open_study(database, study or "limbeck", common)
+        with told_of_storage(url):
+            opened = open_study(database, study or "limbeck", common)
         total = len(points)
 
         def told() -> None:

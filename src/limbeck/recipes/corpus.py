@@ -18,7 +18,7 @@ from limbeck.options import DataOptions, ModelOptions, Training
 from limbeck.recipes.series import Series, blind
 from limbeck.runs.inputs import model_maker
 
-EPOCHS = {"large": 3, "patient": 8, "small": 4, "few": 90}
+EPOCHS = {"large": 3, "patient": 6, "small": 4, "few": 90}
 """Of the teachers, of what is distilled into their size, of the small networks, and of those on a share of the data."""
 _SHARE = 0.03
 """Of the training frames in the experiment of the paper's section 6."""

@@ -18,7 +18,7 @@ from limbeck.formats.kaldi_post import posterior_bytes, sparse_posteriors
 from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
 from limbeck.models import MLP, MLPConfig
 from limbeck.runs.models import save_model
-from limbeck.softtargets import Dense, write_arrays
+from limbeck.softtargets import Dense, TopK, write_arrays
 from targets import MODEL, ROOT, STORE
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "kaldi"
@@ -29,8 +29,9 @@ def make_seeds(target: str) -> list[bytes]:
     random = np.random.default_rng(0)
     save_model(MODEL, MLP(MLPConfig(input_shape=(3,), classes=2, hidden=(2,))), classes=["a", "b"])
     if not STORE.exists():
-        scores = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], np.float32))
-        write_arrays(STORE, [scores], classes="ab", examples=3, encoding=Dense(), labels=np.zeros(3, int))
+        scores = random.normal(size=(3, 4)).astype(np.float32)
+        write_arrays(STORE, [scores], classes="abcd", examples=3, encoding=TopK(1), labels=np.zeros(3, int))
+        write_arrays(ROOT / "dense", [scores], classes="abcd", examples=3, encoding=Dense())
     return _MAKERS[target](random)
 
 
@@ -116,6 +117,7 @@ _MAKERS = {
     "ensemble": lambda _: [json.dumps({"members": 2, "mean": "geometric"}).encode()],
     "toml": lambda _: [b'epochs = 3\nhidden = [8, 9]\ndata = "a.npz"\nx = 1979-05-27T07:32:00Z\n'],
     "json": lambda _: [b'{"epoch": 1, "loss": [0.5, null, "\\u00e9"]}\n{"epoch": 2}\n', b"{}"],
-    "manifest": lambda _: [(STORE / "manifest.json").read_bytes()],
+    "manifest": lambda _: [(folder / "manifest.json").read_bytes() for folder in (STORE, ROOT / "dense")],
     "shard": lambda _: [path.read_bytes() for path in STORE.glob("*-*.safetensors")],
+    "tail": lambda _: [(STORE / "tail.safetensors").read_bytes()],
 }

@@ -231,10 +231,17 @@ def shard(data: bytes) -> None:
     SoftTargets.open(folder).verify()
 
 
+def tail(data: bytes) -> None:
+    """The profile of the tails that a store of top-k targets has."""
+    folder = _copy_of_store("s3")
+    (folder / "tail.safetensors").write_bytes(data)
+    SoftTargets.open(folder).verify()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
         idx, mat, npz, picture, ark, scp, nnet1, transitions, alignments, hdf5, checkpoint, model_weights, model_config,
-        ensemble, toml, json, manifest, shard,
+        ensemble, toml, json, manifest, shard, tail,
     )
 }  # fmt: skip

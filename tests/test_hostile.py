@@ -97,7 +97,7 @@ def test_good_files_are_read(target):
 
 @pytest.mark.parametrize("target", [*TARGETS])
 def test_damaged_files_are_read_or_refused(target):
-    quick = {"max_examples": 12 if target in {"hdf5", "manifest", "shard"} else 30}
+    quick = {"max_examples": 12 if target in {"hdf5", "manifest", "shard", "tail"} else 30}
     busy = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
     @settings(suppress_health_check=busy, **(quick if settings().derandomize else {}))

@@ -1,6 +1,6 @@
 """The networks of the recipe on speech: teachers, their ensemble, and students of two sizes."""
 
-__all__ = ["HARD_WEIGHT", "TEMPERATURE", "Lesson", "Maker", "best", "together"]
+__all__ = ["SAME_SIZE", "SMALL", "Lesson", "Maker", "best", "together"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,12 @@ from torch import nn
 
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
-from limbeck.options import ModelOptions
+from limbeck.options import ModelOptions, Training
+from limbeck.protocols import Teacher
 from limbeck.recipes.corpus import EPOCHS, Corpus
 from limbeck.recipes.series import Cell
 from limbeck.softtargets import SoftTargets
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
-
-TEMPERATURE, HARD_WEIGHT = 1.0, 0.5
-"""Of the small students, with all of the data."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,8 +35,8 @@ class Lesson:
         return f"T = {self.temperature:g}, weight of labels {self.hard_weight:g}"
 
 
-_LESSONS = (Lesson(1.0, 0.2), Lesson(2.0))
-"""Tried with a network of a teacher's size."""
+SAME_SIZE, SMALL = Lesson(1.0, 0.2), Lesson(1.0, 0.5)
+"""With all of the data, for a network of a teacher's size and for small ones."""
 _FEW_LESSONS = (Lesson(1.0), Lesson(2.0), Lesson(4.0))
 """Tried with little data."""
 
@@ -79,26 +77,16 @@ class Maker:
         )
         return SoftTargets.open(folder, examples=here.wide.train)
 
-    @cached_property
-    def same_size_tried(self) -> Mapping[Lesson, Cell]:
-        """Networks like a teacher of the first seed, by how they were distilled."""
-        return {lesson: self._same_size(0, lesson) for lesson in _LESSONS}
-
     def same_size(self, seed: int) -> Cell:
-        """One network like a teacher, distilled as was best on development frames."""
-        return self._same_size(seed, best(self.same_size_tried))
-
-    def _same_size(self, seed: int, lesson: Lesson) -> Cell:
+        """One network like a teacher, on the ensemble's soft targets and the labels, for longer."""
         here = self.here
-        return self.series.distil(
-            f"same-size-T{lesson.temperature:g}-w{lesson.hard_weight:g}",
-            here.make(here.large, here.wide),
-            self.targets,
+        return self._distil(
+            f"same-size-T{SAME_SIZE.temperature:g}-w{SAME_SIZE.hard_weight:g}",
+            here.large,
             here.wide,
             here.training(EPOCHS["patient"], seed=100 + seed),  # not the first weights of any teacher
-            temperature=lesson.temperature,
-            hard_weight=lesson.hard_weight,
-            settings={**_settings(here.large, here.wide), **self._taught},
+            SAME_SIZE,
+            self.targets,
         )
 
     def small_labels(self, seed: int) -> Cell:
@@ -126,16 +114,8 @@ class Maker:
     def small_soft(self, seed: int) -> Cell:
         """The same on the ensemble's soft targets and the labels."""
         here = self.here
-        return self.series.distil(
-            "small-soft",
-            here.make(here.small, here.narrow),
-            self.targets,
-            here.narrow,
-            here.training(EPOCHS["small"], seed=seed),
-            temperature=TEMPERATURE,
-            hard_weight=HARD_WEIGHT,
-            settings={**_settings(here.small, here.narrow), **self._taught},
-        )
+        training = here.training(EPOCHS["small"], seed=seed)
+        return self._distil("small-soft", here.small, here.narrow, training, SMALL, self.targets)
 
     @cached_property
     def few_soft_tried(self) -> Mapping[Lesson, Cell]:
@@ -148,16 +128,30 @@ class Maker:
         return self._few_soft(seed, best(self.few_soft_tried))
 
     def _few_soft(self, seed: int, lesson: Lesson) -> Cell:
-        here, part = self.here, self.here.part()
+        here = self.here
+        name, training = f"few-soft-T{lesson.temperature:g}", here.few_training(seed=seed)
+        return self._distil(name, here.small, here.part(), training, lesson, lambda: self._few_targets())
+
+    def _distil(
+        self,
+        name: str,
+        network: ModelOptions,
+        data: DataSet,
+        training: Training,
+        lesson: Lesson,
+        targets: Callable[[], Teacher],
+    ) -> Cell:
+        here = self.here
+        shape = here.wide if network == here.large else here.narrow
         return self.series.distil(
-            f"few-soft-T{lesson.temperature:g}",
-            here.make(here.small, here.narrow),
-            lambda: self._few_targets(),
-            part,
-            here.few_training(seed=seed),
+            name,
+            here.make(network, shape),
+            targets,
+            data,
+            training,
             temperature=lesson.temperature,
             hard_weight=lesson.hard_weight,
-            settings={**_settings(here.small, part), **self._taught},
+            settings={**_settings(network, data), **self._taught},
         )
 
     @cached_property

@@ -14,7 +14,7 @@ from limbeck.errors import ConfigError
 from limbeck.options import ModelOptions
 from limbeck.prediction import predict
 from limbeck.protocols import Teacher
-from limbeck.recipes.acoustic import HARD_WEIGHT, TEMPERATURE, Maker, best, together
+from limbeck.recipes.acoustic import SAME_SIZE, SMALL, Maker, best, together
 from limbeck.recipes.corpus import Corpus, corpus
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.series import Cell, Series
@@ -110,9 +110,9 @@ def _notes(maker: Maker, systems: Mapping[str, _System]) -> dict[str, str]:
     return {
         "teacher": f"{_sizes(here.large)}, 2 x {here.contexts[0]} + 1 frames, {large.epochs} epochs; a value a teacher",
         "ensemble": "the same teachers",
-        "distilled": f"{distilled.epochs} epochs, {best(maker.same_size_tried)}",
+        "distilled": f"{distilled.epochs} epochs, {SAME_SIZE}",
         "small_labels": f"{_sizes(here.small)}, 2 x {here.contexts[1]} + 1 frames, {small.epochs} epochs",
-        "small_soft": f"the same, T = {TEMPERATURE:g}, weight of labels {HARD_WEIGHT:g}",
+        "small_soft": f"the same, {SMALL}",
         "few_labels": f"at most {max(stopped)} epochs, stopped early",
         "few_soft": f"T = {best(maker.few_soft_tried).temperature:g}, soft targets alone, {soft.epochs} epochs",
         "closed": "of the gap between labels on little and on all data; the paper: 87 %",
@@ -120,18 +120,17 @@ def _notes(maker: Maker, systems: Mapping[str, _System]) -> dict[str, str]:
 
 
 def _lessons(maker: Maker) -> Table:
-    """What was tried with the first seed, on development frames."""
-    kinds = (("of the teacher's size", maker.same_size_tried), ("on little data", maker.few_soft_tried))
+    """What was tried on little data with the first seed."""
+    tried = maker.few_soft_tried
     rows = [
         (
-            name,
-            str(lesson) + (" (chosen)" if lesson == best(tried) else ""),
+            f"{lesson.temperature:g}" + (" (chosen)" if lesson == best(tried) else ""),
             f"{100 * float(cell.validation['accuracy']):.2f} %",
         )
-        for name, tried in kinds
         for lesson, cell in tried.items()
     ]
-    return Table("Tried on development frames, first seed", ("network", "lesson", "frame accuracy"), tuple(rows))
+    heading = ("T", "frame accuracy on development utterances")
+    return Table("Soft targets on little data by temperature, first seed", heading, tuple(rows))
 
 
 def _answer(values: Mapping[str, Sequence[float]], mean: Mapping[str, float], gain: float, here: Corpus) -> str:
@@ -242,8 +241,7 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
         f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
         "cosine (on labels of little data they stay). Development frames chose each network's epoch, and with the "
-        "first seed temperature and weight of the labels for the network of a teacher's size and for those on little "
-        "data; those of the small students with all of the data were fixed before.",
+        "first seed the temperature on little data; the other temperatures and weights were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
         f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "

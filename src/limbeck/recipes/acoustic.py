@@ -141,11 +141,9 @@ class Maker:
         lesson: Lesson,
         targets: Callable[[], Teacher],
     ) -> Cell:
-        here = self.here
-        shape = here.wide if network == here.large else here.narrow
         return self.series.distil(
             name,
-            here.make(network, shape),
+            self.here.make(network, data),
             targets,
             data,
             training,

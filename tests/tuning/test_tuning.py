@@ -541,6 +541,7 @@ def test_a_kill_while_tables_are_made_leaves_a_study_that_is_one(tmp_path, fatal
         study.connect(url, shared=False)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    (tmp_path / ".study.db.1.partial-journal").touch()
     for _ in range(2):
         study.open_study(study.connect(url, shared=False), "one", {"a": 1})
     with closing(sqlite3.connect(tmp_path / "study.db")) as database:

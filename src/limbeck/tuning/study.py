@@ -20,6 +20,7 @@ __all__ = [
     "waiting",
 ]
 
+import glob
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,12 +150,12 @@ def _make_tables(url: str, *, shared: bool) -> None:
     if name.startswith((":", "file:")):
         return
     path = Path(name)
+    made = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # What a kill left, with SQLite's journals; in a shared folder it may be somebody's at work.
+    for left in path.parent.glob(glob.escape(made.name if shared else f".{path.name}.") + "*"):
+        left.unlink(missing_ok=True)
     if path.exists() and path.stat().st_size:
         return
-    left = [] if shared else path.parent.glob(f".{path.name}.*.partial")
-    made = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    for partial in (*left, made):
-        partial.unlink(missing_ok=True)
     try:
         storage: Any = optuna_here().storages.RDBStorage(address_of(made))
         storage.engine.dispose()

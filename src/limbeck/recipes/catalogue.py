@@ -55,7 +55,8 @@ class Claim:
         what: What is measured, in words.
         paper: The paper's number, or None where it has none.
         aim: What ours must not exceed (``unit`` "errors") or stay below ("%" of accuracy), or None.
-        unit: "errors" (fewer is better), "% errors" (likewise) or "%" (of examples that are right).
+        unit: "errors" (fewer is better), "% errors" (likewise), "%" (of examples that are right) or "% share" (of
+            something else).
         others: What older replications have, each with whose it is.
     """
 
@@ -69,7 +70,7 @@ class Claim:
     @property
     def fewer_is_better(self) -> bool:
         """Whether the numbers count mistakes."""
-        return self.unit != "%"
+        return self.unit.endswith("errors")
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("single", "a single network", 58.9, None, "%"),
             Claim("ensemble", "the ensemble of ten", 61.1, None, "%"),
             Claim("distilled", "one network distilled from the ensemble", 60.8, None, "%"),
-            Claim("kept", "share of the ensemble's gain that it keeps", 86, None, "%"),
+            Claim("kept", "share of the ensemble's gain that it keeps", 86, None, "% share"),
         ),
         "limbeck.recipes.ensemble",
         "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters: "
@@ -243,12 +244,12 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("teacher", "one teacher on labels: frame accuracy", 58.9, None, "%"),
             Claim("ensemble", "the ensemble", 61.1, None, "%"),
             Claim("distilled", "one network of their size distilled from it", 60.8, None, "%"),
-            Claim("kept", "share of the ensemble's gain that it keeps", 86, 80, "%"),
+            Claim("kept", "share of the ensemble's gain that it keeps", 86, 80, "% share"),
             Claim("small_labels", "a network a sixth the size, on labels", None, None, "%"),
             Claim("small_soft", "the same, distilled", None, None, "%"),
             Claim("few_labels", "the same on 3 % of the data, labels, stopped early", 44.5, None, "%"),
             Claim("few_soft", "the same on 3 % of the data, soft targets", 57.0, None, "%"),
-            Claim("closed", "share of the gap to all of the data that soft targets close", 87, 80, "%"),
+            Claim("closed", "share of the gap to all of the data that soft targets close", 87, 80, "% share"),
             Claim("teacher_wer", "one teacher: word error rate", 10.9, None, "% errors"),
             Claim("ensemble_wer", "the ensemble: word error rate", 10.7, None, "% errors"),
             Claim("distilled_wer", "one of their size, distilled: word error rate", 10.7, None, "% errors"),

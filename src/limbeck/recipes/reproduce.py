@@ -141,12 +141,12 @@ def _older(recipe: Recipe) -> list[str]:
 
 
 def _beside(recipe: Recipe, findings: Findings) -> list[Drawing]:
-    """Results in a figure, where they are of one unit."""
-    claims = [claim for claim in recipe.claims if findings.values.get(claim.key)]
+    """Results in a figure, where they are of one unit; shares of them are told in the table alone."""
+    units = {"errors": "test errors", "% errors": "test errors (%)", "%": "test accuracy (%)"}
+    claims = [claim for claim in recipe.claims if findings.values.get(claim.key) and claim.unit in units]
     if not claims or len({claim.unit for claim in claims}) > 1:
         return []
     comparable = recipe.data is None
-    units = {"errors": "test errors", "% errors": "test errors (%)", "%": "test accuracy (%)"}
     return [
         Drawing(
             "results",

@@ -242,3 +242,17 @@ def test_specialists_trained_beside_each_other_are_those_trained_one_by_one(tmp_
     one = reproduce("specialists", tmp_path / "one", command="", seeds=1, quick=True)
     two = reproduce("specialists", tmp_path / "two", command="", seeds=1, quick=True, jobs=2)
     assert one.findings.values == two.findings.values
+
+
+def test_shares_are_not_drawn_among_accuracies(monkeypatch):
+    from limbeck.recipes import reproduce as module
+
+    drawn = []
+    monkeypatch.setattr(module, "draw_results", lambda names, *_: drawn.append(names))
+    recipe = recipe_named("ensemble")
+    values = {claim.key: [90.0] for claim in recipe.claims}
+    (figure,) = module._beside(recipe, Findings(values))
+    assert figure.title == "At a glance" and len(drawn[0]) == len(recipe.claims) - 1
+    assert not any("share" in name for name in drawn[0])
+    assert module._beside(recipe_named("speech"), Findings({"teacher": [38.0], "teacher_wer": [50.0]})) == []
+    assert not recipe.claim("kept").fewer_is_better and not recipe.claim("single").fewer_is_better

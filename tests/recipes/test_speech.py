@@ -14,10 +14,11 @@ from limbeck.decoding.scoring import WordErrors
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.formats.transition_model import read_transition_model
 from limbeck.recipes import words
+from limbeck.recipes.acoustic import Lesson, best
 from limbeck.recipes.catalogue import recipe_named
 from limbeck.recipes.corpus import corpus
 from limbeck.recipes.reproduce import reproduce
-from limbeck.recipes.series import Series
+from limbeck.recipes.series import Cell, Series
 from limbeck.watcher import Watcher
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
@@ -185,3 +186,8 @@ def test_a_spectrogram_is_the_frames_themselves(tmp_path):
     assert 10 <= len(one) <= 400
     seen = one.inputs[slice(0, len(one))]
     np.testing.assert_array_equal(spectrogram(one), seen[:, here.contexts[0]])
+
+
+def test_the_lesson_of_most_right_frames_is_best():
+    cells = {Lesson(t): Cell(str(t), None, {"accuracy": right}, 0.0, 1) for t, right in ((1, 0.3), (2, 0.5), (4, 0.4))}
+    assert best(cells) == Lesson(2)

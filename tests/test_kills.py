@@ -51,7 +51,18 @@ def command(job: str, place: Path, out: Path) -> tuple[object, ...]:
         "train": ("train", *data, "--hidden", 16, "--shift", 1, "--epochs", 12, "--patience", 9, *SETTINGS),
         "members": ("train", *data, "--hidden", 8, "--members", 3, "--epochs", 4, *SETTINGS),
         "distill": ("distill", *data, "--teacher", place / "teacher", "--hidden", 8, "--epochs", 6, *SETTINGS),
-        "soften": ("soften", *data, "--teacher", place / "teacher", "--shift", 1, "--views", 60),
+        "soften": (
+            "soften",
+            *data,
+            "--teacher",
+            place / "teacher",
+            "--shift",
+            1,
+            "--views",
+            60,
+            "--precision",
+            "float32",  # one that is measured may come out otherwise in another chain
+        ),
         # Trials that learn from those before, of which some are stopped early and all may be killed.
         "tune": (
             "tune",

@@ -64,7 +64,7 @@ def run(series: Series, order: Order) -> Findings:
     systems = {
         "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
         "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
-        "distilled": _System("one of the teacher's size, distilled", maker.trials(maker.same_size), 1),
+        "distilled": _System("one of the teacher's size, distilled", maker.trials(maker.same_size), seeds),
         "small_labels": _System("a sixth the size, labels", maker.trials(maker.small_labels), seeds),
         "small_soft": _System("a sixth the size, distilled", maker.trials(maker.small_soft), seeds),
         "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials(maker.few_labels), 1),

@@ -394,3 +394,15 @@ def test_a_committee_teaches_like_any_other_teacher():
 def test_a_committee_needs_as_many_of_each():
     with pytest.raises(DataError, match="1 specialists, 1 groups and 2 oversamplings"):
         Committee(nn.Linear(2, 3), [nn.Linear(2, 2)], [(0,)], [1.0, 1.0])
+
+
+def test_rare_classes_are_not_near_every_centre():
+    """Two pairs are confused, two classes are rare: groups of two hold the pairs, and no rare class beside one."""
+    labels = torch.arange(8).repeat_interleave(100)
+    labels = torch.cat([labels, torch.tensor([8, 9]).repeat_interleave(5)])
+    p = torch.nn.functional.one_hot(labels, 10).double()
+    for one, other in ((0, 1), (1, 0), (2, 3), (3, 2)):
+        p[labels == one, one], p[labels == one, other] = 0.9, 0.1
+    found = confusable_groups((p + 1e-9).log(), 8, size=2)
+    assert {(0, 1), (2, 3)} <= set(found)
+    assert not any(set(group) & {8, 9} and set(group) & {0, 1, 2, 3} for group in found)

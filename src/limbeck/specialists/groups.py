@@ -8,7 +8,7 @@ __all__ = ["checked", "confusable_groups"]
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import DataError
 
@@ -27,7 +27,8 @@ def confusable_groups(
 
     are clustered by on-line k-means: they come one by one, in another order on each pass, and the nearest centre
     :math:`c` moves towards each column :math:`x` by :math:`(x - c) / n_c`, where :math:`n_c` counts what the centre has
-    had. The best of several starts is kept.
+    had. The best of several starts is kept. Each column is brought to length 1 before: its length is mostly the class's
+    own variance, and the classes that vary least, as rare ones do, would be near every centre.
 
     Args:
         log_probs: Natural logarithms of the generalist's probabilities, ``(N, K)``.
@@ -56,7 +57,7 @@ def confusable_groups(
         raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
     if size is not None and not 1 <= size <= count:
         raise DataError(f"size must be from 1 to {count}, the number of classes, and is {size}")
-    columns = _covariance(log_probs)
+    columns = nn.functional.normalize(_covariance(log_probs), dim=1)  # C is symmetric
     if not bool(columns.isfinite().all()):
         raise DataError("predictions hold NaN: the generalist is broken")
     best: tuple[float, Tensor] | None = None

@@ -118,6 +118,10 @@ def _answer(
     narrow = grid[:, widths.index(30)].mean(0)
     gain = 1 - narrow[low].min() / narrow[high].min()
     verdict = "holds" if gain > 0.1 else "is not seen"
+    below = [k for k, t in enumerate(temperatures) if t < min(_LOW)]
+    cold = 1 - narrow[low].min() / narrow[below].min()
+    colder = "fewer" if cold > 0 else "more"
+    beneath = "holds too" if cold > 0.1 else "does not hold"
     wide = [grid[:, widths.index(width)].mean(0)[high] for width in widths if width >= 300]
     flat = [float(part.max() / part.min() - 1) for part in wide]
     level = (
@@ -127,7 +131,10 @@ def _answer(
     )
     return (
         f"{level}With 30 units the better of T = 2.5 and 4 makes {100 * gain:.0f} % fewer errors than the best of the "
-        f"high temperatures: that 2.5 to 4 are much better there {verdict} in this grid. " + "; ".join(parts) + "."
+        f"high temperatures: that 2.5 to 4 are much better there {verdict} in this grid. They make "
+        f"{100 * abs(cold):.0f} % {colder} than the best of the lower temperatures: that these are much worse {beneath}. "
+        + "; ".join(parts)
+        + "."
     )
 
 

@@ -406,3 +406,16 @@ def test_rare_classes_are_not_near_every_centre():
     found = confusable_groups((p + 1e-9).log(), 8, size=2)
     assert {(0, 1), (2, 3)} <= set(found)
     assert not any(set(group) & {8, 9} and set(group) & {0, 1, 2, 3} for group in found)
+
+
+def test_rows_that_plain_steps_hardly_move_converge():
+    """Of these answers four rows need more than 20,000 plain steps."""
+    generator = torch.Generator().manual_seed(2)
+    general = (15 * torch.randn(400, 12, generator=generator)).log_softmax(-1)
+    groups = [tuple(sorted(torch.randperm(12, generator=generator)[:5].tolist())) for _ in range(6)]
+    answers = [(15 * torch.randn(400, 6, generator=generator)).log_softmax(-1) for _ in groups]
+    found = combine(general, answers, groups, top=4)
+    active = active_specialists(general, groups, top=4)
+    z = found.double().log_softmax(-1).requires_grad_()
+    divergence(z, general.double(), [one.double() for one in answers], groups, active).sum().backward()
+    assert float(z.grad.abs().max()) < 1e-5

@@ -132,9 +132,8 @@ def _answer(
     return (
         f"{level}With 30 units the better of T = 2.5 and 4 makes {100 * gain:.0f} % fewer errors than the best of the "
         f"high temperatures: that 2.5 to 4 are much better there {verdict} in this grid. They make "
-        f"{100 * abs(cold):.0f} % {colder} than the best of the lower temperatures: that these are much worse {beneath}. "
-        + "; ".join(parts)
-        + "."
+        f"{100 * abs(cold):.0f} % {colder} than the best of the lower temperatures: that these are much worse "
+        f"{beneath}. " + "; ".join(parts) + "."
     )
 
 

@@ -9,14 +9,14 @@ mapped pages included, above what it was before. The step is one of a 784-800-80
 2026-11-21, 2 cores of an AMD EPYC, other work held back, one thread, ``--repeats 1``: 10 million x 100 written at 708
 MB/s, where plain writes before and after it had 397 and 625 MB/s; the disk varies too much for the ratio to mean more
 than that hashing and headers do not slow it down. 6 MB of memory writing and 38 MB reading. A shuffled batch of 256
-beside a step of 23,706 us:
+beside a step of 23,706 us (top-k from disk: measured later, beside one of 22,161 us):
 
     =======================================  =======  =====
     10 million x 100, dense, from disk        559 us  2.4 %
     60,000 x 8 x 10, dense, held softened      30 us  0.1 %
     60,000 x 8 x 10, dense, from disk         147 us  0.6 %
     60,000 x 8 x 10, top-k, held softened      31 us  0.1 %
-    60,000 x 8 x 10, top-k, from disk         581 us  2.4 %
+    60,000 x 8 x 10, top-k, from disk         376 us  1.7 %
     =======================================  =======  =====
 
 The default of 10 million examples of 100 classes needs 4 GB of disk while it runs; ``--repeats 1`` halves the time.

@@ -159,7 +159,7 @@ def learn_profile(below: NDArray[np.float32], likeliest: NDArray[np.int64], coun
     known = np.maximum(below, DEEPEST).astype(np.float64)
     known[outside] = 0.0
     seen = (~outside).sum(0)
-    overall = known.sum(0) / np.maximum(seen, 1)  # 0 for a class that is in no tail: then nothing is shared out to it
+    overall = known.sum(0) / np.maximum(seen, 1)  # 0 for a class that is always in the head: likely wherever it is not
     table = means_rows(classes)
     means = np.broadcast_to(overall, (table, classes))
     if table > 1:

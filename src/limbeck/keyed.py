@@ -9,7 +9,7 @@ The generator is Philox 4x32 with ten rounds: Salmon, Moraes, Dror and Shaw, `Pa
 Axes: ``N`` examples.
 """
 
-__all__ = ["permutation", "philox", "uniform"]
+__all__ = ["permutation", "philox", "small_integers", "uniform"]
 
 import torch
 from torch import Tensor
@@ -72,13 +72,44 @@ def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
         >>> torch.equal(uniform(torch.tensor([8]), seed=1, view=0)[0], both[1])
         True
     """
+    return (_words(index, seed, view, draw) >> 8).to(torch.float32) * 2.0**-24
+
+
+def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int) -> Tensor:
+    """Many numbers of ten bits for each example, where :func:`uniform` would take three times as long.
+
+    Args:
+        index: As for :func:`uniform`.
+        seed: Likewise.
+        view: Likewise.
+        draw: The first draw; twelve numbers need one draw.
+        count: How many numbers for each example.
+
+    Returns:
+        Numbers in [0, 1024), int16 ``(N, count)``.
+
+    Raises:
+        DataError: If seed, view or draw is out of its range.
+
+    Example:
+        >>> small_integers(torch.arange(3), seed=1, view=0, draw=0, count=50).shape
+        torch.Size([3, 50])
+    """
+    found = torch.empty(len(index), -(-count // 12) * 12, dtype=torch.int16, device=index.device)
+    for start in range(0, count, 12):
+        words = _words(index, seed, view, draw + start // 12)
+        for part in range(3):
+            found[:, start + 4 * part : start + 4 * part + 4] = (words >> 10 * part) & 1023
+    return found[:, :count]
+
+
+def _words(index: Tensor, seed: int, view: int, draw: int) -> Tensor:
     if not 0 <= seed < 1 << 64:
         raise DataError(f"seed must be in [0, 2**64), and is {seed}")
     if not (0 <= view <= _MASK and 0 <= draw <= _MASK):
         raise DataError(f"view and draw must be in [0, 2**32), and are {view} and {draw}")
     constant = torch.zeros_like(index)
-    words = philox((index & _MASK, index >> 32, constant + view, constant + draw), (seed & _MASK, seed >> 32))
-    return (words >> 8).to(torch.float32) * 2.0**-24
+    return philox((index & _MASK, index >> 32, constant + view, constant + draw), (seed & _MASK, seed >> 32))
 
 
 def permutation(count: int, *, seed: int, epoch: int, part: int = 0, device: torch.device | str = "cpu") -> Tensor:

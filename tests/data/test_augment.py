@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from limbeck.data import Examples, Feed, Views
-from limbeck.data.augment import affine_matrices, apply_affine
+from limbeck.data.augment import affine_matrices, bend_weights, draw_anew
 from limbeck.errors import ConfigError, DataError
 from limbeck.options import Augmentation
 
@@ -19,6 +19,8 @@ KINDS = [
     Augmentation(shift=1.5),
     Augmentation(rotate=15),
     Augmentation(shift=2, rotate=10, scale=0.15, shear=0.2),
+    Augmentation(elastic=3),
+    Augmentation(shift=2, rotate=10, elastic=2.7),
 ]
 
 
@@ -95,7 +97,7 @@ def test_affine_views_agree_with_scipy(number, view, oblong):
     index = torch.tensor([number])
     matrix = affine_matrices(index, augmentation, view=view, size=(height, width))
     smooth = ndimage.gaussian_filter(np.random.default_rng(number).random((height, width)), 1.0)
-    found = apply_affine(torch.tensor(smooth, dtype=torch.float32)[None, None], matrix)[0, 0].numpy()
+    found = draw_anew(torch.tensor(smooth, dtype=torch.float32)[None, None], matrix)[0, 0].numpy()
     # From grid coordinates (x, y in [-1, 1]) to pixels (row, column) about the centre.
     m = matrix[0].double().numpy()
     half = np.array([height / 2, width / 2])
@@ -118,6 +120,50 @@ def test_distortions_stay_within_what_was_asked(number):
     moved = affine_matrices(torch.tensor([number]), Augmentation(shift=2.5), view=0, size=(10, 20))[0]
     assert abs(moved[0, 2]) <= 2.5 * 2 / 20 + 1e-6
     assert abs(moved[1, 2]) <= 2.5 * 2 / 10 + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_a_bend_is_a_spline_and_agrees_with_scipy(number, oblong):
+    height, width = (14, 20) if oblong else (16, 16)
+    smooth = ndimage.gaussian_filter(np.random.default_rng(number).random((height, width)), 1.0)
+    examples = Examples.of(torch.tensor(smooth, dtype=torch.float32)[None, None])
+    views = Views(examples, Augmentation(elastic=2.5, view_seed=number))
+    views.prepare(number % 7)
+    (moved,) = views.bent(torch.tensor([0])).double().numpy()
+    assert np.abs(moved).max() <= 2.5 * 1.01
+    points = (views.bends[0].double().numpy().reshape(2, 7, 7) - 511.5) / 512
+    # scipy's own cubic spline, from the same control points: pixel centres in units of a span, one point before them.
+    places = np.meshgrid(*((np.arange(n) + 0.5) * 4 / n + 1 for n in (height, width)), indexing="ij")
+    for found, side in zip(moved, points, strict=True):
+        spline = ndimage.map_coordinates(side, places, order=3, prefilter=False, mode="nearest")
+        assert np.abs(found - 2.5 * spline).max() < 0.02
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    wanted = ndimage.map_coordinates(
+        smooth, (rows + moved[0], columns + moved[1]), order=1, mode="grid-constant", cval=0.0
+    )
+    assert np.abs(views.take(torch.tensor([0]))[0, 0].numpy() - wanted).max() < 1e-5
+
+
+def test_bends_are_as_strong_as_simards():
+    """alpha 34 and sigma 4 move a pixel by about 1.4 pixels, drawn here as there: noise smoothed by a Gaussian."""
+    views = Views(pictures(count=400, size=28), Augmentation(elastic=5))
+    views.prepare(0)
+    ours = views.bent(torch.arange(400)).numpy()
+    noise = np.random.default_rng(0).uniform(-1, 1, (400, 60, 60))
+    theirs = 34 * ndimage.gaussian_filter(noise, (0, 4, 4))[:, 16:44, 16:44]
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.05)
+    # As smooth, too: how much two pixels 7 apart have in common.
+    like = [np.mean(field[..., 7:] * field[..., :-7]) / field.var() for field in (ours, theirs)]
+    assert like[0] == pytest.approx(like[1], abs=0.07)
+    assert abs(ours.mean()) < 0.05
+
+
+def test_weights_of_a_bend_are_exact_in_float32():
+    weights = bend_weights(28, 28)
+    assert torch.equal((weights * 2048).round(), weights * 2048)
+    assert float(weights.max()) < 0.5
+    assert float((weights.sum(0) - 1).abs().max()) < 0.01
 
 
 def test_views_come_round():

@@ -105,6 +105,7 @@ class Augmentation:
         rotate: Largest rotation in degrees.
         scale: Largest change of size, as a share: 0.1 gives sizes from 1/1.1 to 1.1.
         shear: Largest shear, as a share of the height.
+        elastic: Largest displacement in pixels of a smooth random bend; 3 to 5 suit digits and letters.
         views: How many different views of each example; training cycles through them. None: a new one each epoch.
         view_seed: Seed of the views, apart from that of training, so that a teacher's answers to them serve any seed.
     """
@@ -113,12 +114,13 @@ class Augmentation:
     rotate: float = 0.0
     scale: float = 0.0
     shear: float = 0.0
+    elastic: float = 0.0
     views: int | None = None
     view_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, limit in (("shift", math.inf), ("rotate", 180.0), ("scale", math.inf), ("shear", math.inf)):
-            value = getattr(self, name)
+        for name in ("shift", "rotate", "scale", "shear", "elastic"):
+            value, limit = getattr(self, name), 180.0 if name == "rotate" else math.inf
             require(0 <= value <= limit and math.isfinite(value), name, value, "at least 0 and finite")
         require(self.views is None or self.views >= 1, "views", self.views, "at least 1")
         require(0 <= self.view_seed < 1 << 63, "view_seed", self.view_seed, "in [0, 2**63)")
@@ -126,12 +128,12 @@ class Augmentation:
     @property
     def active(self) -> bool:
         """Whether any view differs from the picture itself."""
-        return any((self.shift, self.rotate, self.scale, self.shear))
+        return any((self.shift, self.rotate, self.scale, self.shear, self.elastic))
 
     @property
     def whole_pixels(self) -> bool:
         """Whether views are shifts by whole pixels and nothing else."""
-        return not any((self.rotate, self.scale, self.shear)) and float(self.shift).is_integer()
+        return not any((self.rotate, self.scale, self.shear, self.elastic)) and float(self.shift).is_integer()
 
     def view_of(self, epoch: int) -> int:
         """Which view an epoch shows.

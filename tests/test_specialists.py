@@ -408,6 +408,31 @@ def test_rare_classes_are_not_near_every_centre():
     assert not any(set(group) & {8, 9} and set(group) & {0, 1, 2, 3} for group in found)
 
 
+def test_groups_are_not_filled_up_with_whatever_is_rare():
+    """Eight pairs are confused a little, and eight classes with nothing, half of them rare: none fills more groups."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.arange(24).repeat_interleave(300)
+    scores = 0.5 * torch.randn(len(labels), 24, generator=generator)
+    scores[torch.arange(len(labels)), labels] += 9
+    paired = labels < 16
+    scores[paired, labels[paired] ^ 1] += 5
+    kept = (labels < 20) | (torch.rand(len(labels), generator=generator) < 0.3)
+    given = scores.log_softmax(-1)[kept]
+    times = torch.zeros(24)
+    for seed in range(5):
+        found = confusable_groups(given, 10, size=4, seed=seed)
+        times += torch.bincount(torch.tensor(found).flatten(), minlength=24)
+        assert sum({2 * k, 2 * k + 1} <= set(group) for group in found for k in range(8)) >= 6
+    assert times[20:].mean() < 2 * times[16:20].mean(), times
+
+
+def test_a_class_that_is_never_predicted_has_a_group():
+    log_probs = blocks((2, 2))
+    never = torch.full((len(log_probs), 1), -800.0)
+    found = confusable_groups(torch.cat([log_probs, never], 1), 2)
+    assert [set(group) - {4} for group in found] == [{0, 1}, {2, 3}]
+
+
 def test_rows_that_plain_steps_hardly_move_converge():
     """Of these answers four rows need more than 20,000 plain steps."""
     generator = torch.Generator().manual_seed(2)

@@ -5,7 +5,7 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["checked", "confusable_groups"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from limbeck.errors import DataError
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192
+_RAREST = 0.01
+"""A class that is predicted more rarely than this share of an even part counts no more than that."""
 
 
 def confusable_groups(
@@ -23,18 +25,24 @@ def confusable_groups(
     The columns of the covariance matrix of its predictions,
 
     .. math::
-        C = \frac1N \sum_n (p_n - \bar p)(p_n - \bar p)^\top,
+        C = \sum_n w_n (p_n - \bar p)(p_n - \bar p)^\top,\quad
+        \bar p = \sum_n w_n p_n,\quad w_n \propto \sum_k p_{nk} \Big/ \sum_m p_{mk},
 
     are clustered by on-line k-means: they come one by one, in another order on each pass, and the nearest centre
     :math:`c` moves towards each column :math:`x` by :math:`(x - c) / n_c`, where :math:`n_c` counts what the centre has
-    had. The best of several starts is kept. Each column is brought to length 1 before: its length is mostly the class's
-    own variance, and the classes that vary least, as rare ones do, would be near every centre.
+    had. The best of several starts is kept.
+
+    Two things keep classes that are rare in the data from being near every centre, where the paper has thousands of
+    classes and need not care: the weights :math:`w_n` let each class count alike, as frequent classes are less together
+    with each other (:math:`-\bar p_i \bar p_j` where nothing is confused) than with rare ones; and each column is
+    brought to length 1, as its length is mostly the class's own variance.
 
     Args:
         log_probs: Natural logarithms of the generalist's probabilities, ``(N, K)``.
         groups: How many groups, from 1 to K.
-        size: Classes in each group: those nearest to its centre, so that groups may overlap and classes be left out.
-            None for each class in the group of its nearest centre.
+        size: Classes in each group, so that groups may overlap and classes be left out: of those whose nearest centre
+            it is the nearest, then the ones most often predicted together with them for how often they are predicted
+            at all. None for each class in the group of its nearest centre.
         seed: Seed of starts and orders.
 
     Returns:
@@ -57,7 +65,8 @@ def confusable_groups(
         raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
     if size is not None and not 1 <= size <= count:
         raise DataError(f"size must be from 1 to {count}, the number of classes, and is {size}")
-    columns = nn.functional.normalize(_covariance(log_probs), dim=1)  # C is symmetric
+    covariance, mean = _covariance(log_probs)
+    columns = nn.functional.normalize(covariance, dim=1)  # it is symmetric
     if not bool(columns.isfinite().all()):
         raise DataError("predictions hold NaN: the generalist is broken")
     best: tuple[float, Tensor] | None = None
@@ -68,25 +77,38 @@ def confusable_groups(
             best = (loss, centres)
     assert best is not None
     distances = torch.cdist(columns, best[1])
-    if size is None:
-        nearest = distances.argmin(1)
-        found = [tuple((nearest == number).nonzero().flatten().tolist()) for number in range(groups)]
-    else:
-        found = [tuple(sorted(distances[:, number].argsort(stable=True)[:size].tolist())) for number in range(groups)]
+    nearest = distances.argmin(1)
+    found = []
+    for number in range(groups):
+        own = (nearest == number).nonzero().flatten()
+        if size is not None and len(own):
+            own = own[distances[own, number].argsort(stable=True)][:size]
+            together = covariance[own].sum(0) / mean.clamp(min=_RAREST / count)
+            together[own] = -torch.inf
+            own = torch.cat([own, together.argsort(descending=True, stable=True)[: size - len(own)]])
+        found.append(tuple(sorted(own.tolist())))
     return sorted({group for group in found if group})
 
 
-def _covariance(log_probs: Tensor) -> Tensor:
-    """Covariance of the probabilities, float64 ``(K, K)``, in blocks of rows."""
+def _covariance(log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance ``(K, K)`` and mean ``(K,)`` of the probabilities where each class counts alike, in float64."""
     count = log_probs.shape[1]
-    total = torch.zeros(count, dtype=torch.float64)
+    mean = sum((p.sum(0) for p in _probabilities(log_probs)), torch.zeros(count, dtype=torch.float64)) / len(log_probs)
+    floor = _RAREST / count
+    total, weight = torch.zeros(count, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     products = torch.zeros(count, count, dtype=torch.float64)
-    for start in range(0, len(log_probs), _ROWS):
-        p = log_probs[start : start + _ROWS].detach().cpu().double().exp()
-        total += p.sum(0)
-        products += p.T @ p
-    mean = total / len(log_probs)
-    return products / len(log_probs) - torch.outer(mean, mean)
+    for p in _probabilities(log_probs):
+        weights = (p / mean.clamp(min=floor)).sum(1)
+        weight += weights.sum()
+        total += weights @ p
+        products += (p * weights[:, None]).T @ p
+    mean = total / weight
+    return products / weight - torch.outer(mean, mean), mean
+
+
+def _probabilities(log_probs: Tensor) -> Iterator[Tensor]:
+    starts = range(0, len(log_probs), _ROWS)
+    return (log_probs[start : start + _ROWS].detach().cpu().double().exp() for start in starts)
 
 
 def _online_means(columns: Tensor, groups: int, generator: torch.Generator) -> Tensor:

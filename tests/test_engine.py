@@ -1,6 +1,7 @@
 """The engine against a bare loop, against itself after interruptions, and when numbers go wrong."""
 
 import copy
+import dataclasses
 import os
 import signal
 
@@ -211,6 +212,18 @@ def test_the_best_epoch_on_validation_is_kept_and_patience_ends_the_run():
     assert fitted.best_epoch == scores.index(min(scores)) + 1
     assert len(fitted.history) == fitted.best_epoch + 4 < 30
     assert model.drift.item() != fitted.last["drift"].item()
+
+    last = Drifting()
+    fitted = fit(
+        last,
+        LabelObjective(),
+        Feed(examples, batch_size=16, seed=0),
+        dataclasses.replace(training, keep="last"),
+        CPU,
+        validation=held,
+    )
+    assert len(fitted.history) == fitted.best_epoch + 4  # patience goes by the best all the same
+    assert last.drift.item() == fitted.last["drift"].item() != model.drift.item()
 
 
 def test_gradients_are_clipped():

@@ -55,7 +55,7 @@ def fit(
     """Train a model, in place.
 
     It ends with the weights of the epoch that was best on validation (fewest errors, then least negative
-    log-likelihood), or with the last where there is no validation set.
+    log-likelihood), or with the last where there is no validation set or ``training.keep`` says so.
 
     Where the run is spread over several processes each calls this with the same arguments, but for ``folder``, which
     counts in the first alone. Every batch is divided among them and the loss is the mean over the whole batch, so
@@ -369,10 +369,10 @@ class _Run:
             self.saved = self.state.place
 
     def finish(self) -> Fitted:
-        """Put the best weights in the model, and keep the last."""
+        """Put the weights that were asked for in the model, and keep the last."""
         state = self.state
         state.fitted.last = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        if state.best:
+        if state.best and self.training.keep == "best":
             self.model.load_state_dict(state.best)
         self.model.eval()
         return state.fitted

@@ -107,16 +107,19 @@ def scores(run):
     return {values(row): tuple(row[name] for name in names) for row in run.trials}
 
 
-def test_each_trial_is_the_distillation_with_its_settings(teacher):
-    found = tune(teacher, student, data(), search=GRID, **SETTINGS)
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_each_trial_is_the_distillation_with_its_settings(teacher, keep):
+    found = tune(teacher, student, data(), search=GRID, keep=keep, **SETTINGS)
     assert [values(row)[:2] for row in found.trials] == [(1, 0), (1, 0.5), (4, 0), (4, 0.5)]
     for row in found.trials:
         aims = {"temperature": row["temperature"], "hard_weight": row["hard_weight"]}
         run = limbeck.distill(teacher, student, data(), baseline=False, **aims, **SETTINGS)
-        best = min(run.history, key=lambda epoch: (epoch["validation_errors"], epoch["validation_nll"]))
-        assert row["validation_errors"] == best["validation_errors"]
-        assert row["validation_nll"] == pytest.approx(best["validation_nll"], abs=1e-6)
-        assert row["best_epoch"] == best["epoch"]
+        kept = run.history[-1]
+        if keep == "best":
+            kept = min(run.history, key=lambda epoch: (epoch["validation_errors"], epoch["validation_nll"]))
+        assert row["validation_errors"] == kept["validation_errors"]
+        assert row["validation_nll"] == pytest.approx(kept["validation_nll"], abs=1e-6)
+        assert row["best_epoch"] == kept["epoch"]
     least = min(found.trials, key=lambda row: (row["validation_errors"], row["validation_nll"]))
     assert found.best == {
         name: least[name] for name in ("loss", "temperature", "hard_weight", "learning_rate", "epochs")

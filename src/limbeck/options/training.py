@@ -32,6 +32,9 @@ class Training:
         decay: Factor an epoch of the exponential schedule.
         plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
         patience: Stop early after this many epochs without improvement on validation; none: never.
+        keep: The weights the run ends with: those of its "best" epoch on validation, or the "last". Where the learning
+            rate falls to zero and a teacher keeps the network from overfitting, the last are the better: few errors in
+            the middle of a run are mostly luck.
         clip_norm: Largest norm of the gradient; none: no limit.
         skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
         label_smoothing: Share of a hard label's mass spread over all classes.
@@ -53,6 +56,7 @@ class Training:
     decay: float | None = None
     plateau_patience: int | None = None
     patience: int | None = None
+    keep: Literal["best", "last"] = "best"
     clip_norm: float | None = None
     skip_nonfinite: bool = False
     label_smoothing: float = 0.0
@@ -77,6 +81,7 @@ class Training:
             self.precision,
             "auto, float32 or bf16",
         )
+        require(self.keep in {"best", "last"}, "keep", self.keep, "best or last")
         rate = self.learning_rate
         require(rate is None or 0 < rate < math.inf, "learning_rate", rate, "positive and finite")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
@@ -130,6 +135,7 @@ class TrainingKeywords(TypedDict, total=False):
     decay: float | None
     plateau_patience: int | None
     patience: int | None
+    keep: Literal["best", "last"]
     clip_norm: float | None
     skip_nonfinite: bool
     label_smoothing: float

@@ -120,7 +120,7 @@ def fit_stage(
     if folder is not None:
         folder.write_rows("history.jsonl", fitted.history)
         folder.write_rows("timings.jsonl", fitted.timings)
-        if fitted.best_epoch != len(fitted.history):
+        if training.keep == "best" and fitted.best_epoch != len(fitted.history):
             save_tensors(folder.path / "last.safetensors", fitted.last)
         if exporting is not None:
             write_final(folder.path, model)

@@ -191,11 +191,13 @@ def work(
             raise
         finally:
             trial.set_user_attr("seconds", time.perf_counter() - began)
-        best = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
+        kept = history[-1]
+        if bench.training.keep == "best":
+            kept = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
         for name in ("validation_accuracy", "validation_nll"):
-            trial.set_user_attr(name, best[name])
-        trial.set_user_attr("best_epoch", best["epoch"])
-        return float(best["validation_errors"])
+            trial.set_user_attr(name, kept[name])
+        trial.set_user_attr("best_epoch", kept["epoch"])
+        return float(kept["validation_errors"])
 
     while time.time() < until and waiting(study):
         with warnings.catch_warnings():
@@ -251,7 +253,7 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
         A mapping a trial, in the order in which they began: ``trial``, a value an axis (None for a temperature that
         does not count), ``state`` ("complete",
         "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
-        ``validation_errors`` (of the best epoch; None where it diverged in its first), ``seconds``, and for complete
+        ``validation_errors`` (of the epoch that is kept; None where it diverged in its first), ``seconds``, and for complete
         ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
     """
     from optuna.trial import TrialState

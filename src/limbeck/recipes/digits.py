@@ -3,6 +3,7 @@
 __all__ = ["Digits", "digits"]
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -38,11 +39,19 @@ class Digits:
         widths = tuple(min(width, 32) for width in hidden) if self.series.quick else hidden
         return ModelOptions(model="mlp", hidden=widths, dropout=dropout, max_norm=max_norm)
 
-    def training(self, epochs: int, *, seed: int, batch_size: int = 256, learning_rate: float = 1e-3) -> Training:
+    def training(
+        self,
+        epochs: int,
+        *,
+        seed: int,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        keep: Literal["best", "last"] = "best",
+    ) -> Training:
         """The settings of a training, shortened in the small version."""
         if self.series.quick:
-            return Training(epochs=min(epochs, 3), seed=seed, batch_size=32, learning_rate=3e-3)
-        return Training(epochs=epochs, seed=seed, batch_size=batch_size, learning_rate=learning_rate)
+            return Training(epochs=min(epochs, 3), seed=seed, batch_size=32, learning_rate=3e-3, keep=keep)
+        return Training(epochs=epochs, seed=seed, batch_size=batch_size, learning_rate=learning_rate, keep=keep)
 
     def teacher(self, seed: int) -> Cell:
         """The paper's teacher: 784-1200-1200-10 with dropout, limited norms, and jittered digits."""

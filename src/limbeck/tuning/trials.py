@@ -253,8 +253,8 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
         A mapping a trial, in the order in which they began: ``trial``, a value an axis (None for a temperature that
         does not count), ``state`` ("complete",
         "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
-        ``validation_errors`` (of the epoch that is kept; None where it diverged in its first), ``seconds``, and for complete
-        ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
+        ``validation_errors`` (of the epoch that is kept; None where it diverged in its first), ``seconds``, and for
+        complete ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
     """
     from optuna.trial import TrialState
 

@@ -130,6 +130,18 @@ def test_other_settings_are_refused_by_name(tmp_path, change):
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
+def test_a_run_of_before_an_option_existed_had_its_default(tmp_path):
+    with RunFolder(tmp_path / "run").open("train", SETTINGS, resume=False) as folder:
+        begin(folder)
+    with (
+        pytest.raises(RunError, match=r"was started with elastic = 0\.0, and now it is 3\.0"),
+        RunFolder(tmp_path / "run").open("train", {**SETTINGS, "elastic": 3.0}, resume=True),
+    ):
+        pytest.fail("these are other settings")
+    with RunFolder(tmp_path / "run").open("train", {**SETTINGS, "elastic": 0.0, "keep": "best"}, resume=True) as folder:
+        assert folder.config()["keep"] == "best"
+
+
 def test_more_epochs_are_no_other_settings(tmp_path):
     with RunFolder(tmp_path / "run").open("train", SETTINGS, resume=False) as folder:
         begin(folder)

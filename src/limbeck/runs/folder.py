@@ -18,6 +18,7 @@
 
 __all__ = ["RunFolder"]
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -31,6 +32,7 @@ import tomli_w
 
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
+from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.processes import is_first, on_first
 
 _FREE_KEYS = frozenset(
@@ -48,6 +50,13 @@ _FREE_KEYS = frozenset(
 )
 """Settings that may differ when a run is continued."""
 
+
+_DEFAULTS = {
+    field.name: field.default
+    for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
+    for field in dataclasses.fields(options)
+}
+"""What a setting was in a run of a Limbeck that did not have it yet."""
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
@@ -198,9 +207,11 @@ class RunFolder:
         """
         before, config = self.config(), _plain_settings(settings)
         for name in sorted(set(before) | set(config)):
-            if name not in _FREE_KEYS and before.get(name) != config.get(name):
+            started = before.get(name, _DEFAULTS.get(name))
+            if name not in _FREE_KEYS and started != config.get(name):
+                was = "its default" if started is None else repr(started)
                 raise RunError(
-                    f"{self.path} was started with {name} = {before.get(name, 'its default')!r}, and now it is "
+                    f"{self.path} was started with {name} = {was}, and now it is "
                     f"{config.get(name, 'its default')!r}: resume with the same settings, or choose another --out"
                 )
 

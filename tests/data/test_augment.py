@@ -54,6 +54,16 @@ def test_a_view_belongs_to_the_example_not_to_the_batch(augmentation, channels):
 
 
 @pytest.mark.parametrize("augmentation", KINDS, ids=str)
+def test_a_view_is_the_same_where_bf16_is_asked_for(augmentation):
+    views = Views(pictures(), augmentation)
+    views.prepare(3)
+    rows = torch.arange(50)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = views.take(rows)
+    assert torch.equal(found, views.take(rows))
+
+
+@pytest.mark.parametrize("augmentation", KINDS, ids=str)
 def test_batches_of_any_size_show_the_same_pictures(augmentation):
     examples = pictures()
     seen = []

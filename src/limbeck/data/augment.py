@@ -84,7 +84,9 @@ class Views:
             corners = self.corners[rows]
             values = self.windows[rows, :, corners[:, 0], corners[:, 1]]
             return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
-        return draw_anew(self.examples.as_seen(rows), self.matrices[rows], self.bent(rows))
+        # A teacher that is asked in bf16 sees the picture that the student sees: it is always drawn in float32.
+        with torch.autocast(rows.device.type, enabled=False):
+            return draw_anew(self.examples.as_seen(rows), self.matrices[rows], self.bent(rows))
 
     def bent(self, rows: Tensor) -> Tensor | None:
         """How far the bend moves each pixel of some examples: rows and columns, in pixels, ``(n, 2, H, W)``."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.errors import DataError
-from limbeck.keyed import permutation, philox, uniform
+from limbeck.keyed import permutation, philox, small_integers, uniform
 
 MASK = 0xFFFFFFFF
 
@@ -53,6 +53,18 @@ def test_an_examples_numbers_do_not_depend_on_its_company(index, seed, view):
     together = uniform(torch.tensor(index), seed=seed, view=view)
     alone = torch.cat([uniform(torch.tensor([i]), seed=seed, view=view) for i in index])
     assert torch.equal(together, alone)
+
+
+@given(st.lists(word, min_size=1, max_size=9), st.integers(0, (1 << 64) - 1), st.integers(0, 99), st.integers(0, 40))
+def test_small_integers_are_the_bits_of_the_words(index, seed, view, count):
+    found = small_integers(torch.tensor(index), seed=seed, view=view, draw=5, count=count)
+    assert found.shape == (len(index), count)
+    for row, example in zip(found.tolist(), index, strict=True):
+        expected = []
+        for draw in range(5, 5 + -(-count // 12)):
+            words = slow_philox((example, 0, view, draw), (seed & MASK, seed >> 32))
+            expected += [w >> bits & 1023 for bits in (0, 10, 20) for w in words]
+        assert row == expected[:count]
 
 
 def test_numbers_are_even_and_uncorrelated():

@@ -169,6 +169,19 @@ def test_bends_are_as_strong_as_simards():
     assert abs(ours.mean()) < 0.05
 
 
+def test_bends_and_shifts_are_drawn_apart():
+    count = 4000
+    views = Views(pictures(count=count, size=8), Augmentation(shift=2, rotate=20, scale=0.2, shear=0.2, elastic=3))
+    views.prepare(1)
+    drawn = torch.cat([views.matrices.flatten(1), views.bends.float()], 1).double()
+    affine, bends = 6, 98
+    assert drawn.shape[1] == affine + bends
+    corr = torch.corrcoef(drawn.T)[:, affine:]
+    corr[affine:].fill_diagonal_(0)
+    # Of 10,000 correlations of independent numbers the largest is about 4 / sqrt(count).
+    assert float(corr.abs().max()) < 5.5 / count**0.5
+
+
 def test_weights_of_a_bend_are_exact_in_float32():
     weights = bend_weights(28, 28)
     assert torch.equal((weights * 2048).round(), weights * 2048)

@@ -131,15 +131,17 @@ RECIPES: tuple[Recipe, ...] = (
             ),
             Claim("chosen", "2x800 distilled likewise, T chosen on validation"),
             Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
-            Claim("committee", "an ensemble of CNNs and MLPs by itself"),
-            Claim("bent_alone", "2x800 on labels alone, digits bent as for the ensemble"),
-            Claim("committee_800", "2x800 distilled from the ensemble, digits bent likewise", None, 49),
-            Claim("committee_300", "2x300 distilled from the ensemble, digits bent likewise", None, 74),
+            Claim("bent_teacher", "teacher 2x1200 on digits that are also turned, scaled and bent"),
+            Claim("bent_alone", "2x800 on labels alone, on such digits"),
+            Claim("bent", "2x800 distilled from such a teacher, on such digits", None, 65),
+            Claim("committee", "an ensemble of three such teachers and three CNNs"),
+            Claim("committee_800", "2x800 distilled from the ensemble, on such digits", None, 49),
+            Claim("committee_300", "2x300 distilled from the ensemble, on such digits", None, 74),
         ),
         "limbeck.recipes.mnist",
         "The paper distils a regularised network of two layers of 1200 units into one of 800 without any "
-        "regularisation. Beside its three networks there is a student that sees jittered digits, and students of "
-        "an ensemble that, like its teachers, see digits shifted, turned, scaled and bent.",
+        "regularisation. Beside its three networks there is a student that sees jittered digits, and there "
+        "are teachers and students that see digits shifted, turned, scaled and bent.",
     ),
     Recipe(
         "width-temperature",

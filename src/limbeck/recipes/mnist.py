@@ -107,8 +107,8 @@ def run(series: Series, order: Order) -> Findings:
             "distilled": f"{epochs['distilled']} epochs",
             "chosen": f"T = {temperature:g}",
             "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
-            "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, turns by up to 10 "
-            "degrees, sizes within a tenth, bends by up to 4 pixels",
+            "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, turns by up to "
+            "10 degrees, sizes within a tenth, bends by up to 4 pixels",
             "bent_alone": f"{epochs['bent_alone']} epochs, a new view in each",
             "bent": f"T = {temperature:g}, {_BENT_VIEWS} views of that kind, {epochs['bent']} epochs",
             "committee": f"{_OF_EACH} CNNs and {_OF_EACH} MLPs, geometric mean, the same for all seeds",
@@ -128,9 +128,9 @@ def run(series: Series, order: Order) -> Findings:
         ),
         (
             "5,000 of the 60,000 training digits are set aside for validation: on them the students' temperature and "
-            "learning rate were chosen, and the best epoch of networks on labels and of the jittered student; others end "
-            "with their last. Transfer sets are the other 55,000 digits; students learn from soft targets alone. Each seed "
-            "has a teacher of its own. AdamW, cosine schedule; the paper's optimiser and schedule are not given there.",
+            "learning rate were chosen, and the best epoch of networks on labels and of the jittered student; others "
+            "end with their last. Transfer sets are the other 55,000 digits; students learn from soft targets alone. "
+            "Each seed has teachers of its own. AdamW, cosine schedule; the paper's are not given there.",
         ),
     )
 

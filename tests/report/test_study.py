@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from limbeck.report import Drawing, Study, Table, write_study
-from limbeck.report.figures_study import draw_bars, draw_curves, draw_gallery, draw_heat_map, draw_results
+from limbeck.report.figures_study import draw_bars, draw_curves, draw_gallery, draw_heat_map, draw_results, draw_views
 
 
 def texts(figure):
@@ -77,6 +77,15 @@ def test_bars_have_the_heights_given():
     figure = draw_bars(["0", "1"], {"a": [1.0, -2.0], "b": [3.0, 4.0]}, x_label="n", y_label="g", notes=["p", "q"])
     assert sorted(patch.get_height() for patch in figure.axes[0].patches) == [-2.0, 1.0, 3.0, 4.0]
     assert "0\np" in texts(figure)
+
+
+def test_views_have_a_row_each_and_every_picture_once():
+    rows = {"plain": np.arange(3 * 16, dtype=np.uint8).reshape(3, 4, 4), "bent": np.full((3, 4, 4), 9, np.uint8)}
+    figure = draw_views(rows)
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    assert len(shown) == 6
+    assert all(np.array_equal(a, b) for a, b in zip(shown, [*rows["plain"], *rows["bent"]], strict=True))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["plain", "", "", "bent", "", ""]
 
 
 def test_gallery_has_a_picture_and_a_chart_a_model_for_each_example():

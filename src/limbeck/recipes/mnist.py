@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from limbeck.data import Views
 from limbeck.options import Augmentation, ModelOptions, Training
 from limbeck.prediction import predict
 from limbeck.protocols import Teacher
@@ -18,6 +20,7 @@ from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Contents, Drawing, Model, Table
 from limbeck.report.figures_softness import draw_temperature
+from limbeck.report.figures_study import draw_views
 from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.teachers import Ensemble
@@ -124,6 +127,13 @@ def run(series: Series, order: Order) -> Findings:
                 "Softened answers of teacher and student (first seed, the paper's protocol) to three test digits: the "
                 "two that the teacher was least sure of, and an ordinary one.",
                 _softened(here, rounds[0], truth),
+            ),
+            Drawing(
+                "bent-digits",
+                "Bent digits",
+                "The first twelve training digits, and four views of each as the better teachers and their students "
+                "see them.",
+                _bent_digits(here),
             ),
         ),
         (
@@ -290,3 +300,13 @@ def _softened(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> "Figu
     )
     assert drawing is not None, "there are answers to draw"
     return drawing
+
+
+def _bent_digits(here: Digits) -> "Figure":
+    few = here.data.train.take(torch.arange(12))
+    views, numbers = Views(few, _BENT), torch.arange(12)
+    rows = {"as it is": few.as_seen(numbers)}
+    for view in range(4):
+        views.prepare(view)
+        rows[f"view {view + 1}"] = views.take(numbers)
+    return draw_views({name: shown[:, 0].mul(255).round().byte().numpy() for name, shown in rows.items()})

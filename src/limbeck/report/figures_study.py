@@ -1,6 +1,6 @@
 """Figures of a study: results beside the paper's, curves, heat maps, bars, and pictures with answers to them."""
 
-__all__ = ["draw_bars", "draw_curves", "draw_gallery", "draw_heat_map", "draw_results"]
+__all__ = ["draw_bars", "draw_curves", "draw_gallery", "draw_heat_map", "draw_results", "draw_views"]
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -203,4 +203,26 @@ def draw_gallery(
                 tidy(axes)
                 if column == 0:
                     axes.set_ylabel(clean(name, 24), fontsize=8)
+    return drawing
+
+
+def draw_views(rows: Mapping[str, NDArray[np.uint8]]) -> "Figure":
+    """The same pictures in several views, a row each.
+
+    Args:
+        rows: By what is shown, pictures uint8 ``(n, H, W)``; the same n in each.
+
+    Returns:
+        The figure.
+    """
+    with styled():
+        columns = max(len(pictures) for pictures in rows.values())
+        drawing = figure(9.0, 0.3 + 0.75 * len(rows))
+        grid = drawing.add_gridspec(len(rows), columns)
+        for line, (name, pictures) in enumerate(rows.items()):
+            for column, picture in enumerate(pictures):
+                axes = drawing.add_subplot(grid[line, column])
+                show_picture(axes, picture)
+                if column == 0:
+                    axes.set_ylabel(clean(name, 24), fontsize=8, rotation=0, ha="right", va="center")
     return drawing

@@ -173,7 +173,7 @@ class _Maker:
             bent_alone=self.bent_alone(seed),
             bent=self.bent(seed, temperature),
             committee_800=self.of_committee(seed, 800, 150, temperature),
-            committee_300=self.of_committee(seed, 300, 200, temperature),
+            committee_300=self.of_committee(seed, 300, 150, temperature),
         )
 
     def alone(self, seed: int) -> Cell:

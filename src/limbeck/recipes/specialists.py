@@ -115,8 +115,8 @@ def run(series: Series, order: Order) -> Findings:
             here.about(),
             "Groups are clusters of the columns of the covariance matrix of the generalist's predictions for its "
             "training examples, by on-line k-means, filled up with the classes most often predicted with theirs, so "
-            "groups overlap and some classes are in none. A specialist is asked where the generalist's likeliest class is "
-            "one of its own.",
+            "groups overlap and some classes are in none. A specialist is asked where the generalist's likeliest class "
+            "is one of its own.",
             "Within: of the test examples of its classes, how many are told from each other. Apart: of all test "
             "examples, how many are rightly held for one of its classes or for none, after the dustbin's correction.",
             f"All networks are {here.network} with shifts by up to a pixel. Validation chose each network's epoch and, "
@@ -191,7 +191,7 @@ class _Maker:
             f"specialist-{number + 1}",
             lambda _: specialist_network(generalist.model, group),
             data,
-            here.training(40, seed=seed),
+            here.training(20, seed=seed),
             augmentation=here.jitter,
             settings={"special": list(group), "generalist": generalist.name},
         )

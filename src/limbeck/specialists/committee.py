@@ -17,6 +17,9 @@ from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin
 
+_TOLERANCE = 1e-5
+"""Largest gradient at the end: answers are float32, and a row in some ten thousand goes on for very long below it."""
+
 
 class Committee:
     """A generalist and its specialists, whose answers are combined for each example: a teacher like another.
@@ -85,4 +88,4 @@ class Committee:
             correct_dustbin(model(batch.inputs).float(), share)
             for model, share in zip(self.specialists, self.oversampling, strict=True)
         ]
-        return softened(combine(general, experts, self.groups, top=self.top), temperature)
+        return softened(combine(general, experts, self.groups, top=self.top, tolerance=_TOLERANCE), temperature)

@@ -76,7 +76,7 @@ def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
 
 
 def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int) -> Tensor:
-    """Many numbers of ten bits for each example, where :func:`uniform` would take three times as long.
+    """Many numbers of ten bits for each example, where :func:`uniform` would need three times the draws.
 
     Args:
         index: As for :func:`uniform`.

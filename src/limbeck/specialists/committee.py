@@ -18,7 +18,7 @@ from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin
 
 _TOLERANCE = 1e-5
-"""Largest gradient at the end: answers are float32, and a row in some ten thousand goes on for very long below it."""
+"""Largest gradient at the end: answers are float32, and below it a row of letters went on for 20,000 steps."""
 
 
 class Committee:

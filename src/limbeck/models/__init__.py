@@ -10,6 +10,7 @@ __all__ = [
     "MLPConfig",
     "Nnet1",
     "Nnet1Config",
+    "Specialist",
     "build",
     "changes_of",
     "count_parameters",
@@ -31,13 +32,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored, factored_ranks, split_layers
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.mlp import MLP, MLPConfig
 from limbeck.models.nnet1 import Nnet1, Nnet1Config
+from limbeck.models.specialist import Specialist
 from limbeck.options import ModelOptions
 
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
@@ -45,6 +47,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "cnn": (CNNConfig, CNN),
     "nnet1": (Nnet1Config, Nnet1),
 }
+_SPECIALIST = "specialist"
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -52,7 +55,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
 
     Args:
         description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config, and
-            where the network was compressed what :func:`changes_of` gives.
+            where the network was compressed what :func:`changes_of` gives; or ``{"model_type": "specialist", "special":
+            [...], "network": {...}}`` with the description of the network inside.
 
     Returns:
         The model, in training mode.
@@ -67,9 +71,11 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     """
     fields = dict(description)
     kind = fields.pop("model_type", None)
+    if kind == _SPECIALIST:
+        return _specialist(fields)
     changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
     if kind not in _KINDS:
-        raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join(_KINDS)}")
+        raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join((*_KINDS, _SPECIALIST))}")
     config_type, model_type = _KINDS[kind]
     known = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(fields) - known)
@@ -81,6 +87,21 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"architecture {kind} cannot be built from {fields}: {error}") from error
     return rebuild(model, changes)
+
+
+def _specialist(fields: Mapping[str, Any]) -> Specialist:
+    special, inside = fields.get("special"), fields.get("network")
+    if set(fields) != {"special", "network"} or not isinstance(inside, Mapping) or not isinstance(special, list):
+        raise ConfigError(f"a specialist is described by special classes and a network, not by {dict(fields)}"[:300])
+    if inside.get("model_type") == _SPECIALIST or not all(type(number) is int for number in special):
+        raise ConfigError(f"a specialist of {inside.get('model_type')} for classes {special} cannot be built"[:300])
+    network = build(inside)
+    if special and not (max(special) < inside["classes"] > len(special)):
+        raise ConfigError(f"a specialist for classes {special} needs more than {inside['classes']} classes"[:300])
+    try:
+        return Specialist(network, special)
+    except DataError as error:
+        raise ConfigError(f"a specialist cannot be built: {error}") from error
 
 
 def changes_of(model: nn.Module) -> dict[str, Any]:
@@ -138,6 +159,10 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
         >>> describe(MLP(MLPConfig(input_shape=(4,), classes=3)))["model_type"]
         'mlp'
     """
+    if type(model) is Specialist:
+        inside = describe(model.network)
+        known = inside is not None and inside["model_type"] != _SPECIALIST
+        return {"model_type": _SPECIALIST, "special": list(model.chosen), "network": inside} if known else None
     for kind, (_, model_type) in _KINDS.items():
         if type(model) is model_type:
             return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config)), **changes_of(model)}

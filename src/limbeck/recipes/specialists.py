@@ -176,7 +176,7 @@ class _Maker:
         )
 
     def specialist(self, seed: int, number: int, group: tuple[int, ...]) -> tuple[Cell, SpecialistData]:
-        """A network for a few classes, which starts from the generalist."""
+        """A network for a few classes, which starts as good as the generalist."""
         here, generalist = self.here, self.generalist(seed)
         assert here.data.validation is not None
         learnt = specialist_data(here.data.train, group, seed=seed)
@@ -189,7 +189,7 @@ class _Maker:
         )
         cell = self.series.train(
             f"specialist-{number + 1}",
-            lambda _: specialist_network(generalist.model, group),
+            lambda _: specialist_network(generalist.model, group, oversampling=learnt.oversampling),
             data,
             here.training(20, seed=seed),
             augmentation=here.jitter,

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limbeck import metrics
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
-from limbeck.models import count_parameters, describe
+from limbeck.models import Specialist, count_parameters, describe
 from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Teacher
 from limbeck.runs.models import load
@@ -309,6 +309,8 @@ def title_of(subject: nn.Module | Teacher) -> str:
         return f"{title_of(subject.generalist)} and {len(subject.specialists)} specialists"
     if not isinstance(subject, nn.Module):
         return type(subject).__name__
+    if isinstance(subject, Specialist):
+        return f"specialist for {len(subject.chosen)} classes on {title_of(subject.network)}"
     description = describe(subject)
     if description is None:
         return type(subject).__name__

@@ -17,9 +17,6 @@ from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin
 
-_TOLERANCE = 1e-5
-"""Largest gradient at the end: answers are float32, and below it a row of letters went on for 20,000 steps."""
-
 
 class Committee:
     """A generalist and its specialists, whose answers are combined for each example: a teacher like another.
@@ -88,4 +85,4 @@ class Committee:
             correct_dustbin(model(batch.inputs).float(), share)
             for model, share in zip(self.specialists, self.oversampling, strict=True)
         ]
-        return softened(combine(general, experts, self.groups, top=self.top, tolerance=_TOLERANCE), temperature)
+        return softened(combine(general, experts, self.groups, top=self.top), temperature)

@@ -6,7 +6,6 @@ Axes: ``N`` examples, ``S`` special classes.
 __all__ = ["SpecialistData", "correct_dustbin", "specialist_data", "specialist_network"]
 
 import copy
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
+from limbeck.models import Specialist
 from limbeck.specialists.groups import checked
 
 
@@ -89,49 +89,36 @@ def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0
     return SpecialistData(sample, chosen, float((~inside).sum()) / float(inside.sum()))
 
 
-def specialist_network(generalist: nn.Module, special: Sequence[int]) -> nn.Module:
-    """A network for a specialist that starts with what the generalist knows.
+def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversampling: float = 1.0) -> Specialist:
+    r"""A network for a specialist that starts with what the generalist knows.
 
-    Its special classes have the generalist's last weights; its dustbin has the mean of all others', and a bias that is
-    higher by the logarithm of their number.
+    Its dustbin is the sum of the generalist's other classes (:class:`~limbeck.models.Specialist`) with the odds against
+    it that its examples have, :math:`b = -\log o`. So it starts as good as the generalist: what
+    :func:`correct_dustbin` makes of its first answers are the generalist's. A dustbin of one unit would have to learn
+    first what the generalist knows of each of its classes.
 
     Args:
-        generalist: A network that ends in a linear layer: one of Limbeck's, or any ``torch.nn.Sequential``.
+        generalist: Any network that gives scores ``(N, K)``.
         special: The special classes.
+        oversampling: :math:`o > 0`, as :class:`SpecialistData` has it.
 
     Returns:
-        A network with S + 1 scores, with weights of its own.
+        A network with S + 1 scores, the special classes' in rising order, with weights of its own.
 
     Raises:
-        DataError: If the generalist does not end in a linear layer with bias, or has no such class.
+        DataError: If special classes are not different or ``oversampling`` is not positive and finite.
 
     Example:
-        >>> specialist_network(nn.Sequential(nn.Linear(3, 10)), [2, 7])(torch.zeros(1, 3)).shape
-        torch.Size([1, 3])
+        >>> generalist, x = nn.Linear(3, 10), torch.rand(5, 3)
+        >>> before = generalist(x).softmax(-1)[:, [2, 7]]
+        >>> after = correct_dustbin(specialist_network(generalist, [2, 7], oversampling=4.0)(x), 4.0).exp()[:, :2]
+        >>> torch.allclose(before, after)
+        True
     """
     network = copy.deepcopy(generalist)
-    last = network[-1] if isinstance(network, nn.Sequential) and len(network) else None
-    if not isinstance(network, nn.Sequential) or not isinstance(last, nn.Linear) or last.bias is None:
-        raise DataError(
-            f"a specialist starts from a torch.nn.Sequential that ends in a linear layer with bias, and "
-            f"{type(generalist).__name__} does not"
-        )
-    chosen = checked(special, last.out_features)
-    rest = [k for k in range(last.out_features) if k not in set(chosen)]
-    if not rest:
-        raise DataError("every class is special: there is nothing for the dustbin to stand for")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        output = nn.Linear(last.in_features, len(chosen) + 1).to(last.weight)
-        output.weight.copy_(torch.cat([last.weight[list(chosen)], last.weight[rest].mean(0, keepdim=True)]))
-        dustbin = last.bias[rest].mean() + math.log(len(rest))
-        output.bias.copy_(torch.cat([last.bias[list(chosen)], dustbin.reshape(1)]))
-    network[-1] = output
-    config = getattr(network, "config", None)
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        network.config = dataclasses.replace(config, classes=len(chosen) + 1)  # type: ignore[assignment]
     if getattr(network, "classes", None) is not None:
-        del network.classes
-    return network
+        del network.classes  # names of its scores, which the specialist's are not
+    return Specialist(network, checked(special, None), bias=-math.log(_checked_oversampling(oversampling)))
 
 
 def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
@@ -157,10 +144,15 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
         >>> correct_dustbin(torch.tensor([0.0, 0.0]), 3.0).exp()
         tensor([0.2500, 0.7500])
     """
-    if not 0 < oversampling < math.inf:
-        raise DataError(f"oversampling must be positive and finite, and is {oversampling}")
+    _checked_oversampling(oversampling)
     if scores.shape[-1] < 2:
         raise DataError(f"a specialist scores its special classes and a dustbin, and shape is {tuple(scores.shape)}")
     shift = torch.zeros(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     shift[-1] = math.log(oversampling)
     return torch.log_softmax(scores + shift, -1)
+
+
+def _checked_oversampling(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise DataError(f"oversampling must be positive and finite, and is {value}")
+    return value

@@ -13,6 +13,7 @@ from limbeck.data import Examples, Feed
 from limbeck.devices import Device
 from limbeck.engine import fit
 from limbeck.errors import NonFiniteError
+from limbeck.models import Specialist
 from limbeck.nonfinite import Guard
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training
@@ -197,6 +198,18 @@ def test_a_model_that_is_right_before_its_first_step_is_odd():
     notes = Notes()
     fit(net(), LabelObjective(), Feed(examples(), batch_size=32, seed=0), Training(epochs=1), CPU, watcher=notes)
     assert not notes.texts
+
+
+def test_a_specialist_that_is_right_before_its_first_step_is_not_odd():
+    model, inputs = nn.Linear(6, 2, bias=False), torch.rand(64, 6)
+    model.weight.data.zero_()
+    model.weight.data[0, 0], model.weight.data[1, 1] = 1.0, 1.0
+    labels = (inputs[:, 0] <= inputs[:, 1]).long()
+    for network, odd in ((model, True), (Specialist(model, [0]), False)):
+        notes, given = Notes(), Examples.of(inputs, labels)
+        fit(network, LabelObjective(), Feed(given, batch_size=32, seed=0), Training(epochs=1), CPU, watcher=notes)
+        assert bool(notes.texts) is odd
+        torch.nn.init.eye_(model.weight)
 
 
 def told_of(answers, labels):

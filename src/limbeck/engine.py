@@ -23,6 +23,7 @@ from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteErro
 from limbeck.files import make_folder
 from limbeck.interrupts import collect_signals
 from limbeck.models.dropout import draw_for
+from limbeck.models.specialist import Specialist
 from limbeck.nonfinite import Guard, explain_nonfinite
 from limbeck.objective import check_objective
 from limbeck.options import Training
@@ -150,7 +151,8 @@ class _Run:
         if labels is not None and int(labels.max()) >= scores.shape[1]:
             raise DataError(f"the model gives {scores.shape[1]} classes, and there is a label {int(labels.max())}")
         check_objective(self.objective, batch, scores.shape[1])
-        fresh = self.state.epoch == self.state.step == 0
+        # A specialist is trained already, as the generalist.
+        fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
             self.watcher.note(
                 f"odd: before its first step the model is right on all {len(labels)} examples of the first batch: was "

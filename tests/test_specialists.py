@@ -371,6 +371,12 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch):
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=1e-6)
     monkeypatch.setattr("limbeck.specialists.combining._ROWS", 7)
     torch.testing.assert_close(combine(generalist, answers, GROUPS, top=2), whole, atol=1e-6, rtol=1e-6)
+    calls = []
+    monkeypatch.setattr("limbeck.specialists.combining._ROWS", 8192)
+    monkeypatch.setattr("limbeck.specialists.combining._NUMBERS", 10 * len(GROUPS) * 6)
+    monkeypatch.setattr("limbeck.specialists.combining.minimum", lambda *given: calls.append(1) or minimum(*given))
+    torch.testing.assert_close(combine(generalist, answers, GROUPS, top=2), whole, atol=1e-6, rtol=1e-6)
+    assert len(calls) == 3  # of ten examples each
 
 
 def test_a_generalist_that_is_certain_can_be_overruled():
@@ -379,6 +385,9 @@ def test_a_generalist_that_is_certain_can_be_overruled():
     found = combine(generalist, [torch.tensor([[0.001, 0.999]]).log()], [(0,)]).exp()
     assert float(found[0, 0]) == pytest.approx(0.5005, abs=1e-4)
     assert found.isfinite().all()
+    # Beyond float64, too: nothing is known of the others then, and they share alike.
+    none = combine(torch.tensor([[0.0, -2000.0, -3000.0]]), [torch.tensor([[0.001, 0.999]]).log()], [(0,)]).exp()
+    torch.testing.assert_close(none, torch.tensor([[0.5005, 0.24975, 0.24975]]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -411,20 +420,29 @@ def slow_steps(p, own, dust, outside, steps):
     return q
 
 
+def masses(examples, scale, seed):
+    """Masses of random networks as sure as the scale is large, each asked of seven tenths of the examples."""
+    groups = [(0, 3), (1, 2, 3), (4, 5, 6, 7), (0, 5, 8, 9), (1, 4, 9)]
+    generator = torch.Generator().manual_seed(1000 * scale + seed)
+
+    def some(count):
+        return (scale * torch.randn(examples, count, generator=generator, dtype=torch.float64)).softmax(-1)
+
+    p = some(12)
+    own, dust, outside = p.clone(), torch.zeros(examples, len(groups)).double(), torch.ones(len(groups), 12).double()
+    for m, group in enumerate(groups):
+        outside[m, list(group)] = 0
+        mass = some(len(group) + 1) * (torch.rand(examples, 1, generator=generator) < 0.7)
+        own[:, list(group)] += mass[:, :-1]
+        dust[:, m] = mass[:, -1]
+    return p, own, dust, outside
+
+
 @pytest.mark.parametrize("scale", [1, 6, 20, 60, 200])
 @pytest.mark.parametrize("seed", range(3))
 def test_sure_networks_are_combined_as_exactly_as_unsure_ones(scale, seed):
-    """Up to masses of e-400 no three hundred slow steps come lower, and where these converge they come to the same."""
-    groups = [(0, 3), (1, 2, 3), (4, 5, 6, 7), (0, 5, 8, 9)]
-    p = random_log_probs(200, 12, seed=seed, scale=scale).exp()
-    outside, dust, own = torch.ones(4, 12, dtype=torch.float64), torch.zeros(200, 4, dtype=torch.float64), p.clone()
-    generator = torch.Generator().manual_seed(seed)
-    for m, group in enumerate(groups):
-        outside[m, list(group)] = 0
-        mass = random_log_probs(200, len(group) + 1, seed=100 + 10 * seed + m, scale=scale).exp()
-        mass *= torch.rand(200, 1, generator=generator) < 0.7  # whether it is asked
-        own[:, list(group)] += mass[:, :-1]
-        dust[:, m] = mass[:, -1]
+    """Up to masses of e-400 three hundred slow steps come no lower; where they end, it is at the same."""
+    p, own, dust, outside = masses(200, scale, seed)
     q = minimum(p, own, dust, outside)
     torch.testing.assert_close(q.sum(-1), torch.ones(200, dtype=torch.float64))
     assert bool((q >= 0).all())
@@ -440,6 +458,12 @@ def test_sure_networks_are_combined_as_exactly_as_unsure_ones(scale, seed):
         steady = (slow_steps(p, own, dust, outside, 330) - slow).abs().amax(-1) < 1e-13
         assert int(steady.sum()) > 50
         torch.testing.assert_close(q[steady], slow[steady], atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [6, 60])
+def test_few_steps_suffice_for_all_of_many_examples(scale, monkeypatch):
+    monkeypatch.setattr("limbeck.specialists.minimum._STEPS", 40)
+    assert bool(minimum(*masses(20_000, scale, 1)).isfinite().all())
 
 
 def test_below_the_floor_proportions_stay_true():

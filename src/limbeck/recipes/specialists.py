@@ -2,7 +2,7 @@
 
 __all__ = ["run"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from limbeck.specialists import (
     specialist_data,
     specialist_network,
 )
+from limbeck.statistics import mean_interval
 
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 
@@ -83,7 +84,7 @@ def run(series: Series, order: Order) -> Findings:
         "control": [here.accuracy(r.control.model) for r in rounds],
     }
     mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
-    gain, back = mean["specialists"] - mean["generalist"], mean["distilled"] - mean["control"]
+    gain = mean["specialists"] - mean["generalist"]
     coverage = _coverage(here, rounds, answers)
     return Findings(
         values,
@@ -92,9 +93,10 @@ def run(series: Series, order: Order) -> Findings:
             "distilled": f"T = {best:g}, {rounds[0].distilled.epochs} epochs",
             "control": "the same weights, views, temperature and epochs",
         },
-        f"Specialists raise accuracy by {gain:.2f} points, {100 * gain / mean['generalist']:.1f} % of the generalist's "
-        f"(paper: 4.4 %). One network distilled from generalist and specialists is right in {mean['distilled']:.2f} %, "
-        f"against {mean['control']:.2f} % for the same network taught by the generalist alone: {back:+.2f} points.",
+        f"Specialists change accuracy by {_points(values, 'specialists', 'generalist')}, "
+        f"{100 * gain / mean['generalist']:+.1f} % of the generalist's (paper: +4.4 %). One network distilled from "
+        f"generalist and specialists is right in {mean['distilled']:.2f} %, against {mean['control']:.2f} % for the "
+        f"same network taught by the generalist alone: {_points(values, 'distilled', 'control')}.",
         (_clusters(here, rounds[0], answers[0][0]), _coverage_table(coverage)),
         (
             Drawing(
@@ -115,8 +117,9 @@ def run(series: Series, order: Order) -> Findings:
             here.about(),
             "Groups are clusters of the columns of the covariance matrix of the generalist's predictions for its "
             "training examples, by on-line k-means, filled up with the classes most often predicted with theirs, so "
-            "groups overlap and some classes are in none. A specialist is asked where the generalist's likeliest class "
-            "is one of its own.",
+            "groups overlap and some classes are in none. A specialist starts as the generalist, whose other classes "
+            "together are its dustbin, learns from labels for 20 epochs, and is asked where the generalist's likeliest "
+            "class is one of its own.",
             "Within: of the test examples of its classes, how many are told from each other. Apart: of all test "
             "examples, how many are rightly held for one of its classes or for none, after the dustbin's correction.",
             f"All networks are {here.network} with shifts by up to a pixel. Validation chose each network's epoch and, "
@@ -124,6 +127,14 @@ def run(series: Series, order: Order) -> Findings:
             "the generalist, and learn from soft targets alone.",
         ),
     )
+
+
+def _points(values: Mapping[str, Sequence[float]], one: str, other: str) -> str:
+    """Difference of two rows, seed by seed, and its interval."""
+    apart = [a - b for a, b in zip(values[one], values[other], strict=True)]
+    interval = mean_interval(apart)
+    said = f" (95 % interval {interval.low:+.2f} to {interval.high:+.2f})" if len(apart) > 1 else ""
+    return f"{interval.estimate:+.2f} points{said}"
 
 
 class _Maker:

@@ -22,7 +22,7 @@ def study(**more):
         "command": "limbeck reproduce some",
         "facts": ("today", "here"),
         "tables": (Table("Errors", ("what", "ours"), (("a|b", "<3>"),)),),
-        "drawings": (Drawing("bars", "Bars", "Seen.", draw_bars(["x"], {"one": [1.0]}, x_label="", y_label="")),),
+        "drawings": (Drawing("bars", "Bars", "Seen.", draw_bars(["x"], {"one": [[1.0]]}, x_label="", y_label="")),),
         "remarks": ("Chosen on validation.",),
     }
     return Study(**(parts | more))
@@ -74,9 +74,12 @@ def test_heat_map_shows_every_number_and_the_least_of_each_row_in_bold():
 
 
 def test_bars_have_the_heights_given():
-    figure = draw_bars(["0", "1"], {"a": [1.0, -2.0], "b": [3.0, 4.0]}, x_label="n", y_label="g", notes=["p", "q"])
+    values = {"a": [[1.0], [-2.0]], "b": [[2.0, 4.0], [4.0]]}
+    figure = draw_bars(["0", "1"], values, x_label="n", y_label="g", notes=["p", "q"])
     assert sorted(patch.get_height() for patch in figure.axes[0].patches) == [-2.0, 1.0, 3.0, 4.0]
     assert "0\np" in texts(figure)
+    (dots,) = figure.axes[0].collections  # of b alone, which has more than one value somewhere
+    assert sorted(np.asarray(dots.get_offsets())[:, 1]) == [2.0, 4.0, 4.0]
 
 
 def test_views_have_a_row_each_and_every_picture_once():

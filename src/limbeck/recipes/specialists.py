@@ -102,11 +102,11 @@ def run(series: Series, order: Order) -> Findings:
             Drawing(
                 "coverage",
                 "Gain by coverage",
-                "What specialists add to the generalist's test accuracy, for classes that so many of them cover; mean "
-                "over seeds, and below it the number of test examples.",
+                "What specialists add to the generalist's test accuracy, for classes that so many of them cover: each "
+                "dot is a seed, the bar their mean; below it the number of test examples.",
                 draw_bars(
                     [str(row.covering) for row in coverage],
-                    {"gain": [row.after - row.before for row in coverage]},
+                    {"gain": [row.gains for row in coverage]},
                     x_label="specialists that cover the class",
                     y_label="gain in accuracy (points)",
                     notes=[f"n = {row.examples:.0f}" for row in coverage],

@@ -143,13 +143,18 @@ def draw_heat_map(
 
 
 def draw_bars(
-    labels: Sequence[str], bars: Mapping[str, Sequence[float]], *, x_label: str, y_label: str, notes: Sequence[str] = ()
+    labels: Sequence[str],
+    bars: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    notes: Sequence[str] = (),
 ) -> "Figure":
-    """Groups of bars beside each other.
+    """Groups of bars beside each other, each the mean of some values that are dots on it.
 
     Args:
         labels: Names of the groups.
-        bars: By name, a height a group.
+        bars: By name, for each group its values, one at least.
         x_label: What the groups are.
         y_label: What the heights are.
         notes: A word below each group's name, or none.
@@ -161,9 +166,14 @@ def draw_bars(
         drawing = figure(max(5.0, min(10.0, 1.5 + 0.9 * len(labels))), 3.8)
         axes = drawing.add_subplot()
         width = 0.8 / len(bars)
-        for number, (name, heights) in enumerate(bars.items()):
+        for number, (name, groups) in enumerate(bars.items()):
             places = np.arange(len(labels)) + (number - (len(bars) - 1) / 2) * width
+            heights = [float(np.mean(values)) for values in groups]
             axes.bar(places, heights, width=width, color=_LINES[number % len(_LINES)], label=name)
+            dots = [(place, value) for place, values in zip(places, groups, strict=True) for value in values]
+            if len(dots) > len(groups):
+                x, y = zip(*dots, strict=True)
+                axes.scatter(x, y, s=16, color=INK, edgecolors="white", linewidths=0.6, zorder=3)
         names = [f"{label}\n{note}" for label, note in zip(labels, notes, strict=True)] if notes else list(labels)
         axes.set_xticks(range(len(labels)), names)
         axes.axhline(0, color=MUTED, linewidth=0.8)

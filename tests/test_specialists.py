@@ -204,6 +204,9 @@ def test_a_specialist_is_saved_and_loaded(tmp_path):
     again = load(save_model(tmp_path, network, classes=["b", "e", "(all others)"]))
     assert torch.equal(again(x), network(x)) and again.classes == ("b", "e", "(all others)")
     assert title_of(again) == "specialist for 2 classes on mlp 4-8-6"
+    smaller = split_layers(network, {"network.1": 2})
+    again = load(save_model(tmp_path / "smaller", smaller, classes=["b", "e", "(all others)"]))
+    assert torch.equal(again(x), smaller(x)) and not torch.equal(again(x), network(x))
     assert describe(specialist_network(nn.Linear(4, 6), [1])) is None
     assert describe(specialist_network(network, [1])) is None
 

@@ -133,7 +133,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
             Claim("bent_teacher", "teacher 2x1200 on digits that are also turned, scaled and bent"),
             Claim("bent_alone", "2x800 on labels alone, on such digits"),
-            Claim("bent", "2x800 distilled from such a teacher, on such digits", None, 65),
+            Claim("bent", "2x800 distilled from such a teacher and labels, on such digits", None, 65),
             Claim("committee", "an ensemble of three such teachers and three CNNs"),
             Claim("committee_800", "2x800 distilled from the ensemble, on such digits", None, 49),
             Claim("committee_300", "2x300 distilled from the ensemble, on such digits", None, 74),

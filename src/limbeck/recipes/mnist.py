@@ -41,7 +41,7 @@ _BENT = Augmentation(shift=2, rotate=10, scale=0.1, elastic=4)
 _BENT_VIEWS = 75
 """What the ensemble's students see of each digit: it is too slow to be asked again for each of them."""
 _LABELS = 0.5
-"""Weight of the labels beside a single teacher of bent digits, which labels alone come near."""
+"""Weight of the labels beside a single teacher of bent digits: labels alone bring the student further than it does."""
 _OF_EACH = 3
 """CNNs, and MLPs, in the ensemble."""
 
@@ -98,8 +98,8 @@ def run(series: Series, order: Order) -> Findings:
         f"The student of the paper's protocol makes {means['distilled']:.1f} test errors, the same network on labels "
         f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept}. With jitter it makes "
         f"{means['jittered']:.1f}. On digits that are bent, too, labels alone bring it to {means['bent_alone']:.1f}, "
-        f"a teacher of {means['bent_teacher']:.1f} to {means['bent']:.1f}, and an ensemble of {means['committee']:.0f} "
-        f"to {means['committee_800']:.1f}."
+        f"labels and a teacher of {means['bent_teacher']:.1f} to {means['bent']:.1f}, and an ensemble of "
+        f"{means['committee']:.0f} to {means['committee_800']:.1f}."
     )
     epochs = {name: getattr(rounds[0], name).epochs for name in _Round.__dataclass_fields__}
     return Findings(

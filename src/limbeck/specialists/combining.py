@@ -74,8 +74,8 @@ def combine(
 
     A specialist is active, :math:`m \in A_n`, where one of the generalist's ``top`` likeliest classes is special to it.
     The sum of divergences (:func:`divergence`) is convex in q; its minimum is found for all examples at once, in
-    float64 and to about 1e-12, also where networks are so sure that masses differ by a hundred orders of magnitude
-    (:mod:`limbeck.specialists.minimum`).
+    float64: the sum is within 1e-10 of the least, also where networks are so sure that masses differ by a hundred
+    orders of magnitude (:mod:`limbeck.specialists.minimum`).
 
     Args:
         generalist: Log-probabilities :math:`\log p^g`, ``(N, K)``.

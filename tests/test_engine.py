@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     latest.write_bytes(content)
     notes = []
     watcher = Watcher()
-    watcher.note = notes.append
+    watcher.warn = notes.append
     again = net()
     fit(again, LabelObjective(), feed, training, CPU, folder=tmp_path, resume=True, watcher=watcher)
     assert torch.equal(weights(again), weights(whole))
@@ -258,7 +258,7 @@ def test_a_run_leaves_the_callers_random_numbers_alone():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 3)), "scores"),
+        (nn.Sequential(nn.Linear(4, 3)), "must give logits"),
         (nn.Flatten(), "no parameters"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), "2 classes, and there is a label 2"),
     ],

@@ -69,7 +69,7 @@ class Notes(Watcher):
     def __init__(self):
         self.texts = []
 
-    def note(self, text):
+    def warn(self, text):
         self.texts.append(text)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "Examples",
     "FineTuning",
     "LimbeckError",
+    "LimbeckWarning",
     "RankRule",
     "Search",
     "SoftTargets",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from limbeck import specialists
     from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
-    from limbeck.errors import LimbeckError
+    from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule
     from limbeck.runs import compress, distill, evaluate, load, save_model, train
     from limbeck.search import Search
@@ -51,6 +52,7 @@ _HOMES = {
     "Examples": "limbeck.data",
     "FineTuning": "limbeck.options",
     "LimbeckError": "limbeck.errors",
+    "LimbeckWarning": "limbeck.errors",
     "RankRule": "limbeck.options",
     "Search": "limbeck.search",
     "SoftTargets": "limbeck.softtargets",

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from limbeck.calling import logits_of
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError
 from limbeck.prediction import predict
@@ -185,7 +186,7 @@ class _Shifted(nn.Module):
     shift: Tensor
 
     def forward(self, *inputs: Any) -> Tensor:
-        scores: Tensor = self.model(*inputs)
+        scores = logits_of(self.model(*inputs))
         if int(self.index.max()) >= scores.shape[-1] or self.count not in {None, scores.shape[-1]}:
             raise DataError(
                 f"the shift names {len(self.index)} classes up to number {int(self.index.max())}, and the model has "

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from limbeck.calling import call_model, require_logits, weights_dtype
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
@@ -141,12 +142,8 @@ class _Run:
         batch = next(self.feed.batches(0))
         self.model.eval()
         with torch.no_grad(), self.device.autocast():
-            scores = self.model(batch.inputs)
-        if scores.ndim != 2 or len(scores) != len(batch.inputs):
-            shape = tuple(scores.shape)
-            raise DataError(
-                f"a model must give scores (examples, classes), and gave shape {shape} for {len(batch.inputs)}"
-            )
+            scores = call_model(self.model, batch.inputs)
+        require_logits(scores, len(batch.index))
         labels = batch.labels
         if labels is not None and int(labels.max()) >= scores.shape[1]:
             raise DataError(f"the model gives {scores.shape[1]} classes, and there is a label {int(labels.max())}")
@@ -154,8 +151,8 @@ class _Run:
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
-            self.watcher.note(
-                f"odd: before its first step the model is right on all {len(labels)} examples of the first batch: was "
+            self.watcher.warn(
+                f"before its first step the model is right on all {len(labels)} examples of the first batch: was "
                 "it trained already, or are the labels in the inputs?"
             )
 
@@ -182,7 +179,7 @@ class _Run:
         autocast = self.device.autocast()
         share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        project = getattr(model, "project_", None)
+        project, dtype = getattr(model, "project_", None), weights_dtype(model)
         waits = self.device.device.type != "cuda"
         look_every = 1 if waits else _LOOK_EVERY
         guard = Guard(model, optimizer, skip=skip, waits=waits, device=self.device.device)
@@ -200,7 +197,7 @@ class _Run:
                 draw_for((rows.start, size))
             guard.remember()
             with autocast:
-                scores = model(batch.inputs).float()
+                scores = call_model(model, batch.inputs, dtype=dtype)
                 losses = objective(scores, batch).per_example
             if len(share) != len(losses) or spread:
                 share = torch.full_like(losses, 1 / size if own else 0.0)
@@ -300,7 +297,7 @@ class _Run:
         if self.training.skip_nonfinite:
             row["skipped_steps"] = int(skipped)
             if skipped:
-                self.watcher.note(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
+                self.watcher.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
         if self.validation is not None:
             row |= self.validate(self.validation)
             if not math.isfinite(row["validation_nll"]):
@@ -366,7 +363,7 @@ class _Run:
         """Take up the state of the newest good checkpoint, if there is one."""
         warning = self.state.restore(self.folder)
         if warning is not None:
-            self.watcher.note(warning)
+            self.watcher.warn(warning)
         if self.state.epoch or self.state.step:
             self.saved = self.state.place
 

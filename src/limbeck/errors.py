@@ -6,6 +6,7 @@ __all__ = [
     "FormatError",
     "InterruptedRun",
     "LimbeckError",
+    "LimbeckWarning",
     "MismatchError",
     "MissingExtraError",
     "NonFiniteError",
@@ -26,6 +27,13 @@ class LimbeckError(Exception):
     """
 
     exit_code = 2
+
+
+class LimbeckWarning(UserWarning):
+    """Something is odd, though it is not an error: a result may not mean what it seems to.
+
+    It goes through Python's :mod:`warnings`, so that ``warnings.filterwarnings`` silences it or makes it an error.
+    """
 
 
 class ConfigError(LimbeckError):

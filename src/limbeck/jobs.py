@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,10 +27,10 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, LimbeckWarning, MissingExtraError, RunError
 from limbeck.interrupts import collect_signals
 from limbeck.processes import several
-from limbeck.watcher import Watcher
+from limbeck.watcher import Watcher, warn_user
 
 T = TypeVar("T")
 
@@ -55,7 +56,11 @@ class Relay(Watcher):
 
     def note(self, text: str) -> None:
         """Send the words."""
-        self._send(text)
+        self._send(("note", text))
+
+    def warn(self, text: str) -> None:
+        """Send the warning."""
+        self._send(("warn", text))
 
     def _send(self, message: object) -> None:
         # Whoever listened may have been stopped; the training itself goes on to where it saves.
@@ -83,8 +88,9 @@ def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[],
             with contextlib.suppress(OSError, EOFError):
                 while not queue.empty():
                     message = queue.get()
-                    if isinstance(message, str):
-                        watcher.note(message)
+                    if isinstance(message, tuple):
+                        kind, text = message
+                        (watcher.warn if kind == "warn" else watcher.note)(text)
                     else:
                         ended += 1
                         watcher.epoch({**message, "epoch": ended})
@@ -150,7 +156,10 @@ def run_jobs(
         answers = _on_ray(payloads, threads, ray, done)
     else:
         answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done, tick)
-    return [_unpacked(answer) for answer in answers]
+    for _, _, heard in answers:
+        for text in heard:
+            warn_user(text)
+    return [_unpacked(kind, content) for kind, content, _ in answers]
 
 
 def _packed(task: Callable[[], Any]) -> bytes:
@@ -163,8 +172,7 @@ def _packed(task: Callable[[], Any]) -> bytes:
         ) from error
 
 
-def _unpacked(answer: tuple[str, bytes]) -> Any:
-    kind, content = answer
+def _unpacked(kind: str, content: bytes) -> Any:
     if kind == "result":
         return pickle.loads(content)
     _fail(pickle.loads(content))
@@ -179,7 +187,11 @@ def _fail(told: tuple[str, int]) -> NoReturn:
     raise error
 
 
-def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> tuple[str, bytes]:
+Answer = tuple[str, bytes, list[str]]
+"""What :func:`call` gives back."""
+
+
+def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> Answer:
     """Do one task in this process.
 
     Args:
@@ -189,17 +201,25 @@ def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> tu
         folder: Where relative paths begin.
 
     Returns:
-        "result" and what came out, or "error" and the words and exit code of an error of ours.
+        "result" and what came out, or "error" and the words and exit code of an error of ours; and the warnings of
+        ours that came, which are raised again where the tasks were begun.
     """
     torch.set_num_threads(threads)
     with contextlib.suppress(OSError):  # another machine may have no such folder, and need none
         os.chdir(folder)
     sys.path.extend(place for place in places if place not in sys.path)
     task = pickle.loads(payload)  # from the process that began this run, and from no file
-    try:
-        return "result", pickle.dumps(task())
-    except LimbeckError as error:
-        return "error", pickle.dumps((str(error), error.exit_code))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LimbeckWarning)
+        try:
+            kind, content = "result", pickle.dumps(task())
+        except LimbeckError as error:
+            kind, content = "error", pickle.dumps((str(error), error.exit_code))
+    ours = [warning for warning in caught if issubclass(warning.category, LimbeckWarning)]
+    for warning in caught:
+        if warning not in ours:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return kind, content, list(dict.fromkeys(str(warning.message) for warning in ours))
 
 
 def _begin_worker() -> None:
@@ -237,8 +257,8 @@ def _on_this_machine(
     jobs: int,
     done: Callable[[int, int], None] | None,
     tick: Callable[[], None] | None,
-) -> list[tuple[str, bytes]]:
-    found: dict[int, tuple[str, bytes]] = {}
+) -> list[Answer]:
+    found: dict[int, Answer] = {}
     context = _context()
     with collect_signals(enabled=True) as caught:
         for _ in range(_ATTEMPTS):
@@ -266,8 +286,8 @@ def _on_this_machine(
 
 
 def _ended(
-    futures: dict[Future[tuple[str, bytes]], int], caught: list[int], tick: Callable[[], None] | None
-) -> Iterator[Future[tuple[str, bytes]]]:
+    futures: dict[Future[Answer], int], caught: list[int], tick: Callable[[], None] | None
+) -> Iterator[Future[Answer]]:
     """Futures as they end; a signal is passed on, and tasks that have not begun are then left out."""
     pending = set(futures)
     passed_on = False
@@ -295,7 +315,7 @@ def _ended(
 
 def _on_ray(
     payloads: Sequence[bytes], threads: int, address: str, done: Callable[[int, int], None] | None
-) -> list[tuple[str, bytes]]:
+) -> list[Answer]:
     try:
         import ray
     except ImportError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.devices import Device
 from limbeck.protocols import Batch, Objective
 
@@ -122,7 +123,7 @@ def explain_nonfinite(
     try:
         with torch.random.fork_rng(devices=fork):
             with device.autocast():
-                scores = model(batch.inputs).float()
+                scores = call_model(model, batch.inputs)
             losses = objective(scores, batch).per_example
             losses.backward(torch.full_like(losses, share))  # type: ignore[no-untyped-call]
     finally:

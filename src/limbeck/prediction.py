@@ -3,14 +3,16 @@
 __all__ = ["answer_views", "answers_in_blocks", "predict"]
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model, evaluating, require_logits
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
-from limbeck.errors import DataError, MismatchError
+from limbeck.errors import MismatchError
 from limbeck.options import Augmentation
 from limbeck.protocols import Teacher
 from limbeck.teachers import StoredTargets
@@ -40,31 +42,21 @@ def answers_in_blocks(
 
     Raises:
         DataError: If the answers are not of shape ``(N, K)``.
-    """
+    """  # noqa: DOC502
     place = device or Device(torch.device("cpu"), "float32")
-    modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
-    if isinstance(model, nn.Module):
-        model.eval()
-    try:
+    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
         first, stop, _ = (within or slice(None)).indices(len(examples))
         for start in range(first, stop, batch_size):
             rows = slice(start, min(start + batch_size, stop))
             with torch.no_grad(), place.autocast():
                 if isinstance(model, nn.Module):
                     inputs = examples.as_seen(rows).to(place.device)
-                    scores = model(inputs)
-                    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(inputs):
-                        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-                        raise DataError(
-                            f"a model must give scores (examples, classes): {len(inputs)} examples gave {found}"
-                        )
-                    answers = torch.log_softmax(scores.float(), -1).cpu()
+                    logits = call_model(model, inputs)
+                    require_logits(logits, rows.stop - rows.start)
+                    answers = torch.log_softmax(logits, -1).cpu()
                 else:
                     answers = model.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
             yield rows, answers
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def predict(

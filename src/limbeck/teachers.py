@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.errors import DataError, MismatchError
 from limbeck.losses import softened
 from limbeck.protocols import Batch, Teacher
@@ -63,7 +64,7 @@ class ModelTeacher:
         inputs = batch.inputs
         if self.splicing is not None and batch.spliced is not None:
             inputs = batch.spliced(self.splicing)
-        return softened(self.model(inputs).float(), temperature)
+        return softened(call_model(self.model, inputs), temperature)
 
 
 class Ensemble:

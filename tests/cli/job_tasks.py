@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from limbeck.errors import DataError
+from limbeck.watcher import warn_user
 
 
 def dies_once(marker):
@@ -23,3 +24,9 @@ def dies():
 
 def errs():
     raise DataError("this is odd")
+
+
+def warns():
+    warn_user("something is odd")
+    warn_user("something is odd")
+    return 3

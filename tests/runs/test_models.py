@@ -172,7 +172,7 @@ def test_models_that_cannot_answer():
         check_answers("model", Own(classes=4), examples())
     with pytest.raises(MismatchError, match=r"\(1, 7, 8\)"):
         check_answers("model", Own(), examples((1, 7, 8)))
-    with pytest.raises(MismatchError, match="scores"):
+    with pytest.raises(MismatchError, match="must give logits"):
         check_answers("model", nn.Identity(), examples())
 
 

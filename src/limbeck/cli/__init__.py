@@ -4,6 +4,7 @@ __all__ = ["app", "main"]
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -70,7 +71,9 @@ def main(tokens: list[str] | None = None) -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         words = _with_config(words)
-        app(words, result_action="return_value", exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()  # a full disk behind the output stream shows here, and not after the exit code is settled
     except cyclopts.CycloptsError as error:
         from limbeck.cli.console import explain
@@ -83,6 +86,12 @@ def main(tokens: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("limbeck: stopped", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+def _show_warning(*given: Any, **more: Any) -> None:
+    from limbeck.cli.console import show_warning
+
+    show_warning(*given, **more)
 
 
 def _misspelt(error: cyclopts.CycloptsError) -> ConfigError:

@@ -10,6 +10,8 @@ __all__ = [
     "print_rows",
     "print_text",
     "say",
+    "say_odd",
+    "show_warning",
 ]
 
 import contextlib
@@ -17,6 +19,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, LimbeckWarning
 from limbeck.watcher import Watcher
 
 _err = Console(stderr=True, highlight=False, emoji=False)
@@ -35,6 +38,30 @@ _out = Console(highlight=False, emoji=False)
 def say(text: str, *, style: str | None = None) -> None:
     """Tell the user something, on the error stream, so that the output stream holds results alone."""
     _err.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def say_odd(text: str) -> None:
+    """Tell the user what is odd, in one line."""
+    say(f"odd: {' '.join(text.split())}")
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Show one of Limbeck's warnings as the command line shows what is odd, and others as Python does.
+
+    Args:
+        message: The warning.
+        category: Its class.
+        filename: Where it was raised.
+        lineno: In which line.
+        file: Where Python would write it.
+        line: The text of the line.
+    """
+    if issubclass(category, LimbeckWarning):
+        say_odd(str(message))
+    elif (stream := file or sys.stderr) is not None:
+        stream.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def print_json(value: object) -> None:
@@ -154,6 +181,10 @@ class ProgressWatcher(Watcher):
     def note(self, text: str) -> None:
         """Say something."""
         say(text)
+
+    def warn(self, text: str) -> None:
+        """Say what is odd."""
+        say_odd(text)
 
     def finish(self) -> None:
         """Take the bar away."""

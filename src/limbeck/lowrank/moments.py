@@ -26,7 +26,6 @@ References:
 __all__ = ["Moments", "batches_of", "count_positions", "measure_moments"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.calling import call_model, evaluating
 from limbeck.errors import DataError
 from limbeck.lowrank.layers import Matrix, gradient_rows, input_rows
 
@@ -63,17 +63,6 @@ class _Sums:
         self.mean: Tensor | float = 0.0
         self.inputs: Tensor | float = 0.0
         self.outputs: Tensor | float = 0.0
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def batches_of(calibration: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
@@ -135,10 +124,10 @@ def measure_moments(
     hooks = [layer.module.register_forward_hook(watch(layer)) for layer in layers]
     examples = 0
     try:
-        with _evaluating(model), torch.enable_grad():
+        with evaluating(model), torch.enable_grad():
             for batch in batches_of(calibration):
                 added.clear()
-                scores = model(batch.to(device))
+                scores = call_model(model, batch.to(device))
                 gradient = _drawn_gradient(scores, temperature, generator)
                 zeros = [zero for _, zero in added]
                 if zeros and not scores.requires_grad:
@@ -205,8 +194,8 @@ def count_positions(model: nn.Module, example: Tensor, layers: Sequence[Matrix])
 
     hooks = [layer.module.register_forward_hook(watch(layer)) for layer in layers]
     try:
-        with _evaluating(model), torch.no_grad():
-            model(example[:1].to(next(model.parameters()).device))
+        with evaluating(model), torch.no_grad():
+            call_model(model, example[:1].to(next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.errors import DataError, MismatchError
 from limbeck.lowrank.act import replacement
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
@@ -92,7 +93,7 @@ def _weighed(
 def _answers(model: nn.Module, batches: list[Tensor]) -> Tensor:
     device = next(model.parameters()).device
     with torch.no_grad():
-        scores = torch.cat([model(batch.to(device)).cpu() for batch in batches])
+        scores = torch.cat([call_model(model, batch.to(device)).cpu() for batch in batches])
     answers = scores.to(torch.float64).log_softmax(-1).reshape(-1, scores.shape[-1])
     if not bool(answers.isfinite().all()):
         raise DataError("the network gives NaN or infinite scores for the calibration data")

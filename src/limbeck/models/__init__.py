@@ -32,6 +32,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model, evaluating
 from limbeck.errors import ConfigError, DataError
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
@@ -271,14 +272,10 @@ def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int,
         if isinstance(module, Int8Linear) or next(module.parameters(recurse=False), None) is not None
     ]
     hooks = [module.register_forward_hook(note) for module in owners]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad():
-            model(example[:1])
+        with evaluating(model), torch.no_grad():
+            call_model(model, example[:1])
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
     return found

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.errors import DataError
 
 
@@ -49,7 +50,7 @@ class Specialist(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Scores of the special classes and the dustbin, ``(..., S + 1)``."""
-        scores = self.network(inputs)
+        scores = call_model(self.network, inputs)
         count = scores.shape[-1]
         if self.chosen[-1] >= count or len(self.chosen) >= count:
             raise DataError(

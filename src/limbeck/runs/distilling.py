@@ -156,8 +156,7 @@ def distill(
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
 
     def tell(done: int, count: int) -> None:
-        if watcher is not None:
-            watcher.note(f"{done} of {count} trainings are done")
+        (watcher or Watcher()).note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
@@ -281,8 +280,7 @@ def answer_once(
         return guide
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
-    if watcher is not None:
-        watcher.note(f"the teacher answers {views * len(examples):,} examples once")
+    (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")
     exact = serves_every_temperature(guide)
     return answer_views(
         guide,

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck import metrics
+from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
@@ -231,8 +232,9 @@ def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None
     one = slice(0, 1)
     other = examples.splicer(one) if splicing is not None else None
     inputs = (examples.as_seen(one) if other is None else other(splicing)).to(_device_of(module))
-    with FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS) as counter, torch.no_grad():
-        _evaluating(module)(inputs)
+    counter = FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS)
+    with evaluating(module), torch.no_grad(), counter:
+        call_model(module, inputs)
     return int(counter.get_total_flops()) // 2
 
 
@@ -257,6 +259,7 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
     if not _modules(subject):
         return {}
     device = _device_of(_modules(subject)[0][0])
+    dtype = weights_dtype(_modules(subject)[0][0])
     found = []
     for size in (1, _SPEED_BATCH):
         rows = torch.arange(size) % len(examples)
@@ -267,7 +270,7 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
             while len(times) < 5 or (time.perf_counter() - started < seconds and len(times) < 2000):
                 before = time.perf_counter()
                 answer = (
-                    _evaluating(subject)(batch.inputs)
+                    call_model(_evaluating(subject), batch.inputs, dtype=dtype)
                     if isinstance(subject, nn.Module)
                     else subject.log_probs(batch, 1.0)
                 )

@@ -25,7 +25,7 @@ def tell_odd_teacher(
     device: Device,
     watcher: Watcher | None,
 ) -> None:
-    """Note a teacher that does worse than guessing, or says the same of every example.
+    """Warn of a teacher that does worse than guessing, or says the same of every example.
 
     It is asked about the first examples that training would show.
 
@@ -35,10 +35,9 @@ def tell_odd_teacher(
         augmentation: The random views.
         temperature: Of the soft targets.
         device: Where to compute.
-        watcher: Who is told.
+        watcher: Is told; None: it is a :class:`~limbeck.LimbeckWarning`.
     """
-    if watcher is None:
-        return
+    watcher = watcher or Watcher()
     feed = Feed(examples, batch_size=_LOOKED_AT, augmentation=augmentation, seed=0, device=device.device)
     batch: Batch = next(feed.batches(0))
     with torch.no_grad(), device.autocast():
@@ -48,8 +47,8 @@ def tell_odd_teacher(
         return
     probabilities = answers.exp()
     if float((probabilities - probabilities[0]).abs().max()) < _ALIKE:
-        watcher.note(
-            f"odd: the teacher says the same of all {count} examples looked at, so that its targets teach nothing "
+        watcher.warn(
+            f"the teacher says the same of all {count} examples looked at, so that its targets teach nothing "
             "about them: are its inputs scaled as it was trained?"
         )
         return
@@ -60,7 +59,7 @@ def tell_odd_teacher(
     # Three standard errors: a teacher that guesses is told to be no better, one that is a little better is not.
     noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
     if right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing):
-        watcher.note(
-            f"odd: the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
+        watcher.warn(
+            f"the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
             f"would be on {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
         )

@@ -225,8 +225,7 @@ def train(
     augmentation = augmentation or Augmentation()
 
     def tell(done: int, count: int) -> None:
-        if watcher is not None:
-            watcher.note(f"{done} of {count} members are trained")
+        (watcher or Watcher()).note(f"{done} of {count} members are trained")
 
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
@@ -238,7 +239,7 @@ def asker(teacher: nn.Module | Teacher) -> Callable[[Batch, float], Tensor]:
     frozen = copy.deepcopy(teacher).eval()
 
     def ask(batch: Batch, temperature: float) -> Tensor:
-        return softened(frozen(batch.inputs).float(), temperature)
+        return softened(call_model(frozen, batch.inputs), temperature)
 
     return ask
 

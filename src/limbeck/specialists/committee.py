@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.calling import call_model
 from limbeck.errors import DataError
 from limbeck.losses import softened
 from limbeck.protocols import Batch
@@ -80,9 +81,9 @@ class Committee:
         Returns:
             Natural logarithms, without gradient.
         """
-        general = torch.log_softmax(self.generalist(batch.inputs).float(), -1)
+        general = torch.log_softmax(call_model(self.generalist, batch.inputs), -1)
         experts = [
-            correct_dustbin(model(batch.inputs).float(), share)
+            correct_dustbin(call_model(model, batch.inputs), share)
             for model, share in zip(self.specialists, self.oversampling, strict=True)
         ]
         return softened(combine(general, experts, self.groups, top=self.top), temperature)

@@ -23,6 +23,7 @@ from limbeck.models import (
     build,
     count_parameters,
     describe,
+    int8,
     split_layers,
     to_int8,
 )
@@ -141,27 +142,82 @@ def test_a_convolution_of_low_rank_has_no_limit():
 
 
 def by_hand(layer, x):
-    """Dynamic quantisation in float64, from its definition: 8-bit weights a row, 7-bit inputs a batch."""
+    """Dynamic quantisation in float64, from its definition: 8-bit weights per row, 7-bit inputs per example."""
     weight, x = layer.weight.detach().double(), x.double()
     scale = (layer.weight.detach().abs().amax(1) / 127).double()
     rounded = (weight / scale[:, None]).round() * scale[:, None]
-    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    low, high = x.amin(1, keepdim=True).clamp_max(0), x.amax(1, keepdim=True).clamp_min(0)
     step = (high - low) / 127
-    zero = round(-low / step)
-    shown = ((x / step + zero).round().clamp(0, 127) - zero) * step
+    zero = (low / step).round()
+    shown = ((x / step - zero).round().clamp(0, 128) + zero) * step
     return shown @ rounded.T + (0 if layer.bias is None else layer.bias.detach().double())
 
 
+@pytest.fixture(params=["kernel", "float32"])
+def way(request, monkeypatch):
+    """Each of the two ways to the product of integers."""
+    if request.param == "float32":
+        monkeypatch.setattr(int8, "_pack", lambda layer: None)
+    return request.param
+
+
 @pytest.mark.parametrize("bias", [True, False])
-@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 99))
+@given(inputs=st.integers(1, 40), outputs=st.integers(1, 30), seed=st.integers(0, 99))
 def test_8_bits_against_the_definition(bias, inputs, outputs, seed):
     torch.manual_seed(seed)
     layer, x = nn.Linear(inputs, outputs, bias=bias), torch.randn(6, inputs) + 0.3
     got = Int8Linear.of(layer)(x).double()
     # An input that lies half-way between two integers may be rounded either way.
-    slack = float((x.max().clamp_min(0) - x.min().clamp_max(0)) / 127 * layer.weight.detach().abs().max()) * 1.01 + 1e-6
-    assert float((got - by_hand(layer, x)).abs().max()) <= slack
+    span = x.amax(1, keepdim=True).clamp_min(0) - x.amin(1, keepdim=True).clamp_max(0)
+    slack = span / 127 * float(layer.weight.detach().abs().max()) * 1.01 + 1e-6
+    assert bool(((got - by_hand(layer, x)).abs() <= slack).all())
     assert float((got - by_hand(layer, x)).abs().median()) < 1e-4
+
+
+@pytest.mark.parametrize("size", [5, 1024, 1027, 2500])
+def test_the_product_of_integers_is_exact(way, size):
+    generator = torch.Generator().manual_seed(size)
+    x = torch.randint(0, 128, (9, size), generator=generator)
+    weight = torch.randint(-127, 128, (6, size), generator=generator)
+    x[0], x[:, 0] = 127, 127  # the step of every row is 1
+    weight[0], weight[1], weight[:, 0] = 127, -127, 127
+    layer = nn.Linear(size, 6, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    # In integers; float32 rounds a sum above 2^24 once.
+    assert torch.equal(Int8Linear.of(layer)(x.float()), (x @ weight.T).float())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_8_bit_answers_are_the_same_bits_whatever_stands_beside_them(way, threads):
+    torch.manual_seed(0)
+    net = to_int8(nn.Sequential(nn.Linear(20, 1100), nn.ReLU(), nn.Linear(1100, 5)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        x = torch.randn(70, 20)
+        whole = net(x)
+        for first, last in ((0, 1), (69, 70), (3, 5), (1, 8), (10, 43), (5, 70)):
+            assert torch.equal(net(x[first:last]), whole[first:last])
+        loud = x.clone()
+        loud[1:] *= torch.logspace(-3, 6, 69)[:, None]
+        assert torch.equal(net(loud)[0], whole[0])
+        loud[1], loud[2], loud[3, 4] = torch.nan, torch.inf, -torch.inf
+        answers = net(loud)
+        assert torch.equal(answers[0], whole[0]) and bool(answers[1:4].isnan().all())
+        assert net(x[:0]).shape == (0, 5) and torch.equal(net(x.view(7, 10, 20)).view(70, 5), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_both_ways_give_the_same_bits(monkeypatch):
+    torch.manual_seed(0)
+    layer, x = Int8Linear.of(nn.Linear(3200, 40)), torch.randn(30, 3200)
+    kernel = layer(x)
+    monkeypatch.setattr(int8, "_pack", lambda layer: None)
+    assert torch.equal(copy.deepcopy(layer)(x), kernel)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(copy.deepcopy(layer)(x), kernel)
 
 
 def test_8_bits_are_near_the_float_answers_and_a_quarter_of_the_bytes():

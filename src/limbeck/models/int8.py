@@ -1,11 +1,19 @@
-r"""Linear layers with 8-bit weights, whose inputs are rounded to 8 bits as they come: dynamic quantisation.
+r"""Linear layers with 8-bit weights, whose inputs are rounded to 7 bits as they come: dynamic quantisation.
 
 A row of weights :math:`w` is kept as integers :math:`q \in [-127, 127]` and one scale, :math:`w \approx s q` with
-:math:`s = \max |w| / 127`. The inputs of a batch get one scale and one zero point out of their least and greatest
-value. The product of the integers is exact, and is scaled back to float32.
+:math:`s = \max |w| / 127`. Each example's inputs :math:`x` get a step and a zero point of their own, out of their least
+and greatest value and zero:
 
-The arithmetic is PyTorch's own kernel, ``quantized::linear_dynamic``. What is saved is the integers, the scales and the
-bias as plain tensors, so that a file needs no pickle and outlives the kernel.
+.. math::
+    d = \frac{\max(x, 0) - \min(x, 0)}{127}, \qquad z = \mathrm{round}\Bigl(\frac{\min(x, 0)}{d}\Bigr), \qquad
+    x \approx d \, (u + z), \qquad u = \mathrm{round}(x / d - z) \in [0, 128]
+
+so that an example's answer is the same bits whatever stands beside it in a batch. The product of the integers is exact,
+and is scaled back to float32.
+
+On x86 processors the product is PyTorch's own kernel; elsewhere, accelerators included, it is made of float32 products
+over at most 1,024 inputs at a time, which are exact as well: :math:`1024 \cdot 128 \cdot 127 < 2^{24}`. What is saved
+is the integers, the scales and the bias as plain tensors, so that a file needs no pickle and outlives the kernel.
 """
 
 __all__ = ["Int8Linear", "count_parameters", "has_int8", "to_int8"]
@@ -14,12 +22,17 @@ import copy
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
 
 _LARGEST = 127
+_EXACT = 1024
+"""Products of 8-bit weights and 7-bit inputs that float32 adds up exactly, in any order."""
+_SMALLEST = 1e-30
+"""The least range of an example's inputs: below it they are rounded to zero."""
 
 
 class Int8Linear(nn.Module):
@@ -46,7 +59,7 @@ class Int8Linear(nn.Module):
         self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(out_features))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
-        self._packed: Any = None
+        self._held: _Held | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -76,33 +89,90 @@ class Int8Linear(nn.Module):
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs ``(..., M)`` of inputs ``(..., N)``, in float32."""
-        if self._packed is None:
-            self._packed = self._pack()
-        # The inputs get 7 bits: with 8, sums of pairs overflow on processors without VNNI.
-        result: Tensor = torch.ops.quantized.linear_dynamic(x.float(), self._packed, True)
-        return result
+        """Outputs ``(..., M)`` of inputs ``(..., N)``, in float32; each row's are the same bits in any batch.
 
-    def _pack(self) -> Any:
-        scale, bias = self.scale.double(), None if self.bias is None else self.bias.float()
-        with warnings.catch_warnings():
-            # The type of the kernel's argument is deprecated in PyTorch 2.13, with nothing as quick to replace it.
-            warnings.filterwarnings("ignore", message="(?s).*quantized tensor creation functions", category=UserWarning)
-            weight = torch._make_per_channel_quantized_tensor(
-                self.weight.contiguous(), scale, torch.zeros_like(scale, dtype=torch.int64), 0
-            )
-        return torch.ops.quantized.linear_prepack(weight, bias)
+        Args:
+            x: Inputs; a row with NaN or an infinite value gets NaN.
+
+        Returns:
+            The outputs.
+        """
+        x = x.float()
+        low, high = x.amin(-1, keepdim=True).clamp_max_(0), x.amax(-1, keepdim=True).clamp_min_(0)
+        step = (high - low).clamp_min_(_SMALLEST).div_(_LARGEST)
+        step += 0 * step  # NaN where it is infinite: a ReLU behind would turn -inf into an answer
+        zero = (low / step).round_()
+        # One rounding a step: a fused multiplication and addition would round a row by its place in a batch.
+        rounded = (x / step).sub_(zero)
+        if self._held is None or self._held.device != x.device:
+            self._held = _Held(self, x.device)
+        outputs = self._held.product(rounded).add_(zero * self._held.row_sums).mul_(step)
+        return outputs if self.bias is None else outputs.add_(self.bias.float())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
+        return {**self.__dict__, "_held": None}
 
     def extra_repr(self) -> str:
         """The sizes, for printing."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class _Held:
+    """What a layer's products need beside its state: its weights as a device multiplies them, made once.
+
+    Args:
+        layer: The layer.
+        device: Where its inputs are.
+
+    Attributes:
+        row_sums: The sum of each row of the rounded weights, float32 ``(M,)``.
+    """
+
+    def __init__(self, layer: Int8Linear, device: torch.device) -> None:
+        self.device, self.scale = device, layer.scale.float()
+        self.row_sums = layer.weight.sum(1, dtype=torch.int32).float() * self.scale
+        self.packed = _pack(layer) if device.type == "cpu" else None
+        self.blocks = [] if self.packed is not None else [block.float().T for block in layer.weight.split(_EXACT, 1)]
+
+    def product(self, rounded: Tensor) -> Tensor:
+        """Products ``(..., M)`` of the weights and of inputs that are rounded to integers from 0 to 128 here."""
+        if self.packed is not None:
+            result: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+                rounded, 1.0, 0, self.packed
+            )
+            return result
+        with torch.autocast(self.device.type, enabled=False):
+            parts = rounded.round_().split(_EXACT, -1)
+            total = sum((part @ block).to(torch.int32) for part, block in zip(parts, self.blocks, strict=True))
+        assert isinstance(total, Tensor), "a layer has inputs"
+        return total.float().mul_(self.scale)
+
+
+def _pack(layer: Int8Linear) -> Any:
+    # PyTorch's kernels for other processors cannot be told the range of the inputs.
+    engines = torch.backends.quantized
+    if "fbgemm" not in engines.supported_engines or not hasattr(
+        torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32"
+    ):
+        return None
+    before = engines.engine
+    scale = torch.from_numpy(layer.scale.detach().numpy().astype(np.float64))
+    try:
+        engines.engine = "fbgemm"
+        with warnings.catch_warnings():
+            # The type of the kernel's argument is deprecated in PyTorch 2.13, with nothing as quick to replace it.
+            warnings.filterwarnings("ignore", message="(?s).*quantized tensor creation functions", category=UserWarning)
+            weight = torch._make_per_channel_quantized_tensor(
+                layer.weight.contiguous(), scale, torch.zeros_like(scale, dtype=torch.int64), 0
+            )
+        # Without the bias, which is added once the rows are scaled back.
+        return torch.ops.quantized.linear_prepack(weight, None)
+    finally:
+        engines.engine = before
+
+
 def _forget(module: nn.Module, _: object) -> None:
-    module._packed = None  # type: ignore[assignment]
+    module._held = None  # type: ignore[assignment]
 
 
 def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:

@@ -242,7 +242,7 @@ def _int8_flops(inputs: Sequence[int], *_: object, out_shape: Sequence[int], **_
     return 2 * int(np.prod(inputs)) * out_shape[-1]
 
 
-_INT8_FLOPS = {torch.ops.quantized.linear_dynamic: _int8_flops}
+_INT8_FLOPS = {torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32: _int8_flops}
 
 
 def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float = 0.4) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Int8Linear(nn.Module):
         Returns:
             The outputs.
         """
-        x = x.float()
+        x = x.detach().float()
         low, high = x.amin(-1, keepdim=True).clamp_max_(0), x.amax(-1, keepdim=True).clamp_min_(0)
         step = (high - low).clamp_min_(_SMALLEST).div_(_LARGEST)
         step += 0 * step  # NaN where it is infinite: a ReLU behind would turn -inf into an answer
@@ -132,7 +132,9 @@ class _Held:
         self.device, self.scale = device, layer.scale.float()
         self.row_sums = layer.weight.sum(1, dtype=torch.int32).float() * self.scale
         self.packed = _pack(layer) if device.type == "cpu" else None
-        self.blocks = [] if self.packed is not None else [block.float().T for block in layer.weight.split(_EXACT, 1)]
+        self.blocks = (
+            [] if self.packed is not None else [block.float().T for block in torch.split(layer.weight, _EXACT, 1)]
+        )
 
     def product(self, rounded: Tensor) -> Tensor:
         """Products ``(..., M)`` of the weights and of inputs that are rounded to integers from 0 to 128 here."""
@@ -142,7 +144,7 @@ class _Held:
             )
             return result
         with torch.autocast(self.device.type, enabled=False):
-            parts = rounded.round_().split(_EXACT, -1)
+            parts = torch.split(rounded.round_(), _EXACT, -1)
             total = sum((part @ block).to(torch.int32) for part, block in zip(parts, self.blocks, strict=True))
         assert isinstance(total, Tensor), "a layer has inputs"
         return total.float().mul_(self.scale)

@@ -48,6 +48,30 @@ def test_the_verdict_goes_by_groups():
     assert verdict.p_value == sign_flip_test(*copies)
 
 
+def test_groups_of_unequal_size_are_drawn_with_their_examples():
+    """Drawing groups draws their sizes too: the slow way puts the examples of the drawn groups together."""
+    random = np.random.default_rng(0)
+    sizes = np.array([2, 3, 5, 8, 200, 150, 4, 90, 6, 7, 12, 120])
+    groups = np.repeat(np.arange(12), sizes)
+    a, b = random.random(len(groups)) < 0.5 * (sizes[groups] > 50), random.random(len(groups)) < 0.1
+    rows = [np.flatnonzero(groups == group) for group in range(12)]
+    difference = a.astype(float) - b
+    slow = []
+    for _ in range(4000):
+        drawn = np.concatenate([rows[group] for group in random.integers(0, 12, 12)])
+        slow.append(difference[drawn].mean())
+    estimate, low, high = bootstrap_groups(a, b, groups, resamples=40_000)
+    assert estimate == pytest.approx(difference.mean())
+    assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.015)
+
+
+def test_the_p_value_counts_the_observed_signs_themselves():
+    """All of forty groups agree: none of 99 draws does, and one in a hundred is the least that can be said."""
+    always, never = np.ones(40, bool), np.zeros(40, bool)
+    assert sign_flip_test(always, never, np.arange(40), resamples=99) == 0.01
+    assert sign_flip_test(never, always, np.arange(40), resamples=99) == 0.01
+
+
 def test_numbers_of_groups_need_not_follow_each_other():
     a, b = errors(50)
     groups = np.arange(50) // 5

@@ -26,6 +26,7 @@ from limbeck.specialists import (
     specialist_data,
     specialist_network,
 )
+from limbeck.specialists.groups import _covariance
 from limbeck.specialists.minimum import minimum
 from limbeck.teachers import serves_every_temperature
 
@@ -73,6 +74,27 @@ def test_groups_are_as_good_as_the_best_of_all_partitions():
         for k in group:
             found[k] = number
     assert loss(found) <= 1.05 * best
+
+
+def test_the_covariance_is_numpys_with_weights_and_about_the_mean():
+    p = random_log_probs(300, 5, seed=4).exp()
+    weights = (p / p.mean(0)).sum(1)
+    covariance, mean = _covariance(p.log())
+    np.testing.assert_allclose(covariance, np.cov(p.numpy().T, aweights=weights.numpy(), bias=True), atol=1e-12)
+    np.testing.assert_allclose(mean, np.average(p.numpy(), axis=0, weights=weights.numpy()))
+
+
+def test_classes_that_vary_little_are_told_apart_as_well_as_those_that_vary_much():
+    """0 and 1 are confused unevenly; 2 with 3 and 4 with 5 are hints of 2 % beside the sure classes 6 and 7."""
+    p = torch.zeros(1000, 8, dtype=torch.float64)
+    place = torch.arange(1000)
+    p[place[:200], place[:200] % 2], p[place[:200], 1 - place[:200] % 2] = 0.8, 0.2
+    for rows, pair, sure in ((slice(200, 600), [2, 3], 6), (slice(600, 1000), [4, 5], 7)):
+        p[rows, pair[0]] = p[rows, pair[1]] = 0.02
+        p[rows, sure] = 0.96
+    # Rows of a column of length 1 differ by direction alone; without that the small ones are all alike.
+    found = confusable_groups((p + 1e-12).log(), 3)
+    assert [set(group) for group in found] == [{0, 1}, {2, 3, 6}, {4, 5, 7}]
 
 
 def test_groups_of_a_size_may_overlap_and_all_have_it():

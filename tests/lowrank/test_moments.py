@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import DataError
+from limbeck.lowrank import apply, look, plan_ranks
 from limbeck.lowrank.layers import find_layers, gradient_rows, input_rows
 from limbeck.lowrank.moments import measure_moments
 
@@ -74,6 +75,46 @@ def test_the_drawn_fisher_is_the_exact_one_in_the_mean():
     found = measure_moments(net, example.repeat(20_000, 1), find_layers(net))[""]
     p = net(example)[0].softmax(-1).detach().double()
     assert torch.allclose(torch.from_numpy(found.outputs), p.diag() - torch.outer(p, p), atol=0.01)
+
+
+@pytest.mark.parametrize("metric", ["outputs", "divergence"])
+@pytest.mark.parametrize("correct", [True, False])
+def test_the_loss_of_a_convolution_is_the_formula_over_all_positions(metric, correct):
+    r"""What a plan promises is P / 2 tr(G D C D^T), C being about the mean where the bias makes up for it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4)).double()
+    inputs = torch.randn(60, 2, 6, 6, dtype=torch.float64) + 2
+    found = find_layers(net)
+    seen = measure_moments(net, inputs, found, temperature=4.0)
+    spectrum = look(net, inputs, metric=metric, temperature=4.0, correct_bias=correct)
+    plan = plan_ranks(spectrum, rank={"0": 3})
+    small = apply(plan, net, spectrum)
+    change = net[0].weight.flatten(1) - small[0][1].weight.flatten(1) @ small[0][0].weight.flatten(1)
+    moments = seen["0"]
+    second = torch.from_numpy(moments.inputs)
+    if correct:
+        second = second - torch.outer(torch.from_numpy(moments.mean), torch.from_numpy(moments.mean))
+    fisher = torch.from_numpy(moments.outputs)
+    if metric == "outputs":
+        fisher = fisher.diagonal().mean() * torch.eye(8, dtype=torch.float64)
+    expected = 0.5 * 16 * float((fisher @ change @ second @ change.T).trace().detach())
+    assert moments.positions == 16.0
+    assert plan.loss == pytest.approx(expected, rel=0.02)
+
+
+def test_with_the_bias_corrected_what_is_discarded_is_the_error_of_the_outputs():
+    torch.manual_seed(0)
+    net, inputs = nn.Linear(30, 20).double(), torch.randn(400, 30, dtype=torch.float64) + 3
+    for correct in (True, False):
+        spectrum = look(net, inputs, metric="outputs", correct_bias=correct)
+        small = apply(plan_ranks(spectrum, rank=4), net, spectrum)
+        error = float((net(inputs) - small(inputs)).square().sum(-1).mean().detach())
+        parts = spectrum.layers[0].decomposition
+        assert parts.discarded(4) == pytest.approx(error, rel=1e-3)
+        # All of it is the variance of the outputs, or with the old bias their second moment.
+        products = (inputs @ net.weight.T).detach()
+        whole = products.var(0, correction=0) if correct else products.square().mean(0)
+        assert parts.total == pytest.approx(float(whole.sum()), rel=1e-4)
 
 
 def test_frozen_and_repeated_layers_and_further_axes():

@@ -1,10 +1,11 @@
 """The first inputs of each reader: the fixtures of the tests, and what Limbeck and others write."""
 
-__all__ = ["make_seeds"]
+__all__ = ["make_seeds", "standard_graph"]
 
 import gzip
 import io
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,15 @@ from PIL import Image
 
 from limbeck.checkpoint import save_tensors
 from limbeck.formats.idx import write_idx
+from limbeck.formats.kaldi_cmvn import accumulate_cmvn
 from limbeck.formats.kaldi_post import posterior_bytes, sparse_posteriors
+from limbeck.formats.kaldi_table import read_ark
+from limbeck.formats.kaldi_write import write_ark
 from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
 from limbeck.models import MLP, MLPConfig
 from limbeck.runs.models import save_model
 from limbeck.softtargets import Dense, TopK, write_arrays
+from scenes import pack
 from targets import MODEL, ROOT, STORE
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "kaldi"
@@ -100,6 +105,62 @@ def _checkpoint(_: np.random.Generator) -> list[bytes]:
     return [(ROOT / "seed.safetensors").read_bytes()]
 
 
+def _archive(entries: dict[str, np.ndarray], *, text: bool = False) -> bytes:
+    write_ark(ROOT / "seed.ark", entries, text=text)
+    return (ROOT / "seed.ark").read_bytes()
+
+
+def _forward(_: np.random.Generator) -> list[bytes]:
+    tiny, relu = ((FIXTURES / name).read_bytes() for name in ("tiny.nnet.bin", "relu.nnet.txt"))
+    counts, splice = (FIXTURES / "pdf.counts").read_bytes(), (FIXTURES / "splice2.nnet.txt").read_bytes()
+    feats, raw = dict(read_ark(FIXTURES / "feats.txt.ark")), dict(read_ark(FIXTURES / "raw3.txt.ark"))
+    first = next(iter(feats))
+    stats = _archive({"s": accumulate_cmvn(feats[first])})
+    speakers = "".join(f"{key} s\n" for key in feats).encode()
+    logs = b'{"apply_log": true, "prior_scale": 0.5}'
+    return [
+        pack({"net": tiny, "feats.ark": _archive(feats, text=True)}),
+        pack({"net": tiny, "net2": tiny, "feats.ark": _archive(feats), "options": b'{"mean": "geometric"}'}),
+        pack({"net": tiny, "feats.ark": _archive(feats), "counts": counts, "options": logs}),
+        pack({"net": relu, "feats.ark": _archive(raw), "transform": splice, "options": b'{"no_softmax": true}'}),
+        pack({"net": relu, "feats.ark": _archive(raw, text=True), "options": b'{"left_context": 2, "right_context": 2}'}),
+        pack({"net": tiny, "feats.ark": _archive({first: feats[first]}),
+              "feats.scp": f"{first} feats.ark:{len(first) + 1}[0:1,0:2]\n".encode()}),
+        pack({"net": tiny, "feats.ark": _archive(feats), "cmvn.ark": stats, "cmvn.scp": b"s cmvn.ark:2\n",
+              "utt2spk": speakers, "options": b'{"cmvn": "speaker", "norm_vars": true}'}),
+    ]  # fmt: skip
+
+
+def _decode(random: np.random.Generator) -> list[bytes]:
+    place = FIXTURES / "e2e"
+    names = {"HCLG.fst": "HCLG.fst", "words.txt": "words.txt", "final.mdl": "mono.mdl"}
+    graph = {name: (place / file).read_bytes() for name, file in names.items()}
+    feats = dict(read_ark(place / "feats.ark"))
+    few = {key: feats[key] for key in list(feats)[:2]}
+    scores = {key: random.normal(0, 3, (20, 6)).astype(np.float32) for key in few}
+    said = b"".join(line for line in (place / "text").read_bytes().splitlines(True)[:2])
+    chosen = [(place / name).read_bytes() for name in ("final.nnet", "final.feature_transform", "ali_train_pdf.counts")]
+    network = dict(zip(("net", "transform", "counts"), chosen, strict=True))
+    loops = standard_graph([(0.0, [(3, 1, 0.5, 1), (0, 0, 0.25, 0)]), (0.5, [(0, 2, 0.5, 0), (4, 0, 1.0, 1)])])
+    scale = b'{"acoustic_scale": 0.2, "beam": 8.0}'
+    return [
+        pack({**graph, "loglikes.ark": _archive(scores), "text": said, "options": scale}),
+        pack({**graph, "loglikes.ark": _archive(scores, text=True), "HCLG.fst": loops}),
+        pack({**graph, **network, "feats.ark": _archive(few), "text": said}),
+    ]
+
+
+def standard_graph(states: list[tuple[float, list[tuple[int, int, float, int]]]], start: int = 0) -> bytes:
+    """A graph in OpenFst's vector form: for each state its final weight and its arcs (input, output, weight, next)."""
+    names = b"".join(struct.pack("<i", len(name)) + name for name in (b"vector", b"standard"))
+    arcs = sum(len(found) for _, found in states)
+    content = struct.pack("<I", 0x7EB2FDD6) + names + struct.pack("<iiQqqq", 2, 0, 0, start, len(states), arcs)
+    for final, found in states:
+        content += struct.pack("<fq", final, len(found))
+        content += b"".join(struct.pack("<iifi", label, word, cost, to) for label, word, cost, to in found)
+    return content
+
+
 _MAKERS = {
     "idx": _idx,
     "mat": _mat,
@@ -120,4 +181,6 @@ _MAKERS = {
     "manifest": lambda _: [(folder / "manifest.json").read_bytes() for folder in (STORE, ROOT / "dense")],
     "shard": lambda _: [path.read_bytes() for path in STORE.glob("*-*.safetensors")],
     "tail": lambda _: [(STORE / "tail.safetensors").read_bytes()],
+    "forward": _forward,
+    "decode": _decode,
 }

@@ -29,6 +29,8 @@ from limbeck.runs.models import load
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.manifest import Manifest
 
+import scenes
+
 ROOT = Path(tempfile.mkdtemp(prefix="limbeck-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 STORE = ROOT / "store"
 MODEL = ROOT / "model"
@@ -238,10 +240,20 @@ def tail(data: bytes) -> None:
     SoftTargets.open(folder).verify()
 
 
+def forward(data: bytes) -> None:
+    """``limbeck forward``: networks, features, and what is done before and after."""
+    scenes.forward(data, ROOT / "forward")
+
+
+def decode(data: bytes) -> None:
+    """``limbeck decode``: a graph, its transition model and words, and log-likelihoods or a network's features."""
+    scenes.decode(data, ROOT / "decode")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
         idx, mat, npz, picture, ark, scp, nnet1, transitions, alignments, hdf5, checkpoint, model_weights, model_config,
-        ensemble, toml, json, manifest, shard, tail,
+        ensemble, toml, json, manifest, shard, tail, forward, decode,
     )
 }  # fmt: skip

@@ -128,6 +128,19 @@ def test_scores_of_other_pdfs_are_refused(graph):
         list(search([("u", np.zeros((4, 5), np.float32))], graph, scale=1))
 
 
+def test_scaled_scores_that_overflow_are_refused(graph):
+    for scores in (np.full((4, 6), 1e30, np.float32), np.full((4, 6), np.nan, np.float32)):
+        with pytest.raises(DataError, match="u: log-likelihoods times the acoustic scale 1e"):
+            list(search([("u", scores)], graph, scale=1e20))
+
+
+def test_the_fewest_states_that_the_decoder_takes(graph):
+    with pytest.raises(ConfigError, match="max_active above 20"):
+        SearchOptions(max_active=20)
+    (found,) = search([("u", np.zeros((4, 6), np.float32))], graph, scale=1, options=SearchOptions(max_active=21))
+    assert found.frames == 4
+
+
 def test_a_path_without_end_is_counted(graph):
     (found,) = search([("u", np.zeros((1, 6), np.float32))], graph, scale=1)
     assert not found.complete and found.frames == 1

@@ -150,6 +150,37 @@ def test_bad_features(tmp_path):
         Utterances(KALDI / "tiny.nnet.bin")
 
 
+@pytest.mark.parametrize("options", [{}, {"no_softmax": True}, {"apply_log": True}])
+def test_outputs_that_overflow_are_told_with_their_place(tmp_path, options):
+    write_ark(tmp_path / "a.ark", {"a": np.ones((2, 3), np.float32), "b": np.full((3, 3), 3e38, np.float32)})
+    with pytest.raises(DataError, match=r"b: output \d of .*relu.* is .* in frame 0: .* too large for float32"):
+        list(AcousticModel(_loud(tmp_path), OutputOptions(**options)).run(Utterances(tmp_path / "a.ark")))
+
+
+def _loud(folder):
+    from limbeck.formats import nnet1_components as nc
+    from limbeck.formats.nnet1 import Nnet
+
+    weight = np.array([[9, 9, 9], [9, 9, -9]], np.float32)
+    write_network(folder / "relu.nnet", Nnet((nc.LinearTransform(weight), nc.Softmax(2))), "binary")
+    return folder / "relu.nnet"
+
+
+def test_a_script_file_with_ranges(tmp_path):
+    """Of whole lines of the kind ``key path:offset[rows,columns]``; Kaldi's own tools take them too."""
+    frames = np.arange(24, dtype=np.float32).reshape(6, 4)
+    write_ark(tmp_path / "a.ark", {"u": frames})
+    for line, expected in (
+        ("u a.ark:2[1:3]", frames[1:4]),
+        ("u a.ark:2[1:3,0:2]", frames[1:4, :3]),
+        ("u a.ark:2[,2:3]", frames[:, 2:]),
+        ("u a.ark:2[:,2:3]", frames[:, 2:]),
+    ):
+        (tmp_path / "feats.scp").write_text(line + "\n")
+        ((_, found),) = Utterances(tmp_path / "feats.scp")
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_pipes(tmp_path):
     (tmp_path / "feats.scp").write_text(f"utt1 sed 's/^utt1  //;/^utt2/,$d' {KALDI / 'feats.txt.ark'} |\n")
     with pytest.raises(RunError, match="--allow-pipes"):

@@ -4,10 +4,12 @@ import struct
 from pathlib import Path
 
 import kaldifst
+import numpy as np
 import pytest
 
 from limbeck.errors import FormatError
-from limbeck.formats.openfst import read_graphs, summarise_fst
+from limbeck.formats.openfst import _endless, read_graphs, summarise_fst
+from seeds import standard_graph
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 CONST, VECTOR = KALDI / "e2e/HCLG.fst", KALDI / "hmm/L.fst"
@@ -73,6 +75,8 @@ FIRST_ARC = HEADER + 4 + 8
         ("<i", -1, FIRST_ARC + 12, "outside the 4"),
         ("<i", -5, FIRST_ARC, "negative label"),
         ("<f", float("nan"), FIRST_ARC + 8, "NaN"),
+        ("<f", float("-inf"), FIRST_ARC + 8, "minus infinity"),
+        ("<f", float("-inf"), HEADER, "minus infinity"),
         ("<q", 1 << 40, HEADER + 4, "truncated or corrupt"),
         ("<q", -1, HEADER + 4, "truncated or corrupt"),
         ("<q", 99, HEADER - 24, "starts in state 99"),
@@ -89,6 +93,52 @@ def test_a_state_of_a_const_graph_whose_arcs_lie_outside(tmp_path):
     first_state = CONST.read_bytes().find(b"standard") + 8 + 40
     with pytest.raises(FormatError, match="reach beyond the 23"):
         summarise_fst(spoilt(tmp_path, "<I", 24, first_state + 8, CONST))
+    with pytest.raises(FormatError, match="do not follow one another"):
+        summarise_fst(spoilt(tmp_path, "<I", 1, first_state + 8, CONST))
+
+
+def slowly_endless(arcs, states):
+    """Walks of up to as many silent arcs as there are states, from each state: does one come back cheaper?"""
+    silent = [(a, b, w) for a, i, w, b in arcs if i == 0]
+    for first in range(states):
+        costs = {first: 0.0}
+        for _ in range(states):
+            fresh = {}
+            for a, b, w in silent:
+                if a in costs:
+                    fresh[b] = min(fresh.get(b, np.inf), costs[a] + w)
+            costs = fresh
+            if costs.get(first, 0.0) < 0:
+                return True
+    return False
+
+
+def test_cycles_that_gain_are_found_and_no_others():
+    """A decoder would follow one for ever. Weights are eighths, so sums are exact."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        states = int(random.integers(1, 6))
+        arcs = sorted(
+            (int(random.integers(states)), int(random.random() < 0.2), float(random.integers(-3, 12)) / 8,
+             int(random.integers(states)))
+            for _ in range(int(random.integers(0, 9)))
+        )  # fmt: skip
+        counts = np.bincount([a for a, *_ in arcs], minlength=states)
+        table = np.array([(i, 0, w, b) for _, i, w, b in arcs], "i4,i4,f4,i4")
+        table.dtype.names = ("input", "output", "weight", "next")
+        found.append(_endless(counts, table))
+        assert found[-1] == slowly_endless(arcs, states), arcs
+    assert 40 < sum(found) < 360
+
+
+def test_a_graph_whose_best_path_has_no_end(tmp_path):
+    path = tmp_path / "HCLG.fst"
+    path.write_bytes(standard_graph([(0.0, [(1, 1, 0.0, 0), (0, 0, 0.5, 1)]), (0.0, [(0, 0, -0.75, 0)])]))
+    with pytest.raises(FormatError, match="cycle of arcs without input labels"):
+        summarise_fst(path)
+    path.write_bytes(standard_graph([(0.0, [(1, 1, 0.0, 0), (0, 0, 0.5, 1)]), (0.0, [(0, 0, -0.5, 0)])]))
+    assert summarise_fst(path).arcs == 3
 
 
 def test_other_files(tmp_path):

@@ -88,9 +88,9 @@ def members_of(path: Path) -> Members:
     listed = read_json(note)
     try:
         count, mean = int(listed["members"]), listed["mean"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(note, "must hold the number of members and the mean") from error
-    if not 1 <= count <= 10_000 or mean not in {"arithmetic", "geometric"}:
+    if not 1 <= count <= 10_000 or mean not in ("arithmetic", "geometric"):
         raise FormatError(note, f"names {count} members and the mean {mean!r}")
     return Members(tuple(path / "members" / str(number + 1) for number in range(count)), mean)
 
@@ -119,9 +119,9 @@ def read_front(path: Path) -> Front | None:
         # The splice of a transform is among its own components.
         offsets = (0,) if transform is not None else tuple(int(offset) for offset in described["offsets"])
         found = Front(described["cmvn"], bool(described["norm_vars"]), int(described["deltas"]), offsets, transform)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {error!r}") from error
-    if found.cmvn not in {"none", "speaker", "utterance"} or not found.offsets:
+    if found.cmvn not in ("none", "speaker", "utterance") or not found.offsets:
         raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {described}")
     return found
 

@@ -89,7 +89,7 @@ class SearchOptions:
 
     Attributes:
         beam: Paths worse than the best by more than this, in scaled log-likelihood, are given up.
-        max_active: At most so many states are kept a frame.
+        max_active: At most so many states are kept per frame, above 20.
         jobs: Processes.
     """
 
@@ -98,8 +98,8 @@ class SearchOptions:
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        if not (0 < self.beam < math.inf and 20 <= self.max_active < 1 << 31 and 1 <= self.jobs <= 1024):
+        if not (0 < self.beam < math.inf and 20 < self.max_active < 1 << 31 and 1 <= self.jobs <= 1024):
             raise ConfigError(
-                f"beam must be positive, max_active at least 20 and jobs from 1 to 1024, and they are {self.beam}, "
+                f"beam must be positive, max_active above 20 and jobs from 1 to 1024, and they are {self.beam}, "
                 f"{self.max_active} and {self.jobs}"
             )

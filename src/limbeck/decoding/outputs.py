@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from limbeck.convert import read_network
 from limbeck.decoding.fronts import Front, Members, agreed, members_of, read_front, settled, stored_counts
 from limbeck.decoding.options import FeatureOptions, OutputOptions
-from limbeck.errors import ConfigError, MismatchError
+from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.nnet1 import Nnet
 from limbeck.nnet1_forward import likelihoods, propagate, read_pdf_counts, without_softmax
@@ -149,6 +149,7 @@ class AcousticModel:
 
         Raises:
             MismatchError: If the frames have another dimension than the network's inputs.
+            DataError: If an output is NaN or infinite.
         """  # noqa: DOC502
         held: list[tuple[str, Frames]] = []
         size = 0
@@ -163,10 +164,19 @@ class AcousticModel:
     def _together(self, held: list[tuple[str, Frames]]) -> Iterator[tuple[str, Frames]]:
         if not held:
             return
-        outputs = self._outputs(held)
+        # What overflows is told below, with its place, and not by a warning of numpy's.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            outputs = self._outputs(held)
         ends = np.cumsum([len(frames) for _, frames in held])
         for (key, frames), end in zip(held, ends.tolist(), strict=True):
-            yield key, outputs[end - len(frames) : end]
+            found = outputs[end - len(frames) : end]
+            if not np.isfinite(found).all():
+                row, column = np.argwhere(~np.isfinite(found))[0].tolist()
+                raise DataError(
+                    f"{key}: output {column} of {self.path} is {found[row, column]} in frame {row}: features, weights or "
+                    "a scale are too large for float32"
+                )
+            yield key, found
 
     def _outputs(self, held: list[tuple[str, Frames]]) -> Frames:
         options = self.options

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from limbeck.decoding.graph import Graph, load_fst
 from limbeck.decoding.options import SearchOptions
-from limbeck.errors import MismatchError, RunError
+from limbeck.errors import DataError, MismatchError, RunError
 
 Scores = NDArray[np.float32]
 
@@ -57,7 +57,8 @@ def search(
 
     Raises:
         RunError: If a process dies.
-    """
+        DataError: If scaled log-likelihoods are not finite.
+    """  # noqa: DOC502
     chosen = SearchOptions() if options is None else options
     if chosen.jobs == 1:
         decoder = _Decoder(graph, chosen)
@@ -100,7 +101,10 @@ class _Decoder:
             )
         start = time.process_time()
         # The decoder reads column `label - 1`, and a label is a transition id.
-        by_transition = (scores * np.float32(scale))[:, self.graph.columns]
+        with np.errstate(over="ignore", invalid="ignore"):
+            by_transition = (scores * np.float32(scale))[:, self.graph.columns]
+        if not np.isfinite(by_transition).all():
+            raise DataError(f"{key}: log-likelihoods times the acoustic scale {scale:g} are not finite numbers")
         decoder = kaldi_decoder.FasterDecoder(self.fst, self.options)
         decoder.decode(kaldi_decoder.DecodableCtc(np.ascontiguousarray(by_transition)))
         complete = bool(decoder.reached_final())

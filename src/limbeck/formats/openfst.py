@@ -1,7 +1,8 @@
 """Graphs in OpenFst's binary files: enough of them to be sure that a decoder's library may be given one.
 
 The library reads arcs on trust: an arc that leads to no state, or a label that the scores have no column for, would
-be read outside its memory. So every arc is checked here first, in numpy.
+be read outside its memory, and a cycle without input labels that gains with each turn would be followed for ever. So
+every arc is checked here first, in numpy.
 """
 
 __all__ = ["GraphSummary", "read_graphs", "summarise_fst"]
@@ -25,6 +26,7 @@ _STATE = np.dtype([("weight", "<f4"), ("first", "<u4"), ("arcs", "<u4"), ("input
 _HAS_INPUTS, _HAS_OUTPUTS, _ALIGNED = 1, 2, 4
 _LARGEST = 1 << 32
 _LONGEST_KEY = 1 << 12
+_MOST_SWEEPS = 1000  # chains of arcs without input labels have a few
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,14 @@ class _Reader:
             if flags & flag:
                 self.skip_symbols()
         if kind == "const":
-            weights, found = self.const_arcs(states, arcs, aligned=bool(flags & _ALIGNED) or version == 1)
+            weights, counts, found = self.const_arcs(states, arcs, aligned=bool(flags & _ALIGNED) or version == 1)
         else:
-            weights, found = self.vector_arcs(states)
-        return self.checked(kind, start, weights, found)
+            weights, counts, found = self.vector_arcs(states)
+        return self.checked(kind, start, weights, counts, found)
 
-    def checked(self, kind: str, start: int, weights: NDArray[Any], arcs: NDArray[Any]) -> GraphSummary:
+    def checked(
+        self, kind: str, start: int, weights: NDArray[Any], counts: NDArray[Any], arcs: NDArray[Any]
+    ) -> GraphSummary:
         states = len(weights)
         if not 0 <= start < states:
             raise FormatError(self.path, f"starts in state {start} of {states}: there is no path through it")
@@ -128,18 +132,23 @@ class _Reader:
             raise FormatError(self.path, f"an arc leads to a state outside the {states} that there are")
         if arcs.size and min(int(arcs["input"].min()), int(arcs["output"].min())) < 0:
             raise FormatError(self.path, "an arc has a negative label")
-        if np.isnan(arcs["weight"]).any() or np.isnan(weights).any():
-            raise FormatError(self.path, "a weight is NaN")
+        if not (arcs["weight"] > -np.inf).all() or not (weights > -np.inf).all():
+            raise FormatError(self.path, "a weight is NaN or minus infinity")
+        if _endless(counts, arcs):
+            raise FormatError(
+                self.path, "a cycle of arcs without input labels has a negative weight: its best path has no end"
+            )
         final = int(np.count_nonzero(weights != np.inf))
         if not final:
             raise FormatError(self.path, "has no final state: there is no path through it")
         largest = [int(arcs[name].max()) if arcs.size else 0 for name in ("input", "output")]
         return GraphSummary(kind, states, arcs.size, final, *largest)
 
-    def vector_arcs(self, states: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Walk from state to state, for each says how many arcs it has."""
+    def vector_arcs(self, states: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Final weights, numbers of arcs, and arcs: a walk from state to state, for each says how many arcs it has."""
         data, at, end = self.data, self.at, len(self.data)
         weights: list[float] = []
+        counts: list[int] = []
         blocks: list[bytes] = []
         read, size = struct.Struct("<fq").unpack_from, _ARC.itemsize
         while at < end and len(weights) != states:  # a count of -1 means: to the end of the file
@@ -150,20 +159,26 @@ class _Reader:
             if not 0 <= count <= (end - at) // size:
                 raise FormatError(self.path, f"truncated or corrupt: a state of {count} arcs", offset=at)
             weights.append(weight)
+            counts.append(count)
             blocks.append(data[at : at + count * size])
             at += count * size
         if states >= 0 and len(weights) != states:
             raise FormatError(self.path, f"truncated: {states} states are promised, and {len(weights)} are there")
         self.at = at
-        return np.array(weights, np.float32), np.frombuffer(b"".join(blocks), _ARC)
+        return np.array(weights, np.float32), np.array(counts, np.int64), np.frombuffer(b"".join(blocks), _ARC)
 
-    def const_arcs(self, states: int, arcs: int, *, aligned: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    def const_arcs(
+        self, states: int, arcs: int, *, aligned: bool
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         table = self.array(_STATE, states, aligned)
         found = self.array(_ARC, arcs, aligned)
-        ends = table["first"].astype(np.int64) + table["arcs"]
+        counts = table["arcs"].astype(np.int64)
+        ends = table["first"] + counts
         if states and int(ends.max()) > arcs:
             raise FormatError(self.path, f"a state's arcs reach beyond the {arcs} that there are")
-        return table["weight"], found
+        if not np.array_equal(ends, np.cumsum(counts)) or int(counts.sum()) != arcs:
+            raise FormatError(self.path, f"the states' arcs do not follow one another to the {arcs} that there are")
+        return table["weight"], counts, found
 
     def array(self, kind: np.dtype[Any], count: int, aligned: bool) -> NDArray[Any]:
         if aligned:
@@ -197,3 +212,28 @@ class _Reader:
         for _ in range(self.number("<q", "its symbols")):
             self.text()
             self.number("<q", "its symbols")
+
+
+def _endless(counts: NDArray[Any], arcs: NDArray[Any]) -> bool:
+    """Whether a cycle of arcs without input labels has a negative weight."""
+    silent = arcs["input"] == 0
+    if not (silent & (arcs["weight"] < 0)).any():
+        return False
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    source, target = np.repeat(np.arange(len(counts)), counts)[silent], arcs["next"][silent]
+    weight = arcs["weight"][silent].astype(np.float64)
+    links = coo_array((np.ones(len(source), np.int8), (source, target)), shape=(len(counts), len(counts)))
+    _, part = connected_components(links, directed=True, connection="strong")
+    inside = part[source] == part[target]
+    source, target, weight = source[inside], target[inside], weight[inside]
+    # Bellman and Ford: where no cycle gains, the least costs to each state settle.
+    cost = np.zeros(len(counts))
+    for _ in range(min(len(counts), _MOST_SWEEPS) + 1):
+        fresh = cost.copy()
+        np.minimum.at(fresh, target, cost[source] + weight)
+        if np.array_equal(fresh, cost):
+            return False
+        cost = fresh
+    return True

@@ -41,7 +41,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FST = b"\xd6\xfd\xb2\x7e"
 _OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": "matrices",
                                    b"FV": "vectors", b"DV": "vectors"}  # fmt: skip
-_SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
+_SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*(?:\[[0-9:,]*\])?|.*\|\s*")
 _LONGEST_LINE = 1 << 12
 
 

@@ -139,8 +139,9 @@ def decode(data: bytes, folder: Path) -> None:
     given: dict[str, Any] = {"loglikes": files.get("loglikes.ark")}
     if "loglikes.ark" not in files:
         given = {
-            "model": _nets(files), "feats": files.get("feats.scp", files.get("feats.ark")), "ali": files.get("ali.1.gz"),
-            "class_frame_counts": files.get("counts"), "features": _features(files, chosen),
+            "model": _nets(files), "feats": files.get("feats.scp", files.get("feats.ark")),
+            "ali": files.get("ali.1.gz"), "class_frame_counts": files.get("counts"),
+            "features": _features(files, chosen),
         }  # fmt: skip
     search = SearchOptions(**_some(chosen, _SEARCH))
     out = folder / "hypotheses"

@@ -117,13 +117,14 @@ def _forward(_: np.random.Generator) -> list[bytes]:
     first = next(iter(feats))
     stats = _archive({"s": accumulate_cmvn(feats[first])})
     speakers = "".join(f"{key} s\n" for key in feats).encode()
+    wide = b'{"left_context": 2, "right_context": 2}'
     logs = b'{"apply_log": true, "prior_scale": 0.5}'
     return [
         pack({"net": tiny, "feats.ark": _archive(feats, text=True)}),
         pack({"net": tiny, "net2": tiny, "feats.ark": _archive(feats), "options": b'{"mean": "geometric"}'}),
         pack({"net": tiny, "feats.ark": _archive(feats), "counts": counts, "options": logs}),
         pack({"net": relu, "feats.ark": _archive(raw), "transform": splice, "options": b'{"no_softmax": true}'}),
-        pack({"net": relu, "feats.ark": _archive(raw, text=True), "options": b'{"left_context": 2, "right_context": 2}'}),
+        pack({"net": relu, "feats.ark": _archive(raw, text=True), "options": wide}),
         pack({"net": tiny, "feats.ark": _archive({first: feats[first]}),
               "feats.scp": f"{first} feats.ark:{len(first) + 1}[0:1,0:2]\n".encode()}),
         pack({"net": tiny, "feats.ark": _archive(feats), "cmvn.ark": stats, "cmvn.scp": b"s cmvn.ark:2\n",

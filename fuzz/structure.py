@@ -26,6 +26,8 @@ _TAGS = ("AffineTransform LinearTransform Sigmoid Tanh Softmax HiddenSoftmax Len
          "ParametricRelu Splice Copy AddShift Rescale Relu Linear Maxout").split()  # fmt: skip
 _RANGES = ("[0:0]", "[0:1,0:2]", "[1:0]", "[:]", "[0:999999999]", "[,0:0]", "[]", "[0:1,0:1,0:1]", "[-1:0]", ":0",
            ":99999999", " |", "../x", "/dev/zero", "[0:0,:]", "[:,1:1]")  # fmt: skip
+_KINDS = (b"'<f8'", b"'<i8'", b"'|O'", b"'<U1'", b"'>f4'", b"'<M8[s]'", b"'<u8'", b"'<c8'", b"'|S3'", b"'|b1'")
+_SHAPES = (b"()", b"(0,)", b"(2,)", b"(-1, 2)", b"(1099511627776,)", b"(2, 0)", b"(1, 2, 3, 1)")
 
 Change = Callable[[bytes, Random], bytes]
 
@@ -171,7 +173,8 @@ def _lines(content: bytes, random: Random) -> bytes:
         case 3:
             lines[place] = lines[place].rstrip(b"\n") + random.choice(_RANGES).encode() + b"\n"
         case 4:
-            lines[place] = re.sub(rb"(:\d+)?(\[[^\n]*)?\n?$", random.choice(_RANGES).encode() + b"\n", lines[place], 1)
+            kept = re.split(rb"(?::\d+)?(?:\[[^\n]*)?\n?$", lines[place], maxsplit=1)[0]
+            lines[place] = kept + random.choice(_RANGES).encode() + b"\n"
     return b"".join(lines)
 
 
@@ -248,11 +251,9 @@ def _zipped(content: bytes, random: Random) -> bytes:
         case 1:
             members[random.choice(("a.npy", "../x.npy", "y.npy", "x"))] = members[name]
         case 2:
-            kinds = (b"'<f8'", b"'<i8'", b"'|O'", b"'<U1'", b"'>f4'", b"'<M8[s]'", b"'<u8'", b"'<c8'", b"'|S3'", b"'|b1'")
-            members[name] = re.sub(rb"'[<>|][^']+'", random.choice(kinds), members[name], 1)
+            members[name] = re.sub(rb"'[<>|][^']+'", random.choice(_KINDS), members[name], count=1)
         case 3:
-            shape = random.choice((b"()", b"(0,)", b"(2,)", b"(-1, 2)", b"(1099511627776,)", b"(2, 0)", b"(1, 2, 3, 1)"))
-            members[name] = re.sub(rb"\([\d, ]*\)", shape, members[name], 1)
+            members[name] = re.sub(rb"\([\d, ]*\)", random.choice(_SHAPES), members[name], count=1)
         case 4:
             members[name] = _bytes(members[name], random)
     buffer = io.BytesIO()
@@ -286,7 +287,8 @@ def _graph(_: bytes, random: Random) -> bytes:
     found: list[tuple[float, list[tuple[int, int, float, int]]]] = []
     for _number in range(states):
         arcs = [
-            (label(12), label(4), random.choice(costs), random.randrange(states + odd)) for _arc in range(random.randint(0, 5))
+            (label(12), label(4), random.choice(costs), random.randrange(states + odd))
+            for _arc in range(random.randint(0, 5))
         ]
         found.append((random.choice((float("inf"), 0.0, random.choice(costs))), arcs))
     return standard_graph(found, random.choice((0, 0, 0, states - 1, random.choice(_INTEGERS))))

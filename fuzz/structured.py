@@ -225,8 +225,8 @@ def _summary(pool: Pool, names: list[str], seconds: float) -> int:
     for (target, kind), numbers in sorted(pool.found.items()):
         print(f"  {target}: {len(numbers)} times {kind}, first {numbers[:3]}")
     print(
-        f"{total:,} structure-aware inputs of {len(names)} readers in {seconds:,.0f} s with {pool.given.jobs} jobs, seed "
-        f"{pool.given.seed}: {len(pool.found) or 'no'} findings"
+        f"{total:,} structure-aware inputs of {len(names)} readers in {seconds:,.0f} s with {pool.given.jobs} jobs, "
+        f"seed {pool.given.seed}: {len(pool.found) or 'no'} findings"
     )
     return 1 if pool.found else 0
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import scenes
 from limbeck.checkpoint import load_latest, load_tensors
 from limbeck.cli.settings import read_settings
 from limbeck.errors import LimbeckError
@@ -28,8 +29,6 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import load
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.manifest import Manifest
-
-import scenes
 
 ROOT = Path(tempfile.mkdtemp(prefix="limbeck-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 STORE = ROOT / "store"

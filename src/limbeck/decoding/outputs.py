@@ -173,8 +173,8 @@ class AcousticModel:
             if not np.isfinite(found).all():
                 row, column = np.argwhere(~np.isfinite(found))[0].tolist()
                 raise DataError(
-                    f"{key}: output {column} of {self.path} is {found[row, column]} in frame {row}: features, weights or "
-                    "a scale are too large for float32"
+                    f"{key}: output {column} of {self.path} is {found[row, column]} in frame {row}: features, weights "
+                    "or a scale are too large for float32"
                 )
             yield key, found
 

@@ -167,9 +167,7 @@ class _Reader:
         self.at = at
         return np.array(weights, np.float32), np.array(counts, np.int64), np.frombuffer(b"".join(blocks), _ARC)
 
-    def const_arcs(
-        self, states: int, arcs: int, *, aligned: bool
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def const_arcs(self, states: int, arcs: int, *, aligned: bool) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         table = self.array(_STATE, states, aligned)
         found = self.array(_ARC, arcs, aligned)
         counts = table["arcs"].astype(np.int64)

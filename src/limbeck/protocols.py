@@ -21,7 +21,7 @@ class Batch:
     Attributes:
         index: The examples' numbers in their data set, int64 ``(N,)``: the key of all randomness and storage.
         view: Which random view of the examples this is.
-        inputs: What the models see, float32 ``(N, ...)``.
+        inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
         spliced: For frames of speech, a function that makes the inputs with other neighbours; else None.
     """

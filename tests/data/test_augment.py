@@ -203,7 +203,7 @@ def test_views_come_round():
 
 
 def test_only_pictures_have_views():
-    with pytest.raises(DataError, match="only pictures"):
+    with pytest.raises(DataError, match="only images"):
         Views(Examples.of(torch.zeros(3, 5)), Augmentation(shift=1))
     with pytest.raises(ConfigError, match="views must be at least 1"):
         Augmentation(shift=1, views=0)

@@ -68,7 +68,7 @@ def test_impossible_divisions_are_refused():
     [
         (np.zeros((0, 3)), None, "at least one example"),
         (np.zeros((2, 3)), [0], r"2 inputs, and labels have shape \(1,\)"),
-        (np.zeros((2, 3)), [0.0, 1.0], "labels must be integers"),
+        (np.zeros((2, 3)), [0.0, 1.5], "labels must be integers"),
         (np.zeros((2, 3)), [0, -1], "smallest is -1"),
         (np.array([[0.0, 1.0], [np.nan, 0.0]]), [0, 1], "1 of 2 examples hold NaN.*example 1"),
         (np.array([[0.0, np.inf]]), [0], "NaN or infinite"),

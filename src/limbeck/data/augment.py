@@ -33,7 +33,7 @@ class Views:
         augmentation: Which distortions, how strong, and their seed.
 
     Raises:
-        DataError: If the examples are no pictures.
+        DataError: If the examples are not images.
 
     Example:
         >>> import numpy as np
@@ -46,7 +46,12 @@ class Views:
 
     def __init__(self, examples: Examples, augmentation: Augmentation) -> None:
         if not isinstance(examples.inputs, Tensor) or examples.inputs.ndim != 4:
-            raise DataError(f"only pictures can be shifted or turned, and an example has shape {examples.shape}")
+            raise DataError(f"only images can be shifted or turned, and an example has shape {examples.shape}")
+        if examples.kind == "integers":
+            raise DataError(
+                f"only images can be shifted or turned, and inputs are {examples.inputs.dtype}: leave augmentation "
+                "out, or give images as uint8 or floating-point numbers"
+            )
         self.examples, self.augmentation = examples, augmentation
         self.view = -1
         if augmentation.whole_pixels:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from limbeck.data.values import Layout, as_inputs, as_labels
 from limbeck.errors import DataError
 from limbeck.files import digest_bytes
 from limbeck.keyed import permutation
@@ -74,8 +75,8 @@ class Examples:
     """Inputs, labels and each example's number.
 
     Attributes:
-        inputs: uint8 pictures ``(N, C, H, W)``, which models see as float32 in [0, 1]; float32 ``(N, ...)``,
-            which they see as they are; or :class:`Inputs`, which are made in batches.
+        inputs: uint8 images ``(N, C, H, W)``, which models see as float32 in [0, 1]; float32, int32 or int64
+            ``(N, ...)``, which they see as they are; or :class:`Inputs`, which are made in batches.
         labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown; a narrower integer type where
             there are very many.
         index: Numbers that stay with the examples when they are divided, likewise.
@@ -91,48 +92,33 @@ class Examples:
     index: Tensor
 
     @classmethod
-    def of(cls, inputs: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None) -> "Examples":
+    def of(
+        cls, inputs: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None, *, layout: Layout | None = None
+    ) -> "Examples":
         """Check arrays or tensors and number the examples from 0.
 
         Args:
-            inputs: uint8 pictures ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``.
-            labels: Classes from 0, integers ``(N,)``, or None.
+            inputs: uint8 images ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``; what becomes of each type
+                is told at :func:`~limbeck.data.values.as_inputs`.
+            labels: Classes from 0, whole numbers ``(N,)`` or ``(N, 1)``, or one-hot rows ``(N, K)``; or None.
+            layout: "NHWC" where images have their channels on the last axis, "NCHW" where they have them on the
+                second; None where only the second is possible.
 
         Returns:
             The examples; the memory is shared where the types allow it.
 
         Raises:
-            DataError: If there are none, or counts differ, or a value is not finite, or a label is negative.
-        """
-        values = _tensor("inputs", inputs)
-        if values.ndim < 2 or values.numel() == 0:
-            raise DataError(
-                f"at least one example of at least one number is needed, and inputs have shape {tuple(values.shape)}"
-            )
-        if values.dtype == torch.uint8:
-            if values.ndim == 3:
-                values = values.unsqueeze(1)
-        else:
-            values = values.to(torch.float32)
-            finite = values.isfinite().flatten(1).all(1)
-            if not bool(finite.all()):
-                first = int((~finite).nonzero()[0])
-                raise DataError(
-                    f"{int((~finite).sum())} of {len(values)} examples hold NaN or infinite values, "
-                    f"the first is example {first}: remove or repair them"
-                )
-        count = len(values)
-        targets: Tensor | None = None
-        if labels is not None:
-            targets = _tensor("labels", labels)
-            if targets.is_floating_point() or targets.dtype == torch.bool:
-                raise DataError(f"labels must be integers, and are {targets.dtype}")
-            if targets.shape != (count,):
-                raise DataError(f"there are {count} inputs, and labels have shape {tuple(targets.shape)}")
-            targets = targets.to(torch.int64)
-            if int(targets.min()) < 0:
-                raise DataError(f"labels must be at least 0, and the smallest is {int(targets.min())}")
-        return cls(values, targets, torch.arange(count))
+            DataError: If there are none, or counts differ, or a value is not finite, a label is not a class number,
+                or images may have their channels on the last axis and ``layout`` does not say.
+            ConfigError: If ``layout`` is given for what are not images.
+
+        Example:
+            >>> Examples.of(np.zeros((2, 8, 8, 3), np.uint8), [[1.0], [0.0]], layout="NHWC").shape
+            (3, 8, 8)
+        """  # noqa: DOC502
+        values = as_inputs(inputs, layout=layout)
+        targets = None if labels is None else as_labels(labels, len(values))
+        return cls(values, targets, torch.arange(len(values)))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -141,6 +127,13 @@ class Examples:
     def shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return tuple(self.inputs.shape[1:])
+
+    @property
+    def kind(self) -> str:
+        """How a model sees the numbers: "uint8 images", "integers" or "floating-point numbers"."""
+        if not isinstance(self.inputs, Tensor) or self.inputs.is_floating_point():
+            return "floating-point numbers"
+        return "uint8 images" if self.inputs.dtype == torch.uint8 else "integers"
 
     def take(self, rows: Tensor) -> "Examples":
         """Some of the examples, held in memory; ``rows`` are places here, int64, and they keep their numbers."""
@@ -164,7 +157,7 @@ class Examples:
         return replace(self, labels=None)
 
     def as_seen(self, rows: slice | Tensor) -> Tensor:
-        """Inputs as a model sees them: float32, pictures in [0, 1]."""
+        """Inputs as a model sees them: uint8 images as float32 in [0, 1], other numbers as they are."""
         if isinstance(self.inputs, Tensor) and isinstance(rows, Tensor):
             # index_select on rows of bytes is eight times as fast as indexing pictures.
             values = self._flat.index_select(0, rows).view(len(rows), *self.shape)
@@ -271,6 +264,11 @@ class DataSet:
                     f"{self.name}: a training example has shape {self.train.shape}, "
                     f"and a {part} example has {examples.shape}"
                 )
+            if examples.kind != self.train.kind:
+                raise DataError(
+                    f"{self.name}: training examples are {self.train.kind}, and {part} examples are {examples.kind}: "
+                    "models see these differently, so give all parts in one type"
+                )
         if self.train.labels is not None and self.every_class:
             present = torch.bincount(self.train.labels, minlength=count)
             missing = [self.classes[k] for k in (present == 0).nonzero().flatten().tolist()]
@@ -294,21 +292,6 @@ class DataSet:
             "examples": {name: len(part) for name, part in self.parts().items()},
             "digests": {name: part.digest for name, part in self.parts().items()},
         }
-
-
-def _tensor(what: str, given: ArrayLike | Tensor) -> Tensor:
-    """Numbers as a tensor, or a refusal."""
-    if not isinstance(given, Tensor):
-        array = np.asarray(given)
-        if array.dtype.kind not in "buif":
-            raise DataError(f"{what} must be numbers, and are of type {array.dtype}")
-        if what == "labels" and array.dtype.kind == "u":
-            array = array.astype(np.int64)  # torch does not reckon with wide unsigned integers
-        wanted = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
-        given = torch.from_numpy(np.require(array, wanted, ["C", "W"]))
-    if given.is_complex():
-        raise DataError(f"{what} must be real numbers, and are of type {given.dtype}")
-    return given
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -3,7 +3,7 @@
 Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
 """
 
-__all__ = ["EXTENSIONS", "Pictures", "read_pictures"]
+__all__ = ["EXTENSIONS", "Pictures", "pixels_of", "read_pictures"]
 
 import warnings
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from limbeck.errors import ConfigError, FormatError
+from limbeck.errors import ConfigError, DataError, FormatError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Only these decoders run, whatever a file's first bytes say: others of Pillow's call outside programs.
@@ -170,6 +170,26 @@ def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
             raise FormatError(file, f"not a picture, truncated or corrupt: {error or type(error).__name__}") from error
 
 
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels of an image that is in memory, as :func:`read_pictures` makes them of a file.
+
+    Args:
+        image: Of any mode but those with 32 bits a channel.
+
+    Returns:
+        uint8, ``(H, W)`` of a grey image and ``(H, W, 3)`` of another.
+
+    Raises:
+        DataError: If it cannot be decoded, or its pixels have no known range.
+    """
+    try:
+        return np.asarray(_in_bytes(image.filename if hasattr(image, "filename") else "image", image, image.format))
+    except FormatError as error:
+        raise DataError(str(error)) from error
+    except Exception as error:  # Pillow's decoders, which run when the pixels are first wanted, raise a dozen types
+        raise DataError(f"the image cannot be decoded: {error or type(error).__name__}") from error
+
+
 def _bytes_a_pixel(picture: Image.Image) -> int:
     if picture.format == "WEBP":
         return _WEBP_MEMORY
@@ -177,7 +197,7 @@ def _bytes_a_pixel(picture: Image.Image) -> int:
 
 
 # The same picture in mode L or RGB; `kind` is the file format.
-def _in_bytes(file: Path, picture: Image.Image, kind: str | None) -> Image.Image:
+def _in_bytes(file: str | PathLike[str], picture: Image.Image, kind: str | None) -> Image.Image:
     mode, clear = picture.mode, picture.info.get("transparency")
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
         deep = np.asarray(picture).astype(np.int32)  # at most 65535, so the products fit

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import is_linear, limit_incoming
-from limbeck.models.layers import Standardise, initialise
+from limbeck.models.layers import Standardise, as_floating, initialise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,6 @@ class CNN(nn.Sequential):
             limit_incoming([layer for layer in self if is_linear(layer)][:-1], self.config.max_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of pictures ``(N, C, H, W)``."""
-        result: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
+        """Logits ``(N, K)`` of images ``(N, C, H, W)``, numbers of any type."""
+        result: Tensor = super().forward(as_floating(x).contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
         return result

@@ -1,6 +1,6 @@
 """Small parts that the architectures share."""
 
-__all__ = ["Maxout", "Standardise", "initialise", "limit_norms"]
+__all__ = ["Maxout", "Standardise", "as_floating", "initialise", "limit_norms"]
 
 from collections.abc import Iterable
 
@@ -55,6 +55,22 @@ class Maxout(nn.Module):
     def extra_repr(self) -> str:
         """The number of pieces, for printing."""
         return f"pieces={self.pieces}"
+
+
+def as_floating(x: Tensor) -> Tensor:
+    """Integers, such as the counts in a table, as float32; floating-point numbers as they are.
+
+    Args:
+        x: Inputs of a network whose first layer multiplies.
+
+    Returns:
+        The inputs, of the same shape.
+
+    Example:
+        >>> as_floating(torch.tensor([3]))
+        tensor([3.])
+    """
+    return x if x.is_floating_point() else x.to(torch.float32)
 
 
 def initialise(model: nn.Module, activation: str = "relu") -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import is_linear, limit_incoming
-from limbeck.models.layers import Maxout, Standardise, initialise
+from limbeck.models.layers import Maxout, Standardise, as_floating, initialise
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "maxout")
 
@@ -93,8 +93,8 @@ class MLP(nn.Sequential):
             limit_incoming([layer for layer in self if is_linear(layer)][:-1], self.config.max_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of inputs ``(N, ...)``."""
-        result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        """Logits ``(N, K)`` of inputs ``(N, ...)``, numbers of any type."""
+        result: Tensor = super().forward(as_floating(x))  # type: ignore[no-untyped-call]
         return result
 
 

@@ -14,7 +14,7 @@ __all__ = [
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet, Examples
+from limbeck.data.items import has_items, pick_keys, read_items
 from limbeck.data.sources import is_kaldi
 from limbeck.devices import Device
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
@@ -38,8 +39,9 @@ def as_examples(given: Any) -> Examples:
     """Examples from what people have.
 
     Args:
-        given: :class:`Examples`; a pair of inputs and labels (arrays or tensors); inputs alone; or a
-            ``torch.utils.data.Dataset`` of such pairs, which is read into memory.
+        given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;
+            or a ``torch.utils.data.Dataset``, a DataLoader or a list of items, which is read into memory (see
+            :func:`~limbeck.data.items.read_items`).
 
     Returns:
         The examples.
@@ -53,18 +55,18 @@ def as_examples(given: Any) -> Examples:
     """
     if isinstance(given, Examples):
         return given
-    if isinstance(given, torch.utils.data.TensorDataset):
-        return Examples.of(*given.tensors[:2])
-    if isinstance(given, torch.utils.data.Dataset):
-        items = [given[number] for number in range(len(given))]  # type: ignore[arg-type]
-        inputs = torch.stack([torch.as_tensor(item[0]) for item in items])
-        return Examples.of(inputs, torch.tensor([int(item[1]) for item in items]))
+    if has_items(given):
+        return read_items(given)
     if isinstance(given, tuple | list) and len(given) == 2:
         return Examples.of(given[0], given[1])
+    if isinstance(given, Mapping):
+        return Examples.of(*pick_keys(given, "a mapping"))
     if isinstance(given, Tensor) or hasattr(given, "__array__"):
         return Examples.of(given)
+    cure = ": open files with limbeck.open_data(path)" if isinstance(given, str | Path) else ""
     raise DataError(
-        f"examples must be a pair (inputs, labels), a data set or Examples, and are a {type(given).__name__}"
+        "examples must be a pair (inputs, labels), a data set of torch, a list of items or Examples, and are a "
+        f"{type(given).__name__}{cure}"
     )
 
 
@@ -84,7 +86,7 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
         DataError: If nothing has labels, so that the number of classes is not known.
     """
     given = {"validation": validation, "test": test}
-    parts = {name: as_examples(part) for name, part in given.items() if part is not None}
+    parts = {name: _part(name, part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
         return dataclasses.replace(
             train,
@@ -92,13 +94,25 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             test=parts.get("test", train.test),
             validation=parts.get("validation", train.validation),
         )
-    parts["train"] = as_examples(train)
+    parts["train"] = _part("training", train)
+    labels = [part.labels for part in parts.values() if part.labels is not None]
+    if not labels and classes is None:
+        raise DataError("no example has a label: name the classes with classes=[...]")
+    last = max((int(each.max()) for each in labels), default=0)
+    if classes is None or last == len(classes):
+        first = min(int(each.min()) for each in labels)
+        if first > 0:
+            raise DataError(f"labels run from {first} to {last}, and classes count from 0: subtract {first} from them")
     if classes is None:
-        labels = [int(part.labels.max()) for part in parts.values() if part.labels is not None]
-        if not labels:
-            raise DataError("no example has a label: name the classes with classes=[...]")
-        classes = [str(number) for number in range(max(labels) + 1)]
+        classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
+
+
+def _part(name: str, given: Any) -> Examples:
+    try:
+        return as_examples(given)
+    except DataError as error:
+        raise DataError(f"{name} data: {error}") from error
 
 
 def check_classes(role: str, subject: object, data: DataSet) -> None:

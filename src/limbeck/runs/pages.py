@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -150,7 +151,7 @@ def _classes(run: RunFolder, data: DataSet | None) -> tuple[str, ...]:
 def _pictures(examples: Examples) -> NDArray[np.uint8] | None:
     if not isinstance(examples.inputs, Tensor):
         return None
-    if examples.inputs.dtype.itemsize != 1 or examples.inputs.ndim != 4 or examples.shape[0] not in {1, 3}:
+    if examples.inputs.dtype != torch.uint8 or examples.inputs.ndim != 4 or examples.shape[0] not in {1, 3}:
         return None
     array: NDArray[np.uint8] = examples.inputs.cpu().numpy()
     return array[:, 0] if array.shape[1] == 1 else np.moveaxis(array, 1, -1)

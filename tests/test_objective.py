@@ -105,7 +105,7 @@ def test_scores_that_are_not_known_are_not_matched(teacher):
     two = [teacher, nn.Linear(5, CLASSES)]
     fixed = StoredTargets(torch.zeros(3, CLASSES), torch.arange(3), temperature=2.0)
     for guide in (Ensemble(two), fixed):
-        with pytest.raises(ConfigError, match="scores are not known for every class"):
+        with pytest.raises(ConfigError, match="logits are not known for every class"):
             DistillationObjective(guide, temperature=2.0, hard_weight=0.0, loss="logits")
     DistillationObjective(Ensemble(two[:1]), temperature=2.0, hard_weight=0.0, loss="logits")
 

@@ -159,7 +159,7 @@ def test_shares_of_a_batch_are_the_batch(count):
     for step, batches in enumerate(zip(whole.batches(2), *(feed.batches(2) for feed in feeds), strict=True)):
         found = []
         for feed, batch in zip(feeds, batches[1:], strict=True):
-            own, size = feed.own_rows(step)
+            own, size = feed.own_rows(0, step)
             assert size == len(batches[0].index) and len(batch.index) == max(1, own.stop - own.start)
             found += batch.index.tolist()[: own.stop - own.start]
         assert found == batches[0].index.tolist()

@@ -28,7 +28,6 @@ from limbeck.specialists import (
 )
 from limbeck.specialists.groups import _covariance
 from limbeck.specialists.minimum import minimum
-from limbeck.teachers import serves_every_temperature
 
 
 def random_log_probs(*shape, seed=0, scale=2.0):
@@ -519,7 +518,7 @@ def test_a_committee_answers_what_its_parts_combine_to():
     torch.testing.assert_close(teacher.log_probs(batch, 1.0), whole)
     torch.testing.assert_close(teacher.log_probs(batch, 4.0), (whole / 4).log_softmax(-1))
     assert not teacher.log_probs(batch, 1.0).requires_grad
-    assert serves_every_temperature(teacher)
+    assert teacher.every_temperature
 
 
 def test_a_committee_teaches_like_any_other_teacher():

@@ -10,7 +10,7 @@ from torch import nn
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Dropout
 from limbeck.protocols import Batch
-from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, serves_every_temperature
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 
 def batch_of(inputs, view=0):
@@ -80,7 +80,7 @@ def test_stored_answers_serve_every_temperature_of_a_model_and_of_a_geometric_me
     index = torch.arange(10) * 3 + 2
     rows = torch.tensor([7, 0, 4])
     for teacher in (ModelTeacher(one), Ensemble([one, two], mean="geometric")):
-        assert serves_every_temperature(teacher)
+        assert teacher.every_temperature
         stored = StoredTargets(teacher.log_probs(batch_of(x), 1.0), index)
         for temperature in (0.5, 1.0, 4.0, 20.0):
             asked = Batch(index[rows], 0, torch.empty(0), None)
@@ -90,7 +90,7 @@ def test_stored_answers_serve_every_temperature_of_a_model_and_of_a_geometric_me
 
 def test_an_arithmetic_means_answers_hold_for_their_temperature_alone():
     both = Ensemble([nn.Linear(4, 3), nn.Linear(4, 3)])
-    assert not serves_every_temperature(both)
+    assert not both.every_temperature
     answers = both.log_probs(batch_of(torch.randn(5, 4)), 4.0)
     stored = StoredTargets(answers, torch.arange(5), temperature=4.0)
     asked = Batch(torch.tensor([3]), 0, torch.empty(0), None)

@@ -131,7 +131,7 @@ class _Run:
             _refuse_batch_norm(model)
             self.world.agree({**dict(model.named_parameters()), **dict(model.named_buffers())})
         self.validation = None if validation is None else validation.to(device.device)
-        self.state = RunState(self.model, feed, training, device)
+        self.state = RunState(self.model, feed, training, device, objective.fingerprint())
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
         self.clock = clock
         self.saved_at = clock()
@@ -192,7 +192,7 @@ class _Run:
                 group["lr"] = state.schedule.rate(state.epoch * feed.steps + state.step)
             size = own = len(batch.index)
             if spread:
-                rows, size = feed.own_rows(state.step)
+                rows, size = feed.own_rows(state.epoch, state.step)
                 own = rows.stop - rows.start
                 draw_for((rows.start, size))
             guard.remember()

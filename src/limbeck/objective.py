@@ -3,7 +3,10 @@
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
 """
 
-__all__ = ["DistillationObjective", "LabelObjective", "check_objective", "require_scores"]
+__all__ = ["DistillationObjective", "LabelObjective", "check_objective", "require_logits"]
+
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +14,9 @@ from torch import Tensor
 from limbeck.errors import ConfigError, DataError, SelfCheckError
 from limbeck.losses import distillation_loss, hard_target_loss, logit_matching_loss, soft_target_loss
 from limbeck.options import SoftLoss
-from limbeck.protocols import Batch, Loss, Objective, Teacher
-from limbeck.teachers import has_scores
+from limbeck.protocols import Answering, Batch, Loss, Objective, Teacher
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.teachers import as_teacher
 
 
 class LabelObjective:
@@ -35,6 +39,10 @@ class LabelObjective:
         truth = torch.nn.functional.one_hot(_labels(batch), z.shape[-1])
         return _softmax64(z) - _smoothed(truth, self.label_smoothing)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run that resumes must agree in."""
+        return {"objective": "labels", "label_smoothing": self.label_smoothing}
+
 
 class DistillationObjective:
     """Soft targets of a teacher, and true labels beside them.
@@ -53,16 +61,38 @@ class DistillationObjective:
 
     def __init__(
         self,
-        teacher: Teacher,
+        teacher: Answering,
         *,
         temperature: float,
         hard_weight: float,
         label_smoothing: float = 0.0,
         loss: SoftLoss = "kl",
     ) -> None:
-        require_scores(teacher, loss)
-        self.teacher, self.hard_weight, self.label_smoothing, self.loss = teacher, hard_weight, label_smoothing, loss
+        self.teacher: Teacher = as_teacher(teacher)
+        require_logits(self.teacher, loss)
+        self.hard_weight, self.label_smoothing, self.loss = hard_weight, label_smoothing, loss
         self.temperature = 1.0 if loss == "logits" else temperature
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run that resumes must agree in, the teacher among it."""
+        names = ("loss", "temperature", "hard_weight", "label_smoothing")
+        found = {"objective": "distillation", **{name: getattr(self, name) for name in names}}
+        return found | {"teacher": teacher_fingerprint(self.teacher) if self.hard_weight < 1 else None}
+
+    def remembering(self, batch: Batch) -> "DistillationObjective":
+        """The same objective for this batch alone, with the teacher asked once: what the check of it looks at.
+
+        A teacher may answer otherwise each time it is asked, and that is no fault of the loss.
+
+        Args:
+            batch: The batch that the check looks at.
+
+        Returns:
+            The objective, whose targets are those of this batch.
+        """
+        kept, answers = copy.copy(self), self.targets(batch)
+        kept.targets = lambda batch: answers  # type: ignore[method-assign]
+        return kept
 
     def targets(self, batch: Batch) -> Tensor:
         """The teacher's log-probabilities, softened for "kl" and at T = 1 for "logits", ``(N, K)``."""
@@ -123,7 +153,7 @@ class DistillationObjective:
         return soft_target_loss(logits, self.targets(batch), temperature=self.temperature)
 
 
-def require_scores(teacher: Teacher, loss: SoftLoss) -> None:
+def require_logits(teacher: Teacher, loss: SoftLoss) -> None:
     """Make sure that a teacher has what a soft term is made of.
 
     Args:
@@ -131,11 +161,11 @@ def require_scores(teacher: Teacher, loss: SoftLoss) -> None:
         loss: The soft term.
 
     Raises:
-        ConfigError: If ``loss`` is "logits", and the teacher's answers do not determine its scores.
+        ConfigError: If ``loss`` is "logits", and the teacher's answers do not determine its logits.
     """
-    if loss == "logits" and not has_scores(teacher):
+    if loss == "logits" and not teacher.has_logits:
         raise ConfigError(
-            "loss is logits, and this teacher's scores are not known for every class: they are for one model or a "
+            "loss is logits, and this teacher's logits are not known for every class: they are for one model or a "
             "geometric mean, live or in a dense store that serves every temperature; set loss to kl"
         )
 
@@ -174,6 +204,8 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         SelfCheckError: If a check fails; the message says which, and by how much.
     """
     few = batch.head(32)
+    if isinstance(objective, DistillationObjective):
+        objective = objective.remembering(few)
     generator = torch.Generator().manual_seed(0)
     scores = (3 * torch.randn(len(few.index), classes, generator=generator)).to(few.inputs.device)
 

@@ -1,4 +1,4 @@
-"""Answers of a model or a teacher for many examples."""
+"""Answering of a model or a teacher for many examples."""
 
 __all__ = ["answer_views", "answers_in_blocks", "predict"]
 
@@ -15,6 +15,7 @@ from limbeck.devices import Device
 from limbeck.errors import MismatchError
 from limbeck.options import Augmentation
 from limbeck.protocols import Teacher
+from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import StoredTargets
 
 
@@ -103,7 +104,7 @@ def answer_views(
         views: How many views of each example.
         device: Where and how precisely to compute.
         temperature: None for answers at T = 1 that serve every temperature (see
-            :func:`~limbeck.teachers.serves_every_temperature`); otherwise the one temperature that they are for.
+            :attr:`~limbeck.protocols.Teacher.every_temperature`); otherwise the one temperature that they are for.
         batch_size: Examples at a time.
 
     Returns:
@@ -124,4 +125,6 @@ def answer_views(
             if answers.shape[1] != len(classes):
                 raise MismatchError(f"the teacher answers with {answers.shape[1]} classes, not {len(classes)}")
             values[view, row_of[batch.index]] = answers.float()
-    return StoredTargets(values, index, classes=classes, temperature=temperature)
+    stored = StoredTargets(values, index, classes=classes, temperature=temperature, source=examples.source)
+    stored.fingerprint = teacher_fingerprint(teacher)
+    return stored

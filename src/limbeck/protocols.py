@@ -3,15 +3,19 @@
 Axes: ``N`` examples in a batch, ``K`` classes.
 """
 
-__all__ = ["Batch", "Loss", "Objective", "Teacher"]
+__all__ = ["Answering", "Batch", "Loss", "Objective", "Teacher"]
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+    from limbeck.options import Augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +23,14 @@ class Batch:
     """Examples that are learnt from, or answered, together.
 
     Attributes:
-        index: The examples' numbers in their data set, int64 ``(N,)``: the key of all randomness and storage.
+        index: The examples' numbers in their data set, int64 ``(N,)``: the key of all randomness and storage. They
+            differ over training, validation and test examples.
         view: Which random view of the examples this is.
         inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
         spliced: For frames of speech, a function that makes the inputs with other neighbours; else None.
+        source: Digest of the data that the numbers count, see :attr:`limbeck.Examples.source`: stored answers refuse a
+            batch of other data. None where it is not known, for a batch made by hand.
     """
 
     index: Tensor
@@ -31,6 +38,7 @@ class Batch:
     inputs: Tensor
     labels: Tensor | None
     spliced: Callable[[Any], Tensor] | None = None
+    source: str | None = None
 
     def head(self, count: int) -> "Batch":
         """The first few examples."""
@@ -41,6 +49,7 @@ class Batch:
             self.inputs[:count],
             None if self.labels is None else self.labels[:count],
             None if spliced is None else lambda splicing: spliced(splicing)[:count],
+            self.source,
         )
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -66,8 +75,8 @@ class Loss:
     parts: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Teacher(Protocol):
-    """Whatever can answer with a distribution over classes: a model, an ensemble, a store of old answers."""
+class Answering(Protocol):
+    """The least that a teacher has: :func:`limbeck.teachers.as_teacher` makes a :class:`Teacher` of it."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -75,6 +84,45 @@ class Teacher(Protocol):
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """Log-probabilities softened at a temperature, float32 ``(N, K)``, without gradient."""
+
+
+class Teacher(Answering, Protocol):
+    """Whatever can answer with a distribution over classes: a model, an ensemble, a store of old answers."""
+
+    @property
+    def every_temperature(self) -> bool:
+        """Whether log-probabilities at T = 1 determine those at every other temperature.
+
+        They do for one model and for a geometric mean of such; not for an arithmetic mean of several.
+        """
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether log-probabilities at T = 1 are the logits of every class, but for a constant."""
+
+    @property
+    def live(self) -> bool:
+        """Whether an answer is computed when it is asked for; False where it is looked up."""
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "Teacher":
+        """The teacher for these examples and no others.
+
+        Args:
+            examples: What it will be asked about.
+            augmentation: In which views; None for the examples as they are.
+
+        Returns:
+            A teacher that refuses batches of other data where it looks answers up; itself where it does not.
+
+        Raises:
+            MismatchError: If it has no answers for them.
+        """
+
+    def to(self, device: torch.device | str) -> "Teacher":
+        """Move it to a device."""
+
+    def modules(self) -> Sequence[tuple[nn.Module, Any]]:
+        """The networks in it, each with the splicing that it sees where that is its own; none for stored answers."""
 
 
 class Objective(Protocol):
@@ -85,3 +133,6 @@ class Objective(Protocol):
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
         """The gradient of the sum of the losses, ``(N, K)`` in float64, from its formula and not from autograd."""
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What a run that resumes must agree in, as plain values by name."""

@@ -21,11 +21,14 @@ from limbeck.checkpoint import load_latest, save_rotating
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
 from limbeck.errors import RunError
+from limbeck.identity import require_agreement
 from limbeck.optimizers import check_slots, make_optimizer
 from limbeck.options import Training
 from limbeck.processes import on_first
 from limbeck.schedules import Schedule
 
+_LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
+"""What checkpoints of earlier versions do not hold."""
 _FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite")
 """Settings in which a continued run may differ; the precision is compared as it was found."""
 
@@ -55,6 +58,7 @@ class RunState:
         feed: The batches.
         training: Optimiser, schedule, epochs, seed.
         device: Where and how precisely to compute.
+        objective: What the objective says that a run that resumes must agree in.
 
     Attributes:
         optimizer: With its averages.
@@ -68,8 +72,16 @@ class RunState:
         seconds: What these steps took.
     """
 
-    def __init__(self, model: nn.Module, feed: Feed, training: Training, device: Device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        feed: Feed,
+        training: Training,
+        device: Device,
+        objective: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model, self.feed, self.training, self.device = model, feed, training, device
+        self.objective = dict(objective or {})
         self.optimizer = make_optimizer(model, training, device)
         self.schedule = Schedule(training, feed.steps)
         self.fitted = Fitted()
@@ -120,6 +132,8 @@ class RunState:
             **settings,
             "precision": self.device.precision,
             "examples": self.feed.examples.digest,
+            "steps": self.feed.steps,
+            **self.objective,
             **dataclasses.asdict(self.feed.augmentation),
             "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
         }
@@ -183,18 +197,10 @@ class RunState:
         return warning
 
     def _take_up(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: str) -> None:
-        here = self.fingerprint()
-        for name, value in here.items():
-            if name == "examples" and state["fingerprint"].get(name) != value:
-                raise RunError(
-                    f"{folder} belongs to other training data: digest {state['fingerprint'].get(name)}, and these "
-                    f"have {value}"
-                )
-            if _as_json(value) != state["fingerprint"].get(name):
-                raise RunError(
-                    f"{folder} was written with {name} = {state['fingerprint'].get(name)}, and now it is {value}: "
-                    "resume with the same settings, or start in another folder"
-                )
+        before = state["fingerprint"]
+        for name, value in self.fingerprint().items():
+            if name in before or name not in _LATER:
+                require_agreement(folder, name, before.get(name), value)
         self.model.load_state_dict(_group(tensors, "model."))
         device = self.device.device
         self.best = {name: value.to(device) for name, value in _group(tensors, "best.").items()}
@@ -222,10 +228,6 @@ class RunState:
         )
         if len(self.fitted.history) != self.epoch or len(self.fitted.timings) != self.epoch:
             raise ValueError(f"{len(self.fitted.history)} epochs of history after {self.epoch} epochs")
-
-
-def _as_json(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

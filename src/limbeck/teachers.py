@@ -6,20 +6,31 @@ holds copies of its own.
 Axes: ``N`` examples, ``K`` classes, ``M`` members; ``T`` is the temperature.
 """
 
-__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "as_teacher", "has_scores", "serves_every_temperature"]
+__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "UserTeacher", "as_teacher"]
 
 import copy
+import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.calling import call_model
-from limbeck.errors import DataError, MismatchError
+from limbeck.errors import DataError, LimbeckError, MismatchError
 from limbeck.losses import softened
-from limbeck.protocols import Batch, Teacher
+from limbeck.protocols import Answering, Batch, Teacher
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+    from limbeck.options import Augmentation
+
+
+_TRIED = 8
+"""Examples, and classes, that are looked at to know a teacher of the user's own."""
 
 
 class ModelTeacher:
@@ -38,6 +49,8 @@ class ModelTeacher:
         True
     """
 
+    every_temperature = has_logits = live = True
+
     def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, splicing: Any = None) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.splicing = splicing
@@ -46,6 +59,14 @@ class ModelTeacher:
     def to(self, device: torch.device | str) -> "ModelTeacher":
         """Move the teacher to a device."""
         self.model.to(device)
+        return self
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """The model, with the splicing that it sees."""
+        return [(self.model, self.splicing)]
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "ModelTeacher":
+        """Itself: it answers whatever it is shown."""
         return self
 
     @torch.no_grad()
@@ -103,7 +124,7 @@ class Ensemble:
 
     def __init__(
         self,
-        members: Sequence[nn.Module | Teacher],
+        members: Sequence[nn.Module | Answering],
         *,
         mean: Literal["arithmetic", "geometric"] = "arithmetic",
         weights: Sequence[float] | None = None,
@@ -127,11 +148,36 @@ class Ensemble:
         self.classes = next(iter(named), None)
 
     def to(self, device: torch.device | str) -> "Ensemble":
-        """Move every member to a device."""
-        for member in self.members:
-            if isinstance(member, ModelTeacher | Ensemble | StoredTargets):
-                member.to(device)
-        return self
+        """The ensemble with every member on a device."""
+        moved = copy.copy(self)
+        moved.members = tuple(member.to(device) for member in self.members)
+        return moved
+
+    @property
+    def every_temperature(self) -> bool:
+        """Whether answers at T = 1 serve every temperature: not for an arithmetic mean of several."""
+        alone = len(self.members) == 1
+        return (alone or self.mean == "geometric") and all(member.every_temperature for member in self.members)
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether answers at T = 1 are logits but for a constant: as :attr:`every_temperature`, and each member's."""
+        return self.every_temperature and all(member.has_logits for member in self.members)
+
+    @property
+    def live(self) -> bool:
+        """Whether any member computes its answers."""
+        return any(member.live for member in self.members)
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """The networks of all members."""
+        return [found for member in self.members for found in member.modules()]
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "Ensemble":
+        """The ensemble of its members, each bound to the examples; MismatchError where one has no answers for them."""
+        bound = copy.copy(self)
+        bound.members = tuple(member.bind(examples, augmentation) for member in self.members)
+        return bound
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """Log-probabilities of the mean at a temperature, float32 ``(N, K)``.
@@ -165,10 +211,12 @@ class StoredTargets:
     differ from the scores by a constant. An arithmetic mean depends on its temperature: name it then.
 
     Args:
-        log_probs: Answers ``(V, N, K)`` for V views, or ``(N, K)`` for one; natural logarithms.
+        log_probs: Answering ``(V, N, K)`` for V views, or ``(N, K)`` for one; natural logarithms.
         index: The examples' numbers, int64 ``(N,)``, in the order of the answers.
         classes: Names of the classes in order, where known.
         temperature: The only temperature that the answers hold for, or None where they are for T = 1 and serve all.
+        source: Digest of the data that ``index`` counts, :attr:`limbeck.Examples.source`; None where it is not known:
+            then the examples that the answers are first used for count as theirs.
 
     Raises:
         DataError: If the shapes do not fit.
@@ -186,6 +234,7 @@ class StoredTargets:
         *,
         classes: Sequence[str] | None = None,
         temperature: float | None = None,
+        source: str | None = None,
     ) -> None:
         values = (log_probs.unsqueeze(0) if log_probs.ndim == 2 else log_probs).float()
         if values.ndim != 3 or index.shape != values.shape[1:2]:
@@ -193,7 +242,8 @@ class StoredTargets:
                 f"soft targets of shape {tuple(log_probs.shape)} do not fit {tuple(index.shape)} example numbers: "
                 "(examples, classes) or (views, examples, classes) are needed"
             )
-        self.values, self.temperature = values, temperature
+        self.values, self.temperature, self.source = values, temperature, source
+        self._fingerprint: Any = None
         self._softened: tuple[float, Tensor] | None = None
         self.classes = None if classes is None else tuple(classes)
         # Rows by example number; -1 where there is none.
@@ -201,9 +251,65 @@ class StoredTargets:
         self.row_of[index] = torch.arange(len(index), device=index.device)
 
     def to(self, device: torch.device | str) -> "StoredTargets":
-        """Move the answers to a device."""
-        self.values, self.row_of, self._softened = self.values.to(device), self.row_of.to(device), None
-        return self
+        """The same answers on a device."""
+        moved = copy.copy(self)
+        moved.values, moved.row_of, moved._softened = self.values.to(device), self.row_of.to(device), None
+        return moved
+
+    live = False
+
+    @property
+    def every_temperature(self) -> bool:
+        """Whether the answers are for T = 1 and serve every temperature."""
+        return self.temperature is None
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the answers are logits but for a constant: all classes are kept, so where they are for T = 1."""
+        return self.temperature is None
+
+    @property
+    def fingerprint(self) -> Any:
+        """What tells these answers from others when a run resumes: that of the teacher, or a digest of all values."""
+        if self._fingerprint is None:
+            held = hashlib.sha256(self.values.cpu().contiguous().numpy().tobytes())
+            held.update(self.row_of.cpu().numpy().tobytes())
+            self._fingerprint = held.hexdigest()
+        return self._fingerprint
+
+    @fingerprint.setter
+    def fingerprint(self, value: Any) -> None:
+        self._fingerprint = value
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """None: the answers are stored."""
+        return []
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "StoredTargets":
+        """The answers for these examples alone.
+
+        Args:
+            examples: What will be asked about.
+            augmentation: In which views.
+
+        Returns:
+            The same answers, which refuse batches of other data.
+
+        Raises:
+            MismatchError: If they belong to other examples, some are missing, or fewer views are stored.
+        """
+        if self.source not in {None, examples.source}:
+            raise MismatchError(
+                f"these soft targets belong to other data: source {self.source}, and these examples have "
+                f"{examples.source}: ask the teacher about these"
+            )
+        self.require(examples.index)
+        views = augmentation.views if augmentation is not None and augmentation.active else 1
+        if views is not None and views > len(self.values):
+            raise MismatchError(f"{views} views are asked for, and {len(self.values)} are stored: set views")
+        bound = copy.copy(self)
+        bound.source = examples.source
+        return bound
 
     def require(self, index: Tensor) -> None:
         """Make sure that examples are among those stored, once, before they are asked for.
@@ -236,8 +342,10 @@ class StoredTargets:
             Natural logarithms, without gradient.
 
         Raises:
-            MismatchError: If an example, a view or the temperature is not among those stored.
+            MismatchError: If the batch is of other data, or an example, a view or the temperature is not among those
+                stored.
         """
+        refuse_other_data(batch, self.source)
         if batch.view >= len(self.values):
             raise MismatchError(f"view {batch.view} is asked for, and {len(self.values)} are stored: set views")
         if self.temperature is not None and temperature != self.temperature:
@@ -261,50 +369,135 @@ class StoredTargets:
         return self._softened[1]
 
 
-def as_teacher(teacher: nn.Module | Teacher) -> Teacher:
-    """A teacher as it is, or one made of a module."""
-    return ModelTeacher(teacher) if isinstance(teacher, nn.Module) else teacher
+def refuse_other_data(batch: Batch, source: str | None) -> None:
+    """Raise MismatchError where a batch is known to be of other data than stored answers are for."""
+    if source is not None and batch.source is not None and batch.source != source:
+        raise MismatchError(
+            f"stored answers of other data: they are of source {source[:16]}..., and a batch of source "
+            f"{batch.source[:16]}... is asked about, in which a number names another example"
+        )
 
 
-def serves_every_temperature(teacher: Teacher) -> bool:
-    """Whether a teacher's log-probabilities at T = 1 determine those at every other temperature.
+class UserTeacher:
+    """A teacher of the user's own: anything with ``classes`` and ``log_probs``.
 
-    They do for one model and for a geometric mean of such; not for an arithmetic mean of several. Another kind of
-    teacher says so by an attribute of this function's name.
+    It may name ``every_temperature``, ``has_logits`` and ``teacher_digest``, and have ``to(device)``. Whether it looks
+    its answers up by the examples' numbers is found out before it is asked about other data than it was bound to, by
+    showing it the same numbers with other inputs; then it is asked about no others.
 
     Args:
-        teacher: Any teacher; one of an unknown kind is taken not to.
-
-    Returns:
-        Whether answers at T = 1 are enough.
+        teacher: The object.
 
     Example:
-        >>> serves_every_temperature(Ensemble([nn.Identity(), nn.Identity()], mean="arithmetic"))
+        >>> from limbeck import Examples
+        >>> class Table:
+        ...     classes = None
+        ...     def log_probs(self, batch, temperature):
+        ...         return torch.eye(4)[batch.index].log_softmax(-1)
+        >>> train, other = Examples.of(torch.randn(4, 2)), Examples.of(torch.randn(4, 2))
+        >>> UserTeacher(Table()).bind(train).bind(other)
+        Traceback (most recent call last):
+        limbeck.errors.MismatchError: Table looks its answers up by the examples' numbers, and was bound to other...
+    """
+
+    live = True
+
+    def __init__(self, teacher: Answering) -> None:
+        self.teacher = teacher
+        named = getattr(teacher, "classes", None)
+        self.classes = None if named is None else tuple(named)
+        self.every_temperature = bool(getattr(teacher, "every_temperature", False))
+        self.has_logits = bool(getattr(teacher, "has_logits", self.every_temperature))
+        self.temperature: float | None = getattr(teacher, "temperature", None)
+        self.teacher_digest: str | None = getattr(teacher, "teacher_digest", None)
+        self._device = torch.device("cpu")
+        self._sample: Batch | None = None
+
+    def to(self, device: torch.device | str) -> "UserTeacher":
+        """Tell it the device, where it wants to know."""
+        self._device = torch.device(device)
+        if callable(moved := getattr(self.teacher, "to", None)):
+            moved(device)
+        return self
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """None that are known."""
+        return []
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "UserTeacher":
+        """The teacher for these examples.
+
+        Args:
+            examples: What it will be asked about.
+            augmentation: Not looked at: which views it knows is its own concern.
+
+        Returns:
+            The teacher, which remembers what it was bound to first.
+
+        Raises:
+            MismatchError: If it looks answers up, and was bound to other data.
+        """  # noqa: DOC502
+        self._refuse(examples.source)
+        if self._sample is not None:
+            return self
+        bound = copy.copy(self)
+        rows = torch.linspace(0, len(examples) - 1, min(_TRIED, len(examples))).long()
+        bound._sample = examples.batch(rows.to(examples.index.device))
+        return bound
+
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """What the object answers, float32 ``(N, K)``; MismatchError for data that it has no answers for."""
+        self._refuse(batch.source)
+        return self.teacher.log_probs(batch, temperature)
+
+    @property
+    def fingerprint(self) -> str | list[list[float]] | None:
+        """Its own digest, or else some of its answers: what tells it from another when a run resumes."""
+        if self.teacher_digest is not None or self._sample is None:
+            return self.teacher_digest
+        answers = self._ask(self._sample.to(self._device)).exp()
+        return [[round(float(probability), 3) for probability in row[:_TRIED]] for row in answers]
+
+    def _refuse(self, source: str | None) -> None:
+        bound = None if self._sample is None else self._sample.source
+        if None not in {bound, source} and source != bound and self._looks_up:
+            raise MismatchError(
+                f"{type(self.teacher).__name__} looks its answers up by the examples' numbers, and was bound to other "
+                f"data: source {str(bound)[:16]}..., and these have {str(source)[:16]}..."
+            )
+
+    @cached_property
+    def _looks_up(self) -> bool:
+        """Whether the same numbers get the same answers whatever the inputs are."""
+        assert self._sample is not None, "only a bound teacher is tried"
+        batch = self._sample.to(self._device)
+        others = dataclasses.replace(batch, inputs=batch.inputs.roll(1, 0), spliced=None)
+        alike = torch.equal(batch.inputs, others.inputs)
+        return not alike and torch.equal(self._ask(batch), self._ask(others))
+
+    def _ask(self, batch: Batch) -> Tensor:
+        try:
+            return self.teacher.log_probs(batch, self.temperature or 1.0)
+        except LimbeckError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            name = type(self.teacher).__name__
+            raise MismatchError(f"the teacher {name} failed: {type(error).__name__}: {error}") from error
+
+
+def as_teacher(teacher: nn.Module | Answering) -> Teacher:
+    """A teacher as it is, or one made of a module or of an object that answers.
+
+    Args:
+        teacher: A module, a teacher, or anything with ``classes`` and ``log_probs``.
+
+    Returns:
+        A teacher.
+
+    Example:
+        >>> as_teacher(Ensemble([nn.Identity(), nn.Identity()], mean="arithmetic")).every_temperature
         False
     """
-    if isinstance(teacher, Ensemble):
-        alone = len(teacher.members) == 1
-        return (alone or teacher.mean == "geometric") and all(map(serves_every_temperature, teacher.members))
-    if isinstance(teacher, StoredTargets):
-        return teacher.temperature is None
-    return isinstance(teacher, ModelTeacher) or bool(getattr(teacher, "serves_every_temperature", False))
-
-
-def has_scores(teacher: Teacher) -> bool:
-    """Whether a teacher's log-probabilities at T = 1 are its scores for every class, but for a constant.
-
-    They are where they serve every temperature, and no class was left out when they were stored. A teacher that left
-    some out says so by an attribute of this function's name.
-
-    Args:
-        teacher: Any teacher.
-
-    Returns:
-        Whether its scores can be matched.
-
-    Example:
-        >>> has_scores(ModelTeacher(nn.Identity())), has_scores(Ensemble([nn.Identity(), nn.Identity()]))
-        (True, False)
-    """
-    known = getattr(teacher, "has_scores", None)
-    return serves_every_temperature(teacher) if known is None else bool(known)
+    if isinstance(teacher, nn.Module):
+        return ModelTeacher(teacher)
+    return teacher if hasattr(teacher, "bind") else UserTeacher(teacher)  # type: ignore[return-value]

@@ -164,10 +164,10 @@ def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
     with pytest.raises(ConfigError, match="hold for temperature 3 alone, and temperatures are 1 4"):
         tune(store, student, data(), search=GRID, **SETTINGS)
     for guide in (store, two):
-        with pytest.raises(ConfigError, match="scores are not known for every class"):
+        with pytest.raises(ConfigError, match="logits are not known for every class"):
             tune(guide, student, data(), search=Search(losses=("kl", "logits")), **SETTINGS)
     SoftTargets.write(tmp_path / "few", teacher, data().train, classes=data().classes, encoding="topk", k=1)
-    with pytest.raises(ConfigError, match="scores are not known for every class"):
+    with pytest.raises(ConfigError, match="logits are not known for every class"):
         tune(SoftTargets.open(tmp_path / "few"), student, data(), search=Search(losses=("logits",)), **SETTINGS)
 
 

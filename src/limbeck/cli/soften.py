@@ -87,6 +87,7 @@ def soften(
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
     from limbeck.softtargets.softening import precision_of
+    from limbeck.teachers import as_teacher
 
     if augmentation.active and augmentation.views is None:
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
@@ -102,11 +103,10 @@ def soften(
     examples = open_examples(data, quiet=quiet)
     guide: Teacher
     if posteriors is not None:
-        guide = Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes)
+        guide = as_teacher(Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes))
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
-    move = getattr(guide, "to", None)
-    guide = guide if move is None else move(place.device)
+    guide = guide.to(place.device)
     with Bar("softening", quiet=quiet) as bar:
         card = SoftTargets.write(
             out,

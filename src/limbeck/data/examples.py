@@ -80,6 +80,7 @@ class Examples:
         labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown; a narrower integer type where
             there are very many.
         index: Numbers that stay with the examples when they are divided, likewise.
+        origin: The :attr:`source` of the examples that these were taken from; None where they are whole.
 
     Example:
         >>> some = Examples.of(np.zeros((3, 28, 28), np.uint8), [0, 1, 1])
@@ -90,6 +91,7 @@ class Examples:
     inputs: Tensor | Inputs
     labels: Tensor | None
     index: Tensor
+    origin: str | None = None
 
     @classmethod
     def of(
@@ -138,23 +140,31 @@ class Examples:
     def take(self, rows: Tensor) -> "Examples":
         """Some of the examples, held in memory; ``rows`` are places here, int64, and they keep their numbers."""
         labels = None if self.labels is None else self.labels[rows]
-        return Examples(self.inputs[rows], labels, self.index[rows])
+        return Examples(self.inputs[rows], labels, self.index[rows], self.source)
 
     def take_groups(self, chosen: Tensor) -> "Examples":
         """The examples of some groups of :class:`Inputs`; ``chosen`` are their places, int64."""
         assert isinstance(self.inputs, Inputs), "pictures have no groups"
         rows = self.inputs.rows_of(chosen)
         labels = None if self.labels is None else self.labels[rows]
-        return Examples(self.inputs.select(chosen), labels, self.index[rows])
+        return Examples(self.inputs.select(chosen), labels, self.index[rows], self.source)
 
     def to(self, device: torch.device | str) -> "Examples":
         """The examples on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Examples(self.inputs.to(device), labels, self.index.to(device))
+        return Examples(self.inputs.to(device), labels, self.index.to(device), self.source)
 
     def without_labels(self) -> "Examples":
         """The same inputs as an unlabelled transfer set."""
         return replace(self, labels=None)
+
+    def whole(self) -> "Examples":
+        """The same examples as data of their own, whatever they were taken from."""
+        return replace(self, origin=None)
+
+    def numbered_from(self, first: int) -> "Examples":
+        """The same examples with numbers that begin at ``first`` or above, in the same steps, as data of their own."""
+        return replace(self, index=self.index.long() + (first - int(self.index.min())), origin=None)
 
     def as_seen(self, rows: slice | Tensor) -> Tensor:
         """Inputs as a model sees them: uint8 images as float32 in [0, 1], other numbers as they are."""
@@ -181,7 +191,7 @@ class Examples:
     def batch(self, rows: slice | Tensor) -> Batch:
         """Some examples as teachers are given them; ``rows`` are places here."""
         labels = None if self.labels is None else self.labels[rows].long()
-        return Batch(self.index[rows].long(), 0, self.as_seen(rows), labels, self.splicer(rows))
+        return Batch(self.index[rows].long(), 0, self.as_seen(rows), labels, self.splicer(rows), self.source)
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, a function of seed and epoch alone, in stretches that fit in memory.
@@ -205,10 +215,22 @@ class Examples:
         return [0] * classes if self.labels is None else torch.bincount(self.labels, minlength=classes).tolist()
 
     @cached_property
+    def source(self) -> str:
+        """Digest of the data that :attr:`index` counts: what stored answers belong to.
+
+        A part of some examples keeps their source and their numbers. Labels do not count, so that an unlabelled
+        transfer set has the source of the labelled one.
+        """
+        return self._digest(self.inputs, self.index) if self.origin is None else self.origin
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over type, shape and bytes of inputs, labels and numbers."""
+        return self._digest(self.inputs, self.labels, self.index)
+
+    def _digest(self, *parts: object) -> str:
         pieces: list[bytes | memoryview] = []
-        for tensor in (self.inputs, self.labels, self.index):
+        for tensor in parts:
             if isinstance(tensor, Tensor):
                 array = tensor.detach().cpu().contiguous().numpy()
                 pieces += [
@@ -243,6 +265,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._number_apart()
         count = len(self.classes)
         if count < 2:
             raise DataError(f"{self.name} has {count} class: at least two are needed")
@@ -278,10 +301,23 @@ class DataSet:
                     "out and number the labels anew"
                 )
 
+    def _number_apart(self) -> None:
+        """Give a part that shares numbers with one before it numbers of its own: a number names one example."""
+        taken: list[Tensor] = []
+        for name, part in self.parts().items():
+            if any(_share_a_number(part.index, before) for before in taken):
+                part = part.numbered_from(1 + max(int(before.max()) for before in taken))
+                object.__setattr__(self, name, part)
+            taken.append(part.index)
+
     def parts(self) -> dict[str, Examples]:
         """The parts that there are, by name."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """Digests of the parts and the classes: what a run that resumes must agree in."""
+        return {**{name: part.digest for name, part in self.parts().items()}, "classes": list(self.classes)}
 
     def describe(self) -> dict[str, object]:
         """Counts and shapes, for printing and for the record."""
@@ -292,6 +328,12 @@ class DataSet:
             "examples": {name: len(part) for name, part in self.parts().items()},
             "digests": {name: part.digest for name, part in self.parts().items()},
         }
+
+
+def _share_a_number(one: Tensor, other: Tensor) -> bool:
+    if int(one.min()) > int(other.max()) or int(other.min()) > int(one.max()):
+        return False
+    return bool(torch.isin(one.cpu(), other.cpu()).any())
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -26,6 +26,8 @@ class Feed:
         seed: Seed of the order.
         device: Where the batches are made.
         world: Where several processes divide each batch: this one among them.
+        steps: Steps per epoch, where they are not those of one pass over the examples: the passes follow each other
+            and an epoch ends where it has as many steps.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -42,28 +44,28 @@ class Feed:
         seed: int,
         device: torch.device | str = "cpu",
         world: World | None = None,
+        steps: int | None = None,
     ) -> None:
         self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = augmentation or Augmentation()
         self.views = Views(self.examples, self.augmentation) if self.augmentation.active else None
+        self.steps_per_pass = -(-len(self.examples) // self.batch_size)
+        self.steps = self.steps_per_pass if steps is None else steps
 
-    @property
-    def steps(self) -> int:
-        """Steps an epoch; the last batch may be smaller."""
-        return -(-len(self.examples) // self.batch_size)
-
-    def own_rows(self, step: int) -> tuple[slice, int]:
+    def own_rows(self, epoch: int, step: int) -> tuple[slice, int]:
         """Which rows of a step's batch this process has, and how many all have.
 
         Args:
+            epoch: Which epoch, from 0.
             step: The step, from 0.
 
         Returns:
-            The rows, possibly none, and the size of the whole batch.
+            The rows, possibly none, and the size of the whole batch; the last batch of a pass may be smaller.
         """
-        size = min(self.batch_size, len(self.examples) - step * self.batch_size)
+        place = (epoch * self.steps + step) % self.steps_per_pass
+        size = min(self.batch_size, len(self.examples) - place * self.batch_size)
         return (slice(0, size) if self.world is None else self.world.slice_of(size)), size
 
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
@@ -79,18 +81,28 @@ class Feed:
         Yields:
             Each batch.
         """
-        view = self.augmentation.view_of(epoch) if self.views is not None else 0
+        number, last = epoch * self.steps + start, epoch * self.steps + self.steps
+        while number < last:
+            for batch in self._pass(*divmod(number, self.steps_per_pass)):
+                yield batch
+                number += 1
+                if number == last:
+                    return
+
+    def _pass(self, number: int, start: int) -> Iterator[Batch]:
+        """The batches of one pass over the examples, from a step on."""
+        view = self.augmentation.view_of(number) if self.views is not None else 0
         if self.views is not None:
             self.views.prepare(view)
         size = self.batch_size
         examples = self.examples
-        step = start
-        for order in examples.orders(seed=self.seed, epoch=epoch, batch_size=size, start=start * size):
+        source, step = examples.source, number * self.steps_per_pass + start
+        for order in examples.orders(seed=self.seed, epoch=number, batch_size=size, start=start * size):
             # Looked up once a stretch, not once a batch.
             numbers = examples.index[order].long()
             labels = None if examples.labels is None else examples.labels[order].long()
             for first in range(0, len(order), size):
-                own, _ = self.own_rows(step)
+                own, _ = self.own_rows(0, step)
                 part = slice(first + own.start, first + max(own.stop, own.start + 1))
                 rows = order[part]
                 yield Batch(
@@ -99,5 +111,6 @@ class Feed:
                     inputs=examples.as_seen(rows) if self.views is None else self.views.take(rows),
                     labels=None if labels is None else labels[part],
                     spliced=examples.splicer(rows),
+                    source=source,
                 )
                 step += 1

@@ -31,7 +31,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load
 from limbeck.runs.training import fit_stage
-from limbeck.teachers import StoredTargets, as_teacher, serves_every_temperature
+from limbeck.teachers import StoredTargets, as_teacher
 from limbeck.watcher import Watcher
 
 
@@ -271,7 +271,7 @@ class Series:
             ConfigError: If the teacher's answers at T = 1 do not serve every temperature.
         """
         guide, views = as_teacher(teacher), augmentation or Augmentation()
-        if not serves_every_temperature(guide):
+        if not guide.every_temperature:
             raise ConfigError("answers of this teacher hold for one temperature alone: use a geometric mean")
         found: list[StoredTargets] = []
 
@@ -280,7 +280,7 @@ class Series:
                 device = find_device()
                 found.append(
                     answer_views(
-                        guide.to(device.device) if hasattr(guide, "to") else guide,
+                        guide.to(device.device).bind(examples, views),
                         examples,
                         views,
                         classes=classes,

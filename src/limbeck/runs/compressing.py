@@ -19,15 +19,15 @@ from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
 from limbeck.models import has_int8, to_int8
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, FineTuning, RankRule
-from limbeck.protocols import Teacher
-from limbeck.runs.distilling import answer_once, on_device
+from limbeck.protocols import Answering, Teacher
+from limbeck.runs.distilling import answer_once
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.training import fit_stage
-from limbeck.softtargets.teacher import SoftTargets
+from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
 from limbeck.watcher import Watcher
 
@@ -65,7 +65,7 @@ def compress(
     calibration: int = 2000,
     placement: Placement = "input",
     finetuning: FineTuning | None = None,
-    teacher: nn.Module | Teacher | None = None,
+    teacher: nn.Module | Answering | None = None,
     augmentation: Augmentation | None = None,
     role: str = "original",
     before: Mapping[str, nn.Module | Teacher] | None = None,
@@ -132,9 +132,7 @@ def compress(
     augmentation = augmentation or Augmentation()
     if teacher is not None:
         check_classes("teacher", teacher, data)
-    if isinstance(teacher, SoftTargets):
-        teacher.require(data.train.index)
-        teacher.check_views(augmentation)
+    guide = as_teacher(model if teacher is None else teacher).bind(data.train, augmentation)
 
     def go(folder: RunFolder | None) -> CompressRun:
         found = plan or (
@@ -157,8 +155,7 @@ def compress(
                 _save(folder.sub("svd"), last, model, data, settings)
             last = _finetune(
                 None if folder is None else folder.sub("svd-fine-tune"),
-                model if teacher is None else teacher,
-                last, data, tuning, augmentation, resume=resume, watcher=watcher,
+                guide, last, data, tuning, augmentation, resume=resume, watcher=watcher,
             )  # fmt: skip
             name = "svd + fine-tune"
             stages[name] = last
@@ -188,7 +185,8 @@ def compress(
     kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
     kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric}
     kept |= {"calibration": calibration, "placement": placement}
-    with RunFolder(out).open("compress", kept, resume=resume) as folder:
+    identity = {**data.identity(), "teacher": teacher_fingerprint(guide), "network": teacher_fingerprint(model)}
+    with RunFolder(out).open("compress", kept, resume=resume, identity=identity) as folder:
         return go(folder)
 
 
@@ -209,7 +207,7 @@ def _check(
 
 def _finetune(
     folder: RunFolder | None,
-    teacher: nn.Module | Teacher,
+    guide: Teacher,
     small: nn.Module,
     data: DataSet,
     tuning: FineTuning,
@@ -221,8 +219,7 @@ def _finetune(
     options = tuning.training(tuning.finetune_epochs)
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
-    # A copy, for a module is moved to the device.
-    guide = on_device(as_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher), device)
+    guide = guide.to(device.device)
     aims = tuning.aims
     objective = DistillationObjective(
         answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),

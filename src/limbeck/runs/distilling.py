@@ -1,6 +1,6 @@
 """Distil a teacher into a student, and compare the student with the same network trained on labels alone."""
 
-__all__ = ["DistillRun", "answer_once", "distill", "on_device"]
+__all__ = ["DistillRun", "answer_once", "distill"]
 
 import copy
 import dataclasses
@@ -10,26 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet, Examples
+from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.jobs import relayed, run_jobs
-from limbeck.objective import DistillationObjective, LabelObjective, require_scores
+from limbeck.objective import DistillationObjective, LabelObjective, require_logits
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.prediction import answer_views
-from limbeck.protocols import Objective, Teacher
+from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
-from limbeck.softtargets.teacher import SoftTargets
-from limbeck.specialists import Committee
-from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.teachers import as_teacher
 from limbeck.verdicts import SeedsVerdict, Verdict, judge, judge_seeds
 from limbeck.watcher import Watcher
 
@@ -56,7 +55,7 @@ class DistillRun:
 
 
 def distill(
-    teacher: nn.Module | Teacher,
+    teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
     train: Any,
     validation: Any = None,
@@ -81,9 +80,9 @@ def distill(
 ) -> DistillRun:
     """Train a student on a teacher's soft targets, and prove whether that helped.
 
-    The baseline has the student's architecture, first weights, data, order, views and number of epochs; it differs
-    in its targets alone. Where a view of an example comes more than once (no augmentation, or a number of views),
-    the teacher answers it once and the answer is kept.
+    The baseline has the student's architecture, first weights, order, views, learning rate and number of steps; it
+    differs in its targets alone, and where there is a transfer set in its examples. Where a view of an example comes
+    more than once (no augmentation, or a number of views), the teacher answers it once and the answer is kept.
 
     Args:
         teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store.
@@ -139,17 +138,13 @@ def distill(
         options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
+    augmentation = augmentation or Augmentation()
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
-    require_scores(guide, aims.loss)
-    if isinstance(guide, ModelTeacher):
+    require_logits(guide, aims.loss)
+    guide = guide.to(device.device).bind(source.train, augmentation)
+    if guide.live:
         check_answers("teacher", guide, source)
-    guide = on_device(guide, device)
-    if isinstance(guide, StoredTargets | SoftTargets):
-        guide.require(source.train.index)
-    augmentation = augmentation or Augmentation()
-    if isinstance(guide, SoftTargets):
-        guide.check_views(augmentation)
     made = fresh_copy(student, options.seed, first=True)
     check_answers("student", made, source)
     if aims.hard_weight < 1:
@@ -168,6 +163,8 @@ def distill(
             label_smoothing=options.label_smoothing,
             loss=aims.loss,
         )
+
+        steps = -(-len(source.train) // options.batch_size)  # of student and baseline alike
 
         def tasks(hears: Watcher | None) -> Iterator[_Task]:
             for number in range(seeds):
@@ -192,6 +189,7 @@ def distill(
                         watcher=hears,
                         source=None if settings is None else settings.get("student"),
                         export=export and aim is objective,
+                        steps=steps,
                     )
 
         if not apart:
@@ -202,7 +200,7 @@ def distill(
             with relayed(watcher, seeds * (1 + baseline) * options.epochs) as (relay, listen):
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
-        result = _judge(on_device(guide, Device(torch.device("cpu"), "float32")), pairs, data, options.seed)
+        result = _judge(guide.to("cpu"), pairs, data, options.seed)
         if folder is not None:
             if result.answers:
                 save_tensors(folder.path / "answers.safetensors", result.answers)
@@ -221,7 +219,9 @@ def distill(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export}
-    with RunFolder(out).open_first("distill", kept, resume=resume) as folder:
+    identity = {**data.identity(), "teacher": teacher_fingerprint(guide)}
+    identity |= {} if transfer is None else {"transfer": source.train.digest}
+    with RunFolder(out).open_first("distill", kept, resume=resume, identity=identity) as folder:
         return go(folder)
 
 
@@ -230,15 +230,6 @@ class _Pair:
     student: nn.Module
     baseline: nn.Module | None
     history: list[dict[str, Any]]
-
-
-def on_device(teacher: Teacher, device: Device) -> Teacher:
-    """The teacher, moved to a device where it is one that can be moved."""
-    return (
-        teacher.to(device.device)
-        if isinstance(teacher, ModelTeacher | Ensemble | StoredTargets | SoftTargets | Committee)
-        else teacher
-    )
 
 
 _KEEP_BYTES = 1 << 29
@@ -271,17 +262,16 @@ def answer_once(
         A teacher.
     """
     views = 1 if not augmentation.active else augmentation.views
-    if (
-        isinstance(guide, StoredTargets | SoftTargets)
-        or views is None
-        or views >= options.epochs
-        or aims.hard_weight == 1
-    ):
+    if not guide.live or views is None or views >= options.epochs or aims.hard_weight == 1:
         return guide
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
+    if not _repeats(guide, examples, augmentation, device):
+        (watcher or Watcher()).note(
+            "the teacher answers anew at each step: it, or the inputs, change when they are asked twice"
+        )
+        return guide
     (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")
-    exact = serves_every_temperature(guide)
     return answer_views(
         guide,
         examples,
@@ -289,8 +279,22 @@ def answer_once(
         classes=data.classes,
         views=views,
         device=device,
-        temperature=None if exact else aims.temperature,
+        temperature=None if guide.every_temperature else aims.temperature,
     )
+
+
+_TRIED = 64
+"""Examples that are asked about twice before answers are kept."""
+_NOISE = 1e-3
+"""Largest difference of a probability that a device's order of summation may explain."""
+
+
+def _repeats(guide: Teacher, examples: Examples, augmentation: Augmentation, device: Device) -> bool:
+    """Whether the same examples get the same answers a second time, so that these may be kept."""
+    feed = Feed(examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device)
+    with device.autocast():
+        first, second = (guide.log_probs(next(feed.batches(0)), 1.0).float().exp() for _ in range(2))
+    return bool((first - second).abs().max() <= _NOISE)
 
 
 _Task = Callable[[], tuple[nn.Module, list[dict[str, Any]]]]
@@ -321,13 +325,17 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
     answers: dict[str, Answers] = {}
     found: dict[str, Any] = {"judged_on": part}
     reference = None
-    if not isinstance(guide, StoredTargets | SoftTargets):
-        reference = answers["teacher"] = answers_of(guide, examples)
+    try:
+        judged = guide.bind(examples)
+    except MismatchError:  # its answers are stored, and of other examples
+        judged = None
+    if judged is not None:
+        reference = answers["teacher"] = answers_of(judged, examples)
         found["teacher"] = {
-            "title": title_of(guide),
+            "title": title_of(judged),
             **scores_of(reference, labels),
-            **size_of(guide, examples),
-            **speed_of(guide, examples),
+            **size_of(judged, examples),
+            **speed_of(judged, examples),
         }
     rows, wrong = [], {"student": [], "baseline": []}  # type: ignore[var-annotated]
     for number, pair in enumerate(pairs):

@@ -3,6 +3,7 @@
 ::
 
     config.toml           the resolved settings; a run can be started again from them
+    identity.json         digests of data and teacher; a run that resumes must agree in them
     history.jsonl         a line an epoch; a function of settings, data and seed alone
     timings.jsonl         a line an epoch: seconds, examples a second
     checkpoints/          the newest two states
@@ -32,6 +33,7 @@ import tomli_w
 
 from limbeck.errors import FormatError, RunError
 from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
+from limbeck.identity import require_agreement
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.processes import is_first, on_first
 
@@ -50,6 +52,11 @@ _FREE_KEYS = frozenset(
 )
 """Settings that may differ when a run is continued."""
 
+
+_LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
+"""Of these, what a training that is finished cannot differ in."""
+
+_IDENTITY = "identity.json"
 
 _DEFAULTS = {
     field.name: field.default
@@ -87,7 +94,13 @@ class RunFolder:
 
     @contextmanager
     def open(
-        self, command: str, settings: Mapping[str, Any], *, resume: bool, heading: str | None = None
+        self,
+        command: str,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        heading: str | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> Iterator["RunFolder"]:
         """Take the folder for a run, and let nobody else have it meanwhile.
 
@@ -96,6 +109,8 @@ class RunFolder:
             settings: What ``config.toml`` will hold; None values are left out.
             resume: Continue what is there, if anything is.
             heading: First line of ``config.toml``, where the command does not take that file.
+            identity: Digests of what the run is of, such as data and teacher: kept in ``identity.json``, and a run that
+                resumes must agree in them.
 
         Yields:
             The folder.
@@ -128,9 +143,12 @@ class RunFolder:
                 raise RunError(f"{self.path} was given up by another run just now: try again")
             if taken:
                 self.agree(settings)
+                self.agree_in_identity(identity or {})
                 for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
                     left.unlink(missing_ok=True)
             self.write_settings("config.toml", command, settings, heading=heading)
+            if identity is not None:
+                replace_json(self.path / _IDENTITY, identity)
             yield self
         except BaseException:
             if held and not taken:
@@ -140,13 +158,16 @@ class RunFolder:
             os.close(lock)
 
     @contextmanager
-    def open_first(self, command: str, settings: Mapping[str, Any], *, resume: bool) -> Iterator["RunFolder | None"]:
+    def open_first(
+        self, command: str, settings: Mapping[str, Any], *, resume: bool, identity: Mapping[str, Any] | None = None
+    ) -> Iterator["RunFolder | None"]:
         """Take the folder for a run of one process or several: the first has it, and the others write nothing.
 
         Args:
             command: As for :meth:`open`.
             settings: As for :meth:`open`.
             resume: As for :meth:`open`.
+            identity: As for :meth:`open`.
 
         Yields:
             The folder in the first process, None in the others.
@@ -157,7 +178,7 @@ class RunFolder:
         with ExitStack() as stack:
 
             def take() -> None:
-                stack.enter_context(self.open(command, settings, resume=resume))
+                stack.enter_context(self.open(command, settings, resume=resume, identity=identity))
 
             on_first(take)
             yield self if is_first() else None
@@ -206,14 +227,45 @@ class RunFolder:
             RunError: If it was not.
         """
         before, config = self.config(), _plain_settings(settings)
+        finished = self.finished_stage()
         for name in sorted(set(before) | set(config)):
             started = before.get(name, _DEFAULTS.get(name))
+            if finished is not None and name in _LENGTH and started != config.get(name):
+                raise RunError(
+                    f"{finished} is finished with {name} = {started}, and now it is {config.get(name)}: a finished "
+                    f"training is not continued; resume with {name} = {started}, or choose another --out"
+                )
             if name not in _FREE_KEYS and started != config.get(name):
                 was = "its default" if started is None else repr(started)
                 raise RunError(
                     f"{self.path} was started with {name} = {was}, and now it is "
                     f"{config.get(name, 'its default')!r}: resume with the same settings, or choose another --out"
                 )
+
+    def finished_stage(self) -> Path | None:
+        """The first of the trainings in this run (its own, a baseline's, a member's, a seed's) that is finished."""
+        parts = [self.path / "baseline", *self.path.glob("members/*"), *self.path.glob("seeds/*"), self.path]
+        parts += self.path.glob("seeds/*/baseline")
+        return next((path for path in parts if RunFolder(path).complete), None)
+
+    def agree_in_identity(self, identity: Mapping[str, Any]) -> None:
+        """Make sure that the run was begun with the same data and teacher.
+
+        Args:
+            identity: As for :meth:`open`.
+
+        Raises:
+            RunError: If it was not.
+            FormatError: If what was kept of them cannot be read.
+        """
+        path = self.path / _IDENTITY
+        if not path.exists():  # a run of an earlier version
+            return
+        before = read_json(path)
+        if not isinstance(before, dict):
+            raise FormatError(path, "holds no JSON object")
+        for name in sorted(before.keys() | identity.keys()):
+            require_agreement(self.path, name, before.get(name), identity.get(name))
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.

@@ -149,8 +149,8 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     Raises:
         MismatchError: If the model fails on the example, or answers with another number of classes.
     """
-    module = subject.model if isinstance(subject, ModelTeacher) else subject
-    first = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    networks = [subject] if isinstance(subject, nn.Module) else [module for module, _ in subject.modules()]
+    first = next((parameter for network in networks for parameter in network.parameters()), None)
     place = None if first is None else Device(first.device, "float32")
     try:
         with torch.random.fork_rng(devices=[]):

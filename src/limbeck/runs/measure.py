@@ -33,10 +33,10 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.prediction import answers_in_blocks
-from limbeck.protocols import Teacher
+from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
 from limbeck.specialists import Committee
-from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
 
 _SPEED_BATCH = 256
 _KEPT = 1 << 24
@@ -44,7 +44,7 @@ _KEPT = 1 << 24
 
 
 def evaluate(
-    model: nn.Module | Teacher | str | Path, data: DataSet | Examples, *, teacher: nn.Module | Teacher | None = None
+    model: nn.Module | Answering | str | Path, data: DataSet | Examples, *, teacher: nn.Module | Answering | None = None
 ) -> dict[str, Any]:
     """Judge a model on examples it has not seen.
 
@@ -60,7 +60,7 @@ def evaluate(
 
     Raises:
         DataError: If there is no test set, or it has no labels.
-        MismatchError: If the model's classes are not the data's.
+        MismatchError: If the model's classes are not the data's, or stored answers are of other examples.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -70,7 +70,9 @@ def evaluate(
     """
     subject = load(model) if isinstance(model, str | Path) else model
     examples = _test_part(subject, data)
-    guide = None if teacher is None else answers_of(teacher, examples)
+    if not isinstance(subject, nn.Module):
+        subject = as_teacher(subject).bind(examples)
+    guide = None if teacher is None else answers_of(as_teacher(teacher).bind(examples), examples)
     return {
         **scores_of(answers_of(subject, examples), labels_of(examples), teacher=guide),
         **size_of(subject, examples),
@@ -78,7 +80,7 @@ def evaluate(
     }
 
 
-def _test_part(subject: nn.Module | Teacher, data: DataSet | Examples) -> Examples:
+def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Examples:
     if isinstance(data, Examples):
         return data
     if data.test is None:
@@ -181,15 +183,7 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
 
 def _modules(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
     """The modules in a model or teacher, each with the neighbours that it sees, where they are its own."""
-    if isinstance(subject, nn.Module):
-        return [(subject, None)]
-    if isinstance(subject, ModelTeacher):
-        return [(subject.model, subject.splicing)]
-    if isinstance(subject, Ensemble):
-        return [found for member in subject.members for found in _modules(member)]
-    if isinstance(subject, Committee):
-        return [(module, None) for module in (subject.generalist, *subject.specialists)]
-    return []
+    return [(subject, None)] if isinstance(subject, nn.Module) else list(subject.modules())
 
 
 def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:

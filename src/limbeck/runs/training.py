@@ -65,6 +65,7 @@ def fit_stage(
     watcher: Watcher | None,
     source: str | None = None,
     export: bool = False,
+    steps: int | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Train one model in a folder of its own, or take it from there where that was done before.
 
@@ -80,6 +81,7 @@ def fit_stage(
         watcher: Hears how it goes.
         source: Where a module of the user's own came from.
         export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
+        steps: Steps per epoch; None for those of one pass over the training examples.
 
     Returns:
         The model on the CPU in evaluation mode, and its history with timing.
@@ -100,6 +102,7 @@ def fit_stage(
         seed=training.seed,
         device=device.device,
         world=here,
+        steps=steps,
     )
     checkpoints = None if folder is None else folder.checkpoints
     exporting = epoch_writer(folder.path, model) if export and folder is not None else None
@@ -264,7 +267,7 @@ def train(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {"members": members, "mean": mean, "export": export}
-    with RunFolder(out).open_first("train", kept, resume=resume) as folder:
+    with RunFolder(out).open_first("train", kept, resume=resume, identity=data.identity()) as folder:
         return go(folder)
 
 

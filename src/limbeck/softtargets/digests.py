@@ -1,6 +1,6 @@
 """Digests that tell one teacher from another: weights and structure, not the file they came from."""
 
-__all__ = ["mean_kind", "teacher_digest"]
+__all__ = ["mean_kind", "teacher_digest", "teacher_fingerprint"]
 
 import hashlib
 import json
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.protocols import Teacher
+from limbeck.protocols import Answering
 
 
-def teacher_digest(teacher: nn.Module | Teacher) -> str | None:
+def teacher_digest(teacher: nn.Module | Answering) -> str | None:
     """SHA-256 of a teacher.
 
     A module's digest covers, part by part, its type, its plain settings (numbers, texts and tuples of such, as a
@@ -46,10 +46,42 @@ def teacher_digest(teacher: nn.Module | Teacher) -> str | None:
             weights = [float(weight) for weight in getattr(teacher, "weights", ())]
             described = {"mean": getattr(teacher, "mean", None), "weights": weights, "members": parts}
             return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    settings = getattr(teacher, "settings", None)
+    if callable(settings):
+        networks = [_module_digest(module) for module, _ in teacher.modules()]  # type: ignore[attr-defined]
+        described = {"kind": type(teacher).__name__, **settings(), "networks": networks}
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
     return None
 
 
-def mean_kind(teacher: nn.Module | Teacher) -> str:
+def teacher_fingerprint(teacher: nn.Module | Answering) -> Any:
+    """What tells a teacher from another when a run resumes: plain values for JSON.
+
+    It is :func:`teacher_digest` where there is one; of a store its own digest, since two stores of one teacher differ;
+    of a user's own teacher without a digest some of its answers, to be compared with a tolerance.
+
+    Args:
+        teacher: A module or a teacher, bound to its examples.
+
+    Returns:
+        A digest, lists of numbers, or None where nothing is known.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> teacher_fingerprint(net) == teacher_digest(net)
+        True
+    """
+    own = None if isinstance(teacher, nn.Module) else getattr(teacher, "fingerprint", None)
+    if own is not None:
+        return own
+    members = () if isinstance(teacher, nn.Module) else tuple(getattr(teacher, "members", ()))
+    if members and teacher_digest(teacher) is None:
+        weights = [float(weight) for weight in getattr(teacher, "weights", ())]
+        return [str(getattr(teacher, "mean", None)), weights, [teacher_fingerprint(member) for member in members]]
+    return teacher_digest(teacher)
+
+
+def mean_kind(teacher: nn.Module | Answering) -> str:
     """How a teacher averages: "arithmetic" if any average in it is so, else "geometric", or "none".
 
     Only an arithmetic mean of several makes soft targets that hold for one temperature alone.

@@ -20,6 +20,8 @@ from limbeck.softtargets.topk import TopK
 MANIFEST = "manifest.json"
 _VERSIONS = (1, 3)
 """Of stores without and with a profile of the tail, which top-k has; the second had another one."""
+_LATER = ("precision", "source")
+"""Fields that stores of earlier versions do not have: left out where they are None."""
 _NO_CHECKSUM = "0" * 64
 
 
@@ -70,6 +72,8 @@ class Plan:
         rows_per_shard: Rows of every shard but the last.
         card_rows: Rows of a shard that the card measures at most.
         precision: In which the teacher computed, "float32" or "bf16"; None where it is not known.
+        source: Digest of the data that the examples were taken from, :attr:`limbeck.Examples.source`; None where they
+            are whole, so that it is ``inputs_digest``.
     """
 
     classes: tuple[str, ...]
@@ -87,6 +91,7 @@ class Plan:
     rows_per_shard: int
     card_rows: int
     precision: str | None = None
+    source: str | None = None
 
     @property
     def rows(self) -> int:
@@ -119,9 +124,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON can hold it."""
         found = {**asdict(self), "classes": list(self.classes)}
-        if self.precision is None:
-            del found["precision"]
-        return found
+        return {name: value for name, value in found.items() if value is not None or name not in _LATER}
 
     def differences(self, other: "Plan") -> str:
         """What differs from another plan, for a message."""

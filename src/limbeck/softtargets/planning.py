@@ -36,6 +36,7 @@ def make_plan(
     inputs_digest: str | None = None,
     card_rows: int | None = None,
     precision: str | None = None,
+    source: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Work out a plan, and check what was asked for.
@@ -55,6 +56,7 @@ def make_plan(
         inputs_digest: SHA-256 of the examples without labels.
         card_rows: Rows of a shard that the card measures, evenly spaced; None for all.
         precision: In which the teacher computes, where known.
+        source: Digest of the data that the examples were taken from; None where they are whole.
         shard_bytes: About how large a shard is, bytes.
 
     Returns:
@@ -96,4 +98,5 @@ def make_plan(
         rows_per_shard=rows,
         card_rows=rows if card_rows is None else min(rows, card_rows),
         precision=precision,
+        source=source,
     )

@@ -3,9 +3,8 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["Pictures", "asker", "precision_of", "soften"]
+__all__ = ["Pictures", "precision_of", "soften"]
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,16 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.calling import call_model
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.files import make_folder
-from limbeck.losses import softened
 from limbeck.options import Augmentation
 from limbeck.processes import on_first, world
-from limbeck.protocols import Batch, Teacher
+from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
@@ -37,11 +34,12 @@ from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import LADDER, TopK
 from limbeck.softtargets.writer import take_store, write_plan, write_shards
+from limbeck.teachers import as_teacher
 
 
 def soften(
     folder: str | Path,
-    teacher: nn.Module | Teacher,
+    teacher: nn.Module | Answering,
     examples: Examples,
     *,
     classes: Sequence[str],
@@ -91,7 +89,8 @@ def soften(
         ConfigError: If a setting contradicts another, or an arithmetic mean is given no temperature.
         MismatchError: If the teacher names other classes, or the folder holds another store.
     """
-    named = None if isinstance(teacher, nn.Module) else teacher.classes
+    guide = as_teacher(teacher).bind(examples, augmentation)
+    named = guide.classes
     if named is not None and tuple(named) != tuple(classes):
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
     active = augmentation is not None and augmentation.active
@@ -125,11 +124,11 @@ def soften(
         data_digest=examples.digest,
         inputs_digest=examples.without_labels().digest,
         precision=place.precision,
+        source=examples.origin,
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
     pictures = Pictures(examples.to(place.device), augmentation if active else None)
-    ask = asker(teacher)
 
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
         # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
@@ -138,7 +137,7 @@ def soften(
             for start in range(skip - skip % batch_size, len(examples), batch_size):
                 rows = torch.arange(start, min(start + batch_size, len(examples)), device=place.device)
                 with torch.no_grad(), place.autocast():
-                    answers = ask(pictures.batch(rows, view), used)
+                    answers = guide.log_probs(pictures.batch(rows, view), used)
                 yield answers.float().cpu().numpy()[max(0, skip - start) :]
 
     def sample(count: int) -> NDArray[np.float32]:
@@ -149,7 +148,7 @@ def soften(
             rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
             for part in torch.split(rows, batch_size):
                 with torch.no_grad(), place.autocast():
-                    found.append(ask(pictures.batch(part, view), used).float().cpu().numpy())
+                    found.append(guide.log_probs(pictures.batch(part, view), used).float().cpu().numpy())
         return np.concatenate(found)
 
     if world().size > 1:
@@ -232,19 +231,7 @@ class Pictures:
         return dataclasses.replace(batch, view=view, inputs=self.views.take(rows))
 
 
-def asker(teacher: nn.Module | Teacher) -> Callable[[Batch, float], Tensor]:
-    """A teacher's answers; those of a module are computed by a frozen copy."""
-    if not isinstance(teacher, nn.Module):
-        return teacher.log_probs
-    frozen = copy.deepcopy(teacher).eval()
-
-    def ask(batch: Batch, temperature: float) -> Tensor:
-        return softened(call_model(frozen, batch.inputs), temperature)
-
-    return ask
-
-
-def _temperature_of(teacher: nn.Module | Teacher) -> float | None:
+def _temperature_of(teacher: nn.Module | Answering) -> float | None:
     """The only temperature that a teacher answers at: that of stored targets that have one."""
     found: Any = None if isinstance(teacher, nn.Module) else getattr(teacher, "temperature", None)
     return float(found) if isinstance(found, int | float) else None

@@ -5,7 +5,9 @@ Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 
 __all__ = ["SoftTargets"]
 
+import copy
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,16 @@ from torch import Tensor, nn
 from limbeck.data.examples import Examples
 from limbeck.errors import MismatchError
 from limbeck.options import Augmentation
-from limbeck.protocols import Batch, Teacher
+from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.digests import teacher_digest
 from limbeck.softtargets.encodings import Dense
 from limbeck.softtargets.reader import Store
 from limbeck.softtargets.sampled import Sampled
-from limbeck.softtargets.softening import Pictures, asker, soften
+from limbeck.softtargets.softening import Pictures, soften
 from limbeck.softtargets.topk import TopK
+from limbeck.teachers import as_teacher, refuse_other_data
 
 _RESIDENT_BYTES = 4 << 30
 """On an accelerator, stores up to this size are kept there whole."""
@@ -54,6 +57,7 @@ class SoftTargets:
         temperature: The only temperature that the targets hold for, or None.
         views: How many views of each example.
         augmentation: What the views were made with; training with it sees the same pictures.
+        source: Digest of the data whose numbers the answers are kept by, :attr:`limbeck.Examples.source`.
 
     Example:
         >>> import tempfile
@@ -73,6 +77,7 @@ class SoftTargets:
         self.classes: tuple[str, ...] = plan.classes
         self.temperature, self.views = plan.temperature, plan.views
         self.mean, self.teacher_digest = plan.mean, plan.teacher_digest
+        self.source = plan.source or plan.inputs_digest
         self.augmentation = (
             Augmentation() if plan.augmentation is None else Augmentation(**plan.augmentation, views=plan.views)
         )
@@ -86,9 +91,9 @@ class SoftTargets:
             self._place_of = torch.full((int(numbers.max()) + 1,), -1, dtype=torch.int64)
             self._place_of[numbers] = torch.arange(len(numbers))
 
-    def __reduce__(self) -> tuple[Callable[[Path], "SoftTargets"], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path, str | None], "SoftTargets"], tuple[Path, str | None]]:
         """Another process opens the store anew; its arrays are not sent."""
-        return SoftTargets.open, (self.store.folder.resolve(),)
+        return _reopened, (self.store.folder.resolve(), self.source)
 
     write = staticmethod(soften)
 
@@ -98,7 +103,7 @@ class SoftTargets:
         folder: str | Path,
         *,
         examples: Examples | None = None,
-        teacher: nn.Module | Teacher | None = None,
+        teacher: nn.Module | Answering | None = None,
     ) -> "SoftTargets":
         """Open a store.
 
@@ -118,13 +123,8 @@ class SoftTargets:
         """
         found = cls(Store(folder))
         plan = found.store.plan
-        if examples is not None and plan.data_digest is not None and examples.digest != plan.data_digest:
-            plainly = examples.without_labels().digest
-            if plainly != plan.inputs_digest:
-                raise MismatchError(
-                    f"{folder} was written for other examples: digest {plan.data_digest}, and these have "
-                    f"{examples.digest}; write soft targets for these"
-                )
+        if examples is not None:
+            found._refuse_other_examples(examples)
         if teacher is not None:
             digest = teacher_digest(teacher)
             if digest is not None and plan.teacher_digest is not None and digest != plan.teacher_digest:
@@ -144,6 +144,54 @@ class SoftTargets:
     def verify(self) -> None:
         """Compare every byte of the store with its checksums; a difference raises FormatError."""
         self.store.verify()
+
+    live = False
+
+    @property
+    def every_temperature(self) -> bool:
+        """Whether the targets serve every temperature."""
+        return self.temperature is None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the store: its plan and the seals of its shards."""
+        seals = "".join(header.seal for header in self.store.headers)
+        return hashlib.sha256(f"{self.store.plan.digest}{seals}".encode()).hexdigest()
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """None: the answers are stored."""
+        return []
+
+    def bind(self, examples: Examples, augmentation: Augmentation | None = None) -> "SoftTargets":
+        """The soft targets for these examples alone.
+
+        Args:
+            examples: What will be asked about: those that the store was written for, or a part of their data.
+            augmentation: In which views.
+
+        Returns:
+            The same targets, which refuse batches of other data.
+
+        Raises:
+            MismatchError: If they belong to other examples or views, or some are missing.
+        """
+        self._refuse_other_examples(examples)
+        self.require(examples.index)
+        self.check_views(augmentation)
+        bound = copy.copy(self)
+        bound.source = examples.source
+        return bound
+
+    def _refuse_other_examples(self, examples: Examples) -> None:
+        plan = self.store.plan
+        if plan.inputs_digest is None or examples.source == self.source:
+            return
+        # A store of an earlier version names the part of the data that it was written for, and not where it is from.
+        if plan.inputs_digest != examples.without_labels().whole().source:
+            raise MismatchError(
+                f"{self.store.folder} was written for other examples: digest {plan.data_digest}, and these have "
+                f"{examples.digest}; write soft targets for these"
+            )
 
     def require(self, index: Tensor) -> None:
         """Make sure that examples are among those stored; MismatchError names one that is not."""
@@ -169,24 +217,25 @@ class SoftTargets:
             raise MismatchError(f"training would see other pictures than the teacher did: {'; '.join(wrong)}")
 
     def to(self, device: torch.device | str) -> "SoftTargets":
-        """Move to a device; on an accelerator a store of up to 4 GiB is kept there whole."""
-        self._device = torch.device(device)
-        self._resident, self._softened = {}, None
-        self._profile = profile_tensors(self.store.codec, self._device)
+        """The same targets on a device; on an accelerator a store of up to 4 GiB is kept there whole."""
+        moved = copy.copy(self)
+        moved._device = torch.device(device)
+        moved._resident, moved._softened = {}, None
+        moved._profile = profile_tensors(self.store.codec, moved._device)
         if self._place_of is not None:
-            self._place_of = self._place_of.to(self._device)
-        if self._device.type != "cpu" and self.store.size <= _RESIDENT_BYTES:
-            parts = [self._tensors(self.store.span(*span)) for span in self._spans(_SPAN)]
-            self._resident = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return self
+            moved._place_of = self._place_of.to(moved._device)
+        if moved._device.type != "cpu" and self.store.size <= _RESIDENT_BYTES:
+            parts = [moved._tensors(self.store.span(*span)) for span in self._spans(_SPAN)]
+            moved._resident = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return moved
 
     def _spans(self, step: int) -> list[tuple[int, int]]:
         rows = self.store.plan.rows
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     @property
-    def has_scores(self) -> bool:
-        """Whether the scores of every class are kept."""
+    def has_logits(self) -> bool:
+        """Whether the logits of every class are kept."""
         return isinstance(self.store.codec, Dense) and self.temperature is None
 
     @torch.no_grad()
@@ -203,8 +252,10 @@ class SoftTargets:
             Natural logarithms, without gradient.
 
         Raises:
-            MismatchError: If an example, a view or the temperature is not among those stored.
+            MismatchError: If the batch is of other data, or an example, a view or the temperature is not among those
+                stored.
         """
+        refuse_other_data(batch, self.source)
         rows = self._rows(batch, temperature)
         if 4 * self.store.plan.rows * len(self.classes) > _SOFTENED_BYTES:
             return self._decoded(self._look_up(rows), temperature)
@@ -260,15 +311,15 @@ class SoftTargets:
             )
         return places
 
-    def _compare(self, teacher: nn.Module | Teacher, examples: Examples) -> None:
+    def _compare(self, teacher: nn.Module | Answering, examples: Examples) -> None:
         if isinstance(self.store.codec, Sampled):
             return  # a few draws say nothing of one answer
         pictures = Pictures(examples, self.augmentation if self.augmentation.active else None)
         rows = torch.linspace(0, len(examples) - 1, min(_COMPARED, len(examples))).long()
-        ask, used = asker(teacher), 1.0 if self.temperature is None else self.temperature
+        used = 1.0 if self.temperature is None else self.temperature
         batch = pictures.batch(rows, self.views - 1)
         with torch.no_grad():
-            live = ask(batch, used).float().exp()
+            live = as_teacher(teacher).log_probs(batch, used).float().exp()
         stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp()
         if live.shape != stored.shape:
             raise MismatchError(
@@ -286,3 +337,9 @@ class SoftTargets:
                 f"the teacher answers otherwise than {self.store.folder} has it: a probability of example {example} "
                 f"differs by {worst:.3f}; write soft targets of this teacher anew"
             )
+
+
+def _reopened(folder: Path, source: str | None) -> SoftTargets:
+    found = SoftTargets.open(folder)
+    found.source = source
+    return found

@@ -7,6 +7,7 @@ __all__ = ["Committee"]
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from limbeck.losses import softened
 from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+    from limbeck.options import Augmentation
 
 
 class Committee:
@@ -41,8 +46,7 @@ class Committee:
         tensor(1.)
     """
 
-    serves_every_temperature = True
-    """See :func:`limbeck.teachers.serves_every_temperature`."""
+    every_temperature = has_logits = live = True
 
     def __init__(
         self,
@@ -69,6 +73,18 @@ class Committee:
         for model in (self.generalist, *self.specialists):
             model.to(device)
         return self
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """The generalist and the specialists."""
+        return [(model, None) for model in (self.generalist, *self.specialists)]
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "Committee":
+        """Itself: it answers whatever it is shown."""
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """What its answers depend on beside its networks, as plain values."""
+        return {"groups": [list(group) for group in self.groups], "oversampling": self.oversampling, "top": self.top}
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:

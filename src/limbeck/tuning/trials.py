@@ -18,11 +18,10 @@ from limbeck.devices import find_device
 from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
+from limbeck.protocols import Teacher
 from limbeck.runs.inputs import fresh_copy
 from limbeck.runs.training import fit_stage
 from limbeck.search import Axis
-from limbeck.softtargets.teacher import SoftTargets
-from limbeck.teachers import StoredTargets
 from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import optuna_here, waiting
 from limbeck.watcher import Watcher
@@ -53,7 +52,7 @@ class Bench:
         prune: Whether poor trials are stopped early.
     """
 
-    teacher: SoftTargets | StoredTargets
+    teacher: Teacher
     student: nn.Module | Callable[[int], nn.Module]
     data: DataSet
     augmentation: Augmentation

@@ -15,17 +15,16 @@ from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
 from limbeck.interrupts import collect_signals
-from limbeck.objective import require_scores
+from limbeck.objective import require_logits
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
-from limbeck.protocols import Teacher
+from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, fresh_copy
 from limbeck.runs.measure import title_of
 from limbeck.search import Axis, Search, Values, combinations
-from limbeck.softtargets import SoftTargets
-from limbeck.softtargets.digests import teacher_digest
-from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, as_teacher, serves_every_temperature
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.teachers import as_teacher
 from limbeck.tuning.jobs import work_together
 from limbeck.tuning.results import conclude, report_search
 from limbeck.tuning.study import (
@@ -68,7 +67,7 @@ class TuneRun:
 
 
 def tune(
-    teacher: nn.Module | Teacher,
+    teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
     train: Any,
     validation: Any = None,
@@ -143,9 +142,10 @@ def tune(
         options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
+    augmentation = augmentation or Augmentation()
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
-    augmentation = augmentation or Augmentation()
+    guide = guide.to(device.device).bind(data.train, augmentation)
     made = fresh_copy(student, options.seed, first=True)
     check_answers("student", made, data)
     axes = sought.axes(
@@ -155,7 +155,7 @@ def tune(
         labelled=data.train.labels is not None,
     )
     for loss in sought.losses:
-        require_scores(guide, loss)
+        require_logits(guide, loss)
     for values in combinations(axes):
         Distillation(**{name: values[name] for name in ("loss", "temperature", "hard_weight") if name in values})
         dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
@@ -250,7 +250,7 @@ def _common(
     assert data.validation is not None
     fixed = {name: value for name, value in dataclasses.asdict(options).items() if name != "device"}
     del fixed["learning_rate"], fixed["epochs"]
-    found = {
+    return {
         **fixed,
         **dataclasses.asdict(augmentation),
         **{f"searched {axis.name}": list(axis.values) for axis in axes},
@@ -259,26 +259,20 @@ def _common(
         "training examples": data.train.digest,
         "validation examples": data.validation.digest,
         "classes": list(data.classes),
-        "teacher": teacher_digest(guide),
+        "teacher": teacher_fingerprint(guide),
         "student": title_of(student),
         "student's weights": [list(value.shape) for value in student.state_dict().values()],
     }
-    if isinstance(guide, SoftTargets):
-        found["encoding"] = dict(guide.store.plan.encoding)
-    return found
 
 
 def _demand(guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Sequence[Axis]) -> int:
     """Make sure that the teacher's answers can be had once for all trials, and say how many views they are for."""
-    if isinstance(guide, SoftTargets):
-        guide.check_views(augmentation)
-    if isinstance(guide, SoftTargets | StoredTargets):
-        guide.require(data.train.index)
+    if not guide.live:
         return 0
     if augmentation.active and augmentation.views is None:
         raise ConfigError("the teacher answers each view once, so they have to be counted: set views, such as 8")
     chosen = {axis.name: axis for axis in axes}
-    if not serves_every_temperature(guide) and not chosen["temperature"].fixed:
+    if not guide.every_temperature and not chosen["temperature"].fixed:
         raise ConfigError(
             "an arithmetic mean's soft targets hold for one temperature alone: give that one as temperatures, such as "
             "4, and the rest is searched; or use a geometric mean"
@@ -295,12 +289,10 @@ def _demand(guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Seq
 
 def _stored(
     guide: Teacher, data: DataSet, augmentation: Augmentation, axes: Sequence[Axis], device: Device, views: int
-) -> SoftTargets | StoredTargets:
+) -> Teacher:
     """The teacher's answers to all that training will show."""
-    if isinstance(guide, SoftTargets | StoredTargets):
+    if not guide.live:
         return guide
-    if isinstance(guide, ModelTeacher | Ensemble):
-        guide = guide.to(device.device)
     temperature = next(axis for axis in axes if axis.name == "temperature").values[0]
     return answer_views(
         guide,
@@ -309,5 +301,5 @@ def _stored(
         classes=data.classes,
         views=views,
         device=device,
-        temperature=None if serves_every_temperature(guide) else temperature,
+        temperature=None if guide.every_temperature else temperature,
     )

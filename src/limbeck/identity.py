@@ -1,0 +1,62 @@
+"""Whether what resumes is what was begun: fingerprints of data, teacher and settings, compared name by name."""
+
+__all__ = ["require_agreement"]
+
+from limbeck.errors import RunError
+
+_TOLERANCE = 0.02
+"""Largest difference of two probabilities that a teacher without a digest answered on two machines."""
+_DATA = {
+    "examples": "training data",
+    "train": "training data",
+    "transfer": "transfer data",
+    "validation": "validation data",
+    "test": "test data",
+}
+
+
+def require_agreement(folder: object, name: str, before: object, now: object) -> None:
+    """Refuse to resume what was begun with something else.
+
+    Args:
+        folder: What is resumed, for the message.
+        name: Of a setting, of a part of the data ("train", "validation", "test", "transfer"), or "teacher".
+        before: Its value when the run began, as JSON gave it back.
+        now: Its value now; numbers are compared with a tolerance for a teacher, and exactly for all else.
+
+    Raises:
+        RunError: If the two differ.
+
+    Example:
+        >>> require_agreement("runs/a", "teacher", [[0.5, 0.5]], [(0.501, 0.499)])
+        >>> require_agreement("runs/a", "temperature", 4.0, 2.0)
+        Traceback (most recent call last):
+        limbeck.errors.RunError: runs/a was begun with temperature = 4.0, and now it is 2.0: resume with the same ...
+    """
+    if _agree(before, now, _TOLERANCE if name == "teacher" else 0.0):
+        return
+    if name in _DATA:
+        raise RunError(f"{folder} belongs to other {_DATA[name]}: {_told(before)}, and these have {_told(now)}")
+    if name == "teacher":
+        raise RunError(
+            f"{folder} was begun with another teacher: {_told(before)}, and this one has {_told(now)}: resume with the "
+            "same teacher or store, or start in another folder"
+        )
+    raise RunError(
+        f"{folder} was begun with {name} = {before}, and now it is {now}: resume with the same settings, or start in "
+        "another folder"
+    )
+
+
+def _agree(before: object, now: object, tolerance: float) -> bool:
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        return len(before) == len(now) and all(_agree(*pair, tolerance) for pair in zip(before, now, strict=True))
+    if isinstance(before, float) and isinstance(now, float):
+        return before == now or abs(before - now) <= tolerance
+    return before == now
+
+
+def _told(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"digest {value}" if isinstance(value, str) else "other answers to the same examples"

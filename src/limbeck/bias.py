@@ -8,7 +8,6 @@ Axes: ``N`` examples, ``K`` classes, ``G`` groups of classes that share one shif
 
 __all__ = ["fix_bias", "matching_shift"]
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from limbeck.calling import logits_of
+from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError
 from limbeck.prediction import predict
@@ -156,7 +156,7 @@ def fix_bias(
         examples = Examples.of(unlabelled) if isinstance(unlabelled, Tensor) else unlabelled.without_labels()
         shift = matching_shift(predict(model, examples), prior, groups=groups)
     index, values = _as_shift(shift)
-    fixed = copy.deepcopy(model).eval()
+    fixed = copy_module(model).eval()
     last = fixed[-1] if isinstance(fixed, nn.Sequential) and len(fixed) else fixed
     if not isinstance(last, nn.Linear) or last.bias is None:
         return _Shifted(fixed, index, values, None if isinstance(shift, Mapping) else len(index))

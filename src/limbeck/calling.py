@@ -3,16 +3,44 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["call_model", "evaluating", "logits_of", "require_logits", "weights_dtype"]
+__all__ = ["autograd_enabled", "call_model", "evaluating", "logits_of", "require_logits", "weights_dtype"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import wraps
 from itertools import chain
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def autograd_enabled(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that trains be called under ``torch.no_grad()`` or ``torch.inference_mode()``.
+
+    Args:
+        function: It needs gradients.
+
+    Returns:
+        The function, in whose calls gradients are enabled.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     autograd_enabled(lambda: torch.is_grad_enabled())()
+        True
+    """
+
+    @wraps(function)
+    def enabled(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return enabled
 
 
 def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> Tensor:
@@ -127,11 +155,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         Nothing.
     """
     modes = [(part, part.training) for part in model.modules()]
+    if not any(training for _, training in modes):
+        yield
+        return
     whole = model.training
     try:
-        if any(training for _, training in modes):
-            with suppress(NotImplementedError):
-                model.eval()
+        with suppress(NotImplementedError):
+            model.eval()
         yield
     finally:
         if whole:  # a model may do more than set flags, such as merging weights

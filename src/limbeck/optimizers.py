@@ -32,7 +32,9 @@ def make_optimizer(model: nn.Module, training: Training, device: Device) -> torc
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
-        raise DataError("the model has no parameters to train")
+        frozen = next(model.parameters(), None) is not None
+        cure = ": all are frozen (requires_grad is False): call model.requires_grad_(True)" if frozen else ""
+        raise DataError(f"the model has no parameters to train{cure}")
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},

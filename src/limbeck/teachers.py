@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model
+from limbeck.calling import call_model, evaluating
+from limbeck.copying import copy_module
 from limbeck.errors import DataError, LimbeckError, MismatchError
 from limbeck.losses import softened
 from limbeck.protocols import Answering, Batch, Teacher
+from limbeck.watcher import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -52,7 +54,12 @@ class ModelTeacher:
     every_temperature = has_logits = live = True
 
     def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, splicing: Any = None) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        try:
+            self.model = copy_module(model, what="teacher")
+            self.model.requires_grad_(False)
+        except DataError as error:
+            warn_user(f"{error}; the teacher is used as it is: leave its weights alone until training ends")
+            self.model = model
         self.splicing = splicing
         self.classes = None if classes is None else tuple(classes)
 
@@ -80,12 +87,16 @@ class ModelTeacher:
         Returns:
             Natural logarithms, without gradient.
         """
-        for module in self.model.modules():
-            module.training = False
+        return softened(self.logits(batch), temperature)
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
         inputs = batch.inputs
         if self.splicing is not None and batch.spliced is not None:
             inputs = batch.spliced(self.splicing)
-        return softened(call_model(self.model, inputs), temperature)
+        with evaluating(self.model):
+            return call_model(self.model, inputs)
 
 
 class Ensemble:

@@ -8,9 +8,8 @@ from torch import nn
 
 import limbeck
 from limbeck.data import DataSet, Examples
-from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.options import Augmentation
-from limbeck.runs.inputs import fresh_copy
 from limbeck.teachers import ModelTeacher, StoredTargets
 
 
@@ -185,16 +184,6 @@ def test_classes_must_agree_in_number_name_and_order():
             limbeck.distill(ModelTeacher(Knowing(), classes), student(), data, epochs=1)
     with pytest.raises(MismatchError, match="answers with 3 classes"):
         limbeck.distill(nn.Linear(2, 3), student(), data, epochs=1)
-
-
-def test_fresh_weights_need_a_way_to_draw_them():
-    first = fresh_copy(student(), 1, first=True)
-    other, same = fresh_copy(student(), 1, first=False), fresh_copy(student(), 1, first=False)
-    assert torch.equal(first[0].weight, student()[0].weight)
-    assert torch.equal(other[0].weight, same[0].weight)
-    assert not torch.equal(other[0].weight, first[0].weight)
-    with pytest.raises(DataError, match="no reset_parameters"):
-        fresh_copy(Knowing(), 1, first=False)
 
 
 def test_evaluate_agrees_with_a_plain_loop(tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
-from limbeck.runs.inputs import check_answers, check_classes, fresh_copy, load_teacher
+from limbeck.runs.inputs import check_answers, check_classes, load_teacher
 from limbeck.runs.models import classes_of, load, save_ensemble, save_model
 from limbeck.teachers import Ensemble
 
@@ -196,11 +196,3 @@ def test_teachers_of_several_folders(tmp_path):
     torch.testing.assert_close(_answer(both), expected.detach())
     with pytest.raises(MismatchError, match=r"teacher .*1 cannot take"):
         load_teacher(folders[1:], data=examples((1, 12, 12)))
-
-
-def test_fresh_weights_for_each_seed():
-    net = Own()
-    again = [fresh_copy(net, seed, first=False) for seed in (1, 1, 2)]
-    first, same, other = (dict(model.named_parameters())["body.1.weight"] for model in again)
-    assert torch.equal(first, same) and not torch.equal(first, other)
-    assert torch.equal(fresh_copy(net, 1, first=True).body[1].weight, net.body[1].weight)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from limbeck.calling import autograd_enabled
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.files import digest_bytes, replace_bytes
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
@@ -159,6 +160,7 @@ def _read_layer(number: int, text: dict[str, Any], arrays: dict[str, NDArray[np.
     return LayerSpectrum(text["name"], text["kind"], *sizes, positions, decomposition, mean, text["reason"])
 
 
+@autograd_enabled
 def look(
     model: nn.Module,
     calibration: Tensor | Iterable[Tensor] | None = None,

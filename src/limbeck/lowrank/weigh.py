@@ -2,7 +2,6 @@
 
 __all__ = ["weigh"]
 
-import copy
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.calling import call_model
+from limbeck.copying import copy_module
 from limbeck.errors import DataError, MismatchError
 from limbeck.lowrank.act import replacement
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
@@ -53,7 +53,7 @@ def weigh(spectrum: Spectrum, model: nn.Module, calibration: Tensor | Iterable[T
     batches = list(batches_of(calibration))
     if not batches:
         raise DataError("there are no calibration data: at least one example is needed")
-    trial = copy.deepcopy(model).eval()
+    trial = copy_module(model).eval()
     reference = _answers(trial, batches)
     seen = {layer.name: layer for layer in spectrum.layers}
     layers = {}

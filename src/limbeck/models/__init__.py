@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from limbeck.calling import call_model, evaluating
 from limbeck.errors import ConfigError, DataError
+from limbeck.makers import make_model
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored, factored_ranks, split_layers
@@ -183,7 +184,7 @@ def from_options(
 
     Args:
         options: Architecture and sizes, or ``package.module:function``; the function is called with
-            ``input_shape`` and ``classes`` by name and returns a module.
+            those of ``input_shape``, ``classes`` and ``seed`` that it takes, by name, and returns a module.
         input_shape: Shape of one example.
         classes: Number of classes.
         seed: Seed of the weights; the global generator is left as it was.
@@ -199,7 +200,8 @@ def from_options(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if ":" in options.model:
-            return _own_function(options.model)(input_shape=input_shape, classes=classes)
+            named = {"input_shape": input_shape, "classes": classes}
+            return make_model(_own_function(options.model), seed, named=named, what=f"model {options.model}")
         fields: dict[str, Any] = {
             "model_type": options.model,
             "input_shape": input_shape,
@@ -232,16 +234,7 @@ def _own_function(spec: str) -> Callable[..., nn.Module]:
     except AttributeError as error:
         raise ConfigError(f"model {spec}: {module_name} has no {function_name}") from error
 
-    def checked(**arguments: Any) -> nn.Module:
-        try:
-            model = function(**arguments)
-        except TypeError as error:
-            raise ConfigError(f"model {spec} must take input_shape and classes: {error}") from error
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"model {spec} returned {type(model).__name__}, and a torch.nn.Module is needed")
-        return model
-
-    return checked
+    return function  # type: ignore[no-any-return]
 
 
 def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int, ...], int]]:

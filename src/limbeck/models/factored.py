@@ -2,13 +2,13 @@
 
 __all__ = ["Factored", "factored_ranks", "is_linear", "limit_incoming", "split_layers"]
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from limbeck.copying import copy_module
 from limbeck.errors import ConfigError
 from limbeck.models.layers import limit_norms
 
@@ -99,7 +99,7 @@ def split_layers(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
         >>> type(small[0]).__name__, len(small)
         ('Factored', 2)
     """
-    new = copy.deepcopy(model)
+    new = copy_module(model)
     named = dict(new.named_modules())
     pairs: dict[int, Factored] = {}
     for name, rank in ranks.items():

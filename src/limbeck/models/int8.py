@@ -18,7 +18,6 @@ is the integers, the scales and the bias as plain tensors, so that a file needs 
 
 __all__ = ["Int8Linear", "count_parameters", "has_int8", "to_int8"]
 
-import copy
 import warnings
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.copying import copy_module
 from limbeck.errors import DataError
 
 _LARGEST = 127
@@ -199,7 +199,7 @@ def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:
           (1): ReLU()
         )
     """
-    new = copy.deepcopy(model).cpu().eval()
+    new = copy_module(model).cpu().eval()
     made: dict[int, Int8Linear] = {}
     for name, module in list(new.named_modules()):
         if type(module) is nn.Linear:

@@ -2,7 +2,6 @@
 
 __all__ = ["CompressRun", "compress"]
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
+from limbeck.copying import copy_module
 from limbeck.data.examples import DataSet
 from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
@@ -51,6 +52,7 @@ class CompressRun:
     folder: Path | None
 
 
+@autograd_enabled
 def compress(
     model: nn.Module,
     train: Any,
@@ -227,7 +229,7 @@ def _finetune(
         hard_weight=aims.hard_weight,
     )
     tuned, _ = fit_stage(
-        folder, copy.deepcopy(small), objective, data, options, device, augmentation=augmentation, resume=resume,
+        folder, copy_module(small), objective, data, options, device, augmentation=augmentation, resume=resume,
         watcher=watcher,
     )  # fmt: skip
     return tuned

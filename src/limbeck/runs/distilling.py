@@ -2,7 +2,6 @@
 
 __all__ = ["DistillRun", "answer_once", "distill"]
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
+from limbeck.copying import copy_module
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
@@ -23,9 +24,10 @@ from limbeck.options import Augmentation, Distillation, SoftLoss, Training, Trai
 from limbeck.prediction import answer_views
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, fresh_copy
+from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
+from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
@@ -54,6 +56,7 @@ class DistillRun:
     folder: Path | None
 
 
+@autograd_enabled
 def distill(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -86,7 +89,8 @@ def distill(
 
     Args:
         teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store.
-        student: A module (it is copied), or a function that makes one from a seed.
+        student: A module (it is copied, and every seed starts from its weights), or a function that makes one from a
+            seed or from nothing; it is called for each seed under that seed.
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels. Without
             labels there is no baseline, and ``hard_weight`` must be 0.
         validation: Examples to choose the best epoch by.
@@ -145,8 +149,8 @@ def distill(
     guide = guide.to(device.device).bind(source.train, augmentation)
     if guide.live:
         check_answers("teacher", guide, source)
-    made = fresh_copy(student, options.seed, first=True)
-    check_answers("student", made, source)
+    made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
+    check_answers("student", made[0], source)
     if aims.hard_weight < 1:
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
 
@@ -168,7 +172,6 @@ def distill(
 
         def tasks(hears: Watcher | None) -> Iterator[_Task]:
             for number in range(seeds):
-                begun = made if number == 0 else fresh_copy(student, options.seed + number, first=False)
                 settled = dataclasses.replace(options, seed=options.seed + number)
                 name = None if number == 0 else f"seeds/{number + 1}"
                 roles: list[tuple[str | None, Objective, DataSet]] = [(name, objective, source)]
@@ -179,7 +182,7 @@ def distill(
                     yield partial(
                         fit_stage,
                         stage_for(folder, part, apart=apart),
-                        copy.deepcopy(begun),
+                        copy_module(made[number], what="student"),
                         aim,
                         examples,
                         settled,
@@ -200,6 +203,7 @@ def distill(
             with relayed(watcher, seeds * (1 + baseline) * options.epochs) as (relay, listen):
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
+        tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
         result = _judge(guide.to("cpu"), pairs, data, options.seed)
         if folder is not None:
             if result.answers:

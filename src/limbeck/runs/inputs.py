@@ -5,14 +5,12 @@ __all__ = [
     "as_examples",
     "check_answers",
     "check_classes",
-    "fresh_copy",
     "load_module",
     "load_teacher",
     "model_maker",
     "options_as_trained",
 ]
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -167,39 +165,6 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         raise MismatchError(
             f"the {role} answers with {answers.shape[1]} classes, and {data.name} has {len(data.classes)}"
         )
-
-
-def fresh_copy(model: nn.Module | Callable[[int], nn.Module], seed: int, *, first: bool) -> nn.Module:
-    """A model to train, with weights of its own.
-
-    Args:
-        model: A module, or a function that makes one from a seed.
-        seed: Seed of the weights.
-        first: Whether a module's weights are taken as they are; otherwise they are drawn anew.
-
-    Returns:
-        The model; what was given is untouched.
-
-    Raises:
-        DataError: If the weights of a module cannot be drawn anew.
-    """
-    if not isinstance(model, nn.Module):
-        return model(seed)
-    copied = copy.deepcopy(model)
-    if first:
-        return copied
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for part in copied.modules():
-            reset = getattr(part, "reset_parameters", None)
-            if callable(reset):
-                reset()
-            elif next(part.parameters(recurse=False), None) is not None:
-                raise DataError(
-                    f"several seeds need fresh weights, and {type(part).__name__} has no reset_parameters: give a "
-                    "function that makes the model from a seed"
-                )
-    return copied
 
 
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:

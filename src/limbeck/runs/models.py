@@ -2,7 +2,6 @@
 
 __all__ = ["classes_of", "front_end_of", "load", "save_ensemble", "save_model"]
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from limbeck.copying import copy_module
 from limbeck.data.speech import FrontEnd, Splicing
 from limbeck.data.speech.frontend import divide_transform
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.files import make_folder, read_json, replace_bytes, replace_json
 from limbeck.formats.nnet1 import read_nnet, write_nnet
+from limbeck.makers import make_model
 from limbeck.models import build, changes_of, describe, rebuild
+from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _TRANSFORM = "final.feature_transform"
@@ -51,8 +53,9 @@ def save_model(
         (('no', 'yes'), True)
     """
     path = make_folder(Path(folder))
-    own = {"model_type": "own", "source": source, "class": type(model).__qualname__}
-    description = describe(model) or {**own, **changes_of(model)}
+    plain = unwrapped(model)
+    own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
+    description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
     config = {
         "library_name": "limbeck",
@@ -64,7 +67,7 @@ def save_model(
         config["front_end"] = front_end.to_dict()
         if front_end.transform is not None:
             write_nnet(path / _TRANSFORM, front_end.transform)
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in plain.state_dict().items()}
     replace_json(path / "config.json", config)
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
     return path
@@ -82,7 +85,8 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
 
     Args:
         path: A run's folder, or a folder with ``config.json`` and ``model.safetensors``.
-        model: Your own architecture, where it is one: a module, or a function without arguments that returns one.
+        model: Your own architecture, where it is one: a module, or a function of a seed or of nothing that returns
+            one, as :func:`~limbeck.train` takes it.
 
     Returns:
         The module in evaluation mode, or the ensemble; its attribute ``classes`` names the classes.
@@ -100,7 +104,8 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
             raise FormatError(folder / "ensemble.json", "must hold the number of members and the mean") from error
         if not 1 <= members <= 10_000 or mean not in {"arithmetic", "geometric"}:
             raise FormatError(folder / "ensemble.json", f"names {members} members and the mean {mean!r}")
-        loaded = [load(folder / "members" / str(number + 1), model=model) for number in range(members)]
+        makers = None if model is None else _each_its_own(model)
+        loaded = [load(folder / "members" / str(number + 1), model=makers) for number in range(members)]
         named = [
             member if isinstance(member, Ensemble) else ModelTeacher(member, getattr(member, "classes", None))
             for member in loaded
@@ -122,7 +127,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise FormatError(weights_path, f"is truncated, corrupt or no safetensors file: {error}") from error
     try:
-        module.load_state_dict(weights)
+        load_weights(module, weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise FormatError(weights_path, f"does not fit the architecture in config.json: {reason[:300]}") from error
@@ -174,8 +179,7 @@ def _architecture(
                 f"{folder} holds a network of your own ({config.get('source') or config.get('class')}), and nothing is "
                 "executed out of a file: give the architecture, with model= in Python or --model on the command line"
             )
-        # A copy, for the members of an ensemble each need one.
-        made = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+        made = copy_module(model) if isinstance(model, nn.Module) else make_model(model, 0)
         try:
             return rebuild(made, config)
         except LimbeckError as error:
@@ -186,6 +190,20 @@ def _architecture(
         return build(fields)
     except (ConfigError, DataError) as error:
         raise FormatError(folder / "config.json", str(error)) from error
+
+
+def _each_its_own(model: Callable[..., nn.Module] | nn.Module) -> Callable[[], nn.Module]:
+    """A function that makes a module of its own for each member, also where the user's returns the same each time."""
+    given: list[nn.Module] = []
+
+    def make() -> nn.Module:
+        made = model if isinstance(model, nn.Module) else make_model(model, 0)
+        if made is model or any(made is other for other in given):
+            made = copy_module(made)
+        given.append(made)
+        return made
+
+    return make
 
 
 def classes_of(config: dict[str, Any]) -> tuple[str, ...] | None:

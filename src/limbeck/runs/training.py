@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.data.feed import Feed
@@ -28,9 +29,10 @@ from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, check_answers, fresh_copy
+from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
+from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.teachers import Ensemble
 from limbeck.watcher import Watcher
 
@@ -162,6 +164,7 @@ def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
     return loaded
 
 
+@autograd_enabled
 def train(
     model: nn.Module | Callable[[int], nn.Module],
     train: Any,
@@ -184,7 +187,8 @@ def train(
     """Train a classifier on labels; or several, as an ensemble.
 
     Args:
-        model: A module (it is copied), or a function that makes one from a seed.
+        model: A module (it is copied, and all members start from its weights), or a function that makes one from a
+            seed or from nothing; it is called for each member under the seed of that member.
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Examples to choose the best epoch by.
         test: Examples to judge on, read once, at the end.
@@ -232,11 +236,12 @@ def train(
 
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)
+        begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
         tasks = [
             partial(
                 fit_stage,
                 stage_for(folder, None if members == 1 else f"members/{number + 1}", apart=apart),
-                fresh_copy(model, options.seed + number, first=number == 0),
+                begun[number],
                 LabelObjective(options.label_smoothing),
                 data,
                 dataclasses.replace(options, seed=options.seed + number),
@@ -253,6 +258,7 @@ def train(
         models, histories = [fitted for fitted, _ in trained], [history for _, history in trained]
         whole: nn.Module | Ensemble = models[0]
         if members > 1:
+            tell_equal_ends(models, role="members", watcher=watcher)
             whole = Ensemble(models, mean=mean, classes=data.classes)
             if folder is not None:
                 save_ensemble(folder.path, members=members, mean=mean)

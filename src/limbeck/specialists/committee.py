@@ -5,7 +5,6 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["Committee"]
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.calling import call_model
+from limbeck.copying import copy_module
 from limbeck.errors import DataError
 from limbeck.losses import softened
 from limbeck.protocols import Batch
@@ -63,7 +63,7 @@ class Committee:
                 f"there are {len(specialists)} specialists, {len(groups)} groups and {len(oversampling)} oversamplings"
             )
         self.generalist, *self.specialists = (
-            copy.deepcopy(model).requires_grad_(False).eval() for model in (generalist, *specialists)
+            copy_module(model).requires_grad_(False).eval() for model in (generalist, *specialists)
         )
         self.groups, self.oversampling, self.top = [tuple(group) for group in groups], list(oversampling), top
         self.classes = None if classes is None else tuple(classes)

@@ -5,7 +5,6 @@ Axes: ``N`` examples, ``S`` special classes.
 
 __all__ = ["SpecialistData", "correct_dustbin", "specialist_data", "specialist_network"]
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
@@ -115,7 +115,7 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
         >>> torch.allclose(before, after)
         True
     """
-    network = copy.deepcopy(generalist)
+    network = copy_module(generalist)
     if getattr(network, "classes", None) is not None:
         del network.classes  # names of its scores, which the specialist's are not
     return Specialist(network, checked(special, None), bias=-math.log(_checked_oversampling(oversampling)))

@@ -19,7 +19,7 @@ from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Teacher
-from limbeck.runs.inputs import fresh_copy
+from limbeck.runs.starts import starts
 from limbeck.runs.training import fit_stage
 from limbeck.search import Axis
 from limbeck.tuning.sampling import placed_sampler
@@ -85,7 +85,7 @@ class Bench:
         )
         _, history = fit_stage(
             None,
-            fresh_copy(self.student, training.seed, first=True),
+            starts(self.student, [training.seed], role="student", watcher=watcher)[0],
             objective,
             self.data,
             training,

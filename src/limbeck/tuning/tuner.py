@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from limbeck.calling import autograd_enabled
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
@@ -20,8 +21,9 @@ from limbeck.options import Augmentation, Distillation, Training, TrainingKeywor
 from limbeck.prediction import answer_views
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, check_answers, check_classes, fresh_copy
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes
 from limbeck.runs.measure import title_of
+from limbeck.runs.starts import starts
 from limbeck.search import Axis, Search, Values, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
@@ -66,6 +68,7 @@ class TuneRun:
     folder: Path | None
 
 
+@autograd_enabled
 def tune(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -146,7 +149,7 @@ def tune(
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     guide = guide.to(device.device).bind(data.train, augmentation)
-    made = fresh_copy(student, options.seed, first=True)
+    made = starts(student, [options.seed], role="student")[0]
     check_answers("student", made, data)
     axes = sought.axes(
         learning_rate=options.peak_learning_rate,

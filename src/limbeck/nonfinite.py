@@ -39,7 +39,7 @@ class Guard:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, skip: bool, waits: bool, device: torch.device
     ) -> None:
         self.optimizer, self.skip, self.waits = optimizer, skip, waits
-        self.bad = torch.zeros((), device=device)
+        self.bad = torch.zeros((), dtype=torch.float32, device=device)
         self._open = True
         self._first = torch.full((), -1, dtype=torch.int64, device=device)
         self._made = False

@@ -117,7 +117,7 @@ def answer_views(
     index = feed.examples.index.long()
     row_of = torch.empty(int(index.max()) + 1, dtype=torch.int64, device=device.device)
     row_of[index] = torch.arange(len(index), device=device.device)
-    values = torch.empty(views, len(index), len(classes), device=device.device)
+    values = torch.empty(views, len(index), len(classes), dtype=torch.float32, device=device.device)
     for view in range(views):
         for batch in feed.batches(view):
             with device.autocast():

@@ -57,8 +57,8 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
-        self.register_buffer("scale", torch.ones(out_features))
-        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        self.register_buffer("scale", torch.ones(out_features, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float32) if bias else None)
         self._held: _Held | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
@@ -199,7 +199,7 @@ def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:
           (1): ReLU()
         )
     """
-    new = copy_module(model).cpu().eval()
+    new = copy_module(model, what="network").cpu().float().eval()  # its 8-bit layers give float32
     made: dict[int, Int8Linear] = {}
     for name, module in list(new.named_modules()):
         if type(module) is nn.Linear:

@@ -32,6 +32,7 @@ from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
+from limbeck.models.wrapped import unwrapped
 from limbeck.prediction import answers_in_blocks
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
@@ -228,7 +229,7 @@ def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None
     inputs = (examples.as_seen(one) if other is None else other(splicing)).to(_device_of(module))
     counter = FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS)
     with evaluating(module), torch.no_grad(), counter:
-        call_model(module, inputs)
+        call_model(unwrapped(module), inputs)  # a compiled module may not be counted
     return int(counter.get_total_flops()) // 2
 
 

@@ -68,8 +68,8 @@ def decoded(
         if "log_weights" in fields:
             each = fields["log_weights"].exp()
         else:
-            each = torch.full(ids.shape, 1 / encoding.draws, device=ids.device)
-        return torch.zeros(len(ids), classes, device=ids.device).scatter_add_(1, ids, each).log_()
+            each = torch.full(ids.shape, 1 / encoding.draws, dtype=torch.float32, device=ids.device)
+        return torch.zeros(len(ids), classes, dtype=torch.float32, device=ids.device).scatter_add_(1, ids, each).log_()
     return softened(fields["scores"].float(), temperature)
 
 
@@ -114,10 +114,10 @@ def share_tail(
         tensor([[0.7000, 0.1000, 0.2000]])
     """
     weights, _ = tail_weights(codec.ladder, temperature)
-    head = torch.zeros(ids.shape, device=tail.device)
+    head = torch.zeros(ids.shape, dtype=torch.float32, device=tail.device)
     if gaps is not None:
         head[:, 1:] = gaps
-    full = torch.zeros(len(ids), classes, device=tail.device)
+    full = torch.zeros(len(ids), classes, dtype=torch.float32, device=tail.device)
     if profile is not None:
         means, directions = profile
         full = means[ids[:, 0]] if len(means) > 1 else means.expand(len(ids), -1).clone()

@@ -8,6 +8,7 @@ import json
 import resource
 import struct
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from limbeck.errors import FormatError, LimbeckError, RunError
 from limbeck.objective import LabelObjective
 from limbeck.options import Training
 from seeds import make_seeds
+from structured import make
 from targets import ROOT, TARGETS
 
 _SEEDS: dict[str, list[bytes]] = {}
@@ -193,6 +195,31 @@ def test_a_checkpoint_with_a_good_checksum_and_a_bad_state(tmp_path, hole, value
         assert harmless
     except (RunError, FormatError) as error:
         assert str(tmp_path) in str(error)
+
+
+FOUND = sorted((Path(__file__).parent / "fixtures" / "hostile").glob("*-*"))
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
+def test_what_was_found_before_is_refused(path):
+    """Inputs that hung, crashed or warned: a file's name is its target and what was wrong with it."""
+    target = path.name.split("-")[0]
+    good(target)
+    assert not attempt(target, path.read_bytes())
+
+
+@pytest.mark.parametrize("target", [*TARGETS])
+def test_structured_damage_is_read_or_refused(target):
+    """The first few of the inputs that ``fuzz/structured.py`` tries by the thousand."""
+    for number in range(4 if target == "hdf5" else 12):
+        attempt(target, make(target, seed=20, number=number))
+
+
+def test_structured_damage_is_a_function_of_its_seed_and_number():
+    for target in ("decode", "npz", "model_config"):
+        first = [make(target, seed=1, number=number) for number in range(30)]
+        assert first == [make(target, seed=1, number=number) for number in range(30)]
+        assert len(set(first)) > 20 and first != [make(target, seed=2, number=number) for number in range(30)]
 
 
 def test_a_store_cannot_lead_out_of_its_folder(tmp_path):

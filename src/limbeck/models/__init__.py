@@ -76,8 +76,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     if kind == _SPECIALIST:
         return _specialist(fields)
     changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
-    if kind not in _KINDS:
-        raise ConfigError(f"unknown architecture {kind!r}: known are {', '.join((*_KINDS, _SPECIALIST))}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _SPECIALIST))}")
     config_type, model_type = _KINDS[kind]
     known = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(fields) - known)

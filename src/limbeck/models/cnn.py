@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import is_linear, limit_incoming
-from limbeck.models.layers import Standardise, as_floating, initialise
+from limbeck.models.layers import Standardise, as_floating, initialise, require_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,9 @@ class CNNConfig:
     padding: bool = False
     input_mean: float = 0.0
     input_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_widths(input_shape=self.input_shape, classes=[self.classes], channels=self.channels, hidden=self.hidden)
 
 
 class CNN(nn.Sequential):

@@ -1,11 +1,13 @@
 """Small parts that the architectures share."""
 
-__all__ = ["Maxout", "Standardise", "as_floating", "initialise", "limit_norms"]
+__all__ = ["Maxout", "Standardise", "as_floating", "initialise", "limit_norms", "require_widths"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
 
 
 class Standardise(nn.Module):
@@ -123,3 +125,20 @@ def limit_norms(weights: Iterable[Tensor], limit: float) -> None:
     for weight in weights:
         norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
         weight.mul_((limit / norms.clamp_min(1e-30)).clamp_max(1.0))
+
+
+def require_widths(**sizes: Sequence[int]) -> None:
+    """Refuse layers of no width: they cannot be initialised, and pass nothing on.
+
+    Args:
+        **sizes: Widths by the name of the setting.
+
+    Raises:
+        ConfigError: If one is below 1.
+
+    Example:
+        >>> require_widths(hidden=(8, 4), classes=[3])
+    """
+    for name, widths in sizes.items():
+        if any(width < 1 for width in widths):
+            raise ConfigError(f"{name} must be at least 1, and is {', '.join(map(str, widths))}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import is_linear, limit_incoming
-from limbeck.models.layers import Maxout, Standardise, as_floating, initialise
+from limbeck.models.layers import Maxout, Standardise, as_floating, initialise, require_widths
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "maxout")
 
@@ -53,6 +53,7 @@ class MLPConfig:
             raise ConfigError(f"activation must be {', '.join(ACTIVATIONS)}, and is {self.activation!r}")
         if self.pieces < 2:
             raise ConfigError(f"pieces must be at least 2, and is {self.pieces}")
+        require_widths(input_shape=self.input_shape, classes=[self.classes], hidden=self.hidden)
 
 
 class MLP(nn.Sequential):

@@ -100,7 +100,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         listed = read_json(folder / "ensemble.json")
         try:
             members, mean = int(listed["members"]), str(listed["mean"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(folder / "ensemble.json", "must hold the number of members and the mean") from error
         if not 1 <= members <= 10_000 or mean not in {"arithmetic", "geometric"}:
             raise FormatError(folder / "ensemble.json", f"names {members} members and the mean {mean!r}")

@@ -259,7 +259,7 @@ def _zipped(content: bytes, random: Random) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
         for each, data in members.items():
-            archive.writestr(each, data)
+            archive.writestr(zipfile.ZipInfo(each), data, archive.compression)
     return buffer.getvalue()
 
 
@@ -268,7 +268,7 @@ def _inside_gzip(change: Change) -> Change:
         if content[:2] != b"\x1f\x8b":
             return change(content, random)
         try:
-            return gzip.compress(change(gzip.decompress(content), random), 1)
+            return gzip.compress(change(gzip.decompress(content), random), 1, mtime=0)
         except (OSError, EOFError, zlib.error):
             return _bytes(content, random)
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -31,8 +32,10 @@ class Device:
     device: torch.device
     precision: Literal["float32", "bf16"]
 
-    def autocast(self) -> torch.autocast:
-        """A context in which a model computes in the precision chosen."""
+    def autocast(self) -> torch.autocast | nullcontext[None]:
+        """A context in which a model computes in the precision chosen, whatever context it is entered from."""
+        if self.precision == "float32" and not torch.amp.is_autocast_available(self.device.type):
+            return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 

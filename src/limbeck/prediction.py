@@ -1,22 +1,46 @@
 """Answering of a model or a teacher for many examples."""
 
-__all__ = ["answer_views", "answers_in_blocks", "predict"]
+__all__ = ["answer_views", "answers_in_blocks", "device_of", "predict"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
+from itertools import chain
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.calling import call_model, evaluating, require_logits
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
-from limbeck.errors import MismatchError
+from limbeck.errors import DataError, MismatchError
+from limbeck.models.wrapped import unwrapped
 from limbeck.options import Augmentation
-from limbeck.protocols import Teacher
+from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import StoredTargets
+
+
+def device_of(subject: nn.Module | Teacher) -> torch.device:
+    """Where a model or teacher is: the device of its first weight, or of its stored answers.
+
+    Args:
+        subject: A module, or a teacher; one of a kind of its own says so by an attribute ``device``.
+
+    Returns:
+        The device; the CPU where there is nothing to go by.
+
+    Example:
+        >>> device_of(nn.Linear(2, 2)), device_of(nn.Flatten())
+        (device(type='cpu'), device(type='cpu'))
+    """
+    if isinstance(subject, nn.Module):
+        first = next(chain(subject.parameters(), subject.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+    return torch.device(getattr(subject, "device", "cpu"))
 
 
 def answers_in_blocks(
@@ -24,7 +48,7 @@ def answers_in_blocks(
     examples: Examples,
     *,
     device: Device | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     within: slice | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Log-probabilities at T = 1 of a model's or teacher's answers, block by block.
@@ -32,44 +56,102 @@ def answers_in_blocks(
     A module is put in evaluation mode for the time, without gradient, and each of its parts afterwards as it was.
 
     Args:
-        model: A module that gives scores ``(N, K)``, or a teacher.
+        model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
         examples: What to answer.
-        device: Where and how precisely to compute; None for float32 on the CPU.
-        batch_size: Examples at a time; it does not change the answers beyond rounding.
+        device: Where and how precisely to compute; None for float32 where the model is.
+        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
+            bounded part of the memory, 1,000 at most.
         within: From which row to before which; None for all.
 
     Yields:
         Which rows, and natural logarithms, float32 ``(rows, K)`` on the CPU.
 
     Raises:
-        DataError: If the answers are not of shape ``(N, K)``.
-    """  # noqa: DOC502
-    place = device or Device(torch.device("cpu"), "float32")
+        DataError: If the answers are not of shape ``(N, K)``, or there is no memory for a single example.
+    """
+    place = device or Device(device_of(model), "float32")
+    first, stop, _ = (within or slice(None)).indices(len(examples))
+
+    def answer(rows: slice, subject: nn.Module | Teacher = model) -> Tensor:
+        with torch.no_grad(), place.autocast():
+            if not isinstance(subject, nn.Module):
+                return subject.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
+            logits = call_model(subject, examples.as_seen(rows).to(place.device))
+            require_logits(logits, rows.stop - rows.start)
+            return torch.log_softmax(logits, -1).cpu()
+
     with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
-        first, stop, _ = (within or slice(None)).indices(len(examples))
-        for start in range(first, stop, batch_size):
-            rows = slice(start, min(start + batch_size, stop))
-            with torch.no_grad(), place.autocast():
-                if isinstance(model, nn.Module):
-                    inputs = examples.as_seen(rows).to(place.device)
-                    logits = call_model(model, inputs)
-                    require_logits(logits, rows.stop - rows.start)
-                    answers = torch.log_softmax(logits, -1).cpu()
-                else:
-                    answers = model.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
+        # A compiled module may not be watched.
+        watched = unwrapped(model) if isinstance(model, nn.Module) else model
+        size = batch_size or _fitting(
+            watched, examples, stop - first, place, lambda few: answer(slice(first, first + few), watched)
+        )
+        start = first
+        while start < stop:
+            rows = slice(start, min(start + size, stop))
+            answers = unless_out_of_memory(partial(answer, rows), rows.stop - rows.start, place.device)
+            if answers is None:
+                size = (rows.stop - rows.start) // 2
+                continue
             yield rows, answers
+            start = rows.stop
+
+
+_SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
+"""Block sizes of models that were measured: a model in training is asked again after each epoch."""
+
+
+def _fitting(
+    model: nn.Module | Teacher, examples: Examples, count: int, place: Device, answer: Callable[[int], Tensor]
+) -> int:
+    if not isinstance(model, nn.Module) or count < 2:
+        return block_size(answer, count, place.device)
+    known, key = _SIZES.setdefault(model, {}), (examples.shape, place)
+    if key not in known:
+        known[key] = block_size(answer, count, place.device)
+    return known[key]
+
+
+def unless_out_of_memory(answer: Callable[[], Tensor], count: int, device: torch.device) -> Tensor | None:
+    """Some answers, or None where there is no memory for them, and fewer at a time may fit.
+
+    Args:
+        answer: Gives them.
+        count: How many examples they are for.
+        device: Where they are computed.
+
+    Returns:
+        The answers.
+
+    Raises:
+        DataError: If a single example does not fit.
+    """  # noqa: DOC501
+    try:
+        return answer()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if count == 1:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"there is no memory on {device} for the answer to a single example ({reason}): stop what else uses "
+                "it, or choose another device"
+            ) from error
+    release_memory(device)  # only here: the error held what the answer had allocated
+    return None
 
 
 def predict(
-    model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int = 1000
+    model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int | None = None
 ) -> Tensor:
     """All of :func:`answers_in_blocks` as one tensor.
 
     Args:
-        model: A module that gives scores ``(N, K)``, or a teacher.
+        model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
         examples: What to answer.
-        device: Where and how precisely to compute; None for float32 on the CPU.
-        batch_size: Examples at a time; it does not change the answers beyond rounding.
+        device: Where and how precisely to compute; None for float32 where the model is.
+        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
+            bounded part of the memory, 1,000 at most.
 
     Returns:
         Natural logarithms, float32 ``(N, K)`` on the CPU.
@@ -92,7 +174,7 @@ def answer_views(
     views: int,
     device: Device,
     temperature: float | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
 ) -> StoredTargets:
     """A teacher's answers to the pictures that training will show, computed once and held in memory.
 
@@ -105,7 +187,7 @@ def answer_views(
         device: Where and how precisely to compute.
         temperature: None for answers at T = 1 that serve every temperature (see
             :attr:`~limbeck.protocols.Teacher.every_temperature`); otherwise the one temperature that they are for.
-        batch_size: Examples at a time.
+        batch_size: Examples at a time; None for as many as fit in a bounded part of the memory, 1,000 at most.
 
     Returns:
         The answers, on the device.
@@ -113,18 +195,33 @@ def answer_views(
     Raises:
         MismatchError: If the teacher answers with another number of classes.
     """
-    feed = Feed(examples, batch_size=batch_size, augmentation=augmentation, seed=0, device=device.device)
-    index = feed.examples.index.long()
+    index = examples.index.long().to(device.device)
     row_of = torch.empty(int(index.max()) + 1, dtype=torch.int64, device=device.device)
     row_of[index] = torch.arange(len(index), device=device.device)
     values = torch.empty(views, len(index), len(classes), dtype=torch.float32, device=device.device)
-    for view in range(views):
-        for batch in feed.batches(view):
-            with device.autocast():
-                answers = teacher.log_probs(batch, temperature or 1.0)
+
+    def answer(batch: Batch) -> Tensor:
+        with device.autocast():
+            return teacher.log_probs(batch, temperature or 1.0)
+
+    def feed_of(size: int) -> Feed:
+        return Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device)
+
+    def answer_few(count: int) -> None:
+        answer(next(feed_of(count).batches(0)))
+
+    size, view = batch_size or block_size(answer_few, len(examples), device.device), 0
+    while view < views:
+        for batch in feed_of(size).batches(view):
+            answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device.device)
+            if answers is None:
+                size = len(batch.index) // 2
+                break
             if answers.shape[1] != len(classes):
                 raise MismatchError(f"the teacher answers with {answers.shape[1]} classes, not {len(classes)}")
             values[view, row_of[batch.index]] = answers.float()
+        else:
+            view += 1
     stored = StoredTargets(values, index, classes=classes, temperature=temperature, source=examples.source)
     stored.fingerprint = teacher_fingerprint(teacher)
     return stored

@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -75,6 +76,12 @@ class ModelTeacher:
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "ModelTeacher":
         """Itself: it answers whatever it is shown."""
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        first = next(chain(self.model.parameters(), self.model.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
@@ -189,6 +196,11 @@ class Ensemble:
         bound = copy.copy(self)
         bound.members = tuple(member.bind(examples, augmentation) for member in self.members)
         return bound
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first member is; they are asked together, so all are to be there."""
+        return torch.device(getattr(self.members[0], "device", "cpu"))
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """Log-probabilities of the mean at a temperature, float32 ``(N, K)``.
@@ -322,6 +334,11 @@ class StoredTargets:
         bound.source = examples.source
         return bound
 
+    @property
+    def device(self) -> torch.device:
+        """Where the answers are."""
+        return self.values.device
+
     def require(self, index: Tensor) -> None:
         """Make sure that examples are among those stored, once, before they are asked for.
 
@@ -421,8 +438,13 @@ class UserTeacher:
         self.has_logits = bool(getattr(teacher, "has_logits", self.every_temperature))
         self.temperature: float | None = getattr(teacher, "temperature", None)
         self.teacher_digest: str | None = getattr(teacher, "teacher_digest", None)
-        self._device = torch.device("cpu")
+        self._device = torch.device(getattr(teacher, "device", "cpu"))
         self._sample: Batch | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is asked."""
+        return self._device
 
     def to(self, device: torch.device | str) -> "UserTeacher":
         """Tell it the device, where it wants to know."""

@@ -20,6 +20,7 @@ def evaluate(
     data: Data = DataOptions(),  # noqa: B008
     teacher: Path | None = None,
     model: str | None = None,
+    device: str = "auto",
     json: Json = False,
 ) -> None:
     """Judge a model on a test set: errors, size, speed.
@@ -34,6 +35,7 @@ def evaluate(
         run: Folder of a run, or of a model.
         teacher: Another run, whose answers the model's are compared with.
         model: The architecture where it is your own, as package.module:function.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
         json: Print the metrics as JSON.
     """
     from limbeck.data.sources import is_kaldi
@@ -49,7 +51,7 @@ def evaluate(
         examples = open_examples(data)
     subject = load_teacher([run], own=model, data=examples, role="model")
     guide = None if teacher is None else load_teacher([teacher], own=model, data=examples)
-    scores = judge(subject, examples, teacher=guide)
+    scores = judge(subject, examples, teacher=guide, device=device)
     if json:
         print_json({"title": title_of(subject), **scores})
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from limbeck.calling import autograd_enabled
@@ -24,9 +25,10 @@ from limbeck.protocols import Answering, Teacher
 from limbeck.runs.distilling import answer_once
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes
-from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
+from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
@@ -167,7 +169,7 @@ def compress(
             last = to_int8(last)
             stages[f"{name} + int8" if name else "int8"] = last
         last.classes = data.classes  # type: ignore[assignment]
-        metrics, answers = _judge(stages, data, role)
+        metrics, answers = _judge(stages, data, role, find_device(tuning.device, "float32").device)
         if found is not None:
             metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
         if folder is not None:
@@ -243,7 +245,7 @@ def _save(
 
 
 def _judge(
-    stages: Mapping[str, nn.Module | Teacher], data: DataSet, original: str
+    stages: Mapping[str, nn.Module | Teacher], data: DataSet, original: str, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the test set, once, with every stage; validation stands in where there is no test set."""
     part = "test" if data.test is not None else "validation"
@@ -252,15 +254,16 @@ def _judge(
         sizes = {name: {"title": title_of(stage), **size_of(stage, data.train)} for name, stage in stages.items()}
         return {"judged_on": None, "stages": sizes}, {}
     labels = labels_of(examples)
-    answers = {name: answers_of(stage, examples) for name, stage in stages.items()}
-    found = {
-        name: {
-            "title": title_of(stage),
-            **scores_of(answers[name], labels, teacher=None if name == original else answers[original]),
-            **size_of(stage, examples),
-            **speed_of(stage, examples),
-        }
-        for name, stage in stages.items()
-    }
+    answers: dict[str, Answers] = {}
+    found = {}
+    for name, stage in stages.items():
+        with placed(stage, device) as there:
+            answers[name] = answers_of(there, examples)
+            found[name] = {
+                "title": title_of(stage),
+                **scores_of(answers[name], labels, teacher=None if name == original else answers[original]),
+                **size_of(there, examples),
+                **speed_of(there, examples),
+            }
     kept = {name: held.log_probs for name, held in answers.items() if held.log_probs is not None}
     return {"judged_on": part, "stages": found}, kept

@@ -21,12 +21,13 @@ from limbeck.errors import ConfigError, MismatchError
 from limbeck.jobs import relayed, run_jobs
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
-from limbeck.prediction import answer_views
+from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
+from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -146,6 +147,7 @@ def distill(
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     require_logits(guide, aims.loss)
+    home = device_of(guide)
     guide = guide.to(device.device).bind(source.train, augmentation)
     if guide.live:
         check_answers("teacher", guide, source)
@@ -204,7 +206,7 @@ def distill(
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
-        result = _judge(guide.to("cpu"), pairs, data, options.seed)
+        result = _judge(guide, pairs, data, options.seed, device)
         if folder is not None:
             if result.answers:
                 save_tensors(folder.path / "answers.safetensors", result.answers)
@@ -220,13 +222,19 @@ def distill(
         )
 
     if out is None:
-        return go(None)
+        try:
+            return go(None)
+        finally:
+            guide.to(home)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export}
     identity = {**data.identity(), "teacher": teacher_fingerprint(guide)}
     identity |= {} if transfer is None else {"transfer": source.train.digest}
     with RunFolder(out).open_first("distill", kept, resume=resume, identity=identity) as folder:
-        return go(folder)
+        try:
+            return go(folder)
+        finally:
+            guide.to(home)
 
 
 @dataclass(frozen=True)
@@ -318,8 +326,9 @@ class _Judgement:
     answers: dict[str, Tensor]
 
 
-def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> _Judgement:
+def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, device: Device) -> _Judgement:
     """Read the test set, once, and say what it shows; validation stands in where there is no test set."""
+    # In float32 also after a training in bf16: a verdict is on the networks, not on how they were trained.
     part = "test" if data.test is not None else "validation"
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
@@ -334,31 +343,29 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int) -> 
     except MismatchError:  # its answers are stored, and of other examples
         judged = None
     if judged is not None:
-        reference = answers["teacher"] = answers_of(judged, examples)
-        found["teacher"] = {
-            "title": title_of(judged),
-            **scores_of(reference, labels),
-            **size_of(judged, examples),
-            **speed_of(judged, examples),
-        }
+        with placed(judged, device.device) as there:
+            reference = answers["teacher"] = answers_of(there, examples)
+            found["teacher"] = {
+                "title": title_of(judged),
+                **scores_of(reference, labels),
+                **size_of(there, examples),
+                **speed_of(there, examples),
+            }
     rows, wrong = [], {"student": [], "baseline": []}  # type: ignore[var-annotated]
     for number, pair in enumerate(pairs):
         row: dict[str, Any] = {"seed": seed + number}
         for role, model in (("baseline", pair.baseline), ("student", pair.student)):
             if model is None:
                 continue
-            answered = answers_of(model, examples)
+            with placed(model, device.device) as there:
+                answered = answers_of(there, examples)
+                costs = {**size_of(there, examples), **speed_of(there, examples)} if number == 0 else {}
             scores = scores_of(answered, labels, teacher=reference)
             row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
             wrong[role].append(answered.predicted != labels)
             if number == 0:
                 answers[role] = answered
-                found[role] = {
-                    "title": title_of(model),
-                    **scores,
-                    **size_of(model, examples),
-                    **speed_of(model, examples),
-                }
+                found[role] = {"title": title_of(model), **scores, **costs}
         rows.append(row)
     verdict: Verdict | SeedsVerdict | None = None
     if wrong["baseline"]:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.items import has_items, pick_keys, read_items
 from limbeck.data.sources import is_kaldi
-from limbeck.devices import Device
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
@@ -141,19 +140,16 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
 
     Args:
         role: What to call the model in the message.
-        subject: A module, or a teacher on the CPU.
+        subject: A module, or a teacher; it is asked where it is.
         data: The data set, of which one example is tried.
 
     Raises:
         MismatchError: If the model fails on the example, or answers with another number of classes.
     """
-    networks = [subject] if isinstance(subject, nn.Module) else [module for module, _ in subject.modules()]
-    first = next((parameter for network in networks for parameter in network.parameters()), None)
-    place = None if first is None else Device(first.device, "float32")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _, answers = next(answers_in_blocks(subject, data.train, device=place, batch_size=1))
+            _, answers = next(answers_in_blocks(subject, data.train, batch_size=1))
     except LimbeckError as error:
         raise MismatchError(f"the {role}: {error}") from error
     except Exception as error:  # whatever the forward pass of a user's module raises

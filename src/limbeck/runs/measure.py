@@ -13,11 +13,9 @@ __all__ = [
     "title_of",
 ]
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,36 +26,43 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck import metrics
-from limbeck.calling import call_model, evaluating, weights_dtype
+from limbeck.calling import call_model, evaluating
 from limbeck.data.examples import DataSet, Examples
+from limbeck.devices import find_device
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.models.wrapped import unwrapped
-from limbeck.prediction import answers_in_blocks
+from limbeck.prediction import answers_in_blocks, device_of
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
+from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
 
-_SPEED_BATCH = 256
 _KEPT = 1 << 24
 """Answers of up to this many numbers are kept whole."""
 
 
 def evaluate(
-    model: nn.Module | Answering | str | Path, data: DataSet | Examples, *, teacher: nn.Module | Answering | None = None
+    model: nn.Module | Answering | str | Path,
+    data: DataSet | Examples,
+    *,
+    teacher: nn.Module | Answering | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
-    """Judge a model on examples it has not seen.
+    """Judge a model on examples it has not seen, in float32.
 
     Args:
         model: A module, a teacher, or the folder of a run.
         data: Labelled examples; of a data set its test part is used.
         teacher: Whose answers the model's are compared with.
+        device: Where to compute: "auto" (the best there is), or a PyTorch device; None for where each of the two is.
+            Both are afterwards where they were. An 8-bit network is judged on the CPU, which it is made for.
 
     Returns:
         ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``nll`` (nats an example), ``ece``,
         ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (an example),
-        ``latency_ms`` (one example, median) and ``images_per_second`` (256 at a time), both in float32 here.
+        ``latency_ms`` (one example, median) and ``images_per_second`` (up to 256 at a time).
 
     Raises:
         DataError: If there is no test set, or it has no labels.
@@ -73,12 +78,18 @@ def evaluate(
     examples = _test_part(subject, data)
     if not isinstance(subject, nn.Module):
         subject = as_teacher(subject).bind(examples)
-    guide = None if teacher is None else answers_of(as_teacher(teacher).bind(examples), examples)
-    return {
-        **scores_of(answers_of(subject, examples), labels_of(examples), teacher=guide),
-        **size_of(subject, examples),
-        **speed_of(subject, examples),
-    }
+    place = None if device is None else find_device(device, "float32").device
+    guide = None
+    if teacher is not None:
+        beside = as_teacher(teacher).bind(examples)
+        with placed(beside, place or device_of(beside)) as there:
+            guide = answers_of(there, examples)
+    with placed(subject, place or device_of(subject)) as there:
+        return {
+            **scores_of(answers_of(there, examples), labels_of(examples), teacher=guide),
+            **size_of(there, examples),
+            **speed_of(there, examples),
+        }
 
 
 def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Examples:
@@ -132,7 +143,7 @@ class Answers:
 
 
 def answers_of(subject: nn.Module | Teacher, examples: Examples) -> Answers:
-    """Answer labelled examples, block by block.
+    """Answer labelled examples, block by block, in float32 on the device where the model is.
 
     Args:
         subject: A module or a teacher.
@@ -182,18 +193,13 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
     return found
 
 
-def _modules(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
-    """The modules in a model or teacher, each with the neighbours that it sees, where they are its own."""
-    return [(subject, None)] if isinstance(subject, nn.Module) else list(subject.modules())
-
-
 def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
     """Parameters, bytes of the weights, and multiply-adds an example; nothing where there is no module to count.
 
     Returns:
         ``parameters``, ``file_bytes``, ``multiply_adds``.
     """
-    modules = _modules(subject)
+    modules = modules_of(subject)
     if not modules:
         return {}
     return {
@@ -226,7 +232,7 @@ def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None
     """
     one = slice(0, 1)
     other = examples.splicer(one) if splicing is not None else None
-    inputs = (examples.as_seen(one) if other is None else other(splicing)).to(_device_of(module))
+    inputs = (examples.as_seen(one) if other is None else other(splicing)).to(device_of(module))
     counter = FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS)
     with evaluating(module), torch.no_grad(), counter:
         call_model(unwrapped(module), inputs)  # a compiled module may not be counted
@@ -238,50 +244,6 @@ def _int8_flops(inputs: Sequence[int], *_: object, out_shape: Sequence[int], **_
 
 
 _INT8_FLOPS = {torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32: _int8_flops}
-
-
-def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float = 0.4) -> dict[str, Any]:
-    """Time one example by itself, and many at once, in float32 on the device where the model is.
-
-    Args:
-        subject: A module or a teacher.
-        examples: Inputs to time with.
-        seconds: How long each of the two measurements takes.
-
-    Returns:
-        ``latency_ms``, the median of single answers, and ``images_per_second`` for 256 at a time.
-    """
-    if not _modules(subject):
-        return {}
-    device = _device_of(_modules(subject)[0][0])
-    dtype = weights_dtype(_modules(subject)[0][0])
-    found = []
-    for size in (1, _SPEED_BATCH):
-        rows = torch.arange(size) % len(examples)
-        batch = examples.batch(rows.to(examples.index.device)).to(device)
-        times: list[float] = []
-        with torch.inference_mode():
-            started = time.perf_counter()
-            while len(times) < 5 or (time.perf_counter() - started < seconds and len(times) < 2000):
-                before = time.perf_counter()
-                answer = (
-                    call_model(_evaluating(subject), batch.inputs, dtype=dtype)
-                    if isinstance(subject, nn.Module)
-                    else subject.log_probs(batch, 1.0)
-                )
-                float(answer[0, 0])  # waits for an accelerator
-                times.append(time.perf_counter() - before)
-        found.append(median(times[2:]))
-    return {"latency_ms": 1000 * found[0], "images_per_second": _SPEED_BATCH / found[1]}
-
-
-def _evaluating(module: nn.Module) -> nn.Module:
-    return module.eval() if module.training else module
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    parameter = next(module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def title_of(subject: nn.Module | Teacher) -> str:

@@ -25,6 +25,7 @@ from limbeck.files import make_folder
 from limbeck.jobs import run_jobs
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.prediction import device_of
 from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
@@ -32,6 +33,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
+from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.teachers import Ensemble
 from limbeck.watcher import Watcher
@@ -262,7 +264,8 @@ def train(
             whole = Ensemble(models, mean=mean, classes=data.classes)
             if folder is not None:
                 save_ensemble(folder.path, members=members, mean=mean)
-        metrics, answers = _judge(whole, models, data)
+        with placed(whole, device.device) as there:
+            metrics, answers = _judge(there, models, data)
         if folder is not None:
             if answers is not None:
                 save_tensors(folder.path / "answers.safetensors", {"model": answers})
@@ -296,7 +299,10 @@ def _judge(
         },
     }
     if len(models) > 1:
-        scores = [scores_of(answers_of(member, examples), labels) for member in models]
+        scores = []
+        for member in models:
+            with placed(member, device_of(whole)) as there:
+                scores.append(scores_of(answers_of(there, examples), labels))
         metrics["members"] = scores
         metrics["gain"] = ensemble_gain(metrics["model"], scores)
     return metrics, answers.log_probs

@@ -216,6 +216,11 @@ class SoftTargets:
         if wrong:
             raise MismatchError(f"training would see other pictures than the teacher did: {'; '.join(wrong)}")
 
+    @property
+    def device(self) -> torch.device:
+        """Where answers are looked up."""
+        return self._device
+
     def to(self, device: torch.device | str) -> "SoftTargets":
         """The same targets on a device; on an accelerator a store of up to 4 GiB is kept there whole."""
         moved = copy.copy(self)

@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``K`` classes.
 __all__ = ["Committee"]
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -85,6 +86,12 @@ class Committee:
     def settings(self) -> dict[str, Any]:
         """What its answers depend on beside its networks, as plain values."""
         return {"groups": [list(group) for group in self.groups], "oversampling": self.oversampling, "top": self.top}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        first = next(chain(self.generalist.parameters(), self.generalist.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:

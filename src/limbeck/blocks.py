@@ -21,7 +21,7 @@ _BUDGET, _BUDGET_CUDA = 1 << 28, 1 << 31
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
 
-class _Peak(TorchDispatchMode):
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the memory of the tensors that are made in it.
 
     Attributes:
@@ -29,7 +29,7 @@ class _Peak(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = self._alive = 0
         self._known: set[int] = set()
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tiny_runs import sealed_again
 from torch import nn
 
 from limbeck.data import Examples
@@ -98,6 +99,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, change, says):
     save_model(tmp_path, smaller(network()), classes="abc")
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    sealed_again(tmp_path)
     with pytest.raises(FormatError, match=says):
         load(tmp_path)
 
@@ -106,6 +108,7 @@ def test_weights_that_are_not_those_of_the_layer_are_refused(tmp_path):
     save_model(tmp_path, to_int8(network()), classes="abc")
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({**tensors, "1.weight": torch.zeros(2, 2, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    sealed_again(tmp_path)
     with pytest.raises(FormatError, match="does not fit"):
         load(tmp_path)
 

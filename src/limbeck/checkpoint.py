@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from limbeck.checksums import check_file
 from limbeck.errors import FormatError, NonFiniteError, RunError
-from limbeck.files import digest_bytes, replace_bytes, sync_folder, why
+from limbeck.files import digest_bytes, metadata_in_order, replace_bytes, sync_folder, why
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
@@ -34,7 +35,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
         raise NonFiniteError(
             "a loss or a measure became NaN or infinite: try a smaller learning rate or clip_norm"
         ) from error
-    replace_bytes(path, _in_order(save(held, {"state": text, "sha256": _digest(held, text)})))
+    replace_bytes(path, metadata_in_order(save(held, {"state": text, "sha256": _digest(held, text)})))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -49,6 +50,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     Raises:
         FormatError: If the file is missing, truncated, corrupt, or was not written by Limbeck.
     """
+    check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -120,16 +122,6 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], Any, str | None] | Non
     if damaged is not None:
         raise damaged
     return None
-
-
-def _in_order(content: bytes) -> list[bytes | memoryview]:
-    """The same file with its notes sorted: safetensors writes several of them in another order each time."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    octets = json.dumps(header, separators=(",", ":")).encode()
-    octets += b" " * (-len(octets) % 8)
-    return [len(octets).to_bytes(8, "little"), octets, memoryview(content)[8 + length :]]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -3,12 +3,16 @@
 __all__ = [
     "digest_bytes",
     "make_folder",
+    "metadata_in_order",
     "read_json",
     "read_toml",
+    "render_json",
     "replace_bytes",
     "replace_json",
     "replace_text",
+    "seal_files",
     "sync_folder",
+    "unseal_files",
     "why",
 ]
 
@@ -18,10 +22,11 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.checksums import SUMS, digest_file, read_checked, read_sums, render_sums
 from limbeck.errors import FormatError, NonFiniteError, RunError
 
 
@@ -142,17 +147,32 @@ def replace_json(path: Path, value: object) -> None:
         value: Plain values.
 
     Raises:
-        NonFiniteError: If a number is NaN or infinite: that is no JSON.
+        NonFiniteError: If a number is NaN or infinite: JSON has none.
+    """  # noqa: DOC502
+    replace_text(path, render_json(path, value))
+
+
+def render_json(path: Path, value: object) -> str:
+    """A value as the indented JSON that :func:`replace_json` writes.
+
+    Args:
+        path: Where it will be, for messages.
+        value: Plain values.
+
+    Returns:
+        The text.
+
+    Raises:
+        NonFiniteError: If a number is NaN or infinite: JSON has none.
     """
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
         raise NonFiniteError(f"{path} would hold a NaN or infinite number: try a smaller learning rate") from error
-    replace_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, and compare it with the digest that its folder lists, if it does.
 
     Args:
         path: The file.
@@ -161,14 +181,57 @@ def read_json(path: Path) -> Any:
         Its content as plain Python values.
 
     Raises:
-        FormatError: If it is missing, unreadable or no JSON.
+        FormatError: If it is missing, unreadable, not JSON, or does not match its digest.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_checked(path))
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of a million digits
         raise FormatError(path, f"is no valid JSON: {error}") from error
+
+
+def seal_files(folder: Path, names: Iterable[str]) -> None:
+    """List the digests of files in ``SHA256SUMS``: they are whole, and change no more.
+
+    Args:
+        folder: The folder, whose list keeps what else it holds.
+        names: Paths from the folder; those that are not there are left out, and taken off the list.
+
+    Raises:
+        RunError: If the list cannot be written.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> replace_text(folder / "a.txt", "one")
+        >>> seal_files(folder, ["a.txt", "b.txt"])
+        >>> print((folder / "SHA256SUMS").read_text())
+        7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed  a.txt
+        <BLANKLINE>
+    """
+    wanted = frozenset(names)
+    kept = {name: digest for name, digest in (read_sums(folder) or {}).items() if name not in wanted}
+    there = {name: digest_file(folder / name) for name in wanted if (folder / name).exists()}
+    _write_sums(folder, {**kept, **there})
+
+
+def unseal_files(folder: Path, names: Iterable[str]) -> None:
+    """Take files off the list in ``SHA256SUMS`` before they are written anew; the list is made where there is none.
+
+    Args:
+        folder: The folder.
+        names: Paths from the folder.
+
+    Raises:
+        RunError: If the list cannot be written.
+    """
+    dropped = frozenset(names)
+    _write_sums(folder, {name: digest for name, digest in (read_sums(folder) or {}).items() if name not in dropped})
+
+
+def _write_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    if read_sums(folder) != sums:
+        replace_text(folder / SUMS, render_sums(sums))
 
 
 _LARGEST_TOML = 1 << 16
@@ -176,7 +239,7 @@ _LARGEST_TOML = 1 << 16
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of settings.
+    """Read a TOML file of settings, and compare it with the digest that its folder lists, if it does.
 
     Args:
         path: The file.
@@ -185,19 +248,35 @@ def read_toml(path: Path) -> dict[str, Any]:
         Its content as plain Python values.
 
     Raises:
-        FormatError: If it is missing, unreadable, no TOML, or far larger than settings are.
+        FormatError: If it is missing, unreadable, not TOML, far larger than settings are, or does not match its digest.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_TOML + 1)
+        if path.stat().st_size > _LARGEST_TOML:
+            raise FormatError(path, f"has more than {_LARGEST_TOML:,} bytes: these are no settings")
+        content = read_checked(path)
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    if len(content) > _LARGEST_TOML:
-        raise FormatError(path, f"has more than {_LARGEST_TOML:,} bytes: these are no settings")
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of a million digits
         raise FormatError(path, f"is no valid TOML: {error}") from error
+
+
+def metadata_in_order(content: bytes) -> list[bytes | memoryview]:
+    """A safetensors file with its metadata sorted: the library writes several entries in another order each time.
+
+    Args:
+        content: The file.
+
+    Returns:
+        Pieces of the file that holds the same, in order.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    octets = json.dumps(header, separators=(",", ":")).encode()
+    octets += b" " * (-len(octets) % 8)
+    return [len(octets).to_bytes(8, "little"), octets, memoryview(content)[8 + length :]]
 
 
 def digest_bytes(pieces: Iterable[bytes | memoryview]) -> str:

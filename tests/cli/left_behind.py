@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from limbeck.checksums import digest_file, read_sums
+
 TIMES = {"latency_ms", "images_per_second", "latency", "seconds"}
 
 
@@ -18,6 +20,11 @@ def content(folder: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         if path.name == "study.db":
             found[name] = trials_of(path)
+            continue
+        if path.name == "SHA256SUMS":  # of files with times in them too: the names count, and that they are right
+            listed = read_sums(path.parent) or {}
+            assert all(digest_file(path.parent / known) == digest for known, digest in listed.items())
+            found[name] = sorted(listed)
             continue
         if path.is_dir() or path.name in {".lock", "timings.jsonl", "config.toml"} or "checkpoints" in path.parts:
             continue

@@ -21,7 +21,9 @@ import scipy.io
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_runs import FAST, tiny_arrays
+from tiny_runs import FAST, sealed_again, tiny_arrays
+
+from limbeck.runs.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -440,6 +442,7 @@ def test_a_teacher_without_names_but_too_many_answers(distill_refused, broken_te
     config = json.loads((broken_teacher / "model" / "config.json").read_text())
     del config["id2label"]
     (broken_teacher / "model" / "config.json").write_text(json.dumps(config))
+    sealed_again(broken_teacher)
     path = tmp_path / "other.npz"
     np.savez(path, x=X, y=Y % 2)
     distill_refused(broken_teacher, data=path, says=[broken_teacher, "3 classes", "has 2"])
@@ -485,6 +488,7 @@ def content(name: str, change):
 )
 def test_a_teacher_that_cannot_be_read(refused, tiny, distill_refused, broken_teacher, spoil, says):
     spoil(broken_teacher)
+    sealed_again(broken_teacher)
     distill_refused(broken_teacher, says=[broken_teacher, *says])
     refused("evaluate", broken_teacher, "--data", tiny, says=[broken_teacher, *says])
 
@@ -640,9 +644,16 @@ def test_resuming_another_command(refused, tiny, teacher, tmp_path):
     refused(*words, says=[out], leaves=tmp_path)
 
 
+def killed_in_training(run: Path, copy: Path) -> Path:
+    """A copy of a run as a kill before its end leaves it."""
+    shutil.copytree(run, copy)
+    RunFolder(copy).unseal_stage()
+    shutil.rmtree(copy / "model")
+    return copy
+
+
 def test_resuming_with_other_data(refused, tiny, teacher, tmp_path):
-    out = Path(shutil.copytree(teacher, tmp_path / "copy"))
-    shutil.rmtree(out / "model")
+    out = killed_in_training(teacher, tmp_path / "copy")
     x, y = tiny_arrays(seed=3)
     before = tiny.read_bytes()
     try:
@@ -654,8 +665,7 @@ def test_resuming_with_other_data(refused, tiny, teacher, tmp_path):
 
 @pytest.mark.parametrize("name", ["config.toml", "checkpoints/latest.safetensors"])
 def test_resuming_a_damaged_run(refused, limbeck, tiny, teacher, tmp_path, name):
-    out = Path(shutil.copytree(teacher, tmp_path / "copy"))
-    shutil.rmtree(out / "model")
+    out = killed_in_training(teacher, tmp_path / "copy")
     (out / "checkpoints" / "previous.safetensors").unlink()
     path = out / name
     path.write_bytes(path.read_bytes()[:37].replace(b"#", b""))

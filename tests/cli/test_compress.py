@@ -10,9 +10,10 @@ import pytest
 import torch
 from nnet1_generator import SIZES, write_relu_network
 from safetensors.torch import load_file, save_file
-from tiny_runs import FAST
+from tiny_runs import FAST, sealed_again
 
 import limbeck as package
+from limbeck.files import seal_files
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.nnet1 import dialect_of, read_nnet
 from limbeck.nnet1_forward import forward
@@ -173,11 +174,13 @@ def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     (broken / "model").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         (broken / "model" / name).write_bytes((teacher / "model" / name).read_bytes())
+    seal_files(broken / "model", ("config.json", "model.safetensors"))
     refused("compress", broken, "--energy", 0.5, "--out", tmp_path / "out", says="give --data")
     tensors = load_file(broken / "model" / "model.safetensors")
     name = next(name for name in tensors if name.endswith("weight"))
     tensors[name][0, 0] = torch.nan
     save_file(tensors, broken / "model" / "model.safetensors")
+    sealed_again(broken)
     for words in (("--energy", 0.5), ("--int8",)):
         refused("compress", broken, "--data", tiny, *words, "--out", tmp_path / "out", says="NaN or infinite weights")
     done = limbeck("compress", teacher, "--rank", 2, "--out", teacher)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_runs import sealed_again
 
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
@@ -122,6 +123,7 @@ def test_info_of_runs(limbeck, teacher, tmp_path):
     assert limbeck("convert", teacher, cnn).code == 0
     config = cnn / "model" / "config.json"
     config.write_text(config.read_text().replace('"model_type": "nnet1"', '"model_type": "cnn"'))
+    sealed_again(cnn)
     done = limbeck("info", cnn, "--json")
     found = json.loads(done.out)
     assert "no form in nnet1" in found["note"] and found["tensors"][0]["component"] == "0.bias"

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tiny_runs import sealed_again
 
 import limbeck as package
 from limbeck.data import open_data
@@ -17,6 +18,7 @@ from limbeck.data.speech.phones import phones_of
 from limbeck.decoding.judging import open_sources
 from limbeck.decoding.options import FeatureOptions, OutputOptions
 from limbeck.decoding.outputs import AcousticModel
+from limbeck.files import unseal_files
 from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
 from limbeck.formats.kaldi_scp import read_entries, read_scp
 from limbeck.formats.kaldi_table import read_ark
@@ -220,6 +222,7 @@ def test_forward_of_networks_that_do_not_go_together(limbeck, teachers, tmp_path
     ):
         changed = {**config, "front_end": {**config["front_end"], **change}}
         (other / "model" / "config.json").write_text(json.dumps(changed))
+        sealed_again(other)
         refused_forward(limbeck, first, other, says=says, out=tmp_path / "out.ark")
     refused_forward(limbeck, first, small, says="5 outputs", out=tmp_path / "out.ark")
     refused_forward(limbeck, first, "--mean", "geometric", says="there is one", out=tmp_path / "out.ark")
@@ -289,8 +292,8 @@ def test_a_run_goes_on_after_a_stop(done, tmp_path):
     settings = ("--hidden", 8, "--batch-size", 512, "--precision", "float32", "--quiet", "--schedule", "newbob")
     done("train", *ALL, *settings, "--epochs", 3, "--out", tmp_path / "whole")
     done("train", *ALL, *settings, "--epochs", 1, "--out", tmp_path / "parts")
-    for file in ("metrics.json", "model/model.safetensors"):  # as a kill before the end leaves it
-        (tmp_path / "parts" / file).unlink()
+    RunFolder(tmp_path / "parts").unseal_stage()
+    unseal_files(tmp_path / "parts", ["metrics.json"])  # as a kill before the end leaves it
     done("train", *ALL, *settings, "--epochs", 3, "--in-memory-gb", 0, "--resume", "--out", tmp_path / "parts")
     whole, parts = (load(tmp_path / name).state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save
+from tiny_runs import sealed_again
 
 import limbeck
 from limbeck.convert import format_of_name, read_network, write_network
 from limbeck.convert.dense import dense_from_nnet, nnet_from_dense
 from limbeck.errors import ConfigError, DataError, FormatError, RunError
+from limbeck.files import seal_files
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.keras_h5 import DenseLayer, read_keras_h5, write_keras_h5
 from limbeck.formats.nnet1 import Nnet, read_nnet, write_nnet
@@ -106,6 +108,7 @@ def test_other_activations_and_low_rank_layers(activation, kind, tmp_path):
         )
     )  # fmt: skip
     (tmp_path / "model.safetensors").write_bytes(save(arrays))
+    seal_files(tmp_path, ["config.json", "model.safetensors"])
     nnet, _, notes = read_network(tmp_path)
     assert [type(part) for part in nnet.components] == [
         nc.LinearTransform, nc.AffineTransform, kind, nc.AffineTransform, nc.Softmax,
@@ -265,6 +268,7 @@ def test_runs_whose_files_do_not_fit(tmp_path, spoil, says):
     config = json.loads(path.read_text())
     spoil(config)
     path.write_text(json.dumps(config))
+    sealed_again(tmp_path)
     with pytest.raises(FormatError, match=says):
         read_network(tmp_path)
 

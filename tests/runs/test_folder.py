@@ -46,7 +46,7 @@ def test_a_checkpoint_is_kept(tmp_path):
     with pytest.raises(InterruptedRun), RunFolder(path).open("train", SETTINGS, resume=False) as folder:
         begin(folder)
         raise InterruptedRun("stopped", 2)
-    assert {entry.name for entry in path.iterdir()} == {".lock", "checkpoints", "config.toml"}
+    assert {entry.name for entry in path.iterdir()} == {".lock", "checkpoints", "config.toml", "SHA256SUMS"}
     with pytest.raises(RunError), RunFolder(path).open("train", SETTINGS, resume=True):
         raise RunError("again")
     assert (path / "checkpoints" / "latest.safetensors").read_bytes() == b"state"

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import sealed_again
 from torch import nn
 
 from limbeck.data.examples import DataSet, Examples
@@ -59,7 +60,7 @@ def test_the_hub_layout(tmp_path):
     assert config["id2label"] == {"0": "a", "1": "b", "2": "ü"}
     assert config["label2id"] == {"a": 0, "b": 1, "ü": 2}
     assert config["model_type"] == "mlp" and config["hidden"] == [6, 5] and config["library_name"] == "limbeck"
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "SHA256SUMS"}
 
 
 def test_an_own_architecture_is_asked_for(tmp_path):
@@ -121,6 +122,7 @@ def test_descriptions_that_do_not_fit(tmp_path, change):
     save_model(tmp_path, NETS["mlp"](), classes=CLASSES)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    sealed_again(tmp_path)
     with pytest.raises(FormatError, match=str(tmp_path)):
         load(tmp_path)
 

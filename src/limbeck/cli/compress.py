@@ -210,18 +210,18 @@ def _compress_run(
 
 def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[str, dict[str, nn.Module | Teacher]]":
     """What to call the network, and the teacher that it was distilled from, where there is one that can be loaded."""
-    from limbeck.errors import LimbeckError
+    from limbeck.errors import MismatchError
     from limbeck.runs.folder import RunFolder
     from limbeck.runs.inputs import load_teacher
 
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if "temperature" not in known or "source" in known:
         return "original", {}
-    try:
-        folders = [Path(path) for path in known.get("teacher", [])]
-        found = load_teacher(
-            folders, mean=known.get("mean", "arithmetic"), own=known.get("teacher_model"), data=examples
-        )
-    except (LimbeckError, IndexError):
+    folders = [Path(path) for path in known.get("teacher", [])]
+    if not folders or not all(path.is_dir() for path in folders):
+        return "student", {}
+    try:  # without the architecture that the settings may name: nothing is imported because a file says so
+        found = load_teacher(folders, mean=known.get("mean", "arithmetic"), data=examples)
+    except (ConfigError, MismatchError):
         return "student", {}
     return "student", {"teacher": found}

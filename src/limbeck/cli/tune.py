@@ -21,7 +21,7 @@ from limbeck.cli.common import (
     Train,
     Views,
 )
-from limbeck.cli.console import Bar, print_json, print_rows, say
+from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
 from limbeck.cli.lesson import open_lesson
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.search import Search
@@ -84,7 +84,7 @@ def tune(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
-    from limbeck.runs.inputs import model_maker
+    from limbeck.runs.inputs import model_maker, verify_stores
     from limbeck.tuning import tune as run_search
 
     lesson = open_lesson(data, augmentation, teacher, teacher_targets, mean=mean, own=teacher_model, quiet=quiet)
@@ -92,6 +92,7 @@ def tune(
     only = getattr(lesson.teacher, "temperature", None)
     if only is not None:
         say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
+    verify_stores(lesson.teacher, ProgressWatcher(quiet=quiet))
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
             lesson.teacher,

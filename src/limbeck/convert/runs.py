@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from limbeck.checksums import SUMS, check_file, tell_unlisted
 from limbeck.errors import DataError, FormatError, RunError
-from limbeck.files import make_folder, read_json, replace_bytes, replace_json, why
+from limbeck.files import make_folder, read_json, replace_bytes, replace_json, seal_files, why
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.nnet1 import Nnet
 from limbeck.formats.nnet1_record import arrays_of, nnet_from_records, read_arrays, records_of
@@ -64,9 +65,11 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
             f"{folder / 'members' / '1'}, or distil it"
         )
     if (folder / "model").is_dir():
+        check_file(folder / "model" / SUMS, folder=folder)
         folder = folder / "model"
     if not (folder / "config.json").exists():
         raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
+    tell_unlisted(folder)
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise FormatError(folder / "config.json", "holds no JSON object")
@@ -220,6 +223,7 @@ def write_run(path: str | Path, nnet: Nnet) -> None:
         model = make_folder(fresh / "model")
         replace_json(model / "config.json", config)
         replace_bytes(model / "model.safetensors", save(weights, {"format": "pt", "nnet1": json.dumps(records)}))
+        seal_files(model, ("config.json", "model.safetensors"))
         os.rename(fresh, folder)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {why(error)}") from error

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.checksums import check_file
 from limbeck.convert import read_network
 from limbeck.decoding.options import FeatureOptions
 from limbeck.errors import ConfigError, FormatError, MismatchError
@@ -115,6 +116,7 @@ def read_front(path: Path) -> Front | None:
     if described is None:
         return None
     try:
+        check_file(folder / _TRANSFORM)
         transform = read_nnet(folder / _TRANSFORM) if described["feature_transform"] else None
         # The splice of a transform is among its own components.
         offsets = (0,) if transform is not None else tuple(int(offset) for offset in described["offsets"])
@@ -137,7 +139,10 @@ def stored_counts(path: Path) -> Path | None:
     """
     folder = _model_folder(path)
     counts = None if folder is None else folder / _COUNTS
-    return counts if counts is not None and counts.is_file() else None
+    if counts is None or not counts.is_file():
+        return None
+    check_file(counts)
+    return counts
 
 
 def settled(options: FeatureOptions, front: Front | None) -> Front:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from limbeck.checksums import check_file
 from limbeck.errors import DataError, FormatError
 from limbeck.files import replace_bytes
 from limbeck.formats import nnet1_components as nc
@@ -186,6 +187,7 @@ def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
     """
     with open_regular(path):
         pass
+    check_file(Path(path))
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -18,8 +18,9 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from limbeck.calling import autograd_enabled
+from limbeck.checksums import check_file
 from limbeck.errors import ConfigError, DataError, FormatError
-from limbeck.files import digest_bytes, replace_bytes
+from limbeck.files import digest_bytes, metadata_in_order, replace_bytes
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
@@ -114,7 +115,8 @@ class Spectrum:
             path: The file; its folder must exist.
         """
         description, arrays = self._parts()
-        replace_bytes(Path(path), save(arrays, {"spectrum": json.dumps(description), "sha256": self.digest}))
+        content = save(arrays, {"spectrum": json.dumps(description), "sha256": self.digest})
+        replace_bytes(Path(path), metadata_in_order(content))
 
     @classmethod
     def load(cls, path: str | Path) -> "Spectrum":
@@ -129,6 +131,7 @@ class Spectrum:
         Raises:
             FormatError: If the file is missing, damaged, or holds something else.
         """
+        check_file(Path(path))
         try:
             with safe_open(Path(path), framework="numpy") as file:
                 metadata = file.metadata() or {}

@@ -148,7 +148,7 @@ class Series:
         training = dataclasses.replace(training, precision=device.precision)
         kept = {**(settings or {}), **dataclasses.asdict(training), **dataclasses.asdict(augmentation)}
         kept |= {"examples": data.train.digest}
-        if (path / "metrics.json").exists():  # done: others may read it at the same time
+        if folder.finished:  # done: others may read it at the same time
             folder.agree(kept)
         else:
             heading = f"A training of `limbeck reproduce {self.recipe}`: the same command goes on with it"
@@ -189,6 +189,7 @@ class Series:
         scores: dict[str, Any] = {}
         if data.validation is not None and data.validation.labels is not None:
             scores = scores_of(answers_of(model, data.validation), labels_of(data.validation))
+        run.unseal_results()
         run.write_metrics(
             {
                 "judged_on": "validation",

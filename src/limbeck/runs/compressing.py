@@ -24,7 +24,7 @@ from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.distilling import answer_once
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, check_answers, check_classes
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
@@ -137,6 +137,8 @@ def compress(
     if teacher is not None:
         check_classes("teacher", teacher, data)
     guide = as_teacher(model if teacher is None else teacher).bind(data.train, augmentation)
+    if tuning.finetune_epochs:
+        verify_stores(guide, watcher)
 
     def go(folder: RunFolder | None) -> CompressRun:
         found = plan or (
@@ -153,7 +155,7 @@ def compress(
             name, last = "svd", apply(found[0], model, found[1]).eval()
             stages[name] = last
             if folder is not None:
-                write_plan(folder.path, *found)
+                write_plan(folder, *found)
         if tuning.finetune_epochs:
             if folder is not None:
                 _save(folder.sub("svd"), last, model, data, settings)
@@ -173,6 +175,7 @@ def compress(
         if found is not None:
             metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
         if folder is not None:
+            folder.unseal_results()
             if answers:
                 save_tensors(folder.path / "answers.safetensors", answers)
             _save(folder, last, model, data, settings)
@@ -241,7 +244,9 @@ def _save(
     folder: RunFolder, small: nn.Module, model: nn.Module, data: DataSet, settings: Mapping[str, Any] | None
 ) -> None:
     source = None if settings is None else settings.get("model")
+    folder.unseal_stage()
     save_model(folder.path / "model", small, classes=data.classes, source=source, front_end=data.front_end)
+    folder.seal_stage()
 
 
 def _judge(

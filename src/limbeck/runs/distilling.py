@@ -24,7 +24,7 @@ from limbeck.options import Augmentation, Distillation, SoftLoss, Training, Trai
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes
+from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.runs.speed import placed
@@ -151,6 +151,8 @@ def distill(
     guide = guide.to(device.device).bind(source.train, augmentation)
     if guide.live:
         check_answers("teacher", guide, source)
+    if aims.hard_weight < 1:
+        verify_stores(guide, watcher)
     made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
@@ -208,6 +210,7 @@ def distill(
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
         result = _judge(guide, pairs, data, options.seed, device)
         if folder is not None:
+            folder.unseal_results()
             if result.answers:
                 save_tensors(folder.path / "answers.safetensors", result.answers)
             folder.write_metrics(result.metrics)

@@ -15,6 +15,10 @@
     plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again
     svd/, svd-fine-tune/  the networks on the way to a compressed one
     report.html, figures/ to look at
+    SHA256SUMS            digests of the files that are finished; model/ has its own
+
+A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run by listing the rest with
+``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
 __all__ = ["RunFolder"]
@@ -31,8 +35,19 @@ from typing import Any
 
 import tomli_w
 
+from limbeck.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.errors import FormatError, RunError
-from limbeck.files import make_folder, read_json, read_toml, replace_json, replace_text, why
+from limbeck.files import (
+    make_folder,
+    read_json,
+    read_toml,
+    render_json,
+    replace_json,
+    replace_text,
+    seal_files,
+    unseal_files,
+    why,
+)
 from limbeck.identity import require_agreement
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.processes import is_first, on_first
@@ -68,6 +83,15 @@ _DEFAULTS = {
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
 
+_STAGE = ("history.jsonl", "timings.jsonl", "last.safetensors", "model/SHA256SUMS")
+"""What a training leaves."""
+
+_PLAN = ("plan.json", "spectrum.safetensors", "singular_values.safetensors")
+"""What is decided before a compressed network is trained."""
+
+_RESULTS = ("ensemble.json", "answers.safetensors", "metrics.json", "best.toml", "study.db")
+"""What a run leaves beside its trainings; it is written anew when the run is continued."""
+
 _KEPT = ("*.safetensors", "study.db")
 """What a run that failed can be continued from: checkpoints, or the trials of a search."""
 
@@ -89,8 +113,38 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the model has been written, which is the last thing that training does."""
-        return (self.path / "model" / "model.safetensors").exists()
+        """Whether a training ended here: its files are listed, or, in a run of an older version, its model is there."""
+        listed = read_sums(self.path)
+        if listed is None:
+            return (self.path / "model" / "model.safetensors").exists()
+        return "history.jsonl" in listed
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        listed = read_sums(self.path)
+        return (self.path / "metrics.json").exists() and (listed is None or "metrics.json" in listed)
+
+    def unseal_stage(self) -> None:
+        """Take a training's files off the list, before they are written anew."""
+        unseal_files(self.path, _STAGE)
+
+    def seal_stage(self) -> None:
+        """List a training's files: the last act of a training, which is complete by it."""
+        seal_files(self.path, _STAGE)
+
+    def unseal_results(self) -> None:
+        """Take what a run leaves beside its trainings off the list, before it is written anew."""
+        if (self.path / SUMS).exists():
+            unseal_files(self.path, _RESULTS)
+
+    def unseal_plan(self) -> None:
+        """Take the plan of a compressed network off the list, before it is written anew."""
+        unseal_files(self.path, _PLAN)
+
+    def seal_plan(self) -> None:
+        """List the plan of a compressed network, and what it needs."""
+        seal_files(self.path, _PLAN)
 
     @contextmanager
     def open(
@@ -146,9 +200,11 @@ class RunFolder:
                 self.agree_in_identity(identity or {})
                 for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
                     left.unlink(missing_ok=True)
+            else:
+                unseal_files(self.path, ())
             self.write_settings("config.toml", command, settings, heading=heading)
             if identity is not None:
-                replace_json(self.path / _IDENTITY, identity)
+                self._write_listed(_IDENTITY, render_json(self.path / _IDENTITY, identity))
             yield self
         except BaseException:
             if held and not taken:
@@ -279,6 +335,7 @@ class RunFolder:
         path = self.path / "config.toml"
         if not path.exists():
             raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
+        tell_unlisted(self.path)
         return read_toml(path)
 
     def write_settings(
@@ -293,7 +350,18 @@ class RunFolder:
             heading: First line, where the command does not take the file.
         """
         first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
-        replace_text(self.path / name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
+        self._write_listed(name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
+
+    def _write_listed(self, name: str, text: str) -> None:
+        """Write a file, unless it holds this already, and list its digest at once where there is a list."""
+        path, listed = self.path / name, (self.path / SUMS).exists()
+        if path.exists() and path.read_bytes() == text.encode(errors="surrogateescape"):
+            return
+        if listed:
+            unseal_files(self.path, (name,))
+        replace_text(path, text)
+        if listed:
+            seal_files(self.path, (name,))
 
     def sub(self, name: str) -> "RunFolder":
         """A run inside this one, such as the baseline.
@@ -322,13 +390,17 @@ class RunFolder:
             A mapping a line.
 
         Raises:
-            FormatError: If a line is no JSON object.
+            FormatError: If the file cannot be read, does not match its digest, or a line is not a JSON object.
         """
         path = self.path / name
         if not path.exists():
             return []
         found = []
-        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+        try:
+            text = read_checked(path).decode("utf-8", errors="replace")
+        except OSError as error:
+            raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -344,8 +416,10 @@ class RunFolder:
         return [{**row, **timings.get(row.get("epoch"), {})} for row in self.rows("history.jsonl")]
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``."""
+        """Write ``metrics.json``, the last file of a run, and list the digests of all: the run is finished by it."""
+        unseal_files(self.path, ("metrics.json",))
         replace_json(self.path / "metrics.json", metrics)
+        seal_files(self.path, (*_STAGE, *_PLAN, *_RESULTS, "config.toml", _IDENTITY))
 
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``.

@@ -9,6 +9,7 @@ __all__ = [
     "load_teacher",
     "model_maker",
     "options_as_trained",
+    "verify_stores",
 ]
 
 import dataclasses
@@ -27,9 +28,12 @@ from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.prediction import answers_in_blocks
+from limbeck.processes import on_first
 from limbeck.protocols import Teacher
 from limbeck.runs.models import front_end_of, load
+from limbeck.softtargets.teacher import SoftTargets
 from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.watcher import Watcher
 
 
 def as_examples(given: Any) -> Examples:
@@ -161,6 +165,24 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         raise MismatchError(
             f"the {role} answers with {answers.shape[1]} classes, and {data.name} has {len(data.classes)}"
         )
+
+
+def verify_stores(teacher: object, watcher: Watcher | None) -> None:
+    """Compare each store of soft targets that a teacher answers from with its checksums, before it trains.
+
+    Args:
+        teacher: A teacher, or an ensemble of such at any depth.
+        watcher: Told how much was checked, and how fast.
+
+    Raises:
+        FormatError: If a byte differs; the message names the file.
+    """  # noqa: DOC502
+    if isinstance(teacher, SoftTargets):
+        said = on_first(teacher.verify_once)
+        if said is not None and watcher is not None:
+            watcher.note(said)
+    for member in getattr(teacher, "members", None) or ():
+        verify_stores(member, watcher)
 
 
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:

@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from limbeck.checksums import SUMS, check_file, tell_unlisted
 from limbeck.copying import copy_module
 from limbeck.data.speech import FrontEnd, Splicing
 from limbeck.data.speech.frontend import divide_transform
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
-from limbeck.files import make_folder, read_json, replace_bytes, replace_json
+from limbeck.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.formats.nnet1 import read_nnet, write_nnet
 from limbeck.makers import make_model
 from limbeck.models import build, changes_of, describe, rebuild
@@ -22,6 +23,8 @@ from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _TRANSFORM = "final.feature_transform"
+_FILES = ("config.json", "model.safetensors", _TRANSFORM, "ali_train_pdf.counts")
+"""What a model's folder lists in ``SHA256SUMS``."""
 
 
 def save_model(
@@ -32,7 +35,7 @@ def save_model(
     source: str | None = None,
     front_end: FrontEnd | None = None,
 ) -> Path:
-    """Write a model's description and weights.
+    """Write a model's description and weights, and the digests of both in ``SHA256SUMS``.
 
     Args:
         folder: Where; made if it is missing.
@@ -57,6 +60,7 @@ def save_model(
     own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
+    unseal_files(path, _FILES)
     config = {
         "library_name": "limbeck",
         **description,
@@ -70,6 +74,7 @@ def save_model(
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in plain.state_dict().items()}
     replace_json(path / "config.json", config)
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
+    seal_files(path, _FILES)
     return path
 
 
@@ -112,14 +117,17 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         ]
         return Ensemble(named, mean="geometric" if mean == "geometric" else "arithmetic")
     if (folder / "model").is_dir():
+        check_file(folder / "model" / SUMS, folder=folder)
         folder = folder / "model"
     if not (folder / "config.json").exists():
         raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
+    tell_unlisted(folder)
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise FormatError(folder / "config.json", "holds no JSON object")
     module = _architecture(folder, config, model)
     weights_path = folder / "model.safetensors"
+    check_file(weights_path)
     try:
         weights = load_file(weights_path)
     except FileNotFoundError as error:
@@ -163,6 +171,7 @@ def _front_end(folder: Path, config: dict[str, Any]) -> FrontEnd | None:
     try:
         given = dict(described)
         offsets = tuple(int(offset) for offset in given.pop("offsets"))
+        check_file(folder / _TRANSFORM)
         transform = read_nnet(folder / _TRANSFORM) if given.pop("feature_transform") else None
         before, splicing = (None, None) if transform is None else divide_transform(transform)
         return FrontEnd(splicing or Splicing(offsets), before=before, transform=transform, **given)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from limbeck.checkpoint import load_tensors
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples
-from limbeck.errors import LimbeckError, RunError
+from limbeck.errors import ConfigError, LimbeckError, RunError
 from limbeck.files import read_json
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
@@ -63,7 +63,7 @@ def gather(run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Pat
         RunError: If the run is not finished.
     """
     config = run.config()
-    if not (run.path / "metrics.json").exists():
+    if not run.finished:
         raise RunError(f"{run.path} is not finished: continue it with --resume, then draw its report")
     metrics = run.metrics()
     notes: list[str] = []
@@ -195,8 +195,8 @@ def _model(
         first = folder if (folder.path / "history.jsonl").exists() else RunFolder(folder.path / "members" / "1")
         history = first.history()
         try:
-            loaded = load(folder.path)
-        except LimbeckError:
+            loaded = load(folder.path) if _holds_model(folder.path) else None
+        except ConfigError:
             loaded = None  # an architecture of the user's own: its diagram is left out
         if loaded is not None and examples is not None:
             members = len(loaded.members) if isinstance(loaded, Ensemble) else 1
@@ -207,6 +207,10 @@ def _model(
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))
     rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
     return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)
+
+
+def _holds_model(path: Path) -> bool:
+    return (path / "model").is_dir() or (path / "ensemble.json").exists()
 
 
 def _first_module(loaded: nn.Module | Ensemble) -> nn.Module:

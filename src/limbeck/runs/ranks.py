@@ -26,6 +26,7 @@ from limbeck.lowrank import (
 )
 from limbeck.models import to_int8
 from limbeck.options import RankRule
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import file_bytes
 
 
@@ -110,14 +111,16 @@ def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
     return plan, None if plan.spectrum_digest is None else Spectrum.load(file.parent / "spectrum.safetensors")
 
 
-def write_plan(folder: Path, plan: RankPlan, spectrum: Spectrum | None) -> None:
+def write_plan(run: RunFolder, plan: RankPlan, spectrum: Spectrum | None) -> None:
     """Write a plan, what it needs to be applied, and the singular values for a report.
 
     Args:
-        folder: The run's folder.
+        run: The run.
         plan: The ranks.
         spectrum: What it was made from, or None.
     """
+    folder = run.path
+    run.unseal_plan()
     # The spectrum first: a plan that is there can always be applied.
     if plan.spectrum_digest is not None and spectrum is not None:
         spectrum.save(folder / "spectrum.safetensors")
@@ -126,3 +129,4 @@ def write_plan(folder: Path, plan: RankPlan, spectrum: Spectrum | None) -> None:
         named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
         save_tensors(folder / "singular_values.safetensors", named)
     plan.save(folder / "plan.json")
+    run.seal_plan()

@@ -99,6 +99,8 @@ def fit_stage(
         model.load_state_dict(weights)
         return model.to("cpu").eval(), history
     check_answers("model", model, data)
+    if folder is not None:
+        folder.unseal_stage()
     feed = Feed(
         data.train,
         batch_size=training.batch_size,
@@ -135,6 +137,7 @@ def fit_stage(
             counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"
             write_pdf_counts(counts, data.train.class_counts(len(data.classes)))
         save_model(folder.path / "model", model, classes=data.classes, source=source, front_end=data.front_end)
+        folder.seal_stage()
     return model, merged
 
 
@@ -259,6 +262,8 @@ def train(
         trained = run_jobs(tasks, jobs=jobs, ray=ray, done=tell) if members > 1 else [tasks[0]()]
         models, histories = [fitted for fitted, _ in trained], [history for _, history in trained]
         whole: nn.Module | Ensemble = models[0]
+        if folder is not None:
+            folder.unseal_results()
         if members > 1:
             tell_equal_ends(models, role="members", watcher=watcher)
             whole = Ensemble(models, mean=mean, classes=data.classes)

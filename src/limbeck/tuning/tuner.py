@@ -12,6 +12,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from limbeck.calling import autograd_enabled
+from limbeck.checksums import check_file
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
@@ -21,7 +22,7 @@ from limbeck.options import Augmentation, Distillation, Training, TrainingKeywor
 from limbeck.prediction import answer_views
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, check_answers, check_classes
+from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
 from limbeck.runs.starts import starts
 from limbeck.search import Axis, Search, Values, combinations
@@ -149,6 +150,7 @@ def tune(
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     guide = guide.to(device.device).bind(data.train, augmentation)
+    verify_stores(guide, None)
     made = starts(student, [options.seed], role="student")[0]
     check_answers("student", made, data)
     axes = sought.axes(
@@ -168,10 +170,14 @@ def tune(
     common = _common(guide, made, data, augmentation, options, sought, axes)
 
     def go(folder: RunFolder | None) -> TuneRun:
+        if folder is not None:
+            check_file(folder.path / "study.db")
         url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
         database, alone = connect(url, shared=storage is not None), storage is None
         with told_of_storage(url):
             opened = open_study(database, study or "limbeck", common)
+        if folder is not None:
+            folder.unseal_results()
         total = len(points)
 
         def told() -> None:

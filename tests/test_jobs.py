@@ -32,7 +32,7 @@ SETTINGS = (
     0.1,
     "--quiet",
 )
-TIMES = {"timings.jsonl", "metrics.json", "config.toml", ".lock"}
+TIMES = {"SHA256SUMS", "timings.jsonl", "metrics.json", "config.toml", ".lock"}
 
 
 @pytest.fixture(scope="module")

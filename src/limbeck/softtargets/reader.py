@@ -31,6 +31,9 @@ from limbeck.softtargets.topk import TopK
 _THREADS = 8
 """That hash at the same time."""
 
+_WORTH_TELLING = 10 << 20
+"""Bytes from which on it is told that a store was checked."""
+
 _VERIFIED: dict[Path, tuple[tuple[str, int, int], ...]] = {}
 """Stores that this process has compared with their checksums, with the state that their files were in."""
 
@@ -205,7 +208,7 @@ class Store:
         """Compare every byte with the checksums, unless this process did and no file has changed since.
 
         Returns:
-            How much was checked and how fast, in words; None where it was checked before.
+            How much was checked and how fast, in words; None where it was checked before, or in no time.
 
         Raises:
             FormatError: If a byte differs; the message names the file.
@@ -218,6 +221,8 @@ class Store:
         seconds = max(time.perf_counter() - began, 1e-9)
         _VERIFIED[place] = before
         size = sum(octets for _, octets, _ in before)
+        if size < _WORTH_TELLING:
+            return None
         return f"checked {_amount(size)} of soft targets in {self.folder}, {size / seconds / 1e9:.1f} GB/s"
 
     def _state(self) -> tuple[tuple[str, int, int], ...]:

@@ -2,11 +2,14 @@
 
 import copy
 import dataclasses
+import math
 import os
 import signal
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from limbeck.data import Examples, Feed
@@ -16,6 +19,7 @@ from limbeck.errors import ConfigError, DataError, FormatError, InterruptedRun, 
 from limbeck.models import MLP, Dropout, MLPConfig
 from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Training
+from limbeck.protocols import Loss
 from limbeck.schedules import Schedule
 from limbeck.teachers import ModelTeacher
 from limbeck.watcher import Watcher
@@ -226,6 +230,88 @@ def test_the_best_epoch_on_validation_is_kept_and_patience_ends_the_run():
     assert last.drift.item() == fitted.last["drift"].item() != model.drift.item()
 
 
+def test_the_best_epoch_has_the_fewest_errors_and_then_the_least_nll():
+    answers = {1: [3.0, 3.0, 3.0, -0.1], 2: [0.2, 0.2, 0.2, 0.2], 3: [0.3, 0.3, 0.3, 0.3], 4: [3.0, 3.0, 3.0, -0.1]}
+    held = Examples.of(torch.ones(4, 1), torch.ones(4, dtype=torch.int64))
+
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.epoch = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            edge = torch.tensor(answers[min(4, max(1, round(float(self.epoch.detach()))))])[: len(x)]
+            return torch.stack([torch.zeros(len(x)), edge + (self.epoch - self.epoch.detach())], 1)
+
+    class OnePerEpoch:
+        """Its only step of an epoch moves the model on by one."""
+
+        def __call__(self, logits, batch):
+            return Loss(logits[:, 0] - logits[:, 1])
+
+        def reference_gradient(self, logits, batch):
+            return torch.tensor([1.0, -1.0], dtype=torch.float64).expand_as(logits)
+
+        def fingerprint(self):
+            return {}
+
+    model, objective = Given(), OnePerEpoch()
+    training = Training(
+        epochs=4, batch_size=4, optimizer="sgd", momentum=0.0, nesterov=False, learning_rate=1.0, schedule="constant"
+    )
+    fitted = fit(model, objective, Feed(held, batch_size=4, seed=0), training, CPU, validation=held)
+    assert [row["validation_errors"] for row in fitted.history] == [1, 0, 0, 1]
+    # The first and the last are the surest on the whole.
+    assert (
+        fitted.history[0]["validation_nll"] < fitted.history[2]["validation_nll"] < fitted.history[1]["validation_nll"]
+    )
+    assert fitted.best_epoch == 3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_models_own_limits_hold_after_every_step(optimizer):
+    calls = []
+
+    class Limited(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.layer(x.flatten(1))
+
+        def project_(self):
+            calls.append(float(self.layer.weight.detach().abs().max()))
+            with torch.no_grad():
+                self.layer.weight.clamp_(-0.1, 0.1)
+
+    model = Limited()
+    training = Training(epochs=2, batch_size=16, optimizer=optimizer, learning_rate=0.5)
+    fit(model, LabelObjective(), Feed(some(), batch_size=16, seed=0), training, CPU)
+    assert len(calls) == 8 and max(calls) > 0.1
+    assert float(model.layer.weight.detach().abs().max()) <= 0.1 + 1e-6
+
+
+def test_a_limit_on_incoming_weights_holds_in_training():
+    torch.manual_seed(0)
+    model = MLP(MLPConfig(input_shape=(1, 4, 4), classes=3, hidden=(8,), max_norm=0.2))
+    fit(model, LabelObjective(), Feed(some(), batch_size=16, seed=0), Training(epochs=2, learning_rate=0.5), CPU)
+    hidden = next(part for part in model.modules() if isinstance(part, nn.Linear))
+    assert float(hidden.weight.detach().norm(dim=1).max()) <= 0.2 + 1e-5
+
+
+def test_labels_are_looked_at_once_before_any_step(tmp_path):
+    good = some()
+    for label, part in ((-100, "training"), (3, "training"), (-1, "validation"), (7, "validation")):
+        labels = good.labels.clone()
+        labels[41] = label
+        spoilt = Examples(good.inputs, labels, good.index)
+        train, held = (spoilt, good) if part == "training" else (good, spoilt)
+        feed = Feed(train, batch_size=8, seed=0)
+        with pytest.raises(DataError, match=rf"3 classes, and there is a label {label}: {part} example 41"):
+            fit(net(), LabelObjective(), feed, Training(epochs=1, batch_size=8), CPU, validation=held)
+
+
 def test_gradients_are_clipped():
     examples = some()
     first, clipped = net(), net()
@@ -281,6 +367,9 @@ def test_schedules_are_their_formulas():
     assert cosine[10] == pytest.approx(2.0)
     assert cosine[25] == pytest.approx(1.0)
     assert rates(schedule="exponential", decay=0.5)[::10] == pytest.approx([2.0, 1.0, 0.5, 0.25])
+    # Its epochs are counted from the end of warm-up: the first whole one after it is still at the peak.
+    later = rates(schedule="exponential", decay=0.5, warmup_epochs=1.5)
+    assert later[15:25] == [2.0] * 10 and later[25:35] == pytest.approx([1.0] * 10) and later[35] == 0.5
     plateau = Schedule(Training(epochs=9, learning_rate=2.0, schedule="plateau", plateau_patience=2), steps)
     found = []
     for value in (5, 4, 4, 4, 3, 3, 3, 3, 3):
@@ -290,6 +379,29 @@ def test_schedules_are_their_formulas():
     copied = Schedule(plateau.training, steps)
     copied.restore(plateau.state())
     assert copied.state() == plateau.state()
+
+
+@given(
+    st.one_of(st.floats(0.001, 8), st.sampled_from([0.25, 0.5, 1.0, 8.0])),
+    st.integers(1, 40),
+    st.sampled_from(["constant", "cosine", "exponential", "plateau", "newbob"]),
+    st.booleans(),
+)
+def test_warm_up_rises_to_the_peak_and_never_above(warmup, steps, schedule, whole):
+    epochs = max(1, math.ceil(warmup)) + (not whole) * 2
+    warmup = float(epochs) if whole else warmup
+    rate = Schedule(Training(epochs=epochs, learning_rate=2.0, schedule=schedule, warmup_epochs=warmup), steps).rate
+    rates = [rate(step) for step in range(epochs * steps)]
+    assert 0 <= min(rates) and max(rates) <= 2.0
+    first = math.ceil(warmup * steps - 1e-9)  # the first step after it
+    assert rates[:first] == sorted(rates[:first])
+    assert rates[: first - 1] == pytest.approx([2.0 * (step + 1) / (warmup * steps) for step in range(first - 1)])
+    # It ends at the peak, from which the schedule goes on: no step is larger than one of warm-up or of the schedule.
+    assert rates[first - 1] == pytest.approx(2.0)
+    if first < len(rates):
+        started = rates[first] / 2.0
+        progress = (first / steps - warmup) / max(epochs - warmup, 1e-9)
+        assert started == pytest.approx((1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0)
 
 
 def kaldi_scheduler(losses, rate):
@@ -331,6 +443,33 @@ def test_newbob_is_kaldis_scheduler(seed):
             break
         schedule = again
     assert (rates, accepted, ended) == kaldi_scheduler(losses, 0.008)
+
+
+def test_newbob_forgets_the_momentum_that_led_to_a_worse_epoch():
+    """After an epoch that is taken back the next goes from the best weights as a new optimiser would."""
+    examples, held = some(), some(30, seed=1)
+    training = Training(
+        epochs=12, batch_size=16, schedule="newbob", optimizer="sgd", learning_rate=1.5, momentum=0.9, nesterov=False
+    )
+    feed, after = Feed(examples, batch_size=16, seed=0), []
+    fitted = fit(
+        net(), LabelObjective(), feed, training, CPU, validation=held,
+        after_epoch=lambda epoch, module: after.append(copy.deepcopy(module.state_dict())),
+    )  # fmt: skip
+    losses = [row["validation_nll"] for row in fitted.history]
+    worse = [place for place in range(1, len(losses)) if losses[place] >= min(losses[:place])]
+    assert worse[0] + 1 < len(losses)
+    for place in worse[:-1]:
+        bare, total = net(), 0.0
+        bare.load_state_dict(after[place])
+        steps = torch.optim.SGD(bare.parameters(), lr=fitted.history[place + 1]["learning_rate"], momentum=0.9)
+        for batch in feed.batches(place + 1):
+            loss = nn.functional.cross_entropy(bare(batch.inputs), batch.labels)
+            steps.zero_grad()
+            loss.backward()
+            steps.step()
+            total += float(loss.detach()) * len(batch.index)
+        assert fitted.history[place + 1]["train_loss"] == pytest.approx(total / len(examples), rel=1e-5)
 
 
 def test_newbob_takes_a_worse_epoch_back():

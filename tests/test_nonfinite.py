@@ -12,13 +12,13 @@ from limbeck.checkpoint import load_tensors
 from limbeck.data import Examples, Feed
 from limbeck.devices import Device
 from limbeck.engine import fit
-from limbeck.errors import NonFiniteError
+from limbeck.errors import DataError, NonFiniteError
 from limbeck.models import Specialist
 from limbeck.nonfinite import Guard
-from limbeck.objective import LabelObjective
+from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Training
 from limbeck.runs.oddities import tell_odd_teacher
-from limbeck.teachers import StoredTargets
+from limbeck.teachers import Ensemble, StoredTargets
 from limbeck.watcher import Watcher
 
 CPU = Device(torch.device("cpu"), "float32")
@@ -99,6 +99,44 @@ def test_step_examples_and_layer_are_named_and_the_last_checkpoint_stays(tmp_pat
     tensors, state = load_tensors(tmp_path / "latest.safetensors")
     assert state["step"] == step
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values() if tensor.is_floating_point())
+
+
+class Live:
+    """A teacher that is asked at each step, and answers NaN for one example."""
+
+    classes = None
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def log_probs(self, batch, temperature):
+        answers = torch.zeros(len(batch.index), 2).log_softmax(-1)
+        answers[batch.index == self.bad] = torch.nan
+        return answers
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_teacher_that_answers_nan_is_named_and_not_the_learning_rate(tmp_path, weight, wrapped):
+    feed = Feed(examples(), batch_size=8, seed=0)
+    order = [batch.index.tolist() for batch in feed.batches(0)]
+
+    def train(bad):
+        good = StoredTargets(torch.zeros(64, 2).log_softmax(-1), feed.examples.index)
+        teacher = Ensemble([good, Live(bad)]) if wrapped else Live(bad)
+        objective = DistillationObjective(teacher, temperature=2.0, hard_weight=weight)
+        fit(net(), objective, feed, Training(epochs=2, batch_size=8, learning_rate=1e-3), CPU, folder=tmp_path)
+
+    who = "member 2 of the ensemble" if wrapped else "the teacher's answer"
+    with pytest.raises(DataError, match=rf"{who}.*example {order[0][3]}\b"):
+        train(order[0][3])
+    with pytest.raises(NonFiniteError if not wrapped else DataError) as caught:
+        train(order[5][2])
+    words = str(caught.value)
+    assert re.search(rf"{who}.*example {order[5][2]}\b", words)
+    assert "learning rate" not in words and "skip_nonfinite" not in words
+    if not wrapped:
+        assert "epoch 1, step 6 of 8" in words and "repair the teacher" in words
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -1,5 +1,7 @@
 """Teachers: the means against their formulas, and that a teacher stays frozen whatever is done to its model."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,85 @@ def test_an_arithmetic_means_answers_hold_for_their_temperature_alone():
     assert torch.equal(stored.log_probs(asked, 4.0), answers[3:4])
     with pytest.raises(MismatchError, match="temperature 4.0 alone, and 2.0"):
         stored.log_probs(asked, 2.0)
+
+
+class Saying(nn.Module):
+    """Answers each example with a given row of logits; the input is the row's number."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.register_buffer("rows", rows)
+
+    def forward(self, x):
+        return self.rows[x[:, 0].long()]
+
+
+def numbered(count):
+    return Batch(torch.arange(count) + 100, 0, torch.arange(count, dtype=torch.float32)[:, None], None)
+
+
+def test_a_member_without_weight_is_left_out_even_of_classes_that_it_excludes():
+    sure = Saying(torch.tensor([[0.0, -math.inf, -math.inf]]))
+    other = Saying(torch.tensor([[0.5, -1.0, 2.0]]))
+    expected = other.rows.log_softmax(-1)
+    for mean in ("arithmetic", "geometric"):
+        for weights in ([0, 1], [0, 1e308]):
+            found = Ensemble([sure, other], mean=mean, weights=weights).log_probs(numbered(1), 1.0)
+            assert torch.allclose(found, expected)
+    # One that excludes classes and counts excludes them from a geometric mean, and halves them in an arithmetic one.
+    both = [sure, other]
+    assert Ensemble(both, mean="geometric").log_probs(numbered(1), 1.0).exp().tolist() == [[1.0, 0.0, 0.0]]
+    expected = (torch.tensor([[1.0, 0.0, 0.0]]) + other.rows.softmax(-1)) / 2
+    assert torch.allclose(Ensemble(both).log_probs(numbered(1), 1.0).exp(), expected)
+
+
+def test_members_of_a_geometric_mean_without_a_common_class_are_refused():
+    one = torch.tensor([[0.0, 1.0], [0.0, -math.inf]])
+    members = [Saying(one), Saying(one.flip(1))]
+    with pytest.raises(DataError, match="different classes for example 101: .*set mean to arithmetic"):
+        Ensemble(members, mean="geometric").log_probs(numbered(2), 2.0)
+    assert torch.allclose(Ensemble(members).log_probs(numbered(2), 2.0)[1].exp(), torch.tensor([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_a_member_that_answers_nan_is_named_with_the_example(value, mean):
+    good, bad = torch.zeros(4, 3), torch.zeros(4, 3)
+    bad[2, 1] = value
+    members = [Saying(good), Saying(good), Saying(bad)]
+    with pytest.raises(DataError, match=r"member 3 of the ensemble \(of 3\) answers NaN .* for example 102"):
+        Ensemble(members, mean=mean).log_probs(numbered(4), 1.0)
+    assert bool(Ensemble(members, mean=mean, weights=[1, 1, 0]).log_probs(numbered(4), 1.0).isfinite().all())
+
+
+@pytest.mark.parametrize("weights", [[1e308, 1e308, 1e308], [1e-308] * 3, [1e308, 1e308, 1e-308]])
+def test_weights_of_any_size_are_shares(weights):
+    nets, x = [nn.Linear(4, 3) for _ in range(3)], torch.randn(5, 4)
+    shares = [1, 1, 0] if weights[2] != weights[1] else [1, 1, 1]
+    for mean in ("arithmetic", "geometric"):
+        found = Ensemble(nets, mean=mean, weights=weights).log_probs(batch_of(x), 3.0)
+        assert torch.allclose(found, Ensemble(nets, mean=mean, weights=shares).log_probs(batch_of(x), 3.0))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_logits_in_half_precision_are_softened_in_float32(kind):
+    rows = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)).mul(20).to(kind)
+    rows[0, :2] = torch.tensor([6e4, -6e4])
+    for temperature in (0.1, 1.0, 20.0):
+        found = ModelTeacher(Saying(rows)).log_probs(numbered(6), temperature)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found.double(), (rows.double() / temperature).log_softmax(-1), atol=1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", [[math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
+def test_stored_answers_that_are_no_distribution_are_refused_with_their_example(row):
+    values = torch.zeros(2, 3, 2).log_softmax(-1)
+    values[1, 2] = torch.tensor(row)
+    with pytest.raises(DataError, match="example 9 in view 1 hold NaN, plus infinity or nothing but"):
+        StoredTargets(values, torch.tensor([5, 1, 9]))
+    with pytest.raises(DataError, match="soft targets of example 9 hold NaN"):
+        StoredTargets(values[1], torch.tensor([5, 1, 9]))
+    StoredTargets(torch.tensor([[0.0, -math.inf]]), torch.tensor([1]))
 
 
 def test_stored_answers_are_refused_where_there_are_none():

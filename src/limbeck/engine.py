@@ -25,7 +25,7 @@ from limbeck.files import make_folder
 from limbeck.interrupts import collect_signals
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
-from limbeck.nonfinite import Guard, explain_nonfinite
+from limbeck.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.objective import check_objective
 from limbeck.options import Training
 from limbeck.prediction import answers_in_blocks
@@ -145,8 +145,9 @@ class _Run:
             scores = call_model(self.model, batch.inputs)
         require_logits(scores, len(batch.index))
         labels = batch.labels
-        if labels is not None and int(labels.max()) >= scores.shape[1]:
-            raise DataError(f"the model gives {scores.shape[1]} classes, and there is a label {int(labels.max())}")
+        _refuse_labels(self.feed.examples, "training", scores.shape[1])
+        if self.validation is not None:
+            _refuse_labels(self.validation, "validation", scores.shape[1])
         check_objective(self.objective, batch, scores.shape[1])
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
@@ -260,13 +261,12 @@ class _Run:
         assert step is not None, "somebody saw it"
         batch: Batch = next(self.feed.batches(self.state.epoch, start=step))
         found = explain_nonfinite(self.model, self.objective, batch, self.device, 1 / len(batch.index))
-        told = next((words for words in self.world.heard(found) if words is not None), None)
-        examples, layer = told or ("", "all was finite when the batch was run again, or the gradient's norm overflowed")
+        told = next((fault for fault in self.world.heard(found) if fault is not None), None)
+        told = told or Fault("", "all was finite when the batch was run again, or the gradient's norm overflowed")
         kept = f"; the checkpoint of {self.saved} is kept" if self.saved else ""
         raise NonFiniteError(
             f"the loss or its gradient became NaN or infinite at epoch {self.state.epoch + 1}, step {step + 1} of "
-            f"{self.feed.steps}{f' ({examples})' if examples else ''}: {layer}{kept}; try a smaller "
-            "learning rate, clip_norm, or skip_nonfinite, which leaves such steps out"
+            f"{self.feed.steps}{f' ({told.examples})' if told.examples else ''}: {told.place}{kept}; {told.cure}"
         )
 
     def report_step(self, rate: float, *, labelled: bool) -> None:
@@ -375,6 +375,19 @@ class _Run:
             self.model.load_state_dict(state.best)
         self.model.eval()
         return state.fitted
+
+
+def _refuse_labels(examples: Examples, part: str, classes: int) -> None:
+    """Every label is looked at once here, so that no step has to."""
+    if examples.labels is None:
+        return
+    outside = (examples.labels < 0) | (examples.labels >= classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise DataError(
+            f"the model gives {classes} classes, and there is a label {int(examples.labels[row])}: {part} example "
+            f"{int(examples.index[row])} has it"
+        )
 
 
 def _refuse_batch_norm(model: nn.Module) -> None:

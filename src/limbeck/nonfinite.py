@@ -1,9 +1,10 @@
 """Numbers that go wrong: noticed at each step for next to nothing, explained only once it has happened."""
 
-__all__ = ["Guard", "explain_nonfinite"]
+__all__ = ["Fault", "Guard", "explain_nonfinite"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from limbeck.calling import call_model
 from limbeck.devices import Device
+from limbeck.errors import DataError
 from limbeck.protocols import Batch, Objective
+from limbeck.self_check import name_examples
 
-_NAMED = 5
-"""Examples that a message names."""
+_OF_TEACHER = "repair the teacher, or leave such examples out"
 
 
 class Guard:
@@ -98,10 +100,27 @@ class Guard:
         self.optimizer.step()
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong at a step, in words.
+
+    Attributes:
+        examples: Which examples.
+        place: What is wrong with them: a layer, a gradient, or the teacher's answers.
+        cure: What may help.
+    """
+
+    examples: str
+    place: str
+    cure: str = "try a smaller learning rate, clip_norm, or skip_nonfinite, which leaves such steps out"
+
+
 def explain_nonfinite(
     model: nn.Module, objective: Objective, batch: Batch, device: Device, share: float
-) -> tuple[str, str] | None:
+) -> Fault | None:
     """Run a batch that went wrong once more, and look where it does.
+
+    The teacher is asked first, where there is one: no setting of the training mends its answers.
 
     Args:
         model: With the weights from before the step.
@@ -111,8 +130,12 @@ def explain_nonfinite(
         share: Of each example in the mean.
 
     Returns:
-        Which examples, and which layer, in words; None where all is finite this time.
+        Which examples, and what is wrong; None where all is finite this time.
     """
+    with device.autocast():
+        taught = _teachers_fault(objective, batch)
+    if taught is not None:
+        return taught
     found: list[str] = []
     handles = [
         part.register_forward_hook(_looker(found, name))
@@ -136,35 +159,27 @@ def explain_nonfinite(
     numbers = batch.index[spoilt] if bool(spoilt.any()) else batch.index
     examples = name_examples(numbers.tolist())
     if found:
-        return examples, found[0]
+        return Fault(examples, found[0])
     if bool(spoilt.any()):
-        return (
-            examples,
-            f"every layer is finite, and the loss of scores up to {float(scores.detach().abs().max()):.3g} is not",
-        )
-    # Backwards the trouble begins at the layer nearest to the scores.
+        largest = float(scores.detach().abs().max())
+        return Fault(examples, f"every layer is finite, and the loss of logits up to {largest:.3g} is not")
+    # Backwards the trouble begins at the layer nearest to the logits.
     wrong = [name for name, value in gradients.items() if not bool(value.isfinite().all())]
     if wrong:
-        return examples, f"the gradient of {wrong[-1]} is not finite"
+        return Fault(examples, f"the gradient of {wrong[-1]} is not finite")
     return None
 
 
-def name_examples(numbers: Sequence[int]) -> str:
-    """Some examples by number, in a few words.
-
-    Args:
-        numbers: The examples' numbers.
-
-    Returns:
-        Words for a message.
-
-    Example:
-        >>> name_examples([4]), name_examples(range(9))
-        ('example 4', 'examples 0, 1, 2, 3, 4 and 4 more')
-    """
-    shown = ", ".join(str(number) for number in numbers[:_NAMED])
-    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-    return f"example{'' if len(numbers) == 1 else 's'} {shown}{more}"
+def _teachers_fault(objective: Objective, batch: Batch) -> Fault | None:
+    look = getattr(objective, "fault_of_teacher", None)
+    try:
+        found = None if look is None else look(batch)
+    except DataError as error:  # an ensemble names the member itself
+        return Fault("", str(error), _OF_TEACHER)
+    if found is None:
+        return None
+    words, numbers = found
+    return Fault(named := name_examples(numbers.tolist()), f"the teacher's answer to {named} {words}", _OF_TEACHER)
 
 
 def _looker(found: list[str], name: str) -> Callable[[nn.Module, Any, Any], None]:

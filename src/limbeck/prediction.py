@@ -2,6 +2,7 @@
 
 __all__ = ["answer_views", "answers_in_blocks", "device_of", "predict"]
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -20,6 +21,7 @@ from limbeck.errors import DataError, MismatchError
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
+from limbeck.self_check import name_examples
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import StoredTargets
 
@@ -193,6 +195,7 @@ def answer_views(
         The answers, on the device.
 
     Raises:
+        DataError: If an answer is NaN or infinite; the message names the example.
         MismatchError: If the teacher answers with another number of classes.
     """
     index = examples.index.long().to(device.device)
@@ -219,6 +222,10 @@ def answer_views(
                 break
             if answers.shape[1] != len(classes):
                 raise MismatchError(f"the teacher answers with {answers.shape[1]} classes, not {len(classes)}")
+            spoilt = ~(answers < math.inf).all(1)  # NaN too
+            if bool(spoilt.any()):
+                numbers = name_examples(batch.index[spoilt].tolist())
+                raise DataError(f"the teacher's answer to {numbers} holds NaN or plus infinity: nothing can be learnt")
             values[view, row_of[batch.index]] = answers.float()
         else:
             view += 1

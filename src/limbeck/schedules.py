@@ -18,7 +18,7 @@ class Schedule:
 
     With t the epochs passed (a fraction counts), E all epochs, W those of warm-up and r the peak:
 
-    - warm-up: :math:`r\,t / W` while t < W;
+    - warm-up: :math:`r\,t / W` while t < W, with t counted to the end of the step, and never above r;
     - constant: r;
     - cosine: :math:`r\,(1 + \cos(\pi (t - W) / (E - W))) / 2`;
     - exponential: :math:`r\,d^{\lfloor t - W \rfloor}` with d the decay (0.95 where none is given);
@@ -48,8 +48,8 @@ class Schedule:
         """Learning rate of a step, counted from 0 over the whole run."""
         training, peak = self.training, self.training.peak_learning_rate
         epoch, warmup = step / self.steps, training.warmup_epochs
-        if epoch < warmup:
-            return peak * (step + 1) / (warmup * self.steps)
+        if epoch < warmup:  # the last step of warm-up may end beyond W
+            return peak * min(1.0, (step + 1) / (warmup * self.steps))
         if training.schedule == "cosine":
             progress = (epoch - warmup) / max(training.epochs - warmup, 1e-9)
             return peak * (1 + math.cos(math.pi * progress)) / 2

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from limbeck.calling import call_model, evaluating
 from limbeck.copying import copy_module
 from limbeck.errors import DataError, LimbeckError, MismatchError
-from limbeck.losses import softened
+from limbeck.losses import softened, widened
 from limbeck.protocols import Answering, Batch, Teacher
 from limbeck.watcher import warn_user
 
@@ -158,7 +158,9 @@ class Ensemble:
         if not all(0 <= share < math.inf for share in shares) or sum(shares) == 0:
             raise DataError(f"weights must be finite, at least 0 and not all 0, and are {shares}")
         self.members = tuple(as_teacher(member) for member in members)
-        self.mean, self.weights = mean, tuple(share / sum(shares) for share in shares)
+        largest = max(shares)  # of shares near 1e308 the sum would be infinite
+        relative = [share / largest for share in shares]
+        self.mean, self.weights = mean, tuple(share / sum(relative) for share in relative)
         named = {member.classes for member in self.members if member.classes is not None}
         named |= set() if classes is None else {tuple(classes)}
         if len(named) > 1:
@@ -213,18 +215,42 @@ class Ensemble:
             Natural logarithms, without gradient.
 
         Raises:
+            DataError: If a member's answer is NaN, or members of a geometric mean have no class in common; the message
+                names the example.
             MismatchError: If members answer with different numbers of classes.
         """
         answers = [member.log_probs(batch, temperature) for member in self.members]
         counts = {answer.shape[-1] for answer in answers}
         if len(counts) > 1:
             raise MismatchError(f"the members of the ensemble answer with {sorted(counts)} classes")
-        stacked = torch.stack(answers)
-        weights = torch.tensor(self.weights, dtype=stacked.dtype, device=stacked.device).view(-1, 1, 1)
+        # A member without weight is left out: 0 times -inf is not a number.
+        used = [number for number, weight in enumerate(self.weights) if weight > 0]
+        stacked = torch.stack([widened(answers[number]) for number in used])
+        weights = stacked.new_tensor([self.weights[number] for number in used]).view(-1, 1, 1)
         if self.mean == "arithmetic":
-            return torch.logsumexp(stacked + weights.log(), 0)
-        used = weights.flatten() > 0  # 0 * -inf is no number
-        return torch.log_softmax((weights[used] * stacked[used]).sum(0), -1)
+            mean = torch.logsumexp(stacked + weights.log(), 0)
+        else:
+            mean = torch.log_softmax((weights * stacked).sum(0), -1)
+        spoilt = mean.isnan().any(-1)
+        if bool(spoilt.any()):
+            self._blame(used, stacked, spoilt, batch)
+        return mean
+
+    def _blame(self, used: Sequence[int], stacked: Tensor, spoilt: Tensor, batch: Batch) -> NoReturn:
+        """Say why the mean of some examples is not a distribution."""
+        row = int(spoilt.nonzero()[0])
+        example = int(batch.index[row])
+        wrong = ~(stacked[:, row] < math.inf).all(-1)
+        if bool(wrong.any()):
+            member = used[int(wrong.nonzero()[0])] + 1
+            raise DataError(
+                f"member {member} of the ensemble (of {len(self.members)}) answers NaN or plus infinity for example "
+                f"{example}: repair it or leave it out"
+            )
+        raise DataError(
+            f"the members of the ensemble give mass to different classes for example {example}: their geometric mean "
+            "is no distribution; set mean to arithmetic"
+        )
 
 
 class StoredTargets:
@@ -242,7 +268,7 @@ class StoredTargets:
             then the examples that the answers are first used for count as theirs.
 
     Raises:
-        DataError: If the shapes do not fit.
+        DataError: If the shapes do not fit, or an answer is NaN or gives no class mass; the message names the example.
 
     Example:
         >>> stored = StoredTargets(torch.tensor([[0.0, 2.0], [1.0, 1.0]]).log_softmax(-1), torch.tensor([4, 7]))
@@ -264,6 +290,13 @@ class StoredTargets:
             raise DataError(
                 f"soft targets of shape {tuple(log_probs.shape)} do not fit {tuple(index.shape)} example numbers: "
                 "(examples, classes) or (views, examples, classes) are needed"
+            )
+        usable = (values < math.inf).all(-1) & (values > -math.inf).any(-1)  # false for NaN
+        if not bool(usable.all()):
+            view, row = (~usable).nonzero()[0].tolist()
+            raise DataError(
+                f"the soft targets of example {int(index[row])}{f' in view {view}' if view else ''} hold NaN, plus "
+                "infinity or nothing but minus infinity: the teacher that gave them is broken there"
             )
         self.values, self.temperature, self.source = values, temperature, source
         self._fingerprint: Any = None

@@ -1,5 +1,6 @@
 """Whole runs in Python: what the verdict compares, and that it can say no."""
 
+import copy
 import json
 
 import pytest
@@ -7,9 +8,14 @@ import torch
 from torch import nn
 
 import limbeck
-from limbeck.data import DataSet, Examples
-from limbeck.errors import ConfigError, MismatchError
-from limbeck.options import Augmentation
+import limbeck.runs.distilling
+import limbeck.runs.training
+from limbeck.data import DataSet, Examples, Feed
+from limbeck.devices import Device
+from limbeck.engine import fit
+from limbeck.errors import ConfigError, LimbeckError, MismatchError
+from limbeck.objective import DistillationObjective
+from limbeck.options import Augmentation, Training
 from limbeck.teachers import ModelTeacher, StoredTargets
 
 
@@ -171,6 +177,133 @@ def test_views_answered_once_are_the_views_that_are_trained_on():
     assert [row["train_loss"] for row in history][:1] == pytest.approx(
         [row["train_loss"] for row in again][:1], rel=1e-4
     )
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_an_ensemble_teaches_its_mean_at_the_runs_temperature(mean):
+    """Answers that are computed once teach what the live ensemble does, asked at the temperature itself."""
+    torch.manual_seed(1)
+    nets = [nn.Linear(2, 3), nn.Linear(2, 3)]
+    for net in nets:
+        net.weight.data.mul_(8)  # so that means at T = 1 and at T = 5 are far apart
+    inputs, labels = torch.randn(64, 2), torch.arange(64) % 3
+    given = nn.Linear(2, 3)
+    settings = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05, "precision": "float32"}
+    run = limbeck.distill(
+        limbeck.Ensemble(nets, mean=mean), given, (inputs, labels), (inputs, labels),
+        temperature=5.0, hard_weight=0.2, baseline=False, keep="last", **settings,
+    )  # fmt: skip
+    live = copy.deepcopy(given)
+    objective = DistillationObjective(limbeck.Ensemble(nets, mean=mean), temperature=5.0, hard_weight=0.2)
+    feed = Feed(Examples.of(inputs, labels), batch_size=16, seed=0)
+    fit(live, objective, feed, Training(**settings, keep="last"), Device(torch.device("cpu"), "float32"))
+    assert torch.allclose(run.student.weight, live.weight, atol=1e-5)
+    assert torch.allclose(run.student.bias, live.bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 500.0, 1e4, 1e8, 1e30])
+def test_any_temperature_trains_and_a_hot_one_is_matched_logits(temperature, recwarn):
+    torch.manual_seed(0)
+    inputs, teacher, given = torch.randn(60, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+    labels = teacher(inputs).argmax(-1)
+    settings = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05, "precision": "float32", "keep": "last"}
+
+    def student(**how):
+        run = limbeck.distill(teacher, given, (inputs, labels), (inputs, labels), baseline=False, **how, **settings)
+        return torch.cat([value.detach().flatten() for value in run.student.parameters()])
+
+    found = student(temperature=temperature)
+    assert bool(found.isfinite().all())
+    assert not [str(each.message) for each in recwarn]
+    if temperature > 100:
+        assert torch.allclose(found, student(loss="logits"), atol=10 / temperature + 1e-4)
+
+
+def test_logits_that_are_far_apart_are_matched():
+    class Sure(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return 1e5 * self.layer(x)
+
+    inputs, labels = torch.randn(60, 8), torch.arange(60) % 4
+    run = limbeck.distill(
+        Sure(), nn.Linear(8, 4), (inputs, labels), (inputs, labels), loss="logits", epochs=1, baseline=False,
+        precision="float32",
+    )  # fmt: skip
+    assert run.history[0]["train_loss"] > 1e6
+
+
+@pytest.mark.parametrize("row", [0, 333])
+def test_a_teacher_that_answers_nan_is_named(row):
+    inputs, labels = torch.randn(400, 8), torch.arange(400) % 4
+
+    class Bad(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+            self.register_buffer("bad", inputs[row].clone())
+
+        def forward(self, x):
+            return self.layer(x).masked_fill((x == self.bad).all(1, keepdim=True), torch.nan)
+
+    for wrapped, epochs in ((Bad(), 1), (Bad(), 3), (limbeck.Ensemble([nn.Linear(8, 4), Bad()]), 3)):
+        with pytest.raises(LimbeckError, match=rf"(teacher's answer to|member 2 .* for) example {row}\b") as caught:
+            limbeck.distill(
+                wrapped, nn.Linear(8, 4), (inputs, labels), (inputs[:9], labels[:9]), epochs=epochs,
+                precision="float32", baseline=False,
+            )  # fmt: skip
+        assert "learning rate" not in str(caught.value)
+
+
+def test_labels_alone_ask_the_teacher_for_its_own_figures_only():
+    """With all the weight on labels the teacher is asked in no step; it is still judged beside the student."""
+    asked = []
+
+    class Teacher(Knowing):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    def times(epochs):
+        asked.clear()
+        run = limbeck.distill(
+            Teacher(), student(), rings(64, 0), rings(20, 1), test=rings(30, 2), hard_weight=1.0, baseline=False,
+            **{**SETTINGS, "epochs": epochs},
+        )  # fmt: skip
+        assert run.metrics["teacher"]["accuracy"] == 1.0
+        return [count for count in asked if count > 1 and count not in {30, 256}]  # judged, and timed
+
+    assert times(1) == times(4) and sum(times(4)) <= 64
+
+
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_members_and_seeds_follow_each_other(monkeypatch, command):
+    """Weights and order of each member come from a seed of its own."""
+    made, trained = [], []
+
+    def make(seed):
+        made.append(seed)
+        return student(seed)
+
+    real = limbeck.runs.training.fit_stage
+
+    def stage(folder, model, objective, data, training, *given, **named):
+        trained.append((training.seed, model[0].weight.detach().clone()))
+        return real(folder, model, objective, data, training, *given, **named)
+
+    monkeypatch.setattr(limbeck.runs.training, "fit_stage", stage)
+    monkeypatch.setattr(limbeck.runs.distilling, "fit_stage", stage)
+    settings = {**SETTINGS, "epochs": 1, "seed": 7}
+    if command == "train":
+        limbeck.train(make, rings(30, 0), rings(10, 1), members=3, **settings)
+    else:
+        limbeck.distill(Knowing(), make, rings(30, 0), rings(10, 1), seeds=3, baseline=False, **settings)
+    assert [seed for seed, _ in trained] == [7, 8, 9] and set(made) >= {7, 8, 9}
+    for seed, weight in trained:
+        assert torch.equal(weight, student(seed)[0].weight)
 
 
 def test_classes_must_agree_in_number_name_and_order():

@@ -164,4 +164,7 @@ class Distillation:
     def __post_init__(self) -> None:
         require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
+        range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or set loss to logits)"
+        hot = self.loss == "kl" and self.hard_weight < 1
+        require(not hot or 1e-6 <= self.temperature <= 1e30, "temperature", self.temperature, range_of_float32)
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")

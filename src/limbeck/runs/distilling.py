@@ -19,7 +19,7 @@ from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.jobs import relayed, run_jobs
-from limbeck.objective import DistillationObjective, LabelObjective, require_logits
+from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
@@ -147,6 +147,8 @@ def distill(
     guide = as_teacher(teacher)
     check_classes("teacher", guide, data)
     require_logits(guide, aims.loss)
+    if aims.loss == "kl" and aims.hard_weight < 1:
+        require_temperature(guide, aims.temperature)
     home = device_of(guide)
     guide = guide.to(device.device).bind(source.train, augmentation)
     if guide.live:

@@ -41,7 +41,8 @@ def tell_odd_teacher(
     feed = Feed(examples, batch_size=_LOOKED_AT, augmentation=augmentation, seed=0, device=device.device)
     batch: Batch = next(feed.batches(0))
     with torch.no_grad(), device.autocast():
-        answers = teacher.log_probs(batch, temperature).float()
+        # Where a hot answer is that at T = 1 softened, the latter tells examples apart better.
+        answers = teacher.log_probs(batch, 1.0 if teacher.every_temperature else temperature).float()
     count = len(answers)
     if count < 2:
         return

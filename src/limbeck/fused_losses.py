@@ -1,0 +1,157 @@
+r"""The losses of a training step with their gradient in one node of autograd: for targets that are constants.
+
+:mod:`limbeck.losses` says what is meant; these are as quick as a step should be, look at no value, and give gradients
+to the student's logits alone, of the first order.
+
+Hot temperatures, at which :math:`T^2` would enlarge the rounding of log-probabilities near :math:`-\log K`, have
+formulas of their own. With :math:`d = \log p - \log q`, which is of the order of :math:`1 / T`,
+
+.. math::
+    T^2 \sum_k p_k\,(d_k + e^{-d_k} - 1), \qquad T\,(q_k - p_k) = T\,p_k\,(e^{-d_k} - 1)
+
+are the same value and gradient without cancellation, since p and q both sum to 1.
+
+Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
+"""
+
+__all__ = ["HOT", "fused_loss", "label_loss"]
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+HOT = 32.0
+"""Temperature above which the formulas without cancellation are used."""
+_SMALL = 0.1
+"""Size of d below which a series is used in the place of the exponential."""
+_Work = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def label_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """:func:`~limbeck.losses.hard_target_loss` without a look at the labels.
+
+    Args:
+        logits: Logits, ``(N, K)``.
+        labels: True classes in [0, K), int64 ``(N,)``.
+        label_smoothing: Share of the mass spread over all classes.
+
+    Returns:
+        Nats per example, ``(N,)``.
+    """
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+
+def fused_loss(
+    logits: Tensor,
+    targets: Tensor,
+    labels: Tensor | None,
+    *,
+    temperature: float,
+    hard_weight: float = 0.0,
+    label_smoothing: float = 0.0,
+    targets_at_one: bool = False,
+) -> Tensor:
+    """:func:`~limbeck.losses.distillation_loss` of the student's logits alone.
+
+    Args:
+        logits: Student's logits, ``(N, K)``.
+        targets: Teacher's log-probabilities at the temperature, ``(N, K)``.
+        labels: True classes in [0, K), int64 ``(N,)``; needed where ``hard_weight`` is positive.
+        temperature: T > 0.
+        hard_weight: w in [0, 1).
+        label_smoothing: Share of the hard term's mass spread over all classes.
+        targets_at_one: Whether the targets are log-probabilities at T = 1 instead; for temperatures above
+            :data:`HOT`, at which softened ones in float32 would have lost the differences between classes.
+
+    Returns:
+        Nats per example, ``(N,)``.
+
+    Example:
+        >>> teacher = torch.tensor([[2.0, 0.0]]).log_softmax(-1)
+        >>> fused_loss(torch.tensor([[0.0, 2.0]]), teacher, None, temperature=1e9, targets_at_one=True)
+        tensor([2.])
+    """
+
+    def work(z: Tensor) -> tuple[Tensor, Tensor]:
+        if temperature > HOT:
+            value, gradient = _hot(z, targets, temperature, targets_at_one)
+        else:
+            value, gradient = _plain(z, targets, temperature)
+        if hard_weight:
+            assert labels is not None, "somebody saw to it"
+            _add_hard(value, gradient, z, labels.unsqueeze(-1), hard_weight, label_smoothing)
+        return value, gradient
+
+    found: Tensor = _Fused.apply(logits, work)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Fused(torch.autograd.Function):
+    """A value whose gradient is worked out beside it, from its formula."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, work: _Work) -> Tensor:
+        value, gradient = work(logits)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream.unsqueeze(-1), None
+
+
+def _plain(z: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The soft term and its gradient as their formulas stand."""
+    log_q = torch.log_softmax(z / temperature, -1)
+    p = targets.exp()
+    # Where the target has no mass, 0 times infinity would be nan.
+    value = torch.where(p > 0, p * (targets - log_q), 0.0).sum(-1).mul_(temperature**2)
+    # Answers in half precision sum to 1 but nearly.
+    return value, log_q.exp_().mul_(p.sum(-1, keepdim=True)).sub_(p).mul_(temperature)
+
+
+def _hot(z: Tensor, targets: Tensor, temperature: float, targets_at_one: bool) -> tuple[Tensor, Tensor]:
+    """The soft term and its gradient without cancellation."""
+    log_q = _above_even(z, temperature)
+    log_p = _above_even(targets, temperature if targets_at_one else 1.0)
+    classes = z.shape[-1]
+    p, q = log_p.exp() / classes, log_q.exp() / classes
+    massive = p > 0
+    d = torch.where(massive, log_p - log_q, -math.inf)
+    small = d.abs() < _SMALL
+    near = torch.where(small, d, 0.0)
+    series = (near * temperature).square() * (0.5 - near * (1 / 6 - near * (1 / 24 - near / 120)))
+    far = torch.where(massive & ~small, p * d, 0.0) + torch.where(small, 0.0, q - p)
+    value = (p * series + far * temperature * temperature).sum(-1)
+    gradient = torch.where(d > -1, p * torch.expm1(-d), q - p) * temperature
+    return value, gradient
+
+
+def _above_even(z: Tensor, temperature: float) -> Tensor:
+    """How far the log-probabilities of softmax(z / T) are above those of an even distribution, ``(N, K)``."""
+    a = (z - z.amax(-1, keepdim=True)) / temperature
+    even = a.amin(-1, keepdim=True) > -1
+    near = torch.where(even, a, 0.0)
+    mean = torch.where(
+        even, near.expm1().mean(-1, keepdim=True).log1p(), a.logsumexp(-1, keepdim=True) - math.log(z.shape[-1])
+    )
+    return a - mean
+
+
+def _add_hard(value: Tensor, gradient: Tensor, z: Tensor, rows: Tensor, weight: float, smoothing: float) -> None:
+    """Weigh the soft term and add the cross-entropy with labels, in place."""
+    log_q = torch.log_softmax(z, -1)
+    sure = weight * (1 - smoothing)
+    value.mul_(1 - weight).sub_(log_q.gather(-1, rows).squeeze(-1), alpha=sure)
+    if smoothing:
+        value.sub_(log_q.mean(-1), alpha=weight * smoothing)
+    gradient.mul_(1 - weight).add_(log_q.exp_(), alpha=weight)
+    gradient.scatter_add_(-1, rows, gradient.new_full(rows.shape, -sure))
+    if smoothing:
+        gradient.sub_(weight * smoothing / z.shape[-1])

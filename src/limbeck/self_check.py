@@ -1,0 +1,255 @@
+"""The check that each run makes of its objective before the first step: the loss is right, or nothing is trained.
+
+Two kinds of rounding are told apart from mistakes. On the run's device, with its teacher and its data, an objective may
+be off by what a forward error analysis of float32 allows, which grows with T, the logits and K. Apart from that its
+formula is proven on the CPU in float64, on logits of its own that are as large as the temperature: nothing cancels
+there, so each mistake is as large as the gradient itself, at any temperature.
+
+Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["check_objective", "exact", "name_examples"]
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import DataError, SelfCheckError
+from limbeck.losses import softened
+from limbeck.protocols import Answering, Batch, Objective
+
+_EXAMPLES = 32
+"""Examples of the first batch that are used."""
+_PROBES = 8
+"""Examples that are made up."""
+_NUMBERS = 1 << 20
+"""Logits that are looked at, so that the check is quick with very many classes too."""
+_ROUNDINGS = 16
+"""Roundings that may add up in one number."""
+_STRICTER = 1e-4
+"""Share of the tolerance in float64, so that a mistake in a small term is seen beside a large one."""
+_NAMED = 5
+"""Examples that a message names."""
+
+
+@runtime_checkable
+class _Distilling(Objective, Protocol):
+    """An objective with a teacher, which can be proven on another one."""
+
+    temperature: float
+    hard_weight: float
+    loss: str
+
+    def targets(self, batch: Batch) -> Tensor: ...
+
+    def divergence(self, logits: Tensor, batch: Batch) -> Tensor: ...
+
+    def remembering(self, batch: Batch) -> Self: ...
+
+    def with_teacher(self, teacher: Answering) -> Self: ...
+
+    def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None: ...
+
+
+class _Probe:
+    """A teacher with given logits, ``(N, K)``."""
+
+    classes = None
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """The logits, softened."""
+        return softened(self.logits, temperature)
+
+
+def exact(values: Tensor) -> Tensor:
+    """A copy on the CPU in float64; in float32 where PyTorch has no float64.
+
+    Args:
+        values: Any tensor.
+
+    Returns:
+        The numbers, without gradient.
+    """
+    return values.detach().cpu().to(_exact_type())
+
+
+def _exact_type() -> torch.dtype:
+    try:
+        return torch.zeros((), dtype=torch.float64).dtype
+    except (TypeError, RuntimeError):
+        return torch.float32
+
+
+def name_examples(numbers: Sequence[int]) -> str:
+    """Some examples by number, in a few words.
+
+    Args:
+        numbers: The examples' numbers.
+
+    Returns:
+        Words for a message.
+
+    Example:
+        >>> name_examples([4]), name_examples(range(9))
+        ('example 4', 'examples 0, 1, 2, 3, 4 and 4 more')
+    """
+    shown = ", ".join(str(number) for number in numbers[:_NAMED])
+    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return f"example{'' if len(numbers) == 1 else 's'} {shown}{more}"
+
+
+def check_objective(objective: Objective, batch: Batch, classes: int, *, tolerance: float = 1e-4) -> None:
+    r"""Prove an objective before the first step of a run, or refuse to train with it.
+
+    Checked are: one finite value per example; the gradient, and the value's slope, against the formula; no change of
+    value or gradient when a constant is added to the logits; no gradient to anything but the logits; and, for
+    distillation, that the teacher answers with log-probabilities, and zero gradient of the soft term where the
+    student's logits are the teacher's. A loss that forgets :math:`T^2`, averages over classes, does not soften the
+    student or softens the teacher twice fails; one that is right passes at any temperature and size of logits.
+
+    Args:
+        objective: What the run will minimise.
+        batch: Its first batch; up to 32 examples are used.
+        classes: Number of classes K.
+        tolerance: Largest error accepted beside rounding, as a share of the largest gradient.
+
+    Raises:
+        DataError: If the teacher's answers are not log-probabilities; the message names an example.
+        SelfCheckError: If a check fails; the message says which, and by how much.
+    """
+    few = batch.head(max(1, min(_EXAMPLES, _NUMBERS // classes)))
+    asked = distilling = objective if isinstance(objective, _Distilling) and objective.hard_weight < 1 else None
+    if distilling is not None:
+        # A teacher may answer otherwise each time it is asked, which is no fault of the loss.
+        objective = distilling = distilling.remembering(few)
+        fault = distilling.fault_of_teacher(few)
+        if fault is not None:
+            words, numbers = fault
+            raise DataError(f"the teacher's answer to {name_examples(numbers.tolist())} {words}; nothing was trained")
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(len(few.index), classes, generator=generator)
+    _prove(objective, logits.to(few.inputs.device), few, 1.0, tolerance)
+    if asked is None:
+        return
+    count = max(2, min(_PROBES, _NUMBERS // classes))
+    made_up = dataclasses.replace(
+        few,
+        index=torch.arange(count),
+        inputs=torch.zeros(count, 1),
+        labels=None if few.labels is None else torch.arange(count) % classes,
+    )
+    strict = tolerance * (_STRICTER if _exact_type() == torch.float64 else 1.0)
+    for size in dict.fromkeys((asked.temperature, 1.0)):
+        taught, learnt = (3 * size * exact(torch.randn(2, count, classes, generator=generator))).unbind()
+        proven = asked.with_teacher(_Probe(taught))
+        _prove(proven, learnt, made_up, size, strict)
+        _vanish(proven, taught, made_up, strict * size)
+
+
+def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolerance: float) -> None:
+    """Check value, gradient and slope on some logits that are as large as ``size``."""
+    generator = torch.Generator().manual_seed(1)
+    if objective(logits.detach(), few).per_example.requires_grad:
+        raise SelfCheckError(
+            "the objective's value carries a gradient to something beside the logits: detach its targets; nothing was "
+            "trained"
+        )
+    value, gradient = _value_and_gradient(objective, logits, few)
+    if value.shape != few.index.shape or not bool(value.isfinite().all()):
+        raise SelfCheckError(
+            f"the objective must give one finite value per example: {len(few.index)} examples gave shape "
+            f"{tuple(value.shape)}, {int((~value.isfinite()).sum())} of them not finite"
+        )
+    reference = objective.reference_gradient(logits, few)
+    moved_value, moved_gradient = _value_and_gradient(objective, logits + 5.0 * size, few)
+    of_value, of_gradient = _rounding(objective, logits, few, 5.0 * size)
+    scale = float(reference.abs().max())
+
+    wrong = (gradient - reference).abs()
+    if not bool((wrong <= tolerance * scale + of_gradient).all()):
+        raise SelfCheckError(
+            f"the objective's gradient differs from its formula in float64 by {float(wrong.max()):.3g}, where the "
+            f"largest gradient is {scale:.3g}: the loss is wrong, and nothing was trained"
+        )
+    of_values, of_gradients = (moved_value - value).abs(), (moved_gradient - gradient).abs()
+    if not (
+        bool((of_values <= tolerance * value.abs().max() + of_value).all())
+        and bool((of_gradients <= tolerance * scale + 2 * of_gradient).all())
+    ):
+        change = max(float(of_values.max()), float(of_gradients.max()))
+        raise SelfCheckError(
+            f"adding a constant to the logits changed the objective by {change:.3g}: it must not, since a softmax "
+            "does not; nothing was trained"
+        )
+    # The value must have that gradient too: a loss may work both out apart.
+    step = torch.randn(logits.shape, generator=generator).to(reference)
+    length = size * (1e-4 if logits.dtype == torch.float64 else 1e-2)
+    ahead, behind = (exact(objective(logits + sign * length * step.to(logits), few).per_example) for sign in (1, -1))
+    off = ((ahead - behind) / (2 * length) - (reference * step).sum(-1)).abs()
+    steepest = float(reference.norm(dim=-1).max())
+    allowed = 1e-2 * steepest + of_value / length + (of_gradient * step.abs()).sum(-1)
+    if not bool((off <= allowed).all()):
+        raise SelfCheckError(
+            f"the objective's value rises by {float(off.max()):.3g} per unit otherwise than its gradient says: value "
+            "and gradient do not belong together, and nothing was trained"
+        )
+
+
+def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    leaf = logits.detach().requires_grad_(True)
+    value = objective(leaf, batch).per_example
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return exact(value), exact(gradient)
+
+
+def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) -> tuple[Tensor, Tensor]:
+    """What rounding may do to a right objective: to each value, ``(N,)``, and to its gradient, ``(N, K)``.
+
+    A softmax of z / T is off by its own size times the rounding of z / T and of a logarithm of K; the soft term's
+    gradient multiplies that by T, its value by T squared.
+
+    Args:
+        objective: What is checked.
+        logits: Logits of the student, ``(N, K)``.
+        few: The examples.
+        moved: The constant that is added to the logits.
+
+    Returns:
+        Both bounds.
+    """
+    z, unit = exact(logits), _ROUNDINGS * torch.finfo(logits.dtype).eps
+    largest = z.abs().amax(-1, keepdim=True) + moved
+    logarithm = math.log(z.shape[-1]) + 1
+    of_labels = unit * (largest + logarithm)
+    if not isinstance(objective, _Distilling) or objective.hard_weight == 1:
+        temperature = float(getattr(objective, "temperature", 1.0))
+        return (temperature**2 * of_labels).squeeze(-1), (temperature * of_labels).expand_as(z)
+    targets, temperature = exact(objective.targets(few)), objective.temperature
+    if objective.loss == "logits":
+        reach = largest + targets.abs().amax(-1, keepdim=True)
+        value, gradient = unit * reach**2, unit * logarithm * reach.expand_as(z) / z.shape[-1]
+    else:
+        p = targets.exp()
+        entropy = torch.where(p > 0, -p * targets, 0.0).sum(-1, keepdim=True)
+        value = unit * temperature**2 * (largest / temperature + logarithm + entropy)
+        gradient = unit * temperature * (largest / temperature + logarithm) * (p + torch.softmax(z / temperature, -1))
+    return (of_labels + value).squeeze(-1), of_labels * torch.softmax(z, -1) + gradient
+
+
+def _vanish(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
+    """Check that the soft term's gradient is zero where the student's logits are the teacher's."""
+    same = logits.detach().requires_grad_(True)
+    (leftover,) = torch.autograd.grad(objective.divergence(same, few).sum(), same)
+    _, rounding = _rounding(objective, logits, few, 0.0)
+    if not bool((exact(leftover).abs() <= tolerance + rounding).all()):
+        raise SelfCheckError(
+            f"where the student equals the teacher the soft term's gradient is {float(leftover.abs().max()):.3g} "
+            "and must be 0: teacher and student are not softened alike; nothing was trained"
+        )

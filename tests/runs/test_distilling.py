@@ -338,3 +338,31 @@ def test_evaluate_agrees_with_a_plain_loop(tmp_path):
     assert scores["agreement_with_teacher"] == pytest.approx(float((log_probs.argmax(-1) == labels).float().mean()))
     folder = limbeck.save_model(tmp_path / "m", net, classes=["in", "out"])
     assert scores["file_bytes"] == (folder / "model.safetensors").stat().st_size
+
+
+def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set():
+    """Else a larger transfer set helps by its steps alone, and a smaller one hurts."""
+    steps = []
+
+    class Counts(limbeck.watcher.Watcher):
+        def start(self, epochs, count, epoch):
+            steps.append(count * epochs)
+
+    few = rings(40, 0)
+    for size, expected in ((400, 65), (40, 10), (10, 5)):
+        steps.clear()
+        limbeck.distill(
+            Knowing(), student(), few, rings(50, 1), transfer=rings(size, 3)[0], hard_weight=0.0, epochs=5,
+            batch_size=32, precision="float32", watcher=Counts(),
+        )  # fmt: skip
+        assert steps == [expected, expected]
+
+
+def test_a_transfer_set_that_teaches_no_more_than_the_labels_is_not_said_to_help():
+    """The baseline on 60 noiseless labels needs the steps that the student has, and then does as well."""
+    data, transfer = rings(200, 0), rings(2000, 3)[0]
+    run = limbeck.distill(
+        Knowing(), student(), data, rings(50, 1), test=rings(2000, 9), transfer=transfer, hard_weight=0.0,
+        **{**SETTINGS, "epochs": 3},
+    )  # fmt: skip
+    assert run.metrics["baseline"]["test_errors"] < 250, "with three epochs of 200 examples it would be half of them"

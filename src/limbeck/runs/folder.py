@@ -320,7 +320,9 @@ class RunFolder:
         before = read_json(path)
         if not isinstance(before, dict):
             raise FormatError(path, "holds no JSON object")
-        for name in sorted(before.keys() | identity.keys()):
+        # The parts in the order in which they are numbered: one that differs gives those behind it other numbers.
+        order = ("train", "transfer", "validation", "test")
+        for name in (*order, *sorted((before.keys() | identity.keys()) - set(order))):
             require_agreement(self.path, name, before.get(name), identity.get(name))
 
     def config(self) -> dict[str, Any]:

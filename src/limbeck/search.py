@@ -3,8 +3,9 @@
 Nothing here imports torch or Optuna, so that ``limbeck --help`` is quick.
 """
 
-__all__ = ["Axis", "Search", "Values", "combinations"]
+__all__ = ["Axis", "Search", "Values", "baseline_axes", "combinations"]
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -54,6 +55,8 @@ class Search:
         trials: How many settings to try; with --grid there are as many as combinations. Default 30.
         timeout_minutes: Begin no further trial after this many minutes; --resume goes on.
         prune: Stop a trial early where it is worse than the median of the others at the same epoch.
+        baseline: Where learning rates are searched, search the baseline's too, over the same range with as many trials
+            on labels alone: a verdict that compares a searched student with an unsearched baseline is not fair.
     """
 
     losses: tuple[Literal["kl", "logits"], ...] = ("kl",)
@@ -65,6 +68,7 @@ class Search:
     trials: int | None = None
     timeout_minutes: float | None = None
     prune: bool = True
+    baseline: bool = True
 
     def __post_init__(self) -> None:
         rules: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -159,6 +163,21 @@ class Search:
                 for name, values in found
             ),
         )
+
+
+def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
+    """What is searched for the baseline: the learning rate, on labels alone and for the student's number of epochs.
+
+    Args:
+        axes: What is searched for the student.
+        epochs: The student's.
+
+    Returns:
+        The same axes, of which only the learning rate's is free.
+    """
+    fixed = {"loss": "kl", "hard_weight": 1.0, "epochs": float(epochs)}
+    fixed |= {axis.name: axis.values[0] for axis in axes if axis.name == "temperature"}
+    return tuple(dataclasses.replace(axis, values=(fixed[axis.name],)) if axis.name in fixed else axis for axis in axes)
 
 
 def combinations(axes: tuple[Axis, ...]) -> list[Values]:

@@ -31,7 +31,7 @@ from limbeck.tuning.trials import Bench
 
 SETTINGS = {"epochs": 3, "batch_size": 16, "learning_rate": 0.02, "precision": "float32", "device": "cpu"}
 GRID = Search(grid=True, temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
-RANGES = Search(trials=7, temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1))
+RANGES = Search(trials=7, temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1), baseline=False)
 FREE = {name: value for name, value in SETTINGS.items() if name != "learning_rate"}
 
 
@@ -140,7 +140,9 @@ def test_the_loss_is_searched_too(teacher, tmp_path, drawn):
         assert row["validation_errors"] == min(epoch["validation_errors"] for epoch in run.history)
     page = (tmp_path / "grid" / "report.html").read_text()
     assert ">logits<" in page
-    kinds = Search(trials=12, losses=("logits", "kl"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1))
+    kinds = Search(
+        trials=12, losses=("logits", "kl"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1), baseline=False
+    )
     drawn_ones = tune(teacher, student, data(), search=kinds, **FREE).trials
     assert {row["loss"] for row in drawn_ones} == {"kl", "logits"}
     assert all((row["temperature"] is None) == (row["loss"] == "logits") for row in drawn_ones)
@@ -156,7 +158,7 @@ def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
     two = Ensemble([teacher, nn.Linear(5, 3)])
     SoftTargets.write(tmp_path / "store", two, data().train, classes=data().classes, temperature=3.0)
     store = SoftTargets.open(tmp_path / "store")
-    search = Search(trials=6, learning_rates=(1e-3, 0.1))
+    search = Search(trials=6, learning_rates=(1e-3, 0.1), baseline=False)
     found = tune(store, student, data(), search=search, **FREE)
     assert {row["temperature"] for row in found.trials} == {3.0}
     assert len({row["hard_weight"] for row in found.trials}) == 6
@@ -246,7 +248,7 @@ def test_a_stopped_search_goes_on_where_it_was(teacher, tmp_path, trained):
     trained.clear()
     third = tune(teacher, student, data(), search=RANGES, out=out, resume=True, **FREE)
     assert trained == [] and third.best == again.best
-    more = Search(trials=9, temperatures=RANGES.temperatures, learning_rates=RANGES.learning_rates)
+    more = Search(trials=9, temperatures=RANGES.temperatures, learning_rates=RANGES.learning_rates, baseline=False)
     assert len(tune(teacher, student, data(), search=more, out=out, resume=True, **FREE).trials) == 9
     assert len(trained) == 2
 
@@ -344,7 +346,7 @@ def test_in_a_storage_a_trial_without_signs_of_life_is_run_again(teacher, tmp_pa
 
 
 def test_poor_trials_are_stopped_and_only_those(teacher, tmp_path):
-    search = Search(trials=12, hard_weights=(0.1,), temperatures=(2.0,), learning_rates=(1e-5, 0.2))
+    search = Search(trials=12, hard_weights=(0.1,), temperatures=(2.0,), learning_rates=(1e-5, 0.2), baseline=False)
     settings = {**FREE, "epochs": 6}
     tune(teacher, student, data(), search=search, out=tmp_path / "search", **settings)
     database = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/search/study.db")
@@ -359,7 +361,9 @@ def test_poor_trials_are_stopped_and_only_those(teacher, tmp_path):
             last = step == max(trial.intermediate_values)
             assert (trial in stopped and last) == (poor and step < 6), (trial.number, step)
     database.engine.dispose()
-    unpruned = Search(trials=7, hard_weights=(0.1,), temperatures=(2.0,), learning_rates=(1e-5, 0.2), prune=False)
+    unpruned = Search(
+        trials=7, hard_weights=(0.1,), temperatures=(2.0,), learning_rates=(1e-5, 0.2), prune=False, baseline=False
+    )
     assert {row["reports"] for row in tune(teacher, student, data(), search=unpruned, **settings).trials} == {6}
 
 
@@ -383,12 +387,20 @@ def test_a_trial_that_diverges_is_told_apart(teacher):
 
 
 def test_time_that_is_up_leaves_the_rest_waiting(teacher, tmp_path):
-    short = Search(trials=5, timeout_minutes=1e-9)
+    short = Search(trials=5, timeout_minutes=1e-9, baseline=False)
     with pytest.raises(RunError, match="no trial came to its end: give it more time"):
         tune(teacher, student, data(), search=short, out=tmp_path / "search", **FREE)
     assert (
         len(
-            tune(teacher, student, data(), search=Search(trials=5), out=tmp_path / "search", resume=True, **FREE).trials
+            tune(
+                teacher,
+                student,
+                data(),
+                search=Search(trials=5, baseline=False),
+                out=tmp_path / "search",
+                resume=True,
+                **FREE,
+            ).trials
         )
         == 5
     )
@@ -578,3 +590,39 @@ def test_a_study_that_is_two_is_told_of(tmp_path):
         database.commit()
     with pytest.raises(RunError, match="Multiple rows"), study.told_of_storage(url):
         study.open_study(study.connect(url, shared=False), "limbeck", {})
+
+
+def test_the_baselines_learning_rate_is_searched_with_as_many_trials_on_labels_alone(teacher, tmp_path, trained, drawn):
+    """A verdict on a searched student against an unsearched baseline would favour the student."""
+    grid = Search(grid=True, temperatures=(4.0,), hard_weights=(0.0, 0.5), learning_rates=(1e-3, 0.02, 0.3))
+    found = tune(teacher, student, data(), search=grid, out=tmp_path / "both", **FREE)
+    beside = trained[6:]
+    assert [(row["hard_weight"], row["learning_rate"]) for row in beside] == [(1, 1e-3), (1, 0.02), (1, 0.3)]
+    alone = {
+        rate: limbeck.train(student, data(), **{**SETTINGS, "learning_rate": rate}).history
+        for rate in (1e-3, 0.02, 0.3)
+    }
+    errors = {rate: min(row["validation_errors"] for row in history) for rate, history in alone.items()}
+    tried = {row["learning_rate"]: row["validation_errors"] for row in found.metrics["baseline"]["trials"]}
+    assert tried == errors, "each is the training on labels that the baseline will be"
+    assert found.best["searched"] == "both" and errors[found.best["baseline_learning_rate"]] == min(errors.values())
+    best = tomllib.loads((tmp_path / "both" / "best.toml").read_text())
+    assert best["baseline_learning_rate"] == found.best["baseline_learning_rate"]
+    aims = {name: value for name, value in found.best.items() if name != "epochs"}
+    run = limbeck.distill(teacher, student, data(), epochs=3, batch_size=16, precision="float32", **aims)
+    expected = limbeck.train(student, data(), **{**SETTINGS, "learning_rate": aims["baseline_learning_rate"]})
+    assert run.metrics["baseline"]["test_errors"] == expected.metrics["model"]["test_errors"]
+    assert "were chosen by a search" not in run.verdict.sentence
+    # Resumed, nothing is tried again.
+    again = tune(teacher, student, data(), search=grid, out=tmp_path / "both", resume=True, **FREE)
+    assert len(trained) == 9 and again.best == found.best
+
+
+def test_a_search_for_the_student_alone_is_said_in_the_verdict(teacher):
+    drawn_alone = Search(trials=2, temperatures=(4.0,), hard_weights=(0.5,), baseline=False)
+    found = tune(teacher, student, data(), search=drawn_alone, **SETTINGS)
+    assert found.best["searched"] == "student" and "baseline" not in found.metrics
+    run = limbeck.distill(teacher, student, data(), precision="float32", batch_size=16, **found.best)
+    assert "the baseline's were not" in run.verdict.sentence == run.metrics["verdict"]["sentence"]
+    fixed = tune(teacher, student, data(), search=GRID, **SETTINGS)
+    assert "searched" not in fixed.best, "one learning rate for both: nothing was chosen for the student alone"

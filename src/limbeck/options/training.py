@@ -154,12 +154,18 @@ class Distillation:
         hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
         loss: What is made small beside the labels' loss: "kl", the divergence of the softened distributions times T
             squared, or "logits", its limit at high temperatures: half the mean squared distance of the zero-meaned
-            scores, in which no temperature counts.
+            logits, in which no temperature counts.
+        baseline_learning_rate: Largest learning rate of the baseline; default: the student's. A search that chose the
+            student's by limbeck tune chooses this one with as many trials.
+        searched: Whose settings a search chose: of the "student" alone, of "both", or of nobody. Where it was the
+            student alone the verdict says so.
     """
 
     temperature: float = 4.0
     hard_weight: float = 0.1
     loss: SoftLoss = "kl"
+    baseline_learning_rate: float | None = None
+    searched: Literal["nobody", "student", "both"] = "nobody"
 
     def __post_init__(self) -> None:
         require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
@@ -168,3 +174,6 @@ class Distillation:
         hot = self.loss == "kl" and self.hard_weight < 1
         require(not hot or 1e-6 <= self.temperature <= 1e30, "temperature", self.temperature, range_of_float32)
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
+        rate = self.baseline_learning_rate
+        require(rate is None or 0 < rate < math.inf, "baseline_learning_rate", rate, "positive and finite")
+        require(self.searched in {"nobody", "student", "both"}, "searched", self.searched, "nobody, student or both")

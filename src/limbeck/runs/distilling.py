@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 
@@ -70,6 +70,8 @@ def distill(
     temperature: float = 4.0,
     hard_weight: float = 0.1,
     loss: SoftLoss = "kl",
+    baseline_learning_rate: float | None = None,
+    searched: Literal["nobody", "student", "both"] = "nobody",
     augmentation: Augmentation | None = None,
     baseline: bool = True,
     seeds: int = 1,
@@ -101,6 +103,9 @@ def distill(
         temperature: T of the soft targets, above 0.
         hard_weight: Weight of the true labels in [0, 1].
         loss: The soft term: "kl", or "logits", its limit at high temperatures, in which ``temperature`` does not count.
+        baseline_learning_rate: Largest learning rate of the baseline, where one was searched for it; None for that of
+            the student.
+        searched: Whose settings were chosen by a search; where it was the "student" alone the verdict says so.
         augmentation: Random views of the training pictures, for baseline and student alike.
         baseline: Whether to train the baseline.
         seeds: How many pairs of student and baseline to train, with seeds that follow each other.
@@ -130,7 +135,14 @@ def distill(
         >>> sorted(run.metrics)
         ['baseline', 'judged_on', 'seeds', 'student', 'teacher', 'verdict']
     """
-    options, aims = Training(**training), Distillation(temperature=temperature, hard_weight=hard_weight, loss=loss)
+    options = Training(**training)
+    aims = Distillation(
+        temperature=temperature,
+        hard_weight=hard_weight,
+        loss=loss,
+        baseline_learning_rate=baseline_learning_rate,
+        searched=searched,
+    )
     data = as_data_set(train, validation, test, classes)
     source = data if transfer is None else dataclasses.replace(data, train=as_examples(transfer).without_labels())
     if source.train.labels is None and aims.hard_weight > 0:
@@ -185,13 +197,14 @@ def distill(
                     aside = "baseline" if name is None else f"{name}/baseline"
                     roles.insert(0, (aside, LabelObjective(options.label_smoothing), data))
                 for part, aim, examples in roles:
+                    rate = aims.baseline_learning_rate if aim is not objective else None
                     yield partial(
                         fit_stage,
                         stage_for(folder, part, apart=apart),
                         copy_module(made[number], what="student"),
                         aim,
                         examples,
-                        settled,
+                        settled if rate is None else dataclasses.replace(settled, learning_rate=rate),
                         device,
                         augmentation=augmentation,
                         resume=resume or apart,  # a task that is begun again goes on
@@ -211,6 +224,10 @@ def distill(
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
         result = _judge(guide, pairs, data, options.seed, device)
+        if result.verdict is not None and aims.searched == "student":
+            told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")
+            result = dataclasses.replace(result, verdict=told)
+            result.metrics["verdict"] = told.to_dict()
         if folder is not None:
             folder.unseal_results()
             if result.answers:
@@ -248,6 +265,8 @@ class _Pair:
     baseline: nn.Module | None
     history: list[dict[str, Any]]
 
+
+_UNSEARCHED = "The student's settings were chosen by a search, and the baseline's were not: that favours the student."
 
 _KEEP_BYTES = 1 << 29
 """Answers up to this size are computed once and held in memory, twice: as they are, and softened."""

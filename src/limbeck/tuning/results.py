@@ -1,6 +1,6 @@
 """What a search found: the best settings, the numbers to keep, and the page to look at."""
 
-__all__ = ["conclude", "report_search"]
+__all__ = ["conclude", "conclude_baseline", "report_search"]
 
 import datetime
 from collections import Counter
@@ -48,6 +48,27 @@ def conclude(
         "trials": [dict(row) for row in rows],
     }
     return {name: best[name] for name in _SETTINGS if best[name] is not None}, metrics
+
+
+def conclude_baseline(rows: Sequence[Mapping[str, Any]], metrics: dict[str, Any], *, left: int) -> dict[str, Any]:
+    """What a search of the baseline's learning rate found, for ``best.toml``; its trials go to the metrics.
+
+    Args:
+        rows: The trials that came to an end.
+        metrics: Those of the student's search, which get ``baseline``.
+        left: How many trials wait.
+
+    Returns:
+        ``baseline_learning_rate`` and ``searched``; where the search did not come to its end, that it was the student's
+        alone.
+    """
+    complete = [row for row in rows if row["state"] == "complete"]
+    metrics["baseline"] = {"best": None, "left": left, "trials": [dict(row) for row in rows]}
+    if left or not complete:
+        return {"searched": "student"}
+    best = min(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))
+    metrics["baseline"]["best"] = dict(best)
+    return {"baseline_learning_rate": best["learning_rate"], "searched": "both"}
 
 
 def report_search(folder: str | Path) -> Path:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +17,6 @@ from limbeck.checksums import check_file
 from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
-from limbeck.interrupts import collect_signals
 from limbeck.objective import require_logits
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.prediction import answer_views
@@ -25,28 +25,23 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
 from limbeck.runs.starts import starts
-from limbeck.search import Axis, Search, Values, combinations
+from limbeck.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
-from limbeck.tuning.jobs import work_together
-from limbeck.tuning.results import conclude, report_search
+from limbeck.tuning.conducting import Conductor
+from limbeck.tuning.results import conclude, conclude_baseline, report_search
 from limbeck.tuning.study import (
     address_of,
     connect,
-    finished,
     hidden_password,
     open_study,
     optuna_here,
-    plan,
     told_of_storage,
     unfinished,
-    waiting,
 )
-from limbeck.tuning.trials import Bench, rows_of, work
+from limbeck.tuning.trials import Bench, rows_of
 
 _TRIALS = 30
-_ATTEMPTS = 3
-"""How often a trial is run where the process that does it dies."""
 _KEEP_BYTES = 1 << 30
 """A live teacher's answers up to this size are held in memory; larger ones belong into a store."""
 
@@ -168,6 +163,8 @@ def tune(
     judges = data.validation
     views = _demand(guide, data, augmentation, axes)
     common = _common(guide, made, data, augmentation, options, sought, axes)
+    first, learning_rates = study or "limbeck", next(axis for axis in axes if axis.name == "learning_rate")
+    both = sought.baseline and data.train.labels is not None and not learning_rates.fixed
 
     def go(folder: RunFolder | None) -> TuneRun:
         if folder is not None:
@@ -175,35 +172,35 @@ def tune(
         url = storage if folder is None or storage is not None else address_of(folder.path / "study.db")
         database, alone = connect(url, shared=storage is not None), storage is None
         with told_of_storage(url):
-            opened = open_study(database, study or "limbeck", common)
+            open_study(database, first, common)
         if folder is not None:
             folder.unseal_results()
-        total = len(points)
+        stored: list[Teacher] = []
 
-        def told() -> None:
+        def bench(axes: tuple[Axis, ...]) -> Bench:
+            stored[:] = stored or [_stored(guide, data, augmentation, axes, device, views)]
+            return Bench(stored[0], student, data, augmentation, options, axes, sought.prune and not sought.grid)
+
+        def told(done: int) -> None:
             if progress is not None:
-                progress(min(finished(opened), total), total)
+                progress(done, len(points) * (1 + both))
 
-        began = time.time()
-        until = began + 60 * (sought.timeout_minutes or float("inf"))
+        until = time.time() + 60 * (sought.timeout_minutes or float("inf"))
+        conductor = Conductor(database, url, alone, jobs, ray, until, folder is not None, told)
         with told_of_storage(url):
-            plan(opened, database, points, alone=alone)
-            told()
-            if waiting(opened):
-                stored = _stored(guide, data, augmentation, axes, device, views)
-                bench = Bench(stored, student, data, augmentation, options, axes, sought.prune and not sought.grid)
-                if (jobs == 1 and ray is None) or url is None:
-                    with collect_signals(enabled=folder is not None) as caught:
-                        work(opened, bench, alone=alone, until=until, caught=caught, told=told)
-                else:
-                    for _ in range(_ATTEMPTS):
-                        work_together(opened, bench, jobs=jobs, ray=ray, url=url, alone=alone, until=until, told=told)
-                        # Processes that died have left trials that seem to run.
-                        plan(opened, database, points, alone=alone)
-                        if not waiting(opened) or time.time() >= until:
-                            break
+            opened = conductor.run(first, common, points, partial(bench, axes))
             rows = rows_of(opened, axes)
             best, metrics = conclude(rows, judges, left=unfinished(opened))
+            if both:
+                narrow = baseline_axes(axes, best["epochs"])
+                tried = combinations(narrow) if sought.grid else [{} for _ in points]
+                name = f"{first}, baseline of {best['epochs']} epochs"
+                beside = conductor.run(
+                    name, {**common, "searched for": name}, tried, partial(bench, narrow), before=len(points)
+                )
+                best |= conclude_baseline(rows_of(beside, narrow), metrics, left=unfinished(beside))
+            elif not learning_rates.fixed:
+                best["searched"] = "student"
         if folder is not None:
             kept_best = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation), **best}
             folder.write_settings("best.toml", "distill", kept_best)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.formats.pictures import EXTENSIONS, _bytes_a_pixel, read_pictures
+from limbeck.formats.image_files import EXTENSIONS
+from limbeck.formats.pictures import _bytes_a_pixel, _reduce, read_pictures, read_unlabelled
 
 FORMATS = {
     ".png": "PNG",
@@ -133,7 +134,7 @@ def test_exif_orientation_and_first_frame(tmp_path):
 def test_sizes_that_differ(tmp_path):
     put(tmp_path, "a/1.png", Image.fromarray(grey(4, 6)))
     put(tmp_path, "b/2.png", Image.fromarray(grey(8, 6)))
-    with pytest.raises(FormatError, match=r"b/2.png: it has 8 x 6 .*a/1.png has 4 x 6: give size="):
+    with pytest.raises(FormatError, match=r"b/2.png: it has 8 x 6 .*a/1.png has 4 x 6: resize all, as with"):
         read_pictures(tmp_path)
     images = read_pictures(tmp_path, size=(4, 6)).images
     np.testing.assert_array_equal(images[0, 0], grey(4, 6))
@@ -162,10 +163,10 @@ def test_folders_without_pictures(tmp_path):
         read_pictures(tmp_path)
     put(tmp_path, "a/x.png", Image.new("L", (2, 2)))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match="empty: no picture in it, but nothing"):
+    with pytest.raises(FormatError, match="empty: no image in it, but nothing"):
         read_pictures(tmp_path)
     put(tmp_path, "empty/readme.txt", b"")
-    with pytest.raises(FormatError, match="empty: no picture in it, but 1 other file.*known are .bmp"):
+    with pytest.raises(FormatError, match="empty: no image in it, but 1 other file.*known are .bmp"):
         read_pictures(tmp_path)
     put(tmp_path, "empty/deeper/x.png", Image.new("L", (2, 2)))
     with pytest.raises(FormatError, match="deeper: a folder inside the class empty"):
@@ -237,8 +238,11 @@ def bomb(width: int, height: int) -> bytes:
 def test_pictures_too_large_to_be_safe(tmp_path, monkeypatch, side, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     path = put(tmp_path, "a/x.png", bomb(side, side))
-    with pytest.raises(FormatError, match="pixels") as caught:
+    with pytest.raises(FormatError, match="truncated" if side == 10_000 else "pixels") as caught:
         read_pictures(tmp_path, size=(28, 28))
+    cure = "pixels.*or resize all, as with --image-size" if side == 10_000 else "pixels"
+    with pytest.raises(FormatError, match=cure):
+        read_pictures(tmp_path)
     assert caught.value.path == str(path)
 
 
@@ -246,7 +250,7 @@ def test_pictures_too_large_to_be_safe(tmp_path, monkeypatch, side, limit):
 def test_only_known_decoders_run(tmp_path, kind):
     content = encoded(Image.new("L", (2, 2)), kind)
     assert Image.open(io.BytesIO(content)).format == kind
-    with pytest.raises(FormatError, match="not a picture"):
+    with pytest.raises(FormatError, match="not an image"):
         one(tmp_path, content)
 
 
@@ -274,7 +278,7 @@ before = peak()
 try:
     read_pictures({str(tmp_path)!r})
 except FormatError as error:
-    assert "memory: make it smaller" in str(error)
+    assert "of memory: make it smaller" in str(error)
 assert peak() - before <= (100 << 20) + 4 * {(tmp_path / "a" / "1.png").stat().st_size}, (peak() - before) >> 20
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -331,3 +335,123 @@ print(int(line.split()[1]) * 1024 - before)
     assert done.returncode == 0, done.stderr
     taken = int(done.stdout)
     assert 0.4 * allowed * side**2 <= taken <= allowed * side**2 + slack
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "more"),
+    [
+        ("RGB", "1.jpg", {}),
+        ("RGB", "1.jpg", {"progressive": True}),
+        ("L", "1.jpg", {}),
+        ("RGB", "1.png", {}),
+        ("RGBA", "1.png", {}),
+        ("RGB", "1.tif", {}),
+        ("P", "1.png", {}),
+        ("I;16", "1.png", {}),
+    ],
+)
+def test_ordinary_photographs_are_read_where_a_size_is_given(tmp_path, mode, name, more):
+    """Twelve megapixels of few bytes, which are refused without a size; a gradient, turned by EXIF, is the oracle."""
+    down = np.linspace(0, 255, 3000).astype(np.uint8)
+    pixels = np.broadcast_to(down[:, None], (3000, 4000))
+    if mode == "I;16":
+        picture = Image.fromarray(pixels.astype(np.uint16) * 257)
+    elif mode == "P":
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        picture = picture.convert("P")
+    else:
+        picture = Image.fromarray(np.ascontiguousarray(pixels)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    put(tmp_path, f"a/{name}", b"")
+    picture.save(tmp_path / "a" / name, exif=exif, **more)
+    if mode not in ("L", "RGB", "RGBA") or name == "1.png":
+        with pytest.raises(FormatError, match="resize all, as with --image-size"):
+            read_pictures(tmp_path)
+    found = read_pictures(tmp_path, size=(32, 32)).images[0, 0]
+    small = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, -1))).resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.abs(found.astype(int) - np.asarray(small)).max() <= 3
+
+
+@pytest.mark.slow
+def test_a_photograph_of_a_hundred_megapixels(tmp_path):
+    put(tmp_path, "a/1.jpg", b"")
+    Image.new("RGB", (12_000, 9_000), (200, 100, 50)).save(tmp_path / "a" / "1.jpg", quality=95)
+    with pytest.raises(FormatError, match="89478485 pixels are the limit.*--image-size"):
+        read_pictures(tmp_path)
+    code = f"""
+import resource
+from limbeck.formats.pictures import read_pictures
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+found = read_pictures({str(tmp_path)!r}, size=(64, 64)).images
+assert abs(found[0].astype(int) - [[[200]], [[100]], [[50]]]).max() <= 3
+assert peak() - before <= 400 << 20, (peak() - before) >> 20
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "kind", "more"),
+    [
+        ("RGB", "png", {}),
+        ("RGBA", "png", {}),
+        ("L", "png", {}),
+        ("RGB", "tif", {}),
+        ("CMYK", "tif", {}),
+        ("RGB", "jpg", {"progressive": True, "subsampling": 0}),
+    ],
+)
+def test_reducing_takes_no_more_memory_than_was_found(tmp_path, mode, kind, more):
+    """As below, for what is reduced while it is decoded."""
+    side, slack = 4000, 24 << 20
+    put(tmp_path, f"a/1.{kind}", b"")
+    Image.new(mode, (side, side)).save(tmp_path / "a" / f"1.{kind}", **more)
+    with Image.open(tmp_path / "a" / f"1.{kind}") as opened:
+        allowed, _ = _reduce(opened, 64)
+    code = f"""
+import os
+from pathlib import Path
+from limbeck.formats import pictures
+pictures._ROOM, pictures._ROOM_REDUCED = 0, 1 << 40  # so that it is reduced, and not refused
+pictures.Image.init()
+before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+Path("/proc/self/clear_refs").write_text("5")
+pictures.read_pictures(Path({str(tmp_path)!r}), size=(32, 32))
+line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+print(int(line.split()[1]) * 1024 - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= allowed + slack, (int(done.stdout) / side**2, allowed / side**2)
+
+
+def test_images_without_classes(tmp_path):
+    for name in ("b.png", "deep/er/a.png", "deep/c.png"):
+        put(tmp_path, name, Image.new("L", (2, 2), len(name)))
+    for name in (".DS_Store", "Thumbs.db", "__MACOSX/x.png", "notes.txt"):
+        put(tmp_path, name, b"")
+    found = read_unlabelled(tmp_path)
+    assert found.files == ("b.png", "deep/c.png", "deep/er/a.png") and found.classes == () and len(found.labels) == 0
+    assert found.images[:, 0, 0, 0].tolist() == [5, 10, 13]
+    assert found.notes == (f"1 other files were passed over, such as {tmp_path / 'notes.txt'}",)
+    with pytest.raises(FormatError, match="no image in it, but nothing"):
+        read_unlabelled(put(tmp_path, "none/.x", b"").parent)
+
+
+def test_folders_nested_without_end(tmp_path):
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(200):
+            os.mkdir("a")
+            os.chdir("a")
+    finally:
+        os.chdir(here)
+    with pytest.raises(FormatError, match="nested more than 32 deep"):
+        read_unlabelled(tmp_path)
+    with pytest.raises(FormatError, match="a folder inside the class a"):
+        read_pictures(tmp_path)
+    subprocess.run(["rm", "-rf", str(tmp_path / "a")], check=True)  # shutil.rmtree recurses

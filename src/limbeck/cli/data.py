@@ -2,19 +2,19 @@
 
 __all__ = ["data"]
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import Json
-from limbeck.cli.console import print_json, print_rows
+from limbeck.cli.console import print_json, print_rows, say
 
 _KINDS = (
     ("mnist", "60,000 and 10,000 digits, 28x28; inside the package"),
     ("FILE.mat", "any split of EMNIST in its official layout"),
-    ("FILE.npz", "arrays x and y; with x_test and y_test, and classes, where there are"),
-    ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, Kuzushiji-MNIST, ...; gzipped or not"),
-    ("FOLDER of pictures", "one sub-folder a class; or train and test folders of such"),
+    ("FILE.npz", "arrays x and y, or x_train, val_images, test_labels and the like; and classes, where there are"),
+    ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, EMNIST, ...; gzipped or not"),
+    ("FOLDER of images", "one sub-folder for each class; or train, val and test folders of such"),
     ("Kaldi data directory", "feats.scp, with cmvn.scp and utt2spk where there are; alignments by --ali"),
 )
 
@@ -24,6 +24,7 @@ def data(
     /,
     *,
     image_size: int | None = None,
+    layout: Literal["NCHW", "NHWC"] | None = None,
     json: Json = False,
 ) -> None:
     """List the data sets there are, or describe one.
@@ -36,7 +37,8 @@ def data(
 
     Args:
         source: A data set to describe; leave out to list the kinds.
-        image_size: Resize a folder's pictures to this many pixels, square.
+        image_size: Resize a folder's images to this many pixels, square.
+        layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         json: Print the description as JSON.
     """
     if source is None:
@@ -47,7 +49,9 @@ def data(
         return
     from limbeck.data import open_data
 
-    found = open_data(source, image_size=image_size)
+    found = open_data(source, image_size=image_size, layout=layout)
+    for note in found.notes:
+        say(note)
     if json:
         print_json(found.describe())
         return

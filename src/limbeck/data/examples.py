@@ -280,17 +280,17 @@ class DataSet:
                 row = int(examples.labels.argmax())
                 raise DataError(
                     f"{self.name}: label {int(examples.labels[row])} of {part} example {int(examples.index[row])} "
-                    f"is outside the {count} classes (0 to {count - 1})"
-                )
-            if examples.shape != self.train.shape:
-                raise DataError(
-                    f"{self.name}: a training example has shape {self.train.shape}, "
-                    f"and a {part} example has {examples.shape}"
+                    f"is outside the {count} classes (0 to {count - 1}){_counted_from(examples.labels)}"
                 )
             if examples.kind != self.train.kind:
                 raise DataError(
                     f"{self.name}: training examples are {self.train.kind}, and {part} examples are {examples.kind}: "
                     "models see these differently, so give all parts in one type"
+                )
+            if examples.shape != self.train.shape:
+                raise DataError(
+                    f"{self.name}: a training example has shape {self.train.shape}, "
+                    f"and a {part} example has {examples.shape}"
                 )
         if self.train.labels is not None and self.every_class:
             present = torch.bincount(self.train.labels, minlength=count)
@@ -334,6 +334,11 @@ def _share_a_number(one: Tensor, other: Tensor) -> bool:
     if int(one.min()) > int(other.max()) or int(other.min()) > int(one.max()):
         return False
     return bool(torch.isin(one.cpu(), other.cpu()).any())
+
+
+def _counted_from(labels: Tensor) -> str:
+    first, last = int(labels.min()), int(labels.max())
+    return f": labels run from {first} to {last}, and classes count from 0" if first == 1 else ""
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

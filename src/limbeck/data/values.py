@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels, ``K`` classes.
 """
 
-__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor"]
+__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "whole_numbers"]
 
 from typing import Literal
 
@@ -90,6 +90,29 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
         >>> as_labels([1.0, 0.0], 2), as_labels([[0, 0, 1], [1, 0, 0]], 2)
         (tensor([1, 0]), tensor([2, 0]))
     """
+    found = whole_numbers(given, count)
+    if count and int(found.min()) < 0:
+        row = int(found.argmin())
+        raise DataError(
+            f"labels must be at least 0, and the smallest is {int(found[row])}, of example {row}: leave out what has "
+            "no label, and number the classes from 0"
+        )
+    return found
+
+
+def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
+    """One whole number for each example, as :func:`as_labels` takes them, of either sign.
+
+    Args:
+        given: The numbers, or one-hot rows.
+        count: N.
+
+    Returns:
+        int64 ``(N,)``.
+
+    Raises:
+        DataError: If they are not whole numbers, or not one for each example.
+    """
     values = as_tensor("labels", given)
     if values.ndim == 2 and len(values) == count and values.shape[1] > 1:
         return _from_one_hot(values)
@@ -102,12 +125,6 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
         row = int((found.to(values.dtype) != values).nonzero()[0])
         raise DataError(
             f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}"
-        )
-    if count and int(found.min()) < 0:
-        row = int(found.argmin())
-        raise DataError(
-            f"labels must be at least 0, and the smallest is {int(found[row])}, of example {row}: leave out what has "
-            "no label, and number the classes from 0"
         )
     return found
 

@@ -3,9 +3,10 @@
 Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
 """
 
-__all__ = ["EXTENSIONS", "Pictures", "pixels_of", "read_pictures"]
+__all__ = ["Pictures", "pixels_of", "read_pictures", "read_unlabelled"]
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,13 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.formats.image_files import Listing, list_classes, list_images
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Only these decoders run, whatever a file's first bytes say: others of Pillow's call outside programs.
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ROOM = 90 << 20
 """Bytes that decoding a picture may take, beside four times the file's size: a few bytes can claim any size."""
+_ROOM_REDUCED = 384 << 20
+"""Likewise where a size is asked for, so that large photographs are expected."""
 _MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
+_MEMORY_REDUCED = {"L": 3, "RGB": 8, "CMYK": 8, "RGBA": 12}
+"""Bytes a pixel where the image is reduced before anything else is made of it; other modes cannot be averaged."""
+_ORIENTATION = 0x0112  # the tag of EXIF
 _WEBP_MEMORY = 26
 _MOST_MEMORY = 24
 """Bytes a pixel while it is decoded, by mode, as measured: 16 bits and transparency go through several copies."""
@@ -34,15 +40,17 @@ class Pictures:
 
     Attributes:
         images: uint8 ``(N, C, H, W)``; C is 1 if all pictures are grey, else 3.
-        labels: int64 ``(N,)``, positions in ``classes``.
+        labels: int64 ``(N,)``, positions in ``classes``; empty where there are no classes.
         classes: Names of the sub-folders, sorted.
         files: The N paths relative to the folder, with ``/`` between the parts.
+        notes: What people should know of how the folder was read.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_pictures(folder: str | PathLike[str], *, size: tuple[int, int] | None = None) -> Pictures:
@@ -77,15 +85,39 @@ def read_pictures(folder: str | PathLike[str], *, size: tuple[int, int] | None =
         >>> pictures.images.shape, pictures.classes, pictures.files
         ((2, 1, 2, 4), ('dark', 'light'), ('dark/1.png', 'light/1.png'))
     """
+    _check_size(size)
+    root = Path(folder)
+    listing = list_classes(root)
+    return _decoded(root, listing, size)
+
+
+def read_unlabelled(folder: str | PathLike[str], *, size: tuple[int, int] | None = None) -> Pictures:
+    """Read all images of a folder and of the folders inside it, as :func:`read_pictures` does, without classes.
+
+    Args:
+        folder: The folder.
+        size: Height and width in pixels to resize every image to; None where all have one size.
+
+    Returns:
+        The images, sorted by path; neither labels nor classes.
+
+    Raises:
+        ConfigError: If ``size`` is not two positive whole numbers.
+        FormatError: If there are no images, folders are nested too deep, the sizes differ and ``size`` is None, or an
+            image is corrupt, too large to be safe, or a link that leads outside the folder.
+    """  # noqa: DOC502
+    _check_size(size)
+    root = Path(folder)
+    return _decoded(root, list_images(root), size)
+
+
+def _check_size(size: tuple[int, int] | None) -> None:
     if size is not None and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
         raise ConfigError(f"size must be the height and width in pixels, two positive whole numbers, and is {size}")
-    root = Path(folder)
-    try:
-        classes, files, labels = _listing(root)
-    except OSError as error:
-        raise FormatError(error.filename or root, f"cannot be read: {error.strerror or error}") from error
-    except (RuntimeError, ValueError) as error:  # a loop of links, or a null character in the path
-        raise FormatError(root, f"cannot be read: {error}") from error
+
+
+def _decoded(root: Path, listing: Listing, size: tuple[int, int] | None) -> Pictures:
+    files = listing.files
     pixels: list[NDArray[np.uint8]] = []
     for file in files:
         pixels.append(_decode(file, size))
@@ -94,80 +126,81 @@ def read_pictures(folder: str | PathLike[str], *, size: tuple[int, int] | None =
             raise FormatError(
                 file,
                 f"it has {height} x {width} pixels (height x width), and {files[0]} has {first_height} x "
-                f"{first_width}: give size=(height, width) to resize all",
+                f"{first_width}: resize all, as with --image-size 224",
             )
     grey = all(picture.ndim == 2 for picture in pixels)
     images = np.empty((len(files), 1 if grey else 3, *pixels[0].shape[:2]), np.uint8)
     for image, picture in zip(images, pixels, strict=True):
         image[:] = picture if picture.ndim == 2 else picture.transpose(2, 0, 1)
     names = tuple(file.relative_to(root).as_posix() for file in files)
-    return Pictures(images, np.array(labels, np.int64), classes, names)
+    return Pictures(images, np.array(listing.labels, np.int64), listing.classes, names, listing.notes)
 
 
-# The classes; the pictures, sorted; and the class of each.
-def _listing(root: Path) -> tuple[tuple[str, ...], list[Path], list[int]]:
-    inside = root.resolve(strict=True)
-    folders = [entry for entry in _visible(root) if entry.is_dir()]
-    if not folders:
-        raise FormatError(root, "it has no sub-folders: put the pictures of each class into a sub-folder of that name")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        _check_inside(folder, inside)
-        entries = _visible(folder)
-        found = [entry for entry in entries if entry.suffix.lower() in EXTENSIONS and not entry.is_dir()]
-        for entry in entries:
-            if entry.is_dir():
-                raise FormatError(entry, f"a folder inside the class {folder.name}: pictures lie in {folder} itself")
-        if not found:
-            others = f"{len(entries)} other file(s)" if entries else "nothing"
-            raise FormatError(folder, f"no picture in it, but {others}: known are {' '.join(EXTENSIONS)}")
-        for file in found:
-            _check_inside(file, inside)
-            if not file.is_file():
-                raise FormatError(file, "not a regular file")
-        files += found
-        labels += [label] * len(found)
-    return tuple(folder.name for folder in folders), files, labels
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda p: p.name)
-
-
-def _check_inside(entry: Path, inside: Path) -> None:
-    if entry.is_symlink() and not entry.resolve(strict=True).is_relative_to(inside):
-        raise FormatError(entry, f"a link that leads outside the folder {inside}: copy what it points to")
-
-
-# Pixels (H, W) of a grey picture, (H, W, 3) of another.
+# Pixels (H, W) of a grey image, (H, W, 3) of another.
 def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=_DECODERS) as opened:
-                most = Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS
-                if opened.width * opened.height > most:
-                    raise FormatError(file, f"{opened.width} x {opened.height} pixels, and {most} pixels are the limit")
-                octets = file.stat().st_size
-                needed = opened.width * opened.height * _bytes_a_pixel(opened)
-                if needed > _ROOM + 4 * octets:
-                    raise FormatError(
-                        file,
-                        f"{opened.width} x {opened.height} pixels in {octets} bytes would take {needed >> 20} MiB of "
-                        "memory: make it smaller",
-                    )
                 kind = opened.format
-                ImageOps.exif_transpose(opened, in_place=True)
-                picture = _in_bytes(file, opened, kind)
+                picture = _reduced(file, opened, size)
+                ImageOps.exif_transpose(picture, in_place=True)
+                picture = _in_bytes(file, picture, kind)
             if size is not None:
                 picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(picture)
         except FormatError:
             raise
         except Exception as error:  # Pillow's decoders raise a dozen types on corrupt bytes
-            raise FormatError(file, f"not a picture, truncated or corrupt: {error or type(error).__name__}") from error
+            raise FormatError(file, f"not an image, truncated or corrupt: {error or type(error).__name__}") from error
+
+
+def _reduced(file: Path, opened: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """An opened image as it is; reduced by a whole factor where all of it would take too much memory."""
+    most = Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS
+    width, height, octets = *opened.size, file.stat().st_size
+    pixels, full = width * height, width * height * _bytes_a_pixel(opened)
+    if pixels <= most and full <= _ROOM + 4 * octets:
+        return opened
+    cure = "make it smaller" if size is not None else "make it smaller, or resize all, as with --image-size 224"
+    if pixels > (most if size is None else 2 * most):  # Pillow opens no more than twice its limit
+        raise FormatError(file, f"{width} x {height} pixels, and {most} pixels are the limit: {cure}")
+    if size is not None:
+        # Twice the size that is wanted is left to the antialiased resizing, on either axis: EXIF may turn the image.
+        full, reduced = _reduce(opened, 2 * max(size))
+        if full <= _ROOM_REDUCED + 4 * octets:
+            return reduced()
+    raise FormatError(
+        file, f"{width} x {height} pixels in {octets} bytes would take {full >> 20} MiB of memory: {cure}"
+    )
+
+
+def _reduce(opened: Image.Image, least: int) -> tuple[int, Callable[[], Image.Image]]:
+    """What it takes to decode an image reduced to no fewer pixels than these on a side, and how to do it."""
+    pixels = opened.width * opened.height
+    if opened.format in ("JPEG", "MPO"):
+        # A progressive file keeps its coefficients, of two bytes each; others are decoded row by row.
+        kept = 6 * pixels if "progressive" in opened.info or "progression" in opened.info else 0
+        opened.draft(None, (least, least))
+        return kept + opened.width * opened.height * _bytes_a_pixel(opened), lambda: opened
+    factor = min(opened.size) // least
+    if factor < 2 or opened.mode not in _MEMORY_REDUCED or "transparency" in opened.info or opened.format == "WEBP":
+        return pixels * _bytes_a_pixel(opened), lambda: opened
+
+    def reduced() -> Image.Image:
+        orientation = opened.getexif().get(_ORIENTATION)
+        small = opened.reduce(factor)
+        if orientation is not None:
+            small.getexif()[_ORIENTATION] = orientation
+        return small
+
+    return pixels * _MEMORY_REDUCED[opened.mode], reduced
+
+
+def _bytes_a_pixel(picture: Image.Image) -> int:
+    if picture.format == "WEBP":
+        return _WEBP_MEMORY
+    return _MOST_MEMORY if "transparency" in picture.info else _MEMORY.get(picture.mode, _MOST_MEMORY)
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
@@ -188,12 +221,6 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
         raise DataError(str(error)) from error
     except Exception as error:  # Pillow's decoders, which run when the pixels are first wanted, raise a dozen types
         raise DataError(f"the image cannot be decoded: {error or type(error).__name__}") from error
-
-
-def _bytes_a_pixel(picture: Image.Image) -> int:
-    if picture.format == "WEBP":
-        return _WEBP_MEMORY
-    return _MOST_MEMORY if "transparency" in picture.info else _MEMORY.get(picture.mode, _MOST_MEMORY)
 
 
 # The same picture in mode L or RGB; `kind` is the file format.

@@ -71,22 +71,25 @@ class DataOptions(SpeechOptions):
 
     Attributes:
         data: A data set: "mnist" (inside the package), or the path of an EMNIST .mat file, an .npz file with x and
-            y, a folder with the four IDX files, a folder of pictures with one sub-folder a class, or a Kaldi data
-            directory, which needs ali.
+            y, a folder with the four IDX files, a folder of images with one sub-folder for each class, or a Kaldi
+            data directory, which needs ali.
         validation: How much of the training set is set aside to choose by: a share below 1, or a count. It is the
             same for every seed, and stratified by class.
-        image_size: Pictures of a folder are resized to this many pixels, square; none: all must have one size.
+        image_size: Images of a folder are resized to this many pixels, square; none: all must have one size.
+        layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         train_examples: Use this many training examples only, stratified: a share below 1, or a count.
     """
 
     data: str = "mnist"
     validation: float = 0.1
     image_size: int | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
     train_examples: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
+        require(self.layout in {None, "NCHW", "NHWC"}, "layout", self.layout, "NCHW or NHWC")
         require(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "positive")
         require(
             self.train_examples is None or 0 < self.train_examples < math.inf,

@@ -100,11 +100,10 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     if not labels and classes is None:
         raise DataError("no example has a label: name the classes with classes=[...]")
     last = max((int(each.max()) for each in labels), default=0)
-    if classes is None or last == len(classes):
+    if classes is None:
         first = min(int(each.min()) for each in labels)
         if first > 0:
             raise DataError(f"labels run from {first} to {last}, and classes count from 0: subtract {first} from them")
-    if classes is None:
         classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
 

@@ -257,7 +257,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of a million digits
         raise FormatError(path, f"is no valid TOML: {error}") from error
 

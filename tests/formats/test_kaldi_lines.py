@@ -1,9 +1,16 @@
 """Kaldi's text tables."""
 
+import gzip
+
 import pytest
 
 from limbeck.errors import FormatError
+from limbeck.files import read_json, read_toml
 from limbeck.formats.kaldi_lines import read_map, read_symbols, read_table, write_table
+from limbeck.formats.kaldi_scp import ScpEntry, read_entry, read_scp
+from limbeck.formats.kaldi_table import read_ark
+from limbeck.formats.nnet1 import read_nnet
+from limbeck.formats.sniff import identify
 
 
 def test_round_trip_in_the_order_of_bytes(tmp_path):
@@ -36,3 +43,44 @@ def test_maps_and_symbols(tmp_path):
         path.write_text(wrong)
         with pytest.raises(FormatError, match="words.txt"):
             read_symbols(path)
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_text(tmp_path):
+    """Editors put them there; a key or a number that began with the mark would match nothing."""
+    path = tmp_path / "file"
+
+    def put(text: bytes):
+        path.write_bytes(MARK + text.replace(b"\n", b"\r\n"))
+        return path
+
+    assert read_table(put(b"utt1 spk1\nutt2 spk2\n")) == {"utt1": ["spk1"], "utt2": ["spk2"]}
+    assert read_symbols(put(b"<eps> 0\nA 1\n")) == {0: "<eps>", 1: "A"}
+    (entry,) = read_scp(put(b"utt1 raw.ark:5\n"))
+    assert (entry.key, entry.offset) == ("utt1", 5)
+    (ranged,) = read_scp(put(b"utt1 raw.ark:5[0:3]\n"))
+    assert ranged.rows == (0, 3)
+    assert {key: value.tolist() for key, value in read_ark(put(b"utt1 5 5 7\nutt2 \n"), "integers")} == {
+        "utt1": [5, 5, 7],
+        "utt2": [],
+    }
+    matrix = b" [\n  1 2\n  3 4 ]\n"
+    assert [(key, value.tolist()) for key, value in read_ark(put(b"utt1 " + matrix))] == [("utt1", [[1, 2], [3, 4]])]
+    path.write_bytes(gzip.compress(MARK + b"utt1 " + matrix))
+    assert [key for key, _ in read_ark(path)] == ["utt1"]
+    alone = ScpEntry("utt1", str(put(matrix)), None)
+    assert read_entry(alone).tolist() == [[1, 2], [3, 4]]
+    assert identify(put(b"utt1 raw.ark:5\n")) == "scp" and identify(put(b"utt1 5 5 7\n")) == "integers"
+    put(b"<Nnet> \n<Sigmoid> 2 2 \n</Nnet> \n")
+    assert identify(path) == "nnet1 text" and len(read_nnet(path).components) == 1
+    assert read_json(put(b'{"a": 1}\n')) == {"a": 1} and read_toml(put(b"a = 1\nb = 2\n")) == {"a": 1, "b": 2}
+
+
+def test_text_of_16_bits_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("utt1 spk1\n", "utf-16")
+    for read in (read_table, read_scp, read_json, read_toml, identify):
+        with pytest.raises(FormatError, match="file"):
+            read(path)

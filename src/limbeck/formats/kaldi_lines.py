@@ -40,10 +40,11 @@ def read_table(path: str | PathLike[str]) -> dict[str, list[str]]:
             if len(line) > _LONGEST_LINE:
                 raise FormatError(path, f"line {number} has more than {_LONGEST_LINE} bytes: no table of words")
             try:
-                words = line.decode("utf-8").split()
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise FormatError(path, f"line {number} is not UTF-8") from error
-            if not words or "\0" in line.decode("utf-8"):
+            words = text.split()
+            if not words or "\0" in text:
                 raise FormatError(path, f"line {number} should be a key and words")
             if words[0] in table:
                 raise FormatError(path, f"line {number} has the key {words[0]!r} a second time")

@@ -169,7 +169,7 @@ def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
             if len(line) > _LONGEST_LINE:
                 raise FormatError(path, f"line {number} has more than {_LONGEST_LINE} bytes: no script file")
             try:
-                text = line.decode("utf-8").strip("\r\n")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
             except UnicodeDecodeError as error:
                 raise FormatError(path, f"line {number} is not UTF-8: no script file") from error
             if "\0" in text:
@@ -213,6 +213,8 @@ def _read_at(entry: ScpEntry, file: BinaryIO, size: int, kind: Kind, dtype: DTyp
         )
     file.seek(offset)
     stream = KaldiStream(file, entry.source, end=size, offset=offset)
+    if offset == 0:
+        stream.skip_byte_order_mark()
     value = read_object(stream, kind, dtype=dtype, what=f"{kind} of {entry.key}")
     if entry.offset is None:
         stream.skip_space()

@@ -6,6 +6,7 @@ is refused; where it is not (gzip, pipes), memory grows only with the bytes that
 
 __all__ = ["KaldiStream"]
 
+import codecs
 import re
 import zlib
 from collections.abc import Iterator
@@ -111,6 +112,11 @@ class KaldiStream:
             self._pos = match.end()
             if self._pos < len(self._data):
                 return
+
+    def skip_byte_order_mark(self) -> None:
+        """Pass the mark that some editors of text put before the first byte; nothing of Kaldi's begins with it."""
+        if self.peek(3) == codecs.BOM_UTF8:
+            self.take(3, "a byte order mark")
 
     def take(self, count: int, what: str) -> bytes:
         """Return exactly ``count`` bytes; small counts only.

@@ -95,7 +95,7 @@ def open_stream(path: str | PathLike[str]) -> Iterator[KaldiStream]:
         path: The file.
 
     Yields:
-        A stream at its first byte (after decompression).
+        A stream at its first byte, after decompression and a byte order mark.
 
     Raises:
         FormatError: If it cannot be opened or read.
@@ -104,11 +104,14 @@ def open_stream(path: str | PathLike[str]) -> Iterator[KaldiStream]:
         magic = file.read(2)
         file.seek(0)
         if magic != _GZIP_MAGIC:
-            yield KaldiStream(file, str(path), end=size)
+            stream = KaldiStream(file, str(path), end=size)
+            stream.skip_byte_order_mark()
+            yield stream
             return
         with gzip.GzipFile(fileobj=file) as unpacked:
             stream = KaldiStream(cast(BinaryIO, unpacked), str(path), largest=_LARGEST_UNPACKED)
             stream.packed = True
+            stream.skip_byte_order_mark()
             yield stream
 
 

@@ -121,7 +121,9 @@ def read_nnet(path: str | PathLike[str]) -> Nnet:
         FormatError: If it cannot be read, is malformed, truncated, empty, or something follows its end.
     """
     with open_regular(path) as (file, size):
-        return _read(KaldiStream(file, str(path), end=size))
+        stream = KaldiStream(file, str(path), end=size)
+        stream.skip_byte_order_mark()
+        return _read(stream)
 
 
 def read_nnet_bytes(data: bytes, name: str = "network") -> Nnet:
@@ -158,6 +160,7 @@ def dialect_of(path: str | PathLike[str]) -> Dialect:
     """  # noqa: DOC502
     with open_regular(path) as (file, size):
         stream = KaldiStream(file, str(path), end=size)
+        stream.skip_byte_order_mark()
         if stream.peek(2) == b"\0B":
             return "binary"
         return "legacy" if stream.peek_token().islower() else "text"

@@ -102,3 +102,25 @@ def test_permutations_are_evenly_spread():
 def test_ranges_are_checked(wrong):
     with pytest.raises(DataError, match="must be in"):
         uniform(torch.tensor([0]), **{"seed": 0, "view": 0, "draw": 0, **wrong})
+
+
+@given(st.integers(0, (1 << 62) - 1), st.integers(0, (1 << 64) - 1), word, word)
+def test_every_bit_of_index_seed_view_and_draw_counts(index, seed, view, draw):
+    found = uniform(torch.tensor([index]), seed=seed, view=view, draw=draw)
+    words = slow_philox((index & MASK, index >> 32, view, draw), (seed & MASK, seed >> 32))
+    assert found.tolist() == [[(w >> 8) * 2.0**-24 for w in words]]
+
+
+@given(st.integers(1, 40), st.integers(0, (1 << 64) - 1), st.integers(0, 1000), st.integers(0, 1000))
+def test_permutations_sort_keys_of_their_own_domain(count, seed, epoch, part):
+    """The last counter word is one that no draw of `uniform` has, so that order and views are independent."""
+    words = [slow_philox((row, part, epoch, MASK), (seed & MASK, seed >> 32)) for row in range(count)]
+    order = sorted(range(count), key=lambda row: words[row][0] << 31 | words[row][1] >> 1)
+    assert permutation(count, seed=seed, epoch=epoch, part=part).tolist() == order
+
+
+def test_answers_that_stored_views_and_resumed_runs_depend_on():
+    assert permutation(8, seed=5, epoch=2).tolist() == [1, 4, 3, 7, 2, 0, 5, 6]
+    assert permutation(8, seed=(1 << 33) + 5, epoch=2, part=1).tolist() == [0, 5, 7, 3, 4, 6, 2, 1]
+    numbers = uniform(torch.tensor([7, 7 + (1 << 32)]), seed=(1 << 40) + 1, view=3, draw=2) * 2**24
+    assert numbers.tolist() == [[11948669, 1221852, 6160443, 12770333], [937338, 10534772, 5193923, 5826982]]

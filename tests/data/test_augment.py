@@ -12,6 +12,7 @@ from scipy import ndimage
 from limbeck.data import Examples, Feed, Views
 from limbeck.data.augment import affine_matrices, bend_weights, draw_anew
 from limbeck.errors import ConfigError, DataError
+from limbeck.keyed import uniform
 from limbeck.options import Augmentation
 
 KINDS = [
@@ -207,3 +208,60 @@ def test_only_pictures_have_views():
         Views(Examples.of(torch.zeros(3, 5)), Augmentation(shift=1))
     with pytest.raises(ConfigError, match="views must be at least 1"):
         Augmentation(shift=1, views=0)
+
+
+@given(st.integers(0, 100_000), st.integers(0, 50))
+def test_an_image_is_scaled_then_turned_then_sheared_then_shifted(number, view):
+    """The matrix is the inverse of that map, each factor of which is written out here from the amounts drawn."""
+    augmentation = Augmentation(shift=3, rotate=25, scale=0.3, shear=0.4, view_seed=2)
+    height, width = 14, 20
+    index = torch.tensor([number])
+    drawn = [uniform(index, seed=2, view=view, draw=draw)[0].double().numpy() * 2 - 1 for draw in (0, 1)]
+    (down, right, turn, size), slant = drawn[0], drawn[1][0] * 0.4
+    angle = np.radians(25 * turn)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    forward = np.array([[1, slant], [0, 1]]) @ rotation * 1.3**size  # of (x, y) in pixels about the centre
+    inverse = np.linalg.inv(forward)
+    half = np.array([width / 2, height / 2])
+    found = affine_matrices(index, augmentation, view=view, size=(height, width))[0].double().numpy()
+    np.testing.assert_allclose(found[:, :2], inverse * half[None, :] / half[:, None], atol=1e-5)
+    np.testing.assert_allclose(found[:, 2], -inverse @ np.array([3 * right, 3 * down]) / half, atol=1e-5)
+
+
+def test_whole_pixels_are_shifted_by_the_amounts_drawn():
+    examples = pictures(count=20, size=8)
+    views = Views(examples, Augmentation(shift=2, view_seed=7))
+    views.prepare(3)
+    found = views.take(torch.arange(20))
+    drawn = (uniform(torch.arange(20), seed=7, view=3)[:, :2] * 5).long().tolist()
+    padded = np.pad(examples.inputs.numpy()[:, 0], ((0, 0), (2, 2), (2, 2)))
+    for number, (row, column) in enumerate(drawn):
+        window = padded[number, row : row + 8, column : column + 8]
+        assert np.array_equal((found[number, 0] * 255).round().numpy(), window)
+
+
+def test_views_that_stored_answers_depend_on():
+    """Numbers written down when stores were made of these views: other ones would be other images."""
+    counted = Examples.of(torch.arange(60, dtype=torch.uint8).reshape(2, 1, 6, 5))
+    views = Views(counted, Augmentation(shift=2, view_seed=4))
+    views.prepare(5)
+    assert (views.take(torch.tensor([1])) * 255).round().int().flatten().view(6, 5).tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 30, 31, 32, 33],
+        [0, 35, 36, 37, 38],
+        [0, 40, 41, 42, 43],
+        [0, 45, 46, 47, 48],
+    ]
+    every = Augmentation(shift=2, rotate=10, scale=0.15, shear=0.2, view_seed=4)
+    wanted = [[[1.1053555, 0.2239520, -0.1156685], [-0.2174351, 1.0886757, 0.2281895]],
+              [[1.0656742, 0.0786673, -0.2201130], [-0.0040609, 1.0653843, 0.1075121]]]  # fmt: skip
+    torch.testing.assert_close(
+        affine_matrices(torch.tensor([3, 1000]), every, view=5, size=(8, 10)), torch.tensor(wanted), atol=1e-6, rtol=0
+    )
+    views = Views(counted, Augmentation(elastic=3, view_seed=4))
+    views.prepare(5)
+    bent = views.bent(torch.tensor([1]))[0, :, ::3, ::2]
+    wanted = [[[-0.29886532, 0.03933764, -1.44751453], [-0.59647465, 0.13594007, 0.56284332]],
+              [[-0.76455975, -0.74040556, -1.36295414], [1.58414841, 1.20811701, 0.48055458]]]  # fmt: skip
+    torch.testing.assert_close(bent, torch.tensor(wanted), atol=1e-6, rtol=0)

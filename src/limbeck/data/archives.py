@@ -53,7 +53,7 @@ def open_archive(path: Path, layout: Layout | None) -> DataSet:
             role, other = ("x", "labels") if (part, "x") in arrays else ("y", "inputs")
             raise FormatError(path, f"has {arrays[part, role][0]} without the {other} that belong to it")
     labels = {part: _labels(path, arrays, part) for part, role in arrays if role == "y"}
-    classes, numbers = _classes(path, names, labels)
+    classes, numbers = _classes(path, names, labels, {part: arrays[part, "y"][0] for part in labels})
     parts = {part: _examples(path, *arrays[part, "x"], numbers[part], layout) for part, role in arrays if role == "x"}
     return DataSet(path.stem, classes, parts["train"], parts.get("test"), parts.get("validation"))
 
@@ -107,8 +107,12 @@ def _listed(arrays: Arrays) -> str:
 
 def _labels(path: Path, arrays: Arrays, part: str) -> NDArray[np.generic]:
     """Labels of a part as int64, bool or text ``(N,)``."""
-    name, given = arrays[part, "y"]
-    count = len(arrays[part, "x"][1]) if arrays[part, "x"][1].ndim else 0
+    (name, given), (of, inputs) = arrays[part, "y"], arrays[part, "x"]
+    if not inputs.size or inputs.ndim < 2:
+        raise FormatError(
+            path, f"{of}: at least one example of at least one number is needed, not shape {inputs.shape}"
+        )
+    count = len(inputs)
     try:
         if given.dtype.kind not in "USb" or given.ndim > 1 and given.dtype.kind == "b":
             return whole_numbers(given, count).numpy()
@@ -130,12 +134,13 @@ def _text(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _classes(
-    path: Path, names: NDArray[np.generic] | None, labels: dict[str, NDArray[np.generic]]
+    path: Path, names: NDArray[np.generic] | None, labels: dict[str, NDArray[np.generic]], called: dict[str, str]
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.generic]]]:
     """The names of the classes, and the labels of each part as positions among them."""
     kinds = {part: values.dtype.kind for part, values in labels.items()}
     if odd := next((part for part, kind in kinds.items() if kind != kinds["train"]), None):
-        raise FormatError(path, f"labels are {labels['train'].dtype} in train and {labels[odd].dtype} in {odd}")
+        both = [f"{called[part]} is of type {labels[part].dtype}" for part in ("train", odd)]
+        raise FormatError(path, f"{' and '.join(both)}: labels must be all numbers or all names")
     if names is not None:
         try:
             listed = _text(names)
@@ -159,7 +164,7 @@ def _classes(
         places = order[np.searchsorted(known, values, sorter=order).clip(max=max(len(known) - 1, 0))]
         if (strange := known[places] != values).any():
             where = "is not among the classes" if names is not None else "is not among the training labels"
-            raise FormatError(path, f"{part} has the class {str(values[strange][0])!r}, which {where}")
+            raise FormatError(path, f"{called[part]} holds the class {str(values[strange][0])!r}, which {where}")
         numbers[part] = places
     return classes, numbers
 

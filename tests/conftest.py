@@ -13,3 +13,8 @@ torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Name bytes by their length: some hold the time at which they were made, and processes must agree on names."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None

@@ -211,7 +211,7 @@ def test_a_torn_newest_checkpoint_falls_back_and_says_so(tmp_path, cut):
 
 def test_another_run_in_the_folder_is_told(tmp_path):
     with RunFolder(tmp_path / "run").open("train", {}, resume=False):
-        with pytest.raises(LimbeckError, match="in use by another run"):
+        with pytest.raises(LimbeckError, match="in use by"):
             with RunFolder(tmp_path / "run").open("train", {}, resume=True):
                 pytest.fail("two at once")
 

@@ -27,6 +27,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
 
     Raises:
         NonFiniteError: If a number in ``state`` is NaN or infinite.
+        RunError: If memory is short, or it cannot be written; what was there before is as it was.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -35,7 +36,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
         raise NonFiniteError(
             "a loss or a measure became NaN or infinite: try a smaller learning rate or clip_norm"
         ) from error
-    replace_bytes(path, metadata_in_order(save(held, {"state": text, "sha256": _digest(held, text)})))
+    try:
+        content = metadata_in_order(save(held, {"state": text, "sha256": _digest(held, text)}))
+    except MemoryError as error:
+        raise RunError(
+            f"cannot write {path}: out of memory; what was saved before is as it was: free some memory, and --resume"
+        ) from error
+    replace_bytes(path, content)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, MissingExtraError, RunError
-from limbeck.files import make_folder, replace_json, replace_text, why
+from limbeck.files import make_beside, make_folder, replace_json, replace_text, why
 from limbeck.formats.kaldi_cmvn import accumulate_cmvn
 from limbeck.formats.kaldi_lines import read_map, read_table, write_table
 from limbeck.formats.kaldi_write import ArkWriter
@@ -253,11 +252,10 @@ def write_data_directory(
         raise DataError(f"{len(recordings)} recordings: at most {_MOST_FILES} go into one directory")
     make_folder(out.parent)
     try:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        fresh = make_beside(out)
     except OSError as error:
         raise RunError(f"cannot write {out}: {why(error)}") from error
     try:
-        os.chmod(fresh, 0o755)
         found = _write(fresh, out, recordings, options, text, progress)
         os.rename(fresh, out)
     except OSError as error:

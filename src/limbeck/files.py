@@ -2,8 +2,11 @@
 
 __all__ = [
     "digest_bytes",
+    "make_beside",
     "make_folder",
     "metadata_in_order",
+    "open_beside",
+    "put_in_place",
     "read_json",
     "read_toml",
     "render_json",
@@ -16,11 +19,12 @@ __all__ = [
     "why",
 ]
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,28 +45,77 @@ def replace_bytes(path: Path, content: bytes | Iterable[bytes | memoryview]) -> 
         RunError: If the disk is full, or the folder is missing or read-only; the old file is then as it was.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> replace_bytes(folder / "a.txt", b"one")
         >>> (folder / "a.txt").read_bytes()
         b'one'
     """
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, temporary = open_beside(path)
         with os.fdopen(handle, "wb") as file:
             for piece in (content,) if isinstance(content, bytes) else content:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
         temporary = None
-        sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"cannot write {path}: {why(error)}") from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def open_beside(path: Path) -> tuple[int, Path]:
+    """A new file beside another, for what will replace it: with the permissions that the user's umask leaves.
+
+    Args:
+        path: The file to be replaced.
+
+    Returns:
+        A descriptor open for reading and writing, and the new file's path.
+
+    Raises:
+        OSError: If it cannot be made.
+    """  # noqa: DOC502
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(temporary, flags, 0o666), temporary
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Replace a file by one that was written beside it; permissions that it had are kept.
+
+    Args:
+        temporary: What was written, and flushed to the disk.
+        path: The file to be replaced.
+
+    Raises:
+        OSError: If it cannot be done.
+    """  # noqa: DOC502
+    with contextlib.suppress(OSError):  # no file there yet, or a file system without permissions
+        os.chmod(temporary, path.stat().st_mode & 0o777)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def make_beside(path: Path) -> Path:
+    """A new folder beside one that it will become, with the permissions that the user's umask leaves.
+
+    Args:
+        path: What it will become.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """  # noqa: DOC502
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    fresh.mkdir()
+    return fresh
 
 
 def why(error: OSError) -> str:
@@ -102,23 +155,26 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def sync_folder(folder: Path) -> None:
-    """Have the disk hold what a folder's files are called.
+    """Have the disk hold what a folder's files are called, where the system can.
 
     Args:
         folder: The folder.
+
+    Raises:
+        OSError: If the disk is full or fails.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = -1
     try:
+        handle = os.open(folder, os.O_RDONLY)
         os.fsync(handle)
+    except OSError as error:
+        # Windows opens no folders, and some network file systems do not flush them: the names are kept all the same.
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -202,6 +258,7 @@ def seal_files(folder: Path, names: Iterable[str]) -> None:
         RunError: If the list cannot be written.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> replace_text(folder / "a.txt", "one")
         >>> seal_files(folder, ["a.txt", "b.txt"])

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, forkserver
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import BaseContext
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -240,12 +240,14 @@ def get_ready() -> None:
 
     It is started when it is needed, too; whoever knows early that it will be saves the wait.
     """
-    _context()
-    forkserver.ensure_running()
+    if _context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
 
 
-def _context() -> ForkServerContext:
+def _context() -> BaseContext:
     """Processes are forked from one that has imported everything and computed nothing: they start in a moment."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows: each imports by itself
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["limbeck.runs", "torch._dynamo"])  # counts before the first process is started
     return context

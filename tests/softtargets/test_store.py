@@ -16,8 +16,8 @@ from safetensors import safe_open
 from scipy.special import log_softmax, rel_entr
 
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, RunError
+from limbeck.locks import hold
 from limbeck.softtargets import Dense, Sampled, Store, TopK, write_arrays
-from limbeck.softtargets.lock import only_writer
 
 CLASSES = tuple("abcdefghijkl")
 CODECS = [Dense(), Dense("float32"), TopK(3), TopK(1), Sampled(4, 0.8, seed=2)]
@@ -216,7 +216,7 @@ def test_another_store_is_not_overwritten(tmp_path):
     assert contents(tmp_path) == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match="no soft targets"):
+    with pytest.raises(RunError, match="not soft targets"):
         write(tmp_path / "other")
     with pytest.raises(RunError, match="cannot write"):
         write(tmp_path / "other" / "thesis.tex")
@@ -240,7 +240,7 @@ def test_settings_that_contradict_are_refused(tmp_path, settings):
 
 
 def test_a_second_writer_is_told_of_the_first(tmp_path):
-    with only_writer(tmp_path), pytest.raises(RunError, match=r"being written by process \d+ on "):
+    with hold(tmp_path), pytest.raises(RunError, match=r"in use by process \d+ on "):
         write(tmp_path)
     write(tmp_path)
 

@@ -22,7 +22,8 @@ from torch import nn
 
 import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
-from limbeck.errors import ConfigError, InterruptedRun, MismatchError, MissingExtraError, RunError
+from limbeck.errors import ConfigError, FormatError, InterruptedRun, MismatchError, MissingExtraError, RunError
+from limbeck.files import unseal_files
 from limbeck.softtargets import SoftTargets
 from limbeck.tuning import study
 from limbeck.tuning.sampling import placed_sampler
@@ -510,7 +511,10 @@ def test_a_damaged_study_is_said_to_be_so(teacher, tmp_path):
     out = tmp_path / "search"
     tune(teacher, student, data(), search=GRID, out=out, **SETTINGS)
     (out / "study.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ConfigError, match="study.db cannot be used: .*not a database"):
+    with pytest.raises(FormatError, match=r"study\.db: does not match its digest"):
+        tune(teacher, student, data(), search=GRID, out=out, resume=True, **SETTINGS)
+    unseal_files(out, ["study.db"])  # as in a search that was killed
+    with pytest.raises(ConfigError, match=r"study\.db cannot be used: .*not a database"):
         tune(teacher, student, data(), search=GRID, out=out, resume=True, **SETTINGS)
 
 

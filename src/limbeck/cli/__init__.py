@@ -23,7 +23,7 @@ from limbeck.cli.info import info
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
 from limbeck.cli.reproduce import reproduce
-from limbeck.cli.settings import read_settings
+from limbeck.cli.settings import read_settings, safe_settings
 from limbeck.cli.soften import soften
 from limbeck.cli.train import train
 from limbeck.cli.tune import tune
@@ -120,7 +120,7 @@ def _with_config(words: list[str]) -> list[str]:
     if path is None:
         app.config = (_whole_numbers,)
         return rest
-    settings = read_settings(Path(path))
+    settings = safe_settings(read_settings(Path(path)), rest, path)
 
     def fill_in(command: cyclopts.App, names: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
         # Under the command's name: on the top level cyclopts passes over a key, "data", that is a command's name too.

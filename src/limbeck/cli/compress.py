@@ -46,6 +46,7 @@ def compress(
     features: Annotated[Path | None, _KALDI] = None,
     feature_transform: Annotated[Path | None, _KALDI] = None,
     dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
+    allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
     resume: Resume = False,
     config: Config = None,
     track: Track = None,
@@ -86,6 +87,8 @@ def compress(
         features: For an nnet1 file: an archive of features to calibrate with, as text or binary (.ark).
         feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
         dialect: For an nnet1 file: how to write; default: as it came.
+        allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust. What the
+            settings of the run say does not count.
         resume: Continue what the folder holds.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
         track: Also write logs for TensorBoard into the run's folder.
@@ -115,7 +118,7 @@ def compress(
         raise ConfigError("a run is compressed into a folder: give it as --out FOLDER")
     _compress_run(
         source, out, rule, plan, finetuning, teacher_targets, augmentation,
-        _data_of(source, data, validation, image_size, train_examples),
+        {**_data_of(source, data, validation, image_size, train_examples), "allow_pipes": allow_pipes or None},
         model=model, resume=resume, track=track, quiet=quiet, json=json,
         options={"int8": int8, "metric": metric, "calibration": calibration, "placement": placement},
     )  # fmt: skip
@@ -138,7 +141,7 @@ def _data_of(
     if data is None and "data" not in known:
         raise ConfigError(f"{source} does not name its data: give --data")
     # Another data set is cut as is asked for, not as that of the run was.
-    names = [field.name for field in dataclasses.fields(DataOptions)]
+    names = [field.name for field in dataclasses.fields(DataOptions) if field.name != "allow_pipes"]
     before = {name: known[name] for name in names if name in known and (data is None or data == known.get("data"))}
     chosen = DataOptions(**{**before, **{name: value for name, value in given.items() if value is not None}})
     # Of what belongs to speech alone, which has no flag here, only what the run was given.
@@ -172,7 +175,8 @@ def _compress_run(
     from limbeck.runs.ranks import read_plan
     from limbeck.softtargets import SoftTargets
 
-    examples = open_examples(DataOptions(**data), quiet=quiet)
+    known = {name: value for name, value in data.items() if value is not None}
+    examples = open_examples(DataOptions(**known), quiet=quiet)
     network = load_module(source, data=examples, own=model)
     guide = None
     if teacher_targets is not None:

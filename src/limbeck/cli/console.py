@@ -3,6 +3,7 @@
 __all__ = [
     "Bar",
     "ProgressWatcher",
+    "clean",
     "explain",
     "print_json",
     "print_metrics",
@@ -20,19 +21,53 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from limbeck.errors import LimbeckError, LimbeckWarning
 from limbeck.watcher import Watcher
 
-_err = Console(stderr=True, highlight=False, emoji=False)
-_out = Console(highlight=False, emoji=False)
+_UNSAFE = (
+    *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and its like
+    0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # reordered text
+    *range(0xD800, 0xE000),  # bytes of a file's name that are not UTF-8
+)  # fmt: skip
+_SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSAFE}
+_IN_JSON = {code: f"\\u{code:04x}" for code in _UNSAFE}
+
+
+def clean(text: str) -> str:
+    r"""Text as a terminal may have it: what would steer the terminal or reorder its text is written out.
+
+    Args:
+        text: Any, such as the name of a class in a stranger's file.
+
+    Returns:
+        The same with such characters as escapes.
+
+    Example:
+        >>> print(clean("cat" + chr(27) + "[2J"))
+        cat\x1b[2J
+    """
+    return text.translate(_SHOWN)
+
+
+class _CleanConsole(Console):
+    """A console through which nothing but its own styles steers the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(clean(segment.text), segment.style)
+
+
+_err = _CleanConsole(stderr=True, highlight=False, emoji=False)
+_out = _CleanConsole(highlight=False, emoji=False)
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -66,12 +101,13 @@ def show_warning(
 
 def print_json(value: object) -> None:
     """Print a value as JSON on the output stream."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text.translate(_IN_JSON) + "\n")
 
 
 def print_text(text: str) -> None:
-    """Print text on the output stream as it is."""
-    sys.stdout.write(text + "\n")
+    """Print text on the output stream, without what would steer the terminal."""
+    sys.stdout.write(clean(text) + "\n")
 
 
 def explain(error: Exception) -> int:

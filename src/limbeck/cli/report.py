@@ -11,7 +11,13 @@ from limbeck.cli.console import say
 from limbeck.errors import ConfigError
 
 
-def report(run: Annotated[Path, Parameter(help="Folder of a run.")], /, *, decoded: list[Path] | None = None) -> None:
+def report(
+    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    /,
+    *,
+    decoded: list[Path] | None = None,
+    allow_pipes: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
     """Draw a run's report, or that of a search, anew: one HTML page that opens anywhere.
 
     Pictures of the test set, or for speech the spectrogram of an utterance with the models' posteriors, are shown where
@@ -26,6 +32,8 @@ def report(run: Annotated[Path, Parameter(help="Folder of a run.")], /, *, decod
         run: Folder of a run, or of limbeck tune.
         decoded: Figures that limbeck decode left of the run, its baseline or its teacher: word error rates and
             real-time factors.
+        allow_pipes: Run script lines of the run's data that are commands, in a shell: only for data you trust. What the
+            run's own settings say does not count.
     """
     if (run / "best.toml").exists():
         from limbeck.tuning import report_search
@@ -36,4 +44,4 @@ def report(run: Annotated[Path, Parameter(help="Folder of a run.")], /, *, decod
         return
     from limbeck.runs.pages import report_run
 
-    say(f"The report is {report_run(run, decoded=decoded or ())}")
+    say(f"The report is {report_run(run, decoded=decoded or (), allow_pipes=allow_pipes)}")

@@ -1,7 +1,8 @@
 """TOML settings: the flags' names, with underscores or hyphens, on the top level."""
 
-__all__ = ["read_settings"]
+__all__ = ["read_settings", "safe_settings"]
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,37 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(f"--config {path}: {name} is there twice, with hyphens and with underscores")
         settings[name] = value
     return settings
+
+
+_EXECUTED = frozenset({"model", "student", "teacher-model"})
+"""Settings that may name code of the user's own, as package.module:function."""
+
+
+def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -> dict[str, Any]:
+    """Settings of a file without those that would run something: these count on the command line alone.
+
+    Args:
+        settings: As :func:`read_settings` gives them.
+        words: The words of the command line.
+        source: The file, for messages.
+
+    Returns:
+        The settings that the file may supply.
+
+    Raises:
+        ConfigError: If the file asks for shell commands or names code, and the command line does not say so too.
+    """
+    given = {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    found = dict(settings)
+    if found.pop("allow-pipes", False) and "--allow-pipes" not in given:
+        raise ConfigError(
+            f"--config {source} has allow_pipes, and nothing is executed because a file says so: give --allow-pipes on "
+            "the command line, if you trust the script files"
+        )
+    for name in sorted(_EXECUTED & found.keys()):
+        if ":" in str(found[name]) and f"--{name}" not in given:
+            raise ConfigError(
+                f"--config {source} names code to import, {name} = {str(found[name])!r}, and nothing is executed "
+                f"because a file says so: give --{name} {found[name]} on the command line, if you trust it"
+            )
+    return found

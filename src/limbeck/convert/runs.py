@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors.numpy import save
 
 from limbeck.checksums import SUMS, check_file, tell_unlisted
 from limbeck.errors import DataError, FormatError, RunError
-from limbeck.files import make_folder, read_json, replace_bytes, replace_json, seal_files, why
+from limbeck.files import make_beside, make_folder, read_json, replace_bytes, replace_json, seal_files, why
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.nnet1 import Nnet
 from limbeck.formats.nnet1_record import arrays_of, nnet_from_records, read_arrays, records_of
@@ -215,11 +214,10 @@ def write_run(path: str | Path, nnet: Nnet) -> None:
     weights = {name: np.ascontiguousarray(value) for name, value in arrays_of(logits).items()}
     make_folder(folder.parent)
     try:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        fresh = make_beside(folder)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {why(error)}") from error
     try:
-        os.chmod(fresh, 0o755)
         model = make_folder(fresh / "model")
         replace_json(model / "config.json", config)
         replace_bytes(model / "model.safetensors", save(weights, {"format": "pt", "nnet1": json.dumps(records)}))

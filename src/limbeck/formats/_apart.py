@@ -4,7 +4,6 @@ __all__ = ["answer_apart", "limit_memory", "read_apart"]
 
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -94,6 +93,10 @@ def limit_memory(octets: int) -> None:
     Args:
         octets: How much more, bytes; another call sets another limit.
     """
+    try:
+        import resource
+    except ImportError:
+        return  # not there on Windows: the limit of time must do
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:

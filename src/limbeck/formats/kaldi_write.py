@@ -4,7 +4,6 @@ __all__ = ["ArkWriter", "write_ark"]
 
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, RunError
-from limbeck.files import replace_bytes
+from limbeck.files import open_beside, put_in_place, replace_bytes
 from limbeck.formats.kaldi_matrix import matrix_bytes, vector_bytes
 from limbeck.formats.kaldi_post import PAIR, posterior_bytes
 
@@ -32,6 +31,7 @@ class ArkWriter:
         text: Write text, with 9 digits for float32, in place of binary.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "a.ark")
         >>> with ArkWriter(path, text=True) as writer:
         ...     writer.write("utt1", np.array([[0.5, 1.0]], np.float32))
@@ -48,7 +48,7 @@ class ArkWriter:
         self._lines: list[str] = []
         self._keys: set[str] = set()
         try:
-            handle, self._temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+            handle, self._temporary = open_beside(self._path)
             self._file = cast(BinaryIO, os.fdopen(handle, "wb"))
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
@@ -97,14 +97,12 @@ class ArkWriter:
                     self._file.flush()
                     os.fsync(self._file.fileno())
             if kind is None:
-                os.chmod(self._temporary, 0o644)
-                os.replace(self._temporary, self._path)
+                put_in_place(self._temporary, self._path)
         except OSError as failure:
             if kind is None:
                 raise RunError(f"cannot write {self._path}: {failure.strerror or failure}") from failure
         finally:
-            if os.path.exists(self._temporary):
-                os.unlink(self._temporary)
+            self._temporary.unlink(missing_ok=True)
         if kind is None and self._scp is not None:
             replace_bytes(self._scp, "".join(self._lines).encode())
 

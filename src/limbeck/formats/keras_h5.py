@@ -11,7 +11,6 @@ __all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, RunError
+from limbeck.files import open_beside, put_in_place
 from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
 
@@ -136,6 +136,7 @@ def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> N
         RunError: If the file cannot be written.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "weights.h5")
         >>> write_keras_h5(path, [DenseLayer("dense_1", np.ones((3, 2), np.float32), None)])
         >>> read_keras_h5(path)[0].kernel.shape
@@ -146,7 +147,7 @@ def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> N
         raise DataError(f"layers need names of their own, of letters, digits, '_', '.' and '-', and have {names}")
     target = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, temporary = open_beside(target)
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror or error}") from error
     try:
@@ -164,13 +165,11 @@ def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> N
                         group.create_dataset(name, data=value, dtype="<f4", track_times=False)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        put_in_place(temporary, target)
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 def _read_layers(path: str | PathLike[str], root: h5py.File, size: int) -> list[DenseLayer]:

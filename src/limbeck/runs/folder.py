@@ -23,11 +23,9 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 
 __all__ = ["RunFolder"]
 
+import contextlib
 import dataclasses
-import fcntl
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -49,6 +47,7 @@ from limbeck.files import (
     why,
 )
 from limbeck.identity import require_agreement
+from limbeck.locks import LOCK, hold
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.processes import is_first, on_first
 
@@ -92,8 +91,27 @@ _PLAN = ("plan.json", "spectrum.safetensors", "singular_values.safetensors")
 _RESULTS = ("ensemble.json", "answers.safetensors", "metrics.json", "best.toml", "study.db")
 """What a run leaves beside its trainings; it is written anew when the run is continued."""
 
-_KEPT = ("*.safetensors", "study.db")
-"""What a run that failed can be continued from: checkpoints, or the trials of a search."""
+_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/")
+"""Folders of a run and of its parts."""
+
+_FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
+"""What lies in each."""
+
+_WRITTEN = (
+    *("config.toml", "identity.json", "history.jsonl", "timings.jsonl", "plan.json", "ensemble.json", "metrics.json"),
+    *("best.toml", SUMS, "config.json", "*.safetensors", "ali_train_pdf.counts", "final.feature_transform"),
+    *(
+        "final.h5",
+        "final.nnet.txt",
+        "epoch-*.h5",
+        "report.html",
+        "*.svg",
+        "*.png",
+        "events.out.tfevents.*",
+        "study.db*",
+    ),
+)
+"""Names of the files that runs write."""
 
 
 class RunFolder:
@@ -183,35 +201,32 @@ class RunFolder:
             if taken and not (self.path / "config.toml").exists():
                 raise RunError(f"{self.path} holds files that are no run: choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
-        held = False
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(f"{self.path} is in use by another run: wait for it, or choose another --out") from error
-            held = self._is_lock(lock)
-            if not held:
-                raise RunError(f"{self.path} was given up by another run just now: try again")
-            if taken:
-                self.agree(settings)
-                self.agree_in_identity(identity or {})
-                for left in self.path.rglob(".*.partial"):  # a write that was killed; nobody else writes here now
-                    left.unlink(missing_ok=True)
-            else:
-                unseal_files(self.path, ())
-            self.write_settings("config.toml", command, settings, heading=heading)
-            if identity is not None:
-                self._write_listed(_IDENTITY, render_json(self.path / _IDENTITY, identity))
-            yield self
+            with hold(self.path):
+                if not taken and any(entry.name not in _BESIDE for entry in self.path.iterdir()):
+                    raise RunError(f"{self.path} was taken by another run just now: choose another --out")
+                try:
+                    if taken:
+                        self.agree(settings)
+                        self.agree_in_identity(identity or {})
+                        self._sweep()
+                    else:
+                        unseal_files(self.path, ())
+                    self.write_settings("config.toml", command, settings, heading=heading)
+                    if identity is not None:
+                        self._write_listed(_IDENTITY, render_json(self.path / _IDENTITY, identity))
+                    yield self
+                except BaseException:
+                    if not taken:
+                        self._give_up()
+                    raise
         except BaseException:
-            if held and not taken:
-                self._give_up(missing)
+            for path in missing:  # what this run made, where nothing is in it
+                with contextlib.suppress(OSError):
+                    path.rmdir()
             raise
-        finally:
-            os.close(lock)
 
     @contextmanager
     def open_first(
@@ -239,27 +254,42 @@ class RunFolder:
             on_first(take)
             yield self if is_first() else None
 
-    def _is_lock(self, lock: int) -> bool:
-        """Whether the lock is that of this folder, and not of one that was removed meanwhile."""
-        try:
-            return os.path.samestat(os.fstat(lock), os.stat(self.path / ".lock"))
-        except OSError:
-            return False
+    def _made(self, *patterns: str) -> Iterator[Path]:
+        """What a run makes in its folder and in those of its parts: known names alone, and no links."""
+        for part in _PARTS:
+            for pattern in patterns:
+                for path in self.path.glob(f"{part}{pattern}"):
+                    if not path.is_symlink():
+                        yield path
 
-    def _give_up(self, missing: Sequence[Path]) -> None:
-        """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue."""
-        if not self.path.is_dir() or any(next(self.path.rglob(kept), None) is not None for kept in _KEPT):
+    def _sweep(self) -> None:
+        """Remove what a write that was killed left; nobody else writes here now."""
+        for left in self._made(*(f"{folder}.{name}.*.partial" for folder in ("", *_FOLDERS) for name in _WRITTEN)):
+            left.unlink(missing_ok=True)
+
+    def _give_up(self) -> None:
+        """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue.
+
+        Only what a run writes is removed, by name: what the user put there meanwhile stays.
+        """
+        if next(self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db"), None):
             return
-        for entry in list(self.path.iterdir()):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
-        for path in missing:
-            try:
+        self._sweep()
+        names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
+        for path in list(self._made(*names)):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+        for path in list(self._made(*_FOLDERS))[::-1] + [self.path / part for part in ("members", "seeds")]:
+            with contextlib.suppress(OSError):  # it holds something, or is not there
                 path.rmdir()
-            except OSError:
-                return
+        for part in reversed(_PARTS[1:]):
+            for path in self.path.glob(part):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        for part in ("members", "seeds"):
+            with contextlib.suppress(OSError):
+                (self.path / part).rmdir()
 
     def settled(self, name: str, default: Any) -> Any:
         """What a setting that is measured when a run starts was found to be, where the run is there already.

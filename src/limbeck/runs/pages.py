@@ -30,13 +30,16 @@ from limbeck.teachers import Ensemble
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataOptions))
 
 
-def report_run(folder: str | Path, *, data: DataSet | None = None, decoded: Sequence[Path] = ()) -> Path:
+def report_run(
+    folder: str | Path, *, data: DataSet | None = None, decoded: Sequence[Path] = (), allow_pipes: bool = False
+) -> Path:
     """Write ``report.html`` and ``figures/`` into a run's folder.
 
     Args:
         folder: The run.
         data: The run's data set, where it is in memory already; None to open it again by its name.
         decoded: Figures that ``limbeck decode`` left, of this run's models.
+        allow_pipes: Run script lines that are commands, whatever the run's settings say.
 
     Returns:
         The page.
@@ -45,16 +48,19 @@ def report_run(folder: str | Path, *, data: DataSet | None = None, decoded: Sequ
         RunError: If the run is not finished.
     """
     run = RunFolder(folder)
-    return write_report(gather(run, data=data, decoded=decoded), run.path / "report.html")
+    return write_report(gather(run, data=data, decoded=decoded, allow_pipes=allow_pipes), run.path / "report.html")
 
 
-def gather(run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Path] = ()) -> Contents:
+def gather(
+    run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Path] = (), allow_pipes: bool = False
+) -> Contents:
     """All that a report shows, out of a run's folder.
 
     Args:
         run: The run.
         data: The run's data set, or None to open it again by its name.
         decoded: Figures that ``limbeck decode`` left, of this run's models.
+        allow_pipes: Run script lines that are commands: never because the run's folder says so.
 
     Returns:
         The contents. Parts that the folder does not hold are left out.
@@ -69,7 +75,8 @@ def gather(run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Pat
     notes: list[str] = []
     if data is None and "data" in config:
         try:
-            data = open_data(DataOptions(**{key: config[key] for key in _DATA_KEYS if key in config}))
+            known = {key: config[key] for key in _DATA_KEYS if key in config}
+            data = open_data(DataOptions(**{**known, "allow_pipes": allow_pipes}))
         except LimbeckError as error:
             notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
     examples = None

@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import RunError
+from limbeck.files import sync_folder, why
 from limbeck.softtargets.manifest import Plan
+from limbeck.softtargets.positioned import BINARY, write_at
 from limbeck.softtargets.shards import build_header, shard_name
 
 _PIECES = 8
@@ -78,7 +80,7 @@ class ShardPipeline:
         self._hashes = {field.name: hashlib.sha256() for field in self.layout.fields}
         try:
             path = self.folder / partial_name(shard_name(shard))
-            self.handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            self.handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
         except OSError as error:
             raise _cannot(self.folder, error) from error
 
@@ -129,11 +131,7 @@ class ShardPipeline:
             os.close(handle)
         name = shard_name(shard)
         os.replace(self.folder / partial_name(name), self.folder / name)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
         return seal
 
     def _collect(self) -> None:
@@ -150,10 +148,10 @@ class ShardPipeline:
 
 
 def _cannot(folder: Path, error: OSError) -> RunError:
-    return RunError(f"cannot write soft targets to {folder}: {error.strerror or error}")
+    return RunError(f"cannot write soft targets to {folder}: {why(error)}")
 
 
 def _write_all(handle: int, octets: memoryview, place: int) -> None:
     while octets:
-        count = os.pwrite(handle, octets, place)
+        count = write_at(handle, octets, place)
         octets, place = octets[count:], place + count

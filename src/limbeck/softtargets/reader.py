@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
 from limbeck.files import read_json
+from limbeck.locks import LOCK
 from limbeck.softtargets.card import Card, add_up
 from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.manifest import Manifest
@@ -228,7 +229,7 @@ class Store:
     def _state(self) -> tuple[tuple[str, int, int], ...]:
         """Name, size and time of change of every file."""
         with os.scandir(self.folder) as entries:
-            found = [(entry.name, entry.stat()) for entry in entries if entry.name != ".lock"]
+            found = [(entry.name, entry.stat()) for entry in entries if entry.name != LOCK]
         return tuple(sorted((name, one.st_size, one.st_mtime_ns) for name, one in found))
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from limbeck.errors import FormatError, RunError
 from limbeck.softtargets.encodings import Field
 from limbeck.softtargets.manifest import Plan
+from limbeck.softtargets.positioned import BINARY, read_at
 from limbeck.softtargets.shards import shard_name
 
 MAPPED_BYTES = 96 << 20
@@ -80,7 +81,7 @@ class ShardFiles:
         for field in self.fields:
             width = field.row_bytes
             offsets = (places * width + self._begins[field.name][shards]).tolist()
-            octets = b"".join([os.pread(handle, width, place) for handle, place in zip(handles, offsets, strict=True)])
+            octets = b"".join([read_at(handle, width, place) for handle, place in zip(handles, offsets, strict=True)])
             found[field.name] = self._array(int(shards[0]) if handles else 0, octets, field, len(places))
         return found
 
@@ -91,7 +92,7 @@ class ShardFiles:
         found: dict[str, NDArray[Any]] = {}
         for field in layout.fields:
             offset = layout.offset(field.name) + start * field.row_bytes
-            octets = os.pread(handle, count * field.row_bytes, offset)
+            octets = read_at(handle, count * field.row_bytes, offset)
             found[field.name] = self._array(shard, octets, field, count)
         return found
 
@@ -123,7 +124,7 @@ class ShardFiles:
             os.close(self._handles.pop(next(iter(self._handles))))
         path = self.folder / shard_name(shard)
         try:
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY | BINARY)
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror or error}") from error
         self._handles[shard] = handle

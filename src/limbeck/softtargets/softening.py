@@ -21,13 +21,13 @@ from limbeck.data.examples import Examples
 from limbeck.devices import Device
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.files import make_folder
+from limbeck.locks import hold
 from limbeck.options import Augmentation
 from limbeck.processes import on_first, world
 from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
-from limbeck.softtargets.lock import only_writer
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
 from limbeck.softtargets.rows import Ahead
@@ -196,7 +196,7 @@ def _share(
     with ExitStack() as stack:
 
         def begin() -> int:
-            stack.enter_context(only_writer(make_folder(folder)))
+            stack.enter_context(hold(make_folder(folder)))
             return len(take_store(folder, plan, index, sample))
 
         first = on_first(begin)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError, RunError
 from limbeck.files import replace_bytes, replace_json
+from limbeck.locks import LOCK, hold
 from limbeck.softtargets.card import Card, CardSums, add_up
 from limbeck.softtargets.encodings import Encoding
-from limbeck.softtargets.lock import only_writer
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.pipeline import ShardPipeline
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
@@ -33,6 +33,8 @@ from limbeck.softtargets.side_files import (
 from limbeck.softtargets.tail import sample_size
 from limbeck.softtargets.topk import TopK
 
+_LEFT = (".*.safetensors.*partial", ".card.json.*.partial", ".shard-*.partial", ".index*.partial", ".tail*.partial")
+"""What a write that was killed leaves of files that were under way."""
 _PIECE_BYTES = 1 << 20
 """Of float32 scores: what is worked on at a time fits in a processor's cache."""
 
@@ -148,7 +150,7 @@ def write_plan(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write soft targets to {folder}: {error.strerror or error}") from error
-    with only_writer(folder):
+    with hold(folder):
         ahead = Ahead(blocks, len(plan.classes))
         found = take_store(folder, plan, index, sample or ahead.look)
         if len(found) < plan.shards:
@@ -201,11 +203,14 @@ def _has_tail(folder: Path, plan: Plan) -> bool:
 
 
 def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
-    for left in folder.glob(".*.partial"):
-        left.unlink(missing_ok=True)
-    names = {entry.name for entry in folder.iterdir()} - {".lock"}
+    # What a write that was killed left, before the first manifest was there or after.
+    left = set(folder.glob(f".{MANIFEST}.*.partial"))
+    names = {entry.name for entry in folder.iterdir() if entry not in left} - {LOCK}
     if names and MANIFEST not in names:
-        raise RunError(f"{folder} holds files that are no soft targets: choose another folder")
+        raise RunError(f"{folder} holds files that are not soft targets: choose another folder")
+    for path in left.union(*(folder.glob(pattern) for pattern in _LEFT)):
+        path.unlink(missing_ok=True)
+    names = {entry.name for entry in folder.iterdir()} - {LOCK}
     found: dict[int, tuple[str, CardSums]] = {}
     if not names:
         return found

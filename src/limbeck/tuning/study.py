@@ -162,12 +162,23 @@ def _make_tables(url: str, *, shared: bool) -> None:
         if path.exists() and not path.stat().st_size:  # opened by somebody, and nothing written
             made.replace(path)
         else:
-            os.link(made, path)  # unlike a renaming, this replaces nothing that another process made meanwhile
+            _link(made, path)
         sync_folder(path.parent)
     except FileExistsError:
         pass
     finally:
         made.unlink(missing_ok=True)
+
+
+def _link(made: Path, path: Path) -> None:
+    """Put a file in its place and, unlike a renaming, replace nothing that another process made meanwhile."""
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            made.replace(path)
 
 
 @contextmanager

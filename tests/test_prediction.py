@@ -104,7 +104,7 @@ def test_one_example_that_does_not_fit_is_told_in_one_line():
 
 def of_every_kind():
     torch.manual_seed(0)
-    mlp = MLP(MLPConfig(input_shape=(1, 12, 12), classes=4, hidden=(30, 20), dropout=(0.2, 0.5, 0.5)))
+    mlp = MLP(MLPConfig(input_shape=(1, 12, 12), classes=4, hidden=(30, 20), dropout=0.5))
     cnn = CNN(
         CNNConfig(input_shape=(1, 12, 12), classes=4, channels=(6, 8), hidden=(20,), batch_norm=True, padding=True)
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from limbeck.calling import logits_of
 from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
+from limbeck.devices import has_float64
 from limbeck.errors import ConfigError, DataError
 from limbeck.prediction import predict
 
@@ -79,7 +80,7 @@ def matching_shift(
         raise DataError(
             f"scores must be (examples, classes), two classes at least, and have shape {tuple(scores.shape)}"
         )
-    z = scores.detach().double()
+    z = (scores.detach() if has_float64(scores.device) else scores.detach().cpu()).double()
     if not bool(z.isfinite().all()):
         raise DataError("scores hold NaN or infinite values: the model's answers are broken")
     count = z.shape[1]

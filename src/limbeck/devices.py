@@ -1,6 +1,6 @@
 """Where a run computes, and in which precision: found when it starts, never assumed."""
 
-__all__ = ["Device", "find_device", "keep_freed_memory", "measure_precisions"]
+__all__ = ["Device", "find_device", "has_float64", "keep_freed_memory", "measure_precisions", "sum64", "widest"]
 
 import ctypes
 import os
@@ -12,6 +12,7 @@ from functools import cache
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from limbeck.errors import ConfigError
 from limbeck.processes import several, world
@@ -75,6 +76,45 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
         return Device(place, precision)
     rates = measure_precisions(str(place))
     return Device(place, world().told("bf16" if rates["bf16"] > _FASTER * rates["float32"] else "float32"))
+
+
+def has_float64(device: torch.device | str) -> bool:
+    """Whether a device holds numbers in float64: Apple's do not, nor some of Intel's.
+
+    Args:
+        device: A PyTorch device.
+
+    Returns:
+        Whether it does; it is asked each time, which takes microseconds.
+    """
+    try:
+        torch.zeros((), dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def widest(device: torch.device | str) -> torch.dtype:
+    """float64, or float32 on a device that has no more."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def sum64(values: Tensor) -> float:
+    """The sum of some numbers, added up in float64 wherever they are.
+
+    Args:
+        values: Any tensor.
+
+    Returns:
+        The sum.
+
+    Example:
+        >>> sum64(torch.tensor([1e8, 1.0, -1e8]))
+        1.0
+    """
+    if has_float64(values.device):
+        return float(values.double().sum())
+    return float(values.cpu().numpy().sum(dtype="float64"))
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import nn
 from limbeck.calling import call_model, require_logits, weights_dtype
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.devices import Device
+from limbeck.devices import Device, sum64, widest
 from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError
 from limbeck.files import make_folder
 from limbeck.interrupts import collect_signals
@@ -176,7 +176,6 @@ class _Run:
         state = self.state
         model, optimizer, objective, feed = self.model, state.optimizer, self.objective, self.feed
         spread, skip = self.world.size > 1, self.training.skip_nonfinite
-        loss_sum, error_sum, count_sum, skipped_sum = state.sums.unbind()
         autocast = self.device.autocast()
         share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -210,7 +209,7 @@ class _Run:
                 errors = (scores.detach().argmax(-1) != batch.labels).sum()
             stop, due = bool(caught), self.clock() - self.saved_at >= wait
             if spread:
-                tally = torch.tensor([0, 0, stop, due], dtype=torch.float64, device=total.device)
+                tally = torch.tensor([0, 0, stop, due], dtype=widest(total.device), device=total.device)
                 if own:
                     tally[0] = total
                     tally[1] = 0 if errors is None else errors
@@ -228,15 +227,7 @@ class _Run:
                 parameter.grad = None
             if project is not None:
                 project()
-            if skip:
-                total = torch.where(guard.bad > 0, torch.zeros_like(total), total)
-                errors = None if errors is None else errors * (1 - guard.bad)
-                skipped_sum.add_(guard.bad)
-                count_sum.sub_(size * guard.bad)
-            loss_sum.add_(total)
-            if errors is not None:
-                error_sum.add_(errors)
-            count_sum.add_(size)
+            state.sums.add(total, errors, size, guard.bad if skip else None)
             state.step += 1
             seen_before += size
             if state.step % _LOOK_EVERY == 0:
@@ -321,14 +312,17 @@ class _Run:
         """Errors and negative log-likelihood on the validation set."""
         assert validation.labels is not None
         count = len(validation)
-        found = torch.zeros(2, dtype=torch.float64, device=self.device.device)
+        wrong, lost = 0, 0.0
         own = self.world.slice_of(count)
         for rows, log_probs in answers_in_blocks(self.model, validation, device=self.device, within=own):
             labels = validation.labels[rows].long().cpu()
-            found[0] += int((log_probs.argmax(-1) != labels).sum())
-            found[1] -= float(log_probs.gather(1, labels[:, None]).double().sum())
-        self.world.add_up([found])
-        errors, nll = int(found[0]), float(found[1]) / count
+            wrong += int((log_probs.argmax(-1) != labels).sum())
+            lost -= sum64(log_probs.gather(1, labels[:, None]))
+        if self.world.size > 1:
+            found = torch.tensor([wrong, lost], dtype=widest(self.device.device), device=self.device.device)
+            self.world.add_up([found])
+            wrong, lost = int(found[0]), float(found[1])
+        errors, nll = wrong, lost / count
         return {
             "validation_errors": errors,
             "validation_accuracy": 1 - errors / count,

@@ -8,7 +8,7 @@ __all__ = ["Fitted", "RunState"]
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from limbeck.checkpoint import load_latest, save_rotating
 from limbeck.data.feed import Feed
-from limbeck.devices import Device
+from limbeck.devices import Device, has_float64
 from limbeck.errors import RunError
 from limbeck.identity import require_agreement
 from limbeck.optimizers import check_slots, make_optimizer
@@ -48,6 +48,59 @@ class Fitted:
     timings: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     last: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Sums:
+    """Loss, errors, examples and steps left out, added up in float64: on the host where the device has none.
+
+    Args:
+        device: Where the numbers come from.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._host = [0.0] * 4
+        self._there = torch.zeros(4, dtype=torch.float64, device=device) if has_float64(device) else None
+        self._parts = () if self._there is None else self._there.unbind()
+
+    def add(self, total: Tensor, errors: Tensor | None, size: int, bad: Tensor | None) -> None:
+        """Add a step.
+
+        Args:
+            total: The sum of its losses.
+            errors: How many answers are wrong; None where there are no labels.
+            size: How many examples it has.
+            bad: 1.0 where the step is left out, else 0.0; None where none is.
+        """
+        if bad is not None:
+            total = torch.where(bad > 0, torch.zeros_like(total), total)
+            errors = None if errors is None else errors * (1 - bad)
+        if self._there is None:
+            skipped = 0.0 if bad is None else float(bad)
+            values = (float(total), 0.0 if errors is None else float(errors), size * (1 - skipped), skipped)
+            self._host = [before + value for before, value in zip(self._host, values, strict=True)]
+            return
+        loss, wrong, count, left_out = self._parts
+        if bad is not None:
+            left_out.add_(bad)
+            count.sub_(size * bad)
+        loss.add_(total)
+        if errors is not None:
+            wrong.add_(errors)
+        count.add_(size)
+
+    def tolist(self) -> list[float]:
+        """The four sums; the host waits for the device."""
+        return list(self._host) if self._there is None else self._there.tolist()
+
+    def restore(self, values: Sequence[float]) -> None:
+        """Take up sums that were noted; ValueError where they are not four numbers."""
+        found = [float(value) for value in values]
+        if len(found) != 4 or not all(map(math.isfinite, found)):
+            raise ValueError(f"sums {found}")
+        self._host = found
+        if self._there is not None:
+            for place, value in zip(self._parts, found, strict=True):
+                place.fill_(value)
 
 
 class RunState:
@@ -88,7 +141,7 @@ class RunState:
         self.best: dict[str, Tensor] = {}
         self.best_score = (math.inf, math.inf)
         self.epoch = self.step = 0
-        self.sums = torch.zeros(4, dtype=torch.float64, device=device.device)
+        self.sums = _Sums(device.device)
         self.seconds = 0.0
 
     @property
@@ -121,7 +174,7 @@ class RunState:
         self.fitted.history.append(row)
         self.fitted.timings.append(timing)
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums.zero_()
+        self.sums.restore([0.0] * 4)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must agree in with the run that continues it; the number of epochs may be raised."""
@@ -151,7 +204,7 @@ class RunState:
             for name, value in slots.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{number}.{name}"] = value
-        tensors |= {"random": torch.get_rng_state(), "sums": self.sums}
+        tensors["random"] = torch.get_rng_state()
         if self.device.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device.device)
         save_rotating(
@@ -161,6 +214,7 @@ class RunState:
                 "fingerprint": self.fingerprint(),
                 "epoch": self.epoch,
                 "step": self.step,
+                "sums": self.sums.tolist(),
                 "seconds": self.seconds,
                 "schedule": self.schedule.state(),
                 "best_score": None if math.isinf(self.best_score[0]) else list(self.best_score),
@@ -213,7 +267,8 @@ class RunState:
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
-        self.sums.copy_(tensors["sums"].view(4))
+        # Checkpoints of earlier versions hold them as a tensor.
+        self.sums.restore(state["sums"] if "sums" in state else tensors["sums"].view(4).tolist())
         self.epoch, self.step = index(state["epoch"]), index(state["step"])
         if self.epoch < 0 or not 0 <= self.step < self.feed.steps:
             raise ValueError(f"epoch {self.epoch}, step {self.step}")

@@ -10,7 +10,9 @@ __all__ = ["Views", "affine_matrices", "bend_weights", "draw_anew"]
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.examples import Examples
@@ -162,15 +164,15 @@ def bend_weights(height: int, width: int) -> Tensor:
         tensor(True)
     """
 
-    def side(size: int) -> Tensor:
-        place = (torch.arange(size, dtype=torch.float64) + 0.5) * (_BEND_SPANS / size)
-        distance = (place[:, None] - torch.arange(-1, _BEND_SPANS + 2, dtype=torch.float64)).abs()
+    def side(size: int) -> NDArray[np.float64]:
+        place = (np.arange(size) + 0.5) * (_BEND_SPANS / size)
+        distance = np.abs(place[:, None] - np.arange(-1, _BEND_SPANS + 2))
         near = 2 / 3 - distance**2 + distance**3 / 2
-        far = (2 - distance).clamp(min=0) ** 3 / 6
-        return torch.where(distance < 1, near, far)
+        far = np.clip(2 - distance, 0, None) ** 3 / 6
+        return np.where(distance < 1, near, far)
 
-    weights = torch.einsum("yi,xj->ijyx", side(height), side(width)).reshape(_BEND_POINTS**2, height * width)
-    return (weights * 2048).round().div(2048).to(torch.float32)
+    weights = np.einsum("yi,xj->ijyx", side(height), side(width)).reshape(_BEND_POINTS**2, height * width)
+    return torch.from_numpy((np.round(weights * 2048) / 2048).astype(np.float32))
 
 
 def draw_anew(pictures: Tensor, matrices: Tensor, moved: Tensor | None = None) -> Tensor:

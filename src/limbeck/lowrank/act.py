@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.devices import widest
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
@@ -138,7 +139,7 @@ def replacement(
     first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
     if layer.module.bias is None:
         return first, second, None
-    bias: Array = layer.module.bias.detach().cpu().to(torch.float64).numpy()
+    bias: Array = layer.module.bias.detach().cpu().to(widest("cpu")).numpy().astype(np.float64)
     if seen is not None and seen.mean is not None:
         bias = bias + (weight - second @ first) @ seen.mean
     return first, second, bias

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.devices import widest
 from limbeck.errors import DataError
 from limbeck.files import digest_bytes
 from limbeck.models import Factored, count_parameters
@@ -46,7 +47,9 @@ class Matrix:
         Raises:
             DataError: If one is NaN or infinite.
         """
-        weight: NDArray[np.float64] = self.module.weight.detach().cpu().to(torch.float64).flatten(1).numpy()
+        weight: NDArray[np.float64] = (
+            self.module.weight.detach().cpu().to(widest("cpu")).flatten(1).numpy().astype(np.float64)
+        )
         if not np.isfinite(weight).all():
             row, column = np.argwhere(~np.isfinite(weight))[0].tolist()
             raise DataError(

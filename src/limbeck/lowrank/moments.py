@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.calling import call_model, evaluating
+from limbeck.devices import has_float64, widest
 from limbeck.errors import DataError
 from limbeck.lowrank.layers import Matrix, gradient_rows, input_rows
 
@@ -73,8 +74,8 @@ def batches_of(calibration: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _wide(values: Tensor) -> Tensor:
-    # Not every accelerator has float64; a processor and CUDA do.
-    return (values if values.device.type == "cuda" else values.cpu()).to(torch.float64)
+    place = values if has_float64(values.device) else values.cpu()
+    return place.to(widest(place.device))
 
 
 def measure_moments(
@@ -148,7 +149,7 @@ def measure_moments(
 def _drawn_gradient(scores: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     if not isinstance(scores, Tensor) or scores.ndim < 2 or not scores.is_floating_point():
         raise DataError("calibration needs a network that gives one tensor of scores, (examples, classes)")
-    probabilities = scores.detach().cpu().to(torch.float64).div(temperature).softmax(-1)
+    probabilities = scores.detach().cpu().to(widest("cpu")).div(temperature).softmax(-1)
     if not bool(probabilities.isfinite().all()):
         raise DataError("the network gives NaN or infinite scores for the calibration data")
     flat = probabilities.reshape(-1, probabilities.shape[-1])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.calling import call_model
 from limbeck.copying import copy_module
+from limbeck.devices import widest
 from limbeck.errors import DataError, MismatchError
 from limbeck.lowrank.act import replacement
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
@@ -94,7 +95,7 @@ def _answers(model: nn.Module, batches: list[Tensor]) -> Tensor:
     device = next(model.parameters()).device
     with torch.no_grad():
         scores = torch.cat([call_model(model, batch.to(device)).cpu() for batch in batches])
-    answers = scores.to(torch.float64).log_softmax(-1).reshape(-1, scores.shape[-1])
+    answers = scores.to(widest("cpu")).log_softmax(-1).reshape(-1, scores.shape[-1])
     if not bool(answers.isfinite().all()):
         raise DataError("the network gives NaN or infinite scores for the calibration data")
     return answers

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.items import has_items, pick_keys, read_items
 from limbeck.data.sources import is_kaldi
+from limbeck.devices import widest
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
@@ -207,7 +208,7 @@ def _moments(examples: Examples) -> tuple[float, float]:
     """Mean and standard deviation over all inputs, in blocks, as models see them."""
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(examples), 4096):
-        block = examples.as_seen(slice(start, start + 4096)).double()
+        block = examples.as_seen(slice(start, start + 4096)).to(widest("cpu"))
         count, total, squares = count + block.numel(), total + float(block.sum()), squares + float(block.square().sum())
     mean = total / count
     deviation = max(squares / count - mean**2, 0.0) ** 0.5

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from limbeck.devices import has_float64
 from limbeck.errors import DataError
 from limbeck.specialists.groups import checked
 from limbeck.specialists.minimum import minimum
@@ -110,6 +111,8 @@ def combine(
                 f"a specialist for {len(group)} classes must answer ({examples}, {len(group) + 1}), and has shape "
                 f"{tuple(answers.shape)}"
             )
+    if generalist.device.type != "cpu" and not has_float64(generalist.device):
+        return combine(generalist.cpu(), [answers.cpu() for answers in specialists], groups, top=top).to(generalist)
     member = torch.zeros(len(groups), count, dtype=torch.bool, device=generalist.device)
     for number, group in enumerate(groups):
         member[number, list(group)] = True

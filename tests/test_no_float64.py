@@ -1,0 +1,103 @@
+"""Devices without float64, as Apple's are: emulated by refusing every float64 tensor, wherever it is."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import limbeck
+from limbeck.data import Examples
+from limbeck.devices import has_float64, sum64, widest
+from limbeck.models import MLP, MLPConfig
+from limbeck.options import Augmentation
+from limbeck.run_state import _Sums
+
+X = torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0, :2].mean((1, 2)) > 0).long() + 2 * (X[:, 0, 2:4].mean((1, 2)) > 0).long()
+SHORT = {"epochs": 2, "precision": "float32", "device": "cpu", "batch_size": 16}
+
+
+class NoFloat64(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in tree_leaves(found)):
+            raise TypeError("no float64 on this device")
+        return found
+
+
+def network():
+    torch.manual_seed(0)
+    return MLP(MLPConfig(input_shape=(1, 8, 8), classes=4, hidden=(12,)))
+
+
+def test_what_a_device_holds():
+    assert has_float64("cpu") and widest("cpu") == torch.float64
+    values = torch.tensor([1e8, 1.0, -1e8, 3e-3])
+    right = math.fsum(values.tolist())
+    assert sum64(values) == right
+    with NoFloat64():
+        assert not has_float64("cpu") and widest("cpu") == torch.float32
+        assert sum64(values) == right
+
+
+def test_the_sums_of_an_epoch_are_the_same_without_it():
+    generator = torch.Generator().manual_seed(0)
+    steps = [(100 * torch.rand((), generator=generator), torch.tensor(3), 7, torch.tensor(float(n % 3 == 0)))
+             for n in range(50)]  # fmt: skip
+    found = []
+    for mode in (None, NoFloat64()):
+        if mode is not None:
+            mode.__enter__()
+        try:
+            sums = _Sums(torch.device("cpu"))
+            for step in steps:
+                sums.add(*step)
+            sums.add(torch.tensor(0.1), None, 5, None)
+            again = _Sums(torch.device("cpu"))
+            again.restore(sums.tolist())
+            assert again.tolist() == sums.tolist()
+            found.append(sums.tolist())
+        finally:
+            if mode is not None:
+                mode.__exit__(None, None, None)
+    assert found[0] == found[1] and found[0][1:] == [33 * 3, 33 * 7 + 5, 17]
+
+
+@pytest.mark.parametrize("spoilt", [[1.0], [1.0, 2.0, 3.0, math.nan], None, "text"])
+def test_sums_that_are_none_are_refused(spoilt):
+    with pytest.raises((ValueError, TypeError)):
+        _Sums(torch.device("cpu")).restore(spoilt)
+
+
+def test_training_leaves_the_same_bits_in_its_history(tmp_path):
+    with NoFloat64():
+        there = limbeck.train(network(), (X, Y), (X, Y), out=tmp_path / "run", skip_nonfinite=True, **SHORT)
+        again = limbeck.train(
+            network(), (X, Y), (X, Y), out=tmp_path / "run", resume=True, skip_nonfinite=True, **SHORT
+        )
+    here = limbeck.train(network(), (X, Y), (X, Y), skip_nonfinite=True, **SHORT)
+    kept = ("train_loss", "train_accuracy", "validation_errors", "validation_nll")
+    for row, other, third in zip(there.history, here.history, again.history, strict=True):
+        assert [row[name] for name in kept] == pytest.approx([other[name] for name in kept], rel=1e-12)
+        assert [row[name] for name in kept] == [third[name] for name in kept]
+    for name, value in here.model.state_dict().items():
+        assert torch.equal(value, there.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "logits"}, {"hard_weight": 0.5, "temperature": 20.0}])
+def test_distilling_with_baseline_self_check_and_verdict(settings):
+    augmentation = Augmentation(shift=1, elastic=1.0, views=1)
+    with NoFloat64():
+        found = limbeck.distill(network(), network(), (X, Y), (X, Y), augmentation=augmentation, **settings, **SHORT)
+        scores = limbeck.evaluate(found.student, Examples.of(X, Y), teacher=found.baseline)
+    assert found.verdict is not None and scores["test_errors"] == found.metrics["student"]["test_errors"]
+
+
+def test_compressing_and_8_bits():
+    with NoFloat64():
+        run = limbeck.compress(network(), (X, Y), (X, Y), parameters=0.6, int8=True, device="cpu")
+        whole = limbeck.train(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (X, Y), **SHORT)
+    assert len(run.metrics["stages"]) == 3 and whole.folder is None

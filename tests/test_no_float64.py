@@ -4,15 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import limbeck
-from limbeck.data import Examples
 from limbeck.devices import has_float64, sum64, widest
 from limbeck.models import MLP, MLPConfig
-from limbeck.options import Augmentation
 from limbeck.run_state import _Sums
 
 X = torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -70,34 +66,3 @@ def test_the_sums_of_an_epoch_are_the_same_without_it():
 def test_sums_that_are_none_are_refused(spoilt):
     with pytest.raises((ValueError, TypeError)):
         _Sums(torch.device("cpu")).restore(spoilt)
-
-
-def test_training_leaves_the_same_bits_in_its_history(tmp_path):
-    with NoFloat64():
-        there = limbeck.train(network(), (X, Y), (X, Y), out=tmp_path / "run", skip_nonfinite=True, **SHORT)
-        again = limbeck.train(
-            network(), (X, Y), (X, Y), out=tmp_path / "run", resume=True, skip_nonfinite=True, **SHORT
-        )
-    here = limbeck.train(network(), (X, Y), (X, Y), skip_nonfinite=True, **SHORT)
-    kept = ("train_loss", "train_accuracy", "validation_errors", "validation_nll")
-    for row, other, third in zip(there.history, here.history, again.history, strict=True):
-        assert [row[name] for name in kept] == pytest.approx([other[name] for name in kept], rel=1e-12)
-        assert [row[name] for name in kept] == [third[name] for name in kept]
-    for name, value in here.model.state_dict().items():
-        assert torch.equal(value, there.model.state_dict()[name])
-
-
-@pytest.mark.parametrize("settings", [{}, {"loss": "logits"}, {"hard_weight": 0.5, "temperature": 20.0}])
-def test_distilling_with_baseline_self_check_and_verdict(settings):
-    augmentation = Augmentation(shift=1, elastic=1.0, views=1)
-    with NoFloat64():
-        found = limbeck.distill(network(), network(), (X, Y), (X, Y), augmentation=augmentation, **settings, **SHORT)
-        scores = limbeck.evaluate(found.student, Examples.of(X, Y), teacher=found.baseline)
-    assert found.verdict is not None and scores["test_errors"] == found.metrics["student"]["test_errors"]
-
-
-def test_compressing_and_8_bits():
-    with NoFloat64():
-        run = limbeck.compress(network(), (X, Y), (X, Y), parameters=0.6, int8=True, device="cpu")
-        whole = limbeck.train(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (X, Y), **SHORT)
-    assert len(run.metrics["stages"]) == 3 and whole.folder is None

@@ -137,6 +137,12 @@ def test_dropout_prints_its_table(tmp_path, capsys):
         assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_judging_prints_its_table(capsys):
+    assert load("judging").main(["--quick"]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^(blocks of 1000|as fits) +[\d,]+ +[\d,]+ +[\d.]+$", printed, re.M)) == 2
+
+
 def test_int8_prints_its_table(tmp_path, capsys):
     int8 = load("int8")
     assert int8.main(["--quick", "--json", str(tmp_path / "int8.json")]) == 0

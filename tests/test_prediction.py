@@ -14,7 +14,7 @@ from limbeck.options import Augmentation
 from limbeck.prediction import answer_views, answers_in_blocks, device_of, predict
 from limbeck.protocols import Batch
 from limbeck.specialists import Committee
-from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
+from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, UserTeacher
 
 CPU = torch.device("cpu")
 IMAGES = Examples.of(torch.rand(23, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
@@ -157,3 +157,7 @@ def test_a_subject_is_asked_where_it_is():
             return torch.zeros(len(batch.index), 2)
 
     assert predict(Own(), Examples.of(torch.ones(3, 2))).shape == (3, 2)
+    # It cannot be moved: on another device it is asked where it is.
+    elsewhere = UserTeacher(Own()).to("cpu")
+    batch = Examples.of(torch.ones(3, 2)).batch(slice(0, 3))
+    assert elsewhere.log_probs(batch, 1.0).device == CPU and device_of(UserTeacher(Own())).type == "meta"

@@ -16,7 +16,7 @@ from limbeck.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.calling import call_model, evaluating, require_logits
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.devices import Device
+from limbeck.devices import Device, full_float32
 from limbeck.errors import DataError, MismatchError
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import Augmentation
@@ -60,7 +60,7 @@ def answers_in_blocks(
     Args:
         model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
         examples: What to answer.
-        device: Where and how precisely to compute; None for float32 where the model is.
+        device: Where and how precisely to compute; None for float32 where the model is, without TF32.
         batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
             bounded part of the memory, 1,000 at most.
         within: From which row to before which; None for all.
@@ -75,7 +75,8 @@ def answers_in_blocks(
     first, stop, _ = (within or slice(None)).indices(len(examples))
 
     def answer(rows: slice, subject: nn.Module | Teacher = model) -> Tensor:
-        with torch.no_grad(), place.autocast():
+        exactly = full_float32() if device is None else nullcontext()
+        with torch.no_grad(), place.autocast(), exactly:
             if not isinstance(subject, nn.Module):
                 return subject.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
             logits = call_model(subject, examples.as_seen(rows).to(place.device))

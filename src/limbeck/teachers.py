@@ -514,7 +514,14 @@ class UserTeacher:
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """What the object answers, float32 ``(N, K)``; MismatchError for data that it has no answers for."""
         self._refuse(batch.source)
-        return self.teacher.log_probs(batch, temperature)
+        return self._at_home(batch, temperature)
+
+    def _at_home(self, batch: Batch, temperature: float) -> Tensor:
+        """Ask the object, where it stays if it cannot be moved and says where it is."""
+        home = None if callable(getattr(self.teacher, "to", None)) else getattr(self.teacher, "device", None)
+        if home is None:
+            return self.teacher.log_probs(batch, temperature)
+        return self.teacher.log_probs(batch.to(home), temperature).to(batch.index.device)
 
     @property
     def fingerprint(self) -> str | list[list[float]] | None:
@@ -543,7 +550,7 @@ class UserTeacher:
 
     def _ask(self, batch: Batch) -> Tensor:
         try:
-            return self.teacher.log_probs(batch, self.temperature or 1.0)
+            return self._at_home(batch, self.temperature or 1.0)
         except LimbeckError:
             raise
         except Exception as error:  # whatever the user's code raises

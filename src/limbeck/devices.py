@@ -95,15 +95,16 @@ def full_float32() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places] if torch.cuda.is_available() else []
+    if not torch.cuda.is_available():
+        yield
+        return
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
     try:
-        for place, _ in zip(places, before, strict=False):
-            place.allow_tf32 = False
+        matrices.allow_tf32 = convolutions.allow_tf32 = False
         yield
     finally:
-        for place, allowed in zip(places, before, strict=False):
-            place.allow_tf32 = allowed
+        matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 def has_float64(device: torch.device | str) -> bool:

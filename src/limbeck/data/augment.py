@@ -169,7 +169,8 @@ def bend_weights(height: int, width: int) -> Tensor:
         distance = np.abs(place[:, None] - np.arange(-1, _BEND_SPANS + 2))
         near = 2 / 3 - distance**2 + distance**3 / 2
         far = np.clip(2 - distance, 0, None) ** 3 / 6
-        return np.where(distance < 1, near, far)
+        value: NDArray[np.float64] = np.where(distance < 1, near, far)
+        return value
 
     weights = np.einsum("yi,xj->ijyx", side(height), side(width)).reshape(_BEND_POINTS**2, height * width)
     return torch.from_numpy((np.round(weights * 2048) / 2048).astype(np.float32))

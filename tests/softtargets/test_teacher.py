@@ -323,3 +323,12 @@ def test_topk_targets_are_not_rounded_by_autocast(tmp_path):
     targets.to("cpu")
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(targets.log_probs(batch, 2.0), plain)
+
+
+def test_targets_that_were_moved_stay_there_when_they_are_bound(tmp_path):
+    examples = Examples.of(torch.randn(6, 4), torch.arange(6) % 3)
+    SoftTargets.write(tmp_path / "store", torch.nn.Linear(4, 3), examples, classes="abc")
+    moved = SoftTargets.open(tmp_path / "store").to("meta")
+    bound = moved.bind(examples)
+    assert moved.device.type == bound.device.type == "meta"
+    assert bound.store is moved.store and bound._resident["scores"].device.type == "meta"

@@ -95,6 +95,12 @@ class SoftTargets:
         """Another process opens the store anew; its arrays are not sent."""
         return _reopened, (self.store.folder.resolve(), self.source)
 
+    def __copy__(self) -> "SoftTargets":
+        # Not by __reduce__, which would open the store anew, on the CPU.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     write = staticmethod(soften)
 
     @classmethod

@@ -148,4 +148,5 @@ def replacement(
 @torch.no_grad()
 def _fill(parameter: Tensor | nn.Module, values: Array) -> None:
     assert isinstance(parameter, Tensor)
-    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).reshape(parameter.shape))
+    # Rounded before it goes to a device that may have no float64.
+    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).to(parameter.dtype).reshape(parameter.shape))

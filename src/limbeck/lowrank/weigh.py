@@ -78,9 +78,9 @@ def _weighed(
         predicted = seen.weight * parts.discarded(rank)
         first, second, bias = replacement(layer, rank, "input", seen)
         with torch.no_grad():
-            module.weight.copy_(torch.from_numpy(second @ first).reshape(module.weight.shape))
+            module.weight.copy_(torch.from_numpy(second @ first).to(module.weight.dtype).reshape(module.weight.shape))
             if module.bias is not None and bias is not None:
-                module.bias.copy_(torch.from_numpy(bias))
+                module.bias.copy_(torch.from_numpy(bias).to(module.bias.dtype))
             divergence = float((reference.exp() * (reference - _answers(trial, batches))).sum(-1).mean())
             for parameter, value in zip(module.parameters(recurse=False), old, strict=True):
                 parameter.copy_(value)

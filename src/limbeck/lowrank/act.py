@@ -148,5 +148,18 @@ def replacement(
 @torch.no_grad()
 def _fill(parameter: Tensor | nn.Module, values: Array) -> None:
     assert isinstance(parameter, Tensor)
-    # Rounded before it goes to a device that may have no float64.
-    parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).to(parameter.dtype).reshape(parameter.shape))
+    parameter.copy_(rounded_for(parameter, values))
+
+
+def rounded_for(parameter: Tensor, values: Array) -> Tensor:
+    """Values as a tensor of a parameter's shape, in float32 before they go to a device that may have no more.
+
+    Args:
+        parameter: Where they go.
+        values: As many numbers.
+
+    Returns:
+        The tensor, on the CPU; float64 where the parameter is.
+    """
+    wanted = np.float64 if parameter.dtype == torch.float64 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(values, wanted)).reshape(parameter.shape)

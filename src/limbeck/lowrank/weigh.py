@@ -13,7 +13,7 @@ from limbeck.calling import call_model
 from limbeck.copying import copy_module
 from limbeck.devices import widest
 from limbeck.errors import DataError, MismatchError
-from limbeck.lowrank.act import replacement
+from limbeck.lowrank.act import replacement, rounded_for
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.moments import batches_of
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
@@ -78,9 +78,9 @@ def _weighed(
         predicted = seen.weight * parts.discarded(rank)
         first, second, bias = replacement(layer, rank, "input", seen)
         with torch.no_grad():
-            module.weight.copy_(torch.from_numpy(second @ first).to(module.weight.dtype).reshape(module.weight.shape))
+            module.weight.copy_(rounded_for(module.weight, second @ first))
             if module.bias is not None and bias is not None:
-                module.bias.copy_(torch.from_numpy(bias).to(module.bias.dtype))
+                module.bias.copy_(rounded_for(module.bias, bias))
             divergence = float((reference.exp() * (reference - _answers(trial, batches))).sum(-1).mean())
             for parameter, value in zip(module.parameters(recurse=False), old, strict=True):
                 parameter.copy_(value)

@@ -7,8 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import limbeck
 from limbeck.devices import has_float64, sum64, widest
 from limbeck.models import MLP, MLPConfig
+from limbeck.options import RankRule
 from limbeck.run_state import _Sums
 
 X = torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -66,3 +68,9 @@ def test_the_sums_of_an_epoch_are_the_same_without_it():
 def test_sums_that_are_none_are_refused(spoilt):
     with pytest.raises((ValueError, TypeError)):
         _Sums(torch.device("cpu")).restore(spoilt)
+
+
+def test_compressing_and_8_bits():
+    with NoFloat64():
+        run = limbeck.compress(network(), (X, Y), (X, Y), rule=RankRule(parameters=0.6), int8=True)
+    assert len(run.metrics["stages"]) == 3

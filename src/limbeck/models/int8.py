@@ -21,7 +21,6 @@ __all__ = ["Int8Linear", "count_parameters", "has_int8", "to_int8"]
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -157,8 +156,11 @@ def _pack(layer: Int8Linear) -> Any:
         torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32"
     ):
         return None
+    try:
+        scale = layer.scale.double()
+    except TypeError:  # as where float64 is refused; the kernel takes no other
+        return None
     before = engines.engine
-    scale = torch.from_numpy(layer.scale.detach().numpy().astype(np.float64))
     try:
         engines.engine = "fbgemm"
         with warnings.catch_warnings():

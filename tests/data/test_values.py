@@ -11,7 +11,7 @@ from torch import nn
 import limbeck
 from limbeck.data import DataSet, Examples, Views
 from limbeck.data.values import as_inputs, as_labels
-from limbeck.errors import ConfigError, DataError, LimbeckError
+from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.options import Augmentation
 from limbeck.prediction import predict
 
@@ -210,6 +210,11 @@ def test_narrow_token_ids_reach_an_embedding():
         ids, labels = token_ids(kind)
         net = Bag()
         assert torch.equal(predict(net, Examples.of(ids, labels)), net(ids.long()).log_softmax(1))
+
+
+def test_a_model_of_floating_point_numbers_is_told_of_integers():
+    with pytest.raises(MismatchError, match="inputs are integers: give floating-point numbers"):
+        limbeck.train(nn.Linear(12, 2), token_ids(torch.int64), epochs=1, precision="float32")
 
 
 @pytest.mark.parametrize("make", ["mlp", "cnn"])

@@ -158,8 +158,10 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         raise MismatchError(f"the {role}: {error}") from error
     except Exception as error:  # whatever the forward pass of a user's module raises
         reason = " ".join(str(error).split())
+        whole = data.train.kind == "integers"
+        cure = "; inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
         raise MismatchError(
-            f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}"
+            f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
         ) from error
     if answers.shape[1] != len(data.classes):
         raise MismatchError(

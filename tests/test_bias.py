@@ -150,3 +150,13 @@ def test_matching_shift_converges_on_scores_of_every_size(seed):
         torch.testing.assert_close(shares, wanted, atol=2e-8, rtol=0)
     else:
         torch.testing.assert_close(shares[7:9].sum(), wanted[7:9].sum(), atol=2e-8, rtol=0)
+
+
+def test_few_sure_examples_with_uneven_shares_are_matched_too():
+    """Whole steps of Newton's would overshoot on two thirds of these."""
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        scores = 8 * torch.randn(4, 3, generator=generator, dtype=torch.float64)
+        prior = torch.rand(3, generator=generator, dtype=torch.float64) ** 3 + 1e-3
+        shares = (scores + matching_shift(scores, prior)).softmax(-1).mean(0)
+        torch.testing.assert_close(shares, prior / prior.sum(), atol=1e-7, rtol=0)

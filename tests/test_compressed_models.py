@@ -275,3 +275,10 @@ def test_a_low_rank_network_is_not_made_low_rank_again():
     with pytest.raises(ConfigError, match="low rank already"):
         plan_ranks(look(small), rank={names[0]: 1})
     assert isinstance(small[1], Factored)
+
+
+def test_low_rank_layers_are_in_the_mode_of_those_they_replace():
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    for training in (True, False):
+        small = split_layers(net.train(training), {"0": 2, "2": 2})
+        assert {module.training for module in small.modules()} == {training}

@@ -148,3 +148,13 @@ def test_mismatched_arguments_are_refused():
         confusion_matrix(labels, labels[:-1], 7)
     with pytest.raises(DataError, match="answers must be in"):
         confusion_matrix(labels + 5, labels, 7)
+
+
+@pytest.mark.parametrize(("mass", "taken"), [(0.99, True), (1.01, True), (0.95, False), (1.05, False), (1.5, False)])
+def test_rows_may_be_rounded_to_16_bits_and_no_more(mass, taken):
+    log_probs, labels = np.log(np.array([[0.5, 0.5], [0.25, 0.75]]) * mass), np.array([0, 1])
+    if taken:
+        assert negative_log_likelihood(log_probs, labels) == pytest.approx(-np.log(mass * np.sqrt(0.5 * 0.75)))
+        return
+    with pytest.raises(DataError, match="sum to"):
+        negative_log_likelihood(log_probs, labels)

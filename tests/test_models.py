@@ -6,7 +6,7 @@ from torch import nn
 
 from limbeck.errors import ConfigError
 from limbeck.models import CNN, MLP, CNNConfig, Dropout, MLPConfig, build, describe, from_options, layer_sizes
-from limbeck.models.layers import limit_norms
+from limbeck.models.layers import initialise, limit_norms
 from limbeck.options import ModelOptions
 
 
@@ -140,3 +140,41 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
 def test_impossible_descriptions_are_refused(description, message):
     with pytest.raises(ConfigError, match=message):
         build(description)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_limit_on_norms_is_for_hidden_layers_alone(kind):
+    shape = (1, 12, 12)
+    net = (
+        MLP(MLPConfig(input_shape=shape, classes=3, hidden=(9, 8), max_norm=0.5))
+        if kind == "mlp"
+        else CNN(CNNConfig(input_shape=shape, classes=3, channels=(2,), hidden=(9, 8), max_norm=0.5))
+    )
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer in linear:
+            layer.weight.fill_(1.0)
+    net.project_()
+    for layer in linear[:-1]:
+        torch.testing.assert_close(layer.weight.norm(dim=1), torch.full((len(layer.weight),), 0.5))
+    assert bool((linear[-1].weight == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("activation", "variance"),
+    [
+        ("relu", lambda inputs, outputs: 2 / inputs),
+        ("maxout", lambda inputs, outputs: 1 / inputs),
+        ("tanh", lambda inputs, outputs: 2 / (inputs + outputs)),
+        ("sigmoid", lambda inputs, outputs: 16 * 2 / (inputs + outputs)),
+    ],
+)
+def test_weights_begin_with_the_variance_that_suits_what_follows(activation, variance):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 150), nn.ReLU(), nn.Linear(150, 100))
+    initialise(net, activation)
+    for place, share in ((0, 1.0), (2, 1.0), (4, 0.01)):  # the last is a tenth as large
+        weight = net[place].weight.detach()
+        outputs, inputs = weight.shape
+        assert float(weight.var()) == pytest.approx(share * variance(inputs, outputs), rel=0.05)
+        assert not net[place].bias.any()

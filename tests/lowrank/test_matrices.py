@@ -196,3 +196,12 @@ def test_zeros_are_no_trouble():
     assert not (second @ first).any() and decompose(np.zeros((3, 4))).kept(1) == 1.0
     parts = decompose(np.eye(3), inputs=np.zeros((3, 3)))
     assert np.allclose(parts.values, 1.0)
+
+
+@pytest.mark.parametrize("placement", ["input", "split"])
+def test_the_largest_entry_of_each_column_of_the_outer_factor_is_positive(placement):
+    """So that the same weights give the same factors wherever a library's signs come out otherwise."""
+    for seed in range(5):
+        weight = np.random.default_rng(seed).normal(size=(7, 6))
+        outer = truncate(weight, 5, placement=placement).second
+        assert (outer[np.abs(outer).argmax(0), np.arange(5)] > 0).all()

@@ -146,6 +146,15 @@ def test_a_network_that_is_one_layer_and_half_precision():
     product = small[1].weight.double() @ small[0].weight.double()
     u, s, vt = torch.linalg.svd(net.weight.double())
     assert torch.allclose(product, (u[:, :4] * s[:4]) @ vt[:4], atol=5e-3)
+    plan = plan_ranks(look(net), rank=4)
+    assert (plan.bytes, plan.bytes_after) == (2 * (600 + 20), 2 * (4 * 50 + 20))
+
+
+def test_two_factors_as_large_as_the_layer_are_not_worth_it():
+    """Of 12 by 6 at rank 4 both have 72 weights."""
+    net = nn.Linear(6, 12)
+    assert plan_ranks(look(net), rank=4).ranks == {} and plan_ranks(look(net), rank=3).ranks == {"": 3}
+    assert plan_ranks(look(net), rank=4, only_smaller=False).ranks == {"": 4}
 
 
 def test_weights_load_into_the_restructured_network():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -18,7 +19,7 @@ from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.formats.nnet1 import read_nnet, write_nnet
 from limbeck.makers import make_model
-from limbeck.models import build, changes_of, describe, rebuild
+from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.teachers import Ensemble, ModelTeacher
 
@@ -196,9 +197,25 @@ def _architecture(
     beside = {"library_name", "id2label", "label2id", "front_end"}
     fields = {name: value for name, value in config.items() if name not in beside}
     try:
+        _refuse_larger(folder, fields)
         return build(fields)
     except (ConfigError, DataError) as error:
         raise FormatError(folder / "config.json", str(error)) from error
+
+
+def _refuse_larger(folder: Path, fields: dict[str, Any]) -> None:
+    """Refuse an architecture of more parameters than its weights have bytes, before memory is taken for it."""
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return  # told where they are read
+    with torch.device("meta"):
+        described = count_parameters(build({name: value for name, value in fields.items() if name != "int8"}))
+    if described > weights.stat().st_size:
+        raise FormatError(
+            weights,
+            f"does not fit the architecture in config.json: that has {described:,} parameters, and this file "
+            f"{weights.stat().st_size:,} bytes",
+        )
 
 
 def _each_its_own(model: Callable[..., nn.Module] | nn.Module) -> Callable[[], nn.Module]:

@@ -191,6 +191,13 @@ def test_utterances_without_reference_or_alignment(graph):
     judged = decode_part(Sources(part.utterances, part.model, part.priors, text, alignments), graph, scale=0.1)
     assert judged.unreferenced == ["utt000"] and judged.unaligned == ["utt001", "utt002"]
     assert judged.words.words == 276
+    # A twentieth of eighty are four; one more is a mistake.
+    keys = list(part.text)
+    four, five = ({key: part.text[key] for key in keys[missing:]} for missing in (4, 5))
+    judged = decode_part(Sources(part.utterances, part.model, part.priors, four, None), graph, scale=0.1)
+    assert judged.unreferenced == keys[:4]
+    with pytest.raises(MismatchError, match="5 of 80 utterances, utt000 the first of them, are not in the text"):
+        decode_part(Sources(part.utterances, part.model, part.priors, five, None), graph, scale=0.1)
     for few in ({"utt000": ["A"]}, {}):
         with pytest.raises(MismatchError, match="not in the text"):
             decode_part(Sources(part.utterances, part.model, part.priors, few, None), graph, scale=0.1)

@@ -150,6 +150,36 @@ def test_bad_features(tmp_path):
         Utterances(KALDI / "tiny.nnet.bin")
 
 
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("weights", [None, (1.0, 3.0), (0.0, 2.0)])
+def test_networks_are_averaged_by_their_weights(tmp_path, mean, weights):
+    from limbeck.formats import nnet1_components as nc
+    from limbeck.formats.nnet1 import Nnet
+
+    random = np.random.default_rng(0)
+    frames = random.normal(size=(5, 3)).astype(np.float32)
+    write_ark(tmp_path / "a.ark", {"u": frames})
+    paths, logs = [], []
+    for number in range(2):
+        weight = random.normal(size=(4, 3)).astype(np.float32)
+        paths.append(tmp_path / f"{number}.nnet")
+        write_network(paths[-1], Nnet((nc.LinearTransform(weight), nc.Softmax(4))), "binary")
+        scores = frames.astype(float) @ weight.T
+        logs.append(scores - np.log(np.exp(scores).sum(1, keepdims=True)))
+    shares = np.array(weights or (1.0, 1.0)) / sum(weights or (1.0, 1.0))
+    if mean == "arithmetic":
+        expected = shares[0] * np.exp(logs[0]) + shares[1] * np.exp(logs[1])
+    else:
+        expected = np.exp(shares[0] * logs[0] + shares[1] * logs[1])
+        expected /= expected.sum(1, keepdims=True)
+    model = AcousticModel(paths, OutputOptions(), mean=mean, weights=weights)
+    ((_, found),) = model.run(Utterances(tmp_path / "a.ark"))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    logits = AcousticModel(paths, OutputOptions(no_softmax=True), mean=mean, weights=weights)
+    ((_, found),) = logits.run(Utterances(tmp_path / "a.ark"))
+    np.testing.assert_allclose(found, np.log(expected), atol=1e-5)
+
+
 @pytest.mark.parametrize("options", [{}, {"no_softmax": True}, {"apply_log": True}])
 def test_outputs_that_overflow_are_told_with_their_place(tmp_path, options):
     write_ark(tmp_path / "a.ark", {"a": np.ones((2, 3), np.float32), "b": np.full((3, 3), 3e38, np.float32)})

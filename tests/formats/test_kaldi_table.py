@@ -354,3 +354,15 @@ def test_writer_refuses_what_cannot_be_read_back_and_leaves_nothing(tmp_path):
         write_ark(tmp_path / "missing" / "a.ark", {"a": good})
     with pytest.raises(ConfigError, match="kind"):
         list(read_ark(tmp_path / "a.ark", "tensor"))
+
+
+def test_entries_that_go_from_one_archive_to_another_and_back(tmp_path):
+    values = {f"u{number}": np.full((2, 3), number, np.float32) for number in range(4)}
+    for name, keys in (("a", ("u0", "u2")), ("b", ("u1", "u3"))):
+        write_ark(tmp_path / f"{name}.ark", {key: values[key] for key in keys}, scp=tmp_path / f"{name}.scp")
+    lines = sorted(line for name in "ab" for line in (tmp_path / f"{name}.scp").read_text().splitlines())
+    (tmp_path / "all.scp").write_text("\n".join(lines) + "\n")
+    found = list(read_entries(read_scp(tmp_path / "all.scp")))
+    assert [key for key, _ in found] == ["u0", "u1", "u2", "u3"]
+    for key, value in found:
+        np.testing.assert_array_equal(value, values[key])

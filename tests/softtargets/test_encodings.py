@@ -242,3 +242,12 @@ def test_a_class_without_mass_is_never_drawn():
 def test_below_largest_keeps_the_differences():
     scores = draw()
     np.testing.assert_array_equal(below_largest(scores), scores - scores.max(1, keepdims=True))
+
+
+@pytest.mark.parametrize("place", range(2, 9))
+def test_the_mass_is_interpolated_between_the_nearest_rungs(place):
+    """Three to each side: a window that lay to one side would extrapolate."""
+    ladder = tuple(1.3**power for power in range(12))
+    weights, last = tail_weights(ladder, (ladder[place] + ladder[place + 1]) / 2)
+    assert np.flatnonzero(weights).tolist() == list(range(place - 2, place + 4)) and last == 0
+    assert weights[place] > 0 and weights[place + 1] > 0

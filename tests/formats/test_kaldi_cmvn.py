@@ -84,3 +84,9 @@ def slow_deltas(some, order):
 def test_deltas_are_those_of_the_slow_version(count, order):
     some = FRAMES[:count]
     np.testing.assert_allclose(add_deltas(some, order=order), slow_deltas(some, order), atol=1e-5)
+
+
+def test_a_variance_that_rounding_makes_negative_is_the_floor():
+    stats = np.array([[2.0, 6.0, 2.0], [2.0 - 1e-12, 20.0, 0.0]])  # variances of -5e-13 and 1
+    found = apply_cmvn(np.array([[1.0, 4.0]], np.float32), stats, variance=True)
+    np.testing.assert_allclose(found, [[0.0, 1.0]])

@@ -114,3 +114,8 @@ def test_sparse_rows_are_the_largest_scaled_to_one(rows, least):
     assert kept.any(1).all() and (rows[kept & (dense != dense.max(1, keepdims=True))] >= least - 1e-6).all()
     for row, found, marks in zip(rows, dense, kept, strict=True):
         np.testing.assert_allclose(found[marks], row[marks] / row[marks].sum(dtype=np.float64), rtol=1e-5)
+
+
+def test_what_a_frame_gives_a_pdf_in_several_pairs_is_added_up():
+    pairs = np.array([(0, 1, 0.25), (0, 1, 0.5), (0, 0, 0.25), (1, 2, 1.0)], PAIR)
+    np.testing.assert_array_equal(dense_posteriors(pairs, 3), [[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])

@@ -9,7 +9,7 @@ from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.formats import nnet1_components as nc
 from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.nnet1 import Nnet, read_nnet
-from limbeck.nnet1_forward import forward, log_priors, propagate, read_pdf_counts, without_softmax
+from limbeck.nnet1_forward import forward, likelihoods, log_priors, propagate, read_pdf_counts, without_softmax
 
 KALDI = Path(__file__).parent / "fixtures" / "kaldi"
 
@@ -151,3 +151,9 @@ def test_mismatches_are_named(tmp_path):
     with pytest.raises(FormatError, match="bytes follow"):
         read_pdf_counts(tmp_path / "counts")
     assert without_softmax(Nnet((nc.Softmax(2),))).components == (nc.Softmax(2),)
+
+
+def test_the_logarithm_of_no_mass_at_all_is_finite():
+    """nnet-forward adds 1e-20 before each logarithm."""
+    found = likelihoods(np.array([[0.0, 1.0]], np.float32), apply_log=True)
+    np.testing.assert_allclose(found, [[np.log(1e-20), 0.0]], rtol=1e-6)

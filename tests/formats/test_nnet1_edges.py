@@ -204,3 +204,9 @@ def test_malformed_numbers_are_named(token):
 def test_numbers_as_kaldi_reads_them(token):
     value = read_nnet_bytes(number(token)).components[0].weight[0, 1]
     assert value.tobytes() == np.float32(token).tobytes()
+
+
+@pytest.mark.parametrize(("token", "number", "rate"), [("DropoutRate", 0.25, 0.25), ("DropoutRetention", 0.75, 0.25)])
+def test_dropout_is_told_by_what_is_dropped_or_by_what_is_kept(token, number, rate):
+    text = f"<Nnet> \n<Dropout> 2 2 \n<{token}> {number} <!EndOfComponent> \n</Nnet> \n"
+    assert read_nnet_bytes(text.encode()).components[0].rate == rate

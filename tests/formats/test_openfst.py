@@ -97,6 +97,18 @@ def test_a_state_of_a_const_graph_whose_arcs_lie_outside(tmp_path):
         summarise_fst(spoilt(tmp_path, "<I", 1, first_state + 8, CONST))
 
 
+def test_a_const_graph_of_the_first_version_is_aligned(tmp_path):
+    """Its states and its arcs begin at multiples of 16 bytes, as where a flag says so."""
+    plain = CONST.read_bytes()
+    start, whole = plain.find(b"standard") + 8 + 40, summarise_fst(CONST)
+    middle = start + 20 * whole.states
+    for version, flags in ((1, 0), (2, 4)):
+        head = plain[: start - 40] + struct.pack("<ii", version, flags) + plain[start - 32 : start]
+        states = head + bytes(-len(head) % 16) + plain[start:middle]
+        (tmp_path / "a.fst").write_bytes(states + bytes(-len(states) % 16) + plain[middle:])
+        assert summarise_fst(tmp_path / "a.fst") == whole
+
+
 def slowly_endless(arcs, states):
     """Walks of up to as many silent arcs as there are states, from each state: does one come back cheaper?"""
     silent = [(a, b, w) for a, i, w, b in arcs if i == 0]

@@ -93,6 +93,18 @@ def test_alignment_of_another_model_is_refused():
     assert model.pdfs(np.empty(0, np.int32)).size == 0
 
 
+def test_a_phone_is_entered_at_its_first_state():
+    """Of a phone's four transition ids two are of its first state, and two of its last, from which the next begins."""
+    model = read_transition_model(KALDI / "hmm/mono.mdl")
+    assert model.tid_to_phone[[3, 4, 5, 7]].tolist() == [1, 1, 2, 2]
+    assert model.tid_to_state[[3, 4, 5, 7]].tolist() == [1, 1, 0, 1]
+    for last in (3, 4):
+        assert len(model.pdfs(np.int32([last, 5]))) == len(model.pdfs(np.int32([last, 6]))) == 2
+        for inside in (7, 8, 11):
+            with pytest.raises(MismatchError, match=f"goes from transition id {last} to {inside} in frame 1, which no"):
+                model.pdfs(np.int32([last, inside]))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

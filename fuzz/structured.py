@@ -73,9 +73,17 @@ def _late(*_: object) -> None:
     raise TimeoutError(f"not done after {_SECONDS} seconds")
 
 
+def _warnings_are_findings() -> None:
+    """But for what Limbeck itself tells its user."""
+    from limbeck.errors import LimbeckWarning
+
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", LimbeckWarning)
+
+
 def work(seed: int, progress: Path) -> None:
     """What a process does: chunks of inputs, as the standard input names them."""
-    warnings.simplefilter("error")
+    _warnings_are_findings()
     from limbeck.formats._apart import limit_memory
 
     handle = os.open(progress, os.O_RDWR | os.O_CREAT)
@@ -201,7 +209,7 @@ def main() -> int:
 def _once(given: argparse.Namespace) -> int:
     from targets import TARGETS
 
-    warnings.simplefilter("error")
+    _warnings_are_findings()
     target, number = given.only
     path = Path(number)
     content = path.read_bytes() if path.is_file() else make(target, given.seed, int(number))

@@ -200,6 +200,16 @@ def test_a_whole_keras_model_says_its_activations(tmp_path):
     assert tags == ["AffineTransform", "Tanh", "AffineTransform", "Sigmoid", "AffineTransform", "Softmax"]
 
 
+def test_a_last_layer_of_logits_gets_a_softmax(tmp_path):
+    kernel = np.ones((2, 3), np.float32)
+    write_keras_h5(
+        tmp_path / "w.h5", [DenseLayer("one", kernel, None, "tanh"), DenseLayer("two", kernel.T, None, "linear")]
+    )
+    nnet, _, notes = read_network(tmp_path / "w.h5")
+    assert [part.tag for part in nnet.components] == ["LinearTransform", "Tanh", "LinearTransform", "Softmax"]
+    assert notes == ("the last layer gets a <Softmax>",)
+
+
 def test_weights_alone_need_the_activation(tmp_path):
     kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
     layers = [DenseLayer("dense_1", kernel, np.ones(3, np.float32)), DenseLayer("dense_2", kernel.T.copy(), None)]

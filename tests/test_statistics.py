@@ -1,4 +1,4 @@
-"""Statistics against scipy, exact fractions, a slow bootstrap and repeated experiments."""
+"""Statistics against scipy, exact fractions, slow definitions and repeated experiments."""
 
 import math
 from fractions import Fraction
@@ -8,12 +8,7 @@ import pytest
 from scipy import stats
 
 from limbeck.errors import DataError
-from limbeck.statistics import (
-    Interval,
-    bootstrap_difference,
-    mcnemar,
-    mean_interval,
-)
+from limbeck.statistics import Interval, holm, mcnemar, mean_interval
 
 
 def pair(only_a, only_b, both=3, neither=50):
@@ -38,50 +33,44 @@ def test_mcnemar_does_not_depend_on_the_order_of_the_models():
     assert mcnemar(a, b).p_value == mcnemar(b, a).p_value < 0.01
 
 
-def test_bootstrap_agrees_with_drawing_the_examples_themselves():
-    a, b = pair(30, 55, both=20, neither=300)
-    fast = bootstrap_difference(a, b, resamples=40_000)
-    generator = np.random.default_rng(1)
-    difference = a.astype(int) - b.astype(int)
-    slow = [difference[generator.integers(0, len(a), len(a))].mean() for _ in range(4000)]
-    low, high = np.quantile(slow, [0.025, 0.975])
-    assert fast.estimate == pytest.approx(-25 / 405)
-    assert fast.low == pytest.approx(low, abs=0.004)
-    assert fast.high == pytest.approx(high, abs=0.004)
+def slow_holm(p_values):
+    """Step down through the ordered p-values; the adjusted one is the least level at which it is rejected."""
+    adjusted = []
+    for p in p_values:
+        levels = []
+        for q in sorted(set(p_values)):
+            if q <= p:
+                as_small_or_larger = sum(other >= q for other in p_values)
+                levels.append(min(1.0, as_small_or_larger * q))
+        adjusted.append(max(levels))
+    return adjusted
 
 
-def test_bootstrap_approaches_the_normal_interval():
-    a, b = pair(300, 200, neither=9500)
-    interval = bootstrap_difference(a, b, confidence=0.9, resamples=50_000)
-    difference = a.astype(float) - b.astype(float)
-    half = stats.norm.ppf(0.95) * difference.std() / math.sqrt(len(a))
-    assert interval.low == pytest.approx(0.01 - half, abs=0.05 * half + 1e-3 * 0.3)
-    assert interval.high == pytest.approx(0.01 + half, abs=0.05 * half + 1e-3 * 0.3)
-    assert interval.confidence == 0.9
-    assert interval.excludes_zero
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_its_definition(seed):
+    p_values = np.random.default_rng(seed).beta(0.4, 2, 12).round(2)  # with ties
+    found = holm(p_values)
+    assert found == pytest.approx(slow_holm(list(p_values)))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(found[order]) >= 0).all() and (found >= p_values).all() and found.max() <= 1
+    assert holm(p_values[::-1]) == pytest.approx(found[::-1])
 
 
-def test_bootstrap_is_a_function_of_its_seed():
-    a, b = pair(10, 30)
-    assert bootstrap_difference(a, b, seed=3) == bootstrap_difference(a, b, seed=3)
-    ends = {bootstrap_difference(a, b, seed=seed, resamples=50).low for seed in range(5)}
-    assert len(ends) > 1
+def test_holm_of_one_and_of_none():
+    assert holm([0.03]) == pytest.approx([0.03])
+    assert len(holm([])) == 0
 
 
-def test_bootstrap_of_equal_errors_is_a_point():
-    a, _ = pair(0, 0)
-    assert bootstrap_difference(a, a) == Interval(0.0, 0.0, 0.0, 0.95)
-
-
-def test_bootstrap_covers_the_true_difference_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    hits = 0
-    for seed in range(400):
-        draw = generator.random(800)
-        a, b = draw < 0.10, (draw > 0.04) & (draw < 0.16)  # 10 % and 12 %, with errors in common
-        interval = bootstrap_difference(a, b, resamples=600, seed=seed)
-        hits += interval.low <= -0.02 <= interval.high
-    assert 0.91 <= hits / 400 <= 0.98
+def test_holm_keeps_the_familywise_error_where_bonferroni_does_and_finds_more():
+    random, false, found = np.random.default_rng(1), 0, [0, 0]
+    for _ in range(2000):
+        p_values = np.concatenate([random.random(6), random.beta(0.05, 20, 4)])  # six true hypotheses, four false
+        adjusted = holm(p_values)
+        false += (adjusted[:6] < 0.05).any()
+        found[0] += (adjusted[6:] < 0.05).sum()
+        found[1] += (10 * p_values[6:] < 0.05).sum()
+    assert false / 2000 <= 0.065
+    assert found[0] > found[1]
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
@@ -115,8 +104,8 @@ def test_an_interval_that_touches_zero_does_not_exclude_it(low, high, excluded):
         (lambda: mcnemar([], []), "bool"),
         (lambda: mcnemar(np.zeros(0, bool), np.zeros(0, bool)), "at least one"),
         (lambda: mcnemar([1, 0], [0, 1]), "bool"),
-        (lambda: bootstrap_difference([True], [False], resamples=0), "resamples"),
-        (lambda: bootstrap_difference([True], [False], confidence=1.0), "confidence"),
+        (lambda: holm([0.5, 1.5]), "p-values"),
+        (lambda: holm([math.nan]), "p-values"),
         (lambda: mean_interval([1.0, 2.0], confidence=95), "confidence"),
         (lambda: mean_interval([]), "at least one value"),
         (lambda: mean_interval([1.0, math.nan]), "finite"),

@@ -8,7 +8,8 @@ are drawn.
 __all__ = [
     "Interval",
     "McNemar",
-    "bootstrap_difference",
+    "checked_confidence",
+    "holm",
     "mcnemar",
     "mean_interval",
     "paired",
@@ -99,49 +100,41 @@ def mcnemar(errors_a: ArrayLike, errors_b: ArrayLike) -> McNemar:
     return McNemar(only_a, only_b, p_value)
 
 
-def bootstrap_difference(
-    errors_a: ArrayLike,
-    errors_b: ArrayLike,
-    *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap of the difference of two error rates, ``a - b``, on the same examples.
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    r"""Holm's adjustment of p-values for several comparisons.
 
-    An example contributes -1, 0 or 1 to the difference, so drawing N examples with replacement is one draw
-    from a multinomial distribution over these three: the same bootstrap, without touching the examples again.
+    With the m p-values in rising order,
+
+    .. math::
+        \tilde p_{(i)} = \max_{j \le i} \; \min\bigl(1, (m - j + 1) \, p_{(j)}\bigr)
+
+    Naming each comparison with :math:`\tilde p < \alpha` makes one false claim or more in at most :math:`\alpha` of
+    experiments, whatever the comparisons have to do with each other.
 
     Args:
-        errors_a: Where the first model errs, bool ``(N,)``.
-        errors_b: Where the second model errs, for the same examples, bool ``(N,)``.
-        resamples: How many sets of examples are drawn, at least 1.
-        confidence: Share of the draws inside the interval, in (0, 1).
-        seed: Seed of the draws.
+        p_values: One per comparison, ``(m,)``, in [0, 1].
 
     Returns:
-        The difference as a share of the examples, negative where ``a`` errs less often.
+        Adjusted p-values in the same order.
 
     Raises:
-        DataError: If shapes differ, there are no examples, or an argument is out of its range.
+        DataError: If a p-value is not in [0, 1].
 
     References:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+        Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics, 1979.
 
     Example:
-        >>> worse, better = np.arange(1000) < 60, np.arange(1000) < 30
-        >>> interval = bootstrap_difference(better, worse)
-        >>> interval.estimate, interval.excludes_zero
-        (-0.03, True)
+        >>> holm([0.01, 0.04, 0.03])
+        array([0.03, 0.06, 0.06])
     """
-    only_a, only_b, count = _discordant(errors_a, errors_b)
-    if resamples < 1:
-        raise DataError(f"resamples must be at least 1, and is {resamples}")
-    tail = (1 - _checked_confidence(confidence)) / 2
-    shares = np.array([only_a, only_b, count - only_a - only_b]) / count
-    drawn = np.random.default_rng(seed).multinomial(count, shares, resamples)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [tail, 1 - tail])
-    return Interval((only_a - only_b) / count, float(low), float(high), confidence)
+    values = np.asarray(p_values, np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise DataError(f"p-values must be in [0, 1], on one axis, and are {p_values!r}")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -170,7 +163,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
         raise DataError(f"a mean needs at least one value, all finite, on one axis, and was given {values!r}")
-    tail = (1 - _checked_confidence(confidence)) / 2
+    tail = (1 - checked_confidence(confidence)) / 2
     mean, count = float(array.mean()), len(array)
     if count == 1:
         return Interval(mean, -math.inf, math.inf, confidence)
@@ -208,7 +201,22 @@ def _discordant(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[int, int, int
     return int((a & ~b).sum()), int((b & ~a).sum()), len(a)
 
 
-def _checked_confidence(confidence: float) -> float:
+def checked_confidence(confidence: float) -> float:
+    """The confidence, if it is in (0, 1).
+
+    Args:
+        confidence: Share of experiments.
+
+    Returns:
+        The same.
+
+    Raises:
+        DataError: If it is not.
+
+    Example:
+        >>> checked_confidence(0.95)
+        0.95
+    """
     if not 0 < confidence < 1:
         raise DataError(f"confidence must be in (0, 1), and is {confidence}")
     return confidence

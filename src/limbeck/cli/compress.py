@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, say
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, print_verdicts, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, FineTuning, RankRule
 
@@ -38,6 +38,7 @@ def compress(
     teacher_targets: Annotated[Path | None, Parameter(group="Fine-tuning")] = None,
     augmentation: Views = Augmentation(),  # noqa: B008
     int8: Annotated[bool, Parameter(group="8 bits", negative=())] = False,
+    margin: Annotated[float | None, Parameter(group="Run")] = None,
     data: Annotated[str | None, Parameter(group="Data")] = None,
     validation: Annotated[float | None, Parameter(group="Data")] = None,
     image_size: Annotated[int | None, Parameter(group="Data")] = None,
@@ -79,6 +80,8 @@ def compress(
         teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
             random views, in place of the network as it was.
         int8: Round the weights of linear layers to 8 bits; inputs are rounded as they come.
+        margin: Percentage points of the error rate within which the result is to be as good as the network was, such as
+            0.5: that is judged.
         data: The data set; default: the one that the run was trained on.
         validation: Share or count of the training set to choose by; default: as the run.
         image_size: Pictures of a folder are resized to this many pixels; default: as the run.
@@ -100,7 +103,8 @@ def compress(
     if not source.is_dir():
         given = {
             "--out": out, "--teacher-targets": teacher_targets, "--data": data, "--model": model,
-            "--int8": int8 or None, "--resume": resume or None, "--finetune-epochs": finetuning.finetune_epochs or None,
+            "--int8": int8 or None, "--margin": margin,
+            "--resume": resume or None, "--finetune-epochs": finetuning.finetune_epochs or None,
         }  # fmt: skip
         _refuse(given, f"{source} is no folder of a run, and belongs to runs alone")
         from limbeck.cli.compress_nnet1 import compress_file
@@ -120,7 +124,7 @@ def compress(
         source, out, rule, plan, finetuning, teacher_targets, augmentation,
         {**_data_of(source, data, validation, image_size, train_examples), "allow_pipes": allow_pipes or None},
         model=model, resume=resume, track=track, quiet=quiet, json=json,
-        options={"int8": int8, "metric": metric, "calibration": calibration, "placement": placement},
+        options={"int8": int8, "margin": margin, "metric": metric, "calibration": calibration, "placement": placement},
     )  # fmt: skip
 
 
@@ -209,6 +213,7 @@ def _compress_run(
     if run.plan is not None:
         print_text(str(run.plan))
     print_metrics(run.metrics["stages"], part=run.metrics["judged_on"] or "no")
+    print_verdicts(run.metrics)
     say(f"The network is in {out / 'model'}, the report is {page}")
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "print_pairs",
     "print_rows",
     "print_text",
+    "print_verdicts",
     "say",
     "say_odd",
     "show_warning",
@@ -290,6 +291,18 @@ def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test"
         if any(cell != "-" for cell in cells):
             table.add_row(label, *cells)
     _out.print(table)
+
+
+def print_verdicts(metrics: Mapping[str, Any]) -> None:
+    """Print what a run's verdicts say, a line each.
+
+    Args:
+        metrics: What ``metrics.json`` holds.
+    """
+    from limbeck.verdicts import sentences
+
+    for sentence in sentences(metrics):
+        say(sentence)
 
 
 def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

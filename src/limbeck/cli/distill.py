@@ -24,7 +24,7 @@ from limbeck.cli.common import (
     Views,
     track_with,
 )
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_verdicts, say
 from limbeck.cli.lesson import open_lesson
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
@@ -45,6 +45,7 @@ def distill(
     distillation: Annotated[Distillation, Parameter(name="*", group="Distillation")] = Distillation(),  # noqa: B008
     baseline: Annotated[bool, Parameter(group="Distillation")] = True,
     seeds: Annotated[int, Parameter(group="Distillation")] = 1,
+    margin: Annotated[float | None, Parameter(group="Distillation")] = None,
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
@@ -79,7 +80,9 @@ def distill(
         transfer: Other examples on which the student learns the soft targets, labels not needed.
         student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
         baseline: Train the baseline, which the verdict needs.
-        seeds: How many pairs of student and baseline to train.
+        seeds: How many pairs of student and baseline to train. With several the verdict is about any such trainings.
+        margin: Percentage points of the error rate within which the student is to be as good as the teacher, such as
+            0.5: that is judged too.
         resume: Continue what the folder holds.
         export: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
         jobs: How many baselines and students are trained at a time, each in a process of its own.
@@ -112,6 +115,7 @@ def distill(
         augmentation=lesson.augmentation,
         baseline=baseline,
         seeds=seeds,
+        margin=margin,
         out=out,
         resume=resume,
         export=export,
@@ -138,6 +142,5 @@ def distill(
         return
     roles = [role for role in ("teacher", "baseline", "student") if role in run.metrics]
     print_metrics({role: run.metrics[role] for role in roles}, part=run.metrics["judged_on"] or "no")
-    if run.verdict is not None:
-        say(run.verdict.sentence)
+    print_verdicts(run.metrics)
     say(f"The student is in {out / 'model'}, the report is {page}")

@@ -5,7 +5,7 @@ __all__ = ["quickstart"]
 from pathlib import Path
 
 from limbeck.cli.common import Json, Quiet, Resume
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_verdicts, say
 
 
 def quickstart(
@@ -50,7 +50,8 @@ def quickstart(
     if json:
         print_json(run.metrics)
         return
-    print_metrics({role: run.metrics[role] for role in ("teacher", "baseline", "student")})
-    if run.verdict is not None:
-        say(run.verdict.sentence)
+    print_metrics(
+        {role: run.metrics[role] for role in ("teacher", "baseline", "student")}, part=run.metrics["judged_on"]
+    )
+    print_verdicts(run.metrics)
     say(f"Look at {page}")

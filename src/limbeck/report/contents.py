@@ -1,6 +1,6 @@
 """What a report shows, as plain data: arrays, numbers and text.
 
-Axes: ``N`` test examples, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
+Axes: ``N`` examples judged on, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
 """
 
 __all__ = ["Contents", "Heard", "Layer", "Model", "Singular"]
@@ -38,7 +38,7 @@ class Model:
     Attributes:
         role: "teacher", "baseline", "student", or any other word.
         title: A short description, such as "mlp 784-1200-1200-10".
-        log_probs: Log-probabilities at T = 1 on the test set, float ``(N, K)``, or None.
+        log_probs: Log-probabilities at T = 1 of the examples judged on, float ``(N, K)``, or None.
         history: A mapping an epoch with any of ``epoch``, ``train_loss``, ``train_accuracy``,
             ``validation_errors``, ``validation_accuracy``, ``validation_nll``, ``learning_rate``,
             ``images_per_second``, ``seconds``.
@@ -60,7 +60,7 @@ class Model:
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """The likeliest class of each test example, int64 ``(N,)``."""
+        """The top-1 class of each example, int64 ``(N,)``."""
         answers: NDArray[np.int64] = self._answers.argmax(-1)
         return answers
 
@@ -71,7 +71,7 @@ class Model:
         return np.exp(chosen.astype(np.float64))
 
     def softened(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
-        """Probabilities of some test examples at a temperature.
+        """Probabilities of some examples at a temperature.
 
         Args:
             rows: Which examples, int64 ``(n,)``.
@@ -93,7 +93,7 @@ class Model:
     @property
     def _answers(self) -> NDArray[Any]:
         if self.log_probs is None:
-            raise DataError(f"the {self.role} has no answers to the test set")
+            raise DataError(f"the {self.role} has no answers to the examples")
         return self.log_probs
 
 
@@ -142,18 +142,20 @@ class Contents:
         created: When the run was made, as text.
         classes: Names of the classes, K of them.
         models: In the order in which they are shown, usually teacher, baseline, student.
-        labels: True classes of the test examples, integers ``(N,)``, or None.
-        images: The test pictures, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, or None.
+        labels: True classes of the examples judged on, integers ``(N,)``, or None.
+        images: The images of these examples, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, or None.
         command: The command line that made the run, or None.
         temperature: T of the soft targets, or None.
         hard_weight: Weight of the true labels, or None.
-        verdict: ``to_dict()`` of a verdict: ``sentence`` and ``helped`` are shown; or None.
+        verdict: ``to_dict()`` of a verdict: ``sentence``, ``helped`` and the sentence of ``harm`` are shown; or None.
+        margin: ``to_dict()`` of the verdict on a margin, likewise with ``outcome``; or None.
+        judged_on: Which examples the models were judged on, "test" or "validation".
         seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
         notes: Remarks, a paragraph each.
         way: Roles in order from the first model to the one to ship, where one was made out of the other.
         spectra: Singular values of the layers that were made smaller.
-        heard: For speech, an utterance of the test set.
+        heard: For speech, an utterance that was judged on.
     """
 
     title: str
@@ -166,6 +168,8 @@ class Contents:
     temperature: float | None = None
     hard_weight: float | None = None
     verdict: Mapping[str, Any] | None = None
+    margin: Mapping[str, Any] | None = None
+    judged_on: str = "test"
     seeds: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ _FEWEST = 10  # examples in a bin that is shown
 
 
 def draw_disagreements(contents: Contents) -> "Figure | None":
-    """Test pictures on which models differ, or those that a single model gets wrong.
+    """Images on which models differ, or those that a single model gets wrong.
 
     Args:
         contents: What the report shows.
@@ -49,7 +49,7 @@ def draw_disagreements(contents: Contents) -> "Figure | None":
         drawing = figure(width, height, arranged=False)
         for line, (title, rows) in enumerate(groups):
             top = height - room * line
-            heading = f"{title}: {len(rows)} of {len(contents.truth)} test examples"
+            heading = f"{title}: {len(rows)} of {len(contents.truth)} {contents.judged_on} examples"
             drawing.text(0.1 / width, (top - 0.05) / height, heading, fontsize=10.5, va="top")
             if not _brief(contents):
                 _name_roles(drawing, [m.role for m in contents.models], models, (top - 0.05) / height)
@@ -193,8 +193,8 @@ def explain_confusions(contents: Contents) -> str:
     if len(contents.classes) > _MOST_CELLS:
         return "The pairs of classes that are confused most often, with their counts: true class, then answer."
     return (
-        "Each row is a true class, each column an answer; the darker a cell, the more test examples of "
-        "that row were given that answer. Right answers, on the diagonal, are left out so that the "
+        f"Each row is a true class, each column an answer; the darker a cell, the more {contents.judged_on} examples "
+        "of that row were given that answer. Right answers, on the diagonal, are left out so that the "
         "errors can be seen. All models share one scale."
     )
 

@@ -161,7 +161,7 @@ def _parameters(contents: Contents, role: str) -> float | None:
 
 
 def draw_tradeoff(contents: Contents) -> "Figure | None":
-    """Test errors of every model against its size.
+    """Error rate of every model against its size.
 
     Args:
         contents: What the report shows.
@@ -215,7 +215,7 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
             )
             axes.annotate(_details(model, wrong), place, (11 * side, -6), fontsize=8.5, color=MUTED, **text)
         axes.set_xlabel("weights" if _by_parameters(contents) else "bytes of the file")
-        axes.set_title("Test error rate (%)")
+        axes.set_title(f"{contents.judged_on.capitalize()} error rate (%)")
         tidy(axes)
         axes.tick_params(which="minor", length=0)
     return drawing

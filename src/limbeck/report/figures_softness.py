@@ -1,6 +1,6 @@
 """What the student is taught beyond the labels: softened answers, and which classes look alike.
 
-Axes: ``N`` test examples, ``K`` classes.
+Axes: ``N`` examples judged on, ``K`` classes.
 """
 
 __all__ = [
@@ -103,7 +103,7 @@ def explain_temperature(contents: Contents) -> str:
         A paragraph.
     """
     words = (
-        "Each row is a test example that the teacher gets right: the first two are those it was least "
+        f"Each row is a {contents.judged_on} example that the teacher gets right: the first two are those it was least "
         "sure of, the last is an ordinary one. Bars are the probability of each class. At T = 1 an "
         "ordinary answer is one bar, and says no more than the label does. A higher temperature divides "
         "the scores before the softmax and lifts the small bars: which wrong classes are likely, and "
@@ -255,7 +255,7 @@ def explain_dark_knowledge(contents: Contents) -> str:
     model, temperature = source
     words = (
         f"Of the probability that the {model.role} gives to wrong classes at T = {temperature:g}, this is "
-        "the share of each wrong class, averaged over the test examples of each true class. A label "
+        f"the share of each wrong class, averaged over the {contents.judged_on} examples of each true class. A label "
         "knows nothing of this: for it, all wrong classes are equally wrong. "
     )
     if len(contents.classes) > _MOST_CELLS:
@@ -319,7 +319,7 @@ def ranked_pairs(
     axes.barh(range(len(first)), heights, color=shade, height=0.7)
     axes.set_yticks(range(len(first)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("share of the wrong mass (%)" if percent else "test errors")
+    axes.set_xlabel("share of the wrong mass (%)" if percent else f"{contents.judged_on} errors")
     for place, height in enumerate(heights):
         axes.annotate(
             f"{height:.2g}" if percent else number(height),

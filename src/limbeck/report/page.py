@@ -13,6 +13,7 @@ from limbeck.files import replace_text
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
 from limbeck.report.figures_style import clean, colour, number, svg
+from limbeck.verdicts import sentences
 
 _DASH = "–"
 
@@ -47,11 +48,11 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         title=contents.title,
         facts=list(_facts(contents)),
         command=contents.command,
-        verdict=_verdict(contents.verdict),
+        verdict=_verdict(contents.verdict, contents.margin),
         tiles=list(_tiles(contents)),
         notes=contents.notes,
         columns=_columns(contents),
-        rows=list(_rows(contents.models, frames=contents.heard is not None)),
+        rows=list(_rows(contents.models, frames=contents.heard is not None, part=contents.judged_on)),
         seeds=[_seed_row(row) for row in contents.seeds],
         figures=[
             (plate.name, plate.title, plate.explain(contents), figures[plate.name])
@@ -71,7 +72,7 @@ def render_page(
     figures: Sequence[tuple[str, str, str, str]],
     config: Mapping[str, Any],
     command: str | None = None,
-    verdict: Mapping[str, str] | None = None,
+    verdict: Mapping[str, Any] | None = None,
     columns: Sequence[Mapping[str, str]] = (),
     rows: Sequence[tuple[str, Sequence[str]]] = (),
     seeds: Sequence[Sequence[str]] = (),
@@ -87,7 +88,7 @@ def render_page(
         figures: Name, title, explanation and SVG text of each figure.
         config: The settings, nested.
         command: The command line that made it, or None.
-        verdict: ``tone``, ``heading`` and ``sentence``, or None.
+        verdict: ``tone``, ``heading`` and ``sentences``, or None.
         columns: The models compared: ``role``, ``title`` and ``colour``.
         rows: What they are compared in, with a text a column.
         seeds: Four texts a seed.
@@ -129,21 +130,28 @@ def render_page(
 def _facts(contents: Contents) -> Iterator[str]:
     yield contents.created
     if contents.labels is not None:
-        yield f"{len(contents.labels):,} test examples, {len(contents.classes)} classes"
+        yield f"{len(contents.labels):,} {contents.judged_on} examples, {len(contents.classes)} classes"
     if contents.temperature is not None:
         yield f"temperature {contents.temperature:g}"
     if contents.hard_weight is not None:
         yield f"weight of the true labels {contents.hard_weight:g}"
 
 
-def _verdict(verdict: Mapping[str, Any] | None) -> dict[str, str] | None:
-    if verdict is None or not verdict.get("sentence"):
+_TONES: Mapping[object, tuple[str, str]] = {
+    True: ("helped", "it helped"),
+    False: ("worse", "it did not help"),
+    "as good": ("helped", "as good within the margin"),
+    "worse": ("worse", "worse"),
+}
+
+
+def _verdict(verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    found = sentences({"verdict": verdict, "margin": margin})
+    if not found:
         return None
-    tone, heading = {
-        True: ("helped", "Verdict: it helped"),
-        False: ("worse", "Verdict: it did not help"),
-    }.get(verdict.get("helped"), ("open", "Verdict: undecided"))  # type: ignore[arg-type]
-    return {"tone": tone, "heading": heading, "sentence": _unbroken(str(verdict["sentence"]))}
+    said = verdict.get("helped") if verdict and verdict.get("sentence") else (margin or {}).get("outcome")
+    tone, heading = _TONES.get(said if isinstance(said, bool | str) else None, ("open", "undecided"))
+    return {"tone": tone, "heading": f"Verdict: {heading}", "sentences": [_unbroken(text) for text in found]}
 
 
 def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
@@ -157,8 +165,8 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
         rival = f", baseline {100 * baseline['wer']:.1f} %" if _known(baseline, "wer") else ""
         yield f"{100 * student['wer']:.1f} %", f"of words wrong{rival}"
     if student and _known(student, "test_errors"):
-        rival = f"test errors, baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else "test errors"
-        yield f"{student['test_errors']}", f"student's {rival}"
+        rival = f", baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else ""
+        yield f"{student['test_errors']}", f"student's {contents.judged_on} errors{rival}"
     if _known(student, "parameters") and _known(teacher, "parameters"):
         yield f"{_ratio(teacher['parameters'] / student['parameters'])}×", "fewer weights than the teacher"
     if _known(student, "latency_ms") and _known(teacher, "latency_ms"):
@@ -212,8 +220,8 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("substitutions", "Words substituted", lambda value: f"{value:,.0f}"),
     ("acoustic_scale", "Acoustic scale", lambda value: f"{value:g}"),
     ("real_time_factor", "Real-time factor, one core", lambda value: f"{value:.3f}"),
-    ("test_errors", "Test errors", lambda value: f"{value:,.0f}"),
-    ("test_examples", "Test examples", lambda value: f"{value:,.0f}"),
+    ("test_errors", "Errors", lambda value: f"{value:,.0f}"),
+    ("test_examples", "Examples", lambda value: f"{value:,.0f}"),
     ("accuracy", "Accuracy", lambda value: f"{100 * value:.2f} %"),
     ("nll", "Negative log-likelihood (nats)", lambda value: f"{value:.4f}"),
     ("ece", "Calibration error", lambda value: f"{100 * value:.2f} %"),
@@ -226,12 +234,14 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
-_OF_FRAMES = {"Test errors": "Frame errors", "Test examples": "Frames", "Accuracy": "Frame accuracy"}
+_OF_FRAMES = {"Errors": "Frame errors", "Examples": "Frames", "Accuracy": "Frame accuracy"}
 
 
-def _rows(models: tuple[Model, ...], *, frames: bool) -> Iterator[tuple[str, list[str]]]:
+def _rows(models: tuple[Model, ...], *, frames: bool, part: str) -> Iterator[tuple[str, list[str]]]:
     for key, plain, form in _ROWS:
         name = _OF_FRAMES.get(plain, plain) if frames else plain
+        if key in {"test_errors", "test_examples"}:
+            name = f"{part.capitalize()} {name.lower()}"
         values = [model.scores.get(key) for model in models]
         if any(value is not None for value in values):
             yield (

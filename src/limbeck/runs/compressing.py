@@ -19,9 +19,11 @@ from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
 from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
 from limbeck.models import has_int8, to_int8
+from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.distilling import answer_once
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
@@ -43,13 +45,15 @@ class CompressRun:
         model: The last stage, a module in evaluation mode on the CPU.
         plan: The ranks, or None where only weights were rounded.
         spectrum: What the plan was made from, or None.
-        metrics: What ``metrics.json`` holds: ``judged_on``, and ``stages`` in order, each with its scores.
+        margin: Whether the last stage is as good as the network was within the margin; None without one.
+        metrics: What ``metrics.json`` holds: ``judged_on``, ``stages`` in order, each with its scores, and ``margin``.
         folder: Where it all is, or None.
     """
 
     model: nn.Module
     plan: RankPlan | None
     spectrum: Spectrum | None
+    margin: MarginVerdict | None
     metrics: dict[str, Any]
     folder: Path | None
 
@@ -73,6 +77,7 @@ def compress(
     augmentation: Augmentation | None = None,
     role: str = "original",
     before: Mapping[str, nn.Module | Teacher] | None = None,
+    margin: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -102,6 +107,7 @@ def compress(
         augmentation: Random views for the fine-tuning.
         role: What to call the network in tables.
         before: Other models to show beside it, by role.
+        margin: Percentage points of the error rate within which the last stage is to be as good as the network was.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
         settings: More to keep in ``config.toml``.
@@ -131,6 +137,7 @@ def compress(
     _check(model, chosen, plan, int8, tuning)
     if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
         raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
+    check_margin(margin, data)
     check_classes("network", model, data)
     check_answers("network", model, data)
     augmentation = augmentation or Augmentation()
@@ -141,6 +148,8 @@ def compress(
         verify_stores(guide, watcher)
 
     def go(folder: RunFolder | None) -> CompressRun:
+        if margin is not None:
+            tell_reach(margin, data, watcher)
         found = plan or (
             read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
         )
@@ -171,7 +180,7 @@ def compress(
             last = to_int8(last)
             stages[f"{name} + int8" if name else "int8"] = last
         last.classes = data.classes  # type: ignore[assignment]
-        metrics, answers = _judge(stages, data, role, find_device(tuning.device, "float32").device)
+        metrics, answers, verdict = _judge(stages, data, role, find_device(tuning.device, "float32").device, margin)
         if found is not None:
             metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
         if folder is not None:
@@ -181,7 +190,7 @@ def compress(
             _save(folder, last, model, data, settings)
             folder.write_metrics(metrics)
         plan_, spectrum = found or (None, None)
-        return CompressRun(last, plan_, spectrum, metrics, None if folder is None else folder.path)
+        return CompressRun(last, plan_, spectrum, verdict, metrics, None if folder is None else folder.path)
 
     if out is None:
         return go(None)
@@ -190,7 +199,7 @@ def compress(
             tuning = dataclasses.replace(tuning, precision=RunFolder(out).settled("precision", "auto"))
         tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
     kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
-    kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric}
+    kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric, "margin": margin}
     kept |= {"calibration": calibration, "placement": placement}
     identity = {**data.identity(), "teacher": teacher_fingerprint(guide), "network": teacher_fingerprint(model)}
     with RunFolder(out).open("compress", kept, resume=resume, identity=identity) as folder:
@@ -250,14 +259,18 @@ def _save(
 
 
 def _judge(
-    stages: Mapping[str, nn.Module | Teacher], data: DataSet, original: str, device: torch.device
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    stages: Mapping[str, nn.Module | Teacher],
+    data: DataSet,
+    original: str,
+    device: torch.device,
+    margin: float | None,
+) -> tuple[dict[str, Any], dict[str, Tensor], MarginVerdict | None]:
     """Read the test set, once, with every stage; validation stands in where there is no test set."""
     part = "test" if data.test is not None else "validation"
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
         sizes = {name: {"title": title_of(stage), **size_of(stage, data.train)} for name, stage in stages.items()}
-        return {"judged_on": None, "stages": sizes}, {}
+        return {"judged_on": None, "stages": sizes}, {}, None
     labels = labels_of(examples)
     answers: dict[str, Answers] = {}
     found = {}
@@ -271,4 +284,19 @@ def _judge(
                 **speed_of(there, examples),
             }
     kept = {name: held.log_probs for name, held in answers.items() if held.log_probs is not None}
-    return {"judged_on": part, "stages": found}, kept
+    verdict = None
+    if margin is not None:
+        groups, last = examples.groups(), answers[next(reversed(answers))]
+        verdict = judge_margin(
+            [last.predicted != labels],
+            [answers[original].predicted != labels],
+            margin,
+            model="compressed network",
+            reference=original,
+            judged_on=part,
+            groups=None if groups is None else groups.cpu().numpy(),
+            labels=labels,
+            classes=data.classes,
+        )
+    said = {} if verdict is None else {"margin": verdict.to_dict()}
+    return {"judged_on": part, "stages": found, **said}, kept, verdict

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.calling import autograd_enabled
@@ -19,10 +21,12 @@ from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.jobs import relayed, run_jobs
+from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
+from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
@@ -32,7 +36,7 @@ from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
-from limbeck.verdicts import SeedsVerdict, Verdict, judge, judge_seeds
+from limbeck.verdicts import Verdict, judge, judge_seeds
 from limbeck.watcher import Watcher
 
 
@@ -44,14 +48,17 @@ class DistillRun:
         student: The student of the first seed, a plain module in evaluation mode.
         baseline: The same network trained on labels alone, or None.
         verdict: Whether distillation helped; None without a baseline or labels to judge by.
-        metrics: What ``metrics.json`` holds: ``teacher``, ``baseline``, ``student``, ``verdict``, ``seeds``.
+        margin: Whether the student is as good as the teacher within the margin; None without one.
+        metrics: What ``metrics.json`` holds: ``teacher``, ``baseline``, ``student``, ``verdict``, ``margin`` and
+            ``seeds``.
         history: A mapping an epoch of the student's training.
         folder: Where it all is, or None.
     """
 
     student: nn.Module
     baseline: nn.Module | None
-    verdict: Verdict | SeedsVerdict | None
+    verdict: Verdict | None
+    margin: MarginVerdict | None
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     folder: Path | None
@@ -75,6 +82,7 @@ def distill(
     augmentation: Augmentation | None = None,
     baseline: bool = True,
     seeds: int = 1,
+    margin: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     export: bool = False,
@@ -109,6 +117,8 @@ def distill(
         augmentation: Random views of the training pictures, for baseline and student alike.
         baseline: Whether to train the baseline.
         seeds: How many pairs of student and baseline to train, with seeds that follow each other.
+        margin: Percentage points of the error rate within which the student is to be as good as the teacher; that is
+            judged too. Set it before the run, by what matters.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
         export: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
@@ -133,7 +143,7 @@ def distill(
         >>> _ = teacher.weight.data.copy_(torch.tensor([[-3.0, 0, 0, 0], [3.0, 0, 0, 0]]))
         >>> run = distill(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), epochs=2)
         >>> sorted(run.metrics)
-        ['baseline', 'judged_on', 'seeds', 'student', 'teacher', 'verdict']
+        ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
     options = Training(**training)
     aims = Distillation(
@@ -167,6 +177,7 @@ def distill(
         check_answers("teacher", guide, source)
     if aims.hard_weight < 1:
         verify_stores(guide, watcher)
+    check_margin(margin, data, guide)
     made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
@@ -176,6 +187,7 @@ def distill(
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
+        tell_reach(margin, data, watcher)
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
         apart = seeds * (1 + baseline) > 1 and (jobs > 1 or ray is not None)
         objective = DistillationObjective(
@@ -223,7 +235,7 @@ def distill(
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
-        result = _judge(guide, pairs, data, options.seed, device)
+        result = _judge(guide, pairs, data, options.seed, device, margin)
         if result.verdict is not None and aims.searched == "student":
             told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")
             result = dataclasses.replace(result, verdict=told)
@@ -238,6 +250,7 @@ def distill(
             first.student,
             first.baseline,
             result.verdict,
+            result.margin,
             result.metrics,
             first.history,
             None if folder is None else folder.path,
@@ -249,7 +262,7 @@ def distill(
         finally:
             guide.to(home)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export}
+    kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export, "margin": margin}
     identity = {**data.identity(), "teacher": teacher_fingerprint(guide)}
     identity |= {} if transfer is None else {"transfer": source.train.digest}
     with RunFolder(out).open_first("distill", kept, resume=resume, identity=identity) as folder:
@@ -345,19 +358,22 @@ def _paired(trained: Sequence[tuple[nn.Module, list[dict[str, Any]]]], *, baseli
 
 @dataclass(frozen=True)
 class _Judgement:
-    verdict: Verdict | SeedsVerdict | None
+    verdict: Verdict | None
+    margin: MarginVerdict | None
     metrics: dict[str, Any]
     answers: dict[str, Tensor]
 
 
-def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, device: Device) -> _Judgement:
+def _judge(
+    guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, device: Device, margin: float | None
+) -> _Judgement:
     """Read the test set, once, and say what it shows; validation stands in where there is no test set."""
     # In float32 also after a training in bf16: a verdict is on the networks, not on how they were trained.
     part = "test" if data.test is not None else "validation"
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
         sizes = {"student": {"title": title_of(pairs[0].student), **size_of(pairs[0].student, data.train)}}
-        return _Judgement(None, {"judged_on": None, **sizes}, {})
+        return _Judgement(None, None, {"judged_on": None, **sizes}, {})
     labels = labels_of(examples)
     answers: dict[str, Answers] = {}
     found: dict[str, Any] = {"judged_on": part}
@@ -375,7 +391,8 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, dev
                 **size_of(there, examples),
                 **speed_of(there, examples),
             }
-    rows, wrong = [], {"student": [], "baseline": []}  # type: ignore[var-annotated]
+    rows: list[dict[str, Any]] = []
+    wrong: dict[str, list[NDArray[np.bool_]]] = {"student": [], "baseline": []}
     for number, pair in enumerate(pairs):
         row: dict[str, Any] = {"seed": seed + number}
         for role, model in (("baseline", pair.baseline), ("student", pair.student)):
@@ -391,15 +408,36 @@ def _judge(guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, dev
                 answers[role] = answered
                 found[role] = {"title": title_of(model), **scores, **costs}
         rows.append(row)
-    verdict: Verdict | SeedsVerdict | None = None
-    if wrong["baseline"]:
-        many, groups = len(pairs) > 1, examples.groups()
-        together = None if groups is None else groups.cpu().numpy()
-        verdict = (
-            judge_seeds(wrong["student"], wrong["baseline"])
-            if many
-            else judge(wrong["student"][0], wrong["baseline"][0], groups=together)
-        )
-    found |= {"seeds": rows, "verdict": None if verdict is None else verdict.to_dict()}
+    teacher_wrong = None if reference is None else reference.predicted != labels
+    verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin)
+    found |= {
+        "seeds": rows,
+        "verdict": None if verdict is None else verdict.to_dict(),
+        "margin": None if within is None else within.to_dict(),
+    }
     kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
-    return _Judgement(verdict, found, kept)
+    return _Judgement(verdict, within, found, kept)
+
+
+def _verdicts(
+    wrong: Mapping[str, Sequence[NDArray[np.bool_]]],
+    teacher_wrong: NDArray[np.bool_] | None,
+    labels: NDArray[np.int64],
+    examples: Examples,
+    classes: Sequence[str],
+    part: str,
+    margin: float | None,
+) -> tuple[Verdict | None, MarginVerdict | None]:
+    """Students against their baselines, and against the teacher within a margin, each where that can be judged."""
+    together = examples.groups()
+    groups = None if together is None else together.cpu().numpy()
+    verdict, within = None, None
+    students, baselines = wrong["student"], wrong["baseline"]
+    if baselines and len(students) == 1:
+        verdict = judge(students[0], baselines[0], groups=groups, labels=labels, classes=classes, judged_on=part)
+    elif baselines:
+        verdict = judge_seeds(students, baselines, groups=groups, labels=labels, classes=classes, judged_on=part)
+    if margin is not None and teacher_wrong is not None:
+        beside = [teacher_wrong] * len(students)
+        within = judge_margin(students, beside, margin, groups=groups, labels=labels, classes=classes, judged_on=part)
+    return verdict, within

@@ -96,7 +96,7 @@ def gather(
     if stages:
         models = [_model(run, config, stages, role, answers, examples) for role in stages]
     if metrics.get("judged_on") == "validation":
-        notes.append("There was no test set: everything is judged on validation, on which epochs were also chosen.")
+        notes.append("There was no test set: everything is judged on validation, by which epochs may have been chosen.")
     shown = with_words(tuple(model for model in models if model is not None), run, config, decoded)
     heard = None
     if data is not None and examples is not None and data.front_end is not None:
@@ -116,6 +116,8 @@ def gather(
         else None,
         hard_weight=config.get("hard_weight") if config.get("finetune_epochs", 1) else None,
         verdict=metrics.get("verdict"),
+        margin=metrics.get("margin"),
+        judged_on=metrics.get("judged_on") or "test",
         seeds=tuple(metrics.get("seeds", ())) if len(metrics.get("seeds", ())) > 1 else (),
         config=config,
         notes=tuple(notes),

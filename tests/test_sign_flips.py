@@ -3,23 +3,15 @@
 import numpy as np
 import pytest
 
-from limbeck.clusters import bootstrap_groups, sign_flip_test
 from limbeck.errors import DataError
-from limbeck.statistics import bootstrap_difference, mcnemar
+from limbeck.sign_flips import sign_flip_test
+from limbeck.statistics import mcnemar
 from limbeck.verdicts import judge
 
 
 def errors(count=400, seed=0):
     random = np.random.default_rng(seed)
     return random.random(count) < 0.3, random.random(count) < 0.4
-
-
-def test_groups_of_one_are_the_plain_bootstrap():
-    a, b = errors()
-    estimate, low, high = bootstrap_groups(a, b, np.arange(len(a)), resamples=20_000)
-    plain = bootstrap_difference(a, b, resamples=20_000)
-    assert estimate == pytest.approx(plain.estimate)
-    assert (low, high) == pytest.approx((plain.low, plain.high), abs=0.004)
 
 
 def test_groups_of_one_are_mcnemars_test():
@@ -32,8 +24,6 @@ def test_groups_of_one_are_mcnemars_test():
 def test_copies_of_examples_are_no_new_evidence():
     a, b = errors(60, seed=1)
     copies = [np.repeat(values, 25) for values in (a, b, np.arange(60))]
-    once, often = bootstrap_groups(a, b, np.arange(60)), bootstrap_groups(*copies)
-    assert often == pytest.approx(once)
     assert sign_flip_test(*copies) == sign_flip_test(a, b, np.arange(60))
     # Taken as independent they would look like proof.
     assert mcnemar(*copies[:2]).p_value < mcnemar(a, b).p_value
@@ -44,25 +34,8 @@ def test_the_verdict_goes_by_groups():
     copies = [np.repeat(values, 25) for values in (a, b, np.arange(60))]
     assert judge(copies[0], copies[1]).helped
     verdict = judge(copies[0], copies[1], groups=copies[2])
-    assert verdict.helped is None and "60 utterances" in verdict.sentence
+    assert verdict.helped is None and "60 groups of examples" in verdict.sentence
     assert verdict.p_value == sign_flip_test(*copies)
-
-
-def test_groups_of_unequal_size_are_drawn_with_their_examples():
-    """Drawing groups draws their sizes too: the slow way puts the examples of the drawn groups together."""
-    random = np.random.default_rng(0)
-    sizes = np.array([2, 3, 5, 8, 200, 150, 4, 90, 6, 7, 12, 120])
-    groups = np.repeat(np.arange(12), sizes)
-    a, b = random.random(len(groups)) < 0.5 * (sizes[groups] > 50), random.random(len(groups)) < 0.1
-    rows = [np.flatnonzero(groups == group) for group in range(12)]
-    difference = a.astype(float) - b
-    slow = []
-    for _ in range(4000):
-        drawn = np.concatenate([rows[group] for group in random.integers(0, 12, 12)])
-        slow.append(difference[drawn].mean())
-    estimate, low, high = bootstrap_groups(a, b, groups, resamples=40_000)
-    assert estimate == pytest.approx(difference.mean())
-    assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.015)
 
 
 def test_the_p_value_counts_the_observed_signs_themselves():
@@ -75,7 +48,7 @@ def test_the_p_value_counts_the_observed_signs_themselves():
 def test_numbers_of_groups_need_not_follow_each_other():
     a, b = errors(50)
     groups = np.arange(50) // 5
-    assert bootstrap_groups(a, b, 7 * groups) == bootstrap_groups(a, b, groups)
+    assert sign_flip_test(a, b, 7 * groups) == sign_flip_test(a, b, groups)
 
 
 def test_shapes_that_do_not_fit():

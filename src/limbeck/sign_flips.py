@@ -1,11 +1,11 @@
-r"""Comparing two models on examples that come in groups, such as the frames of an utterance.
+r"""A test of two models on examples that come in groups, such as the frames of an utterance: random signs per group.
 
-Frames of an utterance are alike, so they are not so many independent trials: groups are drawn, and flipped, whole.
+Frames of an utterance are alike, so they are not so many independent trials: groups are flipped whole.
 
 Axes: ``N`` examples, ``G`` groups.
 """
 
-__all__ = ["bootstrap_groups", "sign_flip_test"]
+__all__ = ["sign_flip_test"]
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,53 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.errors import DataError
 
 _CELLS = 1 << 22
-"""Numbers drawn at a time."""
-
-
-def bootstrap_groups(
-    errors_a: ArrayLike,
-    errors_b: ArrayLike,
-    groups: ArrayLike,
-    *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Percentile bootstrap of the difference of two error rates, ``a - b``, groups being drawn with replacement.
-
-    Args:
-        errors_a: Where the first model errs, bool ``(N,)``.
-        errors_b: Where the second errs, for the same examples.
-        groups: Which group each example is in, integers from 0 ``(N,)``.
-        resamples: How many sets of groups are drawn.
-        confidence: Share of the draws inside the interval.
-        seed: Seed of the draws.
-
-    Returns:
-        The difference as a share of the examples, and the interval's limits.
-
-    Raises:
-        DataError: If the shapes differ.
-
-    References:
-        Bisani and Ney, Bootstrap estimates for confidence intervals in ASR performance evaluation, ICASSP 2004.
-
-    Example:
-        >>> utterance = np.repeat(np.arange(100), 50)
-        >>> worse = np.arange(5000) % 10 < 4
-        >>> better = worse & (utterance % 2 == 0)
-        >>> [round(value, 2) for value in bootstrap_groups(better, worse, utterance)]
-        [-0.2, -0.24, -0.16]
-    """
-    differences, sizes = _by_group(errors_a, errors_b, groups)
-    random, count, found = np.random.default_rng(seed), len(sizes), []
-    step = max(1, _CELLS // count)
-    for start in range(0, resamples, step):
-        drawn = random.multinomial(count, np.full(count, 1 / count), min(step, resamples - start))
-        found.append((drawn @ differences) / (drawn @ sizes))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
-    return float(differences.sum() / sizes.sum()), float(low), float(high)
+"""Signs drawn at a time."""
 
 
 def sign_flip_test(

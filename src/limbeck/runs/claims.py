@@ -1,0 +1,62 @@
+"""What a run will be able to claim: a margin that can be judged, and what the examples can show at best."""
+
+__all__ = ["check_margin", "tell_reach"]
+
+from limbeck.data.examples import DataSet
+from limbeck.errors import ConfigError, MismatchError
+from limbeck.non_inferiority import checked_margin
+from limbeck.protocols import Teacher
+from limbeck.sample_size import ASSUMED_DISCORDANT, examples_needed, smallest_difference, smallest_margin
+from limbeck.watcher import Watcher
+
+
+def check_margin(margin: float | None, data: DataSet, reference: Teacher | None = None) -> None:
+    """Refuse a margin that cannot be judged, before anything is trained.
+
+    Args:
+        margin: Percentage points of the error rate, or None.
+        data: What will be judged on.
+        reference: Who is compared with, where that may be a store of answers.
+
+    Raises:
+        ConfigError: If the margin is out of range, or there is nothing to judge it by.
+    """
+    if margin is None:
+        return
+    checked_margin(margin)
+    judged = data.test or data.validation
+    if judged is None or judged.labels is None:
+        raise ConfigError("a margin is judged on labelled test or validation examples: give some, or leave it out")
+    if reference is not None:
+        try:
+            reference.bind(judged)
+        except MismatchError as error:
+            raise ConfigError(
+                "a margin is judged by the teacher's own answers to these examples, and it has none stored: give the "
+                "teacher itself, or leave the margin out"
+            ) from error
+
+
+def tell_reach(margin: float | None, data: DataSet, watcher: Watcher | None) -> None:
+    """Say in a line what the examples can show at best, and how many a margin needs.
+
+    Args:
+        margin: Percentage points of the error rate, or None.
+        data: What will be judged on.
+        watcher: Is told; None: it is logged.
+    """
+    judged = data.test or data.validation
+    if judged is None or judged.labels is None:
+        return
+    part, groups = "test" if data.test is not None else "validation", judged.groups()
+    text = (
+        f"{len(judged):,} {part} examples show a difference of {100 * smallest_difference(len(judged)):.2g} points "
+        f"between two networks at best"
+    )
+    if margin is not None:
+        text += (
+            f" and a margin of {100 * smallest_margin(len(judged)):.2g}; a margin of {margin:g} needs "
+            f"{examples_needed(margin / 100):,}"
+        )
+    text += f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
+    (watcher or Watcher()).note(text + ("; examples of a group are alike and show less" if groups is not None else ""))

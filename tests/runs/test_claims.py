@@ -1,4 +1,4 @@
-"""Margins in runs: judged, told before training, refused where there is nothing to judge by, and shown in the report."""
+"""Margins in runs: judged, told before training, refused where there is nothing to judge by, shown in the report."""
 
 import json
 

@@ -18,7 +18,8 @@ from limbeck.softtargets import Dense, Sampled, TopK
 from limbeck.softtargets.counter import philox_words, uniforms
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.encodings import FLOOR, below_largest
-from limbeck.softtargets.topk import LADDER, tail_weights
+from limbeck.softtargets.manifest import encoding_of
+from limbeck.softtargets.topk import LADDER, ladder_for, tail_weights
 
 
 def draw(rows=200, classes=30, scale=4.0, seed=0):
@@ -137,6 +138,44 @@ def test_interpolation_is_exact_for_polynomials_in_the_inverse_temperature(ladde
     for power in range(degree + 1):
         value = weights @ rungs**power + last * (power == 0)
         assert value == pytest.approx(temperature**-power, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.1, 1.7, 2.4, 4.5, 6.5, 10.0, 20.0, 100.0])
+def test_interpolation_uses_the_six_rungs_around_the_temperature(temperature):
+    """Three above in 1 / T and three below, or as near to that as the ladder's ends allow; infinity is a rung."""
+    ladder = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 16.0)
+    weights, last = tail_weights(ladder, temperature)
+    used = [place for place, weight in enumerate([*weights, last]) if weight]
+    below = sum(rung < temperature for rung in ladder)
+    first = min(max(below - 3, 0), len(ladder) + 1 - 6)
+    assert used == list(range(first, first + 6))
+    # Which is not only a matter of bytes: a window elsewhere would be off by orders on a kink such as this.
+    kink = np.maximum(0.0, 1 / np.array(ladder) - 0.4)
+    if temperature > 5:
+        assert abs(weights @ kink - max(0.0, 1 / temperature - 0.4)) < 0.05
+
+
+@pytest.mark.parametrize(("classes", "k"), [(100, 5), (1000, 5), (1000, 20), (40, 3)])
+def test_a_new_stores_ladder_keeps_head_and_tail_between_its_rungs(classes, k):
+    assert ladder_for(k, classes) == (1.0, 2.0, 4.0)
+    scores = draw(400, classes, 3.0)
+
+    def between(ladder, temperature):
+        """Divergence of head and tail, the tail taken in sum, in nats."""
+        codec = profiled(TopK(k, ladder), scores)
+        fields = encode(codec, scores)
+        exact = oracle_log_softmax(scores.astype(np.float64) / temperature, -1)
+        stored = codec.decode(fields, classes, temperature)
+        head = fields["ids"].astype(np.int64)
+        p, q = (np.exp(np.take_along_axis(values, head, 1)) for values in (exact, stored))
+        p, q = (np.column_stack([each, np.clip(1 - each.sum(1), 0, 1)]) for each in (p, q))
+        return float(rel_entr(p, q).sum(1).mean())
+
+    for temperature in (1.25, 1.5, 1.75, 2.0, 3.0, 6.0, 8.0):
+        assert between(ladder_for(k, classes), temperature) < 5e-5
+    assert between(LADDER, 1.5) > 3e-4  # what the rung is for
+    # A store that was written before has its own ladder, which is what its manifest says.
+    assert encoding_of({**TopK(k).parameters(), "name": "topk"}).ladder == LADDER
 
 
 def test_temperatures_outside_the_ladder_are_refused():

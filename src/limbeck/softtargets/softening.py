@@ -32,7 +32,7 @@ from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
 from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
-from limbeck.softtargets.topk import LADDER, TopK
+from limbeck.softtargets.topk import TopK, ladder_for
 from limbeck.softtargets.writer import take_store, write_plan, write_shards
 from limbeck.teachers import as_teacher
 
@@ -105,7 +105,7 @@ def soften(
             "the soft targets of an arithmetic mean depend on the temperature: set temperature, or use a "
             "geometric mean, which serves every temperature"
         )
-    codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature)
+    codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes))
     settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
     numbers = examples.index.long().cpu().numpy()
     labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
@@ -245,6 +245,7 @@ def _encoding(
     dtype: str,
     seed: int,
     temperature: float | None,
+    classes: int,
 ) -> Encoding:
     for setting, value, owner in (("k", k, "topk"), ("draws", draws, "sampled")):
         if value is not None and name != owner:
@@ -256,7 +257,7 @@ def _encoding(
             raise ConfigError(f"dtype must be float16 or float32, and is {dtype!r}")
         return Dense("float16" if dtype == "float16" else "float32")
     if name == "topk" and k is not None:
-        return TopK(k, LADDER if temperature is None else (1.0,))
+        return TopK(k, ladder_for(k, classes) if temperature is None else (1.0,))
     if name == "sampled" and draws is not None:
         return Sampled(draws, proposal, seed)
     raise ConfigError(f"encoding must be dense, topk or sampled, and is {name!r}")

@@ -169,6 +169,16 @@ def test_logits_in_half_precision_are_softened_in_float32(kind):
         assert torch.allclose(found.double(), (rows.double() / temperature).log_softmax(-1), atol=1e-4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_any_precision_answers_in_float32(kind):
+    net, x = nn.Linear(4, 3).to(kind), torch.randn(5, 4)
+    found = ModelTeacher(net).log_probs(batch_of(x), 2.0)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, (net(x.to(kind)).float() / 2).log_softmax(-1))
+    several = Ensemble([net, nn.Linear(4, 3)]).log_probs(batch_of(x), 2.0)
+    assert several.dtype == torch.float32
+
+
 @pytest.mark.parametrize("row", [[math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
 def test_stored_answers_that_are_no_distribution_are_refused_with_their_example(row):
     values = torch.zeros(2, 3, 2).log_softmax(-1)

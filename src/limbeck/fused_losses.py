@@ -111,9 +111,9 @@ def _plain(z: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tens
     log_q = torch.log_softmax(z / temperature, -1)
     p = targets.exp()
     # Where the target has no mass, 0 times infinity would be nan.
-    value = torch.where(p > 0, p * (targets - log_q), 0.0).sum(-1).mul_(temperature**2)
-    # Answers in half precision sum to 1 but nearly.
-    return value, log_q.exp_().mul_(p.sum(-1, keepdim=True)).sub_(p).mul_(temperature)
+    value = (targets - log_q).mul_(p).masked_fill_(p == 0, 0.0).sum(-1).mul_(temperature**2)
+    # Answers that were rounded sum to 1 but nearly.
+    return value, log_q.exp_().mul_(p.sum(-1, keepdim=True) * temperature).sub_(p, alpha=temperature)
 
 
 def _hot(z: Tensor, targets: Tensor, temperature: float, targets_at_one: bool) -> tuple[Tensor, Tensor]:

@@ -138,7 +138,7 @@ def _data_of(
     source: Path, data: str | None, validation: float | None, image_size: int | None, train_examples: float | None
 ) -> dict[str, Any]:
     """The settings of the data: those given, and for the rest those of the run."""
-    from limbeck.runs.folder import RunFolder
+    from limbeck.runs.folder import RunFolder, options_of
 
     given = {"data": data, "validation": validation, "image_size": image_size, "train_examples": train_examples}
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
@@ -147,7 +147,9 @@ def _data_of(
     # Another data set is cut as is asked for, not as that of the run was.
     names = [field.name for field in dataclasses.fields(DataOptions) if field.name != "allow_pipes"]
     before = {name: known[name] for name in names if name in known and (data is None or data == known.get("data"))}
-    chosen = DataOptions(**{**before, **{name: value for name, value in given.items() if value is not None}})
+    chosen = options_of(
+        RunFolder(source), {**before, **{name: value for name, value in given.items() if value is not None}}
+    )
     # Of what belongs to speech alone, which has no flag here, only what the run was given.
     return {
         name: value
@@ -219,14 +221,17 @@ def _compress_run(
 
 def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[str, dict[str, nn.Module | Teacher]]":
     """What to call the network, and the teacher that it was distilled from, where there is one that can be loaded."""
-    from limbeck.errors import MismatchError
+    from limbeck.errors import FormatError, MismatchError
     from limbeck.runs.folder import RunFolder
     from limbeck.runs.inputs import load_teacher
 
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if "temperature" not in known or "source" in known:
         return "original", {}
-    folders = [Path(path) for path in known.get("teacher", [])]
+    named = known.get("teacher", [])
+    if not isinstance(named, list) or not all(isinstance(path, str) for path in named):
+        raise FormatError(source / "config.toml", "teacher must be a list of folders")
+    folders = [Path(path) for path in named]
     if not folders or not all(path.is_dir() for path in folders):
         return "student", {}
     try:  # without the architecture that the settings may name: nothing is imported because a file says so

@@ -72,7 +72,11 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise FormatError(folder / "config.json", "holds no JSON object")
-    if (kind := config.get("model_type")) not in _KINDS:
+    if not isinstance(kind := config.get("model_type"), str):
+        raise FormatError(
+            folder / "config.json", f"model_type must be the name of an architecture, and is {kind!r}"[:200]
+        )
+    if kind not in _KINDS:
         raise DataError(f"{folder} holds a {kind} network, which has no form in nnet1: only mlp networks have")
     arrays, _ = read_arrays(folder / "model.safetensors")
     if not config.get("int8") and (wrong := [name for name, value in arrays.items() if value.dtype != np.float32]):

@@ -274,7 +274,8 @@ def _judge(
     labels = labels_of(examples)
     answers: dict[str, Answers] = {}
     found = {}
-    for name, stage in stages.items():
+    # The original first: the others, its teacher before it in the table too, are compared with it.
+    for name, stage in sorted(stages.items(), key=lambda named: named[0] != original):
         with placed(stage, device) as there:
             answers[name] = answers_of(there, examples)
             found[name] = {
@@ -283,7 +284,7 @@ def _judge(
                 **size_of(there, examples),
                 **speed_of(there, examples),
             }
-    kept = {name: held.log_probs for name, held in answers.items() if held.log_probs is not None}
+    kept = {name: held for name in stages if (held := answers[name].log_probs) is not None}
     verdict = None
     if margin is not None:
         groups, last = examples.groups(), answers[next(reversed(answers))]
@@ -299,4 +300,4 @@ def _judge(
             classes=data.classes,
         )
     said = {} if verdict is None else {"margin": verdict.to_dict()}
-    return {"judged_on": part, "stages": found, **said}, kept, verdict
+    return {"judged_on": part, "stages": {name: found[name] for name in stages}, **said}, kept, verdict

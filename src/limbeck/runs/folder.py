@@ -21,7 +21,7 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 ``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "options_of"]
 
 import contextlib
 import dataclasses
@@ -476,3 +476,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def options_of(run: RunFolder, config: Mapping[str, Any]) -> DataOptions:
+    """The settings of the data that a run's ``config.toml`` holds.
+
+    Args:
+        run: The run.
+        config: Settings by name, of the data alone.
+
+    Returns:
+        The settings.
+
+    Raises:
+        FormatError: If a value is of a kind that the setting cannot have.
+    """
+    plain = DataOptions()
+    for name, value in config.items():
+        kind = type(getattr(plain, name, None))
+        right = (str, int, float, bool) if kind is type(None) else (int, float) if kind in {int, float} else (kind,)
+        if not isinstance(value, right) and value is not None:
+            raise FormatError(run.path / "config.toml", f"{name} cannot be {str(value)[:60]!r}")
+    return DataOptions(**config)

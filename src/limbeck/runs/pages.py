@@ -16,17 +16,23 @@ from torch import Tensor, nn
 from limbeck.checkpoint import load_tensors
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples
-from limbeck.errors import ConfigError, LimbeckError, RunError
+from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
 from limbeck.files import read_json
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.options import DataOptions
 from limbeck.report import Contents, Layer, Model, Singular, write_report
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, options_of
 from limbeck.runs.hearing import hear, with_words
 from limbeck.runs.models import classes_of, load
 from limbeck.teachers import Ensemble
 
+_ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+"""What values of the wrong kind raise."""
+_NOT_OURS = (
+    "or another file of the run does not hold what Limbeck writes there ({said}): restore the folder from a copy, or "
+    "continue the run with --resume"
+)
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataOptions))
 
 
@@ -46,9 +52,18 @@ def report_run(
 
     Raises:
         RunError: If the run is not finished.
-    """
+        FormatError: If a file of the run is damaged, or does not hold what runs write.
+    """  # noqa: DOC501
     run = RunFolder(folder)
-    return write_report(gather(run, data=data, decoded=decoded, allow_pipes=allow_pipes), run.path / "report.html")
+    try:
+        contents = gather(run, data=data, decoded=decoded, allow_pipes=allow_pipes)
+        return write_report(contents, run.path / "report.html")
+    except _ODD as error:
+        if data is not None:  # which the run has just written
+            raise
+        # Files that are whole and hold something else: what they should hold is what the report asks for.
+        said = f"{type(error).__name__}: {error}"[:160]
+        raise FormatError(run.path / "metrics.json", _NOT_OURS.format(said=said)) from error
 
 
 def gather(
@@ -67,16 +82,21 @@ def gather(
 
     Raises:
         RunError: If the run is not finished.
+        FormatError: If a file of the run is damaged, or does not hold what runs write.
     """
     config = run.config()
     if not run.finished:
         raise RunError(f"{run.path} is not finished: continue it with --resume, then draw its report")
     metrics = run.metrics()
     notes: list[str] = []
+    if not isinstance(metrics.get("judged_on"), str | None):
+        raise FormatError(run.path / "metrics.json", "judged_on must be the name of a part of the data, or null")
+    if not any(role in metrics for role in ("model", "student", "stages")):
+        raise FormatError(run.path / "metrics.json", "is not that of a run: it has no model, student or stages")
     if data is None and "data" in config:
         try:
             known = {key: config[key] for key in _DATA_KEYS if key in config}
-            data = open_data(DataOptions(**{**known, "allow_pipes": allow_pipes}))
+            data = open_data(options_of(run, {**known, "allow_pipes": allow_pipes}))
         except LimbeckError as error:
             notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
     examples = None

@@ -517,3 +517,23 @@ def test_dropout_draws_from_the_run_seed():
 
     assert torch.equal(outcome(1), outcome(1))
     assert not torch.equal(outcome(1), outcome(2))
+
+
+def normed(*more):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), *more, nn.Linear(8, 3))
+
+
+def test_a_last_batch_of_one_is_refused_before_training_where_batch_normalisation_is():
+    examples = some().take(torch.arange(33))
+    model = normed()
+    before = copy.deepcopy(model.state_dict())
+    for size, better in ((16, 15), (32, 31), (1, 3)):
+        with pytest.raises(ConfigError, match=f"batch_size {size} leaves the last of 33.*set batch_size to {better}$"):
+            fit(model, LabelObjective(), Feed(examples, batch_size=size, seed=0), Training(epochs=1), CPU)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    fit(model, LabelObjective(), Feed(examples, batch_size=15, seed=0), Training(epochs=1), CPU)
+    # Over an image there is something to normalise, and without such layers nothing is asked.
+    image = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(3))
+    image(examples.inputs[:1].float())
+    for right in (image, net()):
+        fit(right, LabelObjective(), Feed(examples, batch_size=16, seed=0), Training(epochs=1), CPU)

@@ -1,7 +1,11 @@
 """Trainings side by side are those one after the other, bit for bit; a process that dies is replaced."""
 
+import importlib
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -235,3 +239,59 @@ def test_the_trainings_of_a_run_that_was_killed_end_with_it(data, tmp_path):
         moments.append([path.stat().st_mtime_ns for path in sorted(tmp_path.glob("run/members/*/checkpoints/*"))])
         time.sleep(1)
     assert moments[0] == moments[1]
+
+
+SCRIPT = """
+import torch, limbeck
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+    def forward(self, x):
+        return self.layer(x)
+def make(seed):
+    return Net()
+def work():
+    x, y = torch.randn(60, 8), torch.arange(60) % 4
+    run = limbeck.train({model}, (x, y), epochs=1, members=2, jobs=2, precision="float32")
+    print(len(run.model.members), "members")
+{begin}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "begin", "message"),
+    [
+        ("make", "work()", "imports script.py first and would come to line [0-9]+ again.*__main__"),
+        ("lambda seed: nn.Linear(8, 4)", "work()", "imports script.py first"),
+        ("make", "if __name__ == '__main__':\n    work()", None),
+    ],
+)
+def test_a_script_without_a_main_guard_is_told_in_one_line(model, begin, message, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(model=model, begin=begin))
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    if message is None:
+        assert ended.returncode == 0 and "2 members" in ended.stdout, ended.stderr
+    else:
+        last = ended.stderr.strip().splitlines()[-1]
+        assert last.startswith("limbeck.errors.ConfigError: jobs starts processes") and re.search(message, last)
+        assert ended.stderr.count("Traceback") == 1, "no process was started"
+
+
+def test_what_is_defined_on_the_standard_input_is_told_in_one_line():
+    program = SCRIPT.format(model="make", begin="work()")
+    ended = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=300)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "defined in a notebook or on the standard input" in last and ended.stderr.count("Traceback") == 1
+
+
+def test_a_task_that_another_process_cannot_import_is_told(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def task(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    (tmp_path / "only_here.py").unlink()
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    with pytest.raises(LimbeckError, match="another process cannot import.*only_here"):
+        run_jobs([only_here.task] * 2, jobs=2)

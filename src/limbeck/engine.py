@@ -149,6 +149,8 @@ class _Run:
         if self.validation is not None:
             _refuse_labels(self.validation, "validation", scores.shape[1])
         check_objective(self.objective, batch, scores.shape[1])
+        if min(self.feed.batch_size, (len(self.feed.examples) - 1) % self.feed.batch_size + 1) == 1:
+            _try_one(self.model, batch.head(1), self.feed, self.device)
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
@@ -382,6 +384,40 @@ def _refuse_labels(examples: Examples, part: str, classes: int) -> None:
             f"the model gives {classes} classes, and there is a label {int(examples.labels[row])}: {part} example "
             f"{int(examples.index[row])} has it"
         )
+
+
+def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None:
+    """Refuse a last batch of one example, before training, where batch normalisation has nothing to compare it with."""
+    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return
+    kept = {name: value.clone() for name, value in model.named_buffers()}
+    draws = torch.get_rng_state()
+    try:
+        model.train()
+        with torch.no_grad(), device.autocast():
+            call_model(model, batch.inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        count = len(feed.examples)
+        raise ConfigError(
+            f"batch_size {feed.batch_size} leaves the last of {count} examples in a batch of its own, of which batch "
+            f"normalisation has no variance: set batch_size to {_without_remainder(count, feed.batch_size)}"
+        ) from error
+    finally:
+        torch.set_rng_state(draws)
+        model.eval()
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                if name in kept:
+                    value.copy_(kept[name])
+
+
+def _without_remainder(count: int, size: int) -> int:
+    """The nearest batch size, at least 2, that leaves no single example."""
+    return min(
+        (other for other in range(2, count + 1) if count % other != 1), key=lambda other: abs(other - size), default=2
+    )
 
 
 def _refuse_batch_norm(model: nn.Module) -> None:

@@ -29,6 +29,7 @@ import torch
 
 from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, LimbeckWarning, MissingExtraError, RunError
 from limbeck.interrupts import collect_signals
+from limbeck.main_module import require_importable
 from limbeck.processes import several
 from limbeck.watcher import Watcher, warn_user
 
@@ -150,6 +151,8 @@ def run_jobs(
                 done(len(results), len(tasks))
         return results
     packed = {id(task): _packed(task) for task in tasks}
+    for payload in packed.values():
+        require_importable(payload, elsewhere=ray is not None)
     payloads = [packed[id(task)] for task in tasks]
     threads = torch.get_num_threads()
     if ray is not None:
@@ -208,7 +211,14 @@ def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> An
     with contextlib.suppress(OSError):  # another machine may have no such folder, and need none
         os.chdir(folder)
     sys.path.extend(place for place in places if place not in sys.path)
-    task = pickle.loads(payload)  # from the process that began this run, and from no file
+    try:
+        task = pickle.loads(payload)  # from the process that began this run, and from no file
+    except (ImportError, AttributeError) as error:
+        words = (
+            f"another process cannot import what it is to work with ({error}): define your model or its function at "
+            "the top of a module that it can import, or leave jobs and ray out"
+        )
+        return "error", pickle.dumps((words, ConfigError.exit_code)), []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LimbeckWarning)
         try:
@@ -283,7 +293,8 @@ def _on_this_machine(
                 return [found[number] for number in range(len(payloads))]
     raise RunError(
         f"{len(payloads) - len(found)} of {len(payloads)} trainings died at each of {_ATTEMPTS} attempts, perhaps for "
-        "want of memory: use fewer jobs, and go on with --resume"
+        "want of memory: use fewer jobs, and go on with --resume; or because the script that starts them cannot be "
+        "imported without starting them again"
     )
 
 

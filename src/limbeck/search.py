@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from limbeck.errors import ConfigError
+from limbeck.options.checks import check_types
 
 Values = dict[str, Any]
 """Settings of a trial by name; where scores are matched there is no temperature."""
@@ -71,6 +72,7 @@ class Search:
     baseline: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         rules: tuple[tuple[str, Callable[[float], bool], str], ...] = (
             ("temperatures", lambda value: 0 < value < math.inf, "above 0 and finite"),
             ("hard_weights", lambda value: 0 <= value <= 1, "in [0, 1]"),

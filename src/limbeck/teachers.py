@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
+from limbeck.adapters import adapted
+from limbeck.answers import require_log_probs
 from limbeck.calling import call_model, evaluating
 from limbeck.copying import copy_module
 from limbeck.errors import DataError, LimbeckError, MismatchError
@@ -268,7 +270,8 @@ class StoredTargets:
             then the examples that the answers are first used for count as theirs.
 
     Raises:
-        DataError: If the shapes do not fit, or an answer is NaN or gives no class mass; the message names the example.
+        DataError: If the shapes do not fit, an answer is NaN or gives no class mass (the message names the example), or
+            rows are not log-probabilities.
 
     Example:
         >>> stored = StoredTargets(torch.tensor([[0.0, 2.0], [1.0, 1.0]]).log_softmax(-1), torch.tensor([4, 7]))
@@ -298,6 +301,7 @@ class StoredTargets:
                 f"the soft targets of example {int(index[row])}{f' in view {view}' if view else ''} hold NaN, plus "
                 "infinity or nothing but minus infinity: the teacher that gave them is broken there"
             )
+        require_log_probs(log_probs)
         self.values, self.temperature, self.source = values, temperature, source
         self._fingerprint: Any = None
         self._softened: tuple[float, Tensor] | None = None
@@ -558,19 +562,25 @@ class UserTeacher:
             raise MismatchError(f"the teacher {name} failed: {type(error).__name__}: {error}") from error
 
 
-def as_teacher(teacher: nn.Module | Answering) -> Teacher:
+def as_teacher(teacher: nn.Module | Answering, classes: Sequence[str] | None = None) -> Teacher:
     """A teacher as it is, or one made of a module or of an object that answers.
 
     Args:
-        teacher: A module, a teacher, or anything with ``classes`` and ``log_probs``.
+        teacher: A module, a teacher, anything with ``classes`` and ``log_probs``, an estimator with ``predict_proba``,
+            or a function from inputs to logits.
+        classes: Names of the data's classes in order, where known; the columns of an estimator are put in their order.
 
     Returns:
         A teacher.
 
+    Raises:
+        DataError: If it is none of these.
+
     Example:
         >>> as_teacher(Ensemble([nn.Identity(), nn.Identity()], mean="arithmetic")).every_temperature
         False
-    """
+    """  # noqa: DOC502
+    teacher = adapted(teacher, classes)
     if isinstance(teacher, nn.Module):
         return ModelTeacher(teacher)
     return teacher if hasattr(teacher, "bind") else UserTeacher(teacher)  # type: ignore[return-value]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import ConfigError
+from limbeck.options.checks import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class FeatureOptions:
     allow_pipes: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, limit in (("deltas", 4), ("left_context", 1000), ("right_context", 1000)):
             if not 0 <= (getattr(self, name) or 0) <= limit:
                 raise ConfigError(f"{name} must be from 0 to {limit}, and is {getattr(self, name)}")
@@ -72,6 +74,7 @@ class OutputOptions:
     prior_floor: float = 1e-10
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.no_softmax and self.apply_log:
             raise ConfigError("no_softmax and apply_log exclude each other: there is no logarithm of logits")
         if self.class_frame_counts is not None and not (self.no_softmax or self.apply_log):
@@ -98,6 +101,7 @@ class SearchOptions:
     jobs: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not (0 < self.beam < math.inf and 20 < self.max_active < 1 << 31 and 1 <= self.jobs <= 1024):
             raise ConfigError(
                 f"beam must be positive, max_active above 20 and jobs from 1 to 1024, and they are {self.beam}, "

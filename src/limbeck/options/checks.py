@@ -1,8 +1,18 @@
-"""What the settings have in common."""
+"""What the settings have in common: their types and ranges are checked when they are made."""
 
-__all__ = ["require"]
+__all__ = ["check_types", "from_keywords", "require", "require_whole"]
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from limbeck.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -22,3 +32,100 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
     """
     if not holds:
         raise ConfigError(f"{name} must be {rule}, and is {value}")
+
+
+def require_whole(name: str, value: Any) -> int:
+    """A whole number as an int, also where it is numpy's or a float such as 3.0.
+
+    Args:
+        name: Of the setting.
+        value: What was given.
+
+    Returns:
+        The number.
+
+    Raises:
+        ConfigError: If it is not a whole number, such as 2.5, True or "3".
+
+    Example:
+        >>> require_whole("seeds", 3.0)
+        3
+    """
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    require(whole and not _is_bool(value), name, repr(value), "a whole number")
+    return int(value)
+
+
+def check_types(settings: Any) -> None:
+    """Refuse fields of a frozen dataclass whose values are of another type, and make numpy's numbers Python's.
+
+    It is called first in ``__post_init__``. A whole number may stand for a real one; neither stands for a bool.
+
+    Args:
+        settings: The dataclass.
+
+    Raises:
+        ConfigError: If a value is of another type; the message names the field.
+    """
+    kind: Any = type(settings)
+    hints = _hints(kind)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        found = _as_type(field.name, value, hints[field.name])
+        if found is not value:
+            object.__setattr__(settings, field.name, found)
+
+
+def from_keywords(kind: type[T], given: Mapping[str, Any]) -> T:
+    """Settings made of keyword arguments.
+
+    Args:
+        kind: Their dataclass.
+        given: Values by the names of its fields.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: If there is no setting of a name, or a value cannot be used.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise ConfigError(f"there is no setting {name!r}" + (f": did you mean {near[0]}?" if near else ""))
+    return kind(**given)
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in {"bool_", "bool"}
+
+
+def _as_type(name: str, value: Any, hint: Any) -> Any:
+    """The value, as the hint has it."""
+    if isinstance(hint, types.UnionType) or get_origin(hint) is not None and type(None) in get_args(hint):
+        if value is None:
+            return None
+        return _as_type(name, value, next(kind for kind in get_args(hint) if kind is not type(None)))
+    if hint is bool:
+        require(_is_bool(value), name, repr(value), "True or False")
+        return bool(value)
+    if hint is int:
+        return require_whole(name, value)
+    if hint is float:
+        require(isinstance(value, Real) and not _is_bool(value), name, repr(value), "a number")
+        return value if type(value) in {int, float} else float(value)
+    if hint is str or get_origin(hint) is Literal:
+        require(isinstance(value, str), name, repr(value), "text")
+        return value
+    if get_origin(hint) is tuple:
+        kind = get_args(hint)[0]
+        require(isinstance(value, tuple | list), name, repr(value), "a list")
+        found = tuple(_as_type(name, item, kind) for item in value)
+        return value if type(value) is tuple and found == value else found
+    return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from limbeck.errors import ConfigError
-from limbeck.options.checks import require
+from limbeck.options.checks import check_types, require
 from limbeck.options.training import Distillation, Training
 
 
@@ -36,6 +36,7 @@ class RankRule:
     size: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         names = [field.name for field in dataclasses.fields(self)]
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
@@ -91,6 +92,7 @@ class FineTuning:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.finetune_epochs >= 0, "finetune_epochs", self.finetune_epochs, "at least 0")
         self.aims  # noqa: B018  (checks its fields)
         self.training(max(1, self.finetune_epochs))

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.options.checks import require
+from limbeck.options.checks import check_types, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class SpeechOptions:
     in_memory_gb: float = 4.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("left", "right"):
             side = getattr(self, name)
             require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
@@ -87,6 +88,7 @@ class DataOptions(SpeechOptions):
     train_examples: float | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         super().__post_init__()
         require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
         require(self.layout in {None, "NCHW", "NHWC"}, "layout", self.layout, "NCHW or NHWC")
@@ -122,6 +124,7 @@ class Augmentation:
     view_seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("shift", "rotate", "scale", "shear", "elastic"):
             value, limit = getattr(self, name), 180.0 if name == "rotate" else math.inf
             require(0 <= value <= limit and math.isfinite(value), name, value, "at least 0 and finite")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from limbeck.errors import ConfigError
-from limbeck.options.checks import require
+from limbeck.options.checks import check_types, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class Network:
     standardise: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("dropout", "input_dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         require(self.max_norm is None or self.max_norm > 0, "max_norm", self.max_norm, "positive")
@@ -63,6 +64,7 @@ class ModelOptions(Network):
     model: str = "mlp"
 
     def __post_init__(self) -> None:
+        check_types(self)
         super().__post_init__()
         if self.model == "mlp":
             for name in ("channels", "batch_norm", "padding"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from limbeck.errors import ConfigError
-from limbeck.options.checks import require
+from limbeck.options.checks import check_types, require
 
 SoftLoss = Literal["kl", "logits"]
 """What is made small between student and teacher."""
@@ -66,6 +66,7 @@ class Training:
     checkpoint_minutes: float | None = 10.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(self.optimizer in {"sgd", "adamw"}, "optimizer", self.optimizer, "sgd or adamw")
@@ -168,6 +169,7 @@ class Distillation:
     searched: Literal["nobody", "student", "both"] = "nobody"
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
         range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or set loss to logits)"

@@ -29,6 +29,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
+from limbeck.runs.oddities import tell_probabilities
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
@@ -140,10 +141,11 @@ def compress(
     check_margin(margin, data)
     check_classes("network", model, data)
     check_answers("network", model, data)
+    tell_probabilities("network", model, data.train, None, watcher)
     augmentation = augmentation or Augmentation()
     if teacher is not None:
         check_classes("teacher", teacher, data)
-    guide = as_teacher(model if teacher is None else teacher).bind(data.train, augmentation)
+    guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, augmentation)
     if tuning.finetune_epochs:
         verify_stores(guide, watcher)
 

@@ -24,13 +24,14 @@ from limbeck.jobs import relayed, run_jobs
 from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
+from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.oddities import tell_odd_teacher
+from limbeck.runs.oddities import tell_odd_teacher, tell_probabilities, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
@@ -145,7 +146,8 @@ def distill(
         >>> sorted(run.metrics)
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
-    options = Training(**training)
+    options = from_keywords(Training, training)
+    seeds, jobs = require_whole("seeds", seeds), require_whole("jobs", jobs)
     aims = Distillation(
         temperature=temperature,
         hard_weight=hard_weight,
@@ -166,7 +168,7 @@ def distill(
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = augmentation or Augmentation()
-    guide = as_teacher(teacher)
+    guide = as_teacher(teacher, data.classes)
     check_classes("teacher", guide, data)
     require_logits(guide, aims.loss)
     if aims.loss == "kl" and aims.hard_weight < 1:
@@ -182,6 +184,9 @@ def distill(
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
+        tell_probabilities("teacher", guide, source.train, device, watcher)
+    tell_probabilities("student", made[0], source.train, None, watcher)
+    tell_shared_examples(data, ["validation"], watcher)
 
     def tell(done: int, count: int) -> None:
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
@@ -235,6 +240,7 @@ def distill(
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
+        tell_shared_examples(data, ["test"], watcher)
         result = _judge(guide, pairs, data, options.seed, device, margin)
         if result.verdict is not None and aims.searched == "student":
             told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")

@@ -1,18 +1,29 @@
-"""What is odd about a teacher, though it is no error: told before hours are spent on it."""
+"""What is odd about models and data, though it is not an error: told before hours are spent on it."""
 
-__all__ = ["tell_odd_teacher"]
+__all__ = ["tell_odd_teacher", "tell_probabilities", "tell_shared_examples"]
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
 
-from limbeck.data.examples import Examples
+from limbeck.adapters import FunctionTeacher
+from limbeck.answers import looks_like_probabilities, looks_like_sigmoids
+from limbeck.calling import call_model, evaluating
+from limbeck.data.duplicates import shared_examples
+from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
+from limbeck.specialists import Committee
+from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
 from limbeck.watcher import Watcher
 
 _LOOKED_AT = 1024
 """Examples that a teacher is asked about."""
+_ANSWERED = 64
+"""Examples whose logits are looked at."""
 _ALIKE = 1e-6
 """Largest difference between probabilities that are called alike."""
 
@@ -64,3 +75,73 @@ def tell_odd_teacher(
             f"the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
             f"would be on {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
         )
+
+
+def tell_probabilities(
+    role: str, subject: nn.Module | Teacher, examples: Examples, device: Device | None, watcher: Watcher | None
+) -> None:
+    """Warn of a model that ends in a softmax, where logits are needed: a second softmax makes all answers alike.
+
+    Outputs of a sigmoid are told for teachers alone: an untrained model's small logits may look like them. Logarithms
+    of probabilities need no word, for they are logits of the same distribution.
+
+    Args:
+        role: What to call it, such as "teacher".
+        subject: A module, or a teacher on the device.
+        examples: Of which the first few are shown to it.
+        device: Where a teacher is; None for the CPU.
+        watcher: Is told.
+    """
+    batch = examples.batch(slice(0, _ANSWERED))
+    told = watcher or Watcher()
+    for number, logits in enumerate(_logits(subject, batch if device is None else batch.to(device.device))):
+        name = role if number == 0 else f"{role} (its part {number + 1})"
+        if looks_like_probabilities(logits):
+            told.warn(
+                f"the answers of the {name} look like probabilities (at least 0, summing to one), and logits are "
+                "needed: leave out the softmax at its end, or end it in log_softmax"
+            )
+        elif role == "teacher" and looks_like_sigmoids(logits):
+            told.warn(
+                f"the answers of the {name} all lie between 0 and 1, as after a sigmoid, and logits are needed: leave "
+                "out the sigmoid at its end"
+            )
+
+
+@torch.no_grad()
+def _logits(subject: object, batch: Batch) -> list[Tensor]:
+    """What each model in a model or a teacher answers before a softmax, so far as it is known."""
+    if isinstance(subject, nn.Module):
+        first = next(subject.parameters(), None)
+        with evaluating(subject):
+            return [call_model(subject, batch.inputs if first is None else batch.inputs.to(first.device))]
+    if isinstance(subject, ModelTeacher | FunctionTeacher):
+        return [subject.logits(batch)]
+    if isinstance(subject, UserTeacher):
+        return _logits(subject.teacher, batch) if isinstance(subject.teacher, FunctionTeacher) else []
+    if isinstance(subject, Ensemble):
+        return [found for member in subject.members for found in _logits(member, batch)]
+    if isinstance(subject, Committee):
+        return _logits(subject.generalist, batch)
+    return []
+
+
+def tell_shared_examples(data: DataSet, parts: Sequence[str], watcher: Watcher | None) -> None:
+    """Warn of examples that are in the training set too, on which learning by heart looks like knowing.
+
+    Args:
+        data: The data set.
+        parts: Which of "validation" and "test" are looked at.
+        watcher: Is told.
+    """
+    for part in parts:
+        examples = data.parts().get(part)
+        if examples is None:
+            continue
+        rows, others = shared_examples(examples, data.train)
+        if len(rows):
+            (watcher or Watcher()).warn(
+                f"{len(rows)} of {len(examples)} {part} examples are in the training set too, to the bit (the first is "
+                f"{part} example {int(rows[0])}, which is training example {int(others[0])}): errors on them say "
+                "little of new examples"
+            )

@@ -25,6 +25,7 @@ from limbeck.files import make_folder
 from limbeck.jobs import run_jobs
 from limbeck.objective import LabelObjective
 from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import device_of
 from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
@@ -33,6 +34,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
+from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.teachers import Ensemble
@@ -224,7 +226,8 @@ def train(
         >>> run.history[-1]["train_accuracy"] > 0.9
         True
     """
-    options = Training(**training)
+    options = from_keywords(Training, training)
+    members, jobs = require_whole("members", members), require_whole("jobs", jobs)
     data = as_data_set(train, validation, test, classes)
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
@@ -242,6 +245,9 @@ def train(
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)
         begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
+        check_answers("model", begun[0], data)
+        tell_probabilities("model", begun[0], data.train, None, watcher)
+        tell_shared_examples(data, ["validation"], watcher)
         tasks = [
             partial(
                 fit_stage,
@@ -269,6 +275,7 @@ def train(
             whole = Ensemble(models, mean=mean, classes=data.classes)
             if folder is not None:
                 save_ensemble(folder.path, members=members, mean=mean)
+        tell_shared_examples(data, ["test"], watcher)
         with placed(whole, device.device) as there:
             metrics, answers = _judge(there, models, data)
         if folder is not None:

@@ -89,7 +89,7 @@ def soften(
         ConfigError: If a setting contradicts another, or an arithmetic mean is given no temperature.
         MismatchError: If the teacher names other classes, or the folder holds another store.
     """
-    guide = as_teacher(teacher).bind(examples, augmentation)
+    guide = as_teacher(teacher, classes).bind(examples, augmentation)
     named = guide.classes
     if named is not None and tuple(named) != tuple(classes):
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")

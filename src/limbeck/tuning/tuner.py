@@ -19,11 +19,13 @@ from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
 from limbeck.objective import require_logits
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
+from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
+from limbeck.runs.oddities import tell_probabilities
 from limbeck.runs.starts import starts
 from limbeck.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -130,7 +132,8 @@ def tune(
         (4, ['epochs', 'hard_weight', 'learning_rate', 'loss', 'temperature'])
     """
     optuna_here()
-    options, sought = Training(**training), search or Search()
+    options, sought = from_keywords(Training, training), search or Search()
+    jobs = require_whole("jobs", jobs)
     _check(jobs, ray, storage, study, out, options, sought)
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
@@ -142,12 +145,14 @@ def tune(
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = augmentation or Augmentation()
-    guide = as_teacher(teacher)
+    guide = as_teacher(teacher, data.classes)
     check_classes("teacher", guide, data)
     guide = guide.to(device.device).bind(data.train, augmentation)
     verify_stores(guide, None)
     made = starts(student, [options.seed], role="student")[0]
     check_answers("student", made, data)
+    tell_probabilities("teacher", guide, data.train, device, None)
+    tell_probabilities("student", made, data.train, None, None)
     axes = sought.axes(
         learning_rate=options.peak_learning_rate,
         epochs=options.epochs,

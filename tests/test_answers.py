@@ -52,7 +52,7 @@ def test_logits_of_random_networks_are_never_taken_for_either():
         classes = 2 + number % 9
         weights = torch.randn(20, classes, generator=generator) * 10.0 ** (number % 5 - 3)
         logits = X[:64] @ weights + torch.rand(classes, generator=generator)
-        for rows in (logits, logits.relu(), logits.sigmoid().relu() if number % 5 == 0 else logits, logits * 0 + 0.3):
+        for rows in (logits, logits.relu(), logits * 0 + 0.3):
             assert not looks_like_probabilities(rows)
         assert not looks_like_sigmoids(logits) and not looks_like_sigmoids(logits.relu())
     assert not looks_like_probabilities(torch.zeros(64, 10)) and not looks_like_probabilities(torch.ones(64, 1))
@@ -64,7 +64,7 @@ def test_logits_of_random_networks_are_never_taken_for_either():
         (lambda z: z.softmax(-1), "row 0 of 6 looks like probabilities: take their logarithm"),
         (lambda z: z, "looks like logits: take log_softmax"),
         (lambda z: torch.cat([z.log_softmax(-1)[:4], z[4:]]), "row 4 of 6 looks like logits"),
-        (lambda z: torch.full_like(z, -torch.inf), "looks like logits.*sum to 0"),
+        (lambda z: torch.full_like(z, -torch.inf), "nothing but minus infinity"),
     ],
 )
 def test_stored_targets_are_log_probabilities_or_refused(make, message):

@@ -139,7 +139,7 @@ def test_each_mistake_in_matching_logits_is_caught(monkeypatch, batch, teacher, 
 
 def test_scores_that_are_not_known_are_not_matched(teacher):
     two = [teacher, nn.Linear(5, CLASSES)]
-    fixed = StoredTargets(torch.zeros(3, CLASSES), torch.arange(3), temperature=2.0)
+    fixed = StoredTargets(torch.zeros(3, CLASSES).log_softmax(-1), torch.arange(3), temperature=2.0)
     for guide in (Ensemble(two), fixed):
         with pytest.raises(ConfigError, match="logits are not known for every class"):
             DistillationObjective(guide, temperature=2.0, hard_weight=0.0, loss="logits")
@@ -207,7 +207,7 @@ def some_teacher(draw, count, classes, generator):
         return Half()
     stored = StoredTargets(logits.log_softmax(-1), index)
     if kind in {"arithmetic", "geometric"}:
-        other = StoredTargets(torch.randn(count, classes, generator=generator), index)
+        other = StoredTargets(torch.randn(count, classes, generator=generator).log_softmax(-1), index)
         return Ensemble([stored, other], mean=kind, weights=draw.choice([None, [1e308, 1e308], [1, 0]]))
     return stored
 

@@ -191,7 +191,7 @@ def test_stored_answers_that_are_no_distribution_are_refused_with_their_example(
 
 
 def test_stored_answers_are_refused_where_there_are_none():
-    stored = StoredTargets(torch.zeros(2, 3, 4), torch.tensor([5, 1, 9]))
+    stored = StoredTargets(torch.zeros(2, 3, 4).log_softmax(-1), torch.tensor([5, 1, 9]))
     with pytest.raises(MismatchError, match="view 2 is asked for, and 2 are stored"):
         stored.log_probs(Batch(torch.tensor([5]), 2, torch.empty(0), None), 1.0)
     for missing in (0, 6, 10, 1000):

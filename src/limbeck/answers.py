@@ -13,15 +13,15 @@ from limbeck.errors import DataError
 _SUM = 1e-3
 """Largest difference of a row's sum from one; 16-bit numbers are rounded more."""
 _SUM_16 = 3e-2
-_SUM_OF_MODELS = 1e-2
-"""The same for what a model answers, which may have computed in 16 bits."""
+_EXACT = 2e-5
+"""The same for a softmax in float32: small logits about a bias may come near one, and not so near."""
 
 
 def _tolerance(values: Tensor) -> float:
     return _SUM_16 if values.dtype in {torch.float16, torch.bfloat16} else _SUM
 
 
-def looks_like_probabilities(rows: Tensor) -> bool:
+def looks_like_probabilities(rows: Tensor, *, coarse: bool = False) -> bool:
     """Whether every row is at least 0 and sums to one, as a softmax's output does and logits do not.
 
     Logarithms of probabilities are not told from logits, and need not be: they are logits of the same distribution,
@@ -29,6 +29,7 @@ def looks_like_probabilities(rows: Tensor) -> bool:
 
     Args:
         rows: What a model answered, ``(N, K)``.
+        coarse: Whether it computed in 16 bits, in which sums are rounded.
 
     Returns:
         Whether a softmax was applied already.
@@ -40,7 +41,7 @@ def looks_like_probabilities(rows: Tensor) -> bool:
     """
     if rows.ndim != 2 or rows.shape[1] < 2 or not len(rows):
         return False
-    close = (rows.float().sum(-1) - 1).abs() <= _SUM_OF_MODELS
+    close = (rows.float().sum(-1) - 1).abs() <= (_SUM_16 if coarse else _EXACT)
     return bool((rows >= 0).all()) and bool(close.all())
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limbeck.adapters import FunctionTeacher
 from limbeck.answers import looks_like_probabilities, looks_like_sigmoids
-from limbeck.calling import call_model, evaluating
+from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.duplicates import shared_examples
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
@@ -22,6 +22,7 @@ from limbeck.watcher import Watcher
 
 _LOOKED_AT = 1024
 """Examples that a teacher is asked about."""
+_16_BITS = {torch.float16, torch.bfloat16}
 _ANSWERED = 64
 """Examples whose logits are looked at."""
 _ALIKE = 1e-6
@@ -94,9 +95,10 @@ def tell_probabilities(
     """
     batch = examples.batch(slice(0, _ANSWERED))
     told = watcher or Watcher()
-    for number, logits in enumerate(_logits(subject, batch if device is None else batch.to(device.device))):
+    found = _logits(subject, batch if device is None else batch.to(device.device))
+    for number, (logits, coarse) in enumerate(found):
         name = role if number == 0 else f"{role} (its part {number + 1})"
-        if looks_like_probabilities(logits):
+        if looks_like_probabilities(logits, coarse=coarse):
             told.warn(
                 f"the answers of the {name} look like probabilities (at least 0, summing to one), and logits are "
                 "needed: leave out the softmax at its end, or end it in log_softmax"
@@ -109,21 +111,22 @@ def tell_probabilities(
 
 
 @torch.no_grad()
-def _logits(subject: object, batch: Batch) -> list[Tensor]:
-    """What each model in a model or a teacher answers before a softmax, so far as it is known."""
+def _logits(subject: object, batch: Batch) -> list[tuple[Tensor, bool]]:
+    """What each model in a subject answers before a softmax, so far as it is known, and whether in 16 bits."""
     if isinstance(subject, nn.Module):
         first = next(subject.parameters(), None)
         with evaluating(subject):
-            return [call_model(subject, batch.inputs if first is None else batch.inputs.to(first.device))]
-    if isinstance(subject, ModelTeacher | FunctionTeacher):
-        return [subject.logits(batch)]
+            logits = call_model(subject, batch.inputs if first is None else batch.inputs.to(first.device))
+        return [(logits, weights_dtype(subject) in _16_BITS)]
+    if isinstance(subject, ModelTeacher):
+        return [(subject.logits(batch), weights_dtype(subject.model) in _16_BITS)]
+    if isinstance(subject, FunctionTeacher):
+        return [(subject.logits(batch), False)]
     if isinstance(subject, UserTeacher):
         return _logits(subject.teacher, batch) if isinstance(subject.teacher, FunctionTeacher) else []
     if isinstance(subject, Ensemble):
         return [found for member in subject.members for found in _logits(member, batch)]
-    if isinstance(subject, Committee):
-        return _logits(subject.generalist, batch)
-    return []
+    return _logits(subject.generalist, batch) if isinstance(subject, Committee) else []
 
 
 def tell_shared_examples(data: DataSet, parts: Sequence[str], watcher: Watcher | None) -> None:

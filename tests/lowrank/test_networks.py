@@ -128,7 +128,7 @@ def test_layers_that_stay_whole_say_why():
     idle = type("Idle", (nn.Module,), {"forward": lambda self, x: self.used(x)})()
     idle.used, idle.unused = nn.Linear(20, 20), nn.Linear(20, 20)
     seen = plan_ranks(look(idle, torch.randn(4, 20)), rank=3)
-    assert seen.layers[0].rank == 3 and "never reach" in seen.layers[1].reason
+    assert seen.layers[0].rank == 3 and "never called" in seen.layers[1].reason
 
 
 def test_a_layer_used_twice_becomes_one_pair():

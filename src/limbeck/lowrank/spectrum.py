@@ -2,6 +2,7 @@
 
 __all__ = ["LayerSpectrum", "Metric", "Spectrum", "look"]
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from limbeck.files import digest_bytes, metadata_in_order, replace_bytes
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
+from limbeck.models.replaceable import whole_layers
 
 Metric = Literal["weights", "outputs", "divergence"]
 
@@ -222,6 +224,13 @@ def look(
     if most is not None and most < 1:
         raise ConfigError(f"most must be at least 1, and is {most}")
     found = find_layers(model)
+    if example is None and isinstance(calibration, Tensor) and len(calibration):
+        tried: Tensor | None = calibration[:1]
+    else:
+        tried = example
+    if tried is not None:
+        whole = whole_layers(model, tried)
+        found = [dataclasses.replace(layer, reason=layer.reason or whole.get(layer.name)) for layer in found]
     weights = {layer.name: layer.weight() for layer in found}
     moments: dict[str, Moments] = {}
     positions: dict[str, float] = {}

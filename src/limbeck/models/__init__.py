@@ -113,14 +113,18 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``ranks``, by layer, and ``int8``, each only where there is such a layer.
+        ``ranks``, by layer, and ``int8``, each only where there is such a layer: true where all linear layers have 8
+        bits, or the names of those that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
         {'ranks': {'0': 2}}
     """
     ranks = factored_ranks(model)
-    return {**({"ranks": ranks} if ranks else {}), **({"int8": True} if has_int8(model) else {})}
+    names = [name for name, part in model.named_modules() if isinstance(part, Int8Linear)]
+    partly = any(type(part) is nn.Linear for part in model.modules())
+    int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
+    return {**({"ranks": ranks} if ranks else {}), **int8}
 
 
 def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
@@ -141,11 +145,14 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         2
     """
     ranks, int8 = changes.get("ranks", {}), changes.get("int8", False)
-    if not isinstance(ranks, Mapping) or type(int8) is not bool:
+    named = isinstance(int8, list) and bool(int8) and all(isinstance(name, str) for name in int8)
+    if not isinstance(ranks, Mapping) or not (type(int8) is bool or named):
         raise ConfigError(f"ranks must be a mapping and int8 true or false, and are {ranks!r} and {int8!r}"[:300])
     if ranks and factored_ranks(model) != ranks:
         model = split_layers(model, ranks)
-    return to_int8(model, round_weights=False) if int8 and not has_int8(model) else model
+    if not int8 or has_int8(model):
+        return model
+    return to_int8(model, round_weights=False, only=int8 if named else None)
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ is the integers, the scales and the bias as plain tensors, so that a file needs 
 __all__ = ["Int8Linear", "count_parameters", "has_int8", "to_int8"]
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -179,7 +180,9 @@ def _forget(module: nn.Module, _: object) -> None:
     module._held = None  # type: ignore[assignment]
 
 
-def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:
+def to_int8(
+    model: nn.Module, *, round_weights: bool = True, whole: Collection[str] = (), only: Collection[str] | None = None
+) -> nn.Module:
     """A copy of a network whose linear layers, and only these, have 8-bit weights.
 
     Only the class ``torch.nn.Linear`` itself counts: what derives from it may be used by its weights and not by a call.
@@ -187,6 +190,8 @@ def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:
     Args:
         model: The network; it is left as it was.
         round_weights: Whether the layers get its weights; otherwise they wait for saved ones.
+        whole: Names of layers that stay as they are, see :func:`~limbeck.models.replaceable.whole_layers`.
+        only: Names of the layers that are changed; None for all the others.
 
     Returns:
         The new network, in evaluation mode on the CPU.
@@ -204,7 +209,7 @@ def to_int8(model: nn.Module, *, round_weights: bool = True) -> nn.Module:
     new = copy_module(model, what="network").cpu().float().eval()  # its 8-bit layers give float32
     made: dict[int, Int8Linear] = {}
     for name, module in list(new.named_modules()):
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and name not in whole and (only is None or name in only):
             try:
                 made[id(module)] = (
                     Int8Linear.of(module)

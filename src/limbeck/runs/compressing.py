@@ -19,6 +19,7 @@ from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
 from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
 from limbeck.models import has_int8, to_int8
+from limbeck.models.replaceable import whole_layers
 from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, FineTuning, RankRule
@@ -161,8 +162,11 @@ def compress(
                 seed=tuning.seed,
             )  # fmt: skip
         stages: dict[str, nn.Module | Teacher] = {**(before or {}), role: model}
-        name, last = "", model
+        name, last, told = "", model, set[str]()
         if found is not None:
+            left = {layer.name: layer.reason for layer in (found[1].layers if found[1] else ()) if layer.reason}
+            _tell_whole(left, "whole", watcher)
+            told = set(left)
             name, last = "svd", apply(found[0], model, found[1]).eval()
             stages[name] = last
             if folder is not None:
@@ -179,7 +183,9 @@ def compress(
         if int8:
             if folder is not None and name == "svd":
                 _save(folder.sub("svd"), last, model, data, settings)
-            last = to_int8(last)
+            whole = whole_layers(last, data.train.as_seen(slice(0, 1)))
+            last = to_int8(last, whole=whole)
+            _tell_whole({n: r for n, r in whole.items() if n not in told}, "float32", watcher)
             stages[f"{name} + int8" if name else "int8"] = last
         last.classes = data.classes  # type: ignore[assignment]
         metrics, answers, verdict = _judge(stages, data, role, find_device(tuning.device, "float32").device, margin)
@@ -221,6 +227,14 @@ def _check(
         raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
     if has_int8(model):
         raise DataError("the network has 8-bit weights already: compress the one that it was made of")
+
+
+def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
+    """Say which layers stay as they are, and why; layers with the same reason together."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, other in reasons.items() if other == reason]
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        (watcher or Watcher()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")
 
 
 def _finetune(

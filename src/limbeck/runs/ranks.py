@@ -3,6 +3,7 @@
 __all__ = ["choose_ranks", "read_plan", "write_plan"]
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from limbeck.lowrank import (
     restructure,
 )
 from limbeck.models import to_int8
+from limbeck.models.replaceable import whole_layers
 from limbeck.options import RankRule
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import file_bytes
@@ -69,17 +71,20 @@ def choose_ranks(
     calibrating = None if chosen == "weights" else inputs
     spectrum = look(model, calibrating, metric=chosen, example=inputs[:1], most=most_for(rule), seed=seed)
     if rule.size is not None:
-        return _fit_size(model, spectrum, rule.size, placement, int8), spectrum
+        whole = whole_layers(model, inputs[:1]) if int8 else None
+        return _fit_size(model, spectrum, rule.size, placement, whole), spectrum
     return plan_by_rule(spectrum, rule, placement=placement), spectrum
 
 
-def _fit_size(model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, int8: bool) -> RankPlan:
-    """The largest plan whose file, header and all, is within a size."""
-    wanted = parse_bytes(size)
+def _fit_size(
+    model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, whole: Mapping[str, str] | None
+) -> RankPlan:
+    """The largest plan whose file, header and all, is within a size; in 8 bits but for ``whole``, where it is given."""
+    wanted, int8 = parse_bytes(size), whole is not None
 
     def bytes_of(plan: RankPlan) -> int:
         small = restructure(model, plan.ranks)
-        return file_bytes(to_int8(small, round_weights=False) if int8 else small)
+        return file_bytes(small if whole is None else to_int8(small, round_weights=False, whole=whole))
 
     smallest = plan_ranks(spectrum, rank=1, placement=placement)
     if (least := bytes_of(smallest)) > wanted:

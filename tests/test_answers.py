@@ -55,6 +55,8 @@ def test_logits_of_random_networks_are_never_taken_for_either():
         for rows in (logits, logits.relu(), logits * 0 + 0.3):
             assert not looks_like_probabilities(rows)
         assert not looks_like_sigmoids(logits) and not looks_like_sigmoids(logits.relu())
+    centred = torch.randn(64, 5)
+    assert not looks_like_probabilities(centred - centred.mean(-1, keepdim=True) + 0.2), "the sum alone does not do"
     assert not looks_like_probabilities(torch.zeros(64, 10)) and not looks_like_probabilities(torch.ones(64, 1))
 
 

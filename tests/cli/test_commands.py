@@ -198,7 +198,7 @@ def test_several_teachers(good, tiny, teacher, tmp_path, no_drawing):
 
 def test_an_unlabelled_transfer_set(good, tiny, teacher, student, tmp_path, no_drawing):
     path = tmp_path / "unlabelled.npz"
-    np.savez(path, x=tiny_arrays(120, seed=9)[0])
+    np.savez(path, x=tiny_arrays(180, seed=9)[0])  # as many steps as the training set has: the baseline is the same
     words = ("distill", "--data", tiny, "--teacher", teacher, *FAST, "--transfer", path, "--hard-weight", 0)
     good(*words, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -437,7 +437,7 @@ def test_a_teacher_with_another_front_end(refused, teachers):
         (("--validation-data", SO762 / "dev"), ["--validation-ali"]),
         (("--test-ali", SO762 / "ali_test"), ["--test-data"]),
         (("--image-size", 8), ["image_size"]),
-        (("--shift", 1), ["pictures"]),
+        (("--shift", 1), ["images"]),
         (("--schedule", "newbob", "--validation", 0), ["newbob", "validation"]),
         (("--feature-transform", SO762.parent / "e2e" / "final.feature_transform"), ["40 features", "inputs"]),
     ],

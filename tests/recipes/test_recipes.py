@@ -144,7 +144,7 @@ def test_a_signal_says_that_the_same_command_goes_on(tmp_path):
 
 def test_a_cell_with_other_settings_is_refused(tmp_path):
     reproduce("width-temperature", tmp_path, command="", seeds=1, quick=True)
-    with pytest.raises(RunError, match="epochs-factor"):
+    with pytest.raises(RunError, match="is finished with epochs = 3, and now it is 6"):
         reproduce("width-temperature", tmp_path, command="", seeds=1, quick=True, epochs_factor=2.0)
     series = Series(tmp_path, "width-temperature", quick=True)
     here = digits(series)

@@ -169,7 +169,8 @@ def test_training_and_compressing_are_held_to_their_data_too(tmp_path):
 
 def test_a_run_of_an_earlier_version_resumes(tmp_path):
     distil(tmp_path / "run", resume=False)
-    (tmp_path / "run" / "identity.json").unlink()
+    for path in [tmp_path / "run" / "identity.json", *(tmp_path / "run").rglob("SHA256SUMS")]:
+        path.unlink()
     distil(tmp_path / "run")
 
 

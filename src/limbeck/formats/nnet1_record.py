@@ -104,7 +104,7 @@ def nnet_from_records(records: Sequence[Mapping[str, Any]], arrays: Mapping[str,
         kind = nc.KNOWN_TAGS.get(str(tag).lower())
         if kind is None:
             raise DataError(f"component {place} has the unknown tag {tag!r}")
-        named = {field.name for field in fields(kind) if get_origin(field.type) is np.ndarray}
+        named = {field.name for field in fields(kind) if _is_array(field.type)}
         held = {name: left.pop(f"{place}.{name}") for name in sorted(named) if f"{place}.{name}" in left}
         if missing := sorted(named - set(held)):
             raise DataError(f"component {place}, <{tag}>, lacks its array {place}.{missing[0]}")
@@ -118,6 +118,12 @@ def nnet_from_records(records: Sequence[Mapping[str, Any]], arrays: Mapping[str,
     if left:
         raise DataError(f"the array {min(left)} belongs to no component")
     return Nnet(tuple(components))
+
+
+def _is_array(kind: Any) -> bool:
+    """Whether a field holds an array: ``NDArray`` is an alias of ``ndarray``, or a type of its own from NumPy 2.5 on."""
+    origin = get_origin(kind)
+    return origin is np.ndarray or getattr(origin, "__name__", "") == "NDArray"
 
 
 def _check_numbers(what: str, values: Mapping[str, Any]) -> None:

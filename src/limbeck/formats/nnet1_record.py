@@ -121,7 +121,7 @@ def nnet_from_records(records: Sequence[Mapping[str, Any]], arrays: Mapping[str,
 
 
 def _is_array(kind: Any) -> bool:
-    """Whether a field holds an array; from NumPy 2.5 on ``NDArray`` is a type of its own and no alias of ``ndarray``."""
+    """Whether a field holds an array; ``NDArray`` is a type of its own from NumPy 2.5 on."""
     origin = get_origin(kind)
     return origin is np.ndarray or getattr(origin, "__name__", "") == "NDArray"
 

@@ -145,7 +145,7 @@ def test_a_subject_is_asked_where_it_is():
         "meta"
     }
     assert device_of(Committee(meta, [], [], [])).type == "meta"
-    stored = StoredTargets(torch.zeros(3, 2), torch.arange(3))
+    stored = StoredTargets(torch.zeros(3, 2).log_softmax(-1), torch.arange(3))
     assert device_of(stored) == CPU and device_of(stored.to("meta")).type == "meta"
 
     class Own:
@@ -154,7 +154,7 @@ def test_a_subject_is_asked_where_it_is():
 
         def log_probs(self, batch: Batch, temperature):
             assert batch.inputs.device.type == "meta"
-            return torch.zeros(len(batch.index), 2)
+            return torch.zeros(len(batch.index), 2).log_softmax(-1)
 
     assert predict(Own(), Examples.of(torch.ones(3, 2))).shape == (3, 2)
     # It cannot be moved: on another device it is asked where it is.

@@ -41,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold a folder, so that no other process writes in it, in a folder above it or in one below it.
 
     The system releases the lock when the process ends, also when it is killed; what is left is a file that says who
-    held it last, or is empty if that holder finished. On file systems without locks a warning says so.
+    held it, where that process was killed, and is empty else. On file systems without locks a warning says so.
 
     Args:
         folder: An existing folder.
@@ -63,15 +63,17 @@ def hold(folder: Path) -> Iterator[None]:
             raise RunError(f"{folder} is in use by {_holder(path)}: wait for it, or choose another folder")
         if not _same(handle, path):
             raise RunError(f"{folder} was removed by another run just now: try again")
+        _note(handle, f"{_WORD}{os.getpid()} on {socket.gethostname()}\n")
         try:
-            _look_around(folder)
-        except RunError:
-            if fresh:
-                path.unlink(missing_ok=True)
-            raise
-        _note(handle, f"process {os.getpid()} on {socket.gethostname()}\n")
-        yield
-        _note(handle, "")
+            try:
+                _look_around(folder)
+            except RunError:
+                if fresh:
+                    path.unlink(missing_ok=True)
+                raise
+            yield
+        finally:
+            _note(handle, "")
     finally:
         _release(handle)
         os.close(handle)
@@ -89,12 +91,12 @@ def _take(handle: int, folder: Path) -> bool:
     return False
 
 
-def _try(handle: int) -> bool | None:
-    """Whether the lock could be had; None where there are no locks."""
+def _try(handle: int, *, shared: bool = False) -> bool | None:
+    """Whether the lock could be had, alone or with others who only look; None where there are no locks."""
     fcntl, msvcrt = _module("fcntl"), _module("msvcrt")
     try:
         if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         elif msvcrt is not None:
             os.lseek(handle, _FAR, os.SEEK_SET)  # beyond the words in the file, which stay readable
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -106,6 +108,8 @@ def _try(handle: int) -> bool | None:
 
 
 _FAR = 1 << 20
+_WORD = "process "
+"""What a holder's note begins with."""
 
 
 def _release(handle: int) -> None:
@@ -142,15 +146,16 @@ def _look_around(folder: Path) -> None:
 
 
 def _in_use(path: Path) -> bool:
+    """Whether a run holds a folder; other programs have files of this name too, and theirs say something else."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:  # none there, or somebody else's
         return False
     try:
-        taken = _try(handle)
+        taken = _try(handle, shared=True)  # many may look at once, and none takes another who looks for a holder
         if taken:
             _release(handle)
-        return taken is False
+        return taken is False and _holder(path).startswith(_WORD)
     finally:
         os.close(handle)
 

@@ -90,3 +90,13 @@ def test_a_variance_that_rounding_makes_negative_is_the_floor():
     stats = np.array([[2.0, 6.0, 2.0], [2.0 - 1e-12, 20.0, 0.0]])  # variances of -5e-13 and 1
     found = apply_cmvn(np.array([[1.0, 4.0]], np.float32), stats, variance=True)
     np.testing.assert_allclose(found, [[0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "variance"), [(1.0, 1e300, False), (1.0, 1e300, True), (3e38, 0.0, True), (1.0, -1e39, False)]
+)
+def test_statistics_that_make_features_infinite_are_told(value, total, variance):
+    stats = np.array([[1.0, total, 1.0], [1.0, 0.0, 0.0]])
+    frames = np.array([[0.0, 0.0], [0.0, value]], np.float32)
+    with pytest.raises(DataError, match=r"feature 1 of frame [01] is not finite"):
+        apply_cmvn(frames, stats, variance=variance)

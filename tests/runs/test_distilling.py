@@ -209,7 +209,7 @@ def test_any_temperature_trains_and_a_hot_one_is_matched_logits(temperature, rec
     settings = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05, "precision": "float32", "keep": "last"}
 
     def student(**how):
-        run = limbeck.distill(teacher, given, (inputs, labels), (inputs, labels), baseline=False, **how, **settings)
+        run = limbeck.distill(teacher, given, (inputs, labels), (-inputs, labels), baseline=False, **how, **settings)
         return torch.cat([value.detach().flatten() for value in run.student.parameters()])
 
     found = student(temperature=temperature)

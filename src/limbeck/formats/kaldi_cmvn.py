@@ -66,14 +66,22 @@ def apply_cmvn(frames: NDArray[np.float32], stats: NDArray[Any], *, variance: bo
     count = float(stats[0, -1])
     if not np.isfinite(stats).all() or count < 1:
         raise DataError(f"CMVN statistics of {count:g} frames, or with numbers that are not finite")
-    mean = stats[0, :-1] / count
-    if not variance:
-        return frames - mean.astype(np.float32)
-    if len(stats) < 2:
+    if variance and len(stats) < 2:
         raise DataError("CMVN statistics without sums of squares: they serve the mean alone")
-    deviation = np.sqrt(np.maximum(stats[1, :-1] / count - mean * mean, _VARIANCE_FLOOR))
-    scale = (1 / deviation).astype(np.float32)
-    return frames * scale - (mean / deviation).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        mean = stats[0, :-1] / count
+        if variance:
+            deviation = np.sqrt(np.maximum(stats[1, :-1] / count - mean * mean, _VARIANCE_FLOOR))
+            normed = frames * (1 / deviation).astype(np.float32) - (mean / deviation).astype(np.float32)
+        else:
+            normed = frames - mean.astype(np.float32)
+    if not np.isfinite(normed).all():
+        row, column = np.argwhere(~np.isfinite(normed))[0]
+        raise DataError(
+            f"normalised by its CMVN statistics, feature {column} of frame {row} is not finite: the frame has "
+            f"{frames[row, column]:.3g}, and the statistics a mean of {mean[column]:.3g}"
+        )
+    return normed
 
 
 def add_deltas(frames: NDArray[np.float32], *, order: int = 2, window: int = 2) -> NDArray[np.float32]:

@@ -444,8 +444,8 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The history with its timing, a mapping an epoch."""
-        timings = {row.get("epoch"): row for row in self.rows("timings.jsonl")}
-        return [{**row, **timings.get(row.get("epoch"), {})} for row in self.rows("history.jsonl")]
+        timings = {str(row.get("epoch")): row for row in self.rows("timings.jsonl")}
+        return [{**row, **timings.get(str(row.get("epoch")), {})} for row in self.rows("history.jsonl")]
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``, the last file of a run, and list the digests of all: the run is finished by it."""

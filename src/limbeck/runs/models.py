@@ -213,7 +213,7 @@ def _refuse_larger(folder: Path, fields: dict[str, Any]) -> None:
     if described > weights.stat().st_size:
         raise FormatError(
             weights,
-            f"does not fit the architecture in config.json: that has {described:,} parameters, and this file "
+            f"is truncated, or does not fit config.json: that describes {described:,} parameters, and this file has "
             f"{weights.stat().st_size:,} bytes",
         )
 

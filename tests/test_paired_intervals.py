@@ -181,7 +181,8 @@ def test_one_seed_in_groups_is_the_ratio_estimators_interval():
     found = crossed_difference([a], [b], groups=7 * groups)  # numbers of groups need not follow each other
     totals = np.bincount(groups, a.astype(float) - b)
     ratio = totals.sum() / sizes.sum()
-    error = math.sqrt(30 / 29 * ((totals - ratio * sizes) ** 2).sum()) / sizes.sum()
+    left_out = [(totals.sum() - totals[g]) / (sizes.sum() - sizes[g]) for g in range(30)]
+    error = math.sqrt(29 / 30 * sum((value - ratio) ** 2 for value in left_out))  # the jackknife itself
     half = stats.t.ppf(0.975, 29) * error
     interval = found.interval()
     assert found.estimate == pytest.approx(ratio)
@@ -200,12 +201,12 @@ def test_unequal_groups_and_seeds_against_cell_by_cell_sums():
     ratio = d.sum() / (3 * count)
     r = d - ratio * sizes
     assert found.seed_variance == pytest.approx((r.sum(1) ** 2).sum() / (6 * count**2))
-    whole, rest = (r.mean(0) ** 2).sum(), 0.0
+    whole, rest = 24 / 25 * ((r.mean(0) / (1 - sizes / count)) ** 2).sum(), 0.0
     for s in range(3):
         for g in range(25):
             rest += (r[s, g] - r[:, g].mean() - r[s].sum() * sizes[g] / count) ** 2
     one_pair = (sum(found.rates) - ratio**2) / count
-    assert found.example_share * one_pair == pytest.approx(25 / 24 * (whole - rest / 6) / count**2)
+    assert found.example_share * one_pair == pytest.approx((whole - rest / 6) / count**2)
 
 
 def false_claims(seeds, examples, trials, *, hard=0.05):
@@ -254,3 +255,12 @@ def test_intervals_cover_where_trainings_dominate(seeds):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_a_single_group_shows_nothing(seeds):
+    random = np.random.default_rng(seeds)
+    a, b = random.random((seeds, 40)) < 0.9, random.random((seeds, 40)) < 0.1
+    found = crossed_difference(a, b, groups=np.zeros(40, int))
+    assert (found.interval().low, found.interval().high) == (-1.0, 1.0)
+    assert found.p_value == 1.0

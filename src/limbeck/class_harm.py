@@ -77,9 +77,9 @@ def harm_by_class(
 ) -> ClassHarm:
     """Test each true class for a difference in errors, and name those that lost.
 
-    One pair of models is compared by McNemar's exact test, several seeds (or examples in groups) by the interval of
-    :class:`~limbeck.paired_intervals.CrossedDifference`, on the examples of each class. P-values are adjusted by
-    Holm, so that where no class has changed, one is named in at most ``1 - confidence`` of experiments.
+    One pair of models is compared by McNemar's exact test, several seeds (or examples in groups) by the cautious
+    p-value of :class:`~limbeck.paired_intervals.CrossedDifference`, on the examples of each class. They are adjusted
+    by Holm, so that where no class has changed, one is named in at most ``1 - confidence`` of experiments.
 
     Args:
         errors: Where each model errs, bool ``(S, N)``, one row per seed.
@@ -138,7 +138,7 @@ def _p_value(errors: np.ndarray[Any, Any], before: np.ndarray[Any, Any], groups:
         return 1.0
     if len(errors) == 1 and groups is None:
         return mcnemar(errors[0], before[0]).p_value
-    return crossed_difference(list(errors), list(before), groups=groups).p_value
+    return crossed_difference(list(errors), list(before), groups=groups).cautious_p_value
 
 
 _NAMED = 10

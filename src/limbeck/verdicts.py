@@ -206,7 +206,14 @@ def judge_many(
         else judge_seeds(errors, baseline_errors, groups=groups, judged_on=judged_on, confidence=confidence)
         for name, errors in students.items()
     }
-    adjusted = holm([verdict.p_value for verdict in alone.values()])
+    adjusted = holm(
+        [
+            verdict.p_value
+            if len(baseline_errors) == 1
+            else crossed_difference(students[name], baseline_errors, groups=groups).cautious_p_value
+            for name, verdict in alone.items()
+        ]
+    )
     return {
         name: _adjusted(verdict, float(p_value), len(alone), grouped=groups is not None)
         for (name, verdict), p_value in zip(alone.items(), adjusted, strict=True)

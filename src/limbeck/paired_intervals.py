@@ -198,6 +198,8 @@ class CrossedDifference:
 
     def _allowed(self, delta: float, of_seeds: float, of_examples: float) -> float:
         """The largest squared distance from the estimate that a true difference of ``delta`` allows."""
+        if self.grouped and self.units == 1:
+            return math.inf  # one group says nothing of how groups differ
         examples = self.example_share * _restricted_variance(*self.rates, delta) / self.examples
         whole = self.seed_variance + examples
         if whole == 0:

@@ -1,8 +1,8 @@
 """What a run will be able to claim: a margin that can be judged, and what the examples can show at best."""
 
-__all__ = ["check_margin", "tell_reach"]
+__all__ = ["check_margin", "judged_by", "tell_reach"]
 
-from limbeck.data.examples import DataSet
+from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.non_inferiority import checked_margin
 from limbeck.protocols import Teacher
@@ -27,27 +27,35 @@ def check_margin(margin: float | None, data: DataSet, reference: Teacher | None 
     judged = data.test or data.validation
     if judged is None or judged.labels is None:
         raise ConfigError("a margin is judged on labelled test or validation examples: give some, or leave it out")
-    if reference is not None:
-        try:
-            reference.bind(judged)
-        except MismatchError as error:
-            raise ConfigError(
-                "a margin is judged by the teacher's own answers to these examples, and it has none stored: give the "
-                "teacher itself, or leave the margin out"
-            ) from error
+    if reference is not None and judged_by(reference, judged) is None:
+        raise ConfigError(
+            "a margin is judged by the teacher's own answers to these examples, and it has none stored: give the "
+            "teacher itself, or leave the margin out"
+        )
 
 
-def tell_reach(margin: float | None, data: DataSet, watcher: Watcher | None) -> None:
-    """Say in a line what the examples can show at best, and how many a margin needs.
+def judged_by(teacher: Teacher, examples: Examples) -> Teacher | None:
+    """The teacher for other examples than it was bound to; None where its answers are stored, and of others."""
+    try:
+        return teacher.bind(examples)
+    except MismatchError:
+        return None
+
+
+def tell_reach(margin: float | None, data: DataSet, watcher: Watcher | None, *, teacher: Teacher | None = None) -> None:
+    """Say in a line what the examples can show at best, and how many a margin needs; and that a teacher is not judged.
 
     Args:
         margin: Percentage points of the error rate, or None.
         data: What will be judged on.
         watcher: Is told; None: it is logged.
+        teacher: Whose answers may be stored, for training examples alone.
     """
     judged = data.test or data.validation
     if judged is None or judged.labels is None:
         return
+    if teacher is not None and judged_by(teacher, judged) is None:
+        (watcher or Watcher()).note("the teacher's answers are stored for training examples: it is not judged itself")
     part, groups = "test" if data.test is not None else "validation", judged.groups()
     text = (
         f"{len(judged):,} {part} examples show a difference of {100 * smallest_difference(len(judged)):.2g} points "

@@ -19,7 +19,7 @@ from limbeck.copying import copy_module
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
 from limbeck.devices import Device, find_device
-from limbeck.errors import ConfigError, MismatchError
+from limbeck.errors import ConfigError
 from limbeck.jobs import relayed, run_jobs
 from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
@@ -27,7 +27,7 @@ from limbeck.options import Augmentation, Distillation, SoftLoss, Training, Trai
 from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
-from limbeck.runs.claims import check_margin, tell_reach
+from limbeck.runs.claims import check_margin, judged_by, tell_reach
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
@@ -192,7 +192,7 @@ def distill(
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
-        tell_reach(margin, data, watcher)
+        tell_reach(margin, data, watcher, teacher=guide)
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
         apart = seeds * (1 + baseline) > 1 and (jobs > 1 or ray is not None)
         objective = DistillationObjective(
@@ -384,10 +384,7 @@ def _judge(
     answers: dict[str, Answers] = {}
     found: dict[str, Any] = {"judged_on": part}
     reference = None
-    try:
-        judged = guide.bind(examples)
-    except MismatchError:  # its answers are stored, and of other examples
-        judged = None
+    judged = judged_by(guide, examples)
     if judged is not None:
         with placed(judged, device.device) as there:
             reference = answers["teacher"] = answers_of(there, examples)

@@ -126,6 +126,31 @@ def test_allocator_compares_two_processes(tmp_path, capsys, monkeypatch):
     assert positive(row["milliseconds_per_step"]) and positive(row["times_as_slow_without"])
 
 
+def test_verdict_coverage_prints_its_tables(tmp_path, capsys):
+    coverage = load("verdict_coverage")
+    assert coverage.main(["--quick", "--json", str(tmp_path / "coverage.json")]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^(?:examples|interaction|seeds|mixed|hard|few)", printed, re.M)) == 3 * 12 + 3
+    found = json.loads((tmp_path / "coverage.json").read_text())
+    shares = [share for cell in found["models"] for share in cell["covered"].values()]
+    assert len(shares) == 12 * 5 and all(0 <= share <= 1 for share in shares) and sum(shares) / 60 > 0.9
+    assert {cell["groups"] for cell in found["groups"]} == {20} and len(found["classes"]) == 3
+
+
+@pytest.mark.parametrize("number", [0, 2, 4, 7])
+def test_models_of_errors_have_the_variances_that_they_name(number):
+    coverage = load("verdict_coverage")
+    model, random = coverage.MODELS[number], np.random.default_rng(0)
+    means = []
+    for _ in range(600):
+        a, b, _ = model.draw(random, 200, 2)
+        means.append((a.astype(float) - b).mean())
+    of_seeds = model.spread(200) ** 2 * sum(mean**2 for mean in model.means)
+    expected = of_seeds / 2 + model.shared / 200 + model.interaction / 400
+    assert np.var(means) == pytest.approx(expected, rel=0.2)
+    assert np.mean(means) == pytest.approx(model.means[0] - model.means[1], abs=4 * math.sqrt(expected / 600))
+
+
 def test_dropout_prints_its_table(tmp_path, capsys):
     dropout = load("dropout")
     assert dropout.main(["--quick", "--json", str(tmp_path / "dropout.json")]) == 0

@@ -12,6 +12,7 @@ from limbeck.options import RankRule
 from limbeck.runs.compressing import compress
 from limbeck.runs.pages import report_run
 from limbeck.sample_size import examples_needed, smallest_difference
+from limbeck.teachers import StoredTargets
 from limbeck.watcher import Watcher
 
 SETTINGS = {"epochs": 1, "precision": "float32", "learning_rate": 0.01}
@@ -81,3 +82,10 @@ def test_a_margin_that_cannot_be_judged_is_refused_before_training():
         limbeck.distill(teacher(), nn.Linear(6, 2), part(50, 0), part(20, 1), margin=0.0, **SETTINGS)
     with pytest.raises(ConfigError, match="labelled test or validation examples"):
         limbeck.distill(teacher(), nn.Linear(6, 2), part(50, 0), margin=1.0, **SETTINGS)
+
+
+def test_stored_answers_cannot_be_the_reference_of_a_margin():
+    data = limbeck.data.DataSet("some", ("0", "1"), *(limbeck.data.Examples.of(*part(30, seed)) for seed in (0, 1)))
+    stored = StoredTargets(torch.randn(30, 2).log_softmax(-1), data.train.index, source=data.train.source)
+    with pytest.raises(ConfigError, match="give the teacher itself"):
+        limbeck.distill(stored, nn.Linear(6, 2), data, margin=1.0, **SETTINGS)

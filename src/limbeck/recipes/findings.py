@@ -47,7 +47,7 @@ class Findings:
 
 
 def spread(values: Sequence[float], unit: str = "errors") -> str:
-    """Mean and 95 % interval over seeds, as a table shows them.
+    """Mean and 95 % interval over seeds on this test set, as a table shows them: no verdict on further examples.
 
     Args:
         values: One number a seed.
@@ -104,7 +104,15 @@ def results_table(recipe: Recipe, findings: Findings) -> Table:
             row.append(_aim(claim, values))
         rows.append((*row, findings.notes.get(claim.key, "")))
     older = ["older replications"] if recipe.replications else []
-    heading = ["", "paper", *older, "ours: mean (95 % interval)", "seed by seed", *(["aim"] if aims else []), "notes"]
+    heading = [
+        "",
+        "paper",
+        *older,
+        "ours: mean (95 % interval over seeds)",
+        "seed by seed",
+        *(["aim"] if aims else []),
+        "notes",
+    ]
     return Table("Results", tuple(heading), tuple(rows))
 
 

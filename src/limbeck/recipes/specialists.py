@@ -133,7 +133,7 @@ def _points(values: Mapping[str, Sequence[float]], one: str, other: str) -> str:
     """Difference of two rows, seed by seed, and its interval."""
     apart = [a - b for a, b in zip(values[one], values[other], strict=True)]
     interval = mean_interval(apart)
-    said = f" (95 % interval {interval.low:+.2f} to {interval.high:+.2f})" if len(apart) > 1 else ""
+    said = f" (95 % interval over seeds {interval.low:+.2f} to {interval.high:+.2f})" if len(apart) > 1 else ""
     return f"{interval.estimate:+.2f} points{said}"
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from limbeck.errors import DataError
-from limbeck.paired_intervals import crossed_difference, tango_interval
+from limbeck.paired_intervals import CrossedDifference, crossed_difference, tango_interval
 from limbeck.statistics import mcnemar
 
 
@@ -264,3 +264,13 @@ def test_a_single_group_shows_nothing(seeds):
     found = crossed_difference(a, b, groups=np.zeros(40, int))
     assert (found.interval().low, found.interval().high) == (-1.0, 1.0)
     assert found.p_value == 1.0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_the_half_width_is_cochrans_and_for_two_seeds_the_sum_of_squares(seeds):
+    # So many discordant examples that the limits are symmetric, and the parts are known exactly.
+    found = CrossedDifference(0.0, seeds, 10**8, 10**8, False, 10**7, (0.05, 0.05), 3e-9, 0.0, 1.0)
+    own, z, t = 0.1 / 10**8, stats.norm.ppf(0.975), stats.t.ppf(0.975, seeds - 1)
+    squares = t**2 * 3e-9 + z**2 * own
+    cochran = ((t * 3e-9 + z * own) / (3e-9 + own)) ** 2 * (3e-9 + own)
+    assert found.interval().high == pytest.approx(math.sqrt(squares if seeds == 2 else cochran), rel=1e-3)

@@ -152,6 +152,10 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {path}: {why(error)}") from error
+    except RecursionError as error:
+        raise RunError(
+            f"cannot make the folder {path}: it has {len(path.parts)} parts: choose a shorter path"
+        ) from error
     return path
 
 

@@ -137,12 +137,28 @@ def _look_around(folder: Path) -> None:
                 f"{folder} lies in {above}, which is in use by {_holder(above / LOCK)}: wait for it, or choose another "
                 "folder"
             )
-    for below in place.rglob(LOCK):
-        if below.parent != place and _in_use(below):
+    for below in _locks_below(place):
+        if _in_use(below):
             raise RunError(
                 f"{below.parent} lies in {folder} and is in use by {_holder(below)}: wait for it, or choose another "
                 "folder"
             )
+
+
+def _locks_below(place: Path) -> Iterator[Path]:
+    """Locks of the folders in a folder; not by recursion, for strangers' folders may be nested thousands deep."""
+    waiting = [str(place)]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:  # removed meanwhile, not ours to read, or its path is too long for a run to be there
+            continue
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                    if os.path.lexists(lock := os.path.join(entry.path, LOCK)):
+                        yield Path(lock)
 
 
 def _in_use(path: Path) -> bool:

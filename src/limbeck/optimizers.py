@@ -2,8 +2,10 @@
 
 __all__ = ["check_slots", "make_optimizer"]
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.devices import Device
 from limbeck.errors import DataError
@@ -53,20 +55,34 @@ _SLOTS = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.SGD: {"momentum_buffer"},
 }
+_COUNTERS = (torch.float32, torch.float64)
 
 
-def check_slots(optimizer: torch.optim.Optimizer) -> None:
-    """Make sure that a state which was loaded is one that the optimiser can go on from.
+def check_slots(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Make sure that a state is one that the optimiser can resume from, before it is loaded.
+
+    Loading it converts types without a word, and the fused steps trust all shapes.
 
     Args:
         optimizer: One that :func:`make_optimizer` made.
+        state: Tensors of each parameter by name; parameters are numbered through the groups.
 
     Raises:
-        ValueError: If something of a parameter's state is missing, or has another shape.
+        ValueError: If something of a parameter's state is missing, or has another shape or type.
     """
-    for parameter, slots in optimizer.state.items():
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, slots in state.items():
+        if not 0 <= number < len(parameters):
+            raise ValueError(f"the optimiser's state is of parameter {number}, and there are {len(parameters)}")
+        parameter = parameters[number]
         if set(slots) != _SLOTS[type(optimizer)]:
-            raise ValueError(f"the optimiser's state of a parameter holds {sorted(slots)}")
+            raise ValueError(f"the optimiser's state of parameter {number} holds {sorted(slots)}")
         for name, value in slots.items():
-            if name != "step" and value is not None and value.shape != parameter.shape:
-                raise ValueError(f"{name} of shape {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")
+            counter = name == "step"
+            shape = torch.Size() if counter else parameter.shape
+            right = value.dtype in _COUNTERS if counter else value.dtype == parameter.dtype
+            if value.shape != shape or not right:
+                raise ValueError(
+                    f"optimizer.{number}.{name} is {value.dtype} of shape {tuple(value.shape)}, and its parameter is "
+                    f"{parameter.dtype} of shape {tuple(parameter.shape)}"
+                )

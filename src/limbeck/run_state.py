@@ -212,6 +212,7 @@ class RunState:
             {name: value.clone() for name, value in tensors.items()},
             {
                 "fingerprint": self.fingerprint(),
+                "tensors": sorted(tensors),
                 "epoch": self.epoch,
                 "step": self.step,
                 "sums": self.sums.tolist(),
@@ -255,15 +256,24 @@ class RunState:
         for name, value in self.fingerprint().items():
             if name in before or name not in _LATER:
                 require_agreement(folder, name, before.get(name), value)
-        self.model.load_state_dict(_group(tensors, "model."))
+        if (listed := state.get("tensors", sorted(tensors))) != sorted(tensors):  # none in earlier versions
+            odd = sorted(set(tensors).symmetric_difference(listed))
+            raise ValueError(f"{odd[0]} is {'not listed' if odd[0] in tensors else 'missing'}")
+        weights, best = _group(tensors, "model."), _group(tensors, "best.")
+        wanted = self.model.state_dict()
+        _require_like("model.", weights, wanted)
+        if best:
+            _require_like("best.", best, wanted)
+        self.model.load_state_dict(weights)
         device = self.device.device
-        self.best = {name: value.to(device) for name, value in _group(tensors, "best.").items()}
+        self.best = {name: value.to(device) for name, value in best.items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _group(tensors, "optimizer.").items():
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = value
+        check_slots(self.optimizer, slots)
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        check_slots(self.optimizer)
+        _require_like("", {"random": tensors["random"]}, {"random": torch.get_rng_state()})
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], device)
@@ -287,3 +297,16 @@ class RunState:
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _require_like(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Make sure that tensors have the names, shapes and types of others: what loads them converts without a word."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found or name not in wanted:
+            raise ValueError(f"{prefix}{name} is {'missing' if name in wanted else 'not of this model'}")
+        one, other = found[name], wanted[name]
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            raise ValueError(
+                f"{prefix}{name} is {one.dtype} of shape {tuple(one.shape)}, and the model has {other.dtype} of shape "
+                f"{tuple(other.shape)}"
+            )

@@ -269,12 +269,14 @@ class DataSet:
         count = len(self.classes)
         if count < 2:
             raise DataError(f"{self.name} has {count} class: at least two are needed")
+        for name in self.classes:
+            if not isinstance(name, str):
+                raise DataError(f"{self.name}: the class name {name!r} is not text: give names as strings")
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise DataError(f"{self.name}: the class name {str(name)!a} is no valid text: rename it")
         if len(set(self.classes)) < count:
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f"{self.name}: two classes are named {twice!r}: give each a name of its own")
-        for name in self.classes:
-            if any("\ud800" <= letter <= "\udfff" for letter in name):
-                raise DataError(f"{self.name}: the class name {name!a} is no valid text: rename it")
         for part, examples in self.parts().items():
             if examples.labels is not None and int(examples.labels.max()) >= count:
                 row = int(examples.labels.argmax())

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.errors import RunError
-from limbeck.files import replace_text
+from limbeck.files import make_folder, replace_text
 from limbeck.report import (
     figures_compression,
     figures_errors,
@@ -124,11 +123,8 @@ def write_figures(figures: dict[str, str], folder: Path) -> dict[str, Path]:
 
     Raises:
         RunError: If the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    """  # noqa: DOC502
+    make_folder(folder)
     files = {name: folder / f"{name}.svg" for name in figures}
     for name, path in files.items():
         replace_text(path, figures[name])

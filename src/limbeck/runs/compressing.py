@@ -30,7 +30,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
-from limbeck.runs.oddities import tell_probabilities
+from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
@@ -143,6 +143,7 @@ def compress(
     check_classes("network", model, data)
     check_answers("network", model, data)
     tell_probabilities("network", model, data.train, None, watcher)
+    tell_shared_examples(data, ["validation"], watcher)
     augmentation = augmentation or Augmentation()
     if teacher is not None:
         check_classes("teacher", teacher, data)
@@ -188,6 +189,7 @@ def compress(
             _tell_whole({n: r for n, r in whole.items() if n not in told}, "float32", watcher)
             stages[f"{name} + int8" if name else "int8"] = last
         last.classes = data.classes  # type: ignore[assignment]
+        tell_shared_examples(data, ["test"], watcher)
         metrics, answers, verdict = _judge(stages, data, role, find_device(tuning.device, "float32").device, margin)
         if found is not None:
             metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}

@@ -192,6 +192,11 @@ class RunFolder:
                 be written, or if what it holds was started with other settings.
         """
         try:
+            if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
+                # The library that reads safetensors files cannot open such a path, which showed after the training.
+                raise RunError(
+                    f"{str(self.path)!a} is no valid text, and cannot be a run's folder: choose another --out"
+                )
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
@@ -200,7 +205,7 @@ class RunFolder:
                 raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
             if taken and not (self.path / "config.toml").exists():
                 raise RunError(f"{self.path} holds files that are no run: choose another --out")
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError, RunError
-from limbeck.files import replace_bytes, replace_json
+from limbeck.files import make_folder, replace_bytes, replace_json
 from limbeck.locks import LOCK, hold
 from limbeck.softtargets.card import Card, CardSums, add_up
 from limbeck.softtargets.encodings import Encoding
@@ -146,10 +146,7 @@ def write_plan(
     for name, values in (("index", index), ("labels", labels)):
         if values is not None and values.shape != (plan.examples,):
             raise DataError(f"{name} must have shape ({plan.examples},), and has {values.shape}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write soft targets to {folder}: {error.strerror or error}") from error
+    make_folder(folder)
     with hold(folder):
         ahead = Ahead(blocks, len(plan.classes))
         found = take_store(folder, plan, index, sample or ahead.look)

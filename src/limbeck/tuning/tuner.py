@@ -25,7 +25,7 @@ from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
-from limbeck.runs.oddities import tell_probabilities
+from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -153,6 +153,7 @@ def tune(
     check_answers("student", made, data)
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", made, data.train, None, None)
+    tell_shared_examples(data, ["validation"], None)
     axes = sought.axes(
         learning_rate=options.peak_learning_rate,
         epochs=options.epochs,

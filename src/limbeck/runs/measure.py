@@ -28,13 +28,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from limbeck import metrics
 from limbeck.calling import call_model, evaluating
 from limbeck.data.examples import DataSet, Examples
-from limbeck.devices import find_device
+from limbeck.devices import Device, find_device
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.models.wrapped import unwrapped
 from limbeck.prediction import answers_in_blocks, device_of
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
+from limbeck.runs.oddities import tell_probabilities
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
@@ -83,8 +84,10 @@ def evaluate(
     if teacher is not None:
         beside = as_teacher(teacher).bind(examples)
         with placed(beside, place or device_of(beside)) as there:
+            tell_probabilities("teacher", there, examples, Device(device_of(there), "float32"), None)
             guide = answers_of(there, examples)
     with placed(subject, place or device_of(subject)) as there:
+        tell_probabilities("model", there, examples, Device(device_of(there), "float32"), None)
         return {
             **scores_of(answers_of(there, examples), labels_of(examples), teacher=guide),
             **size_of(there, examples),

@@ -597,3 +597,11 @@ def test_rows_that_plain_steps_hardly_move_converge():
     z = found.double().log_softmax(-1).requires_grad_()
     divergence(z, general.double(), [one.double() for one in answers], groups, active).sum().backward()
     assert float(z.grad.abs().max()) < 1e-5
+
+
+def test_a_group_larger_than_its_size_keeps_the_classes_nearest_to_its_centre():
+    """Classes 1, 2 and 3 are mistaken for each other and class 0 for none: it is the first, and the farthest."""
+    together = torch.tensor([[0.01, 0.33, 0.33, 0.33]] * 30 + [[0.97, 0.01, 0.01, 0.01]] * 10)
+    assert confusable_groups(together.log(), 1, size=3) == [(1, 2, 3)]
+    moved = together[:, [1, 2, 0, 3]]  # whatever the classes' order
+    assert confusable_groups(moved.log(), 1, size=3) == [(0, 1, 3)]

@@ -199,7 +199,7 @@ def test_users_settings_of_matplotlib_change_nothing(complete):
 
 
 def test_text_is_never_markup(tmp_path):
-    evil = "<script>alert('1')</script> & \"quoted\" $x_$"
+    evil = "<script>alert('1')</script> & \"quoted\" $x_$ \x1b[2J \u202efdp.exe"
     contents = full()
     models = tuple(dataclasses.replace(model, title=evil, role=evil) for model in contents.models)
     names = (evil, "a\nb\x00c", "漢字", "\ud800", "--> ]]>", "$\\frac{", "f", "g", "h", "i")
@@ -217,9 +217,12 @@ def test_text_is_never_markup(tmp_path):
     page = written(hostile, tmp_path)
     assert "script" not in page.tags
     assert page.text.count("<script>alert('1')</script>") >= 7
+    text = (tmp_path / "report.html").read_text("utf-8")
     for figure in page.figures:
         root = ElementTree.fromstring(figure)
         assert not [element for element in root.iter() if element.tag.endswith("script")]
+    for shown in (text, *page.figures):
+        assert not {"\x1b", "\u202e", "\x00"} & set(shown)
 
 
 def test_letters_that_the_typeface_lacks_stay_text(tmp_path):

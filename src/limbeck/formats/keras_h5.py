@@ -8,8 +8,8 @@ model, and from an attribute ``activation`` of the layer's group, which we write
 
 __all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
 
+import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import DataError, FormatError, RunError
-from limbeck.files import open_beside, put_in_place
+from limbeck.errors import DataError, FormatError
+from limbeck.files import replace_bytes
 from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
 
@@ -145,31 +145,20 @@ def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> N
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names) or not all(re.fullmatch(r"[\w.-]*\w[\w.-]*", n) for n in names):
         raise DataError(f"layers need names of their own, of letters, digits, '_', '.' and '-', and have {names}")
-    target = Path(path)
-    try:
-        handle, temporary = open_beside(target)
-    except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            with h5py.File(file, "w") as root:
-                root.attrs["layer_names"] = [name.encode() for name in names]
-                for layer in layers:
-                    group = root.create_group(layer.name)
-                    weights = {"kernel": layer.kernel, "bias": layer.bias}
-                    present = {name: value for name, value in weights.items() if value is not None}
-                    group.attrs["weight_names"] = [name.encode() for name in present]
-                    if layer.activation is not None:
-                        group.attrs["activation"] = layer.activation
-                    for name, value in present.items():
-                        group.create_dataset(name, data=value, dtype="<f4", track_times=False)
-            file.flush()
-            os.fsync(file.fileno())
-        put_in_place(temporary, target)
-    except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # In memory first: the library does not survive a write that fails.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as root:
+        root.attrs["layer_names"] = [name.encode() for name in names]
+        for layer in layers:
+            group = root.create_group(layer.name)
+            weights = {"kernel": layer.kernel, "bias": layer.bias}
+            present = {name: value for name, value in weights.items() if value is not None}
+            group.attrs["weight_names"] = [name.encode() for name in present]
+            if layer.activation is not None:
+                group.attrs["activation"] = layer.activation
+            for name, value in present.items():
+                group.create_dataset(name, data=value, dtype="<f4", track_times=False)
+    replace_bytes(Path(path), [content.getbuffer()])
 
 
 def _read_layers(path: str | PathLike[str], root: h5py.File, size: int) -> list[DenseLayer]:

@@ -114,7 +114,33 @@ def svg(drawing: "Figure") -> str:
     with styled(), matplotlib.rc_context({"svg.fonttype": "path" if _drawable(texts) else "none"}):
         drawing.savefig(buffer, format="svg", metadata=metadata)
     text = re.sub(r"<\?xml.*?\?>\s*|<!DOCTYPE.*?>\s*", "", buffer.getvalue(), count=2, flags=re.DOTALL)
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in harmless(text).split("\n")).rstrip("\n") + "\n"
+
+
+_HARMFUL = dict.fromkeys(
+    (
+        *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # no XML may hold most of them
+        0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # reordered text
+        *range(0xD800, 0xE000), 0xFFFE, 0xFFFF,
+    ),
+    "\N{REPLACEMENT CHARACTER}",
+)  # fmt: skip
+
+
+def harmless(text: str) -> str:
+    """Markup without characters that break it, or that show its text in another order than it has.
+
+    Args:
+        text: HTML or SVG in which a stranger's names are escaped already.
+
+    Returns:
+        The same with replacement characters.
+
+    Example:
+        >>> harmless(f"<p>cat{chr(27)}[2J</p>") == "<p>cat\N{REPLACEMENT CHARACTER}[2J</p>"
+        True
+    """
+    return text.translate(_HARMFUL)
 
 
 def _drawable(texts: set[str]) -> bool:

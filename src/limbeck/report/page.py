@@ -12,7 +12,7 @@ from typing import Any
 from limbeck.files import replace_text
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
-from limbeck.report.figures_style import clean, colour, number, svg
+from limbeck.report.figures_style import clean, colour, harmless, number, svg
 from limbeck.verdicts import sentences
 
 _DASH = "–"
@@ -123,8 +123,7 @@ def render_page(
         ],
         settings=list(_flat(config)),
     )
-    # A name with a lone surrogate, as from a damaged file name, has no UTF-8 form.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return harmless(page)
 
 
 def _facts(contents: Contents) -> Iterator[str]:

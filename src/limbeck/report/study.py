@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.files import make_folder, replace_text
-from limbeck.report.figures_style import svg
+from limbeck.report.figures_style import harmless, svg
 from limbeck.report.page import embedded
 
 if TYPE_CHECKING:
@@ -158,4 +158,4 @@ def _html(study: Study, drawn: dict[str, str]) -> str:
         embedded(drawn[drawing.name]) | {"name": drawing.name, "title": drawing.title, "words": drawing.words}
         for drawing in study.drawings
     ]
-    return environment.get_template("study.html.j2").render(study=study, plates=plates)
+    return harmless(environment.get_template("study.html.j2").render(study=study, plates=plates))

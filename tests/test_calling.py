@@ -140,3 +140,42 @@ def test_evaluating_restores_each_part_and_calls_the_model_s_own_methods():
     with evaluating(net):
         assert net.merged and not any(part.training for part in net.modules())
     assert not net.merged and [part.training for part in net.modules()] == [True, True, False]
+
+
+class Shifts(nn.Module):
+    """Changes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x -= 1.0
+        return self.net(x)
+
+
+class ShiftsToo:
+    classes = None
+
+    def log_probs(self, batch, temperature):
+        batch.inputs.zero_()
+        return torch.zeros(len(batch.index), 4).log_softmax(-1)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student", "users", "relu"])
+def test_a_model_that_changes_its_inputs_in_place_is_refused_and_the_users_data_stay(role):
+    """Else the other model, and the verdict, see examples that nobody has."""
+    x, y = torch.randn(40, 8), torch.arange(40) % 4
+    before = x.clone()
+    given = {
+        "teacher": (Shifts(), nn.Linear(8, 4)),
+        "student": (nn.Linear(8, 4), Shifts()),
+        "users": (ShiftsToo(), nn.Linear(8, 4)),
+        "relu": (nn.Linear(8, 4), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 4))),
+    }[role]
+    with pytest.raises(limbeck.LimbeckError, match="changes its inputs in place"):
+        limbeck.distill(*given, (x, y), (x, y), epochs=1, precision="float32")
+    assert torch.equal(x, before)
+    with pytest.raises(limbeck.LimbeckError, match="changes its inputs in place"):
+        limbeck.evaluate(Shifts(), limbeck.Examples.of(x, y))
+    assert torch.equal(x, before)

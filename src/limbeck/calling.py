@@ -3,9 +3,18 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["autograd_enabled", "call_model", "evaluating", "logits_of", "require_logits", "weights_dtype"]
+__all__ = [
+    "autograd_enabled",
+    "call_model",
+    "evaluating",
+    "logits_of",
+    "refuse_changed",
+    "require_logits",
+    "versions",
+    "weights_dtype",
+]
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from itertools import chain
@@ -58,18 +67,45 @@ def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype
         Logits in float32, with gradient where that is enabled.
 
     Raises:
-        DataError: If there are no logits in what the model returns.
+        DataError: If there are no logits in what the model returns, or it changes its inputs in place: whoever sees
+            them next would see something else.
 
     Example:
         >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
         torch.float32
     """  # noqa: DOC502
     wanted = dtype or weights_dtype(model)
+    given = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    before = versions(given)
     if isinstance(inputs, Mapping):
         returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
     else:
         returned = model(_cast(inputs, wanted))
+    refuse_changed(type(model).__name__, given, before)
     return logits_of(returned).float()
+
+
+def versions(tensors: Sequence[Tensor]) -> list[int | None]:
+    """How often each tensor was written to; None where PyTorch does not count, for tensors of inference mode."""
+    return [None if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def refuse_changed(name: str, tensors: Sequence[Tensor], before: Sequence[int | None]) -> None:
+    """Raise DataError where a call wrote to a tensor that it was given.
+
+    Args:
+        name: Of what was called.
+        tensors: What it was given.
+        before: From :func:`versions`, before the call.
+
+    Raises:
+        DataError: If any was changed.
+    """
+    if versions(tensors) != list(before):
+        raise DataError(
+            f"{name} changes its inputs in place, so that whoever sees them next sees other examples: write x = x - 1 "
+            "for x -= 1, and nn.ReLU() for nn.ReLU(inplace=True) in the first layer"
+        )
 
 
 def _cast(values: Tensor, dtype: torch.dtype | None) -> Tensor:

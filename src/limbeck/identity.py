@@ -42,6 +42,11 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
             f"{folder} was begun with another teacher: {_told(before)}, and this one has {_told(now)}: resume with the "
             "same teacher or store, or start in another folder"
         )
+    if name in {"student", "model", "network"}:
+        raise RunError(
+            f"{folder} was begun with another {name}: {_told(before)}, and this one has {_told(now)}: give the same "
+            "architecture, or start in another folder"
+        )
     raise RunError(
         f"{folder} was begun with {name} = {before}, and now it is {now}: resume with the same settings, or start in "
         "another folder"

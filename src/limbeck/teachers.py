@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from limbeck.adapters import adapted
 from limbeck.answers import require_log_probs
-from limbeck.calling import call_model, evaluating
+from limbeck.calling import call_model, evaluating, refuse_changed, versions
 from limbeck.copying import copy_module
 from limbeck.errors import DataError, LimbeckError, MismatchError
 from limbeck.losses import softened, widened
@@ -518,7 +518,10 @@ class UserTeacher:
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """What the object answers, float32 ``(N, K)``; MismatchError for data that it has no answers for."""
         self._refuse(batch.source)
-        return self._at_home(batch, temperature)
+        before = versions([batch.inputs])
+        answers = self._at_home(batch, temperature)
+        refuse_changed(type(self.teacher).__name__, [batch.inputs], before)
+        return answers
 
     def _at_home(self, batch: Batch, temperature: float) -> Tensor:
         """Ask the object, where it stays if it cannot be moved and says where it is."""

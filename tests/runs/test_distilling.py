@@ -366,3 +366,17 @@ def test_a_transfer_set_that_teaches_no_more_than_the_labels_is_not_said_to_help
         **{**SETTINGS, "epochs": 3},
     )  # fmt: skip
     assert run.metrics["baseline"]["test_errors"] < 250, "with three epochs of 200 examples it would be half of them"
+
+
+def test_leaks_between_parts_and_repeats_within_them_are_told():
+    test, held = rings(60, 9), rings(50, 5)
+    twice = (torch.cat([test[0], test[0][:7]]), torch.cat([test[1], test[1][:7]]))
+    brief = {**SETTINGS, "epochs": 1, "hard_weight": 0.0}
+    for said, parts in (
+        ("60 of 60 test examples are in the transfer set", {"test": test, "transfer": test[0]}),
+        ("50 of 50 validation examples are in the transfer set", {"test": test, "transfer": held[0]}),
+        ("50 of 50 test examples are in the validation set", {"test": held}),
+        ("7 of 67 test examples have come before in it", {"test": twice}),
+    ):
+        with pytest.warns(limbeck.LimbeckWarning, match=said):
+            limbeck.distill(Knowing(), student(), rings(80, 0), held, **parts, **brief)

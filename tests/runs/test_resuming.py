@@ -49,11 +49,11 @@ class Own:
         return (self.net(batch.inputs) / temperature).log_softmax(-1).detach()
 
 
-def distil(out, *, teacher=None, train=TRAIN, held=HELD, test=TEST, resume=True, watcher=None, **changed):
+def distil(out, *, teacher=None, student=None, train=TRAIN, held=HELD, test=TEST, resume=True, watcher=None, **changed):
     torch.manual_seed(7)
     return limbeck.distill(
-        knowing() if teacher is None else teacher, nn.Linear(6, 3), train, held, test=test, out=out, resume=resume,
-        watcher=watcher, **{**SETTINGS, **changed},
+        knowing() if teacher is None else teacher, student or nn.Linear(6, 3), train, held, test=test, out=out,
+        resume=resume, watcher=watcher, **{**SETTINGS, **changed},
     )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ CHANGES = {
     "other test data": ({"test": (X[251:], Y[251:])}, "other test data"),
     "no test data": ({"test": None}, "other test data"),
     "a transfer set": ({"transfer": X[:200]}, "other transfer data"),
+    "another student": ({"student": nn.Sequential(nn.Linear(6, 3), nn.Tanh())}, "another student"),
     "another temperature": ({"temperature": 2.0}, "temperature"),
     "another weight": ({"hard_weight": 0.5}, "hard_weight"),
     "another loss": ({"loss": "logits"}, "loss"),
@@ -89,6 +90,11 @@ def test_what_differs_is_refused_by_name_and_nothing_changes(begun, name):
     with pytest.raises(RunError, match=said):
         distil(begun, **change)
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_other_first_weights_are_told(begun):
+    with pytest.warns(limbeck.LimbeckWarning, match="begun with other first weights"):
+        distil(begun, student=nn.Linear(6, 3))
 
 
 def test_a_finished_run_is_given_back_and_has_the_length_that_it_has(tmp_path):
@@ -161,7 +167,7 @@ def test_training_and_compressing_are_held_to_their_data_too(tmp_path):
     net = nn.Sequential(nn.Linear(6, 30), nn.Linear(30, 3))
     small = {"rule": limbeck.RankRule(rank=(2,)), "out": tmp_path / "small"}
     limbeck.compress(net, TRAIN, HELD, **small)
-    with pytest.raises(RunError, match="begun with network"):
+    with pytest.raises(RunError, match="begun with another network"):
         limbeck.compress(nn.Sequential(nn.Linear(6, 30), nn.Linear(30, 3)), TRAIN, HELD, resume=True, **small)
     with pytest.raises(RunError, match="other training data"):
         limbeck.compress(net, OTHER, HELD, resume=True, **small)

@@ -173,6 +173,8 @@ class Examples:
             values = self._flat.index_select(0, rows).view(len(rows), *self.shape)
         else:
             values = self.inputs[rows]
+            if isinstance(rows, slice) and isinstance(self.inputs, Tensor) and values.dtype != torch.uint8:
+                values = values.clone()  # a slice shares memory with the user's own data, which no model may change
         return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
 
     def groups(self) -> Tensor | None:

@@ -35,7 +35,7 @@ from limbeck.runs.oddities import tell_odd_teacher, tell_probabilities, tell_sha
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
-from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.teachers import as_teacher
 from limbeck.verdicts import Verdict, judge, judge_seeds
 from limbeck.watcher import Watcher
@@ -186,7 +186,8 @@ def distill(
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
         tell_probabilities("teacher", guide, source.train, device, watcher)
     tell_probabilities("student", made[0], source.train, None, watcher)
-    tell_shared_examples(data, ["validation"], watcher)
+    elsewhere = None if transfer is None else source.train
+    tell_shared_examples(data, ["validation"], watcher, transfer=elsewhere)
 
     def tell(done: int, count: int) -> None:
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
@@ -240,7 +241,7 @@ def distill(
                 trained = run_jobs(list(tasks(relay)), jobs=jobs, done=tell, tick=listen)
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
-        tell_shared_examples(data, ["test"], watcher)
+        tell_shared_examples(data, ["test"], watcher, transfer=elsewhere)
         result = _judge(guide, pairs, data, options.seed, device, margin)
         if result.verdict is not None and aims.searched == "student":
             told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")
@@ -269,7 +270,7 @@ def distill(
             guide.to(home)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {**dataclasses.asdict(aims), "seeds": seeds, "baseline": baseline, "export": export, "margin": margin}
-    identity = {**data.identity(), "teacher": teacher_fingerprint(guide)}
+    identity = {**data.identity(), "teacher": teacher_fingerprint(guide), **network_identity(made[0], "student")}
     identity |= {} if transfer is None else {"transfer": source.train.digest}
     with RunFolder(out).open_first("distill", kept, resume=resume, identity=identity) as folder:
         try:
@@ -322,8 +323,9 @@ def answer_once(
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
     if not _repeats(guide, examples, augmentation, device):
-        (watcher or Watcher()).note(
-            "the teacher answers anew at each step: it, or the inputs, change when they are asked twice"
+        (watcher or Watcher()).warn(
+            "the teacher answers otherwise when it is asked twice about the same examples: its answers are not kept, "
+            "and neither they nor its figures can be had again"
         )
         return guide
     (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")

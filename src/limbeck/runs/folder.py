@@ -50,6 +50,7 @@ from limbeck.identity import require_agreement
 from limbeck.locks import LOCK, hold
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.processes import is_first, on_first
+from limbeck.watcher import warn_user
 
 _FREE_KEYS = frozenset(
     {
@@ -70,7 +71,7 @@ _FREE_KEYS = frozenset(
 _LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
 """Of these, what a training that is finished cannot differ in."""
 
-_IDENTITY = "identity.json"
+_IDENTITY, _FIRST = "identity.json", "first weights"
 
 _DEFAULTS = {
     field.name: field.default
@@ -357,8 +358,14 @@ class RunFolder:
             raise FormatError(path, "holds no JSON object")
         # The parts in the order in which they are numbered: one that differs gives those behind it other numbers.
         order = ("train", "transfer", "validation", "test")
-        for name in (*order, *sorted((before.keys() | identity.keys()) - set(order))):
+        for name in (*order, *sorted((before.keys() | identity.keys()) - {*order, _FIRST})):
             require_agreement(self.path, name, before.get(name), identity.get(name))
+        if before.get(_FIRST) != identity.get(_FIRST):
+            warn_user(
+                f"{self.path} was begun with other first weights: trainings that have begun keep theirs, and those that "
+                "have not begin with these, so that student and baseline may differ; seed before the network is made, or "
+                "give a function of the seed"
+            )
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.

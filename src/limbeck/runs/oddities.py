@@ -129,22 +129,41 @@ def _logits(subject: object, batch: Batch) -> list[tuple[Tensor, bool]]:
     return _logits(subject.generalist, batch) if isinstance(subject, Committee) else []
 
 
-def tell_shared_examples(data: DataSet, parts: Sequence[str], watcher: Watcher | None) -> None:
-    """Warn of examples that are in the training set too, on which learning by heart looks like knowing.
+def tell_shared_examples(
+    data: DataSet, parts: Sequence[str], watcher: Watcher | None, *, transfer: Examples | None = None
+) -> None:
+    """Warn of judged examples that something learnt from or chose by, and of such as come more than once.
+
+    Errors on examples that were learnt from say little of new ones; a test set that the epoch was chosen on is no test
+    set; and an example that comes twice counts twice, as if it were more evidence.
 
     Args:
         data: The data set.
         parts: Which of "validation" and "test" are looked at.
         watcher: Is told.
+        transfer: What the student learns from instead of the training set, where that is something else.
     """
+    tell = (watcher or Watcher()).warn
     for part in parts:
         examples = data.parts().get(part)
         if examples is None:
             continue
-        rows, others = shared_examples(examples, data.train)
-        if len(rows):
-            (watcher or Watcher()).warn(
-                f"{len(rows)} of {len(examples)} {part} examples are in the training set too, to the bit (the first is "
-                f"{part} example {int(rows[0])}, which is training example {int(others[0])}): errors on them say "
-                "little of new examples"
+        others = {"training": data.train, "transfer": transfer}
+        others |= {"validation": data.validation} if part == "test" else {}
+        for name, seen in others.items():
+            if seen is None:
+                continue
+            rows, found = shared_examples(examples, seen)
+            if len(rows):
+                tell(
+                    f"{len(rows)} of {len(examples)} {part} examples are in the {name} set too, to the bit (the first "
+                    f"is {part} example {int(rows[0])}, which is {name} example {int(found[0])}): errors on them say "
+                    "little of new examples"
+                )
+        rows, found = shared_examples(examples, examples)
+        again = rows[rows != found]
+        if len(again):
+            tell(
+                f"{len(again)} of {len(examples)} {part} examples have come before in it, to the bit (the first is "
+                f"{part} example {int(again[0])}): they count as if each were more evidence, which they are not"
             )

@@ -37,6 +37,7 @@ from limbeck.runs.models import load, save_ensemble, save_model
 from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
+from limbeck.softtargets.digests import network_identity
 from limbeck.teachers import Ensemble
 from limbeck.watcher import Watcher
 
@@ -239,13 +240,14 @@ def train(
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = augmentation or Augmentation()
 
+    begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
+    check_answers("model", begun[0], data)
+
     def tell(done: int, count: int) -> None:
         (watcher or Watcher()).note(f"{done} of {count} members are trained")
 
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)
-        begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
-        check_answers("model", begun[0], data)
         tell_probabilities("model", begun[0], data.train, None, watcher)
         tell_shared_examples(data, ["validation"], watcher)
         tasks = [
@@ -288,7 +290,8 @@ def train(
         return go(None)
     kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
     kept |= {"members": members, "mean": mean, "export": export}
-    with RunFolder(out).open_first("train", kept, resume=resume, identity=data.identity()) as folder:
+    identity = {**data.identity(), **network_identity(begun[0], "model")}
+    with RunFolder(out).open_first("train", kept, resume=resume, identity=identity) as folder:
         return go(folder)
 
 

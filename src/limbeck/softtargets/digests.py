@@ -1,6 +1,6 @@
 """Digests that tell one teacher from another: weights and structure, not the file they came from."""
 
-__all__ = ["mean_kind", "teacher_digest", "teacher_fingerprint"]
+__all__ = ["mean_kind", "network_identity", "teacher_digest", "teacher_fingerprint"]
 
 import hashlib
 import json
@@ -106,7 +106,25 @@ def mean_kind(teacher: nn.Module | Answering) -> str:
     return next((kind for kind in ("arithmetic", "geometric") if kind in kinds), "none")
 
 
-def _module_digest(module: nn.Module) -> str:
+def network_identity(module: nn.Module, role: str) -> dict[str, str]:
+    """What tells a network that is about to be trained from another, for ``identity.json``.
+
+    Args:
+        module: The network with its first weights.
+        role: What it is called, such as "student".
+
+    Returns:
+        Digests of its architecture, by the role, and of its weights, under "first weights".
+
+    Example:
+        >>> one, other = network_identity(nn.Linear(2, 2), "student"), network_identity(nn.Linear(2, 2), "student")
+        >>> one["student"] == other["student"], one["first weights"] == other["first weights"]
+        (True, False)
+    """
+    return {role: _module_digest(module, weights=False), "first weights": _module_digest(module)}
+
+
+def _module_digest(module: nn.Module, *, weights: bool = True) -> str:
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         settings = {
@@ -120,7 +138,8 @@ def _module_digest(module: nn.Module) -> str:
         if isinstance(tensor, torch.Tensor):
             held = tensor.detach().cpu().contiguous()
             digest.update(f"{name}{held.dtype}{tuple(held.shape)}".encode())
-            digest.update(held.flatten().view(torch.uint8).numpy().tobytes())
+            if weights:
+                digest.update(held.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -362,8 +362,8 @@ class RunFolder:
             require_agreement(self.path, name, before.get(name), identity.get(name))
         if before.get(_FIRST) != identity.get(_FIRST):
             warn_user(
-                f"{self.path} was begun with other first weights: trainings that have begun keep theirs, those that have "
-                "not begin with these, and student and baseline may differ; seed before the network is made, or give a "
+                f"{self.path} was begun with other first weights: trainings that have begun keep theirs, the others "
+                "begin with these, and student and baseline may differ; seed before the network is made, or give a "
                 "function of the seed"
             )
 

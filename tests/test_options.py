@@ -42,7 +42,7 @@ def test_no_two_groups_of_settings_share_a_name():
         (lambda: Training(decay=0.9), "decay belongs to schedule exponential, and schedule is cosine"),
         (lambda: Training(plateau_patience=2), "plateau_patience belongs to schedule plateau"),
         (lambda: Training(momentum=0.5), "momentum and nesterov belong to optimizer sgd"),
-        (lambda: Training(warmup_epochs=50), "warmup_epochs must be at most epochs"),
+        (lambda: Training(warmup_epochs=50), r"warmup_epochs must be in \[0, epochs\]"),
         (lambda: Training(keep="first"), "keep must be best or last, and is first"),
         (lambda: Training(optimizer="adam"), "optimizer must be sgd or adamw, and is adam"),
         (lambda: Training(precision="fp16"), "precision must be"),

@@ -332,3 +332,9 @@ def test_targets_that_were_moved_stay_there_when_they_are_bound(tmp_path):
     bound = moved.bind(examples)
     assert moved.device.type == bound.device.type == "meta"
     assert bound.store is moved.store and bound._resident["scores"].device.type == "meta"
+
+
+def test_a_batch_of_no_examples_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, and is 0"):
+        SoftTargets.write(tmp_path, network(), pictures(), classes=CLASSES, batch_size=0)
+    assert not list(tmp_path.iterdir())

@@ -87,7 +87,7 @@ class Training:
         require(rate is None or 0 < rate < math.inf, "learning_rate", rate, "positive and finite")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0 and finite")
-        require(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "at most epochs")
+        require(0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "in [0, epochs]")
         require(self.decay is None or 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
         for name in ("plateau_patience", "patience"):
             require(

@@ -105,6 +105,8 @@ def soften(
             "the soft targets of an arithmetic mean depend on the temperature: set temperature, or use a "
             "geometric mean, which serves every temperature"
         )
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, and is {batch_size}")
     codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes))
     settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
     numbers = examples.index.long().cpu().numpy()

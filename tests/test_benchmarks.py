@@ -162,6 +162,7 @@ def test_dropout_prints_its_table(tmp_path, capsys):
         assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.slow
 def test_judging_prints_its_table(capsys):
     assert load("judging").main(["--quick"]) == 0
     printed = capsys.readouterr().out

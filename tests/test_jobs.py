@@ -265,7 +265,7 @@ def work():
     [
         ("make", "work()", "imports script.py first and would come to line [0-9]+ again.*__main__"),
         ("lambda seed: nn.Linear(8, 4)", "work()", "imports script.py first"),
-        ("make", "if __name__ == '__main__':\n    work()", None),
+        pytest.param("make", "if __name__ == '__main__':\n    work()", None, marks=pytest.mark.slow),
     ],
 )
 def test_a_script_without_a_main_guard_is_told_in_one_line(model, begin, message, tmp_path):

@@ -71,7 +71,7 @@ def test_without_labels_they_have_no_weight():
         ({"hard_weights": (-0.1,)}, r"hard_weights must be in \[0, 1\]"),
         ({"learning_rates": (0.0,)}, "learning_rates must be above 0"),
         ({"epoch_counts": (0, 5)}, "epoch_counts must be whole numbers of at least 1"),
-        ({"epoch_counts": (2.5,)}, "epoch_counts must be whole numbers"),
+        ({"epoch_counts": (2.5,)}, "epoch_counts must be a whole number"),
         ({"grid": True, "trials": 5}, "a grid tries each combination once: leave trials out"),
         ({"losses": ()}, "losses must be kl, logits or both, once each, and are none"),
         ({"losses": ("kl", "kl")}, "losses must be kl, logits or both, once each, and are kl kl"),

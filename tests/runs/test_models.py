@@ -61,7 +61,7 @@ def test_more_parameters_than_the_weights_have_bytes_are_refused_before_memory_i
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": hidden}))
     (tmp_path / "SHA256SUMS").unlink()  # as somebody would who made such a folder on purpose
-    promised = r"model.safetensors: is truncated, or does not fit .* 1,0[\d,]+ parameters, and this file has [\d,]+ bytes"
+    promised = r"model.safetensors: is truncated, or does not fit .* 1,0[\d,]+ parameters, and this file has [\d,]+ byt"
     with pytest.raises(FormatError, match=promised if hidden[0] > 7 else "does not fit the architecture"):
         load(tmp_path)
 

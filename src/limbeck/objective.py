@@ -75,6 +75,7 @@ class DistillationObjective:
         loss: SoftLoss = "kl",
     ) -> None:
         self.teacher: Teacher = as_teacher(teacher)
+        self._remembered: Tensor | None = None
         require_logits(self.teacher, loss)
         self.hard_weight, self.label_smoothing, self.loss = hard_weight, label_smoothing, loss
         self.temperature = 1.0 if loss == "logits" else temperature
@@ -100,8 +101,8 @@ class DistillationObjective:
         Returns:
             The objective, whose targets are those of this batch.
         """
-        kept, answers = copy.copy(self), self._answers(batch)
-        kept._answers = lambda batch: answers  # type: ignore[method-assign]
+        kept = copy.copy(self)
+        kept._remembered = self._answers(batch)
         return kept
 
     def targets(self, batch: Batch) -> Tensor:
@@ -113,6 +114,8 @@ class DistillationObjective:
 
     def _answers(self, batch: Batch) -> Tensor:
         """What the teacher says, at T = 1 where that serves a hot temperature; half precision sums to 1 but nearly."""
+        if self._remembered is not None:
+            return self._remembered
         answers = self.teacher.log_probs(batch, 1.0 if self._at_one else self.temperature).detach()
         return answers if answers.dtype in {torch.float32, torch.float64} else softened(answers.float())
 

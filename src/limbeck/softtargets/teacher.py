@@ -29,7 +29,8 @@ from limbeck.softtargets.reader import Store
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.softening import Pictures, soften
 from limbeck.softtargets.topk import TopK
-from limbeck.teachers import as_teacher, refuse_other_data
+from limbeck.teachers import as_teacher
+from limbeck.teachers.stored import refuse_other_data
 
 _RESIDENT_BYTES = 4 << 30
 """On an accelerator, stores up to this size are kept there whole."""

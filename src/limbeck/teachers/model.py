@@ -1,0 +1,94 @@
+r"""One model as a teacher.
+
+Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["ModelTeacher"]
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.calling import call_model, evaluating
+from limbeck.copying import copy_module
+from limbeck.errors import DataError
+from limbeck.losses import softened
+from limbeck.protocols import Batch
+from limbeck.watcher import warn_user
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+    from limbeck.options import Augmentation
+
+
+class ModelTeacher:
+    """One model as a teacher.
+
+    Args:
+        model: Maps inputs ``(N, ...)`` to scores ``(N, K)``; it is copied.
+        classes: Names of the classes in order, where known.
+        splicing: For frames of speech, the neighbours that this model sees, where they are not those of the batches.
+
+    Example:
+        >>> net = nn.Linear(2, 3)
+        >>> teacher = ModelTeacher(net)
+        >>> batch = Batch(torch.arange(1), 0, torch.ones(1, 2), None)
+        >>> torch.allclose(teacher.log_probs(batch, 2.0), (net(torch.ones(1, 2)) / 2).log_softmax(-1))
+        True
+    """
+
+    every_temperature = has_logits = live = True
+
+    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, splicing: Any = None) -> None:
+        try:
+            self.model = copy_module(model, what="teacher")
+            self.model.requires_grad_(False)
+        except DataError as error:
+            warn_user(f"{error}; the teacher is used as it is: leave its weights alone until training ends")
+            self.model = model
+        self.splicing = splicing
+        self.classes = None if classes is None else tuple(classes)
+
+    def to(self, device: torch.device | str) -> "ModelTeacher":
+        """Move the teacher to a device."""
+        self.model.to(device)
+        return self
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """The model, with the splicing that it sees."""
+        return [(self.model, self.splicing)]
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "ModelTeacher":
+        """Itself: it answers whatever it is shown."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        first = next(chain(self.model.parameters(), self.model.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """Log-probabilities softened at a temperature, float32 ``(N, K)``.
+
+        Args:
+            batch: The examples.
+            temperature: :math:`T > 0`.
+
+        Returns:
+            Natural logarithms, without gradient.
+        """
+        return softened(self.logits(batch), temperature)
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
+        inputs = batch.inputs
+        if self.splicing is not None and batch.spliced is not None:
+            inputs = batch.spliced(self.splicing)
+        with evaluating(self.model):
+            return call_model(self.model, inputs)

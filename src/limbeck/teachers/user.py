@@ -1,0 +1,148 @@
+r"""A teacher of the user's own, and whether it looks its answers up.
+
+Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["UserTeacher"]
+
+import copy
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.calling import refuse_changed, versions
+from limbeck.errors import LimbeckError, MismatchError
+from limbeck.protocols import Answering, Batch
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+    from limbeck.options import Augmentation
+
+
+_TRIED = 8
+"""Examples, and classes, that are looked at to know a teacher of the user's own."""
+
+
+class UserTeacher:
+    """A teacher of the user's own: anything with ``classes`` and ``log_probs``.
+
+    It may name ``every_temperature``, ``has_logits`` and ``teacher_digest``, and have ``to(device)``. Whether it looks
+    its answers up by the examples' numbers is found out before it is asked about other data than it was bound to, by
+    showing it the same numbers with other inputs; then it is asked about no others.
+
+    Args:
+        teacher: The object.
+
+    Example:
+        >>> from limbeck import Examples
+        >>> class Table:
+        ...     classes = None
+        ...     def log_probs(self, batch, temperature):
+        ...         return torch.eye(4)[batch.index].log_softmax(-1)
+        >>> train, other = Examples.of(torch.randn(4, 2)), Examples.of(torch.randn(4, 2))
+        >>> UserTeacher(Table()).bind(train).bind(other)
+        Traceback (most recent call last):
+        limbeck.errors.MismatchError: Table looks its answers up by the examples' numbers, and was bound to other...
+    """
+
+    live = True
+
+    def __init__(self, teacher: Answering) -> None:
+        self.teacher = teacher
+        named = getattr(teacher, "classes", None)
+        self.classes = None if named is None else tuple(named)
+        self.every_temperature = bool(getattr(teacher, "every_temperature", False))
+        self.has_logits = bool(getattr(teacher, "has_logits", self.every_temperature))
+        self.temperature: float | None = getattr(teacher, "temperature", None)
+        self.teacher_digest: str | None = getattr(teacher, "teacher_digest", None)
+        self._device = torch.device(getattr(teacher, "device", "cpu"))
+        self._sample: Batch | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is asked."""
+        return self._device
+
+    def to(self, device: torch.device | str) -> "UserTeacher":
+        """Tell it the device, where it wants to know."""
+        self._device = torch.device(device)
+        if callable(moved := getattr(self.teacher, "to", None)):
+            moved(device)
+        return self
+
+    def modules(self) -> list[tuple[nn.Module, Any]]:
+        """None that are known."""
+        return []
+
+    def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "UserTeacher":
+        """The teacher for these examples.
+
+        Args:
+            examples: What it will be asked about.
+            augmentation: Not looked at: which views it knows is its own concern.
+
+        Returns:
+            The teacher, which remembers what it was bound to first.
+
+        Raises:
+            MismatchError: If it looks answers up, and was bound to other data.
+        """  # noqa: DOC502
+        self._refuse(examples.source)
+        if self._sample is not None:
+            return self
+        bound = copy.copy(self)
+        rows = torch.linspace(0, len(examples) - 1, min(_TRIED, len(examples))).long()
+        bound._sample = examples.batch(rows.to(examples.index.device))
+        return bound
+
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """What the object answers, float32 ``(N, K)``; MismatchError for data that it has no answers for."""
+        self._refuse(batch.source)
+        before = versions([batch.inputs])
+        answers = self._at_home(batch, temperature)
+        refuse_changed(type(self.teacher).__name__, [batch.inputs], before)
+        return answers
+
+    def _at_home(self, batch: Batch, temperature: float) -> Tensor:
+        """Ask the object, where it stays if it cannot be moved and says where it is."""
+        home = None if callable(getattr(self.teacher, "to", None)) else getattr(self.teacher, "device", None)
+        if home is None:
+            return self.teacher.log_probs(batch, temperature)
+        return self.teacher.log_probs(batch.to(home), temperature).to(batch.index.device)
+
+    @property
+    def fingerprint(self) -> str | list[list[float]] | None:
+        """Its own digest, or else some of its answers: what tells it from another when a run resumes."""
+        if self.teacher_digest is not None or self._sample is None:
+            return self.teacher_digest
+        answers = self._ask(self._sample.to(self._device)).exp()
+        return [[round(float(probability), 3) for probability in row[:_TRIED]] for row in answers]
+
+    def _refuse(self, source: str | None) -> None:
+        bound = None if self._sample is None else self._sample.source
+        if None not in {bound, source} and source != bound and self._looks_up:
+            raise MismatchError(
+                f"{type(self.teacher).__name__} looks its answers up by the examples' numbers, and was bound to other "
+                f"data: source {str(bound)[:16]}..., and these have {str(source)[:16]}..."
+            )
+
+    @cached_property
+    def _looks_up(self) -> bool:
+        """Whether the same numbers get the same answers whatever the inputs are."""
+        assert self._sample is not None, "only a bound teacher is tried"
+        batch = self._sample.to(self._device)
+        others = dataclasses.replace(batch, inputs=batch.inputs.roll(1, 0), spliced=None)
+        alike = torch.equal(batch.inputs, others.inputs)
+        return not alike and torch.equal(self._ask(batch), self._ask(others))
+
+    def _ask(self, batch: Batch) -> Tensor:
+        try:
+            return self._at_home(batch, self.temperature or 1.0)
+        except LimbeckError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            name = type(self.teacher).__name__
+            raise MismatchError(f"the teacher {name} failed: {type(error).__name__}: {error}") from error

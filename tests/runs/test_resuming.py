@@ -9,8 +9,8 @@ from torch import nn
 import limbeck
 from limbeck import Examples, SoftTargets
 from limbeck.errors import RunError
-from limbeck.identity import require_agreement
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
+from limbeck.training.identity import require_agreement
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(300, 6, generator=generator)

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from limbeck.adapters import FunctionTeacher
-from limbeck.answers import looks_like_probabilities, looks_like_sigmoids
-from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.duplicates import shared_examples
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
-from limbeck.devices import Device
+from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids
+from limbeck.models.calling import call_model, evaluating, weights_dtype
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.specialists import Committee
+from limbeck.system.devices import Device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
-from limbeck.watcher import Watcher
+from limbeck.teachers.adapters import FunctionTeacher
 
 _LOOKED_AT = 1024
 """Examples that a teacher is asked about."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
+from limbeck.models.copying import copy_module
 from limbeck.specialists.groups import checked
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import refuse_changed, versions
 from limbeck.errors import LimbeckError, MismatchError
+from limbeck.models.calling import refuse_changed, versions
 from limbeck.protocols import Answering, Batch
 
 if TYPE_CHECKING:

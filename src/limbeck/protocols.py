@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from limbeck.inputs import Inputs, mapped, move
+
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
     from limbeck.options import Augmentation
@@ -26,38 +28,46 @@ class Batch:
         index: The examples' numbers in their data set, int64 ``(N,)``: the key of all randomness and storage. They
             differ over training, validation and test examples.
         view: Which random view of the examples this is.
-        inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``.
+        inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``; or several such tensors by
+            the names of the models' arguments.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
-        spliced: For frames of speech, a function that makes the inputs with other neighbours; else None.
+        presented: A function that makes the inputs as another model sees the same examples: of another size, with
+            another tokenizer, or frames of speech with other neighbours; None where all models see the same.
         source: Digest of the data that the numbers count, see :attr:`limbeck.Examples.source`: stored answers refuse a
             batch of other data. None where it is not known, for a batch made by hand.
     """
 
     index: Tensor
     view: int
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor | None
-    spliced: Callable[[Any], Tensor] | None = None
+    presented: Callable[[Any], Inputs] | None = None
     source: str | None = None
 
     def head(self, count: int) -> "Batch":
         """The first few examples."""
-        spliced = self.spliced
+        presented = self.presented
         return Batch(
             self.index[:count],
             self.view,
-            self.inputs[:count],
+            mapped(self.inputs, lambda values: values[:count]),
             None if self.labels is None else self.labels[:count],
-            None if spliced is None else lambda splicing: spliced(splicing)[:count],
+            None if presented is None else lambda which: mapped(presented(which), lambda values: values[:count]),
             self.source,
         )
+
+    def seen_as(self, presentation: Any) -> Inputs:
+        """The inputs as a model with a presentation of its own sees them; None for those of the batch."""
+        if presentation is None or self.presented is None:
+            return self.inputs
+        return self.presented(presentation)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device."""
         return dataclasses.replace(
             self,
             index=self.index.to(device),
-            inputs=self.inputs.to(device),
+            inputs=move(self.inputs, device),
             labels=None if self.labels is None else self.labels.to(device),
         )
 
@@ -122,7 +132,7 @@ class Teacher(Answering, Protocol):
         """Move it to a device."""
 
     def modules(self) -> Sequence[tuple[nn.Module, Any]]:
-        """The networks in it, each with the splicing that it sees where that is its own; none for stored answers."""
+        """The networks in it, each with the presentation of the examples that it sees where that is its own."""
 
 
 class Objective(Protocol):

@@ -93,7 +93,9 @@ class Views:
             return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
         # A teacher that is asked in bf16 sees the picture that the student sees: it is always drawn in float32.
         with torch.autocast(rows.device.type, enabled=False):
-            return draw_anew(self.examples.as_seen(rows), self.matrices[rows], self.bent(rows))
+            seen = self.examples.as_seen(rows)
+            assert isinstance(seen, Tensor), "images are one tensor"
+            return draw_anew(seen, self.matrices[rows], self.bent(rows))
 
     def bent(self, rows: Tensor) -> Tensor | None:
         """How far the bend moves each pixel of some examples: rows and columns, in pixels, ``(n, 2, H, W)``."""

@@ -3,20 +3,23 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["DataSet", "Examples", "Inputs"]
+__all__ = ["DataSet", "Examples"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from limbeck.data.columns import Columns
+from limbeck.data.source import Source
 from limbeck.data.values import Layout, as_inputs, as_labels
 from limbeck.errors import DataError
+from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
@@ -25,58 +28,14 @@ if TYPE_CHECKING:
     from limbeck.kaldi.source.frontend import FrontEnd
 
 
-@runtime_checkable
-class Inputs(Protocol):
-    """Inputs that are made when they are asked for, such as frames of speech with their neighbours.
-
-    Examples come in groups that belong together (frames of an utterance), and groups in larger ones (of a speaker).
-
-    Attributes:
-        keys: Name of each group.
-        speakers: Name of the larger group that each is in.
-        shape: As of a tensor ``(N, ...)`` that held them all.
-    """
-
-    keys: tuple[str, ...]
-    speakers: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of all inputs."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice | Tensor) -> Tensor: ...
-
-    def spliced(self, rows: slice | Tensor, splicing: Any) -> Tensor:
-        """Some rows with other neighbours."""
-
-    def to(self, device: torch.device | str) -> "Inputs":
-        """The inputs on a device."""
-
-    def select(self, chosen: Tensor) -> "Inputs":
-        """Those of some groups."""
-
-    def rows_of(self, chosen: Tensor) -> Tensor:
-        """The rows of some groups."""
-
-    def groups(self) -> Tensor:
-        """The group that each row is in, int64 ``(N,)``."""
-
-    def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
-        """The order of an epoch, a stretch at a time."""
-
-    def digest(self, others: Sequence[bytes | memoryview]) -> str:
-        """SHA-256 over them, and over other bytes."""
-
-
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Inputs, labels and each example's number.
 
     Attributes:
         inputs: uint8 images ``(N, C, H, W)``, which models see as float32 in [0, 1]; float32, int32 or int64
-            ``(N, ...)``, which they see as they are; or :class:`Inputs`, which are made in batches.
+            ``(N, ...)``, which they see as they are; or a :class:`~limbeck.data.source.Source`, which makes them in
+            batches: tensors by name, files, a data set of one's own, frames of speech.
         labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown; a narrower integer type where
             there are very many.
         index: Numbers that stay with the examples when they are divided, likewise.
@@ -88,20 +47,25 @@ class Examples:
         (torch.Size([3, 1, 28, 28]), tensor([2]))
     """
 
-    inputs: Tensor | Inputs
+    inputs: Tensor | Source
     labels: Tensor | None
     index: Tensor
     origin: str | None = None
 
     @classmethod
     def of(
-        cls, inputs: ArrayLike | Tensor, labels: ArrayLike | Tensor | None = None, *, layout: Layout | None = None
+        cls,
+        inputs: ArrayLike | Tensor | Mapping[str, Any] | Source,
+        labels: ArrayLike | Tensor | None = None,
+        *,
+        layout: Layout | None = None,
     ) -> "Examples":
         """Check arrays or tensors and number the examples from 0.
 
         Args:
             inputs: uint8 images ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``; what becomes of each type
-                is told at :func:`~limbeck.data.values.as_inputs`.
+                is told at :func:`~limbeck.data.values.as_inputs`; or a mapping of such by the names of a model's
+                arguments; or a source that makes them.
             labels: Classes from 0, whole numbers ``(N,)`` or ``(N, 1)``, or one-hot rows ``(N, K)``; or None.
             layout: "NHWC" where images have their channels on the last axis, "NCHW" where they have them on the
                 second; None where only the second is possible.
@@ -118,7 +82,12 @@ class Examples:
             >>> Examples.of(np.zeros((2, 8, 8, 3), np.uint8), [[1.0], [0.0]], layout="NHWC").shape
             (3, 8, 8)
         """  # noqa: DOC502
-        values = as_inputs(inputs, layout=layout)
+        if isinstance(inputs, Source):
+            values: Tensor | Source = inputs
+        elif isinstance(inputs, Mapping):
+            values = Columns({name: as_inputs(each, layout=layout) for name, each in inputs.items()})
+        else:
+            values = as_inputs(inputs, layout=layout)
         targets = None if labels is None else as_labels(labels, len(values))
         return cls(values, targets, torch.arange(len(values)))
 
@@ -133,21 +102,28 @@ class Examples:
     @property
     def kind(self) -> str:
         """How a model sees the numbers: "uint8 images", "integers" or "floating-point numbers"."""
-        if not isinstance(self.inputs, Tensor) or self.inputs.is_floating_point():
+        if isinstance(self.inputs, Source):
+            return self.inputs.kind
+        if self.inputs.is_floating_point():
             return "floating-point numbers"
         return "uint8 images" if self.inputs.dtype == torch.uint8 else "integers"
 
     def take(self, rows: Tensor) -> "Examples":
-        """Some of the examples, held in memory; ``rows`` are places here, int64, and they keep their numbers."""
+        """Some of the examples; ``rows`` are places here, int64, and they keep their numbers."""
         labels = None if self.labels is None else self.labels[rows]
-        return Examples(self.inputs[rows], labels, self.index[rows], self.source)
+        inputs = self.inputs.select(rows) if isinstance(self.inputs, Source) else self.inputs[rows]
+        return Examples(inputs, labels, self.index[rows], self.source)
 
     def take_groups(self, chosen: Tensor) -> "Examples":
-        """The examples of some groups of :class:`Inputs`; ``chosen`` are their places, int64."""
-        assert isinstance(self.inputs, Inputs), "pictures have no groups"
-        rows = self.inputs.rows_of(chosen)
-        labels = None if self.labels is None else self.labels[rows]
-        return Examples(self.inputs.select(chosen), labels, self.index[rows], self.source)
+        """The examples of some of :meth:`groups`; ``chosen`` are their numbers, int64."""
+        groups = self.groups()
+        if groups is None:
+            raise DataError("these examples have no groups")
+        return self.take(torch.isin(groups, chosen.to(groups.device)).nonzero().flatten())
+
+    def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
+        """Which examples stay together when some are set aside, int64 ``(N,)``; None where each may go alone."""
+        return self.inputs.together(purpose) if isinstance(self.inputs, Source) else None
 
     def to(self, device: torch.device | str) -> "Examples":
         """The examples on a device."""
@@ -166,34 +142,63 @@ class Examples:
         """The same examples with numbers that begin at ``first`` or above, in the same steps, as data of their own."""
         return replace(self, index=self.index.long() + (first - int(self.index.min())), origin=None)
 
-    def as_seen(self, rows: slice | Tensor) -> Tensor:
-        """Inputs as a model sees them: uint8 images as float32 in [0, 1], other numbers as they are."""
-        if isinstance(self.inputs, Tensor) and isinstance(rows, Tensor):
-            # index_select on rows of bytes is eight times as fast as indexing pictures.
+    def as_seen(self, rows: slice | Tensor, presentation: Any = None) -> Inputs:
+        """Inputs as a model sees them: uint8 images as float32 in [0, 1], other numbers as they are.
+
+        Args:
+            rows: Places here.
+            presentation: As what a source presents them; None as it does where nobody says.
+
+        Returns:
+            ``(n, ...)``, or such by name.
+        """
+        if isinstance(self.inputs, Source):
+            places = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+            # The source looks rows up where it is; what it makes of files is on the CPU.
+            return self.inputs.fetch(places, self.index[rows].long(), presentations=(presentation,))[0]
+        if isinstance(rows, Tensor):
+            # index_select on rows of bytes is eight times as fast as indexing images.
             values = self._flat.index_select(0, rows).view(len(rows), *self.shape)
         else:
             values = self.inputs[rows]
-            if isinstance(rows, slice) and isinstance(self.inputs, Tensor) and values.dtype != torch.uint8:
+            if values.dtype != torch.uint8:
                 values = values.clone()  # a slice shares memory with the user's own data, which no model may change
         return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
 
+    def pixels(self) -> Tensor:
+        """Images in memory as they are, uint8 ``(N, C, H, W)``."""
+        if not isinstance(self.inputs, Tensor) or self.kind != "uint8 images":
+            raise DataError(f"these examples are {self.kind}, not uint8 images in memory")
+        return self.inputs
+
+    @property
+    def random(self) -> bool:
+        """Whether each view of an example differs although no augmentation is asked for."""
+        return isinstance(self.inputs, Source) and self.inputs.random
+
     def groups(self) -> Tensor | None:
         """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""
-        return None if isinstance(self.inputs, Tensor) else self.inputs.groups()
+        return self.inputs.groups() if isinstance(self.inputs, Source) else None
 
     @cached_property
     def _flat(self) -> Tensor:
         assert isinstance(self.inputs, Tensor)
         return self.inputs.flatten(1)
 
-    def splicer(self, rows: slice | Tensor) -> Callable[[Any], Tensor] | None:
-        """A function that makes some inputs with other neighbours; None for what has none."""
-        return None if isinstance(self.inputs, Tensor) else partial(self.inputs.spliced, rows)
+    def presenter(self, rows: slice | Tensor) -> Callable[[Any], Inputs] | None:
+        """A function that makes some inputs as another model sees them; None for tensors, which all see alike."""
+        return partial(self.as_seen, rows) if isinstance(self.inputs, Source) else None
+
+    def with_presentation(self, presentation: Any) -> "Examples":
+        """The same examples as a model's own presentation shows them, where a source knows several."""
+        if presentation is None or not isinstance(self.inputs, Source):
+            return self
+        return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
 
     def batch(self, rows: slice | Tensor) -> Batch:
         """Some examples as teachers are given them; ``rows`` are places here."""
         labels = None if self.labels is None else self.labels[rows].long()
-        return Batch(self.index[rows].long(), 0, self.as_seen(rows), labels, self.splicer(rows), self.source)
+        return Batch(self.index[rows].long(), 0, self.as_seen(rows), labels, self.presenter(rows), self.source)
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, a function of seed and epoch alone, in stretches that fit in memory.

@@ -2,12 +2,13 @@
 
 __all__ = ["Feed"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
-from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
+from limbeck.data.viewing import Viewing
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch
 from limbeck.system.processes import World
@@ -28,6 +29,8 @@ class Feed:
         world: Where several processes divide each batch: this one among them.
         steps: Steps per epoch, where they are not those of one pass over the examples: the passes follow each other
             and an epoch ends where it has as many steps.
+        workers: Processes that read and transform ahead, for examples that are not in memory; None to decide here.
+        presentations: How other models see the examples, made along with the rest.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -45,12 +48,14 @@ class Feed:
         device: torch.device | str = "cpu",
         world: World | None = None,
         steps: int | None = None,
+        workers: int | None = None,
+        presentations: Sequence[Any] = (),
     ) -> None:
         self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = augmentation or Augmentation()
-        self.views = Views(self.examples, self.augmentation) if self.augmentation.active else None
+        self.viewing = Viewing(self.examples, self.augmentation, workers=workers, presentations=presentations)
         self.steps_per_pass = -(-len(self.examples) // self.batch_size)
         self.steps = self.steps_per_pass if steps is None else steps
 
@@ -91,26 +96,11 @@ class Feed:
 
     def _pass(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of one pass over the examples, from a step on."""
-        view = self.augmentation.view_of(number) if self.views is not None else 0
-        if self.views is not None:
-            self.views.prepare(view)
-        size = self.batch_size
-        examples = self.examples
-        source, step = examples.source, number * self.steps_per_pass + start
-        for order in examples.orders(seed=self.seed, epoch=number, batch_size=size, start=start * size):
-            # Looked up once a stretch, not once a batch.
-            numbers = examples.index[order].long()
-            labels = None if examples.labels is None else examples.labels[order].long()
+        view, size, step = self.viewing.view_of(number), self.batch_size, number * self.steps_per_pass + start
+        for order in self.examples.orders(seed=self.seed, epoch=number, batch_size=size, start=start * size):
+            parts = []
             for first in range(0, len(order), size):
                 own, _ = self.own_rows(0, step)
-                part = slice(first + own.start, first + max(own.stop, own.start + 1))
-                rows = order[part]
-                yield Batch(
-                    index=numbers[part],
-                    view=view,
-                    inputs=examples.as_seen(rows) if self.views is None else self.views.take(rows),
-                    labels=None if labels is None else labels[part],
-                    spliced=examples.splicer(rows),
-                    source=source,
-                )
+                parts.append(slice(first + own.start, first + max(own.stop, own.start + 1)))
                 step += 1
+            yield from self.viewing.batches(order, parts, view)

@@ -2,13 +2,12 @@
 
 __all__ = ["count_of", "cut_validation", "stratified_rows", "subset"]
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples, Inputs
+from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 
@@ -92,8 +91,9 @@ def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
             f"{data.name}: validation = {share_or_count} sets {count} of {len(data.train)} examples aside: give a "
             f"count from 1 to {len(data.train) - 1}, or 0 to do without"
         )
-    if isinstance(data.train.inputs, Inputs):
-        train, validation = _divide_groups(data.train, data.train.inputs.speakers, count, _SPLIT_SEED)
+    units = data.train.together("validation")
+    if units is not None:
+        train, validation = _divide_units(data, units, count, _SPLIT_SEED)
         return replace(data, train=train, validation=validation)
     rows = stratified_rows(_labels(data), count)
     kept = torch.ones(len(data.train), dtype=torch.bool)
@@ -117,8 +117,9 @@ def subset(data: DataSet, share_or_count: float) -> DataSet:
         DataError: If a class would be left without an example.
     """
     count = count_of(share_or_count, len(data.train), name="train_examples")
-    if isinstance(data.train.inputs, Inputs):
-        _, kept = _divide_groups(data.train, data.train.inputs.keys, count, _SPLIT_SEED + 1)
+    units = data.train.together("subset")
+    if units is not None:
+        _, kept = _divide_units(data, units, count, _SPLIT_SEED + 1)
         return replace(data, train=kept)
     labels = _labels(data)
     rows = stratified_rows(labels, count, seed=_SPLIT_SEED + 1)
@@ -130,27 +131,22 @@ def subset(data: DataSet, share_or_count: float) -> DataSet:
     return replace(data, train=data.train.take(rows))
 
 
-def _divide_groups(examples: Examples, names: Sequence[str], count: int, seed: int) -> tuple[Examples, Examples]:
-    """Divide examples so that about ``count`` are in the second part, and all of one name in the same part."""
-    assert isinstance(examples.inputs, Inputs)
-    sizes: dict[str, int] = {}
-    for group, name in enumerate(names):
-        sizes[name] = sizes.get(name, 0) + len(examples.inputs.rows_of(torch.tensor([group])))
-    listed = list(sizes)
-    if len(listed) < 2:
-        raise DataError(f"all utterances are of {listed[0]}: name validation data of their own")
-    chosen: set[str] = set()
+def _divide_units(data: DataSet, units: Tensor, count: int, seed: int) -> tuple[Examples, Examples]:
+    """Divide training examples so that about ``count`` are in the second part, and all of a unit in the same part."""
+    sizes = torch.bincount(units).tolist()
+    if len(sizes) < 2:
+        raise DataError(f"{data.name}: all examples belong together: name validation data of their own")
+    chosen: list[int] = []
     total = 0
-    for place in permutation(len(listed), seed=seed, epoch=0).tolist():
-        size = sizes[listed[place]]
-        if chosen and abs(total + size - count) >= abs(total - count):
+    for unit in permutation(len(sizes), seed=seed, epoch=0).tolist():
+        if chosen and abs(total + sizes[unit] - count) >= abs(total - count):
             break
-        chosen.add(listed[place])
-        total += size
-        if len(chosen) == len(listed) - 1:
+        chosen.append(unit)
+        total += sizes[unit]
+        if len(chosen) == len(sizes) - 1:
             break
-    inside = torch.tensor([name in chosen for name in names])
-    return examples.take_groups((~inside).nonzero().flatten()), examples.take_groups(inside.nonzero().flatten())
+    inside = torch.isin(units, torch.tensor(chosen))
+    return data.train.take((~inside).nonzero().flatten()), data.train.take(inside.nonzero().flatten())
 
 
 def _labels(data: DataSet) -> Tensor:

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
+from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
-from limbeck.models.calling import call_model, evaluating, require_logits
+from limbeck.inputs import move
+from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
@@ -73,31 +75,46 @@ def answers_in_blocks(
     """
     place = device or Device(device_of(model), "float32")
     first, stop, _ = (within or slice(None)).indices(len(examples))
+    seen = presentation_of(model) if isinstance(model, nn.Module) else None
+    viewing = Viewing(examples, presentations=[seen, *(each for _, each in _modules(model))])
 
-    def answer(rows: slice, subject: nn.Module | Teacher = model) -> Tensor:
+    def answer(batch: Batch, subject: nn.Module | Teacher = model) -> Tensor:
         exactly = full_float32() if device is None else nullcontext()
         with torch.no_grad(), place.autocast(), exactly:
             if not isinstance(subject, nn.Module):
-                return subject.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
-            logits = call_model(subject, examples.as_seen(rows).to(place.device))
-            require_logits(logits, rows.stop - rows.start)
+                return subject.log_probs(batch.to(place.device), 1.0).float().cpu()
+            logits = call_model(subject, move(batch.seen_as(seen), place.device))
+            require_logits(logits, len(batch.index))
             return torch.log_softmax(logits, -1).cpu()
+
+    def rows_from(start: int, stop: int) -> Tensor:
+        return torch.arange(start, stop, device=examples.index.device)
 
     with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
         # A compiled module may not be watched.
         watched = unwrapped(model) if isinstance(model, nn.Module) else model
         size = batch_size or _fitting(
-            watched, examples, stop - first, place, lambda few: answer(slice(first, first + few), watched)
+            watched,
+            examples,
+            stop - first,
+            place,
+            lambda few: answer(viewing.batch(rows_from(first, first + few)), watched),
         )
         start = first
         while start < stop:
-            rows = slice(start, min(start + size, stop))
-            answers = unless_out_of_memory(partial(answer, rows), rows.stop - rows.start, place.device)
-            if answers is None:
-                size = (rows.stop - rows.start) // 2
-                continue
-            yield rows, answers
-            start = rows.stop
+            parts = in_parts(stop - start, size)
+            for batch in viewing.batches(rows_from(start, stop), parts):
+                rows = slice(start, start + len(batch.index))
+                answers = unless_out_of_memory(partial(answer, batch), len(batch.index), place.device)
+                if answers is None:
+                    size = len(batch.index) // 2
+                    break
+                yield rows, answers
+                start = rows.stop
+
+
+def _modules(model: nn.Module | Teacher) -> Sequence[tuple[nn.Module, object]]:
+    return [] if isinstance(model, nn.Module) else model.modules()
 
 
 _SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
@@ -209,7 +226,10 @@ def answer_views(
             return teacher.log_probs(batch, temperature or 1.0)
 
     def feed_of(size: int) -> Feed:
-        return Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device)
+        seen = [each for _, each in teacher.modules()]
+        return Feed(
+            examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device, presentations=seen
+        )
 
     def answer_few(count: int) -> None:
         answer(next(feed_of(count).batches(0)))

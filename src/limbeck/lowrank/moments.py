@@ -25,7 +25,7 @@ References:
 
 __all__ = ["Moments", "batches_of", "count_positions", "measure_moments"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
+from limbeck.inputs import Inputs, count_of, first_few, in_blocks, move
 from limbeck.lowrank.layers import Matrix, gradient_rows, input_rows
 from limbeck.models.calling import call_model, evaluating
 from limbeck.system.devices import has_float64, widest
@@ -66,11 +67,12 @@ class _Sums:
         self.outputs: Tensor | float = 0.0
 
 
-def batches_of(calibration: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
-    """Batches of a tensor, or those given, without the empty ones."""
-    for batch in torch.split(calibration, _BATCH) if isinstance(calibration, Tensor) else calibration:
-        if len(batch):
-            yield batch
+def batches_of(calibration: Inputs | Iterable[Inputs]) -> Iterator[Inputs]:
+    """Batches of some inputs, or those given, without the empty ones."""
+    whole = isinstance(calibration, Tensor | Mapping)
+    for batch in in_blocks(calibration, _BATCH) if whole else calibration:  # type: ignore[arg-type]
+        if count_of(batch):  # type: ignore[arg-type]
+            yield batch  # type: ignore[misc]
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def _wide(values: Tensor) -> Tensor:
 
 def measure_moments(
     model: nn.Module,
-    calibration: Tensor | Iterable[Tensor],
+    calibration: Inputs | Iterable[Inputs],
     layers: Sequence[Matrix],
     *,
     temperature: float = 1.0,
@@ -128,7 +130,7 @@ def measure_moments(
         with evaluating(model), torch.enable_grad():
             for batch in batches_of(calibration):
                 added.clear()
-                scores = call_model(model, batch.to(device))
+                scores = call_model(model, move(batch, device))
                 gradient = _drawn_gradient(scores, temperature, generator)
                 zeros = [zero for _, zero in added]
                 if zeros and not scores.requires_grad:
@@ -139,7 +141,7 @@ def measure_moments(
                     if found is not None:
                         rows = _wide(gradient_rows(layer.module, found))
                         sums[layer.name].outputs = sums[layer.name].outputs + rows.T @ rows
-                examples += len(batch)
+                examples += count_of(batch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -167,7 +169,7 @@ def _finished(name: str, sums: _Sums, examples: int) -> Moments:
     return Moments(sums.rows / examples, mean, inputs, outputs)
 
 
-def count_positions(model: nn.Module, example: Tensor, layers: Sequence[Matrix]) -> dict[str, float]:
+def count_positions(model: nn.Module, example: Inputs, layers: Sequence[Matrix]) -> dict[str, float]:
     """How often each layer's matrix is applied for one example.
 
     Args:
@@ -196,7 +198,7 @@ def count_positions(model: nn.Module, example: Tensor, layers: Sequence[Matrix])
     hooks = [layer.module.register_forward_hook(watch(layer)) for layer in layers]
     try:
         with evaluating(model), torch.no_grad():
-            call_model(model, example[:1].to(next(model.parameters()).device))
+            call_model(model, move(first_few(example), next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,7 +5,7 @@ __all__ = ["LayerSpectrum", "Metric", "Spectrum", "look"]
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.inputs import Inputs, count_of, first_few
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
@@ -168,12 +169,12 @@ def _read_layer(number: int, text: dict[str, Any], arrays: dict[str, NDArray[np.
 @autograd_enabled
 def look(
     model: nn.Module,
-    calibration: Tensor | Iterable[Tensor] | None = None,
+    calibration: Inputs | Iterable[Inputs] | None = None,
     *,
     metric: Metric | None = None,
     temperature: float = 4.0,
     correct_bias: bool = True,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
     most: int | None = None,
     seed: int = 0,
 ) -> Spectrum:
@@ -224,8 +225,8 @@ def look(
     if most is not None and most < 1:
         raise ConfigError(f"most must be at least 1, and is {most}")
     found = find_layers(model)
-    if example is None and isinstance(calibration, Tensor) and len(calibration):
-        tried: Tensor | None = calibration[:1]
+    if example is None and isinstance(calibration, Tensor | Mapping) and count_of(calibration):
+        tried: Inputs | None = first_few(calibration)
     else:
         tried = example
     if tried is not None:
@@ -235,11 +236,11 @@ def look(
     moments: dict[str, Moments] = {}
     positions: dict[str, float] = {}
     if chosen != "weights" and calibration is not None:
-        batches = iter([calibration] if isinstance(calibration, Tensor) else calibration)
+        batches = iter([calibration] if isinstance(calibration, Tensor | Mapping) else calibration)
         example = next(batches, None)
-        if example is None or not len(example):
+        if example is None or not count_of(example):
             raise DataError("there are no calibration data: at least one example is needed")
-        if not isinstance(calibration, Tensor):
+        if not isinstance(calibration, Tensor | Mapping):
             calibration = chain([example], batches)
         free = [layer for layer in found if layer.reason is None]
         moments = measure_moments(model, calibration, free, temperature=temperature, seed=seed)

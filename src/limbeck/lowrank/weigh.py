@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError, MismatchError
+from limbeck.inputs import Inputs, move
 from limbeck.lowrank.act import replacement, rounded_for
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.moments import batches_of
@@ -22,7 +23,7 @@ _SHARES = (0.1, 0.25, 0.5)
 _ROUNDING = 1e-9
 
 
-def weigh(spectrum: Spectrum, model: nn.Module, calibration: Tensor | Iterable[Tensor]) -> Spectrum:
+def weigh(spectrum: Spectrum, model: nn.Module, calibration: Inputs | Iterable[Inputs]) -> Spectrum:
     r"""Set the layers' weights so that losses are divergences that were measured.
 
     Each layer alone is truncated to the ranks that leave it 10, 25 and 50 % of its parameters, and the network is run
@@ -64,7 +65,7 @@ def weigh(spectrum: Spectrum, model: nn.Module, calibration: Tensor | Iterable[T
 
 
 def _weighed(
-    seen: LayerSpectrum, layer: Matrix, trial: nn.Module, batches: list[Tensor], reference: Tensor
+    seen: LayerSpectrum, layer: Matrix, trial: nn.Module, batches: list[Inputs], reference: Tensor
 ) -> LayerSpectrum:
     if (parts := seen.decomposition) is None:
         return seen
@@ -91,10 +92,10 @@ def _weighed(
     return dataclasses.replace(seen, weight=seen.weight * factor)
 
 
-def _answers(model: nn.Module, batches: list[Tensor]) -> Tensor:
+def _answers(model: nn.Module, batches: list[Inputs]) -> Tensor:
     device = next(model.parameters()).device
     with torch.no_grad():
-        scores = torch.cat([call_model(model, batch.to(device)).cpu() for batch in batches])
+        scores = torch.cat([call_model(model, move(batch, device)).cpu() for batch in batches])
     answers = scores.to(widest("cpu")).log_softmax(-1).reshape(-1, scores.shape[-1])
     if not bool(answers.isfinite().all()):
         raise DataError("the network gives NaN or infinite scores for the calibration data")

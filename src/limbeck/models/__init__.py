@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, DataError
+from limbeck.inputs import Inputs, first_few
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
@@ -244,7 +245,7 @@ def _own_function(spec: str) -> Callable[..., nn.Module]:
     return function  # type: ignore[no-any-return]
 
 
-def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int, ...], int]]:
+def layer_sizes(model: nn.Module, example: Inputs) -> list[tuple[str, tuple[int, ...], int]]:
     """What each layer with parameters puts out, and how many parameters it has.
 
     Args:
@@ -274,7 +275,7 @@ def layer_sizes(model: nn.Module, example: Tensor) -> list[tuple[str, tuple[int,
     hooks = [module.register_forward_hook(note) for module in owners]
     try:
         with evaluating(model), torch.no_grad():
-            call_model(model, example[:1])
+            call_model(model, first_few(example))
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,6 +8,7 @@ __all__ = [
     "call_model",
     "evaluating",
     "logits_of",
+    "presentation_of",
     "refuse_changed",
     "require_logits",
     "versions",
@@ -18,12 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from itertools import chain
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
+from limbeck.inputs import Inputs, tensors_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +54,7 @@ def autograd_enabled(function: Callable[P, R]) -> Callable[P, R]:
     return enabled
 
 
-def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> Tensor:
+def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = None) -> Tensor:
     """A model's logits for some inputs.
 
     Floating-point inputs are cast to the type of the model's weights first, so that a model of 16-bit or 64-bit weights
@@ -75,7 +77,7 @@ def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype
         torch.float32
     """  # noqa: DOC502
     wanted = dtype or weights_dtype(model)
-    given = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    given = tensors_of(inputs)
     before = versions(given)
     if isinstance(inputs, Mapping):
         returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
@@ -83,6 +85,11 @@ def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype
         returned = model(_cast(inputs, wanted))
     refuse_changed(type(model).__name__, given, before)
     return logits_of(returned).float()
+
+
+def presentation_of(model: nn.Module) -> Any:
+    """How a model sees examples where that is its own affair: its attribute ``presentation``, or None."""
+    return getattr(model, "presentation", None)
 
 
 def versions(tensors: Sequence[Tensor]) -> list[int | None]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from limbeck.inputs import Inputs, first_few, move
 from limbeck.models.calling import call_model, evaluating
 
 _CLOSE = 1e-3
@@ -31,7 +32,7 @@ class _Opaque(nn.Module):
         return result
 
 
-def whole_layers(model: nn.Module, example: Tensor) -> dict[str, str]:
+def whole_layers(model: nn.Module, example: Inputs) -> dict[str, str]:
     """Linear layers and convolutions that must stay as they are, each with the reason.
 
     Args:
@@ -67,9 +68,9 @@ def whole_layers(model: nn.Module, example: Tensor) -> dict[str, str]:
     return reasons
 
 
-def _answers(model: nn.Module, example: Tensor) -> list[Tensor]:
+def _answers(model: nn.Module, example: Inputs) -> list[Tensor]:
     first = next(model.parameters(), None)
-    inputs = example[:1] if first is None else example[:1].to(first.device)
+    inputs = first_few(example) if first is None else move(first_few(example), first.device)
     found = []
     for graph in (False, True):
         with torch.set_grad_enabled(graph):
@@ -77,7 +78,7 @@ def _answers(model: nn.Module, example: Tensor) -> list[Tensor]:
     return found
 
 
-def _fault(model: nn.Module, layers: Sequence[nn.Module], example: Tensor, expected: Sequence[Tensor]) -> str | None:
+def _fault(model: nn.Module, layers: Sequence[nn.Module], example: Inputs, expected: Sequence[Tensor]) -> str | None:
     """Why layers cannot be replaced, or None."""
     opaque = {id(layer): _Opaque(layer) for layer in layers}
     with _replaced(model, opaque):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from limbeck.data import open_data
-from limbeck.data.examples import DataSet, Examples, Inputs
+from limbeck.data.examples import DataSet, Examples
 from limbeck.data.splits import count_of, subset
 from limbeck.errors import FormatError
 from limbeck.kaldi.source.opening import with_context
@@ -134,8 +134,9 @@ def every_fourth(examples: Examples) -> Examples:
     Returns:
         The frames of these utterances.
     """
-    assert isinstance(examples.inputs, Inputs)
-    return examples.take_groups(torch.arange(0, len(examples.inputs.keys), 4))
+    groups = examples.groups()
+    assert groups is not None, "frames belong to utterances"
+    return examples.take_groups(torch.arange(0, int(groups.max()) + 1, 4))
 
 
 def corpus(series: Series, source: str) -> Corpus:

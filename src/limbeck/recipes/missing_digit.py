@@ -238,4 +238,4 @@ def _gallery(here: Digits, case: _Case, trial: _Trial, of_class: Tensor) -> "Fig
     pool = changed if len(changed) else pool
     few = here.whole.test.take(pool[:: max(1, len(pool) // 9)][:9])
     answers = {name: predict(model, few).exp().double().numpy() for name, model in kinds.items()}
-    return draw_gallery(few.inputs[:][:, 0].numpy(), answers, here.data.classes)
+    return draw_gallery(few.pixels()[:, 0].numpy(), answers, here.data.classes)

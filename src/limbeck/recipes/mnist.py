@@ -330,7 +330,7 @@ def _softened(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> "Figu
             here.data.classes,
             tuple(models),
             labels=truth,
-            images=here.whole.test.inputs[:][:, 0].numpy(),
+            images=here.whole.test.pixels()[:, 0].numpy(),
             temperature=_PAPER_TEMPERATURE,
         )
     )
@@ -341,7 +341,7 @@ def _softened(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> "Figu
 def _bent_digits(here: Digits) -> "Figure":
     few = here.data.train.take(torch.arange(12))
     views, numbers = Views(few, _BENT), torch.arange(12)
-    rows = {"as it is": few.as_seen(numbers)}
+    rows = {"as it is": few.pixels().float().div(255)}
     for view in range(4):
         views.prepare(view)
         rows[f"view {view + 1}"] = views.take(numbers)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.examples import DataSet, Examples, Inputs
+from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import FormatError, LimbeckError, MismatchError
 from limbeck.evaluation.prediction import predict
+from limbeck.kaldi.source import Spliced
 from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.report import Heard, Model
 from limbeck.runs.folder import RunFolder
@@ -45,7 +46,7 @@ def hear(
     if not mdl.is_file() or examples.labels is None:
         return None, []
     one = one_utterance(examples)
-    assert isinstance(one.inputs, Inputs)
+    assert isinstance(one.inputs, Spliced)
     found: dict[str, NDArray[np.float32]] = {}
     notes = []
     try:

@@ -210,7 +210,10 @@ def _moments(examples: Examples) -> tuple[float, float]:
     """Mean and standard deviation over all inputs, in blocks, as models see them."""
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(examples), 4096):
-        block = examples.as_seen(slice(start, start + 4096)).to(widest("cpu"))
+        seen = examples.as_seen(slice(start, start + 4096))
+        if not isinstance(seen, Tensor):
+            raise DataError("inputs by name are not standardised: set standardise to False")
+        block = seen.to(widest("cpu"))
         count, total, squares = count + block.numel(), total + float(block.sum()), squares + float(block.square().sum())
     mean = total / count
     deviation = max(squares / count - mean**2, 0.0) ** 0.5
@@ -281,7 +284,7 @@ def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
             + (": the transforms differ" if theirs[odd] == ours[odd] else "")
         )
     if front.splicing != data.front_end.splicing:
-        teacher.splicing = front.splicing
+        teacher.presentation = front.splicing
 
 
 def options_as_trained(options: DataOptions, folder: Path, *, context: bool) -> DataOptions:

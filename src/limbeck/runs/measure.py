@@ -29,6 +29,7 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
+from limbeck.inputs import move
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.wrapped import unwrapped
@@ -208,7 +209,7 @@ def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
     return {
         "parameters": sum(count_parameters(module) for module, _ in modules),
         "file_bytes": sum(file_bytes(module) for module, _ in modules),
-        "multiply_adds": sum(multiply_adds(module, examples, splicing=splicing) for module, splicing in modules),
+        "multiply_adds": sum(multiply_adds(module, examples, presentation=seen) for module, seen in modules),
     }
 
 
@@ -218,13 +219,13 @@ def file_bytes(module: nn.Module) -> int:
     return len(save(weights, {"format": "pt"}))
 
 
-def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None) -> int:
+def multiply_adds(module: nn.Module, examples: Examples, *, presentation: Any = None) -> int:
     """Multiplications with addition that one example takes, in matrix products and convolutions.
 
     Args:
         module: Any module.
         examples: Inputs it takes; one is shown to it.
-        splicing: The neighbours that it sees, where they are not those of the examples.
+        presentation: How it sees them, where that is not how the examples are shown.
 
     Returns:
         The count.
@@ -233,9 +234,7 @@ def multiply_adds(module: nn.Module, examples: Examples, *, splicing: Any = None
         >>> multiply_adds(nn.Linear(4, 3), Examples.of(torch.zeros(1, 4)))
         12
     """
-    one = slice(0, 1)
-    other = examples.splicer(one) if splicing is not None else None
-    inputs = (examples.as_seen(one) if other is None else other(splicing)).to(device_of(module))
+    inputs = move(examples.as_seen(slice(0, 1), presentation), device_of(module))
     counter = FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS)
     with evaluating(module), torch.no_grad(), counter:
         call_model(unwrapped(module), inputs)  # a compiled module may not be counted

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from limbeck.data.duplicates import shared_examples
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
+from limbeck.inputs import move
 from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids
 from limbeck.models.calling import call_model, evaluating, weights_dtype
 from limbeck.options import Augmentation
@@ -116,7 +117,7 @@ def _logits(subject: object, batch: Batch) -> list[tuple[Tensor, bool]]:
     if isinstance(subject, nn.Module):
         first = next(subject.parameters(), None)
         with evaluating(subject):
-            logits = call_model(subject, batch.inputs if first is None else batch.inputs.to(first.device))
+            logits = call_model(subject, batch.inputs if first is None else move(batch.inputs, first.device))
         return [(logits, weights_dtype(subject) in _16_BITS)]
     if isinstance(subject, ModelTeacher):
         return [(subject.logits(batch), weights_dtype(subject.model) in _16_BITS)]

@@ -230,9 +230,8 @@ def _model(
         if loaded is not None and examples is not None:
             members = len(loaded.members) if isinstance(loaded, Ensemble) else 1
             module = _first_module(loaded)
-            front, splicer = getattr(module, "front_end", None), examples.splicer(slice(0, 1))
-            seen = splicer(front.splicing) if front is not None and splicer is not None else None
-            inputs = examples.as_seen(slice(0, 1)) if seen is None else seen
+            front = getattr(module, "front_end", None)
+            inputs = examples.as_seen(slice(0, 1), None if front is None else front.splicing)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))
     rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
     return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)

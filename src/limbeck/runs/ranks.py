@@ -11,6 +11,7 @@ from torch import nn
 
 from limbeck.data.examples import DataSet
 from limbeck.errors import ConfigError
+from limbeck.inputs import first_few
 from limbeck.lowrank import (
     Metric,
     Placement,
@@ -69,9 +70,16 @@ def choose_ranks(
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
     inputs = data.train.as_seen(rows)
     calibrating = None if chosen == "weights" else inputs
-    spectrum = look(model, calibrating, metric=chosen, example=inputs[:1], most=most_for(rule), seed=seed)
+    spectrum = look(
+        model,
+        calibrating,
+        metric=chosen,
+        example=first_few(inputs),
+        most=most_for(rule),
+        seed=seed,
+    )
     if rule.size is not None:
-        whole = whole_layers(model, inputs[:1]) if int8 else None
+        whole = whole_layers(model, first_few(inputs)) if int8 else None
         return _fit_size(model, spectrum, rule.size, placement, whole), spectrum
     return plan_by_rule(spectrum, rule, placement=placement), spectrum
 

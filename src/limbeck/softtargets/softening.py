@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["Pictures", "precision_of", "soften"]
+__all__ = ["precision_of", "soften"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
+from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.options import Augmentation
-from limbeck.protocols import Answering, Batch
+from limbeck.protocols import Answering
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
@@ -130,17 +130,19 @@ def soften(
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
-    pictures = Pictures(examples.to(place.device), augmentation if active else None)
+    shown = examples.to(place.device)
+    viewing = Viewing(shown, augmentation if active else None, presentations=[seen for _, seen in guide.modules()])
 
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
         # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
         for view in range(first_row // len(examples), views_kept):
             skip = first_row - view * len(examples) if view == first_row // len(examples) else 0
-            for start in range(skip - skip % batch_size, len(examples), batch_size):
-                rows = torch.arange(start, min(start + batch_size, len(examples)), device=place.device)
+            order = torch.arange(skip - skip % batch_size, len(examples), device=place.device)
+            for batch in viewing.batches(order, in_parts(len(order), batch_size), view):
                 with torch.no_grad(), place.autocast():
-                    answers = guide.log_probs(pictures.batch(rows, view), used)
-                yield answers.float().cpu().numpy()[max(0, skip - start) :]
+                    answers = guide.log_probs(batch, used)
+                yield answers.float().cpu().numpy()[skip % batch_size :]
+                skip = 0
 
     def sample(count: int) -> NDArray[np.float32]:
         # Rows spread evenly over all examples and views, for data may be sorted by class.
@@ -148,9 +150,9 @@ def soften(
         found = []
         for view in range(views_kept):
             rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
-            for part in torch.split(rows, batch_size):
+            for batch in viewing.batches(rows, in_parts(len(rows), batch_size), view):
                 with torch.no_grad(), place.autocast():
-                    found.append(guide.log_probs(pictures.batch(part, view), used).float().cpu().numpy())
+                    found.append(guide.log_probs(batch, used).float().cpu().numpy())
         return np.concatenate(found)
 
     if world().size > 1:
@@ -215,22 +217,6 @@ def _share(
             raise failed
         if told is not None:
             raise RunError(f"another process of this run failed: {told}")
-
-
-class Pictures:
-    """Batches of any view, as a training's feed makes them."""
-
-    def __init__(self, examples: Examples, augmentation: Augmentation | None) -> None:
-        self.examples = examples
-        self.views = None if augmentation is None else Views(examples, augmentation)
-
-    def batch(self, rows: Tensor, view: int) -> Batch:
-        """Some examples in a view."""
-        batch = self.examples.batch(rows)
-        if self.views is None:
-            return batch
-        self.views.prepare(view)
-        return dataclasses.replace(batch, view=view, inputs=self.views.take(rows))
 
 
 def _temperature_of(teacher: nn.Module | Answering) -> float | None:

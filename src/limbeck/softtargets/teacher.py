@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
+from limbeck.data.viewing import Viewing
 from limbeck.errors import MismatchError
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering, Batch
@@ -27,7 +28,7 @@ from limbeck.softtargets.digests import teacher_digest
 from limbeck.softtargets.encodings import Dense
 from limbeck.softtargets.reader import Store
 from limbeck.softtargets.sampled import Sampled
-from limbeck.softtargets.softening import Pictures, soften
+from limbeck.softtargets.softening import soften
 from limbeck.softtargets.topk import TopK
 from limbeck.teachers import as_teacher
 from limbeck.teachers.stored import refuse_other_data
@@ -330,10 +331,10 @@ class SoftTargets:
     def _compare(self, teacher: nn.Module | Answering, examples: Examples) -> None:
         if isinstance(self.store.codec, Sampled):
             return  # a few draws say nothing of one answer
-        pictures = Pictures(examples, self.augmentation if self.augmentation.active else None)
+        viewing = Viewing(examples, self.augmentation)
         rows = torch.linspace(0, len(examples) - 1, min(_COMPARED, len(examples))).long()
         used = 1.0 if self.temperature is None else self.temperature
-        batch = pictures.batch(rows, self.views - 1)
+        batch = viewing.batch(rows, self.views - 1)
         with torch.no_grad():
             live = as_teacher(teacher).log_probs(batch, used).float().exp()
         stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp()

@@ -63,6 +63,11 @@ class EstimatorTeacher:
         Raises:
             DataError: If the estimator gives what is not a distribution over its classes for each example.
         """
+        if not isinstance(batch.inputs, Tensor):
+            raise DataError(
+                f"{type(self.estimator).__name__} takes rows of numbers, and an example has the inputs "
+                f"{', '.join(batch.inputs)}"
+            )
         rows = batch.inputs.detach().flatten(1).cpu().numpy()
         answer: Any = self.estimator.predict_proba(rows)
         found: NDArray[np.float64] = np.asarray(answer, np.float64) if not isinstance(answer, list) else np.empty(0)
@@ -79,7 +84,7 @@ class EstimatorTeacher:
                 f"{len(rows)} examples, and gave {_shape_of(answer)}"
             )
         with np.errstate(divide="ignore"):
-            logs = torch.from_numpy(np.log(found)).to(batch.inputs.device, torch.float32)
+            logs = torch.from_numpy(np.log(found)).to(batch.index.device, torch.float32)
         return softened(logs, temperature)
 
 
@@ -124,7 +129,7 @@ class FunctionTeacher:
     every_temperature = has_logits = True
     classes: tuple[str, ...] | None = None
 
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
 
     @torch.no_grad()
@@ -132,7 +137,7 @@ class FunctionTeacher:
         """What the function gives, float32 ``(N, K)``."""
         returned = self.function(batch.inputs)
         if isinstance(returned, np.ndarray):
-            returned = torch.from_numpy(returned).to(batch.inputs.device)
+            returned = torch.from_numpy(returned).to(batch.index.device)
         return logits_of(returned).float()
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:

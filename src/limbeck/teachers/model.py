@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.losses import softened
-from limbeck.models.calling import call_model, evaluating
+from limbeck.models.calling import call_model, evaluating, presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.protocols import Batch
 from limbeck.system.watcher import warn_user
@@ -30,7 +30,8 @@ class ModelTeacher:
     Args:
         model: Maps inputs ``(N, ...)`` to scores ``(N, K)``; it is copied.
         classes: Names of the classes in order, where known.
-        splicing: For frames of speech, the neighbours that this model sees, where they are not those of the batches.
+        presentation: How this model sees the examples, where that is not how the batches show them: another size,
+            another tokenizer, frames of speech with other neighbours; None for its attribute ``presentation``.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -42,14 +43,14 @@ class ModelTeacher:
 
     every_temperature = has_logits = live = True
 
-    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, splicing: Any = None) -> None:
+    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, presentation: Any = None) -> None:
         try:
             self.model = copy_module(model, what="teacher")
             self.model.requires_grad_(False)
         except DataError as error:
             warn_user(f"{error}; the teacher is used as it is: leave its weights alone until training ends")
             self.model = model
-        self.splicing = splicing
+        self.presentation = presentation_of(model) if presentation is None else presentation
         self.classes = None if classes is None else tuple(classes)
 
     def to(self, device: torch.device | str) -> "ModelTeacher":
@@ -58,8 +59,8 @@ class ModelTeacher:
         return self
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
-        """The model, with the splicing that it sees."""
-        return [(self.model, self.splicing)]
+        """The model, with its presentation of the examples."""
+        return [(self.model, self.presentation)]
 
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "ModelTeacher":
         """Itself: it answers whatever it is shown."""
@@ -87,8 +88,5 @@ class ModelTeacher:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
-        inputs = batch.inputs
-        if self.splicing is not None and batch.spliced is not None:
-            inputs = batch.spliced(self.splicing)
         with evaluating(self.model):
-            return call_model(self.model, inputs)
+            return call_model(self.model, batch.seen_as(self.presentation))

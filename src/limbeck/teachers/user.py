@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError, MismatchError
+from limbeck.inputs import mapped, same, tensors_of
 from limbeck.models.calling import refuse_changed, versions
 from limbeck.protocols import Answering, Batch
 
@@ -101,9 +102,9 @@ class UserTeacher:
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """What the object answers, float32 ``(N, K)``; MismatchError for data that it has no answers for."""
         self._refuse(batch.source)
-        before = versions([batch.inputs])
+        before = versions(tensors_of(batch.inputs))
         answers = self._at_home(batch, temperature)
-        refuse_changed(type(self.teacher).__name__, [batch.inputs], before)
+        refuse_changed(type(self.teacher).__name__, tensors_of(batch.inputs), before)
         return answers
 
     def _at_home(self, batch: Batch, temperature: float) -> Tensor:
@@ -134,8 +135,8 @@ class UserTeacher:
         """Whether the same numbers get the same answers whatever the inputs are."""
         assert self._sample is not None, "only a bound teacher is tried"
         batch = self._sample.to(self._device)
-        others = dataclasses.replace(batch, inputs=batch.inputs.roll(1, 0), spliced=None)
-        alike = torch.equal(batch.inputs, others.inputs)
+        others = dataclasses.replace(batch, inputs=mapped(batch.inputs, lambda t: t.roll(1, 0)), presented=None)
+        alike = same(batch.inputs, others.inputs)
         return not alike and torch.equal(self._ask(batch), self._ask(others))
 
     def _ask(self, batch: Batch) -> Tensor:

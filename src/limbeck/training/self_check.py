@@ -135,7 +135,7 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
             raise DataError(f"the teacher's answer to {name_examples(numbers.tolist())} {words}; nothing was trained")
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(len(few.index), classes, generator=generator)
-    _prove(objective, logits.to(few.inputs.device), few, 1.0, tolerance)
+    _prove(objective, logits.to(few.index.device), few, 1.0, tolerance)
     if asked is None:
         return
     count = max(2, min(_PROBES, _NUMBERS // classes))

@@ -195,7 +195,7 @@ def test_other_neighbours_of_the_same_frames(data):
     wide = Splicing(tuple(range(-6, 7)))
     rows = torch.tensor([0, 5, 8183, 4000])
     direct = open_data(dataclasses.replace(OPTIONS, validation=0, left=6, right=6)).train.as_seen(rows)
-    assert torch.equal(data.train.batch(rows).spliced(wide), direct)
+    assert torch.equal(data.train.batch(rows).seen_as(wide), direct)
     same = with_context(data, dataclasses.replace(OPTIONS, left=6, right=6))
     assert torch.equal(same.train.as_seen(rows), direct) and same.train.digest == data.train.digest
 
@@ -204,9 +204,9 @@ def test_a_teacher_sees_a_wider_context_than_its_student(data):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(13 * 40, 1000))
     wide = Splicing(tuple(range(-6, 7)))
-    teacher = ModelTeacher(net, splicing=wide)
+    teacher = ModelTeacher(net, presentation=wide)
     for batch in epoch_of(data.train)[:3]:
-        expected = (net(batch.spliced(wide)) / 2).log_softmax(-1)
+        expected = (net(batch.seen_as(wide)) / 2).log_softmax(-1)
         torch.testing.assert_close(teacher.log_probs(batch, 2.0), expected)
         head = batch.head(5)
         torch.testing.assert_close(teacher.log_probs(head, 2.0), expected[:5])

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.examples import Examples, Inputs
+from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.kaldi.formats.lines import read_symbols
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.source.frontend import Splicing
+from limbeck.kaldi.source.spliced import Spliced
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ def one_utterance(examples: Examples, *, least: int = 200, most: int = 450) -> E
     Raises:
         DataError: If these are no frames of speech.
     """
-    if not isinstance(examples.inputs, Inputs):
+    if not isinstance(examples.inputs, Spliced):
         raise DataError("an utterance is of speech, and these examples are none")
     counts = examples.inputs.groups().bincount()
     fitting = ((counts >= least) & (counts <= most)).nonzero().flatten().tolist()
@@ -99,7 +100,7 @@ def spectrogram(examples: Examples) -> NDArray[np.float32]:
     Raises:
         DataError: If these are no frames of speech.
     """
-    if not isinstance(examples.inputs, Inputs):
+    if not isinstance(examples.inputs, Spliced):
         raise DataError("a spectrogram is of speech, and these examples are none")
     frames: NDArray[np.float32] = examples.inputs.spliced(slice(None), Splicing((0,))).flatten(1).cpu().numpy()
     return frames

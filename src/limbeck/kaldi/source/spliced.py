@@ -6,26 +6,32 @@ Axes: ``N`` examples, ``U`` utterances, ``C`` frames of context, ``D`` features.
 __all__ = ["Spliced"]
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from limbeck.data.source import Source
 from limbeck.errors import ConfigError
+from limbeck.inputs import Inputs
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.source.frontend import Splicing
 from limbeck.kaldi.source.store import FrameStore
 from limbeck.keyed import permutation
 from limbeck.system.files import digest_bytes
 
+if TYPE_CHECKING:
+    from limbeck.options import Augmentation
+
 WINDOW = 1 << 17
 """Frames that are shuffled among each other, out of utterances in random order."""
 
 
-class Spliced:
+class Spliced(Source):
     """The inputs of an acoustic model: rows of some utterances, each a frame with its neighbours.
 
-    Behaves as a tensor ``(N, C, D)`` where that is read; nothing of that size is ever made.
+    Utterances (``keys``) are groups that belong together, and speakers larger ones. Nothing of the size of all inputs
+    is ever made.
 
     Args:
         store: The frames.
@@ -109,6 +115,18 @@ class Spliced:
                 values = step(values)
         return values
 
+    def fetch(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        *,
+        view: int = 0,
+        augmentation: "Augmentation | None" = None,
+        presentations: Sequence[Any] = (None,),
+    ) -> list[Inputs]:
+        """Rows with the neighbours that each model sees: a presentation is a :class:`Splicing`."""
+        return [self.spliced(rows, self.splicing if wanted is None else wanted) for wanted in presentations]
+
     def to(self, device: torch.device | str) -> "Spliced":
         """The same inputs on a device."""
         store = self.store.to(device)
@@ -120,9 +138,13 @@ class Spliced:
         found.splicing = splicing
         return found
 
-    def select(self, chosen: Tensor) -> "Spliced":
-        """The rows of some utterances; ``chosen`` are places among those here, int64."""
-        return self._with(self.store, chosen.cpu())
+    def select(self, rows: Tensor) -> "Spliced | Tensor":
+        """Some rows: whole utterances as such, others held in memory with the neighbours that they have."""
+        found = torch.searchsorted(self.ends, rows.to(self.ends.device), right=True)
+        chosen: Tensor = torch.unique_consecutive(found)
+        if torch.equal(self.rows_of(chosen), rows.to(self.ends.device)):
+            return self._with(self.store, chosen.cpu())
+        return self.spliced(rows, self.splicing)
 
     def rows_of(self, chosen: Tensor) -> Tensor:
         """The rows of some utterances, int64; ``chosen`` are places among those here."""
@@ -134,6 +156,12 @@ class Spliced:
     def groups(self) -> Tensor:
         """The utterance that each row is in, counted here, int64 ``(N,)``."""
         return torch.repeat_interleave(self.counts)
+
+    def together(self, purpose: Literal["validation", "subset"]) -> Tensor:
+        """The speaker of each row, where a validation set is cut out, and the utterance, where some are kept."""
+        names = self.speakers if purpose == "validation" else self.keys
+        number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        return torch.repeat_interleave(torch.tensor([number[name] for name in names]), self.counts.cpu())
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, a stretch at a time, each stretch's frames being in memory while it is used.

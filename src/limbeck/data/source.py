@@ -1,0 +1,118 @@
+"""Where inputs come from when they are not one tensor in memory: the least that a source says and does.
+
+Axes: ``N`` examples.
+"""
+
+__all__ = ["Source"]
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.inputs import Inputs, tensors_of
+from limbeck.keyed import permutation
+from limbeck.system.files import digest_bytes
+
+if TYPE_CHECKING:
+    from limbeck.options import Augmentation
+
+_SAMPLED = 64
+"""Examples whose content counts in a digest, where reading all of them would take as long as an epoch."""
+
+
+class Source:
+    """Inputs that are made when they are asked for: read from files, tokenised, transformed.
+
+    A source of one's own has ``__len__``, :meth:`fetch`, :meth:`select`, :attr:`shape` and, where examples differ by
+    more than a few bytes of each, :meth:`content`.
+
+    Attributes:
+        kind: How a model sees the numbers: "floating-point numbers" or "integers".
+        decoded: Whether making inputs takes longer than looking them up, so that workers should do it ahead.
+        random: Whether each view of an example differs although nobody asked for an augmentation: a transform of the
+            user's own draws.
+        tagged: Name of each example's file or row, where it has one; for messages.
+    """
+
+    kind: str = "floating-point numbers"
+    decoded: bool = True
+    random: bool = False
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a tensor ``(N, ...)`` that held them all, as of the first example where they differ."""
+        raise NotImplementedError
+
+    def fetch(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        *,
+        view: int = 0,
+        augmentation: "Augmentation | None" = None,
+        presentations: Sequence[Any] = (None,),
+    ) -> list[Inputs]:
+        """Make the inputs of some examples, a function of these arguments alone.
+
+        Args:
+            rows: Places here, int64 ``(n,)``, on the CPU.
+            keys: The examples' numbers, int64 ``(n,)``: with the view they seed whatever is drawn.
+            view: Which view.
+            augmentation: What is drawn, and the seed of the views; None for the examples as they are.
+            presentations: As what the examples are wanted: None as the source makes them, or a presentation that
+                belongs to one model, such as another size or another tokenizer.
+
+        Returns:
+            Inputs of each presentation, on the CPU; what was drawn is the same in all.
+        """
+        raise NotImplementedError
+
+    def select(self, rows: Tensor) -> "Source | Tensor":
+        """A source of some of the examples; ``rows`` are places here, int64."""
+        raise NotImplementedError
+
+    def with_presentation(self, presentation: Any) -> Self:
+        """The same examples, presented otherwise where nobody says how; itself where it knows no other."""
+        return self
+
+    def to(self, device: torch.device | str) -> Self:
+        """Itself: inputs are made on the CPU, and moved as batches."""
+        return self
+
+    def groups(self) -> Tensor | None:
+        """Which examples belong together, int64 ``(N,)``, such as texts of one author; None where none do."""
+        return None
+
+    def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
+        """Which examples stay together when some are set aside, numbered from 0 by first appearance, int64 ``(N,)``."""
+        return self.groups()
+
+    def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
+        """The order of an epoch, in stretches: rows, int64; each stretch but the last is a multiple of the batch."""
+        yield permutation(len(self), seed=seed, epoch=epoch)[start:]
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """What tells these examples from others: the inputs of some, spread evenly, as they are without augmentation.
+
+        Yields:
+            Bytes.
+        """
+        rows = torch.linspace(0, len(self) - 1, min(_SAMPLED, len(self))).round().long()
+        for row in rows.tolist():
+            one = torch.tensor([row])
+            inputs = self.fetch(one, one)[0]
+            names = list(inputs) if isinstance(inputs, Mapping) else [""]
+            for name, values in zip(names, tensors_of(inputs), strict=True):
+                yield f"{name} {values.dtype} {tuple(values.shape)}".encode()
+                array = values.contiguous().cpu().numpy()
+                yield np.atleast_1d(array).reshape(-1).view(np.uint8).data
+
+    def digest(self, others: Sequence[bytes | memoryview]) -> str:
+        """SHA-256 over the number of examples, their :meth:`content` and other bytes."""
+        return digest_bytes([f"{type(self).__name__} {len(self)}".encode(), *self.content(), *others])

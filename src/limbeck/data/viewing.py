@@ -1,0 +1,147 @@
+"""Batches of any view of some examples, in any order: the one way from rows to what models see.
+
+A view is a function of (view seed, view, example): the same on any batch size, number of workers, in any order and
+after a resume. Images in memory are distorted on the device; what is read from files, or transformed by a data set of
+the user's own, is made in worker processes, ahead of the training that waits for it.
+"""
+
+__all__ = ["Viewing", "in_parts"]
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.data.augment import Views
+from limbeck.data.examples import Examples
+from limbeck.data.source import Source
+from limbeck.data.workers import ahead
+from limbeck.inputs import Inputs, move
+from limbeck.options import Augmentation
+from limbeck.protocols import Batch
+
+
+class Viewing:
+    """Makes batches of any view of its examples.
+
+    Args:
+        examples: What is shown; already on the device where batches are wanted.
+        augmentation: What is drawn for each view; None for the examples as they are.
+        workers: Processes that make inputs ahead, where a source reads or transforms them; 0 to make them when they
+            are asked for, None for one per processor core and at most 8.
+        presentations: How other models see the examples, made along with the rest: see
+            :meth:`~limbeck.protocols.Batch.seen_as`.
+
+    Example:
+        >>> examples = Examples.of(torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 0, 1, 0]))
+        >>> viewing = Viewing(examples, Augmentation(shift=1))
+        >>> viewing.batch(torch.tensor([3, 1]), view=2).index
+        tensor([3, 1])
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        augmentation: Augmentation | None = None,
+        *,
+        workers: int | None = None,
+        presentations: Sequence[Any] = (),
+    ) -> None:
+        self.examples, self.workers = examples, workers
+        self.augmentation = augmentation or Augmentation()
+        self.presentations = tuple(dict.fromkeys(each for each in presentations if each is not None))
+        self.made = isinstance(examples.inputs, Source)
+        drawn = self.augmentation.active
+        self.views = Views(examples, self.augmentation) if drawn and not self.made else None
+        self.changing = drawn or (isinstance(examples.inputs, Source) and examples.inputs.random)
+
+    def view_of(self, number: int) -> int:
+        """Which view the examples are shown in when they are gone through for the n-th time, from 0."""
+        return self.augmentation.view_of(number) if self.changing else 0
+
+    def batch(self, rows: Tensor, view: int = 0) -> Batch:
+        """Some examples in a view; ``rows`` are places among the examples, int64."""
+        return next(iter(self.batches(rows, [slice(0, len(rows))], view)))
+
+    def batches(self, order: Tensor, parts: Sequence[slice], view: int = 0) -> Iterator[Batch]:
+        """Batches of a view, one after the other.
+
+        Args:
+            order: Rows, int64.
+            parts: Which of them each batch has.
+            view: Which view.
+
+        Yields:
+            Each batch, on the examples' device.
+        """
+        examples, inputs = self.examples, self.examples.inputs
+        # Looked up once a stretch, not once a batch.
+        numbers = examples.index[order].long()
+        labels = None if examples.labels is None else examples.labels[order].long()
+        if isinstance(inputs, Source):
+            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, parts, view)
+        else:
+            made = self._looked_up(order, parts, view)
+        for part, (seen, presented) in zip(parts, made, strict=True):
+            known = None if labels is None else labels[part]
+            yield Batch(numbers[part], view, seen, known, presented, examples.source)
+
+    def _looked_up(self, order: Tensor, parts: Sequence[slice], view: int) -> Iterator[tuple[Inputs, None]]:
+        """Tensors in memory, distorted on the device."""
+        if self.views is not None:
+            self.views.prepare(view)
+        for part in parts:
+            rows = order[part]
+            yield self.examples.as_seen(rows) if self.views is None else self.views.take(rows), None
+
+    def _made(
+        self, source: Source, order: Tensor, numbers: Tensor, parts: Sequence[slice], view: int
+    ) -> "Iterator[tuple[Inputs, _Presented | None]]":
+        """What a source makes, in processes that are ahead."""
+        wanted = (None, *self.presentations)
+        augmentation = self.augmentation if self.changing else None
+        asked = ((order[part], numbers[part]) for part in parts)
+        for rows, keys, made in ahead(source, asked, view, augmentation, wanted, self.workers):
+            moved = [move(each, order.device) for each in made]
+            yield moved[0], _Presented(source, rows, keys, view, augmentation, dict(zip(wanted, moved, strict=True)))
+
+
+class _Presented:
+    """The inputs of a batch as any model sees them: those made ahead, or made now."""
+
+    def __init__(
+        self,
+        source: Source,
+        rows: Tensor,
+        keys: Tensor,
+        view: int,
+        augmentation: Augmentation | None,
+        known: dict[Any, Inputs],
+    ) -> None:
+        self.source, self.rows, self.keys = source, rows, keys
+        self.view, self.augmentation, self.known = view, augmentation, known
+
+    def __call__(self, presentation: Any) -> Inputs:
+        if presentation not in self.known:
+            made = self.source.fetch(
+                self.rows, self.keys, view=self.view, augmentation=self.augmentation, presentations=(presentation,)
+            )
+            self.known[presentation] = move(made[0], self.rows.device)
+        return self.known[presentation]
+
+
+def in_parts(count: int, size: int) -> list[slice]:
+    """Slices of at most a size that cover a count, one after the other.
+
+    Args:
+        count: How many there are.
+        size: At most how many in each.
+
+    Returns:
+        The slices.
+
+    Example:
+        >>> in_parts(5, 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,119 @@
+"""What models take: a tensor, or tensors by the names of a model's arguments; and how to work on either alike.
+
+Axes: ``N`` examples.
+"""
+
+__all__ = ["Inputs", "count_of", "first_few", "in_blocks", "join", "mapped", "move", "same", "tensors_of"]
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Inputs = Tensor | Mapping[str, Tensor]
+"""``(N, ...)``, or several such by name."""
+
+
+def tensors_of(inputs: Inputs) -> list[Tensor]:
+    """The tensors in some inputs.
+
+    Returns:
+        One, or one per name.
+
+    Example:
+        >>> len(tensors_of({"input_ids": torch.zeros(1, 2), "attention_mask": torch.ones(1, 2)}))
+        2
+    """
+    return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+
+
+def count_of(inputs: Inputs) -> int:
+    """How many examples there are.
+
+    Returns:
+        N.
+
+    Example:
+        >>> count_of({"input_ids": torch.zeros(3, 2)})
+        3
+    """
+    return len(tensors_of(inputs)[0])
+
+
+def mapped(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    """Inputs of the same names, each tensor changed by a function.
+
+    Args:
+        inputs: Any.
+        function: Of one tensor.
+
+    Returns:
+        New inputs.
+
+    Example:
+        >>> mapped({"x": torch.arange(3)}, lambda t: t[:1])
+        {'x': tensor([0])}
+    """
+    if isinstance(inputs, Mapping):
+        return {name: function(values) for name, values in inputs.items()}
+    return function(inputs)
+
+
+def move(inputs: Inputs, device: torch.device | str) -> Inputs:
+    """Inputs on a device."""
+    return mapped(inputs, lambda values: values.to(device))
+
+
+def first_few(inputs: Inputs, count: int = 1) -> Inputs:
+    """The inputs of the first examples."""
+    return mapped(inputs, lambda values: values[:count])
+
+
+def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """Inputs in blocks of at most a size, one after the other.
+
+    Args:
+        inputs: Of N examples.
+        size: Examples at a time.
+
+    Yields:
+        Each block.
+    """
+    for start in range(0, count_of(inputs), size):
+        yield mapped(inputs, lambda values, start=start: values[start : start + size])  # type: ignore[misc]
+
+
+def join(parts: Sequence[Inputs]) -> Inputs:
+    """Inputs of several blocks, one after the other; ragged axes are not padded.
+
+    Args:
+        parts: At least one, all with the same names.
+
+    Returns:
+        ``(N, ...)`` of all.
+
+    Example:
+        >>> join([torch.zeros(2, 3), torch.zeros(1, 3)]).shape
+        torch.Size([3, 3])
+    """
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {name: torch.cat([part[name] for part in parts if isinstance(part, Mapping)]) for name in first}
+    return torch.cat([part for part in parts if isinstance(part, Tensor)])
+
+
+def same(one: Inputs, other: Inputs) -> bool:
+    """Whether names, types, shapes and values are the same.
+
+    Returns:
+        Whether they are.
+
+    Example:
+        >>> same(torch.zeros(1), torch.zeros(1)), same(torch.zeros(1), {"x": torch.zeros(1)})
+        (True, False)
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return False

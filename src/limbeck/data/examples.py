@@ -180,6 +180,10 @@ class Examples:
         """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""
         return self.inputs.groups() if isinstance(self.inputs, Source) else None
 
+    def largest(self, count: int) -> Tensor | None:
+        """Rows of some of the examples that take most memory, int64; None where all take the same."""
+        return self.inputs.largest(count) if isinstance(self.inputs, Source) else None
+
     @cached_property
     def _flat(self) -> Tensor:
         assert isinstance(self.inputs, Tensor)

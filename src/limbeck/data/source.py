@@ -93,6 +93,10 @@ class Source:
         """Which examples stay together when some are set aside, numbered from 0 by first appearance, int64 ``(N,)``."""
         return self.groups()
 
+    def largest(self, count: int) -> Tensor | None:
+        """Rows of some of the examples that take most memory, int64; None where all take the same."""
+        return None
+
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch, in stretches: rows, int64; each stretch but the last is a multiple of the batch."""
         yield permutation(len(self), seed=seed, epoch=epoch)[start:]

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from limbeck.data.archives import open_archive, open_archive_inputs
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.idx_folders import has_idx, open_idx
-from limbeck.data.splits import cut_validation, stratified_rows, subset
+from limbeck.data.splits import cut_test, cut_validation, subset
 from limbeck.data.values import Layout
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.matfile import read_emnist
@@ -26,8 +24,6 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 """MD5 of the four original files, gzipped, by LeCun, Cortes and Burges."""
-
-_TEST_SHARE = 0.1
 
 
 def open_data(
@@ -84,7 +80,7 @@ def open_data(
     if is_kaldi(path):
         raise ConfigError(f"{path} is a Kaldi directory, and its labels are needed: give options with ali")
     try:
-        return _with_test(_read(path, image_size, layout))
+        return cut_test(_read(path, image_size, layout))
     except OSError as error:
         raise FormatError(error.filename or path, f"cannot be read: {error.strerror or error}") from error
     except DataError as error:
@@ -197,12 +193,3 @@ def _mat(path: Path) -> DataSet:
         Examples.of(arrays.train_images, arrays.train_labels),
         Examples.of(arrays.test_images, arrays.test_labels) if len(arrays.test_labels) else None,
     )
-
-
-def _with_test(data: DataSet) -> DataSet:
-    if data.test is not None or data.train.labels is None or len(data.train) < 2 * len(data.classes):
-        return data
-    rows = stratified_rows(data.train.labels, max(1, round(_TEST_SHARE * len(data.train))), seed=0)
-    kept = torch.ones(len(data.train), dtype=torch.bool)
-    kept[rows] = False
-    return replace(data, train=data.train.take(kept.nonzero().flatten()), test=data.train.take(rows))

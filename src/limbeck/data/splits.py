@@ -1,6 +1,6 @@
 """Stratified, seeded division of examples: the same for every run that asks for the same share."""
 
-__all__ = ["count_of", "cut_validation", "stratified_rows", "subset"]
+__all__ = ["count_of", "cut_test", "cut_validation", "stratified_rows", "subset"]
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from limbeck.keyed import permutation
 
 _SPLIT_SEED = 20150309
 """Fixed, so that runs with different seeds are judged on the same examples."""
+_TEST_SEED, _TEST_SHARE = 0, 0.1
 
 
 def count_of(share_or_count: float, total: int, *, name: str = "count") -> int:
@@ -99,6 +100,31 @@ def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
     kept = torch.ones(len(data.train), dtype=torch.bool)
     kept[rows] = False
     return replace(data, train=data.train.take(kept.nonzero().flatten()), validation=data.train.take(rows))
+
+
+def cut_test(data: DataSet) -> DataSet:
+    """Cut a tenth out of the training set to judge on: the same every time.
+
+    Examples that belong together stay together; others are drawn by class.
+
+    Args:
+        data: A data set without a test set.
+
+    Returns:
+        The data set with a smaller training set; as it is where there is a test set, or there are no labels or too few
+        examples.
+    """
+    if data.test is not None or data.train.labels is None or len(data.train) < 2 * len(data.classes):
+        return data
+    count = max(1, round(_TEST_SHARE * len(data.train)))
+    units = data.train.together("validation")
+    if units is not None:
+        train, test = _divide_units(data, units, count, _TEST_SEED)
+        return replace(data, train=train, test=test)
+    rows = stratified_rows(data.train.labels, count, seed=_TEST_SEED)
+    kept = torch.ones(len(data.train), dtype=torch.bool)
+    kept[rows] = False
+    return replace(data, train=data.train.take(kept.nonzero().flatten()), test=data.train.take(rows))
 
 
 def subset(data: DataSet, share_or_count: float) -> DataSet:

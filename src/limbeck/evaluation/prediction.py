@@ -90,6 +90,10 @@ def answers_in_blocks(
     def rows_from(start: int, stop: int) -> Tensor:
         return torch.arange(start, stop, device=examples.index.device)
 
+    def measured(few: int) -> Tensor:
+        largest = examples.largest(few)
+        return rows_from(first, first + few) if largest is None else largest
+
     with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
         # A compiled module may not be watched.
         watched = unwrapped(model) if isinstance(model, nn.Module) else model
@@ -98,7 +102,7 @@ def answers_in_blocks(
             examples,
             stop - first,
             place,
-            lambda few: answer(viewing.batch(rows_from(first, first + few)), watched),
+            lambda few: answer(viewing.batch(measured(few)), watched),
         )
         start = first
         while start < stop:
@@ -232,7 +236,8 @@ def answer_views(
         )
 
     def answer_few(count: int) -> None:
-        answer(next(feed_of(count).batches(0)))
+        feed, largest = feed_of(count), examples.largest(count)
+        answer(next(feed.batches(0)) if largest is None else feed.viewing.batch(largest))
 
     size, view = batch_size or block_size(answer_few, len(examples), device.device), 0
     while view < views:

@@ -13,6 +13,7 @@ __all__ = [
     "RankRule",
     "SoftLoss",
     "SpeechOptions",
+    "TextPresentation",
     "Training",
     "TrainingKeywords",
 ]
@@ -20,4 +21,5 @@ __all__ = [
 from limbeck.options.compression import FineTuning, RankRule
 from limbeck.options.data import Augmentation, DataOptions, SpeechOptions
 from limbeck.options.network import ModelOptions, Network
+from limbeck.options.text import TextPresentation
 from limbeck.options.training import Distillation, SoftLoss, Training, TrainingKeywords

@@ -1,0 +1,119 @@
+"""Hugging Face's transformers, imported where it is used."""
+
+__all__ = ["from_hub", "transformers"]
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from limbeck.errors import ConfigError, MissingExtraError
+
+T = TypeVar("T")
+
+
+@cache
+def transformers() -> Any:
+    """The package transformers, also beside a torchvision that cannot be imported.
+
+    A torchvision whose operators belong to another build of PyTorch raises when it is imported, and with it nearly
+    every model of transformers. To transformers such a torchvision is one that is not installed.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    with _without_broken("torchvision"):
+        try:
+            found = importlib.import_module("transformers")
+        except ImportError as error:
+            raise MissingExtraError("transformers", "text") from error
+        for name in ("is_torchvision_available", "is_torchvision_v2_available"):
+            known: Any = getattr(found.utils.import_utils, name, None)
+            if hasattr(known, "cache_clear"):
+                known.cache_clear()
+                known()  # remembers what it finds now
+    return found
+
+
+@contextmanager
+def _without_broken(package: str) -> Iterator[None]:
+    """Hide a package, for the time, that is installed and raises when it is imported."""
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        pass
+    except Exception:  # whatever a build that does not fit raises
+        before = sys.modules.get(package)
+        sys.modules[package] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if before is None:
+                del sys.modules[package]
+            else:
+                sys.modules[package] = before
+        return
+    yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars and notes on weights that are new, which are told by who loads a model."""
+    logging = transformers().utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -> T:
+    """What a ``from_pretrained`` gives, never with code out of a file.
+
+    Args:
+        loading: The method.
+        name: A folder, or a name on the hub, of which the files are taken where the variables of Hugging Face's
+            libraries say, such as ``HF_HOME`` and ``HF_HUB_OFFLINE``.
+        what: What to call it in a message.
+        **settings: Further arguments.
+
+    Returns:
+        Whatever the method gives.
+
+    Raises:
+        ConfigError: If it is not there or cannot be read.
+        MissingExtraError: If transformers is not installed, or what it needs for this model.
+    """
+    if not os.path.isdir(name) and _is_path(name):
+        raise ConfigError(f"{what} {name}: there is no such folder")
+    try:
+        with _quiet():
+            return loading(name, trust_remote_code=False, **settings)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever the library raises on files that it cannot use
+        reason = " ".join(str(error).split())
+        if not os.path.isdir(name) and isinstance(error, OSError):
+            raise ConfigError(
+                f"{what} {name}: there is no such folder, and no model of that name on the disk or to be had from the "
+                "hub: give a folder, or download it first and set HF_HOME to where it is"
+            ) from error
+        if "trust_remote_code" in reason:
+            reason = "it needs code of its own, and nothing is executed out of a file"
+        raise ConfigError(f"{what} {name} cannot be loaded: {type(error).__name__}: {reason[:300]}") from error
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name cannot be one on the hub, which is ``name`` or ``owner/name``."""
+    return name.startswith((".", "/", "~", os.sep)) or len(Path(name).parts) > 2

@@ -9,7 +9,7 @@ The generator is Philox 4x32 with ten rounds: Salmon, Moraes, Dror and Shaw, `Pa
 Axes: ``N`` examples.
 """
 
-__all__ = ["permutation", "philox", "small_integers", "uniform"]
+__all__ = ["permutation", "philox", "seeds", "small_integers", "uniform"]
 
 import torch
 from torch import Tensor
@@ -101,6 +101,27 @@ def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int
         for part in range(3):
             found[:, start + 4 * part : start + 4 * part + 4] = (words >> 10 * part) & 1023
     return found[:, :count]
+
+
+def seeds(index: Tensor, *, seed: int, view: int) -> Tensor:
+    """A seed for each example's view, for generators that are not counter-based: those of the user's transforms.
+
+    Args:
+        index: As for :func:`uniform`.
+        seed: Likewise.
+        view: Likewise.
+
+    Returns:
+        Integers in [0, 2**63), int64 ``(N,)``.
+
+    Example:
+        >>> both = seeds(torch.tensor([7, 8]), seed=1, view=0)
+        >>> bool(both[0] != both[1]), torch.equal(seeds(torch.tensor([8]), seed=1, view=0)[0], both[1])
+        (True, True)
+    """
+    # Draws above those of `uniform`, below that of `permutation`.
+    words = _words(index, seed, view, _MASK - 1)
+    return (words[:, 0] << 31) | (words[:, 1] >> 1)
 
 
 def _words(index: Tensor, seed: int, view: int, draw: int) -> Tensor:

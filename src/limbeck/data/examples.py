@@ -18,9 +18,10 @@ from torch import Tensor
 from limbeck.data.columns import Columns
 from limbeck.data.source import Source
 from limbeck.data.values import Layout, as_inputs, as_labels
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
+from limbeck.options import Augmentation, OwnAugmentation
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
 
@@ -175,6 +176,19 @@ class Examples:
     def random(self) -> bool:
         """Whether each view of an example differs although no augmentation is asked for."""
         return isinstance(self.inputs, Source) and self.inputs.random
+
+    def drawn(self, augmentation: Augmentation | None) -> Augmentation:
+        """What is drawn for each view: an augmentation, and random transforms that the examples have of their own."""
+        asked = augmentation or Augmentation()
+        own = OwnAugmentation(views=asked.views, view_seed=asked.view_seed)
+        if isinstance(asked, OwnAugmentation):
+            return asked if self.random else Augmentation(views=asked.views, view_seed=asked.view_seed)
+        if asked.active and isinstance(self.inputs, Source) and not self.inputs.augments:
+            raise ConfigError(
+                "an augmentation is for images in memory, and these examples are made when they are wanted: leave it "
+                "out, and let the data set transform them at random"
+            )
+        return own if self.random else asked
 
     def groups(self) -> Tensor | None:
         """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""

@@ -54,7 +54,7 @@ class Feed:
         self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = self.examples.drawn(augmentation)
         self.viewing = Viewing(self.examples, self.augmentation, workers=workers, presentations=presentations)
         self.steps_per_pass = -(-len(self.examples) // self.batch_size)
         self.steps = self.steps_per_pass if steps is None else steps

@@ -1,23 +1,21 @@
-"""Examples out of collections of items: a ``torch.utils.data.Dataset``, a DataLoader, a list, read into memory.
+"""Examples out of collections of items: a ``torch.utils.data.Dataset``, a DataLoader, a list, a Hugging Face data set.
 
-Axes: ``N`` items, ``C`` channels, ``H`` and ``W`` pixels.
+Small collections without random transforms are read into memory; others item by item, when a batch is wanted.
 """
 
-__all__ = ["INPUT_KEYS", "LABEL_KEYS", "has_items", "pick_keys", "read_items"]
+__all__ = ["class_names_of", "has_items", "read_items"]
 
-import random
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count as count_from
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -31,25 +29,17 @@ from torch.utils.data import (
 )
 
 from limbeck.data.examples import Examples
-from limbeck.data.values import as_labels, as_tensor
+from limbeck.data.item_source import ItemSource, example_seed
+from limbeck.data.parsing import LABEL_KEYS, Item, parse_item
 from limbeck.errors import DataError, LimbeckWarning
+from limbeck.inputs import Inputs, same, tensors_of
 
-INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "input_values", "features",
-              "data")  # fmt: skip
-LABEL_KEYS = ("y", "label", "labels", "target", "targets", "class", "fine_label")
-_NAMES_OF_ITEMS = ("id", "idx", "index", "file", "filename", "name", "path")
-"""Keys that name an item, so that leaving them out loses nothing."""
 _READ_TWICE = 32
 """Items compared with a second reading: a transform that changes one item in five is missed once in 1,000 times."""
-
-
-class Item(NamedTuple):
-    """One item as tensors; the label without an axis, or None."""
-
-    inputs: Tensor
-    label: Tensor | None
-    image: bool
-    """Whether it was an image of Pillow, whose channels are certain to be first."""
+_IN_MEMORY = 1 << 28
+"""Bytes of inputs, at most, that are read into memory once; larger collections are read as they are needed."""
+_MOST_STREAMED = 1 << 32
+"""Bytes of inputs, at most, of a collection that can only be read from its beginning."""
 
 
 def has_items(given: Any) -> bool:
@@ -73,18 +63,25 @@ def has_items(given: Any) -> bool:
         first = given[0] if given else None
         pair = isinstance(first, tuple) and len(first) == 2 and not isinstance(first[0], int | float)
         return isinstance(first, Mapping) or (pair and len(given) != 2)
-    return hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    return hasattr(given, "__len__") and hasattr(given, "__getitem__") and not hasattr(given, "iloc")
 
 
-def read_items(given: Any) -> Examples:
-    """Read every item once, in order.
+def read_items(given: Any, *, progress: Callable[[int, int], None] | None = None) -> Examples:
+    """Look at a collection of items, and read it now or when its items are wanted.
 
-    An item is a pair of input and label, an input alone, or a mapping with one of :data:`INPUT_KEYS` and one of
-    :data:`LABEL_KEYS`; an input is numbers or an image of Pillow, a label a class number or one-hot. Some items are
-    read twice: where they differ, the collection transforms at random, and all epochs would see one view.
+    An item is a pair of input and label, an input alone, or a mapping with one of
+    :data:`~limbeck.data.parsing.INPUT_KEYS` and one of :data:`~limbeck.data.parsing.LABEL_KEYS`; an input is numbers,
+    an image of Pillow, or a mapping of numbers such as token ids and their mask; a label a class number or one-hot.
+
+    Some items are read under two seeds. Where they differ the collection transforms at random, and each epoch gets a
+    view of its own, which is a function of the example and the epoch alone. Such collections, and large ones, are read
+    by worker processes as training goes on; others once, into memory.
 
     Args:
-        given: A data set or loader of torch, a list, or what has ``__len__`` and ``__getitem__``.
+        given: A data set or loader of torch or Hugging Face, a list, or what has ``__len__`` and ``__getitem__``. Of a
+            loader its data set and ``collate_fn`` are taken; its order is not, since an epoch's order here is a
+            function of the seed.
+        progress: Called with items read and all, where every item must be read for its label.
 
     Returns:
         The examples.
@@ -93,15 +90,17 @@ def read_items(given: Any) -> Examples:
         DataError: If an item cannot be read or used, or items differ in kind or shape.
 
     Warns:
-        LimbeckWarning: If items differ when they are read again.
+        LimbeckWarning: If items draw from a generator that no seed reaches.
 
     Example:
         >>> read_items([{"x": [1.0, 2.0], "label": 1}, {"x": [3.0, 4.0], "label": 0}]).labels
         tensor([1, 0])
     """
+    collate = None
     if isinstance(given, DataLoader):
+        collate = None if given.collate_fn in (default_collate, default_convert) else given.collate_fn
         given = _behind(given)
-    if isinstance(given, TensorDataset):
+    if isinstance(given, TensorDataset) and collate is None:
         if len(given.tensors) > 2:
             raise DataError(
                 f"the TensorDataset has {len(given.tensors)} tensors, and inputs and labels are needed: give "
@@ -109,49 +108,59 @@ def read_items(given: Any) -> Examples:
             )
         return Examples.of(*given.tensors)
     kind = type(given).__name__
+    if isinstance(given, IterableDataset):
+        with example_seed(0):
+            return _joined(list(_streamed(given, kind)), kind)
     count = _length(given, kind)
-    with _randomness_of_its_own():
-        if isinstance(given, IterableDataset):
-            items = [_item(kind, number, each) for number, each in enumerate(_first(given, count, kind))]
-        else:
-            items = [_item(kind, number, _get(given, number, kind)) for number in range(count)]
-            _tell_random(given, items, kind)
-    return _joined(items, kind)
+    source = ItemSource(given, torch.arange(count), _first_item(given, kind, collate), collate=collate)
+    changes = _draws(source, count)
+    size = sum(each.numel() * each.element_size() for each in tensors_of(source.first.inputs)) * count
+    if changes == "unreachable":
+        warnings.warn(
+            f"items of the {kind} differ when they are read again under the same seed, so they draw from a generator "
+            "of their own: each was read once, and every epoch sees that one view; let them draw from random, "
+            "numpy.random or torch, whose generators are seeded for each example",
+            LimbeckWarning,
+            stacklevel=2,
+        )
+    if changes != "seeded" and collate is None and (size <= _IN_MEMORY or changes == "unreachable"):
+        items = [source.item(number, 0) for number in range(count)]
+        return _joined(items, kind)
+    source.random = changes == "seeded"
+    labels = _known_labels(given, source)
+    if labels is None:
+        labels = source.labels(progress=progress)
+    return Examples.of(source, labels)
 
 
-def pick_keys(found: Mapping[Any, Any], what: str) -> tuple[Any, Any | None]:
-    """The input and the label of a mapping.
+def class_names_of(given: Any) -> tuple[str, ...] | None:
+    """Names of the classes where a data set says them, in ``classes`` or in a ``ClassLabel``.
 
     Args:
-        found: The mapping.
-        what: What to call it in a message.
+        given: Anything.
 
     Returns:
-        Both; None where it has no label.
-
-    Raises:
-        DataError: If there is not one input, there are several labels, or something would be left out.
+        The names in the order of the labels, or None.
 
     Example:
-        >>> pick_keys({"image": 5, "label": 1, "idx": 7}, "item 7")
-        (5, 1)
+        >>> class_names_of(type("Folder", (), {"classes": ["cat", "dog"]})())
+        ('cat', 'dog')
     """
-    inputs = [key for key in found if key in INPUT_KEYS]
-    labels = [key for key in found if key in LABEL_KEYS]
-    others = [key for key in found if key not in (*INPUT_KEYS, *LABEL_KEYS, *_NAMES_OF_ITEMS)]
-    if len(inputs) != 1 or len(labels) > 1 or others:
-        raise DataError(
-            f"{what} has the keys {', '.join(map(str, found))}: one input ({', '.join(INPUT_KEYS)}), at most one label "
-            f"({', '.join(LABEL_KEYS)}) and nothing else can be used; make it a pair (input, label)"
-        )
-    return found[inputs[0]], found[labels[0]] if labels else None
+    if isinstance(given, DataLoader | Subset):
+        return class_names_of(given.dataset)
+    features = getattr(given, "features", None)
+    if isinstance(features, Mapping):
+        named = [getattr(features[key], "names", None) for key in features if key in LABEL_KEYS]
+        return tuple(map(str, named[0])) if len(named) == 1 and named[0] else None
+    classes = getattr(given, "classes", None)
+    if isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes):
+        return tuple(classes)
+    return None
 
 
 def _behind(loader: "DataLoader[Any]") -> Any:
     """The data set that a loader draws from, where the loader does no more than shuffle it."""
     cure = "give its data set, with items that are pairs (input, label)"
-    if loader.collate_fn not in (default_collate, default_convert):
-        raise DataError(f"the DataLoader has a collate_fn of its own, which may change its items: {cure}")
     if isinstance(loader.dataset, IterableDataset):
         return loader.dataset
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
@@ -169,35 +178,115 @@ def _length(given: Any, kind: str) -> int:
     try:
         count = len(given)
     except Exception as error:
-        more = " and its order may change" if isinstance(given, IterableDataset) else ""
         raise DataError(
-            f"the {kind} does not say how many items it has{more}: give a data set with __len__, or read it into "
-            "tensors first"
+            f"the {kind} does not say how many items it has: give a data set with __len__, or read it into tensors"
         ) from error
     if count == 0:
         raise DataError(f"the {kind} has no items: at least one is needed")
     return count
 
 
-def _get(given: Any, number: int, kind: str) -> Any:
+def _first_item(given: Any, kind: str, collate: Callable[[list[Any]], Any] | None) -> Item:
     try:
-        return given[number]
-    except Exception as error:
-        raise _unreadable(kind, number, error) from error
-
-
-def _first(given: "IterableDataset[Any]", count: int, kind: str) -> Iterator[Any]:
-    number = 0
-    try:
-        for each in islice(given, count):
-            yield each
-            number += 1
+        with example_seed(0):
+            read = given[0]
+            joined = read if collate is None else collate([read])
     except DataError:
         raise
     except Exception as error:
-        raise _unreadable(kind, number, error) from error
-    if number < count:
-        raise DataError(f"the {kind} says that it has {count} items, and ends after {number}")
+        raise _unreadable(kind, 0, error) from error
+    if collate is None:
+        return parse_item(kind, 0, joined)
+    whole = parse_item(kind, 0, joined)
+    # A batch of one: the item is its only row.
+    inputs: Inputs = (
+        {name: each[0] for name, each in whole.inputs.items()} if isinstance(whole.inputs, Mapping) else whole.inputs[0]
+    )
+    return Item(inputs, whole.label, image=False)
+
+
+def _draws(source: ItemSource, count: int) -> str:
+    """Whether items are "fixed", drawn anew under each seed ("seeded"), or drawn where no seed helps."""
+    step = -(-count // _READ_TWICE)
+    found = "fixed"
+    for number in range(0, count, step):
+        once, again, other = (source.item(number, seed) for seed in (0, 0, 1))
+        if not _alike(once, again):
+            return "unreachable"
+        if not _alike(once, other):
+            found = "seeded"
+    return found
+
+
+def _alike(one: Item, other: Item) -> bool:
+    labels = (
+        one.label is other.label if one.label is None or other.label is None else torch.equal(one.label, other.label)
+    )
+    return labels and same(one.inputs, other.inputs)
+
+
+def _known_labels(given: Any, source: ItemSource) -> Tensor | None:
+    """The labels where a data set holds them beside its items, and some items agree; None where it does not."""
+    held = _held_labels(given)
+    if held is None or held.shape != (len(source),):
+        return None
+    step = -(-len(source) // _READ_TWICE)
+    for number in range(0, len(source), step):
+        label = source.item(number, 0).label
+        if label is None or int(label) != int(held[number]):
+            return None
+    return held
+
+
+def _held_labels(given: Any) -> Tensor | None:
+    if isinstance(given, Subset):
+        inner = _held_labels(given.dataset)
+        return None if inner is None else inner[torch.tensor(list(given.indices))]
+    if isinstance(given, ConcatDataset):
+        parts = [_held_labels(part) for part in given.datasets]
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if len(known) == len(parts) else None
+    column_names = getattr(given, "column_names", None)
+    found: Any = None
+    if isinstance(column_names, list):
+        keys = [key for key in column_names if key in LABEL_KEYS]
+        found = given[keys[0]] if len(keys) == 1 else None
+    else:
+        found = getattr(given, "targets", getattr(given, "labels", None))
+    try:
+        values = torch.as_tensor(found if isinstance(found, Tensor) else list(found))
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return values.long() if values.ndim == 1 and not values.is_floating_point() else None
+
+
+def _streamed(given: "IterableDataset[Any]", kind: str) -> Iterator[Item]:
+    """The items of a collection that can only be read from its beginning, once."""
+    said = getattr(given, "__len__", None)
+    count = None if said is None else _length(given, kind)
+    taken, number = 0, 0
+    iterator = iter(given)
+    for number in count_from() if count is None else range(count):
+        try:
+            read = list(islice(iterator, 1))
+        except DataError:
+            raise
+        except Exception as error:
+            raise _unreadable(kind, number, error) from error
+        if not read:
+            if count is not None:
+                raise DataError(f"the {kind} says that it has {count} items, and ends after {number}")
+            break
+        item = parse_item(kind, number, read[0])
+        taken += sum(each.numel() * each.element_size() for each in tensors_of(item.inputs))
+        if taken > _MOST_STREAMED:
+            raise DataError(
+                f"the {kind} can only be read from its beginning, and its first {number + 1:,} items take 4 GiB: give "
+                "a data set with __len__ and __getitem__, whose items are read when they are needed"
+            )
+        yield item
+    if count is None and number == 0:
+        raise DataError(f"the {kind} has no items: at least one is needed")
 
 
 def _unreadable(kind: str, number: int, error: Exception) -> DataError:
@@ -205,42 +294,30 @@ def _unreadable(kind: str, number: int, error: Exception) -> DataError:
     return DataError(f"item {number} of the {kind} cannot be read: {type(error).__name__}: {reason}")
 
 
-def _item(kind: str, number: int, given: Any) -> Item:
-    what = f"item {number} of the {kind}"
-    label: Any = None
-    if isinstance(given, Mapping):
-        given, label = pick_keys(given, what)
-    elif isinstance(given, list | tuple):
-        if not 1 <= len(given) <= 2:
-            raise DataError(f"{what} has {len(given)} parts: a pair (input, label) is needed")
-        given, label = given if len(given) == 2 else (given[0], None)
-    try:
-        image = _is_image(given)
-        inputs = _pixels(given) if image else as_tensor("inputs", given)
-        return Item(inputs, None if label is None else _class_number(label), image)
-    except DataError as error:
-        raise DataError(f"{what}: {error}") from error
-
-
-def _class_number(label: Any) -> Tensor:
-    values = as_tensor("labels", label)
-    return as_labels(values.reshape(1, -1) if values.numel() > 1 else values.reshape(-1), 1)[0]
-
-
-def _is_image(given: Any) -> bool:
-    pillow = sys.modules.get("PIL.Image")  # where there is an image, Pillow was imported
-    return pillow is not None and isinstance(given, pillow.Image)
-
-
-def _pixels(image: Any) -> Tensor:
-    from limbeck.formats.pictures import pixels_of
-
-    values = torch.from_numpy(np.array(pixels_of(image)))
-    return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)
-
-
 def _joined(items: Sequence[Item], kind: str) -> Examples:
-    inputs = [each.inputs for each in items]
+    """All items in memory."""
+    without = [number for number, each in enumerate(items) if each.label is None]
+    if without and len(without) < len(items):
+        raise DataError(f"item {without[0]} of the {kind} has no label, and others have one")
+    labels = None if without else torch.stack([each.label for each in items if each.label is not None])
+    images = all(each.image for each in items)
+    first = items[0].inputs
+    if isinstance(first, Mapping):
+        named = [each.inputs for each in items if isinstance(each.inputs, Mapping)]
+        if len(named) < len(items) or any(each.keys() != first.keys() for each in named):
+            raise DataError(f"items of the {kind} have different keys")
+        padded = "attention_mask" in first
+        columns = {name: _stacked([each[name] for each in named], kind, ragged=padded) for name in first}
+        return Examples.of(columns, labels)
+    values = [each.inputs for each in items if isinstance(each.inputs, Tensor)]
+    if len(values) < len(items):
+        raise DataError(f"some items of the {kind} are one input, and others several by name")
+    return Examples.of(_stacked(values, kind, ragged=False), labels, layout="NCHW" if images else None)
+
+
+def _stacked(inputs: Sequence[Tensor], kind: str, *, ragged: bool) -> Tensor:
+    if ragged and all(each.ndim == 1 and not each.is_floating_point() for each in inputs):
+        return torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
     if inputs[0].dtype == torch.uint8 and {each.shape[0] for each in inputs if each.ndim == 3} == {1, 3}:
         inputs = [each.expand(3, -1, -1) if each.ndim == 3 else each for each in inputs]  # grey among coloured images
     for number, each in enumerate(inputs):
@@ -254,46 +331,4 @@ def _joined(items: Sequence[Item], kind: str) -> Examples:
                 f"item {number} of the {kind} is of type {each.dtype}, and item 0 of {inputs[0].dtype}: give all in "
                 "one type"
             )
-    without = [number for number, each in enumerate(items) if each.label is None]
-    if without and len(without) < len(items):
-        raise DataError(f"item {without[0]} of the {kind} has no label, and others have one")
-    labels = None if without else torch.stack([each.label for each in items if each.label is not None])
-    values = torch.stack([each.to(inputs[0].dtype) for each in inputs])
-    return Examples.of(values, labels, layout="NCHW" if all(each.image for each in items) else None)
-
-
-def _tell_random(given: Any, items: Sequence[Item], kind: str) -> None:
-    """Warn where some items are not the same when they are read again."""
-    step = -(-len(items) // _READ_TWICE)
-    for number in range(0, len(items), step):
-        again, known = _item(kind, number, _get(given, number, kind)), items[number]
-        if not _same(again.inputs, known.inputs) or not _same(again.label, known.label):
-            warnings.warn(
-                f"item {number} of the {kind} differs when it is read again, so it is transformed at random: each item "
-                "was read once, and every epoch sees that one view; leave the random transforms out and give "
-                "augmentation=limbeck.Augmentation(...) for new views in each epoch",
-                LimbeckWarning,
-                stacklevel=2,
-            )
-            return
-
-
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.dtype == other.dtype and torch.equal(one, other)
-
-
-@contextmanager
-def _randomness_of_its_own() -> Iterator[None]:
-    """Seed the global generators, so that random transforms give the same views in each run; restore them after."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        try:
-            torch.default_generator.manual_seed(0)
-            random.seed(0)
-            np.random.seed(0)  # noqa: NPY002
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    return torch.stack([each.to(inputs[0].dtype) for each in inputs])

@@ -34,12 +34,13 @@ class Source:
         decoded: Whether making inputs takes longer than looking them up, so that workers should do it ahead.
         random: Whether each view of an example differs although nobody asked for an augmentation: a transform of the
             user's own draws.
-        tagged: Name of each example's file or row, where it has one; for messages.
+        augments: Whether it draws what an :class:`~limbeck.Augmentation` asks for.
     """
 
     kind: str = "floating-point numbers"
     decoded: bool = True
     random: bool = False
+    augments: bool = False
 
     def __len__(self) -> int:
         raise NotImplementedError

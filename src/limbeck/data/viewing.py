@@ -48,12 +48,12 @@ class Viewing:
         presentations: Sequence[Any] = (),
     ) -> None:
         self.examples, self.workers = examples, workers
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = examples.drawn(augmentation)
         self.presentations = tuple(dict.fromkeys(each for each in presentations if each is not None))
         self.made = isinstance(examples.inputs, Source)
         drawn = self.augmentation.active
         self.views = Views(examples, self.augmentation) if drawn and not self.made else None
-        self.changing = drawn or (isinstance(examples.inputs, Source) and examples.inputs.random)
+        self.changing = drawn
 
     def view_of(self, number: int) -> int:
         """Which view the examples are shown in when they are gone through for the n-th time, from 0."""

@@ -10,6 +10,7 @@ __all__ = [
     "FineTuning",
     "ModelOptions",
     "Network",
+    "OwnAugmentation",
     "RankRule",
     "SoftLoss",
     "SpeechOptions",
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 from limbeck.options.compression import FineTuning, RankRule
-from limbeck.options.data import Augmentation, DataOptions, SpeechOptions
+from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, SpeechOptions
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.text import TextPresentation
 from limbeck.options.training import Distillation, SoftLoss, Training, TrainingKeywords

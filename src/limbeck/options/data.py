@@ -1,6 +1,6 @@
 """Which examples, and which views of them."""
 
-__all__ = ["Augmentation", "DataOptions", "SpeechOptions"]
+__all__ = ["Augmentation", "DataOptions", "OwnAugmentation", "SpeechOptions"]
 
 import dataclasses
 import math
@@ -155,3 +155,24 @@ class Augmentation:
             [0, 1, 2, 0, 1]
         """
         return epoch if self.views is None else epoch % self.views
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnAugmentation(Augmentation):
+    """Random transforms of a data set of the user's own, drawn anew for each view, and what is drawn beside them.
+
+    Attributes:
+        own: Always true: what tells stored answers to such views from others.
+    """
+
+    own: bool = True
+
+    @property
+    def active(self) -> bool:
+        """True: each view is another."""
+        return True
+
+    @property
+    def whole_pixels(self) -> bool:
+        """False: nobody knows what the transforms do."""
+        return False

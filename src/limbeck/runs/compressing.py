@@ -144,7 +144,7 @@ def compress(
     check_answers("network", model, data)
     tell_probabilities("network", model, data.train, None, watcher)
     tell_shared_examples(data, ["validation"], watcher)
-    augmentation = augmentation or Augmentation()
+    augmentation = data.train.drawn(augmentation)
     if teacher is not None:
         check_classes("teacher", teacher, data)
     guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, augmentation)

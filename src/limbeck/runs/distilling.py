@@ -167,7 +167,7 @@ def distill(
         options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
-    augmentation = augmentation or Augmentation()
+    augmentation = source.train.drawn(augmentation)
     guide = as_teacher(teacher, data.classes)
     check_classes("teacher", guide, data)
     require_logits(guide, aims.loss)

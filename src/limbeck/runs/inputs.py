@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.items import has_items, pick_keys, read_items
+from limbeck.data.items import class_names_of, has_items, read_items
+from limbeck.data.parsing import pick_keys
 from limbeck.data.sources import is_kaldi
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
 from limbeck.evaluation.prediction import answers_in_blocks
@@ -42,7 +43,7 @@ def as_examples(given: Any) -> Examples:
 
     Args:
         given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;
-            or a ``torch.utils.data.Dataset``, a DataLoader or a list of items, which is read into memory (see
+            or a ``torch.utils.data.Dataset``, a DataLoader, a Hugging Face data set or a list of items (see
             :func:`~limbeck.data.items.read_items`).
 
     Returns:
@@ -87,6 +88,10 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     Raises:
         DataError: If nothing has labels, so that the number of classes is not known.
     """
+    if isinstance(train, Mapping) and train and all(has_items(part) for part in train.values()):
+        train, validation, test = _divided(train, validation, test)
+    if classes is None and not isinstance(train, DataSet):
+        classes = class_names_of(train)
     given = {"validation": validation, "test": test}
     parts = {name: _part(name, part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
@@ -107,6 +112,22 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             raise DataError(f"labels run from {first} to {last}, and classes count from 0: subtract {first} from them")
         classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
+
+
+_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+          "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+
+
+def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any, Any, Any]:
+    """The parts of a mapping of data sets, such as a DatasetDict of Hugging Face, beside those given apart."""
+    found = {_PARTS[str(name).lower()]: part for name, part in given.items() if str(name).lower() in _PARTS}
+    if "train" not in found:
+        raise DataError(f"a mapping of data sets needs one named train, and has {', '.join(map(str, given))}")
+    for name, apart in (("validation", validation), ("test", test)):
+        if apart is not None and name in found:
+            raise ConfigError(f"{name} is in the mapping of data sets and given apart: leave one of them out")
+        found[name] = found.get(name) if apart is None else apart
+    return found["train"], found["validation"], found["test"]
 
 
 def _part(name: str, given: Any) -> Examples:

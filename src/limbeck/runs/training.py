@@ -238,7 +238,7 @@ def train(
         options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
-    augmentation = augmentation or Augmentation()
+    augmentation = data.train.drawn(augmentation)
 
     begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
     check_answers("model", begun[0], data)

@@ -89,11 +89,12 @@ def soften(
         ConfigError: If a setting contradicts another, or an arithmetic mean is given no temperature.
         MismatchError: If the teacher names other classes, or the folder holds another store.
     """
+    augmentation = examples.drawn(augmentation)
     guide = as_teacher(teacher, classes).bind(examples, augmentation)
     named = guide.classes
     if named is not None and tuple(named) != tuple(classes):
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
-    active = augmentation is not None and augmentation.active
+    active = augmentation.active
     views_kept = _views(augmentation, views)
     mean, only = mean_kind(teacher), _temperature_of(teacher)
     if temperature is None and (encoding == "sampled" or only is not None):
@@ -108,7 +109,7 @@ def soften(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, and is {batch_size}")
     codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes))
-    settings = dataclasses.asdict(augmentation) if active and augmentation is not None else None
+    settings = dataclasses.asdict(augmentation) if active else None
     numbers = examples.index.long().cpu().numpy()
     labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
     place = device or Device(torch.device("cpu"), "float32")

@@ -8,7 +8,7 @@ __all__ = ["SoftTargets"]
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import Viewing
 from limbeck.errors import MismatchError
-from limbeck.options import Augmentation
+from limbeck.options import Augmentation, OwnAugmentation
 from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.decoding import decoded, profile_tensors
@@ -80,9 +80,7 @@ class SoftTargets:
         self.temperature, self.views = plan.temperature, plan.views
         self.mean, self.teacher_digest = plan.mean, plan.teacher_digest
         self.source = plan.source or plan.inputs_digest
-        self.augmentation = (
-            Augmentation() if plan.augmentation is None else Augmentation(**plan.augmentation, views=plan.views)
-        )
+        self.augmentation = Augmentation() if plan.augmentation is None else _settings(plan.augmentation, plan.views)
         self._device = torch.device("cpu")
         self._profile = profile_tensors(store.codec, self._device)
         self._resident: dict[str, Tensor] = {}
@@ -360,3 +358,8 @@ def _reopened(folder: Path, source: str | None) -> SoftTargets:
     found = SoftTargets.open(folder)
     found.source = source
     return found
+
+
+def _settings(kept: Mapping[str, Any], views: int) -> Augmentation:
+    kind = OwnAugmentation if "own" in kept else Augmentation
+    return kind(**kept, views=views)

@@ -144,7 +144,7 @@ def tune(
         options = dataclasses.replace(options, precision=RunFolder(out).settled("precision", "auto"))
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
-    augmentation = augmentation or Augmentation()
+    augmentation = data.train.drawn(augmentation)
     guide = as_teacher(teacher, data.classes)
     check_classes("teacher", guide, data)
     guide = guide.to(device.device).bind(data.train, augmentation)

@@ -1,0 +1,232 @@
+"""Items of somebody's data set, read when they are wanted: each under a seed of its own.
+
+``random``, ``numpy.random`` and torch's generator are seeded by (view seed, view, example) before an item is read. Any
+pipeline of transforms then gives the same view of an example on any batch size, number of workers, machine or after a
+resume, and answers to it may be stored.
+
+Axes: ``N`` items.
+"""
+
+__all__ = ["ItemSource", "example_seed"]
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from limbeck.data.parsing import Item, parse_item, seen
+from limbeck.data.source import Source
+from limbeck.data.workers import worker_count
+from limbeck.errors import DataError, LimbeckError
+from limbeck.inputs import Inputs
+from limbeck.keyed import seeds
+
+if TYPE_CHECKING:
+    from limbeck.options import Augmentation
+
+_CHUNK = 64
+"""Items whose labels a worker reads at a time."""
+
+
+@contextmanager
+def example_seed(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch's CPU for the time, and leave them as they were.
+
+    Args:
+        seed: In [0, 2**63).
+
+    Yields:
+        Nothing.
+    """
+    python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed & 0xFFFFFFFF)
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_state)
+
+
+class ItemSource(Source):
+    """Items that are read, transformed and collated when a batch is wanted.
+
+    Args:
+        items: Anything with ``__getitem__`` by number.
+        numbers: Which items, int64 ``(N,)``.
+        first: An item of it, which says types and shapes.
+        random: Whether its transforms draw.
+        collate: Joins items, as a DataLoader's ``collate_fn``; None to stack them, and to pad token ids.
+    """
+
+    def __init__(
+        self,
+        items: Any,
+        numbers: Tensor,
+        first: Item,
+        *,
+        random: bool = False,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
+        self.items, self.numbers, self.first = items, numbers, first
+        self.random, self.collate = random, collate
+        self.name = type(items).__name__
+        made = seen(first.inputs)
+        leading = made if isinstance(made, Tensor) else next(iter(made.values()))
+        self.kind = "floating-point numbers" if leading.is_floating_point() else "integers"
+        self._shape = tuple(leading.shape)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of the first item."""
+        return (len(self), *self._shape)
+
+    def select(self, rows: Tensor) -> "ItemSource":
+        """Some of the items."""
+        return ItemSource(self.items, self.numbers[rows.cpu()], self.first, random=self.random, collate=self.collate)
+
+    def fetch(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        *,
+        view: int = 0,
+        augmentation: "Augmentation | None" = None,
+        presentations: Sequence[Any] = (None,),
+    ) -> list[Inputs]:
+        """Read items, each under the seed of its number and the view, and join them.
+
+        Raises:
+            DataError: If an item cannot be read, or items do not fit together; the message names it.
+        """  # noqa: DOC201, DOC502
+        drawn = seeds(keys.cpu(), seed=0 if augmentation is None else augmentation.view_seed, view=view).tolist()
+        numbers = self.numbers[rows.cpu()].tolist()
+        if self.collate is not None:
+            held = [self._read(number, seed) for number, seed in zip(numbers, drawn, strict=True)]
+            with example_seed(drawn[0]):
+                joined = self.collate(held)
+            inputs = parse_item(self.name, numbers[0], joined if isinstance(joined, Mapping) else _pair(joined)).inputs
+        else:
+            parsed = [self.item(number, seed).inputs for number, seed in zip(numbers, drawn, strict=True)]
+            inputs = _stacked(parsed, self.name, numbers)
+        inputs = seen(inputs)
+        return [inputs for _ in presentations]
+
+    def item(self, number: int, seed: int) -> Item:
+        """One item as tensors, read under a seed; a grey image among coloured ones has three equal channels."""
+        found, first = parse_item(self.name, number, self._read(number, seed)), self.first.inputs
+        if found.image and isinstance(found.inputs, Tensor) and isinstance(first, Tensor):
+            if len(found.inputs) == 1 and len(first) == 3:
+                return found._replace(inputs=found.inputs.expand(3, -1, -1))
+        return found
+
+    def _read(self, number: int, seed: int) -> Any:
+        try:
+            with example_seed(seed):
+                return self.items[number]
+        except LimbeckError:
+            raise
+        except Exception as error:  # whatever the user's data set raises
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"item {number} of the {self.name} cannot be read: {type(error).__name__}: {reason}"
+            ) from error
+
+    def labels(
+        self, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Tensor | None:
+        """The label of each item, int64 ``(N,)``, for which every item is read once; None where they have none.
+
+        Args:
+            workers: Processes that read; None for one per processor core and at most 8.
+            progress: Called with items read and all.
+
+        Returns:
+            The labels.
+
+        Raises:
+            DataError: If some items have a label and others none, or one cannot be read.
+        """
+        chunks = torch.split(self.numbers, _CHUNK)
+        loader: DataLoader[Any] = DataLoader(
+            _Labels(self),
+            batch_size=None,
+            sampler=[chunk.tolist() for chunk in chunks],
+            num_workers=min(worker_count(workers), len(chunks)) if len(chunks) > 1 else 0,
+            collate_fn=_as_read,
+            generator=torch.Generator(),
+        )
+        found: list[int | None] = []
+        for part in loader:
+            if isinstance(part, str):
+                raise DataError(part)
+            found += part
+            if progress is not None:
+                progress(len(found), len(self))
+        without = [place for place, label in enumerate(found) if label is None]
+        if len(without) == len(found):
+            return None
+        if without:
+            number = int(self.numbers[without[0]])
+            raise DataError(f"item {number} of the {self.name} has no label, and others have one")
+        return torch.tensor(found)
+
+
+class _Labels(Dataset[Any]):
+    """The labels of some items, as torch's loader asks for them."""
+
+    def __init__(self, source: ItemSource) -> None:
+        self.source = source
+
+    def __getitem__(self, numbers: list[int]) -> "list[int | None] | str":
+        try:
+            labels = [self.source.item(number, 0).label for number in numbers]
+        except LimbeckError as error:
+            return str(error)
+        return [None if label is None else int(label) for label in labels]
+
+
+def _as_read(read: Any) -> Any:
+    return read
+
+
+def _pair(joined: Any) -> Any:
+    """What a collate function gives for a batch, as an item is given: the labels of a batch are no label here."""
+    return (joined[0],) if isinstance(joined, list | tuple) and len(joined) == 2 else joined
+
+
+def _stacked(parsed: Sequence[Inputs], name: str, numbers: Sequence[int]) -> Inputs:
+    first = parsed[0]
+    if isinstance(first, Mapping):
+        columns: dict[str, Tensor] = {}
+        for key in first:
+            values = [each[key] for each in parsed if isinstance(each, Mapping) and key in each]
+            if len(values) < len(parsed):
+                raise DataError(f"items of the {name} have different keys: {key} is missing in some")
+            ragged = "attention_mask" in first or len({each.shape for each in values}) == 1
+            columns[key] = _tensor(values, name, numbers, ragged=ragged)
+        return columns
+    return _tensor([each for each in parsed if isinstance(each, Tensor)], name, numbers, ragged=False)
+
+
+def _tensor(values: Sequence[Tensor], name: str, numbers: Sequence[int], *, ragged: bool) -> Tensor:
+    if ragged and all(each.ndim == 1 and not each.is_floating_point() for each in values):
+        return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+    for number, each in zip(numbers, values, strict=True):
+        if each.shape != values[0].shape:
+            raise DataError(
+                f"item {number} of the {name} has shape {tuple(each.shape)}, and item {numbers[0]} has "
+                f"{tuple(values[0].shape)}: resize, crop or pad them to one shape in the data set, or give a "
+                "DataLoader with a collate_fn"
+            )
+    return torch.stack([each.to(values[0].dtype) for each in values])

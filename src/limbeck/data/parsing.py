@@ -1,0 +1,145 @@
+"""What an item of somebody's data set holds: its inputs and its label, whatever it is written as.
+
+Axes: ``C`` channels, ``H`` and ``W`` pixels.
+"""
+
+__all__ = ["INPUT_KEYS", "LABEL_KEYS", "Item", "parse_item", "pick_keys", "seen", "with_tensors"]
+
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.data.values import as_labels, as_tensor
+from limbeck.errors import DataError
+from limbeck.inputs import Inputs, mapped
+
+INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "input_values", "features",
+              "data")  # fmt: skip
+LABEL_KEYS = ("y", "label", "labels", "target", "targets", "class", "fine_label")
+_NAMES_OF_ITEMS = ("id", "idx", "index", "file", "filename", "name", "path")
+"""Keys that name an item, so that leaving them out loses nothing."""
+_BESIDE = ("attention_mask", "token_type_ids", "position_ids", "pixel_mask", "bbox", "special_tokens_mask")
+"""Keys that are inputs beside another, as arguments of Hugging Face's models."""
+
+
+class Item(NamedTuple):
+    """One item as tensors; the label without an axis, or None."""
+
+    inputs: Inputs
+    label: Tensor | None
+    image: bool
+    """Whether it was an image of Pillow, whose channels are certain to be first."""
+
+
+def parse_item(kind: str, number: int, given: Any) -> Item:
+    """The inputs and the label of an item.
+
+    Args:
+        kind: What the collection is called in a message.
+        number: Of the item.
+        given: A pair (input, label), an input alone, or a mapping.
+
+    Returns:
+        Both, as tensors.
+
+    Raises:
+        DataError: If it is none of these, or holds what are no numbers.
+
+    Example:
+        >>> parse_item("list", 0, {"input_ids": [5, 6], "attention_mask": [1, 1], "label": 1}).inputs
+        {'input_ids': tensor([5, 6]), 'attention_mask': tensor([1, 1])}
+    """
+    what = f"item {number} of the {kind}"
+    label: Any = None
+    if isinstance(given, Mapping):
+        given, label = pick_keys(given, what)
+    elif isinstance(given, list | tuple):
+        if not 1 <= len(given) <= 2:
+            raise DataError(f"{what} has {len(given)} parts: a pair (input, label) is needed")
+        given, label = given if len(given) == 2 else (given[0], None)
+    try:
+        image = _is_image(given)
+        inputs = with_tensors(given)
+        return Item(inputs, None if label is None else _class_number(label), image)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
+
+
+def with_tensors(given: Any) -> Inputs:
+    """Inputs as tensors: images of Pillow as uint8 ``(C, H, W)``, numbers as they are.
+
+    Args:
+        given: An image, numbers, or a mapping of such.
+
+    Returns:
+        The inputs of one item.
+
+    Raises:
+        DataError: If they are not numbers.
+    """  # noqa: DOC502
+    if isinstance(given, Mapping):
+        return {str(name): _pixels(each) if _is_image(each) else as_tensor(name, each) for name, each in given.items()}
+    return _pixels(given) if _is_image(given) else as_tensor("inputs", given)
+
+
+def pick_keys(found: Mapping[Any, Any], what: str) -> tuple[Any, Any | None]:
+    """The input and the label of a mapping.
+
+    Args:
+        found: The mapping.
+        what: What to call it in a message.
+
+    Returns:
+        The input, or a mapping of several that belong together, such as token ids with their mask; and the label, None
+        where there is none.
+
+    Raises:
+        DataError: If there is not one input, there are several labels, or something would be left out.
+
+    Example:
+        >>> pick_keys({"image": 5, "label": 1, "idx": 7}, "item 7")
+        (5, 1)
+    """
+    inputs = [key for key in found if key in INPUT_KEYS]
+    labels = [key for key in found if key in LABEL_KEYS]
+    beside = [key for key in found if key in _BESIDE]
+    known = (*INPUT_KEYS, *LABEL_KEYS, *_BESIDE, *_NAMES_OF_ITEMS)
+    others = [key for key in found if key not in known]
+    if len(inputs) != 1 or len(labels) > 1 or others:
+        texts = [str(key) for key in others if isinstance(found[key], str)]
+        cure = f"; tokenise the text of {texts[0]!r} first" if texts else ""
+        raise DataError(
+            f"{what} has the keys {', '.join(map(str, found))}: one input ({', '.join(INPUT_KEYS)}), what belongs to "
+            f"it ({', '.join(_BESIDE[:3])}), at most one label ({', '.join(LABEL_KEYS)}) and nothing else can be used; "
+            f"make it a pair (input, label){cure}"
+        )
+    label = found[labels[0]] if labels else None
+    if beside:
+        return {str(key): found[key] for key in found if key in (inputs[0], *beside)}, label
+    return found[inputs[0]], label
+
+
+def seen(inputs: Inputs) -> Inputs:
+    """Inputs as models see them: uint8 images as float32 in [0, 1], other numbers as they are."""
+    return mapped(inputs, lambda t: t.to(torch.float32).mul_(1 / 255) if t.dtype == torch.uint8 else t)
+
+
+def _class_number(label: Any) -> Tensor:
+    values = as_tensor("labels", label)
+    return as_labels(values.reshape(1, -1) if values.numel() > 1 else values.reshape(-1), 1)[0]
+
+
+def _is_image(given: Any) -> bool:
+    pillow = sys.modules.get("PIL.Image")  # where there is an image, Pillow was imported
+    return pillow is not None and isinstance(given, pillow.Image)
+
+
+def _pixels(image: Any) -> Tensor:
+    from limbeck.formats.pictures import pixels_of
+
+    values = torch.from_numpy(np.array(pixels_of(image)))
+    return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)

@@ -28,6 +28,7 @@ from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, judged_by, tell_reach
+from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
@@ -193,6 +194,7 @@ def distill(
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
+        keep_first_weights(folder, made)
         tell_reach(margin, data, watcher, teacher=guide)
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
         apart = seeds * (1 + baseline) > 1 and (jobs > 1 or ray is not None)

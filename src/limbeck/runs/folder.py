@@ -6,6 +6,7 @@
     identity.json         digests of data and teacher; a run that resumes must agree in them
     history.jsonl         a line an epoch; a function of settings, data and seed alone
     timings.jsonl         a line an epoch: seconds, examples a second
+    first.safetensors     the weights that its trainings start from, until the run is finished
     checkpoints/          the newest two states
     model/                config.json and model.safetensors, in the layout of the Hugging Face Hub
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
@@ -21,7 +22,7 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 ``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
-__all__ = ["RunFolder", "options_of"]
+__all__ = ["FIRST_WEIGHTS", "RunFolder", "options_of"]
 
 import contextlib
 import dataclasses
@@ -72,6 +73,9 @@ _LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
 """Of these, what a training that is finished cannot differ in."""
 
 _IDENTITY, _FIRST = "identity.json", "first weights"
+
+FIRST_WEIGHTS = "first.safetensors"
+"""What the trainings of a run start from, until it is finished."""
 
 _DEFAULTS = {
     field.name: field.default
@@ -216,7 +220,7 @@ class RunFolder:
                 try:
                     if taken:
                         self.agree(settings)
-                        self.agree_in_identity(identity or {})
+                        identity = self.agree_in_identity(identity)
                         self._sweep()
                     else:
                         unseal_files(self.path, ())
@@ -278,7 +282,8 @@ class RunFolder:
 
         Only what a run writes is removed, by name: what the user put there meanwhile stays.
         """
-        if next(self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db"), None):
+        worth = self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db")
+        if any(path.name != FIRST_WEIGHTS for path in worth):
             return
         self._sweep()
         names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
@@ -340,11 +345,14 @@ class RunFolder:
         parts += self.path.glob("seeds/*/baseline")
         return next((path for path in parts if RunFolder(path).complete), None)
 
-    def agree_in_identity(self, identity: Mapping[str, Any]) -> None:
+    def agree_in_identity(self, identity: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """Make sure that the run was begun with the same data and teacher.
 
         Args:
             identity: As for :meth:`open`.
+
+        Returns:
+            What the run is of; with the first weights that it began with, where it has them or needs none.
 
         Raises:
             RunError: If it was not.
@@ -352,20 +360,24 @@ class RunFolder:
         """
         path = self.path / _IDENTITY
         if not path.exists():  # a run of an earlier version
-            return
+            return identity
         before = read_json(path)
         if not isinstance(before, dict):
             raise FormatError(path, "holds no JSON object")
         # The parts in the order in which they are numbered: one that differs gives those behind it other numbers.
         order = ("train", "transfer", "validation", "test")
-        for name in (*order, *sorted((before.keys() | identity.keys()) - {*order, _FIRST})):
-            require_agreement(self.path, name, before.get(name), identity.get(name))
-        if before.get(_FIRST) != identity.get(_FIRST):
+        now = identity or {}
+        for name in (*order, *sorted((before.keys() | now.keys()) - {*order, _FIRST})):
+            require_agreement(self.path, name, before.get(name), now.get(name))
+        if before.get(_FIRST) != now.get(_FIRST):
+            if self.finished or (self.path / FIRST_WEIGHTS).exists():
+                return {**now, _FIRST: before.get(_FIRST)}
             warn_user(
                 f"{self.path} was begun with other first weights: trainings that have begun keep theirs, the others "
                 "begin with these, and student and baseline may differ; seed before the network is made, or give a "
                 "function of the seed"
             )
+        return identity
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -461,9 +473,10 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``, the last file of a run, and list the digests of all: the run is finished by it."""
-        unseal_files(self.path, ("metrics.json",))
+        unseal_files(self.path, ("metrics.json", FIRST_WEIGHTS))
         replace_json(self.path / "metrics.json", metrics)
         seal_files(self.path, (*_STAGE, *_PLAN, *_RESULTS, "config.toml", _IDENTITY))
+        (self.path / FIRST_WEIGHTS).unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``.

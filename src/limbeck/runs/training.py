@@ -30,6 +30,7 @@ from limbeck.prediction import device_of
 from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
+from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
@@ -250,6 +251,7 @@ def train(
         apart = members > 1 and (jobs > 1 or ray is not None)
         tell_probabilities("model", begun[0], data.train, None, watcher)
         tell_shared_examples(data, ["validation"], watcher)
+        keep_first_weights(folder, begun)
         tasks = [
             partial(
                 fit_stage,

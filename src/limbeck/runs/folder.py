@@ -205,7 +205,7 @@ class RunFolder:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            taken = self.path.is_dir() and any(entry.name not in _BESIDE for entry in self.path.iterdir())
+            taken = self._holds_something()
             if taken and not resume:
                 raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
             if taken and not (self.path / "config.toml").exists():
@@ -215,7 +215,7 @@ class RunFolder:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
         try:
             with hold(self.path):
-                if not taken and any(entry.name not in _BESIDE for entry in self.path.iterdir()):
+                if not taken and self._holds_something():
                     raise RunError(f"{self.path} was taken by another run just now: choose another --out")
                 try:
                     if taken:
@@ -223,6 +223,7 @@ class RunFolder:
                         identity = self.agree_in_identity(identity)
                         self._sweep()
                     else:
+                        self._sweep()
                         unseal_files(self.path, ())
                     self.write_settings("config.toml", command, settings, heading=heading)
                     if identity is not None:
@@ -263,6 +264,14 @@ class RunFolder:
 
             on_first(take)
             yield self if is_first() else None
+
+    def _holds_something(self) -> bool:
+        """Whether there is more than a run may find, or one leaves that is killed before its settings are there."""
+        if not self.path.is_dir():
+            return False
+        begun = {path for name in ("config.toml", SUMS) for path in self.path.glob(f".{name}.*.partial")}
+        others = [path for path in self.path.iterdir() if path.name not in _BESIDE and path not in begun]
+        return any(path.name != SUMS or path.stat().st_size for path in others)
 
     def _made(self, *patterns: str) -> Iterator[Path]:
         """What a run makes in its folder and in those of its parts: known names alone, and no links."""

@@ -16,8 +16,8 @@ from limbeck.errors import DataError, NonFiniteError
 from limbeck.models import Specialist
 from limbeck.nonfinite import Guard
 from limbeck.objective import DistillationObjective, LabelObjective
+from limbeck.odd_teachers import tell_odd_teacher
 from limbeck.options import Augmentation, Training
-from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.teachers import Ensemble, StoredTargets
 from limbeck.watcher import Watcher
 

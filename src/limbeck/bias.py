@@ -15,12 +15,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from limbeck.calling import logits_of
+from limbeck.answers import looks_like_probabilities
+from limbeck.calling import call_model, evaluating, logits_of
 from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.devices import has_float64
 from limbeck.errors import ConfigError, DataError
-from limbeck.prediction import predict
+from limbeck.last_operation import ends_in
+from limbeck.options.checks import class_number
+from limbeck.prediction import device_of, predict
+from limbeck.watcher import warn_user
 
 _MOST_STEPS = 200
 
@@ -83,6 +87,11 @@ def matching_shift(
     z = (scores.detach() if has_float64(scores.device) else scores.detach().cpu()).double()
     if not bool(z.isfinite().all()):
         raise DataError("scores hold NaN or infinite values: the model's answers are broken")
+    if looks_like_probabilities(z):
+        warn_user(
+            "the scores look like probabilities (at least 0, summing to one), and logits or log-probabilities are "
+            "needed: take their logarithm"
+        )
     count = z.shape[1]
     shares = _shares(prior, count).to(z.device)
     member = _membership([[k] for k in range(count)] if groups is None else groups, count).to(z.device)
@@ -140,7 +149,8 @@ def fix_bias(
     Raises:
         ConfigError: If not exactly one of ``shift`` and ``unlabelled`` is given, or ``prior`` or ``groups`` without
             ``unlabelled``.
-        DataError: If the shift does not fit the model's classes.
+        DataError: If the shift does not fit the model's classes, or the model ends in a softmax or a sigmoid: a shift
+            is for logits.
 
     Example:
         >>> net = nn.Linear(1, 2)
@@ -155,10 +165,14 @@ def fix_bias(
             raise ConfigError("prior and groups find a shift on unlabelled examples: leave them out, or shift")
     else:
         examples = Examples.of(unlabelled) if isinstance(unlabelled, Tensor) else unlabelled.without_labels()
+        some = examples.as_seen(slice(0, 1)).to(device_of(model))
+        with torch.no_grad(), evaluating(model):
+            _refuse_softened(ends_in(lambda: call_model(model, some))[1])
         shift = matching_shift(predict(model, examples), prior, groups=groups)
     index, values = _as_shift(shift)
     fixed = copy_module(model).eval()
     last = fixed[-1] if isinstance(fixed, nn.Sequential) and len(fixed) else fixed
+    _refuse_softened(_ending_of(fixed))
     if not isinstance(last, nn.Linear) or last.bias is None:
         return _Shifted(fixed, index, values, None if isinstance(shift, Mapping) else len(index))
     if int(index.max()) >= last.out_features or (not isinstance(shift, Mapping) and len(index) != last.out_features):
@@ -171,11 +185,27 @@ def fix_bias(
     return fixed
 
 
+def _ending_of(model: nn.Module) -> str | None:
+    """What a sequence of layers ends in, by the type of its last layer."""
+    while isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]
+    return "softmax" if isinstance(model, nn.Softmax) else "sigmoid" if isinstance(model, nn.Sigmoid) else None
+
+
+def _refuse_softened(ending: str | None) -> None:
+    if ending is not None:
+        raise DataError(
+            f"the model ends in a {ending}, and a shift is added to logits: give the network without the {ending}, or "
+            "with log_softmax in the place of a softmax"
+        )
+
+
 class _Shifted(nn.Module):
     """A model behind which a shift is added to the scores of some classes."""
 
     def __init__(self, model: nn.Module, index: Tensor, values: Tensor, count: int | None) -> None:
         super().__init__()
+        self.known = False  # whether it is known what the model ends in
         self.count = count  # of classes, where there is a number for each
         self.model = model
         self.classes = getattr(model, "classes", None)
@@ -187,7 +217,12 @@ class _Shifted(nn.Module):
     shift: Tensor
 
     def forward(self, *inputs: Any) -> Tensor:
-        scores = logits_of(self.model(*inputs))
+        if self.known or torch.compiler.is_compiling():
+            scores = logits_of(self.model(*inputs))
+        else:
+            scores, ending = ends_in(lambda: logits_of(self.model(*inputs)))
+            self.known = True
+            _refuse_softened(ending)
         if int(self.index.max()) >= scores.shape[-1] or self.count not in {None, scores.shape[-1]}:
             raise DataError(
                 f"the shift names {len(self.index)} classes up to number {int(self.index.max())}, and the model has "
@@ -199,7 +234,7 @@ class _Shifted(nn.Module):
 def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
     """Class numbers, int64 ``(n,)``, and what to add to each, float64 ``(n,)``."""
     if isinstance(shift, Mapping):
-        index = torch.tensor([int(k) for k in shift], dtype=torch.int64)
+        index = torch.tensor([class_number(k) for k in shift], dtype=torch.int64)
         values = torch.tensor([float(value) for value in shift.values()], dtype=torch.float64)
     else:
         values = torch.as_tensor(shift, dtype=torch.float64)
@@ -222,7 +257,7 @@ def _membership(groups: Sequence[Sequence[int]], count: int) -> Tensor:
     """Which class is in which group, float64 0 or 1, ``(K, G)``."""
     member = torch.zeros(count, len(groups), dtype=torch.float64)
     for number, group in enumerate(groups):
-        for k in group:
+        for k in map(class_number, group):
             if not 0 <= k < count:
                 raise DataError(f"group {list(group)} names class {k}, and there are {count}, from 0")
             member[k, number] += 1

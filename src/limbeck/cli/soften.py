@@ -83,7 +83,6 @@ def soften(
     from limbeck.errors import ConfigError
     from limbeck.processes import is_first
     from limbeck.runs.inputs import load_teacher, options_as_trained
-    from limbeck.runs.oddities import tell_probabilities
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
@@ -108,7 +107,6 @@ def soften(
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     guide = guide.to(place.device)
-    tell_probabilities("teacher", guide, examples.train, place, None)
     with Bar("softening", quiet=quiet) as bar:
         card = SoftTargets.write(
             out,

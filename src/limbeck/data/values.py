@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
+from limbeck.watcher import warn_user
 
 Layout = Literal["NCHW", "NHWC"]
 """Where the channels of images are: on the second axis, as PyTorch has them, or on the last."""
@@ -198,6 +199,14 @@ def _channels_second(values: Tensor, layout: Layout | None) -> Tensor:
                 f"inputs of shape {tuple(values.shape)} may have their channels on the last axis: say so with "
                 'layout="NHWC" (--layout NHWC), or with "NCHW" that they are on the second, as in '
                 'Examples.of(inputs, labels, layout="NHWC")'
+            )
+        # Few channels either way; but grey images of three rows are taken for three channels of a single column.
+        if not square and last > 1:
+            warn_user(
+                f"inputs of shape {tuple(values.shape)} are taken as {second} channel{'s' if second > 1 else ''} of "
+                f"{third} x {last} pixels, and may be {second} x {third} pixels with {last} "
+                'channels on the last axis: say which with layout="NCHW" or layout="NHWC" (--layout), as in '
+                'Examples.of(inputs, labels, layout="NCHW")'
             )
     return values
 

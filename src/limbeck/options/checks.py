@@ -1,6 +1,6 @@
 """What the settings have in common: their types and ranges are checked when they are made."""
 
-__all__ = ["check_types", "from_keywords", "require", "require_whole"]
+__all__ = ["check_types", "class_number", "from_keywords", "require", "require_whole"]
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 
 T = TypeVar("T")
 
@@ -54,6 +54,28 @@ def require_whole(name: str, value: Any) -> int:
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     require(whole and not _is_bool(value), name, repr(value), "a whole number")
     return int(value)
+
+
+def class_number(given: Any) -> int:
+    """The number of a class as an int.
+
+    Args:
+        given: A whole number of any type; a float such as 3.0 too.
+
+    Returns:
+        The number.
+
+    Raises:
+        DataError: If it is not one: 0.5 would be taken for class 0, and True for class 1.
+
+    Example:
+        >>> class_number(3.0)
+        3
+    """
+    try:
+        return require_whole("a class number", given)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def check_types(settings: Any) -> None:

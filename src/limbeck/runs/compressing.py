@@ -22,6 +22,7 @@ from limbeck.models import has_int8, to_int8
 from limbeck.models.replaceable import whole_layers
 from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin, tell_reach
@@ -30,7 +31,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
@@ -137,6 +138,9 @@ def compress(
     tuning = finetuning or FineTuning()
     chosen = rule or RankRule()
     _check(model, chosen, plan, int8, tuning)
+    _check_roles(role, before or {})
+    if teacher is not None and not tuning.finetune_epochs:
+        raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
     if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
         raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
     check_margin(margin, data)
@@ -145,6 +149,7 @@ def compress(
     tell_probabilities("network", model, data.train, None, watcher)
     tell_shared_examples(data, ["validation"], watcher)
     augmentation = augmentation or Augmentation()
+    _tell_unused(tuning, augmentation, watcher)
     if teacher is not None:
         check_classes("teacher", teacher, data)
     guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, augmentation)
@@ -177,7 +182,7 @@ def compress(
                 _save(folder.sub("svd"), last, model, data, settings)
             last = _finetune(
                 None if folder is None else folder.sub("svd-fine-tune"),
-                guide, last, data, tuning, augmentation, resume=resume, watcher=watcher,
+                guide, last, data, tuning, augmentation, given=teacher is not None, resume=resume, watcher=watcher,
             )  # fmt: skip
             name = "svd + fine-tune"
             stages[name] = last
@@ -231,6 +236,37 @@ def _check(
         raise DataError("the network has 8-bit weights already: compress the one that it was made of")
 
 
+_STAGES = ("svd", "svd + fine-tune", "int8", "svd + int8", "svd + fine-tune + int8")
+"""What the networks that are made are called."""
+
+
+def _check_roles(role: str, before: Mapping[str, object]) -> None:
+    """Refuse names for models that are shown which are those of others, in the place of which they would be."""
+    for what, name in [("role", role), *(("before", name) for name in before)]:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"{what} names a model, such as 'original', and is {name!r}")
+        if name in _STAGES:
+            raise ConfigError(f"{what} is {name!r}, which is what a compressed network is called: choose another name")
+    if role in before:
+        raise ConfigError(f"before holds {role!r}, which is what the network itself is called: choose another name")
+
+
+def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watcher | None) -> None:
+    """Say which settings belong to the fine-tuning where there is none."""
+    if tuning.finetune_epochs:
+        return
+    used = {"finetune_epochs", "seed", "device", "precision"}
+    plain = FineTuning()
+    names = [field.name for field in dataclasses.fields(tuning) if field.name not in used]
+    names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
+    names += ["augmentation"] if augmentation.active else []
+    if names:
+        (watcher or Watcher()).warn(
+            f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
+            "finetune_epochs, or leave them out"
+        )
+
+
 def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
     """Say which layers stay as they are, and why; layers with the same reason together."""
     for reason in dict.fromkeys(reasons.values()):
@@ -247,6 +283,7 @@ def _finetune(
     tuning: FineTuning,
     augmentation: Augmentation,
     *,
+    given: bool,
     resume: bool,
     watcher: Watcher | None,
 ) -> nn.Module:
@@ -255,6 +292,9 @@ def _finetune(
     options = dataclasses.replace(options, precision=device.precision)
     guide = guide.to(device.device)
     aims = tuning.aims
+    if given and aims.hard_weight < 1:
+        tell_probabilities("teacher", guide, data.train, device, watcher)
+        tell_odd_teacher(guide, data.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
     objective = DistillationObjective(
         answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
         temperature=aims.temperature,

@@ -23,6 +23,7 @@ from limbeck.errors import ConfigError
 from limbeck.jobs import relayed, run_jobs
 from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views, device_of
@@ -32,7 +33,7 @@ from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.oddities import tell_odd_teacher, tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
@@ -184,9 +185,11 @@ def distill(
     made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
-        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
+        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
         tell_probabilities("teacher", guide, source.train, device, watcher)
     tell_probabilities("student", made[0], source.train, None, watcher)
+    if baseline or aims.hard_weight > 0:
+        tell_contradictions(data.train, watcher)
     elsewhere = None if transfer is None else source.train
     tell_shared_examples(data, ["validation"], watcher, transfer=elsewhere)
 

@@ -32,10 +32,10 @@ from limbeck.devices import Device, find_device
 from limbeck.errors import DataError, MismatchError
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.models.wrapped import unwrapped
+from limbeck.odd_teachers import tell_probabilities
 from limbeck.prediction import answers_in_blocks, device_of
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
-from limbeck.runs.oddities import tell_probabilities
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher

@@ -24,6 +24,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.files import make_folder
 from limbeck.jobs import run_jobs
 from limbeck.objective import LabelObjective
+from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import device_of
@@ -35,7 +36,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.softtargets.digests import network_identity
@@ -250,6 +251,7 @@ def train(
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)
         tell_probabilities("model", begun[0], data.train, None, watcher)
+        tell_contradictions(data.train, watcher)
         tell_shared_examples(data, ["validation"], watcher)
         keep_first_weights(folder, begun)
         tasks = [

@@ -22,8 +22,9 @@ from limbeck.devices import Device
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.files import make_folder
 from limbeck.locks import hold
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
-from limbeck.processes import on_first, world
+from limbeck.processes import is_first, on_first, world
 from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
@@ -130,6 +131,9 @@ def soften(
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
+    if is_first() and not (Path(folder) / MANIFEST).exists():  # what is continued was looked at when it began
+        tell_probabilities("teacher", guide, examples, place, None)
+        tell_odd_teacher(guide, examples, augmentation or Augmentation(), used, place, None, classes=classes)
     pictures = Pictures(examples.to(place.device), augmentation if active else None)
 
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:

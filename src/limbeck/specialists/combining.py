@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from limbeck.answers import require_log_probs
 from limbeck.devices import has_float64
 from limbeck.errors import DataError
 from limbeck.specialists.groups import checked
@@ -88,7 +89,8 @@ def combine(
         Logits z that are log-probabilities, float32 ``(N, K)``; where no specialist is active, the generalist's.
 
     Raises:
-        DataError: If shapes or groups do not fit, ``top`` is out of range, or answers hold NaN.
+        DataError: If shapes or groups do not fit, ``top`` is out of range, or answers hold NaN or are not
+            log-probabilities.
 
     Example:
         >>> general = torch.tensor([[0.5, 0.4, 0.1]]).log()
@@ -111,6 +113,9 @@ def combine(
                 f"a specialist for {len(group)} classes must answer ({examples}, {len(group) + 1}), and has shape "
                 f"{tuple(answers.shape)}"
             )
+    require_log_probs(generalist, what="the generalist's answers")
+    for number, answers in enumerate(specialists):
+        require_log_probs(answers, what=f"the answers of specialist {number + 1}")
     if generalist.device.type != "cpu" and not has_float64(generalist.device):
         return combine(generalist.cpu(), [answers.cpu() for answers in specialists], groups, top=top).to(generalist)
     member = torch.zeros(len(groups), count, dtype=torch.bool, device=generalist.device)

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.answers import require_log_probs
 from limbeck.errors import DataError
+from limbeck.options.checks import class_number
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192
 _RAREST = 0.01
@@ -49,7 +51,7 @@ def confusable_groups(
         Classes of each group in rising order; no group is empty or given twice, so there may be fewer than asked for.
 
     Raises:
-        DataError: If a number is out of range, or there are no predictions.
+        DataError: If a number is out of range, there are no predictions, or they are not log-probabilities.
 
     Example:
         >>> sure = torch.tensor([[0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
@@ -65,6 +67,7 @@ def confusable_groups(
         raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
     if size is not None and not 1 <= size <= count:
         raise DataError(f"size must be from 1 to {count}, the number of classes, and is {size}")
+    require_log_probs(log_probs, what="predictions")
     covariance, mean = _covariance(log_probs)
     columns = nn.functional.normalize(covariance, dim=1)  # it is symmetric
     if not bool(columns.isfinite().all()):
@@ -131,7 +134,7 @@ def _online_means(columns: Tensor, groups: int, generator: torch.Generator) -> T
 
 def checked(special: Sequence[int], count: int | None) -> tuple[int, ...]:
     """Special classes in rising order, if they are different and there are such."""
-    chosen = tuple(sorted({int(k) for k in special}))
+    chosen = tuple(sorted({class_number(k) for k in special}))
     if not chosen or len(chosen) != len(special):
         raise DataError(f"special classes must be different, one at least, and are {list(special)}")
     if chosen[0] < 0 or (count is not None and chosen[-1] >= count):

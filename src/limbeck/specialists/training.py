@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.answers import looks_like_probabilities
 from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
 from limbeck.specialists.groups import checked
+from limbeck.watcher import warn_user
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +149,11 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
     _checked_oversampling(oversampling)
     if scores.shape[-1] < 2:
         raise DataError(f"a specialist scores its special classes and a dustbin, and shape is {tuple(scores.shape)}")
+    if looks_like_probabilities(scores.detach()):
+        warn_user(
+            "the scores of a specialist look like probabilities (at least 0, summing to one), and logits or "
+            "log-probabilities are needed: take their logarithm"
+        )
     shift = torch.zeros(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     shift[-1] = math.log(oversampling)
     return torch.log_softmax(scores + shift, -1)

@@ -18,6 +18,7 @@ from limbeck.data.examples import DataSet
 from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
 from limbeck.objective import require_logits
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require_whole
 from limbeck.prediction import answer_views
@@ -25,7 +26,7 @@ from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -153,6 +154,7 @@ def tune(
     check_answers("student", made, data)
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", made, data.train, None, None)
+    tell_contradictions(data.train, None)
     tell_shared_examples(data, ["validation"], None)
     axes = sought.axes(
         learning_rate=options.peak_learning_rate,
@@ -168,6 +170,8 @@ def tune(
     points: list[Values] = combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
     judges = data.validation
     views = _demand(guide, data, augmentation, axes)
+    hottest = max(next(axis for axis in axes if axis.name == "temperature").values)
+    tell_odd_teacher(guide, data.train, augmentation, float(hottest), device, None, classes=data.classes)
     common = _common(guide, made, data, augmentation, options, sought, axes)
     first, learning_rates = study or "limbeck", next(axis for axis in axes if axis.name == "learning_rate")
     both = sought.baseline and data.train.labels is not None and not learning_rates.fixed

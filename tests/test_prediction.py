@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from limbeck import blocks
-from limbeck.blocks import MOST, block_size, is_out_of_memory
+from limbeck.blocks import MOST, block_size
 from limbeck.data import Examples
 from limbeck.devices import Device
 from limbeck.errors import DataError
@@ -15,6 +15,7 @@ from limbeck.prediction import answer_views, answers_in_blocks, device_of, predi
 from limbeck.protocols import Batch
 from limbeck.specialists import Committee
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets, UserTeacher
+from limbeck.user_code import is_out_of_memory
 
 CPU = torch.device("cpu")
 IMAGES = Examples.of(torch.rand(23, 1, 12, 12, generator=torch.Generator().manual_seed(0)))

@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from limbeck.answers import looks_like_probabilities
+from limbeck.arguments import checked_arguments
 from limbeck.calling import call_model, evaluating, logits_of
 from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
+from limbeck.data.values import as_tensor
 from limbeck.devices import has_float64
 from limbeck.errors import ConfigError, DataError
 from limbeck.last_operation import ends_in
@@ -29,6 +31,7 @@ from limbeck.watcher import warn_user
 _MOST_STEPS = 200
 
 
+@checked_arguments
 def matching_shift(
     scores: Tensor,
     prior: ArrayLike | Tensor | None = None,
@@ -124,6 +127,7 @@ def matching_shift(
     )
 
 
+@checked_arguments
 def fix_bias(
     model: nn.Module,
     shift: Mapping[int, float] | ArrayLike | Tensor | None = None,
@@ -169,6 +173,7 @@ def fix_bias(
         with torch.no_grad(), evaluating(model):
             _refuse_softened(ends_in(lambda: call_model(model, some))[1])
         shift = matching_shift(predict(model, examples), prior, groups=groups)
+    assert shift is not None, "given, or found"
     index, values = _as_shift(shift)
     fixed = copy_module(model).eval()
     last = fixed[-1] if isinstance(fixed, nn.Sequential) and len(fixed) else fixed
@@ -231,13 +236,13 @@ class _Shifted(nn.Module):
         return scores.index_add(-1, self.index, self.shift.to(scores).expand(*scores.shape[:-1], -1))
 
 
-def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
+def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
     """Class numbers, int64 ``(n,)``, and what to add to each, float64 ``(n,)``."""
     if isinstance(shift, Mapping):
         index = torch.tensor([class_number(k) for k in shift], dtype=torch.int64)
-        values = torch.tensor([float(value) for value in shift.values()], dtype=torch.float64)
+        values = as_tensor("shift", list(shift.values())).double()
     else:
-        values = torch.as_tensor(shift, dtype=torch.float64)
+        values = as_tensor("shift", shift).double()
         index = torch.arange(values.numel())
     if values.ndim != 1 or not len(values) or not bool(values.isfinite().all()) or int(index.min()) < 0:
         raise DataError(f"a shift must be finite numbers by class number from 0, or one a class, and is {shift!r}")
@@ -247,7 +252,7 @@ def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor | None) -> tuple[T
 def _shares(prior: ArrayLike | Tensor | None, count: int) -> Tensor:
     if prior is None:
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    shares = torch.as_tensor(prior, dtype=torch.float64)
+    shares = as_tensor("prior", prior).double()
     if shares.shape != (count,) or not bool((shares.isfinite() & (shares > 0)).all()):
         raise DataError(f"the prior must be a positive share for each of {count} classes, and is {shares.tolist()}")
     return shares / shares.sum()

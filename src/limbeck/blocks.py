@@ -1,6 +1,6 @@
 """How many examples a model can answer at a time, by the memory that its answers take."""
 
-__all__ = ["MOST", "block_size", "is_out_of_memory", "release_memory"]
+__all__ = ["MOST", "block_size", "release_memory"]
 
 import gc
 import weakref
@@ -18,7 +18,6 @@ _UNKNOWN = 64
 """Examples at a time, where the memory cannot be measured."""
 _BUDGET, _BUDGET_CUDA = 1 << 28, 1 << 31
 """Bytes that a block's activations may take on a processor, and on a graphics card with eight times as much memory."""
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
 
 class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -106,24 +105,6 @@ def _budget(device: torch.device) -> int:
         return _BUDGET
     # Not by what is free: a run that resumes must answer in the same blocks, to end in the same bits.
     return min(_BUDGET_CUDA, torch.cuda.get_device_properties(device).total_memory // 8)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on a processor or an accelerator.
-
-    Args:
-        error: Any error.
-
-    Returns:
-        Whether it does.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-        True
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def release_memory(device: torch.device) -> None:

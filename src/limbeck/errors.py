@@ -12,6 +12,7 @@ __all__ = [
     "NonFiniteError",
     "RunError",
     "SelfCheckError",
+    "UserCodeError",
 ]
 
 from os import PathLike
@@ -50,6 +51,10 @@ class MismatchError(DataError):
 
 class RunError(LimbeckError):
     """A run folder that is missing, taken, incomplete or cannot be written."""
+
+
+class UserCodeError(LimbeckError):
+    """A function, model or teacher of the user's own raised an error, which is the ``__cause__`` of this one."""
 
 
 class MissingExtraError(LimbeckError):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import ConfigError
+from limbeck.user_code import introduce_error
 
 _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
@@ -59,6 +60,7 @@ def make_model(
 
     Raises:
         ConfigError: If it needs other arguments, or returns what is not a module.
+        UserCodeError: If it raises an error.
 
     Example:
         >>> same = [make_model(make, 3) for make in (lambda: nn.Linear(2, 2), lambda seed: nn.Linear(2, 2))]
@@ -70,7 +72,10 @@ def make_model(
         raise ConfigError(f"a torch.nn.Module or a function that makes one is needed, and a {called} was given")
     positional, by_name = _arguments(maker, seed, named or {}, called)
     with seeded(seed):
-        made = maker(*positional, **by_name)
+        try:
+            made = maker(*positional, **by_name)
+        except Exception as error:  # whatever the user's function raises
+            introduce_error(error, called, f"a call with seed {seed}")
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{called} returned a {type(made).__name__}, and a torch.nn.Module is needed")
     return made

@@ -19,6 +19,7 @@ from limbeck.data.values import Layout, as_inputs, as_labels
 from limbeck.errors import DataError
 from limbeck.files import digest_bytes
 from limbeck.keyed import permutation
+from limbeck.options.checks import shown
 from limbeck.protocols import Batch
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Examples:
             (3, 8, 8)
         """  # noqa: DOC502
         values = as_inputs(inputs, layout=layout)
-        targets = None if labels is None else as_labels(labels, len(values))
+        targets = None if labels is None else as_labels(labels, len(values), shape=np.shape(inputs))
         return cls(values, targets, torch.arange(len(values)))
 
     def __len__(self) -> int:
@@ -267,6 +268,12 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or not isinstance(self.classes, Sequence):
+            raise DataError(f"classes must be a tuple of names, and is {shown(self.classes)}")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for part, given in self.parts().items():
+            if not isinstance(given, Examples):
+                raise DataError(f"{part} must be Examples, and is {shown(given)}: give Examples.of(inputs, labels)")
         self._number_apart()
         count = len(self.classes)
         if count < 2:

@@ -3,8 +3,9 @@
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels, ``K`` classes.
 """
 
-__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "whole_numbers"]
+__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "unpaired", "whole_numbers"]
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,11 @@ def as_inputs(given: ArrayLike | Tensor, *, layout: Layout | None = None) -> Ten
         torch.Size([2, 3, 8, 8])
     """
     values = as_tensor("inputs", given)
+    if values.ndim == 1 and len(values):
+        raise DataError(
+            f"inputs must be (examples, ...) of two axes at least, and have shape {tuple(values.shape)}: give pairs as "
+            "(inputs, labels) in this order, and single numbers as (examples, 1)"
+        )
     if values.ndim < 2 or values.numel() == 0:
         raise DataError(
             f"at least one example of at least one number is needed, and inputs have shape {tuple(values.shape)}"
@@ -73,13 +79,14 @@ def as_inputs(given: ArrayLike | Tensor, *, layout: Layout | None = None) -> Ten
     return values
 
 
-def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
+def as_labels(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = ()) -> Tensor:
     """Labels as class numbers.
 
     Args:
         given: One whole number for each example, ``(N,)`` or ``(N, 1)``, of any type of number; or one-hot rows
             ``(N, K)``.
         count: N.
+        shape: Of the inputs as they were given, for the message where N is another.
 
     Returns:
         Class numbers, int64 ``(N,)``.
@@ -91,7 +98,7 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
         >>> as_labels([1.0, 0.0], 2), as_labels([[0, 0, 1], [1, 0, 0]], 2)
         (tensor([1, 0]), tensor([2, 0]))
     """
-    found = whole_numbers(given, count)
+    found = whole_numbers(given, count, shape=shape)
     if count and int(found.min()) < 0:
         row = int(found.argmin())
         raise DataError(
@@ -101,12 +108,13 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
     return found
 
 
-def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
+def whole_numbers(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = ()) -> Tensor:
     """One whole number for each example, as :func:`as_labels` takes them, of either sign.
 
     Args:
         given: The numbers, or one-hot rows.
         count: N.
+        shape: Of the inputs as they were given, for the message where N is another.
 
     Returns:
         int64 ``(N,)``.
@@ -120,7 +128,7 @@ def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values.flatten()
     if values.shape != (count,):
-        raise DataError(f"there are {count} inputs, and labels have shape {tuple(values.shape)}")
+        raise DataError(unpaired(count, values.shape, shape))
     found = values.to(torch.int64)
     if values.is_floating_point() and not torch.equal(found.to(values.dtype), values):
         row = int((found.to(values.dtype) != values).nonzero()[0])
@@ -128,6 +136,30 @@ def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
             f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}"
         )
     return found
+
+
+def unpaired(count: int, labels: Sequence[int], inputs: Sequence[int] = ()) -> str:
+    """Say that labels do not fit the inputs, and why that may be.
+
+    Args:
+        count: How many inputs there are.
+        labels: Shape of the labels.
+        inputs: Shape of the inputs, where known.
+
+    Returns:
+        The message.
+
+    Example:
+        >>> unpaired(28, (10,), (28, 28, 10))[:76]
+        'there are 28 inputs, and labels have shape (10,): inputs of shape (28, 28, 10'
+    """
+    text = f"there are {count} inputs, and labels have shape {tuple(labels)}"
+    if len(inputs) > 1 and labels and inputs[-1] == labels[0]:
+        text += (
+            f": inputs of shape {tuple(inputs)} have the examples on their last axis, and the first is needed, as from "
+            "numpy.moveaxis(x, -1, 0)"
+        )
+    return text
 
 
 def as_tensor(what: str, given: ArrayLike | Tensor) -> Tensor:

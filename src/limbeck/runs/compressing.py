@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
 from limbeck.copying import copy_module
@@ -27,7 +28,7 @@ from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.distilling import answer_once
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
@@ -62,6 +63,7 @@ class CompressRun:
 
 
 @autograd_enabled
+@checked_arguments
 def compress(
     model: nn.Module,
     train: Any,
@@ -70,7 +72,7 @@ def compress(
     test: Any = None,
     classes: Sequence[str] | None = None,
     rule: RankRule | None = None,
-    plan: tuple[RankPlan, Spectrum | None] | None = None,
+    plan: tuple[RankPlan, Spectrum | None] | RankPlan | None = None,
     int8: bool = False,
     metric: Metric | None = None,
     calibration: int = 2000,
@@ -99,7 +101,7 @@ def compress(
         test: Examples to judge the stages on; without them they are judged on validation.
         classes: Names of the classes.
         rule: How small the layers become; None where a plan is given, or weights are only rounded.
-        plan: Instead of a rule: a plan made before for this network, with its spectrum if it has one.
+        plan: Instead of a rule: a plan made before for this network, alone or with its spectrum.
         int8: Round the weights of the linear layers to 8 bits at the end.
         metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
             calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
@@ -134,10 +136,11 @@ def compress(
         >>> [(role, scores["parameters"]) for role, scores in run.metrics["stages"].items()]
         [('original', 1292), ('svd', 442), ('svd + int8', 442)]
     """
+    require_out(out, resume=resume)
     data = as_data_set(train, validation, test, classes)
     tuning = finetuning or FineTuning()
-    chosen = rule or RankRule()
-    _check(model, chosen, plan, int8, tuning)
+    chosen, given = rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan
+    _check(model, chosen, given, int8, tuning)
     _check_roles(role, before or {})
     if teacher is not None and not tuning.finetune_epochs:
         raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
@@ -149,6 +152,7 @@ def compress(
     tell_probabilities("network", model, data.train, None, watcher)
     tell_shared_examples(data, ["validation"], watcher)
     augmentation = augmentation or Augmentation()
+    beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in (before or {}).items()}
     _tell_unused(tuning, augmentation, watcher)
     if teacher is not None:
         check_classes("teacher", teacher, data)
@@ -159,7 +163,7 @@ def compress(
     def go(folder: RunFolder | None) -> CompressRun:
         if margin is not None:
             tell_reach(margin, data, watcher)
-        found = plan or (
+        found = given or (
             read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
         )
         if found is None and chosen.name is not None:
@@ -167,7 +171,7 @@ def compress(
                 model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
                 seed=tuning.seed,
             )  # fmt: skip
-        stages: dict[str, nn.Module | Teacher] = {**(before or {}), role: model}
+        stages: dict[str, nn.Module | Teacher] = {**beside, role: model}
         name, last, told = "", model, set[str]()
         if found is not None:
             left = {layer.name: layer.reason for layer in (found[1].layers if found[1] else ()) if layer.reason}

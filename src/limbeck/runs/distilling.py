@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
 from limbeck.copying import copy_module
@@ -25,13 +26,13 @@ from limbeck.non_inferiority import MarginVerdict, judge_margin
 from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords, require
 from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, judged_by, tell_reach
 from limbeck.runs.first_weights import keep_first_weights
-from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
+from limbeck.runs.folder import RunFolder, require_out
+from limbeck.runs.inputs import as_data_set, as_part, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
@@ -68,6 +69,7 @@ class DistillRun:
 
 
 @autograd_enabled
+@checked_arguments
 def distill(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -149,7 +151,9 @@ def distill(
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
     options = from_keywords(Training, training)
-    seeds, jobs = require_whole("seeds", seeds), require_whole("jobs", jobs)
+    for name, count in (("seeds", seeds), ("jobs", jobs)):
+        require(count >= 1, name, count, "at least 1")
+    require_out(out, resume=resume, export=export)
     aims = Distillation(
         temperature=temperature,
         hard_weight=hard_weight,
@@ -158,11 +162,12 @@ def distill(
         searched=searched,
     )
     data = as_data_set(train, validation, test, classes)
-    source = data if transfer is None else dataclasses.replace(data, train=as_examples(transfer).without_labels())
+    source, unlabelled = data, "the training set has no labels"
+    if transfer is not None:
+        source = dataclasses.replace(data, train=as_part("transfer", transfer).without_labels())
+        unlabelled = "transfer examples are used without labels"
     if source.train.labels is None and aims.hard_weight > 0:
-        raise ConfigError(f"hard_weight is {aims.hard_weight}, and the transfer set has no labels: set it to 0")
-    if seeds < 1:
-        raise ConfigError(f"seeds must be at least 1, and is {seeds}")
+        raise ConfigError(f"hard_weight is {aims.hard_weight}, and {unlabelled}: set it to 0")
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
     if resume and out is not None and options.precision == "auto":

@@ -22,20 +22,21 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 ``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
-__all__ = ["FIRST_WEIGHTS", "RunFolder", "options_of"]
+__all__ = ["FIRST_WEIGHTS", "RunFolder", "options_of", "require_out"]
 
 import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from limbeck.checksums import SUMS, read_checked, read_sums, tell_unlisted
-from limbeck.errors import FormatError, RunError
+from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.files import (
     make_folder,
     read_json,
@@ -50,6 +51,7 @@ from limbeck.files import (
 from limbeck.identity import require_agreement
 from limbeck.locks import LOCK, hold
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
+from limbeck.options.checks import shown
 from limbeck.processes import is_first, on_first
 from limbeck.watcher import warn_user
 
@@ -83,6 +85,9 @@ _DEFAULTS = {
     for field in dataclasses.fields(options)
 }
 """What a setting was in a run of a Limbeck that did not have it yet."""
+
+_STARTED_BY = {True: "on the command line", False: "in Python"}
+"""Only the command line has a setting "data"; in Python data are given as they are."""
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
@@ -196,6 +201,7 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
+        _plain_settings(settings)  # refuses what cannot be kept, before anything is made
         try:
             if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
                 # The library that reads safetensors files cannot open such a path, which showed after the training.
@@ -333,6 +339,12 @@ class RunFolder:
             RunError: If it was not.
         """
         before, config = self.config(), _plain_settings(settings)
+        if ("data" in before) != ("data" in config):
+            begun, now = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
+            raise RunError(
+                f"{self.path} was started {begun}, and now it is resumed {now}, which may have other data and "
+                f"networks: resume it {begun}, or choose another --out"
+            )
         finished = self.finished_stage()
         for name in sorted(set(before) | set(config)):
             started = before.get(name, _DEFAULTS.get(name))
@@ -412,9 +424,13 @@ class RunFolder:
             name: Of the file.
             command: Which command takes them.
             settings: Values by name.
-            heading: First line, where the command does not take the file.
+            heading: First line, where the command does not take the file. A run without a setting "data" was started
+                in Python, and the command would train on other data.
         """
-        first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        again = f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        if "data" not in settings:
+            again = f"Of a run of limbeck.{command} in Python, which its data and networks were given to"
+        first = heading or again
         self._write_listed(name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
 
     def _write_listed(self, name: str, text: str) -> None:
@@ -502,6 +518,23 @@ class RunFolder:
         return value
 
 
+def require_out(out: str | Path | None, *, resume: bool, export: bool = False) -> None:
+    """Refuse what needs a run's folder where there is none.
+
+    Args:
+        out: The folder, or None.
+        resume: Whether a run is to be continued.
+        export: Whether weights are to be written.
+
+    Raises:
+        ConfigError: If one of them is asked for without a folder.
+    """
+    if out is None and resume:
+        raise ConfigError("resume continues the run in a folder, and none is given: name it with out")
+    if out is None and export:
+        raise ConfigError("export writes into the folder of a run, and none is given: name one with out")
+
+
 def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in settings.items() if value is not None}
 
@@ -509,7 +542,13 @@ def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if not isinstance(value, str | bool | int | float | date | time):
+        raise ConfigError(f"settings are kept as text and numbers, and one of them is {shown(value)}: leave it out")
+    return value
 
 
 def options_of(run: RunFolder, config: Mapping[str, Any]) -> DataOptions:

@@ -3,6 +3,7 @@
 __all__ = [
     "as_data_set",
     "as_examples",
+    "as_part",
     "check_answers",
     "check_classes",
     "load_module",
@@ -13,19 +14,19 @@ __all__ = [
 ]
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.items import has_items, pick_keys, read_items
+from limbeck.data.given import as_examples
 from limbeck.data.sources import is_kaldi
 from limbeck.devices import widest
-from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
+from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.prediction import answers_in_blocks
@@ -35,41 +36,6 @@ from limbeck.runs.models import front_end_of, load
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.teachers import Ensemble, ModelTeacher
 from limbeck.watcher import Watcher
-
-
-def as_examples(given: Any) -> Examples:
-    """Examples from what people have.
-
-    Args:
-        given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;
-            or a ``torch.utils.data.Dataset``, a DataLoader or a list of items, which is read into memory (see
-            :func:`~limbeck.data.items.read_items`).
-
-    Returns:
-        The examples.
-
-    Raises:
-        DataError: If it is none of these.
-
-    Example:
-        >>> len(as_examples((torch.zeros(3, 4), torch.tensor([0, 1, 0]))))
-        3
-    """
-    if isinstance(given, Examples):
-        return given
-    if has_items(given):
-        return read_items(given)
-    if isinstance(given, tuple | list) and len(given) == 2:
-        return Examples.of(given[0], given[1])
-    if isinstance(given, Mapping):
-        return Examples.of(*pick_keys(given, "a mapping"))
-    if isinstance(given, Tensor) or hasattr(given, "__array__"):
-        return Examples.of(given)
-    cure = ": open files with limbeck.open_data(path)" if isinstance(given, str | Path) else ""
-    raise DataError(
-        "examples must be a pair (inputs, labels), a data set of torch, a list of items or Examples, and are a "
-        f"{type(given).__name__}{cure}"
-    )
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:
@@ -88,7 +54,7 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
         DataError: If nothing has labels, so that the number of classes is not known.
     """
     given = {"validation": validation, "test": test}
-    parts = {name: _part(name, part) for name, part in given.items() if part is not None}
+    parts = {name: as_part(name, part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
         return dataclasses.replace(
             train,
@@ -96,7 +62,7 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             test=parts.get("test", train.test),
             validation=parts.get("validation", train.validation),
         )
-    parts["train"] = _part("training", train)
+    parts["train"] = as_part("training", train)
     labels = [part.labels for part in parts.values() if part.labels is not None]
     if not labels and classes is None:
         raise DataError("no example has a label: name the classes with classes=[...]")
@@ -109,7 +75,19 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
 
 
-def _part(name: str, given: Any) -> Examples:
+def as_part(name: str, given: Any) -> Examples:
+    """Examples as :func:`as_examples` makes them, whose errors say which part of the data they are.
+
+    Args:
+        name: Of the part, such as "validation".
+        given: What was given.
+
+    Returns:
+        The examples.
+
+    Raises:
+        DataError: If they cannot be used.
+    """
     try:
         return as_examples(given)
     except DataError as error:
@@ -154,15 +132,16 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             _, answers = next(answers_in_blocks(subject, data.train, batch_size=1))
-    except LimbeckError as error:
-        raise MismatchError(f"the {role}: {error}") from error
-    except Exception as error:  # whatever the forward pass of a user's module raises
-        reason = " ".join(str(error).split())
+    except UserCodeError as error:
+        cause = error.__cause__
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         whole = data.train.kind == "integers"
         cure = "; inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
         raise MismatchError(
             f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
-        ) from error
+        ) from cause
+    except LimbeckError as error:
+        raise MismatchError(f"the {role}: {error}") from error
     if answers.shape[1] != len(data.classes):
         raise MismatchError(
             f"the {role} answers with {answers.shape[1]} classes, and {data.name} has {len(data.classes)}"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.checksums import SUMS, check_file, tell_unlisted
 from limbeck.copying import copy_module
 from limbeck.data.speech import FrontEnd, Splicing
@@ -28,6 +29,7 @@ _FILES = ("config.json", "model.safetensors", _TRANSFORM, "ali_train_pdf.counts"
 """What a model's folder lists in ``SHA256SUMS``."""
 
 
+@checked_arguments
 def save_model(
     folder: str | Path,
     model: nn.Module,
@@ -84,6 +86,7 @@ def save_ensemble(folder: Path, *, members: int, mean: str) -> None:
     replace_json(folder / "ensemble.json", {"members": members, "mean": mean})
 
 
+@checked_arguments
 def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None = None) -> nn.Module | Ensemble:
     """The model of a run.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.calling import autograd_enabled
 from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
@@ -20,19 +21,19 @@ from limbeck.data.feed import Feed
 from limbeck.data.speech.alignments import write_pdf_counts
 from limbeck.devices import Device, find_device
 from limbeck.engine import fit
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import DataError
 from limbeck.files import make_folder
 from limbeck.jobs import run_jobs
 from limbeck.objective import LabelObjective
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords, require
 from limbeck.prediction import device_of
 from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.first_weights import keep_first_weights
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
@@ -175,6 +176,7 @@ def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
 
 
 @autograd_enabled
+@checked_arguments
 def train(
     model: nn.Module | Callable[[int], nn.Module],
     train: Any,
@@ -230,12 +232,12 @@ def train(
         True
     """
     options = from_keywords(Training, training)
-    members, jobs = require_whole("members", members), require_whole("jobs", jobs)
+    for name, count in (("members", members), ("jobs", jobs)):
+        require(count >= 1, name, count, "at least 1")
+    require_out(out, resume=resume, export=export)
     data = as_data_set(train, validation, test, classes)
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
-    if members < 1:
-        raise ConfigError(f"members must be at least 1, and is {members}")
     if resume and out is not None and options.precision == "auto":
         options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from limbeck.answers import require_log_probs
+from limbeck.arguments import checked_arguments
 from limbeck.devices import has_float64
 from limbeck.errors import DataError
-from limbeck.specialists.groups import checked
+from limbeck.specialists.groups import checked, require_scores
 from limbeck.specialists.minimum import minimum
 
 _ROWS, _NUMBERS = 8192, 1 << 24
 """Examples that are worked on at a time, at most; fewer where there are many specialists and classes."""
 
 
+@checked_arguments
 def divergence(
     logits: Tensor,
     generalist: Tensor,
@@ -50,6 +52,8 @@ def divergence(
         >>> divergence(z, z.log_softmax(-1), [], [], torch.zeros(1, 0, dtype=torch.bool))
         tensor([0.])
     """
+    for what, values in (("logits", logits), ("generalist", generalist)):
+        require_scores(what, values)
     log_q = torch.log_softmax(logits, -1)
     total = _kl(generalist, log_q)
     for number, (answers, group) in enumerate(zip(specialists, groups, strict=True)):
@@ -65,6 +69,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
 
 
+@checked_arguments
 def combine(
     generalist: Tensor,
     specialists: Sequence[Tensor],
@@ -98,10 +103,7 @@ def combine(
         >>> combine(general, [expert], [(0, 1)]).exp()
         tensor([[0.3000, 0.6000, 0.1000]])
     """
-    if generalist.ndim != 2:
-        raise DataError(
-            f"the generalist's answers must be (examples, classes), and have shape {tuple(generalist.shape)}"
-        )
+    require_scores("the generalist's answers", generalist)
     examples, count = generalist.shape
     if len(specialists) != len(groups):
         raise DataError(f"there are {len(specialists)} specialists and {len(groups)} groups")
@@ -140,6 +142,7 @@ def combine(
     return found
 
 
+@checked_arguments
 def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, top: int = 1) -> Tensor:
     """Which specialists are asked about which example.
 
@@ -152,8 +155,9 @@ def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, t
         Whether one of these is special to the specialist, bool ``(N, M)``.
 
     Raises:
-        DataError: If ``top`` is out of range.
+        DataError: If ``top`` is out of range, or groups name a class that there is not.
     """
+    require_scores("the generalist's answers", generalist)
     count = generalist.shape[-1]
     if not 1 <= top <= count:
         raise DataError(f"top must be from 1 to {count}, the number of classes, and is {top}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.calling import call_model
 from limbeck.copying import copy_module
 from limbeck.errors import DataError
@@ -49,6 +50,7 @@ class Committee:
 
     every_temperature = has_logits = live = True
 
+    @checked_arguments
     def __init__(
         self,
         generalist: nn.Module,

@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["checked", "confusable_groups"]
+__all__ = ["checked", "confusable_groups", "require_scores"]
 
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.answers import require_log_probs
+from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
 from limbeck.options.checks import class_number
 
@@ -19,6 +20,7 @@ _RAREST = 0.01
 """A class that is predicted more rarely than this share of an even part counts no more than that."""
 
 
+@checked_arguments
 def confusable_groups(
     log_probs: Tensor, groups: int, *, size: int | None = None, seed: int = 0
 ) -> list[tuple[int, ...]]:
@@ -58,7 +60,8 @@ def confusable_groups(
         >>> confusable_groups(sure.log(), 2)
         [(0, 1), (2,)]
     """
-    if log_probs.ndim != 2 or len(log_probs) < 2:
+    require_scores("log_probs", log_probs)
+    if len(log_probs) < 2:
         raise DataError(
             f"predictions must be (examples, classes), two at least, and have shape {tuple(log_probs.shape)}"
         )
@@ -130,6 +133,23 @@ def _online_means(columns: Tensor, groups: int, generator: torch.Generator) -> T
             seen[nearest] += 1
             centres[nearest] += (columns[row] - centres[nearest]) / seen[nearest]
     return centres
+
+
+def require_scores(what: str, values: Tensor) -> None:
+    """Refuse what is not one row of floating-point numbers per example.
+
+    Args:
+        what: What to call it in the message.
+        values: Log-probabilities or logits, ``(N, K)``.
+
+    Raises:
+        DataError: If it is not.
+    """
+    if values.ndim != 2 or not values.is_floating_point():
+        raise DataError(
+            f"{what} must be floating-point numbers (examples, classes), and are {values.dtype} of shape "
+            f"{tuple(values.shape)}"
+        )
 
 
 def checked(special: Sequence[int], count: int | None) -> tuple[int, ...]:

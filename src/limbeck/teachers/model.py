@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model, evaluating
+from limbeck.calling import call_model, evaluating, require_logits
 from limbeck.copying import copy_module
 from limbeck.errors import DataError
 from limbeck.losses import softened
@@ -91,4 +91,6 @@ class ModelTeacher:
         if self.splicing is not None and batch.spliced is not None:
             inputs = batch.spliced(self.splicing)
         with evaluating(self.model):
-            return call_model(self.model, inputs)
+            logits = call_model(self.model, inputs)
+        require_logits(logits, len(batch.index))
+        return logits

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.calling import autograd_enabled
 from limbeck.checksums import check_file
 from limbeck.data.examples import DataSet
@@ -20,10 +21,10 @@ from limbeck.errors import ConfigError
 from limbeck.objective import require_logits
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords
 from limbeck.prediction import answer_views
 from limbeck.protocols import Answering, Teacher
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
@@ -68,6 +69,7 @@ class TuneRun:
 
 
 @autograd_enabled
+@checked_arguments
 def tune(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -134,8 +136,7 @@ def tune(
     """
     optuna_here()
     options, sought = from_keywords(Training, training), search or Search()
-    jobs = require_whole("jobs", jobs)
-    _check(jobs, ray, storage, study, out, options, sought)
+    _check(jobs, ray, storage, study, out, resume, options, sought)
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
@@ -233,10 +234,13 @@ def _check(
     storage: str | None,
     study: str | None,
     out: str | Path | None,
+    resume: bool,
     options: Training,
     search: Search,
 ) -> None:
     """Refuse settings that contradict each other."""
+    if storage is None:
+        require_out(out, resume=resume)
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     if study is not None and storage is None:

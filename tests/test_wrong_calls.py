@@ -66,7 +66,7 @@ RUNS: list[Call] = [
         for run in (distil, train, compress, tune)
         for call in (
             (run, {"classes": 5}, "classes must be a list .*and is 5"),
-            (run, {"classes": [0, 1, 2, 3]}, r"classes\[0\] must be text, and is 0"),
+            (run, {"classes": [0, 1, 2, 3]}, "classes: the class name 0 is not text: give names as strings"),
             (run, {"augmentation": "shift"}, "augmentation must be limbeck.Augmentation.* and is 'shift'"),
             (run, {"augmentation": {"shfit": 1}}, "did you mean shift"),
             (run, {"settings": 5}, "settings must be a mapping, and is 5"),
@@ -97,7 +97,7 @@ RUNS: list[Call] = [
     (distil, {"searched": "x"}, "searched must be nobody or student or both, and is 'x'"),
     (distil, {"teacher": None}, "a teacher is .*and a NoneType was given"),
     (distil, {"teacher": "runs/a"}, "limbeck.load"),
-    (distil, {"student": "runs/a"}, "student must be a torch.nn.Module or a function, and is 'runs/a': open a run"),
+    (distil, {"student": "runs/a"}, "function that makes one is needed, and a str was given: open a run with"),
     (distil, {"student": nn.Linear}, "Linear needs the arguments"),
     (distil, {"transfer": 5}, "transfer data: examples must be a pair"),
     (distil, {"train": (X, None), "classes": "abcd"}, "hard_weight is 0.1, and the training set has no labels"),

@@ -20,7 +20,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.values import as_tensor
 from limbeck.devices import Device, find_device
-from limbeck.errors import ConfigError, LimbeckError
+from limbeck.errors import ArgumentError, ConfigError, LimbeckError
 from limbeck.options.checks import as_type, from_keywords, shown
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
     :class:`~limbeck.devices.Device`; 3.0 for 3. Protocols, such as those of teachers, are left to the function.
 
     Args:
-        function: A public function. A wrong call of it raises ConfigError, or DataError where values are wrong; the
+        function: A public function. A wrong call of it raises ArgumentError, or DataError where values are wrong; the
             message names the argument, what is needed and what was given.
 
     Returns:
@@ -53,7 +53,7 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
         6
         >>> double("3")
         Traceback (most recent call last):
-        limbeck.errors.ConfigError: number must be a whole number, and is '3'
+        limbeck.errors.ArgumentError: number must be a whole number, and is '3'
     """
     signature = inspect.signature(function)
     starred = {name for name, parameter in signature.parameters.items() if parameter.kind in _STARRED}
@@ -80,6 +80,8 @@ def _as_argument(name: str, value: Any, hint: Any) -> Any:
         return None
     if any(kind is Any or getattr(kind, "_is_protocol", False) for kind in kinds):
         return value
+    if nn.Module in kinds and len(kinds) > 1:
+        return value  # or what makes one, which limbeck.makers knows more of
     kinds = tuple(kind for kind in kinds if kind is not _NONE)
     if any(inspect.isclass(kind) and kind not in _PLAIN and isinstance(value, kind) for kind in kinds):
         return _path(name, value) if isinstance(value, Path) else value
@@ -94,7 +96,7 @@ def _as_argument(name: str, value: Any, hint: Any) -> Any:
             continue
         except LimbeckError as error:
             refusal = refusal or error
-    raise refusal or ConfigError(f"{name} must be {wanted}, and is {shown(value)}{_cure(value, kinds)}")
+    raise refusal or ArgumentError(f"{name} must be {wanted}, and is {shown(value)}{_cure(value, kinds)}")
 
 
 class _NotThisKind(Exception):
@@ -148,13 +150,16 @@ def _as_sequence(name: str, value: Any, item: Any) -> tuple[Any, ...]:
     layers = isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList)
     if unordered or layers or not (isinstance(value, Sized) and hasattr(value, "__getitem__")):
         raise _NotThisKind
+    odd = [each for each in value if not isinstance(each, str)] if item is str else []
+    if odd:  # classes' names are the only texts that are given in lists
+        raise ArgumentError(f"{name}: the class name {shown(odd[0])} is not text: give names as strings")
     return tuple(_as_argument(f"{name}[{place}]", value[place], item) for place in range(len(value)))
 
 
 def _path(name: str, value: "str | os.PathLike[Any]") -> Any:
     text = os.fspath(value)
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ConfigError(f"{name} must be a path, as text without a null character, and is {shown(text)}")
+        raise ArgumentError(f"{name} must be a path, as text without a null character, and is {shown(text)}")
     return value if isinstance(value, str) else Path(text)
 
 

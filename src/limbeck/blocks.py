@@ -1,6 +1,6 @@
 """How many examples a model can answer at a time, by the memory that its answers take."""
 
-__all__ = ["MOST", "block_size", "release_memory"]
+__all__ = ["MOST", "block_size", "is_out_of_memory", "release_memory"]
 
 import gc
 import weakref
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from limbeck.user_code import is_out_of_memory
 
 MOST = 1000
 """Examples at a time, however small they are."""

@@ -1,6 +1,7 @@
 """What can go wrong, each with an exit code: 2 for a mistake in what was given, 1 for a mistake of ours."""
 
 __all__ = [
+    "ArgumentError",
     "ConfigError",
     "DataError",
     "FormatError",
@@ -43,6 +44,10 @@ class ConfigError(LimbeckError):
 
 class DataError(LimbeckError):
     """Values that cannot be used: wrong shape, NaN, a label outside the classes, an empty set."""
+
+
+class ArgumentError(ConfigError, DataError):
+    """An argument of a public function, a setting or values, that is of another type than the function takes."""
 
 
 class MismatchError(DataError):

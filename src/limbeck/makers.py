@@ -3,6 +3,7 @@
 __all__ = ["make_model", "seeded"]
 
 import inspect
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def make_model(
     """
     called = str(what or getattr(maker, "__name__", type(maker).__name__))
     if not callable(maker):
-        raise ConfigError(f"a torch.nn.Module or a function that makes one is needed, and a {called} was given")
+        cure = ": open a run with limbeck.load(path)" if isinstance(maker, str | os.PathLike) else ""
+        raise ConfigError(f"a torch.nn.Module or a function that makes one is needed, and a {called} was given{cure}")
     positional, by_name = _arguments(maker, seed, named or {}, called)
     with seeded(seed):
         try:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from limbeck.blocks import block_size, release_memory
+from limbeck.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.calling import call_model, evaluating, require_logits
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
@@ -24,7 +24,6 @@ from limbeck.protocols import Batch, Teacher
 from limbeck.self_check import name_examples
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import StoredTargets
-from limbeck.user_code import is_out_of_memory
 
 
 def device_of(subject: nn.Module | Teacher) -> torch.device:

@@ -268,7 +268,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.classes, str) or not isinstance(self.classes, Sequence):
+        if isinstance(self.classes, str) or not isinstance(self.classes, Sequence | np.ndarray):
             raise DataError(f"classes must be a tuple of names, and is {shown(self.classes)}")
         object.__setattr__(self, "classes", tuple(self.classes))
         for part, given in self.parts().items():

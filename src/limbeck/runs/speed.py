@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.blocks import block_size, release_memory
+from limbeck.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.examples import Examples
 from limbeck.devices import Device
@@ -20,7 +20,6 @@ from limbeck.models import has_int8
 from limbeck.models.wrapped import unwrapped
 from limbeck.prediction import device_of
 from limbeck.protocols import Batch, Teacher
-from limbeck.user_code import is_out_of_memory
 
 _MOST_AT_A_TIME = 256
 _MOST_TIMES = 2000

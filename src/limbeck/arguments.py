@@ -9,6 +9,7 @@ import os
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set, Sized
 from functools import cache, wraps
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ from limbeck.data.given import as_examples
 from limbeck.data.values import as_tensor
 from limbeck.devices import Device, find_device
 from limbeck.errors import ArgumentError, ConfigError, LimbeckError
-from limbeck.options.checks import as_type, from_keywords, shown
+from limbeck.options.checks import as_type, class_number, from_keywords, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,7 +131,7 @@ def _as_kind(name: str, value: Any, kind: Any) -> Any:
             return as_examples(value)
         except LimbeckError as error:
             raise type(error)(f"{name}: {error}") from error
-    if kind is Tensor:
+    if kind is Tensor and not isinstance(value, Real | _NONE):
         return as_tensor(name, value)
     if kind is Device and isinstance(value, str | torch.device):
         return find_device(str(value), "float32")
@@ -150,10 +151,13 @@ def _as_sequence(name: str, value: Any, item: Any) -> tuple[Any, ...]:
     layers = isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList)
     if unordered or layers or not (isinstance(value, Sized) and hasattr(value, "__getitem__")):
         raise _NotThisKind
-    odd = [each for each in value if not isinstance(each, str)] if item is str else []
+    items: Any = value
+    if item is int:  # classes' numbers are the only ones that are given in lists
+        return tuple(map(class_number, items))
+    odd = [each for each in items if not isinstance(each, str)] if item is str else []
     if odd:  # classes' names are the only texts that are given in lists
         raise ArgumentError(f"{name}: the class name {shown(odd[0])} is not text: give names as strings")
-    return tuple(_as_argument(f"{name}[{place}]", value[place], item) for place in range(len(value)))
+    return tuple(_as_argument(f"{name}[{place}]", items[place], item) for place in range(len(items)))
 
 
 def _path(name: str, value: "str | os.PathLike[Any]") -> Any:
@@ -189,6 +193,8 @@ def _described(kind: Any) -> str:
         return f"a tuple of {len(parts)} ({', '.join(map(_described, parts))})"
     if kind in _WORDS:
         return _WORDS[kind]
+    if kind is Tensor:
+        return "a tensor or an array"
     if kind is Device:
         return 'the name of a device, such as "cpu"'
     if getattr(kind, "_is_protocol", False):

@@ -150,8 +150,8 @@ def unpaired(count: int, labels: Sequence[int], inputs: Sequence[int] = ()) -> s
         The message.
 
     Example:
-        >>> unpaired(28, (10,), (28, 28, 10))[:76]
-        'there are 28 inputs, and labels have shape (10,): inputs of shape (28, 28, 10'
+        >>> unpaired(28, (10,), (28, 28, 10))
+        'there are 28 inputs, and labels have shape (10,): inputs of shape (28, 28, 10) have the examples on...
     """
     text = f"there are {count} inputs, and labels have shape {tuple(labels)}"
     if len(inputs) > 1 and labels and inputs[-1] == labels[0]:

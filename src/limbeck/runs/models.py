@@ -143,6 +143,9 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise FormatError(weights_path, f"does not fit the architecture in config.json: {reason[:300]}") from error
+    broken = next((name for name, value in module.named_parameters() if bool(torch.isnan(value.detach()).any())), None)
+    if broken is not None:
+        raise FormatError(weights_path, f"holds NaN in {broken}: restore it from a copy, or train the network anew")
     module.classes = classes_of(config)  # type: ignore[assignment]
     module.front_end = _front_end(folder, config)  # type: ignore[assignment]
     return module.eval()

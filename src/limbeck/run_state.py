@@ -275,8 +275,8 @@ class RunState:
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = value
         check_slots(self.optimizer, slots)
-        for number, held in slots.items():
-            _require_numbers(f"optimizer.{number}.", held, held)
+        for place, held in slots.items():
+            _require_numbers(f"optimizer.{place}.", held, held)
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         _require_like("", {"random": tensors["random"]}, {"random": torch.get_rng_state()})
         torch.set_rng_state(tensors["random"])

@@ -90,8 +90,8 @@ def with_limbeck(task: Task) -> dict[str, Any]:
     import torch
 
     import limbeck
+    from limbeck.evaluation.prediction import predict
     from limbeck.models import MLP, MLPConfig
-    from limbeck.prediction import predict
 
     x, y, x_test, y_test = digits(task.examples)
     teacher = limbeck.load(task.teacher)
@@ -262,8 +262,8 @@ def run_child(task: Task) -> dict[str, Any]:
 def make_teacher(folder: Path, *, quick: bool) -> tuple[Path, int]:
     """The teacher's folder and its test errors, trained where the cache has none."""
     import limbeck
+    from limbeck.evaluation.prediction import predict
     from limbeck.models import MLP, MLPConfig
-    from limbeck.prediction import predict
 
     path = folder / ("teacher-quick" if quick else "teacher")
     data = limbeck.open_data("mnist")

@@ -22,17 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import DataSet, open_data
-from limbeck.devices import find_device
 from limbeck.errors import ConfigError
-from limbeck.files import replace_text
+from limbeck.evaluation.prediction import answer_views, predict
 from limbeck.lowrank import RankPlan, Spectrum, apply, look, plan_ranks, weigh
 from limbeck.models import Dropout
 from limbeck.options import Augmentation, DataOptions
-from limbeck.prediction import answer_views, predict
 from limbeck.report.figures_style import MUTED, figure, styled, svg, tidy
 from limbeck.runs import distill
 from limbeck.runs.inputs import load_module
 from limbeck.runs.measure import file_bytes
+from limbeck.system.devices import find_device
+from limbeck.system.files import replace_text
 from limbeck.teachers import ModelTeacher, StoredTargets
 
 SHARES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32)

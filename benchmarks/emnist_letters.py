@@ -19,13 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from limbeck.data import open_data
-from limbeck.devices import find_device
+from limbeck.evaluation.prediction import answer_views
 from limbeck.options import Augmentation, DataOptions, ModelOptions
-from limbeck.prediction import answer_views
 from limbeck.runs import distill
 from limbeck.runs.inputs import load_teacher, model_maker
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.pages import report_run
+from limbeck.system.devices import find_device
 
 TEMPERATURES, WEIGHTS = (2.0, 4.0, 8.0), (0.0, 0.1, 0.5)
 

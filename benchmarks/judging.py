@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import Examples
-from limbeck.prediction import predict
+from limbeck.evaluation.prediction import predict
 
 
 class Block(nn.Module):

@@ -19,8 +19,8 @@ from unittest import mock
 
 import numpy as np
 
-from limbeck.formats.nnet1 import Nnet, read_nnet, write_nnet
-from limbeck.formats.nnet1_components import AffineTransform, Component, Sigmoid, Softmax
+from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
+from limbeck.kaldi.formats.nnet1_components import AffineTransform, Component, Sigmoid, Softmax
 
 
 def make_network(inputs: int, hidden: int, layers: int, outputs: int) -> Nnet:

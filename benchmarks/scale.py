@@ -49,11 +49,11 @@ def measure(hidden: int, examples: int) -> dict[str, int]:
     import torch
 
     from limbeck.data import Examples, Feed
-    from limbeck.devices import Device
-    from limbeck.engine import fit
     from limbeck.models import MLP, MLPConfig
-    from limbeck.objective import LabelObjective
     from limbeck.options import Training
+    from limbeck.system.devices import Device
+    from limbeck.training.engine import fit
+    from limbeck.training.objective import LabelObjective
 
     place = Device(torch.device("cpu"), "float32")
 
@@ -78,7 +78,7 @@ def exchange(rank: int, port: int, sizes: Sequence[int], rounds: int, answers: A
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     import torch
 
-    from limbeck.processes import world
+    from limbeck.system.processes import world
 
     torch.set_num_threads(1)
     here = world()

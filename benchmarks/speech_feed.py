@@ -28,15 +28,15 @@ import numpy as np
 import torch
 
 from limbeck.data import Examples, Feed
-from limbeck.data.speech import FrontEnd, Splicing, open_directory
-from limbeck.data.speech.alignments import Alignment
-from limbeck.data.speech.opening import open_frames
-from limbeck.devices import Device, find_device
-from limbeck.engine import fit
-from limbeck.formats.transition_model import TransitionModel
+from limbeck.kaldi.formats.transition_model import TransitionModel
+from limbeck.kaldi.source import FrontEnd, Splicing, open_directory
+from limbeck.kaldi.source.alignments import Alignment
+from limbeck.kaldi.source.opening import open_frames
 from limbeck.models import MLP, MLPConfig
-from limbeck.objective import LabelObjective
 from limbeck.options import Training
+from limbeck.system.devices import Device, find_device
+from limbeck.training.engine import fit
+from limbeck.training.objective import LabelObjective
 
 LENGTH, FEATURES, PDFS, BATCH = 400, 40, 1000, 1024
 CONTEXT = Splicing(tuple(range(-5, 6)))

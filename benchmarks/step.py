@@ -8,7 +8,7 @@ The first form prints three tables, for the networks 784-300-300-10 and 784-1200
 bf16. All that are compared take turns within one process (A B C A B C ...), each round is an epoch, and ratios are
 of one round's times.
 
-- Engine and bare loop. The engine is ``limbeck.engine.fit`` over a shuffled ``Feed`` of MNIST's bytes, timed from its
+- Engine and bare loop. The engine is ``fit`` over a shuffled ``Feed`` of MNIST's bytes, timed from its
   first step to the end of its epoch, with all that it does beside: shuffling, sums, checks, learning rate. The
   bare loop has the arithmetic alone: float batches made and shuffled beforehand, forward, cross-entropy, backward,
   fused AdamW.
@@ -17,7 +17,7 @@ of one round's times.
   matrix products alone: six for a weight and example, four in the first layer, whose inputs need no gradient.
 
 The second form trains the convolutional network 64-128-1024 on pictures of 28x28 with 26 classes, with and without
-``limbeck.devices.keep_freed_memory``, each in processes of its own.
+``limbeck.system.devices.keep_freed_memory``, each in processes of its own.
 
 The third form is the second table with answers that are read from a store on disk: eight shifted views of each
 example, dense, in the network 784-300-300-10; labels and soft targets on the same views.
@@ -44,15 +44,15 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples, open_data
 from limbeck.data.feed import Feed
-from limbeck.devices import Device, find_device
-from limbeck.engine import fit
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
-from limbeck.objective import DistillationObjective, LabelObjective
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective
 from limbeck.softtargets import SoftTargets
+from limbeck.system.devices import Device, find_device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets
-from limbeck.watcher import Watcher
+from limbeck.training.engine import fit
+from limbeck.training.objective import DistillationObjective, LabelObjective
 
 BATCH = 256
 TEMPERATURE = 4.0

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.class_harm import harm_by_class
-from limbeck.paired_intervals import CrossedDifference, crossed_difference
-from limbeck.statistics import mcnemar
+from limbeck.evaluation.class_harm import harm_by_class
+from limbeck.evaluation.paired_intervals import CrossedDifference, crossed_difference
+from limbeck.evaluation.statistics import mcnemar
 
 SEEDS = (1, 2, 3, 5, 8)
 Bools = NDArray[np.bool_]

@@ -8,7 +8,7 @@ import atheris
 
 # The coverage that guides the search is that of Limbeck's own code; that of libraries would slow it down.
 with atheris.instrument_imports(
-    include=["limbeck.formats", "limbeck.checkpoint", "limbeck.files", "limbeck.softtargets"]
+    include=["limbeck.formats", "limbeck.training.checkpoint", "limbeck.system.files", "limbeck.softtargets"]
 ):
     from targets import TARGETS
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from limbeck.cli.decode import decode as decode_command
 from limbeck.cli.forward import forward as forward_command
-from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.errors import ConfigError, LimbeckError
-from limbeck.formats.kaldi_table import read_ark
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+from limbeck.kaldi.formats.table import read_ark
 
 _FILES = {
     "net", "net2", "feats.ark", "feats.scp", "transform", "counts", "cmvn.scp", "cmvn.ark", "utt2spk",

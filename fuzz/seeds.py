@@ -13,16 +13,16 @@ import scipy.io
 import torch
 from PIL import Image
 
-from limbeck.checkpoint import save_tensors
 from limbeck.formats.idx import write_idx
-from limbeck.formats.kaldi_cmvn import accumulate_cmvn
-from limbeck.formats.kaldi_post import posterior_bytes, sparse_posteriors
-from limbeck.formats.kaldi_table import read_ark
-from limbeck.formats.kaldi_write import write_ark
 from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
+from limbeck.kaldi.formats.cmvn import accumulate_cmvn
+from limbeck.kaldi.formats.post import posterior_bytes, sparse_posteriors
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.write import write_ark
 from limbeck.models import MLP, MLPConfig
 from limbeck.runs.models import save_model
 from limbeck.softtargets import Dense, TopK, write_arrays
+from limbeck.training.checkpoint import save_tensors
 from scenes import pack
 from targets import MODEL, ROOT, STORE
 

@@ -11,24 +11,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import scenes
-from limbeck.checkpoint import load_latest, load_tensors
 from limbeck.cli.settings import read_settings
 from limbeck.errors import LimbeckError
-from limbeck.files import read_json
 from limbeck.formats._apart import limit_memory
 from limbeck.formats.idx import read_idx
-from limbeck.formats.kaldi_scp import read_entries, read_scp
-from limbeck.formats.kaldi_table import read_ark
 from limbeck.formats.keras_h5 import read_here
 from limbeck.formats.matfile import read_emnist
-from limbeck.formats.nnet1 import read_nnet
 from limbeck.formats.npz import read_npz
 from limbeck.formats.pictures import read_pictures
-from limbeck.formats.transition_model import read_alignments, read_transition_model
+from limbeck.kaldi.formats.nnet1 import read_nnet
+from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.transition_model import read_alignments, read_transition_model
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import load
 from limbeck.softtargets import SoftTargets
 from limbeck.softtargets.manifest import Manifest
+from limbeck.system.files import read_json
+from limbeck.training.checkpoint import load_latest, load_tensors
 
 ROOT = Path(tempfile.mkdtemp(prefix="limbeck-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 STORE = ROOT / "store"

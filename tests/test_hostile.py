@@ -15,13 +15,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from limbeck.checkpoint import load_tensors, save_tensors
 from limbeck.data import Examples, Feed
-from limbeck.devices import Device
-from limbeck.engine import fit
 from limbeck.errors import FormatError, LimbeckError, RunError
-from limbeck.objective import LabelObjective
 from limbeck.options import Training
+from limbeck.system.devices import Device
+from limbeck.training.checkpoint import load_tensors, save_tensors
+from limbeck.training.engine import fit
+from limbeck.training.objective import LabelObjective
 from seeds import make_seeds
 from structured import make
 from targets import ROOT, TARGETS

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from limbeck.data import Examples
 from limbeck.errors import DataError
-from limbeck.fused_losses import HOT, fused_loss, label_loss
 from limbeck.losses import distillation_loss, hard_target_loss, logit_matching_loss, soft_target_loss, softened
+from limbeck.losses.fused import HOT, fused_loss, label_loss
 
 sizes = st.tuples(st.integers(1, 6), st.integers(2, 8), st.integers(0, 10_000))
 temperatures = st.floats(0.3, 30)

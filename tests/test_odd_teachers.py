@@ -9,16 +9,16 @@ from torch import nn
 
 import limbeck
 from limbeck import tuning
-from limbeck.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.data.examples import Examples
-from limbeck.devices import Device
+from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
+from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
-from limbeck.search import Search
+from limbeck.options.search import Search
 from limbeck.softtargets import Dense, SoftTargets, write_arrays
-from limbeck.swapped_classes import describe_swapped, swapped_classes
+from limbeck.system.devices import Device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets, as_teacher
-from limbeck.watcher import Watcher
 
 CPU = Device(torch.device("cpu"), "float32")
 X = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))

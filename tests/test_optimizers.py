@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.devices import Device
-from limbeck.optimizers import make_optimizer
 from limbeck.options import Training
-from limbeck.schedules import Schedule
+from limbeck.system.devices import Device
+from limbeck.training.optimizers import make_optimizer
+from limbeck.training.schedules import Schedule
 
 CPU = Device(torch.device("cpu"), "float32")
 

@@ -419,7 +419,7 @@ def test_memory_is_no_fault_of_the_model() -> None:
     def no_memory(_: Tensor) -> Tensor:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    from limbeck.calling import call_model
+    from limbeck.models.calling import call_model
 
     with pytest.raises(RuntimeError, match="^CUDA out of memory"):
         call_model(Own(no_memory), X)

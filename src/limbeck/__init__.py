@@ -33,14 +33,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck import specialists
-    from limbeck.bias import fix_bias
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, load, save_model, train
-    from limbeck.search import Search
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
+    from limbeck.training.bias import fix_bias
     from limbeck.tuning import tune
 
 __version__ = "0.1.0"
@@ -54,12 +54,12 @@ _HOMES = {
     "LimbeckError": "limbeck.errors",
     "LimbeckWarning": "limbeck.errors",
     "RankRule": "limbeck.options",
-    "Search": "limbeck.search",
+    "Search": "limbeck.options.search",
     "SoftTargets": "limbeck.softtargets",
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
-    "fix_bias": "limbeck.bias",
+    "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
     "save_model": "limbeck.runs",

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.values import as_tensor
-from limbeck.devices import Device, find_device
 from limbeck.errors import ArgumentError, ConfigError, LimbeckError
 from limbeck.options.checks import as_type, class_number, from_keywords, shown
+from limbeck.system.devices import Device, find_device
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +37,7 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     What can: a pair, an array or a data set of PyTorch for :class:`~limbeck.Examples`; an array or a list for a tensor;
     a mapping of settings for a dataclass such as :class:`~limbeck.Augmentation`; a device's name for a
-    :class:`~limbeck.devices.Device`; 3.0 for 3. Protocols, such as those of teachers, are left to the function.
+    :class:`~limbeck.system.devices.Device`; 3.0 for 3. Protocols, such as those of teachers, are left to the function.
 
     Args:
         function: A public function. A wrong call of it raises ArgumentError, or DataError where values are wrong; the
@@ -82,7 +82,7 @@ def _as_argument(name: str, value: Any, hint: Any) -> Any:
     if any(kind is Any or getattr(kind, "_is_protocol", False) for kind in kinds):
         return value
     if nn.Module in kinds and len(kinds) > 1:
-        return value  # or what makes one, which limbeck.makers knows more of
+        return value  # or what makes one, which limbeck.models.makers knows more of
     kinds = tuple(kind for kind in kinds if kind is not _NONE)
     if any(inspect.isclass(kind) and kind not in _PLAIN and isinstance(value, kind) for kind in kinds):
         return _path(name, value) if isinstance(value, Path) else value
@@ -200,5 +200,7 @@ def _described(kind: Any) -> str:
     if getattr(kind, "_is_protocol", False):
         return "a teacher"
     name = "torch.nn.Module" if kind is nn.Module else getattr(kind, "__qualname__", str(kind))
-    settings = dataclasses.is_dataclass(kind) and kind.__module__.startswith(("limbeck.options", "limbeck.search"))
+    settings = dataclasses.is_dataclass(kind) and kind.__module__.startswith(
+        ("limbeck.options", "limbeck.options.search")
+    )
     return f"a {name}" if not settings else f"limbeck.{name}, or a mapping of its settings"

@@ -12,20 +12,20 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from limbeck.adapters import EstimatorTeacher, FunctionTeacher
-from limbeck.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
-from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.devices import Device
-from limbeck.last_operation import Ending, ends_in
+from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
 from limbeck.losses import softened
+from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
+from limbeck.models.calling import call_model, evaluating, weights_dtype
+from limbeck.models.last_operation import Ending, ends_in
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.specialists import Committee
-from limbeck.swapped_classes import describe_swapped, swapped_classes
+from limbeck.system.devices import Device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
-from limbeck.watcher import Watcher
+from limbeck.teachers.adapters import EstimatorTeacher, FunctionTeacher
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""

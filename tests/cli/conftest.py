@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny_runs import FAST, OWN_MODULE, run_here, tiny_arrays
 
-from limbeck.files import replace_text
 from limbeck.runs import pages
 from limbeck.runs.measure import speed_of
+from limbeck.system.files import replace_text
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "limbeck.cli",
-        "limbeck.engine",
+        "limbeck.training.engine",
         "limbeck.runs.pages",
         "limbeck.softtargets",
         "accelerate",

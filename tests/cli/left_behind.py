@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from limbeck.checksums import digest_file, read_sums
+from limbeck.system.checksums import digest_file, read_sums
 
 TIMES = {"latency_ms", "images_per_second", "latency", "seconds"}
 

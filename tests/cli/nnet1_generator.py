@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.formats import nnet1_components as nc
-from limbeck.formats.nnet1 import Nnet, write_nnet
+from limbeck.kaldi.formats import nnet1_components as nc
+from limbeck.kaldi.formats.nnet1 import Nnet, write_nnet
 
 SIZES = (429, 512, 256, 512, 913)
 

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import FAST, sealed_again
 
 import limbeck as package
-from limbeck.files import seal_files
-from limbeck.formats.kaldi_table import read_ark
-from limbeck.formats.nnet1 import dialect_of, read_nnet
-from limbeck.nnet1_forward import forward
+from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.forward import forward
 from limbeck.report import write_report
 from limbeck.runs import pages
+from limbeck.system.files import seal_files
 
-KALDI = Path(__file__).parents[1] / "fixtures" / "kaldi"
+KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 WIDE = ("--epochs", 2, "--hidden", 40, "--batch-size", 32, "--precision", "float32", "--learning-rate", 0.02)
 BRIEF = ("--finetune-epochs", 2, "--batch-size", 32, "--precision", "float32")
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import FAST, sealed_again
 
-from limbeck.checksums import read_sums
+from limbeck.system.checksums import read_sums
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

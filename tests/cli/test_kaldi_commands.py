@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tiny_runs import sealed_again
 
-from limbeck.formats.kaldi_scp import read_entries, read_scp
-from limbeck.formats.kaldi_table import read_ark
-from limbeck.formats.kaldi_write import write_ark
-from limbeck.formats.nnet1 import read_nnet
+from limbeck.kaldi.formats.nnet1 import read_nnet
+from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.write import write_ark
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 E2E = KALDI / "e2e"
@@ -298,7 +298,7 @@ def test_decode_of_things_that_do_not_belong_together(refused, tmp_path):
 def test_a_missing_extra(refused, tmp_path, monkeypatch, command, package):
     from importlib.metadata import PackageNotFoundError
 
-    import limbeck.decoding.graph as graph_module
+    import limbeck.kaldi.decoding.graph as graph_module
 
     def version(name):
         raise PackageNotFoundError(name)
@@ -340,5 +340,7 @@ def test_features_that_cannot_be(refused, tmp_path):
 
 
 def test_these_commands_import_no_torch():
-    probe = "import sys, limbeck.cli, limbeck.summaries, limbeck.decoding.judging, limbeck.features, limbeck.convert"
+    names = "limbeck.cli, limbeck.kaldi.summaries, limbeck.kaldi.decoding.judging, limbeck.kaldi.features"
+    names += ", limbeck.kaldi.convert"
+    probe = f"import sys, {names}"
     subprocess.run([sys.executable, "-c", f"{probe}; assert 'torch' not in sys.modules"], check=True)

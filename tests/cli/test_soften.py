@@ -118,7 +118,7 @@ def test_the_precision_that_was_measured_when_a_store_was_begun_stays(place, tmp
     words = ["soften", *place[1], "--teacher", str(place[0] / "teacher"), "--quiet", "--out", str(tmp_path / "store")]
 
     def measured(fast):
-        monkeypatch.setattr("limbeck.devices.measure_precisions", lambda _: {"float32": 1.0, "bf16": fast})
+        monkeypatch.setattr("limbeck.system.devices.measure_precisions", lambda _: {"float32": 1.0, "bf16": fast})
 
     measured(2.0)
     main(words)

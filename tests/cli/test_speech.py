@@ -14,21 +14,20 @@ from tiny_runs import sealed_again
 
 import limbeck as package
 from limbeck.data import open_data
-from limbeck.data.speech.phones import phones_of
-from limbeck.decoding.judging import open_sources
-from limbeck.decoding.options import FeatureOptions, OutputOptions
-from limbeck.decoding.outputs import AcousticModel
-from limbeck.files import unseal_files
-from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
-from limbeck.formats.kaldi_scp import read_entries, read_scp
-from limbeck.formats.kaldi_table import read_ark
-from limbeck.formats.kaldi_write import write_ark
+from limbeck.evaluation.prediction import predict
 from limbeck.formats.keras_h5 import read_keras_h5
-from limbeck.formats.nnet1 import read_nnet
+from limbeck.kaldi.decoding.judging import open_sources
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
+from limbeck.kaldi.decoding.outputs import AcousticModel
+from limbeck.kaldi.formats.nnet1 import read_nnet
+from limbeck.kaldi.formats.post import dense_posteriors, sparse_posteriors
+from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.write import write_ark
+from limbeck.kaldi.forward import log_priors, propagate, read_pdf_counts
+from limbeck.kaldi.source.phones import phones_of
 from limbeck.models import MLP, MLPConfig
-from limbeck.nnet1_forward import log_priors, propagate, read_pdf_counts
 from limbeck.options import DataOptions
-from limbeck.prediction import predict
 from limbeck.report.figures_speech import draw_heard
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_report
@@ -39,6 +38,7 @@ from limbeck.runs.measure import answers_of
 from limbeck.runs.models import front_end_of, load, save_model
 from limbeck.runs.pages import gather
 from limbeck.runs.posteriors import Posteriors
+from limbeck.system.files import unseal_files
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
 TRAIN = ("--data", SO762 / "train", "--ali", SO762 / "ali_train")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.checksums import read_sums
 from limbeck.cli import main
-from limbeck.files import seal_files
+from limbeck.system.checksums import read_sums
+from limbeck.system.files import seal_files
 
 FAST = ("--epochs", 2, "--hidden", 8, "--batch-size", 32, "--precision", "float32", "--learning-rate", 0.02)
 

@@ -12,8 +12,8 @@ import limbeck
 from limbeck.data import DataSet, Examples, Views
 from limbeck.data.values import as_inputs, as_labels
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
+from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation
-from limbeck.prediction import predict
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.checkpoint import save_tensors
 from limbeck.errors import LimbeckError
-from limbeck.files import replace_text
 from limbeck.formats.idx import write_idx
-from limbeck.formats.kaldi_write import write_ark
 from limbeck.formats.keras_h5 import DenseLayer, write_keras_h5
+from limbeck.kaldi.formats.write import write_ark
+from limbeck.system.files import replace_text
+from limbeck.training.checkpoint import save_tensors
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 WRITERS = {

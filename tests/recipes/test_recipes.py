@@ -21,7 +21,7 @@ from limbeck.recipes.digits import digits
 from limbeck.recipes.findings import Findings, results_table, spread
 from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Series, smaller
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
 
 NAMES = [recipe.name for recipe in RECIPES if recipe.stand_in]
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from limbeck.data import Examples
-from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
-from limbeck.decoding.judging import Judged
-from limbeck.decoding.scoring import WordErrors
 from limbeck.errors import ConfigError, FormatError, RunError
-from limbeck.formats.transition_model import read_transition_model
+from limbeck.kaldi.decoding.judging import Judged
+from limbeck.kaldi.decoding.scoring import WordErrors
+from limbeck.kaldi.formats.transition_model import read_transition_model
+from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.recipes import words
 from limbeck.recipes.acoustic import Lesson, best
 from limbeck.recipes.catalogue import recipe_named
 from limbeck.recipes.corpus import corpus
 from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Cell, Series
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
 PARTS = ("train", "dev", "test", "ali_train", "ali_dev", "ali_test")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from limbeck.errors import RunError
+from limbeck.evaluation.verdicts import judge
 from limbeck.report import Contents, Layer, Model, draw_all, save_figures, write_report
 from limbeck.report.figures_errors import draw_confusions, draw_reliability
 from limbeck.report.figures_softness import dark_knowledge
 from limbeck.report.figures_style import svg
 from limbeck.report.figures_training import draw_learning_curves
-from limbeck.verdicts import judge
 
 EVERY = [
     "networks",

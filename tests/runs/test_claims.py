@@ -8,12 +8,12 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import ConfigError
+from limbeck.evaluation.sample_size import examples_needed, smallest_difference
 from limbeck.options import RankRule
 from limbeck.runs.compressing import compress
 from limbeck.runs.pages import report_run
-from limbeck.sample_size import examples_needed, smallest_difference
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets
-from limbeck.watcher import Watcher
 
 SETTINGS = {"epochs": 1, "precision": "float32", "learning_rate": 0.01}
 

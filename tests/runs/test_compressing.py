@@ -9,10 +9,10 @@ from torch import nn
 
 from limbeck.data import DataSet, Examples
 from limbeck.errors import ConfigError, DataError, MismatchError, RunError
+from limbeck.evaluation.prediction import predict
 from limbeck.lowrank import RankPlan, parse_bytes
 from limbeck.models import MLP, MLPConfig, count_parameters, describe
 from limbeck.options import Augmentation, FineTuning, RankRule
-from limbeck.prediction import predict
 from limbeck.report import write_report
 from limbeck.runs import RunFolder, distill, load, pages, train
 from limbeck.runs.compressing import compress

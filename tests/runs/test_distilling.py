@@ -11,12 +11,12 @@ import limbeck
 import limbeck.runs.distilling
 import limbeck.runs.training
 from limbeck.data import DataSet, Examples, Feed
-from limbeck.devices import Device
-from limbeck.engine import fit
 from limbeck.errors import ConfigError, LimbeckError, MismatchError
-from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
+from limbeck.system.devices import Device
 from limbeck.teachers import ModelTeacher, StoredTargets
+from limbeck.training.engine import fit
+from limbeck.training.objective import DistillationObjective
 
 
 def rings(count, seed):
@@ -344,7 +344,7 @@ def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set(
     """Else a larger transfer set helps by its steps alone, and a smaller one hurts."""
     steps = []
 
-    class Counts(limbeck.watcher.Watcher):
+    class Counts(limbeck.system.watcher.Watcher):
         def start(self, epochs, count, epoch):
             steps.append(count * epochs)
 

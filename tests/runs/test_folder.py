@@ -193,7 +193,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_the_precision_of_a_run_outlives_a_new_measurement(tmp_path, monkeypatch):
     """A run that chose bf16 by measurement goes on in bf16, even where a busy machine now measures otherwise."""
-    from limbeck import devices, train
+    from limbeck import train
+    from limbeck.system import devices
 
     x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     words = {"epochs": 2, "batch_size": 16, "out": tmp_path / "run"}

@@ -8,8 +8,8 @@ from torch import nn
 
 import limbeck
 from limbeck.data import Examples
+from limbeck.evaluation.prediction import device_of
 from limbeck.models import MLP, MLPConfig, to_int8
-from limbeck.prediction import device_of
 from limbeck.runs.measure import multiply_adds
 from limbeck.runs.speed import placed, speed_of
 from limbeck.teachers import Ensemble, ModelTeacher

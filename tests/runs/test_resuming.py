@@ -9,11 +9,11 @@ from torch import nn
 
 import limbeck
 from limbeck import Examples, SoftTargets
-from limbeck.checkpoint import load_tensors, save_tensors
 from limbeck.errors import ConfigError, FormatError, RunError
-from limbeck.files import seal_files, unseal_files
-from limbeck.identity import require_agreement
-from limbeck.watcher import Watcher
+from limbeck.system.files import seal_files, unseal_files
+from limbeck.system.watcher import Watcher
+from limbeck.training.checkpoint import load_tensors, save_tensors
+from limbeck.training.identity import require_agreement
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(300, 6, generator=generator)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import limbeck
-from limbeck.copying import copy_module
 from limbeck.errors import ConfigError, DataError
-from limbeck.makers import make_model
 from limbeck.models import from_options
+from limbeck.models.copying import copy_module
+from limbeck.models.makers import make_model
 from limbeck.options import ModelOptions
 from limbeck.runs.starts import starts
 from limbeck.teachers import ModelTeacher

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from scipy.special import log_softmax, rel_entr
 
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, RunError
-from limbeck.locks import hold
 from limbeck.softtargets import Dense, Sampled, Store, TopK, write_arrays
+from limbeck.system.locks import hold
 
 CLASSES = tuple("abcdefghijkl")
 CODECS = [Dense(), Dense("float32"), TopK(3), TopK(1), Sampled(4, 0.8, seed=2)]

@@ -9,11 +9,11 @@ from torch import nn
 
 from limbeck.data import Examples, Feed
 from limbeck.errors import ConfigError, FormatError, MismatchError, UserCodeError
-from limbeck.objective import DistillationObjective, check_objective
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch
 from limbeck.softtargets import SoftTargets, Store, teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.training.objective import DistillationObjective, check_objective
 
 CLASSES = tuple("abcdefg")
 

@@ -23,8 +23,8 @@ from torch import nn
 import limbeck
 from limbeck import DataSet, Ensemble, Examples, Search, tune
 from limbeck.errors import ConfigError, FormatError, InterruptedRun, MismatchError, MissingExtraError, RunError
-from limbeck.files import unseal_files
 from limbeck.softtargets import SoftTargets
+from limbeck.system.files import unseal_files
 from limbeck.tuning import study
 from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import connect, open_study, plan, told_of_storage, waiting

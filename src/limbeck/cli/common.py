@@ -25,7 +25,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.console import Bar, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
-from limbeck.watcher import Watcher, Watchers
+from limbeck.system.watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
@@ -77,6 +77,6 @@ def track_with(name: str | None, folder: Path, watcher: Watcher) -> Watcher:
     """
     if name is None:
         return watcher
-    from limbeck.tracking import TensorBoardWatcher
+    from limbeck.system.tracking import TensorBoardWatcher
 
     return Watchers(watcher, TensorBoardWatcher(folder / "tensorboard"))

@@ -7,8 +7,8 @@ from typing import Literal
 
 from limbeck.cli.console import print_json, print_text, say
 from limbeck.errors import ConfigError
-from limbeck.files import read_json, replace_text
 from limbeck.options import RankRule
+from limbeck.system.files import read_json, replace_text
 
 
 def compress_file(
@@ -26,9 +26,9 @@ def compress_file(
     json: bool,
 ) -> None:
     """Make an nnet1 network smaller, and write it, its plan and a picture of its spectra."""
-    from limbeck.formats.nnet1 import dialect_of, read_nnet, write_nnet
+    from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet, write_nnet
+    from limbeck.kaldi.lowrank import as_module, calibration_frames, choose_ranks, compress_nnet
     from limbeck.lowrank import RankPlan, Spectrum
-    from limbeck.nnet1_lowrank import as_module, calibration_frames, choose_ranks, compress_nnet
     from limbeck.report.contents import Singular
     from limbeck.report.figures_compression import draw_spectra
     from limbeck.report.figures_style import svg

@@ -32,7 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from limbeck.errors import LimbeckError, LimbeckWarning
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
 
 _UNSAFE = (
     *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and its like
@@ -299,7 +299,7 @@ def print_verdicts(metrics: Mapping[str, Any]) -> None:
     Args:
         metrics: What ``metrics.json`` holds.
     """
-    from limbeck.verdicts import sentences
+    from limbeck.evaluation.verdicts import sentences
 
     for sentence in sentences(metrics):
         say(sentence)

@@ -42,7 +42,7 @@ def convert(
         activation: What follows the hidden layers of an HDF5 file that does not say so.
         overwrite: Replace the file if it exists; a folder is never replaced.
     """
-    from limbeck.convert import format_of_name, read_network, write_network
+    from limbeck.kaldi.convert import format_of_name, read_network, write_network
 
     form = to or format_of_name(target)
     network = read_network(source, activation=activation)

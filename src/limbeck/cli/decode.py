@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from limbeck.cli.common import Json, Quiet
 from limbeck.cli.console import Bar, print_json, print_pairs, say
 from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken, with_cutoff
-from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.errors import ConfigError
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 
 if TYPE_CHECKING:
-    from limbeck.decoding.judging import Judged, Sources
+    from limbeck.kaldi.decoding.judging import Judged, Sources
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
 _MODEL = Parameter(group="Model")
@@ -90,9 +90,9 @@ def decode(
         quiet: No progress bar.
         json: Print the figures as JSON.
     """
-    from limbeck.decoding.graph import Graph, check_packages
-    from limbeck.decoding.judging import choose_scale, decode_part, open_sources
-    from limbeck.decoding.outputs import AcousticModel
+    from limbeck.kaldi.decoding.graph import Graph, check_packages
+    from limbeck.kaldi.decoding.judging import choose_scale, decode_part, open_sources
+    from limbeck.kaldi.decoding.outputs import AcousticModel
 
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
     _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
@@ -168,8 +168,8 @@ def _check(
 
 
 def _write(out: Path, judged: "Judged", figures: dict[str, Any]) -> None:
-    from limbeck.files import replace_json
-    from limbeck.formats.kaldi_lines import write_table
+    from limbeck.kaldi.formats.lines import write_table
+    from limbeck.system.files import replace_json
 
     write_table(out, judged.hypotheses)
     replace_json(out.with_suffix(".json"), figures)

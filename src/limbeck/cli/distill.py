@@ -96,10 +96,10 @@ def distill(
     if teacher_targets is not None and transfer is not None:
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data.sources import open_inputs
-    from limbeck.processes import is_first
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
+    from limbeck.system.processes import is_first
 
     lesson = open_lesson(
         data, augmentation, teacher, teacher_targets, mean=mean, weights=weights, own=teacher_model, quiet=quiet

@@ -39,7 +39,7 @@ def evaluate(
         json: Print the metrics as JSON.
     """
     from limbeck.data.sources import is_kaldi
-    from limbeck.data.speech.opening import judged_alone
+    from limbeck.kaldi.source.opening import judged_alone
     from limbeck.runs import evaluate as judge
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.measure import title_of

@@ -66,8 +66,8 @@ def features(
         quiet: No progress bar.
         json: Print the counts as JSON.
     """
-    from limbeck.features import SoundOptions, find_recordings, write_data_directory
-    from limbeck.formats.kaldi_lines import read_table
+    from limbeck.kaldi.features import SoundOptions, find_recordings, write_data_directory
+    from limbeck.kaldi.formats.lines import read_table
 
     options = SoundOptions(
         kind=kind,

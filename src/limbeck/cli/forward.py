@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from limbeck.cli.common import Quiet
 from limbeck.cli.console import Bar, say
 from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, refuse_taken, with_cutoff
-from limbeck.decoding.options import FeatureOptions, OutputOptions
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 
 
 def forward(
@@ -54,9 +54,9 @@ def forward(
         overwrite: Replace files that exist.
         quiet: No progress bar.
     """
-    from limbeck.decoding.outputs import AcousticModel
-    from limbeck.decoding.utterances import Utterances
-    from limbeck.formats.kaldi_write import ArkWriter
+    from limbeck.kaldi.decoding.outputs import AcousticModel
+    from limbeck.kaldi.decoding.utterances import Utterances
+    from limbeck.kaldi.formats.write import ArkWriter
 
     refuse_taken(out, scp, overwrite=overwrite)
     network = AcousticModel(

@@ -34,7 +34,7 @@ def info(
         allow_pipes: Run lines of a script file that are commands, in a shell.
         json: Print as JSON.
     """
-    from limbeck.summaries import summarise
+    from limbeck.kaldi.summaries import summarise
 
     found = summarise(file, allow_pipes=allow_pipes)
     if json:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.errors import ConfigError, RunError
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 
 Features = Annotated[FeatureOptions, Parameter(name="*", group="Features")]
 Outputs = Annotated[OutputOptions, Parameter(name="*", group="Outputs")]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.files import read_toml
+from limbeck.system.files import read_toml
 
 
 def read_settings(path: Path) -> dict[str, Any]:

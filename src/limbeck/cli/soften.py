@@ -79,14 +79,14 @@ def soften(
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
     """
-    from limbeck.devices import find_device
     from limbeck.errors import ConfigError
-    from limbeck.processes import is_first
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
     from limbeck.softtargets.softening import precision_of
+    from limbeck.system.devices import find_device
+    from limbeck.system.processes import is_first
     from limbeck.teachers import as_teacher
 
     if augmentation.active and augmentation.views is None:

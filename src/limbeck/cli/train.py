@@ -72,10 +72,10 @@ def train(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
-    from limbeck.processes import is_first
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
     from limbeck.runs.pages import report_run
+    from limbeck.system.processes import is_first
 
     examples = open_examples(data, quiet=quiet)
     run = run_training(

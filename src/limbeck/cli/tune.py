@@ -24,7 +24,7 @@ from limbeck.cli.common import (
 from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
 from limbeck.cli.lesson import open_lesson
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
-from limbeck.search import Search
+from limbeck.options.search import Search
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""

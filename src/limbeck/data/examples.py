@@ -17,13 +17,13 @@ from torch import Tensor
 
 from limbeck.data.values import Layout, as_inputs, as_labels
 from limbeck.errors import DataError
-from limbeck.files import digest_bytes
 from limbeck.keyed import permutation
 from limbeck.options.checks import shown
 from limbeck.protocols import Batch
+from limbeck.system.files import digest_bytes
 
 if TYPE_CHECKING:
-    from limbeck.data.speech.frontend import FrontEnd
+    from limbeck.kaldi.source.frontend import FrontEnd
 
 
 @runtime_checkable

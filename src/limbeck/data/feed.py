@@ -9,8 +9,8 @@ import torch
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
 from limbeck.options import Augmentation
-from limbeck.processes import World
 from limbeck.protocols import Batch
+from limbeck.system.processes import World
 
 
 class Feed:

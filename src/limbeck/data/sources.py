@@ -117,7 +117,7 @@ def open_inputs(
     """
     path = Path(source)
     if like is not None and like.front_end is not None and is_kaldi(path):
-        from limbeck.data.speech.opening import open_transfer
+        from limbeck.kaldi.source.opening import open_transfer
 
         return open_transfer(path, like.front_end, options)
     if path.suffix.lower() == ".npz" and os.path.isfile(path):
@@ -148,7 +148,7 @@ def _open(options: DataOptions, progress: Callable[[int, int], None] | None) -> 
     if is_kaldi(options.data):
         if options.image_size is not None:
             raise ConfigError(f"image_size has no meaning for the Kaldi directory {options.data}: leave it out")
-        from limbeck.data.speech import open_speech
+        from limbeck.kaldi.source import open_speech
 
         return open_speech(options, progress=progress)
     if given := options.speech_settings():

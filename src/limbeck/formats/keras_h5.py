@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
-from limbeck.files import replace_bytes
 from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
+from limbeck.system.files import replace_bytes
 
 _MOST_LAYERS = 4096
 _DEEPEST = 4

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import FormatError
-from limbeck.formats.kaldi_stream import KaldiStream
-from limbeck.formats.kaldi_table import open_stream
-from limbeck.formats.nnet1_components import KNOWN_TAGS
+from limbeck.kaldi.formats.nnet1_components import KNOWN_TAGS
+from limbeck.kaldi.formats.stream import KaldiStream
+from limbeck.kaldi.formats.table import open_stream
 
 FileKind = Literal[
     "nnet1 binary",

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.devices import widest
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
 from limbeck.lowrank.plan import RankPlan
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
 from limbeck.models import split_layers
+from limbeck.system.devices import widest
 
 
 def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.devices import widest
 from limbeck.errors import DataError
-from limbeck.files import digest_bytes
 from limbeck.models import Factored, count_parameters
+from limbeck.system.devices import widest
+from limbeck.system.files import digest_bytes
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,10 +33,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.calling import call_model, evaluating
-from limbeck.devices import has_float64, widest
 from limbeck.errors import DataError
 from limbeck.lowrank.layers import Matrix, gradient_rows, input_rows
+from limbeck.models.calling import call_model, evaluating
+from limbeck.system.devices import has_float64, widest
 
 _BATCH = 256
 

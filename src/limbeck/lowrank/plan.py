@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from limbeck.errors import FormatError
-from limbeck.files import read_json, replace_json
 from limbeck.lowrank.matrices import Placement
 from limbeck.lowrank.spectrum import Metric
+from limbeck.system.files import read_json, replace_json
 
 _FORMAT = "limbeck rank plan 1"
 

@@ -18,14 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from limbeck.calling import autograd_enabled
-from limbeck.checksums import check_file
 from limbeck.errors import ConfigError, DataError, FormatError
-from limbeck.files import digest_bytes, metadata_in_order, replace_bytes
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
+from limbeck.models.calling import autograd_enabled
 from limbeck.models.replaceable import whole_layers
+from limbeck.system.checksums import check_file
+from limbeck.system.files import digest_bytes, metadata_in_order, replace_bytes
 
 Metric = Literal["weights", "outputs", "divergence"]
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model
-from limbeck.copying import copy_module
-from limbeck.devices import widest
 from limbeck.errors import DataError, MismatchError
 from limbeck.lowrank.act import replacement, rounded_for
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.moments import batches_of
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+from limbeck.models.calling import call_model
+from limbeck.models.copying import copy_module
+from limbeck.system.devices import widest
 
 _SHARES = (0.1, 0.25, 0.5)
 _ROUNDING = 1e-9

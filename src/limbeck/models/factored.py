@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from limbeck.copying import copy_module
 from limbeck.errors import ConfigError
+from limbeck.models.copying import copy_module
 from limbeck.models.layers import limit_norms
 
 

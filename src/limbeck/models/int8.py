@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.copying import copy_module
 from limbeck.errors import DataError
+from limbeck.models.copying import copy_module
 
 _LARGEST = 127
 _EXACT = 1024

@@ -24,7 +24,7 @@ class Nnet1Config:
         input_shape: Shape of one example: its features.
         classes: Number of pdfs.
         components: A record a component: its tag, its dimensions and its numbers, as
-            :func:`limbeck.formats.nnet1_record.records_of` gives them, and ``inputs`` and ``outputs`` of each
+            :func:`limbeck.kaldi.formats.nnet1_record.records_of` gives them, and ``inputs`` and ``outputs`` of each
             transform. The softmax at the end is left out.
     """
 

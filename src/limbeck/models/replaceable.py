@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model, evaluating
+from limbeck.models.calling import call_model, evaluating
 
 _CLOSE = 1e-3
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model
 from limbeck.errors import DataError
+from limbeck.models.calling import call_model
 
 
 class Specialist(nn.Module):

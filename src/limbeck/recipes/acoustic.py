@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from limbeck.data.examples import DataSet
-from limbeck.devices import find_device
 from limbeck.options import ModelOptions, Training
 from limbeck.protocols import Teacher
 from limbeck.recipes.corpus import EPOCHS, Corpus
 from limbeck.recipes.series import Cell
 from limbeck.softtargets import SoftTargets
+from limbeck.system.devices import find_device
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples, Inputs
-from limbeck.data.speech.opening import with_context
 from limbeck.data.splits import count_of, subset
 from limbeck.errors import FormatError
+from limbeck.kaldi.source.opening import with_context
 from limbeck.options import DataOptions, ModelOptions, Training
 from limbeck.recipes.series import Series, blind
 from limbeck.runs.inputs import model_maker

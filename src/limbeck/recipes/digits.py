@@ -10,8 +10,8 @@ from torch import nn
 
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet
+from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
-from limbeck.prediction import predict
 from limbeck.recipes.series import Cell, Series, blind, smaller
 from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import labels_of

@@ -5,9 +5,9 @@ __all__ = ["Findings", "Order", "results_table", "spread"]
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from limbeck.evaluation.statistics import mean_interval
 from limbeck.recipes.catalogue import Claim, Recipe
 from limbeck.report import Drawing, Table
-from limbeck.statistics import mean_interval
 
 
 @dataclass(frozen=True)

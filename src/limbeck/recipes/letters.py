@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.splits import count_of, stratified_rows
+from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
-from limbeck.prediction import predict
 from limbeck.protocols import Teacher
 from limbeck.recipes.series import Series, blind, smaller
 from limbeck.runs.inputs import model_maker

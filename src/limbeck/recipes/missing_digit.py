@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.bias import fix_bias, matching_shift
-from limbeck.prediction import predict
+from limbeck.evaluation.prediction import predict
 from limbeck.recipes.digits import Digits, digits
 from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.series import Cell, Series
@@ -19,6 +18,7 @@ from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves, draw_gallery
 from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import labels_of
+from limbeck.training.bias import fix_bias, matching_shift
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from limbeck.data import Views
+from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, ModelOptions, Training
-from limbeck.prediction import predict
 from limbeck.protocols import Teacher
 from limbeck.recipes.digits import Digits, digits
 from limbeck.recipes.findings import Findings, Order

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from limbeck.data import open_data
-from limbeck.devices import find_device
-from limbeck.jobs import get_ready
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
 from limbeck.runs.inputs import load_teacher, model_maker
-from limbeck.watcher import Watcher
+from limbeck.system.devices import find_device
+from limbeck.system.jobs import get_ready
+from limbeck.system.watcher import Watcher
 
 
 @dataclass(frozen=True)

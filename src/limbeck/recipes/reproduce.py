@@ -15,13 +15,13 @@ import torch
 
 from limbeck import __version__
 from limbeck.errors import ConfigError, InterruptedRun
-from limbeck.files import make_folder, replace_json
 from limbeck.recipes.catalogue import Recipe, recipe_named
 from limbeck.recipes.findings import Findings, Order, results_table
 from limbeck.recipes.series import Series
 from limbeck.report import Drawing, Study, Table, write_study
 from limbeck.report.figures_study import draw_results
-from limbeck.watcher import Watcher
+from limbeck.system.files import make_folder, replace_json
+from limbeck.system.watcher import Watcher
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,18 +21,18 @@ from torch import nn
 
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.splits import stratified_rows
-from limbeck.devices import find_device
 from limbeck.errors import ConfigError, RunError
-from limbeck.objective import DistillationObjective, LabelObjective
+from limbeck.evaluation.prediction import answer_views
 from limbeck.options import Augmentation, Training
-from limbeck.prediction import answer_views
 from limbeck.protocols import Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load
 from limbeck.runs.training import fit_stage
+from limbeck.system.devices import find_device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets, as_teacher
-from limbeck.watcher import Watcher
+from limbeck.training.objective import DistillationObjective, LabelObjective
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from limbeck.prediction import predict
+from limbeck.evaluation.prediction import predict
 from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.letters import accuracy, letters
 from limbeck.recipes.series import Cell, Series

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet
-from limbeck.jobs import run_jobs
-from limbeck.prediction import predict
+from limbeck.evaluation.prediction import predict
+from limbeck.evaluation.statistics import mean_interval
 from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.letters import Letters, accuracy, letters
 from limbeck.recipes.series import Cell, Series
@@ -28,7 +28,7 @@ from limbeck.specialists import (
     specialist_data,
     specialist_network,
 )
-from limbeck.statistics import mean_interval
+from limbeck.system.jobs import run_jobs
 
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
 from limbeck.errors import ConfigError
+from limbeck.evaluation.prediction import predict
+from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.options import ModelOptions
-from limbeck.prediction import predict
 from limbeck.protocols import Teacher
 from limbeck.recipes.acoustic import SAME_SIZE, SMALL, Maker, best, together
 from limbeck.recipes.corpus import Corpus, corpus

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from limbeck.decoding.graph import Graph, check_packages
-from limbeck.decoding.judging import Judged, choose_scale, decode_part, open_sources
-from limbeck.decoding.options import FeatureOptions, OutputOptions, SearchOptions
-from limbeck.decoding.outputs import AcousticModel
 from limbeck.errors import RunError
-from limbeck.files import digest_bytes, make_folder, read_json, replace_json
+from limbeck.kaldi.decoding.graph import Graph, check_packages
+from limbeck.kaldi.decoding.judging import Judged, choose_scale, decode_part, open_sources
+from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+from limbeck.kaldi.decoding.outputs import AcousticModel
 from limbeck.recipes.series import Cell, Series
+from limbeck.system.files import digest_bytes, make_folder, read_json, replace_json
 
 SEARCH = SearchOptions(beam=11.0, max_active=2000)
 SCALES = (0.07, 0.1, 0.14, 0.2, 0.28)

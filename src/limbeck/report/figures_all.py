@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.files import make_folder, replace_text
 from limbeck.report import (
     figures_compression,
     figures_errors,
@@ -18,6 +17,7 @@ from limbeck.report import (
 )
 from limbeck.report.contents import Contents
 from limbeck.report.figures_style import svg
+from limbeck.system.files import make_folder, replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.metrics import bin_confidence, confusion_matrix
+from limbeck.evaluation.metrics import bin_confidence, confusion_matrix
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_softness import label_matrix, ranked_pairs, show_picture
 from limbeck.report.figures_style import INK, MUTED, clean, colour, figure, legend, number, styled, tidy

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.files import replace_text
+from limbeck.evaluation.verdicts import sentences
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
 from limbeck.report.figures_style import clean, colour, harmless, number, svg
-from limbeck.verdicts import sentences
+from limbeck.system.files import replace_text
 
 _DASH = "–"
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.files import replace_text
 from limbeck.report.figures_all import write_figures
 from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history, temperature_of
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_page
+from limbeck.system.files import replace_text
 
 _SHOWN = 40
 """Trials in the page's table; all of them are in ``metrics.json``."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.files import make_folder, replace_text
 from limbeck.report.figures_style import harmless, svg
 from limbeck.report.page import embedded
+from limbeck.system.files import make_folder, replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,10 +4,10 @@ __all__ = ["check_margin", "judged_by", "tell_reach"]
 
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError, MismatchError
-from limbeck.non_inferiority import checked_margin
+from limbeck.evaluation.non_inferiority import checked_margin
+from limbeck.evaluation.sample_size import ASSUMED_DISCORDANT, examples_needed, smallest_difference, smallest_margin
 from limbeck.protocols import Teacher
-from limbeck.sample_size import ASSUMED_DISCORDANT, examples_needed, smallest_difference, smallest_margin
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
 
 
 def check_margin(margin: float | None, data: DataSet, reference: Teacher | None = None) -> None:

@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.calling import autograd_enabled
-from limbeck.checkpoint import save_tensors
-from limbeck.copying import copy_module
 from limbeck.data.examples import DataSet
-from limbeck.devices import find_device
 from limbeck.errors import ConfigError, DataError
+from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
 from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
 from limbeck.models import has_int8, to_int8
+from limbeck.models.calling import autograd_enabled
+from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
-from limbeck.non_inferiority import MarginVerdict, judge_margin
-from limbeck.objective import DistillationObjective
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
@@ -37,8 +34,11 @@ from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
 from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.devices import find_device
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import as_teacher
-from limbeck.watcher import Watcher
+from limbeck.training.checkpoint import save_tensors
+from limbeck.training.objective import DistillationObjective
 
 
 @dataclass(frozen=True)

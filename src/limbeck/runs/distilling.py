@@ -14,20 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.calling import autograd_enabled
-from limbeck.checkpoint import save_tensors
-from limbeck.copying import copy_module
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
-from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
-from limbeck.jobs import relayed, run_jobs
-from limbeck.non_inferiority import MarginVerdict, judge_margin
-from limbeck.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
+from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
+from limbeck.evaluation.prediction import answer_views, device_of
+from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
+from limbeck.models.calling import autograd_enabled
+from limbeck.models.copying import copy_module
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
-from limbeck.prediction import answer_views, device_of
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, judged_by, tell_reach
 from limbeck.runs.first_weights import keep_first_weights
@@ -39,9 +36,12 @@ from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
+from limbeck.system.devices import Device, find_device
+from limbeck.system.jobs import relayed, run_jobs
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import as_teacher
-from limbeck.verdicts import Verdict, judge, judge_seeds
-from limbeck.watcher import Watcher
+from limbeck.training.checkpoint import save_tensors
+from limbeck.training.objective import DistillationObjective, LabelObjective, require_logits, require_temperature
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from torch import nn
 
-from limbeck.convert import write_network
-from limbeck.convert.dense import dense_from_nnet
-from limbeck.convert.runs import nnet_of_config
 from limbeck.errors import ConfigError, DataError
-from limbeck.files import make_folder
-from limbeck.formats import nnet1_components as nc
-from limbeck.formats.nnet1 import Nnet
+from limbeck.kaldi.convert import write_network
+from limbeck.kaldi.convert.dense import dense_from_nnet
+from limbeck.kaldi.convert.runs import nnet_of_config
+from limbeck.kaldi.formats import nnet1_components as nc
+from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.models import describe
+from limbeck.system.files import make_folder
 
 
 def nnet_of(model: nn.Module) -> Nnet:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from limbeck.checkpoint import load_tensors, save_tensors
 from limbeck.errors import FormatError
-from limbeck.files import seal_files
-from limbeck.processes import on_first
 from limbeck.runs.folder import FIRST_WEIGHTS, RunFolder
+from limbeck.system.files import seal_files
+from limbeck.system.processes import on_first
+from limbeck.training.checkpoint import load_tensors, save_tensors
 
 
 def keep_first_weights(folder: RunFolder | None, models: Sequence[nn.Module]) -> None:

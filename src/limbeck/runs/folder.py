@@ -35,9 +35,11 @@ from typing import Any
 
 import tomli_w
 
-from limbeck.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.errors import ConfigError, FormatError, RunError
-from limbeck.files import (
+from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
+from limbeck.options.checks import shown
+from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
+from limbeck.system.files import (
     make_folder,
     read_json,
     read_toml,
@@ -48,12 +50,10 @@ from limbeck.files import (
     unseal_files,
     why,
 )
-from limbeck.identity import require_agreement
-from limbeck.locks import LOCK, hold
-from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
-from limbeck.options.checks import shown
-from limbeck.processes import is_first, on_first
-from limbeck.watcher import warn_user
+from limbeck.system.locks import LOCK, hold
+from limbeck.system.processes import is_first, on_first
+from limbeck.system.watcher import warn_user
+from limbeck.training.identity import require_agreement
 
 _FREE_KEYS = frozenset(
     {

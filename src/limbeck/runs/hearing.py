@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.examples import DataSet, Examples, Inputs
-from limbeck.data.speech.phones import one_utterance, phones_of, spectrogram
 from limbeck.errors import FormatError, LimbeckError, MismatchError
-from limbeck.files import read_json
-from limbeck.prediction import predict
+from limbeck.evaluation.prediction import predict
+from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.report import Heard, Model
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import labels_of
+from limbeck.system.files import read_json
 
 _FRAME_SHIFT = 0.01
 _FIGURES = ("wer", "insertions", "deletions", "substitutions", "acoustic_scale", "real_time_factor")

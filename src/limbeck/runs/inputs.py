@@ -25,17 +25,17 @@ from torch import nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.sources import is_kaldi
-from limbeck.devices import widest
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
+from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
-from limbeck.prediction import answers_in_blocks
-from limbeck.processes import on_first
 from limbeck.protocols import Teacher
 from limbeck.runs.models import front_end_of, load
 from limbeck.softtargets.teacher import SoftTargets
+from limbeck.system.devices import widest
+from limbeck.system.processes import on_first
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher
-from limbeck.watcher import Watcher
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:

@@ -25,20 +25,20 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from limbeck import metrics
 from limbeck.arguments import checked_arguments
-from limbeck.calling import call_model, evaluating
 from limbeck.data.examples import DataSet, Examples
-from limbeck.devices import Device, find_device
 from limbeck.errors import DataError, MismatchError
+from limbeck.evaluation import metrics
+from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.models import Specialist, count_parameters, describe
+from limbeck.models.calling import call_model, evaluating
 from limbeck.models.wrapped import unwrapped
 from limbeck.odd_teachers import tell_probabilities
-from limbeck.prediction import answers_in_blocks, device_of
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.specialists import Committee
+from limbeck.system.devices import Device, find_device
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
 
 _KEPT = 1 << 24

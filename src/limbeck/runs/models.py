@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.checksums import SUMS, check_file, tell_unlisted
-from limbeck.copying import copy_module
-from limbeck.data.speech import FrontEnd, Splicing
-from limbeck.data.speech.frontend import divide_transform
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
-from limbeck.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
-from limbeck.formats.nnet1 import read_nnet, write_nnet
-from limbeck.makers import make_model
+from limbeck.kaldi.formats.nnet1 import read_nnet, write_nnet
+from limbeck.kaldi.source import FrontEnd, Splicing
+from limbeck.kaldi.source.frontend import divide_transform
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
+from limbeck.models.copying import copy_module
+from limbeck.models.makers import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
+from limbeck.system.checksums import SUMS, check_file, tell_unlisted
+from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _TRANSFORM = "final.feature_transform"

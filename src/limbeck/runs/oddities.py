@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from limbeck.data.duplicates import shared_examples
 from limbeck.data.examples import DataSet, Examples
-from limbeck.watcher import Watcher
+from limbeck.system.watcher import Watcher
 
 
 def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:

@@ -13,11 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.checkpoint import load_tensors
 from limbeck.data import open_data
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
-from limbeck.files import read_json
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.options import DataOptions
@@ -25,7 +23,9 @@ from limbeck.report import Contents, Layer, Model, Singular, write_report
 from limbeck.runs.folder import RunFolder, options_of
 from limbeck.runs.hearing import hear, with_words
 from limbeck.runs.models import classes_of, load
+from limbeck.system.files import read_json
 from limbeck.teachers import Ensemble
+from limbeck.training.checkpoint import load_tensors
 
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 """What values of the wrong kind raise."""

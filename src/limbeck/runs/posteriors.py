@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.speech import Spliced
-from limbeck.devices import Device
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
-from limbeck.files import digest_bytes
-from limbeck.formats.kaldi_post import dense_posteriors, sparse_posteriors
-from limbeck.formats.kaldi_scp import ScpEntry, read_entry, read_scp
-from limbeck.formats.kaldi_table import Kind, index_ark
-from limbeck.formats.kaldi_write import ArkWriter
 from limbeck.formats.sniff import identify
+from limbeck.kaldi.formats.post import dense_posteriors, sparse_posteriors
+from limbeck.kaldi.formats.scp import ScpEntry, read_entry, read_scp
+from limbeck.kaldi.formats.table import Kind, index_ark
+from limbeck.kaldi.formats.write import ArkWriter
+from limbeck.kaldi.source import Spliced
 from limbeck.losses import softened
 from limbeck.protocols import Batch, Teacher
+from limbeck.system.devices import Device
+from limbeck.system.files import digest_bytes
 
 _FLOOR = 1e-10
 """Least probability that is taken: a network's posterior is never nought, but a few digits of text may make it so."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.errors import ConfigError
 from limbeck.lowrank import (
@@ -30,6 +29,7 @@ from limbeck.models.replaceable import whole_layers
 from limbeck.options import RankRule
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import file_bytes
+from limbeck.training.checkpoint import save_tensors
 
 
 def choose_ranks(

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.blocks import block_size, is_out_of_memory, release_memory
-from limbeck.calling import call_model, evaluating, weights_dtype
 from limbeck.data.examples import Examples
-from limbeck.devices import Device
+from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
+from limbeck.evaluation.prediction import device_of
 from limbeck.models import has_int8
+from limbeck.models.calling import call_model, evaluating, weights_dtype
 from limbeck.models.wrapped import unwrapped
-from limbeck.prediction import device_of
 from limbeck.protocols import Batch, Teacher
+from limbeck.system.devices import Device
 
 _MOST_AT_A_TIME = 256
 _MOST_TIMES = 2000

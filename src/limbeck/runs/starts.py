@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from limbeck.copying import copy_module
 from limbeck.errors import DataError
-from limbeck.makers import make_model
-from limbeck.watcher import Watcher
+from limbeck.models.copying import copy_module
+from limbeck.models.makers import make_model
+from limbeck.system.watcher import Watcher
 
 _HALF = {torch.float16, torch.bfloat16}
 
@@ -25,7 +25,7 @@ def starts(
     """A model to train for each seed.
 
     A module keeps its weights, pretrained or not, for every seed: trainings differ by order, views and dropout. A
-    function is called once for each seed, under that seed (:func:`~limbeck.makers.make_model`).
+    function is called once for each seed, under that seed (:func:`~limbeck.models.makers.make_model`).
 
     Args:
         model: A module, which is copied, or a function that makes one from a seed or from nothing.

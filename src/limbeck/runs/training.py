@@ -14,22 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.calling import autograd_enabled
-from limbeck.checkpoint import save_tensors
 from limbeck.data.examples import DataSet
 from limbeck.data.feed import Feed
-from limbeck.data.speech.alignments import write_pdf_counts
-from limbeck.devices import Device, find_device
-from limbeck.engine import fit
 from limbeck.errors import DataError
-from limbeck.files import make_folder
-from limbeck.jobs import run_jobs
-from limbeck.objective import LabelObjective
+from limbeck.evaluation.prediction import device_of
+from limbeck.kaldi.source.alignments import write_pdf_counts
+from limbeck.models.calling import autograd_enabled
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
-from limbeck.prediction import device_of
-from limbeck.processes import on_first, world
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.first_weights import keep_first_weights
@@ -41,8 +34,15 @@ from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.softtargets.digests import network_identity
+from limbeck.system.devices import Device, find_device
+from limbeck.system.files import make_folder
+from limbeck.system.jobs import run_jobs
+from limbeck.system.processes import on_first, world
+from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
-from limbeck.watcher import Watcher
+from limbeck.training.checkpoint import save_tensors
+from limbeck.training.engine import fit
+from limbeck.training.objective import LabelObjective
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError, FormatError, LimbeckError
-from limbeck.files import replace_text
 from limbeck.softtargets.encodings import Dense, Encoding
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.shards import Layout
 from limbeck.softtargets.topk import TopK
+from limbeck.system.files import replace_text
 
 MANIFEST = "manifest.json"
 _VERSIONS = (1, 3)

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import RunError
-from limbeck.files import sync_folder, why
 from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.positioned import BINARY, write_at
 from limbeck.softtargets.shards import build_header, shard_name
+from limbeck.system.files import sync_folder, why
 
 _PIECES = 8
 """Pieces under way at most."""

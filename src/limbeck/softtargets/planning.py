@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError
-from limbeck.files import digest_bytes
 from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.manifest import Plan
+from limbeck.system.files import digest_bytes
 
 SHARD_BYTES = 64 << 20
 """About how large a shard is."""

@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
-from limbeck.files import read_json
-from limbeck.locks import LOCK
 from limbeck.softtargets.card import Card, add_up
 from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.manifest import Manifest
@@ -28,6 +26,8 @@ from limbeck.softtargets.shard_files import MAPPED_BYTES, ShardFiles
 from limbeck.softtargets.shards import read_header, shard_name
 from limbeck.softtargets.side_files import check_data, check_shard, check_tail, index_layout, read_tail
 from limbeck.softtargets.topk import TopK
+from limbeck.system.files import read_json
+from limbeck.system.locks import LOCK
 
 _THREADS = 8
 """That hash at the same time."""

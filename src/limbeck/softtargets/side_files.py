@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.errors import FormatError
-from limbeck.files import replace_bytes
 from limbeck.softtargets.encodings import Field
 from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.shards import Header, Layout, build_header, read_header
 from limbeck.softtargets.tail import TailProfile, means_rows
 from limbeck.softtargets.topk import TopK
+from limbeck.system.files import replace_bytes
 
 _CHUNK = 4 << 20
 _INDEX, _TAIL = -1, -2

@@ -19,13 +19,9 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
-from limbeck.devices import Device
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
-from limbeck.files import make_folder
-from limbeck.locks import hold
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
-from limbeck.processes import is_first, on_first, world
 from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
@@ -36,6 +32,10 @@ from limbeck.softtargets.rows import Ahead
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import TopK, ladder_for
 from limbeck.softtargets.writer import take_store, write_plan, write_shards
+from limbeck.system.devices import Device
+from limbeck.system.files import make_folder
+from limbeck.system.locks import hold
+from limbeck.system.processes import is_first, on_first, world
 from limbeck.teachers import as_teacher
 
 

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError, RunError
-from limbeck.files import make_folder, replace_bytes, replace_json
-from limbeck.locks import LOCK, hold
 from limbeck.softtargets.card import Card, CardSums, add_up
 from limbeck.softtargets.encodings import Encoding
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
@@ -32,7 +30,9 @@ from limbeck.softtargets.side_files import (
 )
 from limbeck.softtargets.tail import sample_size
 from limbeck.softtargets.topk import TopK
-from limbeck.watcher import warn_user
+from limbeck.system.files import make_folder, replace_bytes, replace_json
+from limbeck.system.locks import LOCK, hold
+from limbeck.system.watcher import warn_user
 
 _LEFT = (".*.safetensors.*partial", ".card.json.*.partial", ".shard-*.partial", ".index*.partial", ".tail*.partial")
 """What a write that was killed leaves of files that were under way."""

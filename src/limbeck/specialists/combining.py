@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from limbeck.answers import require_log_probs
 from limbeck.arguments import checked_arguments
-from limbeck.devices import has_float64
 from limbeck.errors import DataError
+from limbeck.models.answers import require_log_probs
 from limbeck.specialists.groups import checked, require_scores
 from limbeck.specialists.minimum import minimum
+from limbeck.system.devices import has_float64
 
 _ROWS, _NUMBERS = 8192, 1 << 24
 """Examples that are worked on at a time, at most; fewer where there are many specialists and classes."""

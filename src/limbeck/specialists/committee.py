@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.calling import call_model
-from limbeck.copying import copy_module
 from limbeck.errors import DataError
 from limbeck.losses import softened
+from limbeck.models.calling import call_model
+from limbeck.models.copying import copy_module
 from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from limbeck.answers import require_log_probs
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
+from limbeck.models.answers import require_log_probs
 from limbeck.options.checks import class_number
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limbeck.answers import looks_like_probabilities
 from limbeck.arguments import checked_arguments
-from limbeck.copying import copy_module
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
+from limbeck.models.answers import looks_like_probabilities
+from limbeck.models.copying import copy_module
 from limbeck.specialists.groups import checked
-from limbeck.watcher import warn_user
+from limbeck.system.watcher import warn_user
 
 
 @dataclass(frozen=True, eq=False)

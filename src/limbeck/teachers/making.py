@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from limbeck.adapters import adapted
 from limbeck.protocols import Answering, Teacher
+from limbeck.teachers.adapters import adapted
 from limbeck.teachers.model import ModelTeacher
 from limbeck.teachers.user import UserTeacher
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import call_model, evaluating, require_logits
-from limbeck.copying import copy_module
 from limbeck.errors import DataError
 from limbeck.losses import softened
+from limbeck.models.calling import call_model, evaluating, require_logits
+from limbeck.models.copying import copy_module
 from limbeck.protocols import Batch
-from limbeck.watcher import warn_user
+from limbeck.system.watcher import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.answers import require_log_probs
 from limbeck.errors import DataError, MismatchError
 from limbeck.losses import softened
+from limbeck.models.answers import require_log_probs
 from limbeck.protocols import Batch
 
 if TYPE_CHECKING:

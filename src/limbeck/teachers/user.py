@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.calling import refuse_changed, versions
 from limbeck.errors import DataError, MismatchError
+from limbeck.models.calling import refuse_changed, versions
 from limbeck.options.checks import shown
 from limbeck.protocols import Answering, Batch
-from limbeck.user_code import introduce_error
+from limbeck.system.user_code import introduce_error
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limbeck.interrupts import collect_signals
-from limbeck.search import Values
+from limbeck.options.search import Values
+from limbeck.system.interrupts import collect_signals
 from limbeck.tuning.jobs import work_together
 from limbeck.tuning.study import finished, open_study, plan, waiting
 from limbeck.tuning.trials import Bench, work

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InterruptedRun
-from limbeck.interrupts import collect_signals
-from limbeck.jobs import run_jobs
+from limbeck.system.interrupts import collect_signals
+from limbeck.system.jobs import run_jobs
 from limbeck.tuning.study import connect, optuna_here, told_of_storage, waiting
 from limbeck.tuning.trials import Bench, stopped_by, work
 

@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
-from limbeck.files import sync_folder
+from limbeck.system.files import sync_folder
 
 if TYPE_CHECKING:
     from optuna import Study

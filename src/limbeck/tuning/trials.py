@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from limbeck.data.examples import DataSet
-from limbeck.devices import find_device
 from limbeck.errors import InterruptedRun, NonFiniteError
-from limbeck.objective import DistillationObjective
 from limbeck.options import Augmentation, Training
+from limbeck.options.search import Axis
 from limbeck.protocols import Teacher
 from limbeck.runs.starts import starts
 from limbeck.runs.training import fit_stage
-from limbeck.search import Axis
+from limbeck.system.devices import find_device
+from limbeck.system.watcher import Watcher
+from limbeck.training.objective import DistillationObjective
 from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import optuna_here, waiting
-from limbeck.watcher import Watcher
 
 if TYPE_CHECKING:
     from optuna import Study

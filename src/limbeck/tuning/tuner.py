@@ -13,25 +13,25 @@ from typing import Any, Unpack
 from torch import nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.calling import autograd_enabled
-from limbeck.checksums import check_file
 from limbeck.data.examples import DataSet
-from limbeck.devices import Device, find_device
 from limbeck.errors import ConfigError
-from limbeck.objective import require_logits
+from limbeck.evaluation.prediction import answer_views
+from limbeck.models.calling import autograd_enabled
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
-from limbeck.prediction import answer_views
+from limbeck.options.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
-from limbeck.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.checksums import check_file
+from limbeck.system.devices import Device, find_device
 from limbeck.teachers import as_teacher
+from limbeck.training.objective import require_logits
 from limbeck.tuning.conducting import Conductor
 from limbeck.tuning.results import conclude, conclude_baseline, report_search
 from limbeck.tuning.study import (

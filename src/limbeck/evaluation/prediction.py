@@ -1,0 +1,235 @@
+"""Answering of a model or a teacher for many examples."""
+
+__all__ = ["answer_views", "answers_in_blocks", "device_of", "predict"]
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.examples import Examples
+from limbeck.data.feed import Feed
+from limbeck.errors import DataError, MismatchError
+from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
+from limbeck.models.calling import call_model, evaluating, require_logits
+from limbeck.models.wrapped import unwrapped
+from limbeck.options import Augmentation
+from limbeck.protocols import Batch, Teacher
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.devices import Device, full_float32
+from limbeck.teachers import StoredTargets
+from limbeck.training.self_check import name_examples
+
+
+def device_of(subject: nn.Module | Teacher) -> torch.device:
+    """Where a model or teacher is: the device of its first weight, or of its stored answers.
+
+    Args:
+        subject: A module, or a teacher; one of a kind of its own says so by an attribute ``device``.
+
+    Returns:
+        The device; the CPU where there is nothing to go by.
+
+    Example:
+        >>> device_of(nn.Linear(2, 2)), device_of(nn.Flatten())
+        (device(type='cpu'), device(type='cpu'))
+    """
+    if isinstance(subject, nn.Module):
+        first = next(chain(subject.parameters(), subject.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+    return torch.device(getattr(subject, "device", "cpu"))
+
+
+def answers_in_blocks(
+    model: nn.Module | Teacher,
+    examples: Examples,
+    *,
+    device: Device | None = None,
+    batch_size: int | None = None,
+    within: slice | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Log-probabilities at T = 1 of a model's or teacher's answers, block by block.
+
+    A module is put in evaluation mode for the time, without gradient, and each of its parts afterwards as it was.
+
+    Args:
+        model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
+        examples: What to answer.
+        device: Where and how precisely to compute; None for float32 where the model is, without TF32.
+        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
+            bounded part of the memory, 1,000 at most.
+        within: From which row to before which; None for all.
+
+    Yields:
+        Which rows, and natural logarithms, float32 ``(rows, K)`` on the CPU.
+
+    Raises:
+        DataError: If the answers are not of shape ``(N, K)``, or there is no memory for a single example.
+    """
+    place = device or Device(device_of(model), "float32")
+    first, stop, _ = (within or slice(None)).indices(len(examples))
+
+    def answer(rows: slice, subject: nn.Module | Teacher = model) -> Tensor:
+        exactly = full_float32() if device is None else nullcontext()
+        with torch.no_grad(), place.autocast(), exactly:
+            if not isinstance(subject, nn.Module):
+                return subject.log_probs(examples.batch(rows).to(place.device), 1.0).float().cpu()
+            logits = call_model(subject, examples.as_seen(rows).to(place.device))
+            require_logits(logits, rows.stop - rows.start)
+            return torch.log_softmax(logits, -1).cpu()
+
+    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
+        # A compiled module may not be watched.
+        watched = unwrapped(model) if isinstance(model, nn.Module) else model
+        size = batch_size or _fitting(
+            watched, examples, stop - first, place, lambda few: answer(slice(first, first + few), watched)
+        )
+        start = first
+        while start < stop:
+            rows = slice(start, min(start + size, stop))
+            answers = unless_out_of_memory(partial(answer, rows), rows.stop - rows.start, place.device)
+            if answers is None:
+                size = (rows.stop - rows.start) // 2
+                continue
+            yield rows, answers
+            start = rows.stop
+
+
+_SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
+"""Block sizes of models that were measured: a model in training is asked again after each epoch."""
+
+
+def _fitting(
+    model: nn.Module | Teacher, examples: Examples, count: int, place: Device, answer: Callable[[int], Tensor]
+) -> int:
+    if not isinstance(model, nn.Module) or count < 2:
+        return block_size(answer, count, place.device)
+    known, key = _SIZES.setdefault(model, {}), (examples.shape, place)
+    if key not in known:
+        known[key] = block_size(answer, count, place.device)
+    return known[key]
+
+
+def unless_out_of_memory(answer: Callable[[], Tensor], count: int, device: torch.device) -> Tensor | None:
+    """Some answers, or None where there is no memory for them, and fewer at a time may fit.
+
+    Args:
+        answer: Gives them.
+        count: How many examples they are for.
+        device: Where they are computed.
+
+    Returns:
+        The answers.
+
+    Raises:
+        DataError: If a single example does not fit.
+    """  # noqa: DOC501
+    try:
+        return answer()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if count == 1:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"there is no memory on {device} for the answer to a single example ({reason}): stop what else uses "
+                "it, or choose another device"
+            ) from error
+    release_memory(device)  # only here: the error held what the answer had allocated
+    return None
+
+
+def predict(
+    model: nn.Module | Teacher, examples: Examples, *, device: Device | None = None, batch_size: int | None = None
+) -> Tensor:
+    """All of :func:`answers_in_blocks` as one tensor.
+
+    Args:
+        model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
+        examples: What to answer.
+        device: Where and how precisely to compute; None for float32 where the model is.
+        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
+            bounded part of the memory, 1,000 at most.
+
+    Returns:
+        Natural logarithms, float32 ``(N, K)`` on the CPU.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> predict(net, Examples.of(torch.zeros(3, 2, 2))).shape
+        torch.Size([3, 2])
+    """
+    blocks = answers_in_blocks(model, examples, device=device, batch_size=batch_size)
+    return torch.cat([answers for _, answers in blocks])
+
+
+def answer_views(
+    teacher: Teacher,
+    examples: Examples,
+    augmentation: Augmentation,
+    *,
+    classes: Sequence[str],
+    views: int,
+    device: Device,
+    temperature: float | None = None,
+    batch_size: int | None = None,
+) -> StoredTargets:
+    """A teacher's answers to the pictures that training will show, computed once and held in memory.
+
+    Args:
+        teacher: Who answers; it is on the device already.
+        examples: What is shown.
+        augmentation: How it is distorted.
+        classes: Names of the classes.
+        views: How many views of each example.
+        device: Where and how precisely to compute.
+        temperature: None for answers at T = 1 that serve every temperature (see
+            :attr:`~limbeck.protocols.Teacher.every_temperature`); otherwise the one temperature that they are for.
+        batch_size: Examples at a time; None for as many as fit in a bounded part of the memory, 1,000 at most.
+
+    Returns:
+        The answers, on the device.
+
+    Raises:
+        DataError: If an answer is NaN or infinite; the message names the example.
+        MismatchError: If the teacher answers with another number of classes.
+    """
+    index = examples.index.long().to(device.device)
+    row_of = torch.empty(int(index.max()) + 1, dtype=torch.int64, device=device.device)
+    row_of[index] = torch.arange(len(index), device=device.device)
+    values = torch.empty(views, len(index), len(classes), dtype=torch.float32, device=device.device)
+
+    def answer(batch: Batch) -> Tensor:
+        with device.autocast():
+            return teacher.log_probs(batch, temperature or 1.0)
+
+    def feed_of(size: int) -> Feed:
+        return Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device)
+
+    def answer_few(count: int) -> None:
+        answer(next(feed_of(count).batches(0)))
+
+    size, view = batch_size or block_size(answer_few, len(examples), device.device), 0
+    while view < views:
+        for batch in feed_of(size).batches(view):
+            answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device.device)
+            if answers is None:
+                size = len(batch.index) // 2
+                break
+            if answers.shape[1] != len(classes):
+                raise MismatchError(f"the teacher answers with {answers.shape[1]} classes, not {len(classes)}")
+            spoilt = ~(answers < math.inf).all(1)  # NaN too
+            if bool(spoilt.any()):
+                numbers = name_examples(batch.index[spoilt].tolist())
+                raise DataError(f"the teacher's answer to {numbers} holds NaN or plus infinity: nothing can be learnt")
+            values[view, row_of[batch.index]] = answers.float()
+        else:
+            view += 1
+    stored = StoredTargets(values, index, classes=classes, temperature=temperature, source=examples.source)
+    stored.fingerprint = teacher_fingerprint(teacher)
+    return stored

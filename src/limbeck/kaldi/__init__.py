@@ -1,0 +1,1 @@
+"""All of Kaldi: its files, its networks, its data directories and decoding."""

@@ -1,0 +1,210 @@
+"""How the inputs of a network are made, as a run's folder has it stored; read without torch."""
+
+__all__ = ["Front", "Members", "agreed", "members_of", "read_front", "settled", "stored_counts"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ConfigError, FormatError, MismatchError
+from limbeck.kaldi.convert import read_network
+from limbeck.kaldi.decoding.options import FeatureOptions
+from limbeck.kaldi.formats import nnet1_components as nc
+from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet
+from limbeck.kaldi.forward import propagate
+from limbeck.system.checksums import check_file
+from limbeck.system.files import read_json
+
+_TRANSFORM = "final.feature_transform"
+_COUNTS = "ali_train_pdf.counts"
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """What is done to features before a network sees them.
+
+    Attributes:
+        cmvn: Whose mean is taken off: "none", "speaker" or "utterance".
+        norm_vars: Whether the variance is made 1 too.
+        deltas: Orders of differences over time beside the features.
+        offsets: Places of the neighbours that are spliced to each frame, before the transform.
+        transform: A feature transform, or None.
+    """
+
+    cmvn: Literal["none", "speaker", "utterance"] = "none"
+    norm_vars: bool = False
+    deltas: int = 0
+    offsets: tuple[int, ...] = (0,)
+    transform: Nnet | None = None
+
+    def neighbours(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Splice the frames of one utterance and run the transform.
+
+        Args:
+            frames: After CMVN and deltas, float32 ``(N, D)``.
+
+        Returns:
+            float32 ``(N, inputs)``.
+
+        Raises:
+            MismatchError: If the transform is for other features.
+        """
+        if self.offsets != (0,):
+            frames = propagate(Nnet((nc.Splice(frames.shape[1], self.offsets),)), frames)
+        return frames if self.transform is None else propagate(self.transform, frames)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The networks that a folder stands for.
+
+    Attributes:
+        paths: Where they are.
+        mean: How they are averaged, where the folder says so.
+    """
+
+    paths: tuple[Path, ...]
+    mean: Literal["arithmetic", "geometric"] | None = None
+
+
+def members_of(path: Path) -> Members:
+    """The networks of a run: itself, or those of an ensemble.
+
+    Args:
+        path: A file, or the folder of a run.
+
+    Returns:
+        The members.
+
+    Raises:
+        FormatError: If the folder's list of members is damaged.
+    """
+    note = path / "ensemble.json"
+    if not note.is_file():
+        return Members((path,))
+    listed = read_json(note)
+    try:
+        count, mean = int(listed["members"]), listed["mean"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FormatError(note, "must hold the number of members and the mean") from error
+    if not 1 <= count <= 10_000 or mean not in ("arithmetic", "geometric"):
+        raise FormatError(note, f"names {count} members and the mean {mean!r}")
+    return Members(tuple(path / "members" / str(number + 1) for number in range(count)), mean)
+
+
+def read_front(path: Path) -> Front | None:
+    """How the inputs of a run's network are made.
+
+    Args:
+        path: The folder of a run with one network, or any file.
+
+    Returns:
+        The front end; None where nothing is stored, as for an nnet1 file.
+
+    Raises:
+        FormatError: If the description is damaged.
+    """
+    folder = _model_folder(path)
+    if folder is None:
+        return None
+    config = read_json(folder / "config.json")
+    described = config.get("front_end") if isinstance(config, dict) else None
+    if described is None:
+        return None
+    try:
+        check_file(folder / _TRANSFORM)
+        transform = read_nnet(folder / _TRANSFORM) if described["feature_transform"] else None
+        # The splice of a transform is among its own components.
+        offsets = (0,) if transform is not None else tuple(int(offset) for offset in described["offsets"])
+        found = Front(described["cmvn"], bool(described["norm_vars"]), int(described["deltas"]), offsets, transform)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {error!r}") from error
+    if found.cmvn not in ("none", "speaker", "utterance") or not found.offsets:
+        raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {described}")
+    return found
+
+
+def stored_counts(path: Path) -> Path | None:
+    """The counts of pdfs that training left beside a run's network.
+
+    Args:
+        path: The folder of a run with one network, or any file.
+
+    Returns:
+        The file, or None.
+    """
+    folder = _model_folder(path)
+    counts = None if folder is None else folder / _COUNTS
+    if counts is None or not counts.is_file():
+        return None
+    check_file(counts)
+    return counts
+
+
+def settled(options: FeatureOptions, front: Front | None) -> Front:
+    """What was asked for, and what a run's folder says where nothing was.
+
+    Args:
+        options: The flags, which win.
+        front: Stored with the network; None where nothing is.
+
+    Returns:
+        The front end.
+
+    Raises:
+        ConfigError: If flags that belong to CMVN are given, and there is none.
+    """
+    stored = front or Front()
+    cmvn = options.cmvn or stored.cmvn
+    for name in ("norm_vars", "cmvn_scp", "utt2spk"):
+        if getattr(options, name) and cmvn == "none":
+            raise ConfigError(f"{name} belongs to cmvn speaker or utterance, and cmvn is none: give --cmvn")
+    left, right = options.left_context, options.right_context
+    # A transform and its context belong together: who gives one gives both.
+    given = (left, right) != (None, None) or options.feature_transform is not None
+    return Front(
+        cmvn,
+        cmvn != "none" and (stored.norm_vars if options.norm_vars is None else options.norm_vars),
+        stored.deltas if options.deltas is None else options.deltas,
+        tuple(range(-(left or 0), (right or 0) + 1)) if given else stored.offsets,
+        _transform(options.feature_transform) if given else stored.transform,
+    )
+
+
+def _transform(path: Path | None) -> Nnet | None:
+    return None if path is None else read_network(path).nnet
+
+
+def agreed(fronts: Sequence[tuple[Path, Front]]) -> Front:
+    """What is done to single frames, which must be the same for all members of an ensemble.
+
+    Args:
+        fronts: Each network with its front end.
+
+    Returns:
+        The first network's front end.
+
+    Raises:
+        MismatchError: If another's frames are made otherwise.
+    """
+    first_path, first = fronts[0]
+    for path, other in fronts[1:]:
+        for name in ("cmvn", "norm_vars", "deltas"):
+            if getattr(other, name) != getattr(first, name):
+                raise MismatchError(
+                    f"{path} sees features with {name} = {getattr(other, name)}, and {first_path} with "
+                    f"{getattr(first, name)}: networks are averaged over the same frames"
+                )
+    return first
+
+
+def _model_folder(path: Path) -> Path | None:
+    """The folder with ``config.json``, where there is one."""
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder
+    return None

@@ -1,0 +1,127 @@
+"""The best path of words through a graph, for one utterance or, in several processes, for many.
+
+Axes: ``N`` frames, ``K`` pdfs.
+"""
+
+__all__ = ["Found", "search"]
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError, MismatchError, RunError
+from limbeck.kaldi.decoding.graph import Graph, load_fst
+from limbeck.kaldi.decoding.options import SearchOptions
+
+Scores = NDArray[np.float32]
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        key: The utterance.
+        words: The words of the best path.
+        complete: Whether the path ends where the graph may end.
+        frames: Frames of the utterance.
+        seconds: Processor time of the search.
+    """
+
+    key: str
+    words: tuple[str, ...]
+    complete: bool
+    frames: int
+    seconds: float
+
+
+def search(
+    utterances: Iterable[tuple[str, Scores]], graph: Graph, *, scale: float, options: SearchOptions | None = None
+) -> Iterator[Found]:
+    """Find the words of utterances.
+
+    Args:
+        utterances: Keys and log-likelihoods by pdf, ``(N, K)``, up to a constant a frame.
+        graph: The graph.
+        scale: The log-likelihoods are multiplied by this.
+        options: Beam, and how many processes.
+
+    Yields:
+        What was found, in the order of the utterances.
+
+    Raises:
+        RunError: If a process dies.
+        DataError: If scaled log-likelihoods are not finite.
+    """  # noqa: DOC502
+    chosen = SearchOptions() if options is None else options
+    if chosen.jobs == 1:
+        decoder = _Decoder(graph, chosen)
+        for key, scores in utterances:
+            yield decoder.find(key, scores, scale)
+        return
+    # Fresh processes: a fork would copy whatever threads hold at that moment.
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[Found]] = deque()
+    with ProcessPoolExecutor(chosen.jobs, context, _start, (graph, chosen)) as pool:
+        try:
+            for key, scores in utterances:
+                waiting.append(pool.submit(_find, key, scores, scale))
+                while len(waiting) > 2 * chosen.jobs:  # so many score matrices are in memory at once
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise RunError("a decoding process died, perhaps for want of memory: use fewer --jobs") from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Decoder:
+    def __init__(self, graph: Graph, options: SearchOptions) -> None:
+        self.graph, self.fst = graph, load_fst(graph)
+        import kaldi_decoder
+
+        self.options = kaldi_decoder.FasterDecoderOptions(beam=options.beam, max_active=options.max_active)
+
+    def find(self, key: str, scores: Scores, scale: float) -> Found:
+        import kaldi_decoder
+        import kaldifst
+
+        if scores.ndim != 2 or scores.shape[1] != self.graph.transitions.pdf_count:
+            raise MismatchError(
+                f"{key} has scores of shape {scores.shape}, and the transition model has "
+                f"{self.graph.transitions.pdf_count} pdfs"
+            )
+        start = time.process_time()
+        # The decoder reads column `label - 1`, and a label is a transition id.
+        with np.errstate(over="ignore", invalid="ignore"):
+            by_transition = (scores * np.float32(scale))[:, self.graph.columns]
+        if not np.isfinite(by_transition).all():
+            raise DataError(f"{key}: log-likelihoods times the acoustic scale {scale:g} are not finite numbers")
+        decoder = kaldi_decoder.FasterDecoder(self.fst, self.options)
+        decoder.decode(kaldi_decoder.DecodableCtc(np.ascontiguousarray(by_transition)))
+        complete = bool(decoder.reached_final())
+        found, lattice = decoder.get_best_path(use_final_probs=complete)
+        labels: list[int] = kaldifst.get_linear_symbol_sequence(lattice)[2] if found else []
+        words = tuple(self.graph.words.get(label, f"<{label}>") for label in labels)
+        return Found(key, words, complete, len(scores), time.process_time() - start)
+
+
+_worker: Any = None  # the decoder of a process of the pool
+
+
+def _start(graph: Graph, options: SearchOptions) -> None:
+    global _worker
+    _worker = _Decoder(graph, options)
+
+
+def _find(key: str, scores: Scores, scale: float) -> Found:
+    found: Found = _worker.find(key, scores, scale)
+    return found

@@ -1,0 +1,1 @@
+"""Kaldi's files: bytes to numpy and back, without torch."""

@@ -1,0 +1,105 @@
+"""Phones instead of pdfs, and filterbanks without their neighbours: what people look at.
+
+Axes: ``N`` frames, ``K`` pdfs, ``P`` phones.
+"""
+
+__all__ = ["Phones", "one_utterance", "phones_of", "spectrogram"]
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from limbeck.data.examples import Examples, Inputs
+from limbeck.errors import DataError
+from limbeck.kaldi.formats.lines import read_symbols
+from limbeck.kaldi.formats.transition_model import read_transition_model
+from limbeck.kaldi.source.frontend import Splicing
+
+
+@dataclass(frozen=True, eq=False)
+class Phones:
+    """The phone that each pdf belongs to.
+
+    Attributes:
+        of_pdf: Phone of each pdf, int64 ``(K,)``; the first one where several share it.
+        names: Of the phones, ``P`` of them; their numbers where no names are known.
+    """
+
+    of_pdf: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def add_up(self, posteriors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Posteriors of phones.
+
+        Args:
+            posteriors: Of pdfs, ``(N, K)``.
+
+        Returns:
+            float32 ``(N, P)``.
+
+        Example:
+            >>> Phones(np.array([0, 1, 0]), ("a", "b")).add_up(np.array([[0.25, 0.5, 0.25]], np.float32))
+            array([[0.5, 0.5]], dtype=float32)
+        """
+        found = np.zeros((len(self.names), len(posteriors)), np.float32)
+        np.add.at(found, self.of_pdf, posteriors.T)
+        return np.ascontiguousarray(found.T)
+
+
+def phones_of(mdl: Path) -> Phones:
+    """Read which phone each pdf belongs to.
+
+    Args:
+        mdl: A ``final.mdl``; a ``phones.txt`` beside it has the names.
+
+    Returns:
+        The phones.
+    """
+    model = read_transition_model(mdl)
+    of_pdf: NDArray[np.int64] = np.zeros(model.pdf_count, np.int64)
+    of_pdf[model.tid_to_pdf[:0:-1]] = model.tid_to_phone[:0:-1]  # from behind, so that the first stays
+    table = mdl.parent / "phones.txt"
+    names = read_symbols(table) if table.exists() else {}
+    return Phones(of_pdf, tuple(names.get(phone, str(phone)) for phone in range(int(model.tid_to_phone.max()) + 1)))
+
+
+def one_utterance(examples: Examples, *, least: int = 200, most: int = 450) -> Examples:
+    """The first utterance of a length that makes a readable figure, or the first of all.
+
+    Args:
+        examples: Frames of speech.
+        least: Fewest frames.
+        most: Most frames.
+
+    Returns:
+        The utterance.
+
+    Raises:
+        DataError: If these are no frames of speech.
+    """
+    if not isinstance(examples.inputs, Inputs):
+        raise DataError("an utterance is of speech, and these examples are none")
+    counts = examples.inputs.groups().bincount()
+    fitting = ((counts >= least) & (counts <= most)).nonzero().flatten().tolist()
+    return examples.take_groups(torch.tensor([next(iter(fitting), 0)]))
+
+
+def spectrogram(examples: Examples) -> NDArray[np.float32]:
+    """The features of each frame alone, after CMVN.
+
+    Args:
+        examples: Frames of speech.
+
+    Returns:
+        float32 ``(N, D)``.
+
+    Raises:
+        DataError: If these are no frames of speech.
+    """
+    if not isinstance(examples.inputs, Inputs):
+        raise DataError("a spectrogram is of speech, and these examples are none")
+    frames: NDArray[np.float32] = examples.inputs.spliced(slice(None), Splicing((0,))).flatten(1).cpu().numpy()
+    return frames

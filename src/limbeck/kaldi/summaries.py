@@ -1,0 +1,249 @@
+"""What a file or folder holds, as plain values: what ``limbeck info`` prints."""
+
+__all__ = ["summarise"]
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import DataError, FormatError
+from limbeck.formats.sniff import FileKind, identify
+from limbeck.kaldi.convert import read_network
+from limbeck.kaldi.formats.lines import read_table
+from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1_record import read_arrays, records_of
+from limbeck.kaldi.formats.openfst import read_graphs, summarise_fst
+from limbeck.kaldi.formats.post import PAIR
+from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_object
+from limbeck.kaldi.formats.transition_model import read_topology, read_transition_model
+from limbeck.kaldi.forward import read_pdf_counts
+from limbeck.system.files import read_json
+
+_KINDS: dict[str, Kind] = {"matrices": "matrix", "vectors": "vector", "integers": "integers",
+                           "posteriors": "posterior"}  # fmt: skip
+
+
+def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
+    """Describe a file or folder.
+
+    Args:
+        path: A network of any format, a Kaldi archive, script file, alignment, final.mdl, vector of counts or graph; a
+            run, a store of soft targets or a data directory.
+        allow_pipes: Run lines of a script file that are commands.
+
+    Returns:
+        ``kind``, and what there is to say about it; networks have ``components``, a row each.
+
+    Raises:
+        FormatError: If it is nothing that Limbeck knows, or is damaged.
+    """
+    kind = identify(path)
+    if kind in {"nnet1 binary", "nnet1 text", "nnet1 legacy", "hdf5", "safetensors", "run"}:
+        return {"kind": kind, **_network(path, kind)}
+    if kind == "scp" or kind == "data directory":
+        script = path / "feats.scp" if kind == "data directory" else path
+        entries = read_scp(script, allow_pipes=allow_pipes)
+        found = _script_kind(script, entries, allow_pipes)
+        return {"kind": kind, **_table(found, read_entries(entries, found, allow_pipes=allow_pipes))}
+    if kind in _KINDS:
+        return {"kind": kind, **_table(_KINDS[kind], read_ark(path, _KINDS[kind]))}
+    others: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "transition model": _transitions,
+        "counts": _counts,
+        "fst": lambda place: asdict(summarise_fst(place)) | {"kind": "fst"},
+        "ensemble": _ensemble,
+        "store": _store,
+        "graphs": _graphs,
+        "matrix": _matrix,
+        "topology": lambda place: {"phones": len(read_topology(place))},
+        "tree": _tree,
+        "words": _words,
+    }
+    return {"kind": kind, **others[kind](path)}
+
+
+def _network(path: Path, kind: FileKind) -> dict[str, Any]:
+    try:
+        return _components(read_network(path, activation="linear" if kind == "hdf5" else None).nnet)
+    except DataError as error:  # a run of another architecture; damaged files stay errors
+        if kind != "run":
+            raise
+        found = _arrays(path, str(error))
+    except FormatError:
+        if kind != "safetensors":
+            raise
+        found = _arrays(path, "tensors that are no nnet1 network")
+    return found
+
+
+def _components(nnet: Nnet) -> dict[str, Any]:
+    rows = []
+    for component, record in zip(nnet.components, records_of(nnet), strict=True):
+        more = {
+            name: value
+            for name, value in record.items()
+            if name not in {"tag", "dim", "inputs", "outputs"} and value not in (1.0, 0.0)
+        }
+        rows.append(
+            {
+                "component": component.tag,
+                "inputs": component.input_dim,
+                "outputs": component.output_dim,
+                "parameters": component.parameter_count,
+                "settings": {
+                    name: value if not isinstance(value, list) else value[:32] for name, value in more.items()
+                },
+            }
+        )
+    return {
+        "inputs": nnet.input_dim,
+        "outputs": nnet.output_dim,
+        "parameters": nnet.parameter_count,
+        "components": rows,
+    }
+
+
+def _arrays(path: Path, note: str) -> dict[str, Any]:
+    place = path
+    if path.is_dir():
+        place = next(
+            (found for found in (path / "model" / "model.safetensors", path / "model.safetensors") if found.exists()),
+            path / "model" / "model.safetensors",
+        )
+    arrays, _ = read_arrays(place)
+    rows = [
+        {"component": name, "shape": list(value.shape), "parameters": int(value.size)} for name, value in arrays.items()
+    ]
+    return {"note": note, "parameters": sum(value.size for value in arrays.values()), "tensors": rows}
+
+
+def _script_kind(script: Path, entries: list[Any], allow_pipes: bool) -> Kind:
+    if not entries:
+        raise FormatError(script, "an empty script file")
+    for kind in ("matrix", "vector"):
+        try:
+            next(read_entries(entries[:1], kind, allow_pipes=allow_pipes))
+        except FormatError:
+            continue
+        return kind
+    try:
+        next(read_entries(entries[:1], "posterior", allow_pipes=allow_pipes))
+    except FormatError:
+        return "integers"
+    return "posterior"
+
+
+def _table(kind: Kind, pairs: Any) -> dict[str, Any]:
+    """Count over entries, one in memory at a time."""
+    count = rows = not_finite = held = 0
+    widths: set[int] = set()
+    shortest, longest = None, 0
+    low, high = np.inf, -np.inf
+    first = last = ""
+    for key, value in pairs:
+        if value.dtype == PAIR:
+            widths.add(int(value["pdf"].max(initial=-1)) + 1)
+            frames = int(value["frame"].max(initial=-1)) + 1
+            count, rows, first, last = count + 1, rows + frames, first or key, key
+            held, longest = held + len(value), max(longest, frames)
+            shortest = frames if shortest is None else min(shortest, frames)
+            continue
+        count, rows, first, last = count + 1, rows + len(value), first or key, key
+        shortest = len(value) if shortest is None else min(shortest, len(value))
+        longest = max(longest, len(value))
+        if value.ndim == 2:
+            widths.add(value.shape[1])
+        if value.size:
+            bad = 0 if value.dtype == np.int32 else int(value.size - np.isfinite(value).sum())
+            not_finite += bad
+            kept: NDArray[Any] = value[np.isfinite(value)] if bad else value
+            if kept.size:
+                low, high = min(low, float(kept.min())), max(high, float(kept.max()))
+    found: dict[str, Any] = {"holds": kind, "entries": count, "rows": rows, "first": first, "last": last}
+    if count:
+        found |= {"shortest": shortest, "longest": longest}
+    if held:
+        found |= {"pairs": held, "pdfs": max(widths)}
+    elif widths:
+        found["columns"] = sorted(widths)[0] if len(widths) == 1 else sorted(widths)
+    if low <= high:
+        found |= {"smallest": low, "largest": high}
+    if not_finite:
+        found["not_finite"] = not_finite
+    return found
+
+
+def _transitions(path: Path) -> dict[str, Any]:
+    model = read_transition_model(path)
+    return {
+        "pdfs": model.pdf_count,
+        "transition_ids": model.transition_count,
+        "phones": len(np.unique(model.tid_to_phone[1:])),
+    }
+
+
+def _counts(path: Path) -> dict[str, Any]:
+    counts = read_pdf_counts(path)
+    return {
+        "pdfs": int(counts.size),
+        "frames": float(counts.sum(dtype=np.float64)),
+        "commonest": int(counts.argmax()),
+        "commonest_share": float(counts.max() / counts.sum(dtype=np.float64)) if counts.any() else 0.0,
+        "never_seen": int((counts < 1).sum()),
+    }
+
+
+def _graphs(path: Path) -> dict[str, Any]:
+    found = [summary for _, summary in read_graphs(path)]
+    return {
+        "graphs": len(found),
+        "states": sum(summary.states for summary in found),
+        "arcs": sum(summary.arcs for summary in found),
+        "largest_input": max(summary.largest_input for summary in found),
+    }
+
+
+def _matrix(path: Path) -> dict[str, Any]:
+    with open_stream(path) as stream:
+        matrix = read_object(stream, "matrix", dtype=np.float64)
+        if not stream.at_end():
+            raise stream.error("bytes follow the matrix")
+    found = {"rows": matrix.shape[0], "columns": matrix.shape[1]}
+    return found if not matrix.size else {**found, "smallest": float(matrix.min()), "largest": float(matrix.max())}
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    with open_stream(path) as stream:
+        stream.take(2, "header")
+        stream.binary = True
+        stream.expect("ContextDependency")
+        return {"context_width": stream.int32("context width"), "central_position": stream.int32("central position")}
+
+
+def _words(path: Path) -> dict[str, Any]:
+    table = read_table(path)
+    words = [word for line in table.values() for word in line]
+    return {"lines": len(table), "words": len(words), "different_words": len(set(words)), "first": next(iter(table))}
+
+
+def _ensemble(path: Path) -> dict[str, Any]:
+    listed = read_json(path / "ensemble.json")
+    members = listed.get("members") if isinstance(listed, dict) else None
+    if not isinstance(members, int):
+        raise FormatError(path / "ensemble.json", "must hold the number of members")
+    first = path / "members" / "1"
+    return {"members": members, "mean": listed.get("mean"), **_network(first, "run")}
+
+
+def _store(path: Path) -> dict[str, Any]:
+    manifest = read_json(path / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise FormatError(path / "manifest.json", "holds no JSON object")
+    plain = {name: value for name, value in manifest.items() if isinstance(value, str | int | float | bool)}
+    lengths = {name: len(value) for name, value in manifest.items() if isinstance(value, list)}
+    return {**plain, **{f"{name} (count)": length for name, length in lengths.items()}}

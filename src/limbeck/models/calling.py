@@ -1,0 +1,222 @@
+"""How a model is called, and how its logits are taken out of what it returns: here, and nowhere else.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = [
+    "autograd_enabled",
+    "call_model",
+    "evaluating",
+    "logits_of",
+    "refuse_changed",
+    "require_logits",
+    "versions",
+    "weights_dtype",
+]
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
+from itertools import chain
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import DataError
+from limbeck.system.user_code import introduce_error
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def autograd_enabled(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that trains be called under ``torch.no_grad()`` or ``torch.inference_mode()``.
+
+    Args:
+        function: It needs gradients.
+
+    Returns:
+        The function, in whose calls gradients are enabled.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     autograd_enabled(lambda: torch.is_grad_enabled())()
+        True
+    """
+
+    @wraps(function)
+    def enabled(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return enabled
+
+
+def call_model(model: nn.Module, inputs: Tensor | Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> Tensor:
+    """A model's logits for some inputs.
+
+    Floating-point inputs are cast to the type of the model's weights first, so that a model of 16-bit or 64-bit weights
+    is given what it can take; integers are passed as they are.
+
+    Args:
+        model: Any module. What it returns may be whatever :func:`logits_of` understands.
+        inputs: ``(N, ...)``, or tensors by the names of the model's arguments.
+        dtype: From :func:`weights_dtype`, for callers that ask at every step; None to look it up.
+
+    Returns:
+        Logits in float32, with gradient where that is enabled.
+
+    Raises:
+        DataError: If there are no logits in what the model returns, or it changes its inputs in place: whoever sees
+            them next would see something else.
+        UserCodeError: If the model raises an error.
+
+    Example:
+        >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
+        torch.float32
+    """  # noqa: DOC502
+    wanted = dtype or weights_dtype(model)
+    given = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    before = versions(given)
+    try:
+        if isinstance(inputs, Mapping):
+            returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
+        else:
+            returned = model(_cast(inputs, wanted))
+    except Exception as error:  # whatever the forward pass of a user's module raises
+        introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
+    refuse_changed(type(model).__name__, given, before)
+    return logits_of(returned).float()
+
+
+def versions(tensors: Sequence[Tensor]) -> list[int | None]:
+    """How often each tensor was written to; None where PyTorch does not count, for tensors of inference mode."""
+    return [None if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def refuse_changed(name: str, tensors: Sequence[Tensor], before: Sequence[int | None]) -> None:
+    """Raise DataError where a call wrote to a tensor that it was given.
+
+    Args:
+        name: Of what was called.
+        tensors: What it was given.
+        before: From :func:`versions`, before the call.
+
+    Raises:
+        DataError: If any was changed.
+    """
+    if versions(tensors) != list(before):
+        raise DataError(
+            f"{name} changes its inputs in place, so that whoever sees them next sees other examples: write x = x - 1 "
+            "for x -= 1, and nn.ReLU() for nn.ReLU(inplace=True) in the first layer"
+        )
+
+
+def _shape(values: Tensor) -> str:
+    return str(tuple(values.shape))
+
+
+def _cast(values: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return values if dtype is None or values.dtype == dtype or not values.is_floating_point() else values.to(dtype)
+
+
+def weights_dtype(model: nn.Module) -> torch.dtype | None:
+    """The type of a model's first floating-point weight, which its inputs are cast to; None where it has none."""
+    for values in chain(model.parameters(), model.buffers()):
+        if values.is_floating_point():
+            return values.dtype
+    return None
+
+
+def logits_of(returned: object) -> Tensor:
+    """The logits in what a model returned.
+
+    Args:
+        returned: A tensor; an object with an attribute ``logits``, such as an output of Hugging Face's models; a
+            mapping with the key ``"logits"``; or a tuple or list whose first item is a tensor of logits, as models
+            with auxiliary heads return while they train.
+
+    Returns:
+        The logits, as they are.
+
+    Raises:
+        DataError: If it is none of these.
+
+    Example:
+        >>> logits_of((torch.zeros(2, 3), "features")).shape, logits_of({"logits": torch.ones(1, 2)})
+        (torch.Size([2, 3]), tensor([[1., 1.]]))
+    """
+    if isinstance(returned, Tensor):
+        return _real(returned)
+    found = getattr(returned, "logits", None)
+    if found is None and isinstance(returned, Mapping):
+        found = returned.get("logits")
+    elif found is None and isinstance(returned, tuple | list) and returned:
+        found = returned[0]
+    if isinstance(found, Tensor):
+        return _real(found)
+    raise DataError(
+        f"no logits in what the model returns, which is {_described(returned)}: wrap the model in a module whose "
+        "forward returns the logits (examples, classes)"
+    )
+
+
+def _real(logits: Tensor) -> Tensor:
+    if logits.is_complex():
+        raise DataError(f"a model must give logits that are real numbers, and gave {logits.dtype}: give .real")
+    return logits
+
+
+def _described(returned: object) -> str:
+    name = f"a {type(returned).__name__}"
+    if isinstance(returned, Mapping):
+        return f"{name} with the keys {', '.join(map(str, list(returned)[:8])) or '(none)'}"
+    if isinstance(returned, tuple | list):
+        return f"{name} of {', '.join(type(item).__name__ for item in returned[:8]) or 'nothing'}"
+    return name
+
+
+def require_logits(logits: Tensor, count: int) -> None:
+    """Refuse what is not one row of logits per example.
+
+    Args:
+        logits: From :func:`call_model`.
+        count: Examples that were given.
+
+    Raises:
+        DataError: If the shape is not ``(count, K)``.
+    """
+    if logits.ndim != 2 or len(logits) != count:
+        raise DataError(
+            f"a model must give logits (examples, classes), and gave shape {tuple(logits.shape)} for {count} examples"
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for the time, and each of its parts afterwards as it was.
+
+    Modules that refuse ``eval()``, as exported programs do, are called as they are.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        Nothing.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    if not any(training for _, training in modes):
+        yield
+        return
+    whole = model.training
+    try:
+        with suppress(NotImplementedError):
+            model.eval()
+        yield
+    finally:
+        if whole:  # a model may do more than set flags, such as merging weights
+            with suppress(NotImplementedError):
+                model.train()
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,434 @@
+"""The training loop. It knows objectives, not teachers: distillation is an objective like another.
+
+A run is a function of its settings, its data and its seed. At every step its whole state (``run_state``) can be
+written to a checkpoint, and a run that is continued from one ends in the same bits.
+"""
+
+__all__ = ["Fitted", "fit"]
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from limbeck.data.examples import Examples
+from limbeck.data.feed import Feed
+from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, UserCodeError
+from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.models.calling import call_model, require_logits, weights_dtype
+from limbeck.models.dropout import draw_for
+from limbeck.models.specialist import Specialist
+from limbeck.options import Training
+from limbeck.protocols import Batch, Objective
+from limbeck.system.devices import Device, sum64, widest
+from limbeck.system.files import make_folder
+from limbeck.system.interrupts import collect_signals
+from limbeck.system.processes import world
+from limbeck.system.watcher import Watcher
+from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
+from limbeck.training.objective import check_objective
+from limbeck.training.run_state import Fitted, RunState
+
+_NO_GRADIENT = (
+    "the model's logits do not depend on weights that can be trained: its forward rounds them, detaches them, or "
+    "computes them under torch.no_grad()"
+)
+_LOOK_EVERY = 50
+"""Steps between looks at numbers that live on an accelerator: a look makes the host wait for it."""
+_ENOUGH = 20
+"""Examples of which nobody is right about all by chance."""
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    feed: Feed,
+    training: Training,
+    device: Device,
+    *,
+    validation: Examples | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Fitted:
+    """Train a model, in place.
+
+    It ends with the weights of the epoch that was best on validation (fewest errors, then least negative
+    log-likelihood), or with the last where there is no validation set or ``training.keep`` says so.
+
+    Where the run is spread over several processes each calls this with the same arguments, but for ``folder``, which
+    counts in the first alone. Every batch is divided among them and the loss is the mean over the whole batch, so
+    the run is that of one process up to rounding.
+
+    Args:
+        model: Gives scores ``(N, K)``; it is moved to the device.
+        objective: What to make small; it is checked on the first batch before anything is changed.
+        feed: The batches.
+        training: Optimiser, schedule, epochs, seed.
+        device: Where and how precisely to compute.
+        validation: Labelled examples to choose the epoch by.
+        folder: Where checkpoints go, after every epoch, every ``training.checkpoint_minutes`` and on a signal; None
+            for none.
+        resume: Continue from the newest checkpoint in ``folder``, if there is one.
+        watcher: Hears how it goes.
+        after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
+        clock: Seconds, for ``checkpoint_minutes``.
+
+    Returns:
+        History, timings and the last weights.
+
+    Raises:
+        ConfigError: If the schedule goes by validation, and there is none.
+        InterruptedRun: If SIGINT or SIGTERM came; a checkpoint was written.
+        NonFiniteError: If the loss or the gradient became NaN or infinite; the last checkpoint is one from before.
+        RunError: If the checkpoint belongs to other settings.
+        SelfCheckError: If the objective is wrong.
+    """
+    watcher = watcher or Watcher()
+    if validation is None and training.schedule in {"plateau", "newbob"}:
+        raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
+    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
+        torch.manual_seed(training.seed)
+        run = _Run(model, objective, feed, training, device, validation, folder, watcher, clock)
+        run.after_epoch = after_epoch
+        if resume:
+            run.restore()
+        run.check()
+        watcher.start(training.epochs, feed.steps, run.state.epoch)
+        try:
+            with collect_signals(enabled=run.kept) as caught:
+                run.loop(caught)
+        finally:
+            watcher.finish()
+    return run.finish()
+
+
+class _Run:
+    """The state of a run, and the loop over it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        feed: Feed,
+        training: Training,
+        device: Device,
+        validation: Examples | None,
+        folder: Path | None,
+        watcher: Watcher,
+        clock: Callable[[], float],
+    ) -> None:
+        self.world = world()
+        self.model, self.objective, self.feed = model.to(device.device), objective, feed
+        self.training, self.device, self.folder, self.watcher = training, device, folder, watcher
+        self.kept = self.world.told(folder is not None)
+        if folder is not None:
+            make_folder(folder)
+        if self.world.size > 1:
+            _refuse_batch_norm(model)
+            self.world.agree({**dict(model.named_parameters()), **dict(model.named_buffers())})
+        self.validation = None if validation is None else validation.to(device.device)
+        self.state = RunState(self.model, feed, training, device, objective.fingerprint())
+        self.after_epoch: Callable[[int, nn.Module], None] | None = None
+        self.clock = clock
+        self.saved_at = clock()
+        self.saved = ""
+
+    def check(self) -> None:
+        """Prove the objective, and the shape of the model's answers, on the first batch."""
+        batch = next(self.feed.batches(0))
+        self.model.eval()
+        with torch.no_grad(), self.device.autocast():
+            scores = call_model(self.model, batch.inputs)
+        require_logits(scores, len(batch.index))
+        labels = batch.labels
+        _refuse_labels(self.feed.examples, "training", scores.shape[1])
+        if self.validation is not None:
+            _refuse_labels(self.validation, "validation", scores.shape[1])
+        check_objective(self.objective, batch, scores.shape[1])
+        if min(self.feed.batch_size, (len(self.feed.examples) - 1) % self.feed.batch_size + 1) == 1:
+            _try_one(self.model, batch.head(1), self.feed, self.device)
+        # A specialist is trained already, as the generalist.
+        fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
+        if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
+            self.watcher.warn(
+                f"before its first step the model is right on all {len(labels)} examples of the first batch: was "
+                "it trained already, or are the labels in the inputs?"
+            )
+
+    def loop(self, caught: list[int]) -> None:
+        """Go through the epochs that are left."""
+        state = self.state
+        while state.epoch < self.training.epochs and not self.stalled():
+            try:
+                self.train_epoch(caught)
+            finally:
+                draw_for(None)
+            self.end_epoch()
+            if self.after_epoch is not None:
+                self.after_epoch(state.epoch, self.model)
+            if self.world.told(bool(caught)):
+                self.interrupt(caught)
+
+    def train_epoch(self, caught: list[int]) -> None:
+        """Make the steps of one epoch that are left."""
+        state = self.state
+        model, optimizer, objective, feed = self.model, state.optimizer, self.objective, self.feed
+        spread, skip = self.world.size > 1, self.training.skip_nonfinite
+        autocast = self.device.autocast()
+        share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        project, dtype = getattr(model, "project_", None), weights_dtype(model)
+        waits = self.device.device.type != "cuda"
+        look_every = 1 if waits else _LOOK_EVERY
+        guard = Guard(model, optimizer, skip=skip, waits=waits, device=self.device.device)
+        clip, minutes = self.training.clip_norm, self.training.checkpoint_minutes
+        wait = math.inf if minutes is None or not self.kept else 60 * minutes
+        model.train()
+        began, seen_before = time.perf_counter(), 0
+        for batch in feed.batches(state.epoch, start=state.step):
+            for group in optimizer.param_groups:
+                group["lr"] = state.schedule.rate(state.epoch * feed.steps + state.step)
+            size = own = len(batch.index)
+            if spread:
+                rows, size = feed.own_rows(state.epoch, state.step)
+                own = rows.stop - rows.start
+                draw_for((rows.start, size))
+            guard.remember()
+            with autocast:
+                scores = call_model(model, batch.inputs, dtype=dtype)
+                if not scores.requires_grad:
+                    raise DataError(_NO_GRADIENT)
+                losses = objective(scores, batch).per_example
+            if len(share) != len(losses) or spread:
+                share = torch.full_like(losses, 1 / size if own else 0.0)
+            losses.backward(share)  # type: ignore[no-untyped-call]
+            total = losses.detach().sum()
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            errors = None
+            if batch.labels is not None:
+                errors = (scores.detach().argmax(-1) != batch.labels).sum()
+            stop, due = bool(caught), self.clock() - self.saved_at >= wait
+            if spread:
+                tally = torch.tensor([0, 0, stop, due], dtype=widest(total.device), device=total.device)
+                if own:
+                    tally[0] = total
+                    tally[1] = 0 if errors is None else errors
+                self.world.add_up([*gradients, tally])
+                total, errors = tally[0], tally[1]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            guard.judge(state.step, total, norm)
+            looks = state.step % look_every == 0
+            if looks and guard.fault() is not None:
+                self.fail(guard)
+            if clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            guard.step()
+            for parameter in parameters:
+                parameter.grad = None
+            if project is not None:
+                project()
+            state.sums.add(total, errors, size, guard.bad if skip else None)
+            state.step += 1
+            seen_before += size
+            if state.step % _LOOK_EVERY == 0:
+                self.report_step(seen_before / (time.perf_counter() - began), labelled=batch.labels is not None)
+            if spread:
+                stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
+            if (stop or due) and state.step < feed.steps:
+                state.seconds += time.perf_counter() - began
+                began, seen_before = time.perf_counter(), 0
+                if guard.fault() is not None:
+                    self.fail(guard)
+                if stop:
+                    self.interrupt(caught)
+                self.save()
+        state.seconds += time.perf_counter() - began
+        if guard.fault() is not None:
+            self.fail(guard)
+
+    def fail(self, guard: Guard) -> NoReturn:
+        """Stop at a step that went wrong, and say where it did."""
+        step = guard.fault()
+        assert step is not None, "somebody saw it"
+        batch: Batch = next(self.feed.batches(self.state.epoch, start=step))
+        found = explain_nonfinite(self.model, self.objective, batch, self.device, 1 / len(batch.index))
+        told = next((fault for fault in self.world.heard(found) if fault is not None), None)
+        told = told or Fault("", "all was finite when the batch was run again, or the gradient's norm overflowed")
+        kept = f"; the checkpoint of {self.saved} is kept" if self.saved else ""
+        raise NonFiniteError(
+            f"the loss or its gradient became NaN or infinite at epoch {self.state.epoch + 1}, step {step + 1} of "
+            f"{self.feed.steps}{f' ({told.examples})' if told.examples else ''}: {told.place}{kept}; {told.cure}"
+        )
+
+    def report_step(self, rate: float, *, labelled: bool) -> None:
+        """Tell the watcher the means so far."""
+        state = self.state
+        loss, errors, count, _ = state.sums.tolist()
+        count = max(count, 1)
+        accuracy = 1 - errors / count if labelled else None
+        self.watcher.step(state.epoch, state.step, loss / count, accuracy, rate)
+
+    def end_epoch(self) -> None:
+        """Validate, remember the best, write the history and a checkpoint."""
+        state = self.state
+        loss, errors, count, skipped = state.sums.tolist()
+        if count == 0:
+            raise NonFiniteError(
+                f"the loss or its gradient was NaN or infinite at every step of epoch {state.epoch + 1}: try a smaller "
+                "learning rate or clip_norm"
+            )
+        last_step = state.epoch * self.feed.steps + self.feed.steps - 1
+        row: dict[str, Any] = {
+            "epoch": state.epoch + 1,
+            "learning_rate": state.schedule.rate(last_step),
+            "train_loss": loss / count,
+        }
+        if self.feed.examples.labels is not None:
+            row["train_accuracy"] = 1 - errors / count
+        if self.training.skip_nonfinite:
+            row["skipped_steps"] = int(skipped)
+            if skipped:
+                self.watcher.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
+        if self.validation is not None:
+            row |= self.validate(self.validation)
+            if not math.isfinite(row["validation_nll"]):
+                raise NonFiniteError(f"the model's answers on validation are not finite after epoch {state.epoch + 1}")
+            score = (row["validation_errors"], row["validation_nll"])
+            state.schedule.observe(row["validation_nll"])
+            if self.training.schedule == "newbob":
+                score = (row["validation_nll"], row["validation_errors"])  # what the rule goes by
+        else:
+            score = (-float(state.epoch), 0.0)
+        state.keep_best(score)
+        if state.schedule.undo:
+            state.go_back()
+        rate = self.feed.steps and count / max(state.seconds, 1e-9)
+        timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
+        self.watcher.epoch({**row, **timing})
+        state.end_epoch(row, timing)
+        self.save()
+
+    def validate(self, validation: Examples) -> dict[str, Any]:
+        """Errors and negative log-likelihood on the validation set."""
+        assert validation.labels is not None
+        count = len(validation)
+        wrong, lost = 0, 0.0
+        own = self.world.slice_of(count)
+        for rows, log_probs in answers_in_blocks(self.model, validation, device=self.device, within=own):
+            labels = validation.labels[rows].long().cpu()
+            wrong += int((log_probs.argmax(-1) != labels).sum())
+            lost -= sum64(log_probs.gather(1, labels[:, None]))
+        if self.world.size > 1:
+            found = torch.tensor([wrong, lost], dtype=widest(self.device.device), device=self.device.device)
+            self.world.add_up([found])
+            wrong, lost = int(found[0]), float(found[1])
+        errors, nll = wrong, lost / count
+        return {
+            "validation_errors": errors,
+            "validation_accuracy": 1 - errors / count,
+            "validation_nll": nll,
+        }
+
+    def stalled(self) -> bool:
+        """Whether early stopping, or the schedule, ends the run."""
+        state = self.state
+        if state.schedule.ended:
+            return True
+        patience = self.training.patience
+        return patience is not None and state.epoch - state.fitted.best_epoch >= patience > 0 and state.epoch > 0
+
+    def interrupt(self, caught: list[int]) -> NoReturn:
+        """Save and stop, and say how to go on."""
+        self.save()
+        number = caught[0] if caught else signal.SIGTERM  # it may have come to another process
+        raise InterruptedRun(
+            f"stopped by {signal.Signals(number).name} after step {self.state.step} of epoch {self.state.epoch + 1}; "
+            f"everything is saved, the same command with --resume continues",
+            number,
+        )
+
+    def save(self) -> None:
+        """Write the whole state, if there is a folder for it."""
+        self.saved_at, self.saved = self.clock(), self.state.place
+        if self.folder is not None:
+            self.state.save(self.folder)
+
+    def restore(self) -> None:
+        """Take up the state of the newest good checkpoint, if there is one."""
+        warning = self.state.restore(self.folder)
+        if warning is not None:
+            self.watcher.warn(warning)
+        if self.state.epoch or self.state.step:
+            self.saved = self.state.place
+
+    def finish(self) -> Fitted:
+        """Put the weights that were asked for in the model, and keep the last."""
+        state = self.state
+        state.fitted.last = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        if state.best and self.training.keep == "best":
+            self.model.load_state_dict(state.best)
+        self.model.eval()
+        return state.fitted
+
+
+def _refuse_labels(examples: Examples, part: str, classes: int) -> None:
+    """Every label is looked at once here, so that no step has to."""
+    if examples.labels is None:
+        return
+    outside = (examples.labels < 0) | (examples.labels >= classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise DataError(
+            f"the model gives {classes} classes, and there is a label {int(examples.labels[row])}: {part} example "
+            f"{int(examples.index[row])} has it"
+        )
+
+
+def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None:
+    """Refuse a last batch of one example, before training, where batch normalisation has nothing to compare it with."""
+    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return
+    kept = {name: value.clone() for name, value in model.named_buffers()}
+    draws = torch.get_rng_state()
+    try:
+        model.train()
+        with torch.no_grad(), device.autocast():
+            call_model(model, batch.inputs)
+    except UserCodeError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        count = len(feed.examples)
+        raise ConfigError(
+            f"batch_size {feed.batch_size} leaves the last of {count} examples in a batch of its own, of which batch "
+            f"normalisation has no variance: set batch_size to {_without_remainder(count, feed.batch_size)}"
+        ) from error
+    finally:
+        torch.set_rng_state(draws)
+        model.eval()
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                if name in kept:
+                    value.copy_(kept[name])
+
+
+def _without_remainder(count: int, size: int) -> int:
+    """The nearest batch size, at least 2, that leaves no single example."""
+    return min(
+        (other for other in range(2, count + 1) if count % other != 1), key=lambda other: abs(other - size), default=2
+    )
+
+
+def _refuse_batch_norm(model: nn.Module) -> None:
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        raise ConfigError(
+            "batch normalisation takes its means over the part of a batch that one process has, so that several "
+            "processes would train another network than one: train it in one process, or without batch_norm"
+        )

@@ -1,0 +1,324 @@
+"""All that a run is at a step, and its way to the disk and back.
+
+A run that is continued from here ends in the same bits as one that was never stopped: weights, the best weights so
+far, optimiser, schedule, random numbers, the place in the epoch and the epoch's sums.
+"""
+
+__all__ = ["Fitted", "RunState"]
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.feed import Feed
+from limbeck.errors import RunError
+from limbeck.options import Training
+from limbeck.system.devices import Device, has_float64
+from limbeck.system.processes import on_first
+from limbeck.training.checkpoint import load_latest, save_rotating
+from limbeck.training.identity import require_agreement
+from limbeck.training.optimizers import check_slots, make_optimizer
+from limbeck.training.schedules import Schedule
+
+_LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
+"""What checkpoints of earlier versions do not hold."""
+_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite")
+"""Settings in which a continued run may differ; the precision is compared as it was found."""
+
+
+@dataclass
+class Fitted:
+    """What training left.
+
+    Attributes:
+        history: One row an epoch; a function of settings, data and seed alone.
+        timings: One row an epoch: seconds and examples a second.
+        best_epoch: The best epoch on validation, from 1; the last where there is none.
+        last: The weights after the last epoch, by name.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    last: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Sums:
+    """Loss, errors, examples and steps left out, added up in float64: on the host where the device has none.
+
+    Args:
+        device: Where the numbers come from.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._host = [0.0] * 4
+        self._there = torch.zeros(4, dtype=torch.float64, device=device) if has_float64(device) else None
+        self._parts = () if self._there is None else self._there.unbind()
+
+    def add(self, total: Tensor, errors: Tensor | None, size: int, bad: Tensor | None) -> None:
+        """Add a step.
+
+        Args:
+            total: The sum of its losses.
+            errors: How many answers are wrong; None where there are no labels.
+            size: How many examples it has.
+            bad: 1.0 where the step is left out, else 0.0; None where none is.
+        """
+        if bad is not None:
+            total = torch.where(bad > 0, torch.zeros_like(total), total)
+            errors = None if errors is None else errors * (1 - bad)
+        if self._there is None:
+            skipped = 0.0 if bad is None else float(bad)
+            values = (float(total), 0.0 if errors is None else float(errors), size * (1 - skipped), skipped)
+            self._host = [before + value for before, value in zip(self._host, values, strict=True)]
+            return
+        loss, wrong, count, left_out = self._parts
+        if bad is not None:
+            left_out.add_(bad)
+            count.sub_(size * bad)
+        loss.add_(total)
+        if errors is not None:
+            wrong.add_(errors)
+        count.add_(size)
+
+    def tolist(self) -> list[float]:
+        """The four sums; the host waits for the device."""
+        return list(self._host) if self._there is None else self._there.tolist()
+
+    def restore(self, values: Sequence[float]) -> None:
+        """Take up sums that were noted; ValueError where they are not four numbers."""
+        found = [float(value) for value in values]
+        if len(found) != 4 or not all(map(math.isfinite, found)):
+            raise ValueError(f"sums {found}")
+        self._host = found
+        if self._there is not None:
+            for place, value in zip(self._parts, found, strict=True):
+                place.fill_(value)
+
+
+class RunState:
+    """The state of one training.
+
+    Args:
+        model: What is trained, on its device.
+        feed: The batches.
+        training: Optimiser, schedule, epochs, seed.
+        device: Where and how precisely to compute.
+        objective: What the objective says that a run that resumes must agree in.
+
+    Attributes:
+        optimizer: With its averages.
+        schedule: Of the learning rate.
+        fitted: History and timings of the epochs that are done.
+        best: Weights of the best epoch so far, by name; empty before the first.
+        best_score: What it was the best by; the less the better.
+        epoch: Epochs that are done.
+        step: Steps of the next that are done.
+        sums: Of these steps: loss, errors, examples, and steps left out.
+        seconds: What these steps took.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        feed: Feed,
+        training: Training,
+        device: Device,
+        objective: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.feed, self.training, self.device = model, feed, training, device
+        self.objective = dict(objective or {})
+        self.optimizer = make_optimizer(model, training, device)
+        self.schedule = Schedule(training, feed.steps)
+        self.fitted = Fitted()
+        self.best: dict[str, Tensor] = {}
+        self.best_score = (math.inf, math.inf)
+        self.epoch = self.step = 0
+        self.sums = _Sums(device.device)
+        self.seconds = 0.0
+
+    @property
+    def place(self) -> str:
+        """Where in the run this is, in words."""
+        return f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
+
+    def keep_best(self, score: tuple[float, float]) -> None:
+        """Remember the weights of the epoch that is ending, if none before it was as good.
+
+        Args:
+            score: The less the better.
+        """
+        if score < self.best_score:
+            self.best_score, self.fitted.best_epoch = score, self.epoch + 1
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def go_back(self) -> None:
+        """Take up the best weights again, without the averages that led away from them."""
+        self.model.load_state_dict(self.best)
+        self.optimizer.state.clear()
+
+    def end_epoch(self, row: dict[str, Any], timing: dict[str, Any]) -> None:
+        """Note an epoch, and begin the next.
+
+        Args:
+            row: Of the history.
+            timing: Of the timings.
+        """
+        self.fitted.history.append(row)
+        self.fitted.timings.append(timing)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums.restore([0.0] * 4)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must agree in with the run that continues it; the number of epochs may be raised."""
+        settings = dataclasses.asdict(self.training)
+        for free in _FREE:
+            del settings[free]
+        return {
+            **settings,
+            "precision": self.device.precision,
+            "examples": self.feed.examples.digest,
+            "steps": self.feed.steps,
+            **self.objective,
+            **dataclasses.asdict(self.feed.augmentation),
+            "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint.
+
+        Args:
+            folder: Where to; the newest two are kept there.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        optimizer = self.optimizer.state_dict()
+        for number, slots in optimizer["state"].items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{number}.{name}"] = value
+        tensors["random"] = torch.get_rng_state()
+        if self.device.device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device.device)
+        save_rotating(
+            folder,
+            {name: value.clone() for name, value in tensors.items()},
+            {
+                "fingerprint": self.fingerprint(),
+                "tensors": sorted(tensors),
+                "epoch": self.epoch,
+                "step": self.step,
+                "sums": self.sums.tolist(),
+                "seconds": self.seconds,
+                "schedule": self.schedule.state(),
+                "best_score": None if math.isinf(self.best_score[0]) else list(self.best_score),
+                "best_epoch": self.fitted.best_epoch,
+                "history": self.fitted.history,
+                "timings": self.fitted.timings,
+            },
+        )
+
+    def restore(self, folder: Path | None) -> str | None:
+        """Take up the state of the newest good checkpoint, if there is one.
+
+        Args:
+            folder: Where checkpoints are; of several processes it counts in the first alone.
+
+        Returns:
+            A warning, if the newest one is damaged and the one before it was taken.
+
+        Raises:
+            RunError: If it belongs to other settings or data, or does not hold what this run needs.
+        """
+        found = on_first(lambda: None if folder is None else load_latest(folder))
+        if found is None:
+            return None
+        tensors, state, warning = found
+        try:
+            self._take_up(tensors, state, "what is to be continued" if folder is None else str(folder))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise RunError(
+                f"the checkpoint in {folder} is whole, and does not hold what this run needs ({reason}): was it "
+                "written by another version? Start in another folder"
+            ) from error
+        return warning
+
+    def _take_up(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: str) -> None:
+        before = state["fingerprint"]
+        for name, value in self.fingerprint().items():
+            if name in before or name not in _LATER:
+                require_agreement(folder, name, before.get(name), value)
+        if (listed := state.get("tensors", sorted(tensors))) != sorted(tensors):  # none in earlier versions
+            odd = sorted(set(tensors).symmetric_difference(listed))
+            raise ValueError(f"{odd[0]} is {'not listed' if odd[0] in tensors else 'missing'}")
+        weights, best = _group(tensors, "model."), _group(tensors, "best.")
+        wanted = self.model.state_dict()
+        _require_like("model.", weights, wanted)
+        parameters = [name for name, _ in self.model.named_parameters()]
+        _require_numbers("model.", weights, parameters)
+        if best:
+            _require_like("best.", best, wanted)
+            _require_numbers("best.", best, parameters)
+        self.model.load_state_dict(weights)
+        device = self.device.device
+        self.best = {name: value.to(device) for name, value in best.items()}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _group(tensors, "optimizer.").items():
+            number, slot = name.split(".", 1)
+            slots.setdefault(int(number), {})[slot] = value
+        check_slots(self.optimizer, slots)
+        for place, held in slots.items():
+            _require_numbers(f"optimizer.{place}.", held, held)
+        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        _require_like("", {"random": tensors["random"]}, {"random": torch.get_rng_state()})
+        torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors and device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"], device)
+        # Checkpoints of earlier versions hold them as a tensor.
+        self.sums.restore(state["sums"] if "sums" in state else tensors["sums"].view(4).tolist())
+        self.epoch, self.step = index(state["epoch"]), index(state["step"])
+        if self.epoch < 0 or not 0 <= self.step < self.feed.steps:
+            raise ValueError(f"epoch {self.epoch}, step {self.step}")
+        self.seconds = float(state["seconds"])
+        self.schedule.restore(state["schedule"])
+        if state["best_score"] is not None:
+            errors, nll = state["best_score"]
+            self.best_score = (float(errors), float(nll))
+        self.fitted.best_epoch = index(state["best_epoch"])
+        self.fitted.history, self.fitted.timings = (
+            [dict(row) for row in state[name]] for name in ("history", "timings")
+        )
+        if len(self.fitted.history) != self.epoch or len(self.fitted.timings) != self.epoch:
+            raise ValueError(f"{len(self.fitted.history)} epochs of history after {self.epoch} epochs")
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _require_numbers(prefix: str, found: Mapping[str, Tensor], names: Iterable[str]) -> None:
+    """Make sure that no weight is NaN: no step leaves one, and each that follows would be NaN too."""
+    for name in names:
+        if bool(torch.isnan(found[name]).any()):
+            raise ValueError(f"{prefix}{name} holds NaN")
+
+
+def _require_like(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Make sure that tensors have the names, shapes and types of others: what loads them converts without a word."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found or name not in wanted:
+            raise ValueError(f"{prefix}{name} is {'missing' if name in wanted else 'not of this model'}")
+        one, other = found[name], wanted[name]
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            raise ValueError(
+                f"{prefix}{name} is {one.dtype} of shape {tuple(one.shape)}, and the model has {other.dtype} of shape "
+                f"{tuple(other.shape)}"
+            )

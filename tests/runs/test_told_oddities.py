@@ -1,0 +1,102 @@
+"""What is odd about models and data is told by every command that meets it, and the test set is read last."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import FAST, run_here, tiny_arrays
+from torch import nn
+
+import limbeck
+from limbeck import tuning
+from limbeck.data.examples import Examples
+from limbeck.errors import LimbeckWarning
+from limbeck.models import MLP, MLPConfig
+from limbeck.options.search import Search
+from limbeck.runs import compressing
+from limbeck.runs.measure import speed_of
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setitem(speed_of.__kwdefaults__, "seconds", 0.002)
+
+
+def network():
+    torch.manual_seed(0)
+    return MLP(MLPConfig(input_shape=(4,), classes=2, hidden=(30,)))
+
+
+def some(seed):
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] > 0).long()
+
+
+def mixed(other):
+    """Twenty examples of the training set among others."""
+    return tuple(torch.cat([mine[:20], theirs]) for mine, theirs in zip(some(0), some(other), strict=True))
+
+
+SOFTENED = "answers of the {} look like probabilities"
+
+
+def test_evaluate_tells_a_softmax_at_the_end():
+    ended = nn.Sequential(network(), nn.Softmax(dim=-1))
+    with pytest.warns(LimbeckWarning, match=SOFTENED.format("model")):
+        limbeck.evaluate(ended, Examples.of(*some(1)))
+    with pytest.warns(LimbeckWarning, match=SOFTENED.format("teacher")):
+        limbeck.evaluate(network(), Examples.of(*some(1)), teacher=ended)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limbeck.evaluate(network(), Examples.of(*some(1)), teacher=network())
+
+
+OWN = """
+import torch
+
+
+def softened(input_shape, classes):
+    layers = torch.nn.Flatten(), torch.nn.Linear(64, classes), torch.nn.Softmax(dim=-1)
+    return torch.nn.Sequential(*layers)
+"""
+
+
+def test_the_commands_tell_a_softmax_at_the_end(tmp_path, monkeypatch):
+    (tmp_path / "ends_in_softmax.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    x, y = tiny_arrays()
+    np.savez(tmp_path / "tiny.npz", x=x, y=y)
+    data, model = ("--data", tmp_path / "tiny.npz"), "ends_in_softmax:softened"
+    done = run_here("train", *data, *FAST[:2], *FAST[4:], "--model", model, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    done = run_here("evaluate", tmp_path / "run", *data, "--model", model)
+    assert done.code == 0 and SOFTENED.format("model") in done.err, done.err
+    done = run_here(
+        "soften", *data, "--teacher", tmp_path / "run", "--teacher-model", model, "--out", tmp_path / "soft"
+    )
+    assert done.code == 0 and SOFTENED.format("teacher") in done.err, done.err
+
+
+def test_compress_tells_examples_that_training_shares_and_reads_the_test_set_last(monkeypatch):
+    order, told, judge = [], compressing.tell_shared_examples, compressing._judge
+    small = compressing.to_int8
+    monkeypatch.setattr(compressing, "to_int8", lambda *a, **k: order.append("int8") or small(*a, **k))
+    monkeypatch.setattr(compressing, "_judge", lambda *a, **k: order.append("judge") or judge(*a, **k))
+    monkeypatch.setattr(
+        compressing, "tell_shared_examples", lambda data, parts, hears: order.append(*parts) or told(data, parts, hears)
+    )
+    with pytest.warns(LimbeckWarning) as caught:
+        limbeck.compress(network(), some(0), mixed(1), test=mixed(2), int8=True)
+    said = [str(each.message) for each in caught]
+    for part in ("validation", "test"):
+        assert [text for text in said if text.startswith(f"20 of 80 {part} examples are in the training set too")]
+    assert order == ["validation", "int8", "test", "judge"]
+
+
+def test_tune_tells_examples_that_training_shares():
+    teacher = nn.Linear(4, 2)
+    torch.nn.init.eye_(teacher.weight)
+    search = Search(grid=True, temperatures=(1,), hard_weights=(0.5,))
+    with pytest.warns(LimbeckWarning, match="20 of 80 validation examples are in the training set too"):
+        tuning.tune(teacher, nn.Linear(4, 2), some(0), mixed(1), search=search, epochs=1)

@@ -1,0 +1,90 @@
+"""Who hears of progress and of what is odd: Python's warnings and logging by default, a watcher where there is one."""
+
+import logging
+import warnings
+
+import job_tasks
+import pytest
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.cli import main
+from limbeck.system.jobs import run_jobs
+from limbeck.system.watcher import Watcher, Watchers, warn_user
+
+X = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+W = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+Y = (X @ W).argmax(1)
+
+
+class Notes(Watcher):
+    def __init__(self):
+        self.notes, self.warnings = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def shuffled_teacher():
+    teacher = nn.Linear(8, 4)
+    teacher.weight.data = W.T[[1, 2, 3, 0]].clone()
+    teacher.bias.data.zero_()
+    return teacher
+
+
+def distil(**more):
+    return limbeck.distill(
+        shuffled_teacher(), nn.Linear(8, 4), (X[:300], Y[:300]), (X[300:], Y[300:]), epochs=2, **more
+    )
+
+
+def test_an_odd_teacher_is_heard_without_a_watcher_at_the_caller_s_line(caplog):
+    with (
+        caplog.at_level(logging.INFO, "limbeck"),
+        pytest.warns(limbeck.LimbeckWarning, match="right on .* of 300") as heard,
+    ):
+        distil()
+    assert [warning.filename for warning in heard if "right on" in str(warning.message)] == [__file__]
+    assert "answers 300 examples once" in caplog.text and "2 of 2" not in caplog.text
+    assert issubclass(limbeck.LimbeckWarning, UserWarning)
+
+
+def test_a_watcher_hears_it_instead():
+    watcher = Notes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distil(watcher=watcher)
+    assert any("right on" in text for text in watcher.warnings) and any("once" in text for text in watcher.notes)
+
+
+def test_several_watchers_tell_those_that_show_it_and_warn_once_where_none_does(caplog):
+    notes = Notes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Watchers(Watcher(), notes).warn("odd thing")
+    assert notes.warnings == ["odd thing"]
+    with pytest.warns(limbeck.LimbeckWarning, match="odd thing") as heard, caplog.at_level(logging.INFO, "limbeck"):
+        Watchers(Watcher(), Watcher()).warn("odd thing")
+        Watchers(Watcher(), Watcher()).note("a step")
+    assert len(heard) == 1 and caplog.text.count("a step") == 1
+
+
+def test_warnings_of_other_processes_come_back():
+    with pytest.warns(limbeck.LimbeckWarning, match="something is odd") as heard:
+        assert run_jobs([job_tasks.warns, job_tasks.warns], jobs=2) == [3, 3]
+    assert len(heard) == 2
+
+
+def test_the_command_line_shows_them_in_one_line(monkeypatch, capsys):
+    from limbeck.cli import app
+
+    def command(*_, **__):
+        warn_user("two\nlines")
+
+    monkeypatch.setattr(type(app), "__call__", command)
+    main(["data"])
+    assert capsys.readouterr().err == "odd: two lines\n"

@@ -5,6 +5,9 @@ FUZZ_RUNS ?= 20000
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
+# Where an environment forbids compiled files, each of the many processes of the tests would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow lint fuzz clean
 
 help:

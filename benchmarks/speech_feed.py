@@ -135,7 +135,7 @@ def main(words: list[str] | None = None) -> int:
         print(json.dumps(go_through(given.one)))
         return 0
     if given.quick:
-        given.rounds, given.frames = 1, 8000
+        given.rounds, given.frames = 1, 2000
     with tempfile.TemporaryDirectory() as scratch:
         small, large = Path(scratch, "small"), Path(scratch, "large")
         for folder, frames in ((small, given.frames), (large, 10 * given.frames)):

@@ -43,8 +43,9 @@ def ordered(ratio: dict[str, float]) -> bool:
     return ratio["min"] <= ratio["median"] <= ratio["max"]
 
 
-def test_step_prints_three_tables(tmp_path, capsys):
+def test_step_prints_three_tables(tmp_path, capsys, monkeypatch):
     step = load("step")
+    monkeypatch.setattr(step, "BATCH", 16)
     assert step.main(["--quick", "--json", str(tmp_path / "step.json")]) == 0
     printed = capsys.readouterr().out
     for title in ("Engine and bare loop", "Distilling from stored answers", "Share of the measured rate"):
@@ -64,7 +65,7 @@ def test_step_prints_three_tables(tmp_path, capsys):
         # Images a second and microseconds a step are two views of one time.
         for way, rate in row["images_per_second"].items():
             seconds = row["microseconds_per_step"][way] * 3 / 1e6
-            assert rate * seconds == pytest.approx(2 * 256 + 10)
+            assert rate * seconds == pytest.approx(2 * 16 + 10)
 
 
 def test_step_from_a_store(tmp_path, capsys):
@@ -237,7 +238,7 @@ def test_speech_feed_compares_disk_and_memory(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "the disk takes" in printed and "bytes for each further frame" in printed
     found = json.loads((tmp_path / "feed.json").read_text())
-    assert [row["frames"] for row in found["memory"]] == [8000, 80000]
+    assert [row["frames"] for row in found["memory"]] == [2000, 20000]
     assert positive(found["memory"]) and positive(found["frames_per_second"]) and ordered(found["disk_of_memory"])
 
 

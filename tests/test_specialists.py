@@ -421,8 +421,19 @@ def test_a_generalist_that_is_certain_can_be_overruled():
         (torch.zeros(2, 3), [torch.zeros(2, 3)], [(0,)], {}, "must answer"),
         (torch.zeros(2, 3), [torch.zeros(2, 2)], [(3,)], {}, "from 0 to 2"),
         (torch.zeros(2, 3), [torch.zeros(2, 4)], [(0, 1, 2)], {}, "every class"),
-        (torch.zeros(2, 3), [torch.zeros(2, 2)], [(0,)], {"top": 0}, "top must be"),
-        (torch.zeros(2, 3), [torch.zeros(2, 2)], [(0,)], {"top": 4}, "top must be"),
+        (torch.zeros(2, 3).log_softmax(-1), [torch.zeros(2, 2).log_softmax(-1)], [(0,)], {"top": 0}, "top must be"),
+        (torch.zeros(2, 3).log_softmax(-1), [torch.zeros(2, 2).log_softmax(-1)], [(0,)], {"top": 4}, "top must be"),
+        (5 * torch.eye(3), [], [], {}, "generalist's answers must be log-probabilities.*take log_softmax"),
+        (torch.eye(3).softmax(-1), [], [], {}, "looks like probabilities: take their logarithm"),
+        (
+            torch.eye(3).log_softmax(-1),
+            [torch.eye(3)[:, :2]],
+            [(0,)],
+            {},
+            "answers of specialist 1 must be log-prob",
+        ),
+        (torch.eye(3).log_softmax(-1), [torch.eye(3)[:, :2]], [(0.5,)], {}, "whole number"),
+        (torch.eye(3).log_softmax(-1), [torch.eye(3)[:, :2]], [(True,)], {}, "whole number"),
     ],
 )
 def test_combine_refuses(generalist, answers, groups, more, said):
@@ -432,7 +443,7 @@ def test_combine_refuses(generalist, answers, groups, more, said):
 
 def test_nan_is_said_and_no_endless_search():
     with pytest.raises(DataError, match="hold NaN"):
-        combine(torch.zeros(2, 3), [torch.full((2, 2), torch.nan)], [(0,)])
+        combine(torch.zeros(2, 3).log_softmax(-1), [torch.full((2, 2), torch.nan)], [(0,)])
 
 
 def slow_steps(p, own, dust, outside, steps):

@@ -1,6 +1,7 @@
 """What can go wrong, each with an exit code: 2 for a mistake in what was given, 1 for a mistake of ours."""
 
 __all__ = [
+    "ArgumentError",
     "ConfigError",
     "DataError",
     "FormatError",
@@ -12,6 +13,7 @@ __all__ = [
     "NonFiniteError",
     "RunError",
     "SelfCheckError",
+    "UserCodeError",
 ]
 
 from os import PathLike
@@ -44,12 +46,20 @@ class DataError(LimbeckError):
     """Values that cannot be used: wrong shape, NaN, a label outside the classes, an empty set."""
 
 
+class ArgumentError(ConfigError, DataError):
+    """An argument of a public function, a setting or values, that is of another type than the function takes."""
+
+
 class MismatchError(DataError):
     """Two things that do not belong together, such as a teacher and data with other classes."""
 
 
 class RunError(LimbeckError):
     """A run folder that is missing, taken, incomplete or cannot be written."""
+
+
+class UserCodeError(LimbeckError):
+    """A function, model or teacher of the user's own raised an error, which is the ``__cause__`` of this one."""
 
 
 class MissingExtraError(LimbeckError):

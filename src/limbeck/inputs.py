@@ -3,7 +3,7 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["Inputs", "count_of", "first_few", "in_blocks", "join", "mapped", "move", "same", "tensors_of"]
+__all__ = ["Inputs", "count_of", "first_few", "in_blocks", "join", "mapped", "move", "same", "shapes_of", "tensors_of"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -25,6 +25,19 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
         2
     """
     return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+
+
+def shapes_of(inputs: Inputs) -> str:
+    """The shapes of some inputs, for a message.
+
+    Returns:
+        Such as "(2, 3)", or "(2, 3) and (2, 1)".
+
+    Example:
+        >>> shapes_of(torch.zeros(2, 3))
+        '(2, 3)'
+    """
+    return " and ".join(str(tuple(values.shape)) for values in tensors_of(inputs))
 
 
 def count_of(inputs: Inputs) -> int:

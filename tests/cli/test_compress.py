@@ -64,9 +64,10 @@ def weights(run):
 
 
 def test_the_whole_way_of_a_student(good, tiny, student, tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "write_report", write_report)
     out = tmp_path / "small"
-    done = good("compress", student, "--parameters", 0.4, *BRIEF, "--int8", "--out", out)
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "write_report", write_report)
+        done = good("compress", student, "--parameters", 0.4, *BRIEF, "--int8", "--out", out)
     metrics = json.loads((out / "metrics.json").read_text())
     stages = metrics["stages"]
     assert list(stages) == ["teacher", "student", "svd", "svd + fine-tune", "svd + fine-tune + int8"]
@@ -178,11 +179,12 @@ def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     refused("compress", broken, "--energy", 0.5, "--out", tmp_path / "out", says="give --data")
     tensors = load_file(broken / "model" / "model.safetensors")
     name = next(name for name in tensors if name.endswith("weight"))
-    tensors[name][0, 0] = torch.nan
-    save_file(tensors, broken / "model" / "model.safetensors")
-    sealed_again(broken)
-    for words in (("--energy", 0.5), ("--int8",)):
-        refused("compress", broken, "--data", tiny, *words, "--out", tmp_path / "out", says="NaN or infinite weights")
+    for value, says in ((torch.nan, f"model.safetensors: holds NaN in {name}"), (torch.inf, "NaN or infinite weights")):
+        tensors[name][0, 0] = value
+        save_file(tensors, broken / "model" / "model.safetensors")
+        sealed_again(broken)
+        for words in (("--energy", 0.5), ("--int8",)):
+            refused("compress", broken, "--data", tiny, *words, "--out", tmp_path / "out", says=says)
     done = limbeck("compress", teacher, "--rank", 2, "--out", teacher)
     assert done.code == 2 and "exists already" in done.err
 

@@ -12,7 +12,7 @@ from launcher import finished, launch
 def command(folder, name, *flags):
     words = [
         "train", "--data", str(folder / "data.npz"), "--hidden", "64", "--dropout", "0.2", "--shift", "1",
-        "--epochs", "60", "--batch-size", "8", "--precision", "float32", "--out", str(folder / name), *flags,
+        "--epochs", "24", "--batch-size", "8", "--precision", "float32", "--out", str(folder / name), *flags,
     ]  # fmt: skip
     return launch(folder / "log", *words)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from limbeck.data import Examples
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UserCodeError
 from limbeck.evaluation import blocks
 from limbeck.evaluation.blocks import MOST, block_size, is_out_of_memory
 from limbeck.evaluation.prediction import answer_views, answers_in_blocks, device_of, predict
@@ -71,8 +71,9 @@ def test_looking_leaves_random_numbers_and_errors_alone():
     before = torch.get_rng_state()
     block_size(lambda few: torch.rand(few), 9, CPU)
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UserCodeError, match="Failing raised ZeroDivisionError on inputs of shape") as failed:
         predict(Failing(), IMAGES)
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
 
 
 class Failing(nn.Module):
@@ -96,7 +97,7 @@ def test_blocks_are_halved_where_memory_is_used_up(error, most):
 def test_one_example_that_does_not_fit_is_told_in_one_line():
     with pytest.raises(DataError, match=r"no memory on cpu for the answer to a single example \(CUDA out of memory"):
         predict(Wide(8, 0), Examples.of(torch.ones(5, 3)), batch_size=4)
-    with pytest.raises(RuntimeError, match="of another kind"):
+    with pytest.raises(UserCodeError, match="Wide raised RuntimeError on inputs of shape .5, 3.: of another kind"):
         predict(Wide(8, 0, lambda _: RuntimeError("of another kind")), Examples.of(torch.ones(5, 3)))
     huge = pytest.raises(RuntimeError, torch.empty, 1 << 60)
     assert is_out_of_memory(huge.value)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -39,11 +40,14 @@ def test_a_softmax_at_the_end_of_teacher_or_student_is_told_and_a_log_softmax_is
         limbeck.train(nn.Sequential(net(), nn.Softmax(-1)), (X, Y), epochs=1, precision="float32")
 
 
-def test_a_sigmoid_at_the_end_of_a_teacher_is_told():
+def test_a_sigmoid_at_the_end_of_teacher_or_student_is_told_trained_or_not():
     sigmoid = nn.Sequential(net(), nn.Sigmoid())
-    sigmoid[0][2].weight.data.mul_(40)
-    assert ["as after a sigmoid" in text for text in heard_of(sigmoid)] == [True]
-    assert heard_of(net(), sigmoid) == []
+    assert ["teacher all lie between 0 and 1, as after a sigmoid" in text for text in heard_of(sigmoid)] == [True]
+    assert ["student all lie between 0 and 1, as after" in text for text in heard_of(net(), sigmoid)] == [True]
+    assert heard_of(nn.Sequential(sigmoid, nn.Linear(5, 5)), nn.Sequential(net(), nn.Sigmoid(), nn.Linear(5, 5))) == []
+    # Of a function that PyTorch does not see numbers must do: those of a trained one come near both ends.
+    weights = torch.randn(20, 5, generator=torch.Generator().manual_seed(1)).numpy()
+    assert "as after a sigmoid" in heard_of(lambda x: 1 / (1 + np.exp(-4 * x.numpy() @ weights)))[0]
 
 
 def test_logits_of_random_networks_are_never_taken_for_either():

@@ -200,9 +200,9 @@ def test_users_settings_of_matplotlib_change_nothing(complete):
 
 def test_text_is_never_markup(tmp_path):
     evil = "<script>alert('1')</script> & \"quoted\" $x_$ \x1b[2J \u202efdp.exe"
-    contents = full()
+    contents = full(60, names=tuple("012345"))
     models = tuple(dataclasses.replace(model, title=evil, role=evil) for model in contents.models)
-    names = (evil, "a\nb\x00c", "漢字", "\ud800", "--> ]]>", "$\\frac{", "f", "g", "h", "i")
+    names = (evil, "a\nb\x00c", "漢字", "\ud800", "--> ]]>", "$\\frac{")
     hostile = dataclasses.replace(
         contents,
         title=evil,
@@ -255,7 +255,7 @@ def test_a_report_of_nothing_but_a_name(tmp_path):
 
 
 def test_sections_without_data_are_left_out():
-    contents = full()
+    contents = full(names=("a", "b", "c", "d"))
     one = dataclasses.replace(contents, models=contents.models[:1], temperature=None, verdict=None)
     assert list(draw_all(one)) == [name for name in EVERY if name != "tradeoff"]
     two = dataclasses.replace(contents, models=(contents.models[0], contents.models[2]))
@@ -274,7 +274,7 @@ def test_sections_without_data_are_left_out():
     [
         full(1),
         full(12, names=("no", "yes")),
-        full(200, names=tuple(string.ascii_uppercase)),
+        full(60, names=tuple(string.ascii_uppercase)),
         full(60, names=("one", "two", "a much longer name of a class"), size=(5, 9, 3)),
     ],
     ids=["one example", "two classes", "letters", "colour"],
@@ -288,8 +288,8 @@ def test_unusual_shapes(contents, tmp_path):
 def test_perfect_answers_and_absent_classes(tmp_path):
     labels = np.zeros(20, int)
     with np.errstate(divide="ignore"):
-        perfect = np.log(np.eye(40, dtype=np.float32)[labels])
-    for classes in (40, 5):
+        perfect = np.log(np.eye(33, dtype=np.float32)[labels])
+    for classes in (33, 5):  # told by pairs, and by a matrix
         models = tuple(Model(role, "", perfect[:, :classes]) for role in ("teacher", "student"))
         contents = Contents("t", "now", tuple(map(str, range(classes))), models, labels)
         assert len(written(contents, tmp_path).figures) >= 2
@@ -297,7 +297,7 @@ def test_perfect_answers_and_absent_classes(tmp_path):
 
 
 def test_a_thousand_classes_are_quick(tmp_path):
-    contents = full(5000, names=tuple(f"class {k}" for k in range(1000)), images=None)
+    contents = full(2000, names=tuple(f"class {k}" for k in range(1000)), images=None)
     start = time.perf_counter()
     page = written(contents, tmp_path)
     assert time.perf_counter() - start < 20  # about 2 s on one free core

@@ -205,3 +205,20 @@ def test_the_precision_of_a_run_outlives_a_new_measurement(tmp_path, monkeypatch
     measured["bf16"] = 0.5
     again = train(torch.nn.Linear(4, 2), (x, (x[:, 0] > 0).long()), **{**words, "epochs": 2}, resume=True)
     assert RunFolder(again.folder).config()["precision"] == "bf16"
+
+
+def test_what_a_run_leaves_that_is_killed_before_its_settings_is_taken_up(tmp_path):
+    """An empty list of digests, and files that were being written; anything else is somebody's."""
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in (".SHA256SUMS.abc.partial", "SHA256SUMS", ".config.toml.x1.partial"):
+        (out / name).write_text("")
+    with RunFolder(out).open("train", {"epochs": 1}, resume=True):
+        assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == ["SHA256SUMS", "config.toml"]
+        (out / "a.safetensors").write_text("")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "SHA256SUMS").write_text(f"{'0' * 64}  theirs\n")
+    with pytest.raises(RunError, match="holds files that are no run"):
+        with RunFolder(other).open("train", {}, resume=True):
+            pytest.fail("it is somebody's")

@@ -1,6 +1,7 @@
 """A run that resumes is the one that was begun: same data, teacher, objective and length, or a refusal by name."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import nn
 
 import limbeck
 from limbeck import Examples, SoftTargets
-from limbeck.errors import RunError
+from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.system.files import seal_files, unseal_files
 from limbeck.system.watcher import Watcher
+from limbeck.training.checkpoint import load_tensors, save_tensors
 from limbeck.training.identity import require_agreement
 
 generator = torch.Generator().manual_seed(0)
@@ -92,9 +95,88 @@ def test_what_differs_is_refused_by_name_and_nothing_changes(begun, name):
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_other_first_weights_are_told(begun):
+def bits(folder):
+    """Networks, histories, and what the run is of; speeds are no part of it."""
+    paths = [*folder.rglob("model.safetensors"), *folder.rglob("history.jsonl"), folder / "identity.json"]
+    assert len(paths) >= 5
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(("stop", "seeds"), [(2, 1), (4, 1), (7, 2)])
+def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, stop, seeds):
+    """Stopped in the baseline, before the student's first checkpoint, and in the second seed's baseline."""
+
+    class StopAfter(Watcher):
+        epochs = 0
+
+        def epoch(self, row):
+            self.epochs += 1
+            if self.epochs == stop:
+                raise KeyboardInterrupt
+
+    distil(tmp_path / "whole", resume=False, seeds=seeds)
+    with pytest.raises(KeyboardInterrupt):
+        distil(tmp_path / "run", resume=False, seeds=seeds, watcher=StopAfter())
+    first, sums = tmp_path / "run" / "first.safetensors", tmp_path / "run" / "SHA256SUMS"
+    assert first.name in sums.read_text() and len(load_tensors(first)[0]) == 2  # one copy for all seeds
+    for _ in range(2):  # the second time it is finished, and begins nothing
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*first weights")
+            distil(tmp_path / "run", student=nn.Linear(6, 3), seeds=seeds)
+        assert bits(tmp_path / "run") == bits(tmp_path / "whole")
+        assert not first.exists() and first.name not in sums.read_text()
+
+
+def test_members_whose_function_has_no_seed_resume_to_the_same_bits(tmp_path):
+    drawn = torch.Generator()
+
+    def make():
+        net = nn.Linear(6, 3)
+        net.weight.data, net.bias.data = torch.randn(3, 6, generator=drawn), torch.zeros(3)
+        return net
+
+    def run(out, seed, **more):
+        drawn.manual_seed(seed)
+        return limbeck.train(make, TRAIN, HELD, out=out, members=2, epochs=2, precision="float32", **more)
+
+    run(tmp_path / "whole", 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", 3, watcher=StopAt(2))
+    assert len(load_tensors(tmp_path / "run" / "first.safetensors")[0]) == 3  # the zero bias is alike, and there once
+    run(tmp_path / "run", 4, resume=True)
+    assert bits(tmp_path / "run") == bits(tmp_path / "whole")
+
+
+def test_first_weights_that_are_damaged_or_of_another_network_are_refused_by_name(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        distil(tmp_path / "run", resume=False, watcher=StopAt(2))
+    path = tmp_path / "run" / "first.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FormatError, match=r"first.safetensors.*does not match its digest"):
+        distil(tmp_path / "run")
+    save_tensors(path, {"0.weight": torch.zeros(3, 5), "0.bias": torch.zeros(3)})
+    seal_files(tmp_path / "run", [path.name])
+    with pytest.raises(FormatError, match=r"first.safetensors.*0.weight is torch.float32 of shape \(3, 5\)"):
+        distil(tmp_path / "run")
+
+
+def test_a_run_that_kept_no_first_weights_tells_of_others(tmp_path):
+    """As runs of earlier versions."""
+    with pytest.raises(KeyboardInterrupt):
+        distil(tmp_path / "run", resume=False, watcher=StopAt(2))
+    unseal_files(tmp_path / "run", ["first.safetensors"])
+    (tmp_path / "run" / "first.safetensors").unlink()
     with pytest.warns(limbeck.LimbeckWarning, match="begun with other first weights"):
-        distil(begun, student=nn.Linear(6, 3))
+        distil(tmp_path / "run", student=nn.Linear(6, 3))
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_first_weights(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size 199"):
+        distil(
+            tmp_path / "run", resume=False, student=nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)), batch_size=199
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_given_back_and_has_the_length_that_it_has(tmp_path):

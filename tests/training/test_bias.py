@@ -160,3 +160,34 @@ def test_few_sure_examples_with_uneven_shares_are_matched_too():
         prior = torch.rand(3, generator=generator, dtype=torch.float64) ** 3 + 1e-3
         shares = (scores + matching_shift(scores, prior)).softmax(-1).mean(0)
         torch.testing.assert_close(shares, prior / prior.sum(), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(-1), nn.Sigmoid(), nn.Sequential(nn.Identity(), nn.Softmax(-1))])
+def test_a_shift_of_what_are_no_logits_is_refused(end):
+    network = nn.Sequential(nn.Linear(4, 3), end)
+
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x)
+
+    with pytest.raises(DataError, match="a shift is added to logits: give the network without"):
+        fix_bias(network, {0: 1.0})
+    with pytest.raises(DataError, match="a shift is added to logits"):
+        fix_bias(Hidden(), unlabelled=torch.randn(20, 4))
+    with pytest.raises(DataError, match="a shift is added to logits"):
+        fix_bias(Hidden(), {0: 1.0})(torch.randn(2, 4))
+    with pytest.warns(UserWarning, match="scores look like probabilities"):
+        matching_shift(torch.randn(20, 3).softmax(-1))
+    fix_bias(nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1)), {0: 1.0})(torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("key", [0.5, True, np.float64(1.5), "1", None])
+def test_classes_are_named_by_whole_numbers(key):
+    with pytest.raises(DataError, match="a class number must be a whole number"):
+        fix_bias(nn.Linear(4, 3), {key: 1.0})
+    with pytest.raises(DataError, match="a class number must be a whole number"):
+        matching_shift(torch.randn(20, 3), groups=[[key]])

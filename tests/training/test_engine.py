@@ -508,6 +508,23 @@ def test_precision_is_measured_not_assumed(monkeypatch):
         assert find_device("cpu", "auto").precision == expected
 
 
+def test_large_products_are_tried_only_where_small_ones_leave_it_open(monkeypatch):
+    """Without bf16 a large product takes seconds."""
+    import limbeck.system.devices
+
+    for slower, sizes in ((3.9, [16, 64]), (4.1, [16])):
+        asked = []
+
+        def rates(device, size, asked=asked, slower=slower):
+            asked.append(size)
+            return {"float32": size * slower, "bf16": float(size)}
+
+        monkeypatch.setattr(limbeck.system.devices, "_rates", rates)
+        measure_precisions.cache_clear()
+        assert measure_precisions("cpu", 64) == {"float32": sizes[-1] * slower, "bf16": sizes[-1]} and asked == sizes
+    measure_precisions.cache_clear()
+
+
 def test_dropout_draws_from_the_run_seed():
     def outcome(seed):
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), Dropout(0.5), nn.Linear(8, 3))

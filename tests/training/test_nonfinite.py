@@ -11,8 +11,8 @@ import limbeck.training.engine
 from limbeck.data import Examples, Feed
 from limbeck.errors import DataError, NonFiniteError
 from limbeck.models import Specialist
+from limbeck.odd_teachers import tell_odd_teacher
 from limbeck.options import Augmentation, Training
-from limbeck.runs.oddities import tell_odd_teacher
 from limbeck.system.devices import Device
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, StoredTargets

@@ -29,7 +29,7 @@ def soften(
     data: Data = DataOptions(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     encoding: Annotated[Literal["dense", "topk", "sampled"], _STORE] = "dense",
-    dtype: Annotated[Literal["float16", "float32"], _STORE] = "float16",
+    dtype: Annotated[Literal["float16", "float32"] | None, _STORE] = None,
     k: Annotated[int | None, _STORE] = None,
     draws: Annotated[int | None, _STORE] = None,
     temperature: Annotated[float | None, _STORE] = None,
@@ -65,7 +65,7 @@ def soften(
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled".
-        dtype: Numbers of a dense store.
+        dtype: Numbers of a dense store; default float16.
         k: Classes that topk keeps.
         draws: Classes drawn for each example, for sampled.
         temperature: The only temperature that the targets will hold for; none: they serve every temperature.
@@ -81,7 +81,6 @@ def soften(
     """
     from limbeck.errors import ConfigError
     from limbeck.runs.inputs import load_teacher, options_as_trained
-    from limbeck.runs.oddities import tell_probabilities
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
@@ -108,7 +107,6 @@ def soften(
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     guide = guide.to(place.device)
-    tell_probabilities("teacher", guide, examples.train, place, None)
     with Bar("softening", quiet=quiet) as bar:
         card = SoftTargets.write(
             out,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.values import Layout, whole_numbers
+from limbeck.data.values import Layout, unpaired, whole_numbers
 from limbeck.errors import DataError, FormatError
 from limbeck.formats.npz import read_npz
 
@@ -115,10 +115,10 @@ def _labels(path: Path, arrays: Arrays, part: str) -> NDArray[np.generic]:
     count = len(inputs)
     try:
         if given.dtype.kind not in "USb" or given.ndim > 1 and given.dtype.kind == "b":
-            return whole_numbers(given, count).numpy()
+            return whole_numbers(given, count, shape=inputs.shape).numpy()
         values = given.reshape(-1) if given.ndim == 2 and given.shape[1] == 1 else given
         if values.shape != (count,):
-            raise DataError(f"there are {count} inputs, and labels have shape {given.shape}")
+            raise DataError(unpaired(count, given.shape, inputs.shape))
         return _text(values)
     except DataError as error:
         raise FormatError(path, f"{name}: {error}") from error

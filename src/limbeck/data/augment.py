@@ -35,7 +35,7 @@ class Views:
         augmentation: Which distortions, how strong, and their seed.
 
     Raises:
-        DataError: If the examples are not images.
+        DataError: If the examples are not images, or a distortion moves all of an image out of sight.
 
     Example:
         >>> import numpy as np
@@ -54,6 +54,13 @@ class Views:
                 f"only images can be shifted or turned, and inputs are {examples.inputs.dtype}: leave augmentation "
                 "out, or give images as uint8 or floating-point numbers"
             )
+        least = min(examples.shape[1:])
+        for name, reach in (("shift", augmentation.shift), ("elastic", augmentation.elastic)):
+            if reach >= least:
+                raise DataError(
+                    f"{name} is {reach:g} pixels, and images have shape {examples.shape}: nothing would be left of "
+                    "some; it must be smaller than their shorter side"
+                )
         self.examples, self.augmentation = examples, augmentation
         self.view = -1
         if augmentation.whole_pixels:

@@ -22,6 +22,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
 from limbeck.options import Augmentation, OwnAugmentation
+from limbeck.options.checks import shown
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
 
@@ -89,7 +90,8 @@ class Examples:
             values = Columns({name: as_inputs(each, layout=layout) for name, each in inputs.items()})
         else:
             values = as_inputs(inputs, layout=layout)
-        targets = None if labels is None else as_labels(labels, len(values))
+        shape = () if isinstance(inputs, Source | Mapping) else np.shape(inputs)
+        targets = None if labels is None else as_labels(labels, len(values), shape=shape)
         return cls(values, targets, torch.arange(len(values)))
 
     def __len__(self) -> int:
@@ -290,6 +292,12 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or not isinstance(self.classes, Sequence | np.ndarray):
+            raise DataError(f"classes must be a tuple of names, and is {shown(self.classes)}")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for part, given in self.parts().items():
+            if not isinstance(given, Examples):
+                raise DataError(f"{part} must be Examples, and is {shown(given)}: give Examples.of(inputs, labels)")
         self._number_apart()
         count = len(self.classes)
         if count < 2:

@@ -16,6 +16,7 @@ from limbeck.data.values import Layout
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.matfile import read_emnist
 from limbeck.options import DataOptions
+from limbeck.options.checks import shown
 
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -72,6 +73,8 @@ def open_data(
         data = _open(source, progress)
         data = cut_validation(data, source.validation)
         return data if source.train_examples is None else subset(data, source.train_examples)
+    if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
+        raise ConfigError(f"source must be a name, a path or options, and is {shown(source)}")
     if str(source) == "mnist":
         return _mnist()
     path = Path(source)

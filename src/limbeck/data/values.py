@@ -3,8 +3,9 @@
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels, ``K`` classes.
 """
 
-__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "whole_numbers"]
+__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "unpaired", "whole_numbers"]
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
+from limbeck.system.watcher import warn_user
 
 Layout = Literal["NCHW", "NHWC"]
 """Where the channels of images are: on the second axis, as PyTorch has them, or on the last."""
@@ -52,6 +54,11 @@ def as_inputs(given: ArrayLike | Tensor, *, layout: Layout | None = None) -> Ten
         torch.Size([2, 3, 8, 8])
     """
     values = as_tensor("inputs", given)
+    if values.ndim == 1 and len(values):
+        raise DataError(
+            f"inputs must be (examples, ...) of two axes at least, and have shape {tuple(values.shape)}: give pairs as "
+            "(inputs, labels) in this order, and single numbers as (examples, 1)"
+        )
     if values.ndim < 2 or values.numel() == 0:
         raise DataError(
             f"at least one example of at least one number is needed, and inputs have shape {tuple(values.shape)}"
@@ -72,13 +79,14 @@ def as_inputs(given: ArrayLike | Tensor, *, layout: Layout | None = None) -> Ten
     return values
 
 
-def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
+def as_labels(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = ()) -> Tensor:
     """Labels as class numbers.
 
     Args:
         given: One whole number for each example, ``(N,)`` or ``(N, 1)``, of any type of number; or one-hot rows
             ``(N, K)``.
         count: N.
+        shape: Of the inputs as they were given, for the message where N is another.
 
     Returns:
         Class numbers, int64 ``(N,)``.
@@ -90,7 +98,7 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
         >>> as_labels([1.0, 0.0], 2), as_labels([[0, 0, 1], [1, 0, 0]], 2)
         (tensor([1, 0]), tensor([2, 0]))
     """
-    found = whole_numbers(given, count)
+    found = whole_numbers(given, count, shape=shape)
     if count and int(found.min()) < 0:
         row = int(found.argmin())
         raise DataError(
@@ -100,12 +108,13 @@ def as_labels(given: ArrayLike | Tensor, count: int) -> Tensor:
     return found
 
 
-def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
+def whole_numbers(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = ()) -> Tensor:
     """One whole number for each example, as :func:`as_labels` takes them, of either sign.
 
     Args:
         given: The numbers, or one-hot rows.
         count: N.
+        shape: Of the inputs as they were given, for the message where N is another.
 
     Returns:
         int64 ``(N,)``.
@@ -119,7 +128,7 @@ def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values.flatten()
     if values.shape != (count,):
-        raise DataError(f"there are {count} inputs, and labels have shape {tuple(values.shape)}")
+        raise DataError(unpaired(count, values.shape, shape))
     found = values.to(torch.int64)
     if values.is_floating_point() and not torch.equal(found.to(values.dtype), values):
         row = int((found.to(values.dtype) != values).nonzero()[0])
@@ -127,6 +136,30 @@ def whole_numbers(given: ArrayLike | Tensor, count: int) -> Tensor:
             f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}"
         )
     return found
+
+
+def unpaired(count: int, labels: Sequence[int], inputs: Sequence[int] = ()) -> str:
+    """Say that labels do not fit the inputs, and why that may be.
+
+    Args:
+        count: How many inputs there are.
+        labels: Shape of the labels.
+        inputs: Shape of the inputs, where known.
+
+    Returns:
+        The message.
+
+    Example:
+        >>> unpaired(28, (10,), (28, 28, 10))
+        'there are 28 inputs, and labels have shape (10,): inputs of shape (28, 28, 10) have the examples on...
+    """
+    text = f"there are {count} inputs, and labels have shape {tuple(labels)}"
+    if len(inputs) > 1 and labels and inputs[-1] == labels[0]:
+        text += (
+            f": inputs of shape {tuple(inputs)} have the examples on their last axis, and the first is needed, as from "
+            "numpy.moveaxis(x, -1, 0)"
+        )
+    return text
 
 
 def as_tensor(what: str, given: ArrayLike | Tensor) -> Tensor:
@@ -198,6 +231,14 @@ def _channels_second(values: Tensor, layout: Layout | None) -> Tensor:
                 f"inputs of shape {tuple(values.shape)} may have their channels on the last axis: say so with "
                 'layout="NHWC" (--layout NHWC), or with "NCHW" that they are on the second, as in '
                 'Examples.of(inputs, labels, layout="NHWC")'
+            )
+        # Few channels either way; but grey images of three rows are taken for three channels of a single column.
+        if not square and last > 1:
+            warn_user(
+                f"inputs of shape {tuple(values.shape)} are taken as {second} channel{'s' if second > 1 else ''} of "
+                f"{third} x {last} pixels, and may be {second} x {third} pixels with {last} "
+                'channels on the last axis: say which with layout="NCHW" or layout="NHWC" (--layout), as in '
+                'Examples.of(inputs, labels, layout="NCHW")'
             )
     return values
 

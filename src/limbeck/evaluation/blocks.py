@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from limbeck.system.user_code import is_out_of_memory
+
 MOST = 1000
 """Examples at a time, however small they are."""
 _UNKNOWN = 64
 """Examples at a time, where the memory cannot be measured."""
 _BUDGET, _BUDGET_CUDA = 1 << 28, 1 << 31
 """Bytes that a block's activations may take on a processor, and on a graphics card with eight times as much memory."""
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
 
 class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -106,24 +107,6 @@ def _budget(device: torch.device) -> int:
         return _BUDGET
     # Not by what is free: a run that resumes must answer in the same blocks, to end in the same bits.
     return min(_BUDGET_CUDA, torch.cuda.get_device_properties(device).total_memory // 8)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on a processor or an accelerator.
-
-    Args:
-        error: Any error.
-
-    Returns:
-        Whether it does.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-        True
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def release_memory(device: torch.device) -> None:

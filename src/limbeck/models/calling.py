@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs, tensors_of
+from limbeck.system.user_code import introduce_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +72,7 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
     Raises:
         DataError: If there are no logits in what the model returns, or it changes its inputs in place: whoever sees
             them next would see something else.
+        UserCodeError: If the model raises an error.
 
     Example:
         >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
@@ -79,10 +81,13 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
     wanted = dtype or weights_dtype(model)
     given = tensors_of(inputs)
     before = versions(given)
-    if isinstance(inputs, Mapping):
-        returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
-    else:
-        returned = model(_cast(inputs, wanted))
+    try:
+        if isinstance(inputs, Mapping):
+            returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
+        else:
+            returned = model(_cast(inputs, wanted))
+    except Exception as error:  # whatever the forward pass of a user's module raises
+        introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
     refuse_changed(type(model).__name__, given, before)
     return logits_of(returned).float()
 
@@ -113,6 +118,10 @@ def refuse_changed(name: str, tensors: Sequence[Tensor], before: Sequence[int | 
             f"{name} changes its inputs in place, so that whoever sees them next sees other examples: write x = x - 1 "
             "for x -= 1, and nn.ReLU() for nn.ReLU(inplace=True) in the first layer"
         )
+
+
+def _shape(values: Tensor) -> str:
+    return str(tuple(values.shape))
 
 
 def _cast(values: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -146,18 +155,24 @@ def logits_of(returned: object) -> Tensor:
         (torch.Size([2, 3]), tensor([[1., 1.]]))
     """
     if isinstance(returned, Tensor):
-        return returned
+        return _real(returned)
     found = getattr(returned, "logits", None)
     if found is None and isinstance(returned, Mapping):
         found = returned.get("logits")
     elif found is None and isinstance(returned, tuple | list) and returned:
         found = returned[0]
     if isinstance(found, Tensor):
-        return found
+        return _real(found)
     raise DataError(
         f"no logits in what the model returns, which is {_described(returned)}: wrap the model in a module whose "
         "forward returns the logits (examples, classes)"
     )
+
+
+def _real(logits: Tensor) -> Tensor:
+    if logits.is_complex():
+        raise DataError(f"a model must give logits that are real numbers, and gave {logits.dtype}: give .real")
+    return logits
 
 
 def _described(returned: object) -> str:

@@ -3,6 +3,7 @@
 __all__ = ["make_model", "seeded"]
 
 import inspect
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from limbeck.errors import ConfigError
+from limbeck.system.user_code import introduce_error
 
 _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
@@ -59,6 +61,7 @@ def make_model(
 
     Raises:
         ConfigError: If it needs other arguments, or returns what is not a module.
+        UserCodeError: If it raises an error.
 
     Example:
         >>> same = [make_model(make, 3) for make in (lambda: nn.Linear(2, 2), lambda seed: nn.Linear(2, 2))]
@@ -67,10 +70,14 @@ def make_model(
     """
     called = str(what or getattr(maker, "__name__", type(maker).__name__))
     if not callable(maker):
-        raise ConfigError(f"a torch.nn.Module or a function that makes one is needed, and a {called} was given")
+        cure = ": open a run with limbeck.load(path)" if isinstance(maker, str | os.PathLike) else ""
+        raise ConfigError(f"a torch.nn.Module or a function that makes one is needed, and a {called} was given{cure}")
     positional, by_name = _arguments(maker, seed, named or {}, called)
     with seeded(seed):
-        made = maker(*positional, **by_name)
+        try:
+            made = maker(*positional, **by_name)
+        except Exception as error:  # whatever the user's function raises
+            introduce_error(error, called, f"a call with seed {seed}")
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{called} returned a {type(made).__name__}, and a torch.nn.Module is needed")
     return made

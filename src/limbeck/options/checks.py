@@ -1,18 +1,24 @@
 """What the settings have in common: their types and ranges are checked when they are made."""
 
-__all__ = ["check_types", "from_keywords", "require", "require_whole"]
+__all__ = ["as_type", "check_types", "class_number", "from_keywords", "require", "require_whole", "shown"]
 
 import dataclasses
 import difflib
+import inspect
+import reprlib
 import types
 from collections.abc import Mapping
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -52,8 +58,30 @@ def require_whole(name: str, value: Any) -> int:
         3
     """
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
-    require(whole and not _is_bool(value), name, repr(value), "a whole number")
+    require(whole and not _is_bool(value), name, shown(value), "a whole number")
     return int(value)
+
+
+def class_number(given: Any) -> int:
+    """The number of a class as an int.
+
+    Args:
+        given: A whole number of any type; a float such as 3.0 too.
+
+    Returns:
+        The number.
+
+    Raises:
+        DataError: If it is not one: 0.5 would be taken for class 0, and True for class 1.
+
+    Example:
+        >>> class_number(3.0)
+        3
+    """
+    try:
+        return require_whole("a class number", given)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def check_types(settings: Any) -> None:
@@ -71,7 +99,7 @@ def check_types(settings: Any) -> None:
     hints = _hints(kind)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        found = _as_type(field.name, value, hints[field.name])
+        found = as_type(field.name, value, hints[field.name])
         if found is not value:
             object.__setattr__(settings, field.name, found)
 
@@ -106,26 +134,59 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or type(value).__name__ in {"bool_", "bool"}
 
 
-def _as_type(name: str, value: Any, hint: Any) -> Any:
-    """The value, as the hint has it."""
+def shown(value: Any) -> str:
+    """What was given, in words for a message: plain values as they are, if they are short, and others by their type.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        A few words.
+
+    Example:
+        >>> shown("3"), shown(float), shown(object())
+        ("'3'", 'the class float', 'an object')
+    """
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, str | bytes | Real | list | tuple | dict | set | Path):
+        return " ".join(_SHORT.repr(value).split())
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def as_type(name: str, value: Any, hint: Any) -> Any:
+    """A value as a field's annotation has it, such as numpy's 3 or 3.0 as 3.
+
+    Args:
+        name: Of the field.
+        value: What was given.
+        hint: The annotation: bool, int, float, str, a Literal of texts, a tuple of such, or one of these or None.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: If it is of another type.
+    """  # noqa: DOC502
     if isinstance(hint, types.UnionType) or get_origin(hint) is not None and type(None) in get_args(hint):
         if value is None:
             return None
-        return _as_type(name, value, next(kind for kind in get_args(hint) if kind is not type(None)))
+        return as_type(name, value, next(kind for kind in get_args(hint) if kind is not type(None)))
     if hint is bool:
-        require(_is_bool(value), name, repr(value), "True or False")
+        require(_is_bool(value), name, shown(value), "True or False")
         return bool(value)
     if hint is int:
         return require_whole(name, value)
     if hint is float:
-        require(isinstance(value, Real) and not _is_bool(value), name, repr(value), "a number")
+        require(isinstance(value, Real) and not _is_bool(value), name, shown(value), "a number")
         return value if type(value) in {int, float} else float(value)
     if hint is str or get_origin(hint) is Literal:
-        require(isinstance(value, str), name, repr(value), "text")
+        require(isinstance(value, str), name, shown(value), "text")
         return value
     if get_origin(hint) is tuple:
         kind = get_args(hint)[0]
-        require(isinstance(value, tuple | list), name, repr(value), "a list")
-        found = tuple(_as_type(name, item, kind) for item in value)
+        require(isinstance(value, tuple | list), name, shown(value), "a list")
+        found = tuple(as_type(name, item, kind) for item in value)
         return value if type(value) is tuple and found == value else found
     return value

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
@@ -19,15 +20,16 @@ from limbeck.models import has_int8, to_int8
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.distilling import answer_once
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_model
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
 from limbeck.runs.training import fit_stage
@@ -61,6 +63,7 @@ class CompressRun:
 
 
 @autograd_enabled
+@checked_arguments
 def compress(
     model: nn.Module,
     train: Any,
@@ -69,7 +72,7 @@ def compress(
     test: Any = None,
     classes: Sequence[str] | None = None,
     rule: RankRule | None = None,
-    plan: tuple[RankPlan, Spectrum | None] | None = None,
+    plan: tuple[RankPlan, Spectrum | None] | RankPlan | None = None,
     int8: bool = False,
     metric: Metric | None = None,
     calibration: int = 2000,
@@ -98,7 +101,7 @@ def compress(
         test: Examples to judge the stages on; without them they are judged on validation.
         classes: Names of the classes.
         rule: How small the layers become; None where a plan is given, or weights are only rounded.
-        plan: Instead of a rule: a plan made before for this network, with its spectrum if it has one.
+        plan: Instead of a rule: a plan made before for this network, alone or with its spectrum.
         int8: Round the weights of the linear layers to 8 bits at the end.
         metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
             calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
@@ -133,10 +136,14 @@ def compress(
         >>> [(role, scores["parameters"]) for role, scores in run.metrics["stages"].items()]
         [('original', 1292), ('svd', 442), ('svd + int8', 442)]
     """
+    require_out(out, resume=resume)
     data = as_data_set(train, validation, test, classes)
     tuning = finetuning or FineTuning()
-    chosen = rule or RankRule()
-    _check(model, chosen, plan, int8, tuning)
+    chosen, given = rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan
+    _check(model, chosen, given, int8, tuning)
+    _check_roles(role, before or {})
+    if teacher is not None and not tuning.finetune_epochs:
+        raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
     if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
         raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
     check_margin(margin, data)
@@ -145,6 +152,8 @@ def compress(
     tell_probabilities("network", model, data.train, None, watcher)
     tell_shared_examples(data, ["validation"], watcher)
     augmentation = data.train.drawn(augmentation)
+    beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in (before or {}).items()}
+    _tell_unused(tuning, augmentation, watcher)
     if teacher is not None:
         check_classes("teacher", teacher, data)
     guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, augmentation)
@@ -154,7 +163,7 @@ def compress(
     def go(folder: RunFolder | None) -> CompressRun:
         if margin is not None:
             tell_reach(margin, data, watcher)
-        found = plan or (
+        found = given or (
             read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
         )
         if found is None and chosen.name is not None:
@@ -162,7 +171,7 @@ def compress(
                 model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
                 seed=tuning.seed,
             )  # fmt: skip
-        stages: dict[str, nn.Module | Teacher] = {**(before or {}), role: model}
+        stages: dict[str, nn.Module | Teacher] = {**beside, role: model}
         name, last, told = "", model, set[str]()
         if found is not None:
             left = {layer.name: layer.reason for layer in (found[1].layers if found[1] else ()) if layer.reason}
@@ -177,7 +186,7 @@ def compress(
                 _save(folder.sub("svd"), last, model, data, settings)
             last = _finetune(
                 None if folder is None else folder.sub("svd-fine-tune"),
-                guide, last, data, tuning, augmentation, resume=resume, watcher=watcher,
+                guide, last, data, tuning, augmentation, given=teacher is not None, resume=resume, watcher=watcher,
             )  # fmt: skip
             name = "svd + fine-tune"
             stages[name] = last
@@ -231,6 +240,37 @@ def _check(
         raise DataError("the network has 8-bit weights already: compress the one that it was made of")
 
 
+_STAGES = ("svd", "svd + fine-tune", "int8", "svd + int8", "svd + fine-tune + int8")
+"""What the networks that are made are called."""
+
+
+def _check_roles(role: str, before: Mapping[str, object]) -> None:
+    """Refuse names for models that are shown which are those of others, in the place of which they would be."""
+    for what, name in [("role", role), *(("before", name) for name in before)]:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"{what} names a model, such as 'original', and is {name!r}")
+        if name in _STAGES:
+            raise ConfigError(f"{what} is {name!r}, which is what a compressed network is called: choose another name")
+    if role in before:
+        raise ConfigError(f"before holds {role!r}, which is what the network itself is called: choose another name")
+
+
+def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watcher | None) -> None:
+    """Say which settings belong to the fine-tuning where there is none."""
+    if tuning.finetune_epochs:
+        return
+    used = {"finetune_epochs", "seed", "device", "precision"}
+    plain = FineTuning()
+    names = [field.name for field in dataclasses.fields(tuning) if field.name not in used]
+    names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
+    names += ["augmentation"] if augmentation.active else []
+    if names:
+        (watcher or Watcher()).warn(
+            f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
+            "finetune_epochs, or leave them out"
+        )
+
+
 def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
     """Say which layers stay as they are, and why; layers with the same reason together."""
     for reason in dict.fromkeys(reasons.values()):
@@ -247,6 +287,7 @@ def _finetune(
     tuning: FineTuning,
     augmentation: Augmentation,
     *,
+    given: bool,
     resume: bool,
     watcher: Watcher | None,
 ) -> nn.Module:
@@ -255,6 +296,9 @@ def _finetune(
     options = dataclasses.replace(options, precision=device.precision)
     guide = guide.to(device.device)
     aims = tuning.aims
+    if given and aims.hard_weight < 1:
+        tell_probabilities("teacher", guide, data.train, device, watcher)
+        tell_odd_teacher(guide, data.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
     objective = DistillationObjective(
         answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
         temperature=aims.temperature,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError
@@ -21,14 +22,16 @@ from limbeck.evaluation.prediction import answer_views, device_of
 from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.copying import copy_module
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, judged_by, tell_reach
-from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_data_set, as_examples, check_answers, check_classes, verify_stores
+from limbeck.runs.first_weights import keep_first_weights
+from limbeck.runs.folder import RunFolder, require_out
+from limbeck.runs.inputs import as_data_set, as_part, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.oddities import tell_odd_teacher, tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
@@ -66,6 +69,7 @@ class DistillRun:
 
 
 @autograd_enabled
+@checked_arguments
 def distill(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -147,7 +151,9 @@ def distill(
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
     options = from_keywords(Training, training)
-    seeds, jobs = require_whole("seeds", seeds), require_whole("jobs", jobs)
+    for name, count in (("seeds", seeds), ("jobs", jobs)):
+        require(count >= 1, name, count, "at least 1")
+    require_out(out, resume=resume, export=export)
     aims = Distillation(
         temperature=temperature,
         hard_weight=hard_weight,
@@ -156,11 +162,12 @@ def distill(
         searched=searched,
     )
     data = as_data_set(train, validation, test, classes)
-    source = data if transfer is None else dataclasses.replace(data, train=as_examples(transfer).without_labels())
+    source, unlabelled = data, "the training set has no labels"
+    if transfer is not None:
+        source = dataclasses.replace(data, train=as_part("transfer", transfer).without_labels())
+        unlabelled = "transfer examples are used without labels"
     if source.train.labels is None and aims.hard_weight > 0:
-        raise ConfigError(f"hard_weight is {aims.hard_weight}, and the transfer set has no labels: set it to 0")
-    if seeds < 1:
-        raise ConfigError(f"seeds must be at least 1, and is {seeds}")
+        raise ConfigError(f"hard_weight is {aims.hard_weight}, and {unlabelled}: set it to 0")
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
     if resume and out is not None and options.precision == "auto":
@@ -183,9 +190,11 @@ def distill(
     made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
-        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher)
+        tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
         tell_probabilities("teacher", guide, source.train, device, watcher)
     tell_probabilities("student", made[0], source.train, None, watcher)
+    if baseline or aims.hard_weight > 0:
+        tell_contradictions(data.train, watcher)
     elsewhere = None if transfer is None else source.train
     tell_shared_examples(data, ["validation"], watcher, transfer=elsewhere)
 
@@ -193,6 +202,7 @@ def distill(
         (watcher or Watcher()).note(f"{done} of {count} trainings are done")
 
     def go(folder: RunFolder | None) -> DistillRun:
+        keep_first_weights(folder, made)
         tell_reach(margin, data, watcher, teacher=guide)
         answered = answer_once(guide, source.train, data, augmentation, aims, options, device, watcher)
         apart = seeds * (1 + baseline) > 1 and (jobs > 1 or ray is not None)

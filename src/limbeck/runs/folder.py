@@ -6,6 +6,7 @@
     identity.json         digests of data and teacher; a run that resumes must agree in them
     history.jsonl         a line an epoch; a function of settings, data and seed alone
     timings.jsonl         a line an epoch: seconds, examples a second
+    first.safetensors     the weights that its trainings start from, until the run is finished
     checkpoints/          the newest two states
     model/                config.json and model.safetensors, in the layout of the Hugging Face Hub
     last.safetensors      the weights after the last epoch, where those of an earlier one were better
@@ -21,20 +22,22 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 ``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
-__all__ = ["RunFolder", "options_of"]
+__all__ = ["FIRST_WEIGHTS", "RunFolder", "options_of", "require_out"]
 
 import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from limbeck.errors import FormatError, RunError
+from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
+from limbeck.options.checks import shown
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.system.files import (
     make_folder,
@@ -73,12 +76,18 @@ _LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
 
 _IDENTITY, _FIRST = "identity.json", "first weights"
 
+FIRST_WEIGHTS = "first.safetensors"
+"""What the trainings of a run start from, until it is finished."""
+
 _DEFAULTS = {
     field.name: field.default
     for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
     for field in dataclasses.fields(options)
 }
 """What a setting was in a run of a Limbeck that did not have it yet."""
+
+_STARTED_BY = {True: "on the command line", False: "in Python"}
+"""Only the command line has a setting "data"; in Python data are given as they are."""
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
@@ -192,6 +201,7 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
+        _plain_settings(settings)  # refuses what cannot be kept, before anything is made
         try:
             if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
                 # The library that reads safetensors files cannot open such a path, which showed after the training.
@@ -201,7 +211,7 @@ class RunFolder:
             if self.path.exists() and not self.path.is_dir():
                 raise RunError(f"{self.path} is a file: give the run a folder")
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            taken = self.path.is_dir() and any(entry.name not in _BESIDE for entry in self.path.iterdir())
+            taken = self._holds_something()
             if taken and not resume:
                 raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
             if taken and not (self.path / "config.toml").exists():
@@ -211,14 +221,15 @@ class RunFolder:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
         try:
             with hold(self.path):
-                if not taken and any(entry.name not in _BESIDE for entry in self.path.iterdir()):
+                if not taken and self._holds_something():
                     raise RunError(f"{self.path} was taken by another run just now: choose another --out")
                 try:
                     if taken:
                         self.agree(settings)
-                        self.agree_in_identity(identity or {})
+                        identity = self.agree_in_identity(identity)
                         self._sweep()
                     else:
+                        self._sweep()
                         unseal_files(self.path, ())
                     self.write_settings("config.toml", command, settings, heading=heading)
                     if identity is not None:
@@ -260,6 +271,14 @@ class RunFolder:
             on_first(take)
             yield self if is_first() else None
 
+    def _holds_something(self) -> bool:
+        """Whether there is more than a run may find, or one leaves that is killed before its settings are there."""
+        if not self.path.is_dir():
+            return False
+        begun = {path for name in ("config.toml", SUMS) for path in self.path.glob(f".{name}.*.partial")}
+        others = [path for path in self.path.iterdir() if path.name not in _BESIDE and path not in begun]
+        return any(path.name != SUMS or path.stat().st_size for path in others)
+
     def _made(self, *patterns: str) -> Iterator[Path]:
         """What a run makes in its folder and in those of its parts: known names alone, and no links."""
         for part in _PARTS:
@@ -278,7 +297,8 @@ class RunFolder:
 
         Only what a run writes is removed, by name: what the user put there meanwhile stays.
         """
-        if next(self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db"), None):
+        worth = self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db")
+        if any(path.name != FIRST_WEIGHTS for path in worth):
             return
         self._sweep()
         names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
@@ -319,6 +339,12 @@ class RunFolder:
             RunError: If it was not.
         """
         before, config = self.config(), _plain_settings(settings)
+        if ("data" in before) != ("data" in config):
+            begun, now = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
+            raise RunError(
+                f"{self.path} was started {begun}, and now it is resumed {now}, which may have other data and "
+                f"networks: resume it {begun}, or choose another --out"
+            )
         finished = self.finished_stage()
         for name in sorted(set(before) | set(config)):
             started = before.get(name, _DEFAULTS.get(name))
@@ -340,11 +366,14 @@ class RunFolder:
         parts += self.path.glob("seeds/*/baseline")
         return next((path for path in parts if RunFolder(path).complete), None)
 
-    def agree_in_identity(self, identity: Mapping[str, Any]) -> None:
+    def agree_in_identity(self, identity: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """Make sure that the run was begun with the same data and teacher.
 
         Args:
             identity: As for :meth:`open`.
+
+        Returns:
+            What the run is of; with the first weights that it began with, where it has them or needs none.
 
         Raises:
             RunError: If it was not.
@@ -352,20 +381,24 @@ class RunFolder:
         """
         path = self.path / _IDENTITY
         if not path.exists():  # a run of an earlier version
-            return
+            return identity
         before = read_json(path)
         if not isinstance(before, dict):
             raise FormatError(path, "holds no JSON object")
         # The parts in the order in which they are numbered: one that differs gives those behind it other numbers.
         order = ("train", "transfer", "validation", "test")
-        for name in (*order, *sorted((before.keys() | identity.keys()) - {*order, _FIRST})):
-            require_agreement(self.path, name, before.get(name), identity.get(name))
-        if before.get(_FIRST) != identity.get(_FIRST):
+        now = identity or {}
+        for name in (*order, *sorted((before.keys() | now.keys()) - {*order, _FIRST})):
+            require_agreement(self.path, name, before.get(name), now.get(name))
+        if before.get(_FIRST) != now.get(_FIRST):
+            if self.finished or (self.path / FIRST_WEIGHTS).exists():
+                return {**now, _FIRST: before.get(_FIRST)}
             warn_user(
                 f"{self.path} was begun with other first weights: trainings that have begun keep theirs, the others "
                 "begin with these, and student and baseline may differ; seed before the network is made, or give a "
                 "function of the seed"
             )
+        return identity
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -391,9 +424,13 @@ class RunFolder:
             name: Of the file.
             command: Which command takes them.
             settings: Values by name.
-            heading: First line, where the command does not take the file.
+            heading: First line, where the command does not take the file. A run without a setting "data" was started
+                in Python, and the command would train on other data.
         """
-        first = heading or f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        again = f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+        if "data" not in settings:
+            again = f"Of a run of limbeck.{command} in Python, which its data and networks were given to"
+        first = heading or again
         self._write_listed(name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
 
     def _write_listed(self, name: str, text: str) -> None:
@@ -461,9 +498,10 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``, the last file of a run, and list the digests of all: the run is finished by it."""
-        unseal_files(self.path, ("metrics.json",))
+        unseal_files(self.path, ("metrics.json", FIRST_WEIGHTS))
         replace_json(self.path / "metrics.json", metrics)
         seal_files(self.path, (*_STAGE, *_PLAN, *_RESULTS, "config.toml", _IDENTITY))
+        (self.path / FIRST_WEIGHTS).unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``.
@@ -480,6 +518,23 @@ class RunFolder:
         return value
 
 
+def require_out(out: str | Path | None, *, resume: bool, export: bool = False) -> None:
+    """Refuse what needs a run's folder where there is none.
+
+    Args:
+        out: The folder, or None.
+        resume: Whether a run is to be continued.
+        export: Whether weights are to be written.
+
+    Raises:
+        ConfigError: If one of them is asked for without a folder.
+    """
+    if out is None and resume:
+        raise ConfigError("resume continues the run in a folder, and none is given: name it with out")
+    if out is None and export:
+        raise ConfigError("export writes into the folder of a run, and none is given: name one with out")
+
+
 def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in settings.items() if value is not None}
 
@@ -487,7 +542,13 @@ def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if not isinstance(value, str | bool | int | float | date | time):
+        raise ConfigError(f"settings are kept as text and numbers, and one of them is {shown(value)}: leave it out")
+    return value
 
 
 def options_of(run: RunFolder, config: Mapping[str, Any]) -> DataOptions:

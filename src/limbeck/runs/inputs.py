@@ -3,6 +3,7 @@
 __all__ = [
     "as_data_set",
     "as_examples",
+    "as_part",
     "check_answers",
     "check_classes",
     "load_module",
@@ -22,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.items import class_names_of, has_items, read_items
-from limbeck.data.parsing import pick_keys
+from limbeck.data.given import as_examples
+from limbeck.data.items import class_names_of, has_items
 from limbeck.data.sources import is_kaldi
-from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError
+from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models import from_options
 from limbeck.options import DataOptions, ModelOptions
@@ -36,41 +37,6 @@ from limbeck.system.devices import widest
 from limbeck.system.processes import on_first
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher
-
-
-def as_examples(given: Any) -> Examples:
-    """Examples from what people have.
-
-    Args:
-        given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;
-            or a ``torch.utils.data.Dataset``, a DataLoader, a Hugging Face data set or a list of items (see
-            :func:`~limbeck.data.items.read_items`).
-
-    Returns:
-        The examples.
-
-    Raises:
-        DataError: If it is none of these.
-
-    Example:
-        >>> len(as_examples((torch.zeros(3, 4), torch.tensor([0, 1, 0]))))
-        3
-    """
-    if isinstance(given, Examples):
-        return given
-    if has_items(given):
-        return read_items(given)
-    if isinstance(given, tuple | list) and len(given) == 2:
-        return Examples.of(given[0], given[1])
-    if isinstance(given, Mapping):
-        return Examples.of(*pick_keys(given, "a mapping"))
-    if isinstance(given, Tensor) or hasattr(given, "__array__"):
-        return Examples.of(given)
-    cure = ": open files with limbeck.open_data(path)" if isinstance(given, str | Path) else ""
-    raise DataError(
-        "examples must be a pair (inputs, labels), a data set of torch, a list of items or Examples, and are a "
-        f"{type(given).__name__}{cure}"
-    )
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:
@@ -93,7 +59,7 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     if classes is None and not isinstance(train, DataSet):
         classes = class_names_of(train)
     given = {"validation": validation, "test": test}
-    parts = {name: _part(name, part) for name, part in given.items() if part is not None}
+    parts = {name: as_part(name, part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
         return dataclasses.replace(
             train,
@@ -101,7 +67,7 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             test=parts.get("test", train.test),
             validation=parts.get("validation", train.validation),
         )
-    parts["train"] = _part("training", train)
+    parts["train"] = as_part("training", train)
     labels = [part.labels for part in parts.values() if part.labels is not None]
     if not labels and classes is None:
         raise DataError("no example has a label: name the classes with classes=[...]")
@@ -130,7 +96,19 @@ def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any,
     return found["train"], found["validation"], found["test"]
 
 
-def _part(name: str, given: Any) -> Examples:
+def as_part(name: str, given: Any) -> Examples:
+    """Examples as :func:`as_examples` makes them, whose errors say which part of the data they are.
+
+    Args:
+        name: Of the part, such as "validation".
+        given: What was given.
+
+    Returns:
+        The examples.
+
+    Raises:
+        DataError: If they cannot be used.
+    """
     try:
         return as_examples(given)
     except DataError as error:
@@ -175,15 +153,16 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             _, answers = next(answers_in_blocks(subject, data.train, batch_size=1))
-    except LimbeckError as error:
-        raise MismatchError(f"the {role}: {error}") from error
-    except Exception as error:  # whatever the forward pass of a user's module raises
-        reason = " ".join(str(error).split())
+    except UserCodeError as error:
+        cause = error.__cause__
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         whole = data.train.kind == "integers"
         cure = "; inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
         raise MismatchError(
             f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
-        ) from error
+        ) from cause
+    except LimbeckError as error:
+        raise MismatchError(f"the {role}: {error}") from error
     if answers.shape[1] != len(data.classes):
         raise MismatchError(
             f"the {role} answers with {answers.shape[1]} classes, and {data.name} has {len(data.classes)}"

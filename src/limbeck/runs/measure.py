@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
@@ -33,9 +34,9 @@ from limbeck.inputs import move
 from limbeck.models import Specialist, count_parameters, describe
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.wrapped import unwrapped
+from limbeck.odd_teachers import tell_probabilities
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
-from limbeck.runs.oddities import tell_probabilities
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.specialists import Committee
 from limbeck.system.devices import Device, find_device
@@ -45,12 +46,13 @@ _KEPT = 1 << 24
 """Answers of up to this many numbers are kept whole."""
 
 
+@checked_arguments
 def evaluate(
     model: nn.Module | Answering | str | Path,
     data: DataSet | Examples,
     *,
     teacher: nn.Module | Answering | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
 ) -> dict[str, Any]:
     """Judge a model on examples it has not seen, in float32.
 
@@ -78,19 +80,24 @@ def evaluate(
     """
     subject = load(model) if isinstance(model, str | Path) else model
     examples = _test_part(subject, data)
+    known = len(data.classes) if isinstance(data, DataSet) else None
     if not isinstance(subject, nn.Module):
         subject = as_teacher(subject).bind(examples)
-    place = None if device is None else find_device(device, "float32").device
+    place = None if device is None else find_device(str(device), "float32").device
     guide = None
     if teacher is not None:
         beside = as_teacher(teacher).bind(examples)
         with placed(beside, place or device_of(beside)) as there:
             tell_probabilities("teacher", there, examples, Device(device_of(there), "float32"), None)
             guide = answers_of(there, examples)
+            _same_classes("teacher", guide, "the data", known)
     with placed(subject, place or device_of(subject)) as there:
         tell_probabilities("model", there, examples, Device(device_of(there), "float32"), None)
+        answers = answers_of(there, examples)
+        _same_classes("model", answers, "the data", known)
+        _same_classes("model", answers, "the teacher", None if guide is None else guide.classes)
         return {
-            **scores_of(answers_of(there, examples), labels_of(examples), teacher=guide),
+            **scores_of(answers, labels_of(examples), teacher=guide),
             **size_of(there, examples),
             **speed_of(there, examples),
         }
@@ -108,6 +115,11 @@ def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Exam
             "must be the same"
         )
     return data.test
+
+
+def _same_classes(role: str, answers: "Answers", other: str, count: int | None) -> None:
+    if count is not None and answers.classes != count:
+        raise MismatchError(f"the {role} answers with {answers.classes} classes, and {other} has {count}")
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -137,12 +149,14 @@ class Answers:
         predicted: The likeliest class, int64 ``(N,)``.
         confidence: Its probability, float64 ``(N,)``.
         true_log_probs: Natural logarithm of the true class's probability, float64 ``(N,)``.
+        classes: K.
         log_probs: All of the answers, float32 ``(N, K)``, or None where they would be large.
     """
 
     predicted: NDArray[np.int64]
     confidence: NDArray[np.float64]
     true_log_probs: NDArray[np.float64]
+    classes: int
     log_probs: Tensor | None
 
 
@@ -168,7 +182,7 @@ def answers_of(subject: nn.Module | Teacher, examples: Examples) -> Answers:
         true[rows] = log_probs[place, right]
         if whole is not None:
             whole = [*whole, answers] if log_probs.shape[1] * len(labels) <= _KEPT else None
-    return Answers(predicted, confidence, true, None if whole is None else torch.cat(whole))
+    return Answers(predicted, confidence, true, answers.shape[1], None if whole is None else torch.cat(whole))
 
 
 def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers | None = None) -> dict[str, Any]:

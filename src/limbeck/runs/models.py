@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.kaldi.formats.nnet1 import read_nnet, write_nnet
 from limbeck.kaldi.source import FrontEnd, Splicing
@@ -28,6 +29,7 @@ _FILES = ("config.json", "model.safetensors", _TRANSFORM, "ali_train_pdf.counts"
 """What a model's folder lists in ``SHA256SUMS``."""
 
 
+@checked_arguments
 def save_model(
     folder: str | Path,
     model: nn.Module,
@@ -84,6 +86,7 @@ def save_ensemble(folder: Path, *, members: int, mean: str) -> None:
     replace_json(folder / "ensemble.json", {"members": members, "mean": mean})
 
 
+@checked_arguments
 def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None = None) -> nn.Module | Ensemble:
     """The model of a run.
 
@@ -140,6 +143,9 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise FormatError(weights_path, f"does not fit the architecture in config.json: {reason[:300]}") from error
+    broken = next((name for name, value in module.named_parameters() if bool(torch.isnan(value.detach()).any())), None)
+    if broken is not None:
+        raise FormatError(weights_path, f"holds NaN in {broken}: restore it from a copy, or train the network anew")
     module.classes = classes_of(config)  # type: ignore[assignment]
     module.front_end = _front_end(folder, config)  # type: ignore[assignment]
     return module.eval()

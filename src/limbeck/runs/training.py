@@ -13,21 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet
 from limbeck.data.feed import Feed
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import DataError
 from limbeck.evaluation.prediction import device_of
 from limbeck.kaldi.source.alignments import write_pdf_counts
 from limbeck.models.calling import autograd_enabled
+from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Objective
 from limbeck.runs.exporting import epoch_writer, write_final
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.first_weights import keep_first_weights
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import load, save_ensemble, save_model
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.softtargets.digests import network_identity
@@ -173,6 +176,7 @@ def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
 
 
 @autograd_enabled
+@checked_arguments
 def train(
     model: nn.Module | Callable[[int], nn.Module],
     train: Any,
@@ -228,12 +232,12 @@ def train(
         True
     """
     options = from_keywords(Training, training)
-    members, jobs = require_whole("members", members), require_whole("jobs", jobs)
+    for name, count in (("members", members), ("jobs", jobs)):
+        require(count >= 1, name, count, "at least 1")
+    require_out(out, resume=resume, export=export)
     data = as_data_set(train, validation, test, classes)
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
-    if members < 1:
-        raise ConfigError(f"members must be at least 1, and is {members}")
     if resume and out is not None and options.precision == "auto":
         options = dataclasses.replace(options, precision=settled_precision(out))
     device = find_device(options.device, options.precision)
@@ -249,7 +253,9 @@ def train(
     def go(folder: RunFolder | None) -> TrainRun:
         apart = members > 1 and (jobs > 1 or ray is not None)
         tell_probabilities("model", begun[0], data.train, None, watcher)
+        tell_contradictions(data.train, watcher)
         tell_shared_examples(data, ["validation"], watcher)
+        keep_first_weights(folder, begun)
         tasks = [
             partial(
                 fit_stage,

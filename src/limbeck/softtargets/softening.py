@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering
 from limbeck.softtargets.card import Card
@@ -33,10 +35,11 @@ from limbeck.softtargets.writer import take_store, write_plan, write_shards
 from limbeck.system.devices import Device
 from limbeck.system.files import make_folder
 from limbeck.system.locks import hold
-from limbeck.system.processes import on_first, world
+from limbeck.system.processes import is_first, on_first, world
 from limbeck.teachers import as_teacher
 
 
+@checked_arguments
 def soften(
     folder: str | Path,
     teacher: nn.Module | Answering,
@@ -48,9 +51,9 @@ def soften(
     encoding: str = "dense",
     k: int | None = None,
     draws: int | None = None,
-    proposal: float = 1.0,
-    seed: int = 0,
-    dtype: str = "float16",
+    proposal: float | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
     temperature: float | None = None,
     device: Device | None = None,
     batch_size: int = 1024,
@@ -72,9 +75,9 @@ def soften(
         encoding: "dense", "topk" or "sampled".
         k: How many classes top-k keeps.
         draws: How many classes are drawn, for "sampled".
-        proposal: Exponent of the distribution drawn from, for "sampled".
-        seed: Seed of the draws, for "sampled".
-        dtype: "float16" or "float32", for "dense".
+        proposal: Exponent of the distribution drawn from, for "sampled"; None for 1.
+        seed: Seed of the draws, for "sampled"; None for 0.
+        dtype: "float16" or "float32", for "dense"; None for float16.
         temperature: The only temperature that the targets will hold for; needed for an arithmetic mean, and 1
             for "sampled" unless set. None: they serve every temperature.
         device: Where and how precisely to compute; None for float32 on the CPU.
@@ -131,6 +134,9 @@ def soften(
         shard_bytes=shard_bytes,
     )
     used = 1.0 if temperature is None else temperature
+    if is_first() and not (Path(folder) / MANIFEST).exists():  # what is continued was looked at when it began
+        tell_probabilities("teacher", guide, examples, place, None)
+        tell_odd_teacher(guide, examples, augmentation or Augmentation(), used, place, None, classes=classes)
     shown = examples.to(place.device)
     viewing = Viewing(shown, augmentation if active else None, presentations=[seen for _, seen in guide.modules()])
 
@@ -230,26 +236,31 @@ def _encoding(
     name: str,
     k: int | None,
     draws: int | None,
-    proposal: float,
-    dtype: str,
-    seed: int,
+    proposal: float | None,
+    dtype: str | None,
+    seed: int | None,
     temperature: float | None,
     classes: int,
 ) -> Encoding:
-    for setting, value, owner in (("k", k, "topk"), ("draws", draws, "sampled")):
+    if name not in {"dense", "topk", "sampled"}:
+        raise ConfigError(f"encoding must be dense, topk or sampled, and is {name!r}")
+    owned = (
+        ("k", k, "topk"), ("draws", draws, "sampled"), ("proposal", proposal, "sampled"), ("seed", seed, "sampled"),
+        ("dtype", dtype, "dense"),
+    )  # fmt: skip
+    for setting, value, owner in owned:
         if value is not None and name != owner:
             raise ConfigError(f"{setting} belongs to encoding {owner}, and encoding is {name}")
-        if value is None and name == owner:
+        if value is None and name == owner and setting in {"k", "draws"}:
             raise ConfigError(f"encoding {owner} needs {setting}")
     if name == "dense":
-        if dtype not in {"float16", "float32"}:
+        if dtype not in {None, "float16", "float32"}:
             raise ConfigError(f"dtype must be float16 or float32, and is {dtype!r}")
-        return Dense("float16" if dtype == "float16" else "float32")
+        return Dense("float32" if dtype == "float32" else "float16")
     if name == "topk" and k is not None:
         return TopK(k, ladder_for(k, classes) if temperature is None else (1.0,))
-    if name == "sampled" and draws is not None:
-        return Sampled(draws, proposal, seed)
-    raise ConfigError(f"encoding must be dense, topk or sampled, and is {name!r}")
+    assert draws is not None, "sampled needs draws"
+    return Sampled(draws, 1.0 if proposal is None else proposal, seed or 0)
 
 
 def _views(augmentation: Augmentation | None, views: int | None) -> int:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import Viewing
 from limbeck.errors import MismatchError
@@ -73,6 +74,7 @@ class SoftTargets:
         True
     """
 
+    @checked_arguments
     def __init__(self, store: Store) -> None:
         self.store = store
         plan = store.plan
@@ -104,6 +106,7 @@ class SoftTargets:
     write = staticmethod(soften)
 
     @classmethod
+    @checked_arguments
     def open(
         cls,
         folder: str | Path,

@@ -1,5 +1,7 @@
 r"""The likeliest k classes of each row, and how much mass the others hold at any temperature.
 
+Of classes that are equally likely those of lower numbers come first.
+
 With :math:`d_k \le 0` the differences of a row's scores from its largest, a row keeps the ids of its k likeliest
 classes, the k - 1 differences below the first (which is 0), and the tail's log mass
 
@@ -220,6 +222,12 @@ class TopK:
         below = below_largest(scores, first_row)
         ids = np.argpartition(-below, self.k - 1, axis=1)[:, : self.k]
         kept = np.take_along_axis(below, ids, 1)
+        # Which of equal ones come first is numpy's own, and another on other processors: here the lowest numbers do.
+        edge = kept.min(1, keepdims=True)
+        tied = (below == edge).sum(1) > (kept == edge).sum(1)
+        if tied.any():
+            ids[tied] = np.argsort(-below[tied], axis=1, kind="stable")[:, : self.k]
+            kept = np.take_along_axis(below, ids, 1)
         order = np.lexsort((ids, -kept), axis=1)
         ids, kept = np.take_along_axis(ids, order, 1), np.take_along_axis(kept, order, 1)
         np.put_along_axis(below, ids, -np.inf, 1)

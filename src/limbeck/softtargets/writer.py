@@ -32,9 +32,12 @@ from limbeck.softtargets.tail import sample_size
 from limbeck.softtargets.topk import TopK
 from limbeck.system.files import make_folder, replace_bytes, replace_json
 from limbeck.system.locks import LOCK, hold
+from limbeck.system.watcher import warn_user
 
 _LEFT = (".*.safetensors.*partial", ".card.json.*.partial", ".shard-*.partial", ".index*.partial", ".tail*.partial")
 """What a write that was killed leaves of files that were under way."""
+_SUM = 0.05
+"""Largest difference from one of what may be a sum of rounded probabilities."""
 _PIECE_BYTES = 1 << 20
 """Of float32 scores: what is worked on at a time fits in a processor's cache."""
 
@@ -265,6 +268,8 @@ def write_shards(
             measured = Measured(plan, codec)
             for place in range(0, count, piece):
                 scores = rows.take(min(piece, count - place), base + place)
+                if base + place == 0:
+                    _tell_probabilities(scores)
                 row = np.arange(base + place, base + place + len(scores))
                 view, example = np.divmod(row, plan.examples)
                 encoded = codec.encode(scores, example if index is None else index[example], view, base + place)
@@ -283,3 +288,15 @@ def write_shards(
             rows.end(plan.rows)
         pipeline.close()
         return {shard: (pipeline.seals[shard], total) for shard, total in sums.items()}
+
+
+def _tell_probabilities(scores: NDArray[np.float32]) -> None:
+    """Warn of rows that are not logits or log-probabilities: they would be softened twice."""
+    if scores.shape[1] < 2 or len(scores) < 2 or not bool((scores >= 0).all()):
+        return
+    off = float(np.abs(scores.sum(-1) - 1).max())
+    if off <= _SUM and float(np.ptp(scores, 0).max()) > 10 * off:
+        warn_user(
+            "the answers look like probabilities (at least 0, summing to one), and log-probabilities or logits are "
+            "needed: take their logarithm"
+        )

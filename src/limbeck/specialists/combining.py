@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
-from limbeck.specialists.groups import checked
+from limbeck.models.answers import require_log_probs
+from limbeck.specialists.groups import checked, require_scores
 from limbeck.specialists.minimum import minimum
 from limbeck.system.devices import has_float64
 
@@ -19,6 +21,7 @@ _ROWS, _NUMBERS = 8192, 1 << 24
 """Examples that are worked on at a time, at most; fewer where there are many specialists and classes."""
 
 
+@checked_arguments
 def divergence(
     logits: Tensor,
     generalist: Tensor,
@@ -49,6 +52,8 @@ def divergence(
         >>> divergence(z, z.log_softmax(-1), [], [], torch.zeros(1, 0, dtype=torch.bool))
         tensor([0.])
     """
+    for what, values in (("logits", logits), ("generalist", generalist)):
+        require_scores(what, values)
     log_q = torch.log_softmax(logits, -1)
     total = _kl(generalist, log_q)
     for number, (answers, group) in enumerate(zip(specialists, groups, strict=True)):
@@ -64,6 +69,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
 
 
+@checked_arguments
 def combine(
     generalist: Tensor,
     specialists: Sequence[Tensor],
@@ -88,7 +94,8 @@ def combine(
         Logits z that are log-probabilities, float32 ``(N, K)``; where no specialist is active, the generalist's.
 
     Raises:
-        DataError: If shapes or groups do not fit, ``top`` is out of range, or answers hold NaN.
+        DataError: If shapes or groups do not fit, ``top`` is out of range, or answers hold NaN or are not
+            log-probabilities.
 
     Example:
         >>> general = torch.tensor([[0.5, 0.4, 0.1]]).log()
@@ -96,10 +103,7 @@ def combine(
         >>> combine(general, [expert], [(0, 1)]).exp()
         tensor([[0.3000, 0.6000, 0.1000]])
     """
-    if generalist.ndim != 2:
-        raise DataError(
-            f"the generalist's answers must be (examples, classes), and have shape {tuple(generalist.shape)}"
-        )
+    require_scores("the generalist's answers", generalist)
     examples, count = generalist.shape
     if len(specialists) != len(groups):
         raise DataError(f"there are {len(specialists)} specialists and {len(groups)} groups")
@@ -111,6 +115,9 @@ def combine(
                 f"a specialist for {len(group)} classes must answer ({examples}, {len(group) + 1}), and has shape "
                 f"{tuple(answers.shape)}"
             )
+    require_log_probs(generalist, what="the generalist's answers")
+    for number, answers in enumerate(specialists):
+        require_log_probs(answers, what=f"the answers of specialist {number + 1}")
     if generalist.device.type != "cpu" and not has_float64(generalist.device):
         return combine(generalist.cpu(), [answers.cpu() for answers in specialists], groups, top=top).to(generalist)
     member = torch.zeros(len(groups), count, dtype=torch.bool, device=generalist.device)
@@ -135,6 +142,7 @@ def combine(
     return found
 
 
+@checked_arguments
 def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, top: int = 1) -> Tensor:
     """Which specialists are asked about which example.
 
@@ -147,8 +155,9 @@ def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, t
         Whether one of these is special to the specialist, bool ``(N, M)``.
 
     Raises:
-        DataError: If ``top`` is out of range.
+        DataError: If ``top`` is out of range, or groups name a class that there is not.
     """
+    require_scores("the generalist's answers", generalist)
     count = generalist.shape[-1]
     if not 1 <= top <= count:
         raise DataError(f"top must be from 1 to {count}, the number of classes, and is {top}")

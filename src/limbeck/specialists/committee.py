@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
 from limbeck.losses import softened
 from limbeck.models.calling import call_model
@@ -49,6 +50,7 @@ class Committee:
 
     every_temperature = has_logits = live = True
 
+    @checked_arguments
     def __init__(
         self,
         generalist: nn.Module,

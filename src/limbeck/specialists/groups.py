@@ -3,20 +3,24 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["checked", "confusable_groups"]
+__all__ = ["checked", "confusable_groups", "require_scores"]
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
+from limbeck.models.answers import require_log_probs
+from limbeck.options.checks import class_number
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192
 _RAREST = 0.01
 """A class that is predicted more rarely than this share of an even part counts no more than that."""
 
 
+@checked_arguments
 def confusable_groups(
     log_probs: Tensor, groups: int, *, size: int | None = None, seed: int = 0
 ) -> list[tuple[int, ...]]:
@@ -49,14 +53,15 @@ def confusable_groups(
         Classes of each group in rising order; no group is empty or given twice, so there may be fewer than asked for.
 
     Raises:
-        DataError: If a number is out of range, or there are no predictions.
+        DataError: If a number is out of range, there are no predictions, or they are not log-probabilities.
 
     Example:
         >>> sure = torch.tensor([[0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
         >>> confusable_groups(sure.log(), 2)
         [(0, 1), (2,)]
     """
-    if log_probs.ndim != 2 or len(log_probs) < 2:
+    require_scores("log_probs", log_probs)
+    if len(log_probs) < 2:
         raise DataError(
             f"predictions must be (examples, classes), two at least, and have shape {tuple(log_probs.shape)}"
         )
@@ -65,6 +70,7 @@ def confusable_groups(
         raise DataError(f"groups must be from 1 to {count}, the number of classes, and is {groups}")
     if size is not None and not 1 <= size <= count:
         raise DataError(f"size must be from 1 to {count}, the number of classes, and is {size}")
+    require_log_probs(log_probs, what="predictions")
     covariance, mean = _covariance(log_probs)
     columns = nn.functional.normalize(covariance, dim=1)  # it is symmetric
     if not bool(columns.isfinite().all()):
@@ -129,9 +135,26 @@ def _online_means(columns: Tensor, groups: int, generator: torch.Generator) -> T
     return centres
 
 
+def require_scores(what: str, values: Tensor) -> None:
+    """Refuse what is not one row of floating-point numbers per example.
+
+    Args:
+        what: What to call it in the message.
+        values: Log-probabilities or logits, ``(N, K)``.
+
+    Raises:
+        DataError: If it is not.
+    """
+    if values.ndim != 2 or not values.is_floating_point():
+        raise DataError(
+            f"{what} must be floating-point numbers (examples, classes), and are {values.dtype} of shape "
+            f"{tuple(values.shape)}"
+        )
+
+
 def checked(special: Sequence[int], count: int | None) -> tuple[int, ...]:
     """Special classes in rising order, if they are different and there are such."""
-    chosen = tuple(sorted({int(k) for k in special}))
+    chosen = tuple(sorted({class_number(k) for k in special}))
     if not chosen or len(chosen) != len(special):
         raise DataError(f"special classes must be different, one at least, and are {list(special)}")
     if chosen[0] < 0 or (count is not None and chosen[-1] >= count):

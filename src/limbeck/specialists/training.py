@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
+from limbeck.models.answers import looks_like_probabilities
 from limbeck.models.copying import copy_module
 from limbeck.specialists.groups import checked
+from limbeck.system.watcher import warn_user
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class SpecialistData:
     oversampling: float
 
 
+@checked_arguments
 def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0) -> SpecialistData:
     r"""A specialist's training set: half special examples, half a random sample of the rest.
 
@@ -89,6 +93,7 @@ def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0
     return SpecialistData(sample, chosen, float((~inside).sum()) / float(inside.sum()))
 
 
+@checked_arguments
 def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversampling: float = 1.0) -> Specialist:
     r"""A network for a specialist that starts with what the generalist knows.
 
@@ -121,6 +126,7 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
     return Specialist(network, checked(special, None), bias=-math.log(_checked_oversampling(oversampling)))
 
 
+@checked_arguments
 def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
     r"""A specialist's scores as they would be had it seen examples in their true proportions.
 
@@ -145,8 +151,15 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
         tensor([0.2500, 0.7500])
     """
     _checked_oversampling(oversampling)
+    if not scores.is_floating_point() or not scores.ndim:
+        raise DataError(f"scores must be floating-point numbers, and are {scores.dtype} of shape {tuple(scores.shape)}")
     if scores.shape[-1] < 2:
         raise DataError(f"a specialist scores its special classes and a dustbin, and shape is {tuple(scores.shape)}")
+    if looks_like_probabilities(scores.detach()):
+        warn_user(
+            "the scores of a specialist look like probabilities (at least 0, summing to one), and logits or "
+            "log-probabilities are needed: take their logarithm"
+        )
     shift = torch.zeros(scores.shape[-1], dtype=scores.dtype, device=scores.device)
     shift[-1] = math.log(oversampling)
     return torch.log_softmax(scores + shift, -1)

@@ -29,6 +29,8 @@ from limbeck.system.processes import several, world
 
 _FASTER = 1.25
 """How many times as fast bf16 products must be before ``auto`` chooses them."""
+_HOPELESS = 4
+"""How many times as slow small bf16 products are where large ones need not be tried: without bf16 it is a hundred."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def sum64(values: Tensor) -> float:
 def measure_precisions(device: str, size: int = 1024) -> dict[str, float]:
     """The speed of matrix products on a device, in a tenth of a second.
 
-    The two take turns, so that both find quiet moments on a machine that does other things too.
+    The two take turns, so that both find quiet moments on a machine that does other things too. Small products come
+    first: a processor that has no bf16 takes seconds for a large one, and small ones say so already.
 
     Args:
         device: A PyTorch device.
@@ -159,6 +162,11 @@ def measure_precisions(device: str, size: int = 1024) -> dict[str, float]:
     Returns:
         Floating-point operations a second by precision, the best of several products.
     """
+    small = _rates(device, size // 4)
+    return small if _HOPELESS * small["bf16"] < small["float32"] else _rates(device, size)
+
+
+def _rates(device: str, size: int) -> dict[str, float]:
     kinds = {"float32": torch.float32, "bf16": torch.bfloat16}
     matrices = {name: torch.ones(size, size, dtype=kind, device=device) for name, kind in kinds.items()}
     best = dict.fromkeys(kinds, float("inf"))

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.errors import DataError, MismatchError
+from limbeck.inputs import shapes_of
 from limbeck.losses import softened
-from limbeck.models.calling import logits_of
+from limbeck.models.calling import logits_of, require_logits
 from limbeck.protocols import Batch
+from limbeck.system.user_code import introduce_error
 
 
 class EstimatorTeacher:
@@ -69,7 +71,10 @@ class EstimatorTeacher:
                 f"{', '.join(batch.inputs)}"
             )
         rows = batch.inputs.detach().flatten(1).cpu().numpy()
-        answer: Any = self.estimator.predict_proba(rows)
+        try:
+            answer: Any = self.estimator.predict_proba(rows)
+        except Exception as error:  # whatever the user's estimator raises
+            introduce_error(error, f"predict_proba of {type(self.estimator).__name__}", f"rows of shape {rows.shape}")
         found: NDArray[np.float64] = np.asarray(answer, np.float64) if not isinstance(answer, list) else np.empty(0)
         if self.columns is not None and found.shape == (len(rows), len(self.columns)):
             found = found[:, self.columns]
@@ -135,10 +140,16 @@ class FunctionTeacher:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """What the function gives, float32 ``(N, K)``."""
-        returned = self.function(batch.inputs)
+        try:
+            returned = self.function(batch.inputs)
+        except Exception as error:  # whatever the user's function raises
+            name = getattr(self.function, "__name__", type(self.function).__name__)
+            introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(batch.inputs)}")
         if isinstance(returned, np.ndarray):
             returned = torch.from_numpy(returned).to(batch.index.device)
-        return logits_of(returned).float()
+        logits = logits_of(returned).float()
+        require_logits(logits, len(batch.index))
+        return logits
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
         """Log-probabilities softened at a temperature, float32 ``(N, K)``, without gradient."""

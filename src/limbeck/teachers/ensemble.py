@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError, MismatchError
 from limbeck.losses import widened
 from limbeck.protocols import Answering, Batch
@@ -57,6 +58,7 @@ class Ensemble:
         tensor([[0.1192, 0.8808]])
     """
 
+    @checked_arguments
     def __init__(
         self,
         members: Sequence[nn.Module | Answering],

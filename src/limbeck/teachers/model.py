@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.losses import softened
-from limbeck.models.calling import call_model, evaluating, presentation_of
+from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
 from limbeck.models.copying import copy_module
 from limbeck.protocols import Batch
 from limbeck.system.watcher import warn_user
@@ -89,4 +89,6 @@ class ModelTeacher:
     def logits(self, batch: Batch) -> Tensor:
         """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
         with evaluating(self.model):
-            return call_model(self.model, batch.seen_as(self.presentation))
+            logits = call_model(self.model, batch.seen_as(self.presentation))
+        require_logits(logits, len(batch.index))
+        return logits

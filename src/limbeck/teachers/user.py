@@ -10,13 +10,16 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import LimbeckError, MismatchError
-from limbeck.inputs import mapped, same, tensors_of
+from limbeck.errors import DataError, MismatchError
+from limbeck.inputs import mapped, same, shapes_of, tensors_of
 from limbeck.models.calling import refuse_changed, versions
+from limbeck.options.checks import shown
 from limbeck.protocols import Answering, Batch
+from limbeck.system.user_code import introduce_error
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -110,9 +113,24 @@ class UserTeacher:
     def _at_home(self, batch: Batch, temperature: float) -> Tensor:
         """Ask the object, where it stays if it cannot be moved and says where it is."""
         home = None if callable(getattr(self.teacher, "to", None)) else getattr(self.teacher, "device", None)
-        if home is None:
-            return self.teacher.log_probs(batch, temperature)
-        return self.teacher.log_probs(batch.to(home), temperature).to(batch.index.device)
+        name = type(self.teacher).__name__
+        try:
+            answers: Any = self.teacher.log_probs(batch if home is None else batch.to(home), temperature)
+        except Exception as error:  # whatever the user's code raises
+            introduce_error(error, f"log_probs of {name}", f"inputs of shape {shapes_of(batch.inputs)}")
+        if isinstance(answers, np.ndarray):
+            answers = torch.from_numpy(answers)
+        good = isinstance(answers, Tensor) and answers.is_floating_point()
+        if not good or answers.ndim != 2 or len(answers) != len(batch.index):
+            found = (
+                f"{answers.dtype} of shape {tuple(answers.shape)}" if isinstance(answers, Tensor) else shown(answers)
+            )
+            raise DataError(
+                f"log_probs of {name} must give a tensor of floating-point numbers, ({len(batch.index)}, classes) for "
+                f"{len(batch.index)} examples, and gave {found}"
+            )
+        moved: Tensor = answers.to(batch.index.device)
+        return moved
 
     @property
     def fingerprint(self) -> str | list[list[float]] | None:
@@ -140,10 +158,4 @@ class UserTeacher:
         return not alike and torch.equal(self._ask(batch), self._ask(others))
 
     def _ask(self, batch: Batch) -> Tensor:
-        try:
-            return self._at_home(batch, self.temperature or 1.0)
-        except LimbeckError:
-            raise
-        except Exception as error:  # whatever the user's code raises
-            name = type(self.teacher).__name__
-            raise MismatchError(f"the teacher {name} failed: {type(error).__name__}: {error}") from error
+        return self._at_home(batch, self.temperature or 1.0)

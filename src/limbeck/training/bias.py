@@ -15,16 +15,24 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
+from limbeck.data.values import as_tensor
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.prediction import predict
-from limbeck.models.calling import logits_of
+from limbeck.evaluation.prediction import device_of, predict
+from limbeck.inputs import move
+from limbeck.models.answers import looks_like_probabilities
+from limbeck.models.calling import call_model, evaluating, logits_of
 from limbeck.models.copying import copy_module
+from limbeck.models.last_operation import ends_in
+from limbeck.options.checks import class_number
 from limbeck.system.devices import has_float64
+from limbeck.system.watcher import warn_user
 
 _MOST_STEPS = 200
 
 
+@checked_arguments
 def matching_shift(
     scores: Tensor,
     prior: ArrayLike | Tensor | None = None,
@@ -83,6 +91,11 @@ def matching_shift(
     z = (scores.detach() if has_float64(scores.device) else scores.detach().cpu()).double()
     if not bool(z.isfinite().all()):
         raise DataError("scores hold NaN or infinite values: the model's answers are broken")
+    if looks_like_probabilities(z):
+        warn_user(
+            "the scores look like probabilities (at least 0, summing to one), and logits or log-probabilities are "
+            "needed: take their logarithm"
+        )
     count = z.shape[1]
     shares = _shares(prior, count).to(z.device)
     member = _membership([[k] for k in range(count)] if groups is None else groups, count).to(z.device)
@@ -115,6 +128,7 @@ def matching_shift(
     )
 
 
+@checked_arguments
 def fix_bias(
     model: nn.Module,
     shift: Mapping[int, float] | ArrayLike | Tensor | None = None,
@@ -140,7 +154,8 @@ def fix_bias(
     Raises:
         ConfigError: If not exactly one of ``shift`` and ``unlabelled`` is given, or ``prior`` or ``groups`` without
             ``unlabelled``.
-        DataError: If the shift does not fit the model's classes.
+        DataError: If the shift does not fit the model's classes, or the model ends in a softmax or a sigmoid: a shift
+            is for logits.
 
     Example:
         >>> net = nn.Linear(1, 2)
@@ -155,10 +170,15 @@ def fix_bias(
             raise ConfigError("prior and groups find a shift on unlabelled examples: leave them out, or shift")
     else:
         examples = Examples.of(unlabelled) if isinstance(unlabelled, Tensor) else unlabelled.without_labels()
+        some = move(examples.as_seen(slice(0, 1)), device_of(model))
+        with torch.no_grad(), evaluating(model):
+            _refuse_softened(ends_in(lambda: call_model(model, some))[1])
         shift = matching_shift(predict(model, examples), prior, groups=groups)
+    assert shift is not None, "given, or found"
     index, values = _as_shift(shift)
     fixed = copy_module(model).eval()
     last = fixed[-1] if isinstance(fixed, nn.Sequential) and len(fixed) else fixed
+    _refuse_softened(_ending_of(fixed))
     if not isinstance(last, nn.Linear) or last.bias is None:
         return _Shifted(fixed, index, values, None if isinstance(shift, Mapping) else len(index))
     if int(index.max()) >= last.out_features or (not isinstance(shift, Mapping) and len(index) != last.out_features):
@@ -171,11 +191,27 @@ def fix_bias(
     return fixed
 
 
+def _ending_of(model: nn.Module) -> str | None:
+    """What a sequence of layers ends in, by the type of its last layer."""
+    while isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]
+    return "softmax" if isinstance(model, nn.Softmax) else "sigmoid" if isinstance(model, nn.Sigmoid) else None
+
+
+def _refuse_softened(ending: str | None) -> None:
+    if ending is not None:
+        raise DataError(
+            f"the model ends in a {ending}, and a shift is added to logits: give the network without the {ending}, or "
+            "with log_softmax in the place of a softmax"
+        )
+
+
 class _Shifted(nn.Module):
     """A model behind which a shift is added to the scores of some classes."""
 
     def __init__(self, model: nn.Module, index: Tensor, values: Tensor, count: int | None) -> None:
         super().__init__()
+        self.known = False  # whether it is known what the model ends in
         self.count = count  # of classes, where there is a number for each
         self.model = model
         self.classes = getattr(model, "classes", None)
@@ -187,7 +223,12 @@ class _Shifted(nn.Module):
     shift: Tensor
 
     def forward(self, *inputs: Any) -> Tensor:
-        scores = logits_of(self.model(*inputs))
+        if self.known or torch.compiler.is_compiling():
+            scores = logits_of(self.model(*inputs))
+        else:
+            scores, ending = ends_in(lambda: logits_of(self.model(*inputs)))
+            self.known = True
+            _refuse_softened(ending)
         if int(self.index.max()) >= scores.shape[-1] or self.count not in {None, scores.shape[-1]}:
             raise DataError(
                 f"the shift names {len(self.index)} classes up to number {int(self.index.max())}, and the model has "
@@ -196,13 +237,13 @@ class _Shifted(nn.Module):
         return scores.index_add(-1, self.index, self.shift.to(scores).expand(*scores.shape[:-1], -1))
 
 
-def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
+def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
     """Class numbers, int64 ``(n,)``, and what to add to each, float64 ``(n,)``."""
     if isinstance(shift, Mapping):
-        index = torch.tensor([int(k) for k in shift], dtype=torch.int64)
-        values = torch.tensor([float(value) for value in shift.values()], dtype=torch.float64)
+        index = torch.tensor([class_number(k) for k in shift], dtype=torch.int64)
+        values = as_tensor("shift", list(shift.values())).double()
     else:
-        values = torch.as_tensor(shift, dtype=torch.float64)
+        values = as_tensor("shift", shift).double()
         index = torch.arange(values.numel())
     if values.ndim != 1 or not len(values) or not bool(values.isfinite().all()) or int(index.min()) < 0:
         raise DataError(f"a shift must be finite numbers by class number from 0, or one a class, and is {shift!r}")
@@ -212,7 +253,7 @@ def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor | None) -> tuple[T
 def _shares(prior: ArrayLike | Tensor | None, count: int) -> Tensor:
     if prior is None:
         return torch.full((count,), 1 / count, dtype=torch.float64)
-    shares = torch.as_tensor(prior, dtype=torch.float64)
+    shares = as_tensor("prior", prior).double()
     if shares.shape != (count,) or not bool((shares.isfinite() & (shares > 0)).all()):
         raise DataError(f"the prior must be a positive share for each of {count} classes, and is {shares.tolist()}")
     return shares / shares.sum()
@@ -222,7 +263,7 @@ def _membership(groups: Sequence[Sequence[int]], count: int) -> Tensor:
     """Which class is in which group, float64 0 or 1, ``(K, G)``."""
     member = torch.zeros(count, len(groups), dtype=torch.float64)
     for number, group in enumerate(groups):
-        for k in group:
+        for k in map(class_number, group):
             if not 0 <= k < count:
                 raise DataError(f"group {list(group)} names class {k}, and there are {count}, from 0")
             member[k, number] += 1

@@ -18,7 +18,7 @@ from torch import nn
 
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError
+from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models.calling import call_model, require_logits, weights_dtype
 from limbeck.models.dropout import draw_for
@@ -34,6 +34,10 @@ from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState
 
+_NO_GRADIENT = (
+    "the model's logits do not depend on weights that can be trained: its forward rounds them, detaches them, or "
+    "computes them under torch.no_grad()"
+)
 _LOOK_EVERY = 50
 """Steps between looks at numbers that live on an accelerator: a look makes the host wait for it."""
 _ENOUGH = 20
@@ -200,6 +204,8 @@ class _Run:
             guard.remember()
             with autocast:
                 scores = call_model(model, batch.inputs, dtype=dtype)
+                if not scores.requires_grad:
+                    raise DataError(_NO_GRADIENT)
                 losses = objective(scores, batch).per_example
             if len(share) != len(losses) or spread:
                 share = torch.full_like(losses, 1 / size if own else 0.0)
@@ -396,7 +402,7 @@ def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None
         model.train()
         with torch.no_grad(), device.autocast():
             call_model(model, batch.inputs)
-    except ValueError as error:
+    except UserCodeError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         count = len(feed.examples)

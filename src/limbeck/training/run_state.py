@@ -8,7 +8,7 @@ __all__ = ["Fitted", "RunState"]
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -262,8 +262,11 @@ class RunState:
         weights, best = _group(tensors, "model."), _group(tensors, "best.")
         wanted = self.model.state_dict()
         _require_like("model.", weights, wanted)
+        parameters = [name for name, _ in self.model.named_parameters()]
+        _require_numbers("model.", weights, parameters)
         if best:
             _require_like("best.", best, wanted)
+            _require_numbers("best.", best, parameters)
         self.model.load_state_dict(weights)
         device = self.device.device
         self.best = {name: value.to(device) for name, value in best.items()}
@@ -272,6 +275,8 @@ class RunState:
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = value
         check_slots(self.optimizer, slots)
+        for place, held in slots.items():
+            _require_numbers(f"optimizer.{place}.", held, held)
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         _require_like("", {"random": tensors["random"]}, {"random": torch.get_rng_state()})
         torch.set_rng_state(tensors["random"])
@@ -297,6 +302,13 @@ class RunState:
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _require_numbers(prefix: str, found: Mapping[str, Tensor], names: Iterable[str]) -> None:
+    """Make sure that no weight is NaN: no step leaves one, and each that follows would be NaN too."""
+    for name in names:
+        if bool(torch.isnan(found[name]).any()):
+            raise ValueError(f"{prefix}{name} holds NaN")
 
 
 def _require_like(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

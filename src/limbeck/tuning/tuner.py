@@ -12,18 +12,20 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import answer_views
 from limbeck.models.calling import autograd_enabled
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require_whole
+from limbeck.options.checks import from_keywords
 from limbeck.options.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.protocols import Answering, Teacher
-from limbeck.runs.folder import RunFolder
+from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import title_of
-from limbeck.runs.oddities import tell_probabilities, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.checksums import check_file
@@ -67,6 +69,7 @@ class TuneRun:
 
 
 @autograd_enabled
+@checked_arguments
 def tune(
     teacher: nn.Module | Answering,
     student: nn.Module | Callable[[int], nn.Module],
@@ -133,8 +136,7 @@ def tune(
     """
     optuna_here()
     options, sought = from_keywords(Training, training), search or Search()
-    jobs = require_whole("jobs", jobs)
-    _check(jobs, ray, storage, study, out, options, sought)
+    _check(jobs, ray, storage, study, out, resume, options, sought)
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
@@ -153,6 +155,7 @@ def tune(
     check_answers("student", made, data)
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", made, data.train, None, None)
+    tell_contradictions(data.train, None)
     tell_shared_examples(data, ["validation"], None)
     axes = sought.axes(
         learning_rate=options.peak_learning_rate,
@@ -168,6 +171,8 @@ def tune(
     points: list[Values] = combinations(axes) if sought.grid else [{} for _ in range(sought.trials or _TRIALS)]
     judges = data.validation
     views = _demand(guide, data, augmentation, axes)
+    hottest = max(next(axis for axis in axes if axis.name == "temperature").values)
+    tell_odd_teacher(guide, data.train, augmentation, float(hottest), device, None, classes=data.classes)
     common = _common(guide, made, data, augmentation, options, sought, axes)
     first, learning_rates = study or "limbeck", next(axis for axis in axes if axis.name == "learning_rate")
     both = sought.baseline and data.train.labels is not None and not learning_rates.fixed
@@ -229,10 +234,13 @@ def _check(
     storage: str | None,
     study: str | None,
     out: str | Path | None,
+    resume: bool,
     options: Training,
     search: Search,
 ) -> None:
     """Refuse settings that contradict each other."""
+    if storage is None:
+        require_out(out, resume=resume)
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     if study is not None and storage is None:

@@ -1,0 +1,80 @@
+"""Classes that a classifier names in another order than the data, found in its confusion matrix.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["describe_swapped", "swapped_classes"]
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ERRORS = 3.0
+"""Standard errors by which a class must be taken for another more often than for itself."""
+_STAYS, _GOES = 0.25, 0.5
+"""Largest share of such a class that is answered rightly, and least share that goes to the one other class."""
+_SHOWN = 4
+
+
+def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], count: int) -> list[tuple[int, ...]]:
+    r"""Classes that change places: most of each is answered as the next one in a cycle, and nearly nothing as itself.
+
+    The permutation :math:`\pi` that makes most answers right, :math:`\sum_k C_{k \pi(k)}` with the confusion matrix C,
+    is taken apart into cycles. In a cycle no class may be right more often than under :math:`\pi`; and at least two
+    classes, and half of all, must be taken for the next one in most examples and seldom be right, by three standard
+    errors. Classes that are merely confused, a model that always answers one class, and guessing do not look so.
+
+    Args:
+        labels: True classes, ``(N,)``.
+        predicted: Top-1 classes, ``(N,)``.
+        count: K.
+
+    Returns:
+        The cycles: each class is answered as the next, the last as the first.
+
+    Example:
+        >>> truth = np.repeat([0, 1, 2], 20)
+        >>> swapped_classes(truth, np.array([2, 1, 0])[truth], 3)
+        [(0, 2)]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
+    _, chosen = linear_sum_assignment(confusion, maximize=True)
+    own = np.arange(count)
+    stays, goes, sizes = confusion[own, own], confusion[own, chosen], confusion.sum(1)
+    sure = goes - stays > _ERRORS * np.sqrt(goes + stays)
+    sure &= (stays <= _STAYS * sizes) & (goes >= _GOES * sizes)
+    found, seen = [], set[int]()
+    for first in range(count):
+        cycle: list[int] = []
+        while (place := int(chosen[cycle[-1]]) if cycle else first) not in seen:
+            seen.add(place)
+            cycle.append(place)
+        part = np.array(cycle, np.int64)
+        if len(part) > 1 and bool((goes >= stays)[part].all()) and sure[part].sum() >= max(2, len(part) / 2):
+            found.append(tuple(cycle))
+    return found
+
+
+def describe_swapped(cycles: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> str:
+    """Say in words which classes change places.
+
+    Args:
+        cycles: From :func:`swapped_classes`.
+        names: Of the classes; None for their numbers.
+
+    Returns:
+        Such as "class 3 as 5, and class 5 as 3".
+
+    Example:
+        >>> describe_swapped([(0, 2)], ["cat", "dog", "fox"])
+        'class cat as fox, and class fox as cat'
+    """
+    pairs = [(one, other) for cycle in cycles for one, other in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
+    called = str if names is None else names.__getitem__
+    said = [f"class {called(one)} as {called(other)}" for one, other in pairs[:_SHOWN]]
+    if len(pairs) > _SHOWN:
+        return f"{', '.join(said)}, and so on ({len(pairs)} classes)"
+    return f"{', '.join(said[:-1])}, and {said[-1]}"

@@ -1,0 +1,240 @@
+"""What is odd about a teacher, or another model, though it is not an error: told before hours are spent on it.
+
+Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
+"""
+
+__all__ = ["tell_odd_teacher", "tell_probabilities"]
+
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.examples import Examples
+from limbeck.data.feed import Feed
+from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
+from limbeck.inputs import move
+from limbeck.losses import softened
+from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
+from limbeck.models.calling import call_model, evaluating, weights_dtype
+from limbeck.models.last_operation import Ending, ends_in
+from limbeck.options import Augmentation
+from limbeck.protocols import Batch, Teacher
+from limbeck.specialists import Committee
+from limbeck.system.devices import Device
+from limbeck.system.watcher import Watcher
+from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
+from limbeck.teachers.adapters import EstimatorTeacher, FunctionTeacher
+
+_LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
+"""Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""
+_16_BITS = {torch.float16, torch.bfloat16}
+_ANSWERED = 64
+"""Examples whose logits are looked at."""
+_SUM = 0.05
+"""Largest difference of a sum of probabilities from one."""
+_ALIKE, _APART = 1e-6, 1e-3
+"""Largest difference between probabilities that are called alike, and least one between such as are not."""
+
+
+def tell_odd_teacher(
+    teacher: Teacher,
+    examples: Examples,
+    augmentation: Augmentation,
+    temperature: float,
+    device: Device,
+    watcher: Watcher | None,
+    *,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Warn of a teacher that does worse than guessing, says the same of every example, or has classes in another order.
+
+    Each member of an ensemble is looked at by itself too; and a teacher of the user's own must heed the temperature. It
+    is asked about the first examples that training would show.
+
+    Args:
+        teacher: Who is asked, on the device.
+        examples: What the student will learn from.
+        augmentation: The random views.
+        temperature: Of the soft targets.
+        device: Where to compute.
+        watcher: Is told; None: it is a :class:`~limbeck.LimbeckWarning`.
+        classes: Names of the classes, for the message; None for their numbers.
+    """
+    watcher = watcher or Watcher()
+    feed = Feed(examples, batch_size=_LOOKED_AT, augmentation=augmentation, seed=0, device=device.device)
+    parts = _members(teacher)
+    names = [_named("teacher", number, len(parts)) for number in range(len(parts))]
+    asked = parts if len(parts) == 1 else [*parts, teacher]
+    answered: list[list[Tensor]] = [[] for _ in asked]
+    labels: list[Tensor] = []
+    with torch.no_grad(), device.autocast():
+        wanted = -(-_EACH * (1 if classes is None else len(classes)) // _LOOKED_AT)
+        for batch in islice(feed.batches(0), min(feed.steps, _BATCHES, wanted)):
+            for one, kept in zip(asked, answered, strict=True):
+                # Where a hot answer is that at T = 1 softened, the latter tells examples apart better.
+                kept.append(one.log_probs(batch, 1.0 if one.every_temperature else temperature).float())
+            labels += [] if batch.labels is None else [batch.labels]
+    truth = torch.cat(labels) if labels else None
+    told = False
+    for name, answers in zip(names, answered, strict=False):
+        said = _odd_answers(name, torch.cat(answers), truth, classes)
+        if said is not None:
+            watcher.warn(said)
+            told = True
+    if not told and truth is not None:
+        _tell_worse_than_guessing(torch.cat(answered[-1]), truth, watcher)
+    first = next(feed.batches(0))
+    for name, part in zip(names, parts, strict=True):
+        if temperature != 1 and isinstance(part, UserTeacher) and _ignores(part, first, temperature):
+            watcher.warn(
+                f"the {name} gives the same answers at temperature {temperature:g} as at 1, so that its soft targets "
+                "are not softened: divide its logits by the temperature that log_probs is called with"
+            )
+
+
+def _odd_answers(name: str, answers: Tensor, truth: Tensor | None, classes: Sequence[str] | None) -> str | None:
+    """What is odd about one model's log-probabilities, or None."""
+    count = len(answers)
+    if count < 2:
+        return None
+    probabilities = answers.exp()
+    if float((probabilities - probabilities[0]).abs().max()) < _ALIKE:
+        return (
+            f"the {name} says the same of all {count} examples looked at, so that its targets teach nothing about "
+            "them: are its inputs scaled as it was trained?"
+        )
+    if truth is None:
+        return None
+    labels, predicted = (values.cpu().long().numpy() for values in (truth, answers.argmax(-1)))
+    cycles = swapped_classes(labels, predicted, answers.shape[1])
+    if not cycles:
+        return None
+    right = float((labels == predicted).mean())
+    return (
+        f"the {name} answers {describe_swapped(cycles, classes)}: it is right on {right:.1%} of {count} training "
+        "examples, and would be on more were these classes in the data's order: put its outputs in that order"
+    )
+
+
+def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, watcher: Watcher) -> None:
+    count = len(answers)
+    right = float((answers.argmax(-1) == truth).float().mean())
+    guessing = float(torch.bincount(truth).max()) / count
+    # Three standard errors: a teacher that guesses is told to be no better, one that is a little better is not.
+    noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
+    if count > 1 and (right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing)):
+        watcher.warn(
+            f"the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
+            f"would be on {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
+        )
+
+
+@torch.no_grad()
+def _ignores(teacher: UserTeacher, batch: Batch, temperature: float) -> bool:
+    """Whether a teacher of the user's own answers alike at any temperature, though its answers could be softened."""
+    if teacher.temperature is not None or isinstance(teacher.teacher, EstimatorTeacher | FunctionTeacher):
+        return False
+    with suppress(Exception):  # it may refuse other temperatures than its own, and does not ignore them then
+        plain, hot = (teacher.log_probs(batch, t).float() for t in (1.0, temperature))
+        changed = (softened(plain, temperature).exp() - plain.exp()).abs().max()
+        return bool((hot.exp() - plain.exp()).abs().max() < _ALIKE) and bool(changed > _APART)
+    return False
+
+
+def tell_probabilities(
+    role: str, subject: nn.Module | Teacher, examples: Examples, device: Device | None, watcher: Watcher | None
+) -> None:
+    """Warn of a model that ends in a softmax or a sigmoid, where logits are needed: all its answers are then alike.
+
+    Which operation a model ends in is read off its calls of PyTorch; where that cannot be seen its numbers tell, as
+    those of stored answers do. Logarithms of probabilities need no word, for they are logits of the same distribution.
+
+    Args:
+        role: What to call it, such as "teacher".
+        subject: A module, or a teacher on the device.
+        examples: Of which some are shown to it.
+        device: Where a teacher is; None for the CPU.
+        watcher: Is told.
+    """
+    rows = torch.linspace(0, len(examples) - 1, min(_ANSWERED, len(examples))).long()
+    batch = examples.batch(rows.to(examples.index.device))
+    batch = batch if device is None else batch.to(device.device)
+    told = watcher or Watcher()
+    models = _models(subject)
+    for number, model in enumerate(models):
+        said = _odd_logits(model, batch, trained=role == "teacher")
+        if said is not None:
+            told.warn(f"the answers of the {_named(role, number, len(models))} {said}")
+
+
+@torch.no_grad()
+def _odd_logits(part: nn.Module | Teacher, batch: Batch, *, trained: bool) -> str | None:
+    """What a model's answers look like where they are no logits, and the cure."""
+    found = _logits(part, batch)
+    if found is None:
+        assert not isinstance(part, nn.Module), "a module gives logits"
+        temperature = float(getattr(part, "temperature", None) or 1.0)
+        return _TWICE if looks_softened_twice(part.log_probs(batch, temperature), temperature) else None
+    logits, ending, coarse = found
+    summing = bool(((logits.sum(-1) - 1).abs() < _SUM).all())
+    if (ending == "softmax" and summing) or (ending is None and looks_like_probabilities(logits, coarse=coarse)):
+        return (
+            "look like probabilities (at least 0, summing to one), and logits are needed: leave out the softmax at its "
+            "end, or end it in log_softmax"
+        )
+    if ending == "softmax":
+        return (
+            "come out of a softmax, and do not sum to one over the classes, and logits are needed: leave out the "
+            "softmax at its end, which is along another axis"
+        )
+    if ending == "sigmoid" or (trained and looks_like_sigmoids(logits)):
+        return "all lie between 0 and 1, as after a sigmoid, and logits are needed: leave out the sigmoid at its end"
+    return None
+
+
+_TWICE = (
+    "look as if a softmax was applied to probabilities (no odds above e, and many at it), and logits are needed: leave "
+    "out the softmax at the end of the model that gave them, and write them anew"
+)
+
+
+def _logits(part: nn.Module | Teacher, batch: Batch) -> tuple[Tensor, Ending | None, bool] | None:
+    """What a model answers before a softmax, what it ends in, and whether it computes in 16 bits; None if not known."""
+    if isinstance(part, nn.Module):
+        module = part
+        first = next(module.parameters(), None)
+        inputs = batch.inputs if first is None else move(batch.inputs, first.device)
+        with evaluating(module):
+            return *ends_in(lambda: call_model(module, inputs)), weights_dtype(module) in _16_BITS
+    if isinstance(part, ModelTeacher):
+        teacher = part
+        return *ends_in(lambda: teacher.logits(batch)), weights_dtype(teacher.model) in _16_BITS
+    inner = part.teacher if isinstance(part, UserTeacher) else part
+    if isinstance(inner, FunctionTeacher):
+        function = inner
+        return *ends_in(lambda: function.logits(batch)), False
+    return None
+
+
+def _members(teacher: Teacher) -> list[Teacher]:
+    """The teachers in an ensemble, at any depth; a teacher of another kind is its own only one."""
+    if isinstance(teacher, Ensemble):
+        return [part for member in teacher.members for part in _members(member)]
+    return [teacher]
+
+
+def _models(subject: nn.Module | Teacher) -> list[nn.Module | Teacher]:
+    """Likewise, with the networks of committees."""
+    if isinstance(subject, nn.Module):
+        return [subject]
+    found: list[nn.Module | Teacher] = []
+    for member in _members(subject):
+        found += [member.generalist, *member.specialists] if isinstance(member, Committee) else [member]
+    return found
+
+
+def _named(role: str, number: int, count: int) -> str:
+    return role if count == 1 else f"{role} (its part {number + 1})"

@@ -211,18 +211,20 @@ def _draws(source: ItemSource, count: int) -> str:
     found = "fixed"
     for number in range(0, count, step):
         once, again, other = (source.item(number, seed) for seed in (0, 0, 1))
-        if not _alike(once, again):
+        if any(_class_of(once) != _class_of(each) for each in (again, other)):
+            raise DataError(
+                f"the label of item {number} of the {source.name} differs when it is read again: only inputs may be "
+                "transformed at random"
+            )
+        if not same(once.inputs, again.inputs):
             return "unreachable"
-        if not _alike(once, other):
+        if not same(once.inputs, other.inputs):
             found = "seeded"
     return found
 
 
-def _alike(one: Item, other: Item) -> bool:
-    labels = (
-        one.label is other.label if one.label is None or other.label is None else torch.equal(one.label, other.label)
-    )
-    return labels and same(one.inputs, other.inputs)
+def _class_of(item: Item) -> int | None:
+    return None if item.label is None else int(item.label)
 
 
 def _known_labels(given: Any, source: ItemSource) -> Tensor | None:

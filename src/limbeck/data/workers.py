@@ -3,6 +3,7 @@
 __all__ = ["ahead", "worker_count"]
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -89,16 +90,19 @@ def ahead(
         yield from ahead(source, [each[1:] for each in asked], view, augmentation, presentations, 0)
         return
     held = _Fetching(source, view, augmentation, tuple(presentations))
-    loader: DataLoader[Any] = DataLoader(
-        held,
-        batch_size=None,
-        sampler=asked,
-        num_workers=min(count, len(asked)),
-        prefetch_factor=_AHEAD,
-        collate_fn=_as_made,
-        generator=torch.Generator(),  # or the global one would be drawn from
-    )
-    for answer in loader:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
+        loader: DataLoader[Any] = DataLoader(
+            held,
+            batch_size=None,
+            sampler=asked,
+            num_workers=min(count, len(asked)),
+            prefetch_factor=_AHEAD,
+            collate_fn=_as_made,
+            generator=torch.Generator(),  # or the global one would be drawn from
+        )
+        answers = iter(loader)
+    for answer in answers:
         if isinstance(answer, _Failed):
             raise DataError(answer.words)
         number, inputs = answer

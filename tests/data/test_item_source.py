@@ -1,5 +1,6 @@
 """Items that are read when they are wanted: any random transform becomes a function of the example and the view."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -14,12 +15,15 @@ from limbeck.data import items
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.data.item_source import ItemSource, example_seed
+from limbeck.data.source import Source
 from limbeck.data.viewing import Viewing
 from limbeck.data.workers import ahead
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, MismatchError
+from limbeck.keyed import seeds, uniform
 from limbeck.runs.inputs import as_data_set, as_examples
 from limbeck.softtargets import SoftTargets
 from limbeck.system.watcher import Watcher
+from limbeck.teachers import ModelTeacher
 
 X, Y = torch.randn(40, 3, generator=torch.Generator().manual_seed(3)), torch.arange(40) % 2
 
@@ -94,8 +98,6 @@ def test_views_differ_by_epoch_and_example_and_match_a_plain_reading():
     views = drawn(examples, 0, 8)
     noise = torch.stack([views[epoch, i] - X[i] for epoch in (0, 1) for i in range(40)])
     assert torch.unique(noise[:, 0]).numel() == 80
-    from limbeck.keyed import seeds
-
     for number, seed in enumerate(seeds(torch.arange(40), seed=0, view=1).tolist()):
         torch.manual_seed(seed)
         random.seed(seed)
@@ -302,3 +304,82 @@ def test_data_sets_of_hugging_face(tmp_path):
     assert data.classes == ("bad", "good") and data.train.kind == "integers"
     assert data.train.as_seen(torch.tensor([3])).tolist() == [[3, 1, 2]]
     assert data.train.labels.tolist() == rows["label"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """A presentation: the same examples, of another size."""
+
+    factor: float
+
+
+class Presented(Source):
+    """Numbers that a model may want scaled; what is drawn for a view is the same in every presentation."""
+
+    augments = True
+
+    def __init__(self, values, presentation=None):
+        self.values, self.presentation = values, presentation
+
+    def __len__(self):
+        return len(self.values)
+
+    @property
+    def shape(self):
+        return tuple(self.values.shape)
+
+    def fetch(self, rows, keys, *, view=0, augmentation=None, presentations=(None,)):
+        noise = torch.zeros(len(rows), 1) if augmentation is None else uniform(keys, seed=0, view=view)[:, :1]
+        factors = [(wanted or self.presentation or Scaled(1.0)).factor for wanted in presentations]
+        return [(self.values[rows.cpu()] + noise) * factor for factor in factors]
+
+    def select(self, rows):
+        return Presented(self.values[rows], self.presentation)
+
+    def with_presentation(self, presentation):
+        return Presented(self.values, presentation)
+
+
+class Seeing(nn.Linear):
+    """A network with a presentation of its own, that remembers what it saw."""
+
+    def __init__(self, factor):
+        super().__init__(3, 2)
+        self.presentation, self.seen = Scaled(factor), []
+
+    def forward(self, inputs):
+        self.seen.append(inputs.clone())
+        return super().forward(inputs / self.presentation.factor)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_teacher_and_student_see_an_example_each_in_its_own_way(workers):
+    examples = Examples.of(Presented(X), Y)
+    views = limbeck.Augmentation(shift=1)
+    teacher = ModelTeacher(Seeing(100.0))
+    feed = Feed(
+        examples.with_presentation(Scaled(10.0)),
+        batch_size=16,
+        seed=0,
+        augmentation=views,
+        workers=workers,
+        presentations=[seen for _, seen in teacher.modules()],
+    )
+    for batch in feed.batches(3):
+        teacher.model.seen.clear()
+        teacher.log_probs(batch, 1.0)
+        torch.testing.assert_close(teacher.model.seen[0], 10 * batch.inputs)
+        noise = uniform(batch.index, seed=0, view=3)[:, :1]
+        torch.testing.assert_close(batch.inputs, 10 * (X[batch.index] + noise))
+        torch.testing.assert_close(batch.seen_as(Scaled(2.0)), 2 * (X[batch.index] + noise))
+        torch.testing.assert_close(batch.head(3).seen_as(Scaled(2.0)), 2 * (X[batch.index] + noise)[:3])
+
+
+def test_a_run_shows_each_network_its_own_presentation():
+    teacher, student = Seeing(100.0), Seeing(10.0)
+    examples = Examples.of(Presented(X), Y)
+    run = limbeck.distill(teacher, student, examples, examples, epochs=1, batch_size=16, precision="float32")
+    assert run.student.presentation == Scaled(10.0)
+    again = limbeck.evaluate(run.student, examples)
+    assert again["test_errors"] == run.metrics["student"]["test_errors"]
+    torch.testing.assert_close(run.student.seen[-1].abs().mean(), 10 * X.abs().mean(), rtol=0.5, atol=0)

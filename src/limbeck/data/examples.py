@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.data.columns import Columns
 from limbeck.data.source import Source
@@ -21,6 +21,7 @@ from limbeck.data.values import Layout, as_inputs, as_labels
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
+from limbeck.models.calling import presentation_of
 from limbeck.options import Augmentation, OwnAugmentation
 from limbeck.options.checks import shown
 from limbeck.protocols import Batch
@@ -349,6 +350,13 @@ class DataSet:
         """The parts that there are, by name."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
+
+    def seen_by(self, model: nn.Module) -> "DataSet":
+        """The data set as a model sees it, where the model has a presentation of its own."""
+        presentation = presentation_of(model)
+        if presentation is None:
+            return self
+        return replace(self, **{name: part.with_presentation(presentation) for name, part in self.parts().items()})
 
     def identity(self) -> dict[str, Any]:
         """Digests of the parts and the classes: what a run that resumes must agree in."""

@@ -42,6 +42,8 @@ class Training:
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         checkpoint_minutes: Write a checkpoint this often within an epoch, beside the one at its end; none: never.
+        workers: Processes that read and transform examples ahead, where they are not in memory; 0: none; default: one
+            per processor core, at most 8. The result does not depend on it.
     """
 
     epochs: int = 20
@@ -64,6 +66,7 @@ class Training:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: str = "auto"
     checkpoint_minutes: float | None = 10.0
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -99,6 +102,7 @@ class Training:
         require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "positive")
         minutes = self.checkpoint_minutes
         require(minutes is None or minutes > 0, "checkpoint_minutes", minutes, "positive")
+        require(self.workers is None or 0 <= self.workers <= 1000, "workers", self.workers, "from 0 to 1000")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
         require(0 <= self.seed < 1 << 63, "seed", self.seed, "in [0, 2**63)")
         for name, schedule in (("decay", "exponential"), ("plateau_patience", "plateau")):
@@ -144,6 +148,7 @@ class TrainingKeywords(TypedDict, total=False):
     precision: Literal["auto", "float32", "bf16"]
     device: str
     checkpoint_minutes: float | None
+    workers: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

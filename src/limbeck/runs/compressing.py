@@ -137,7 +137,7 @@ def compress(
         [('original', 1292), ('svd', 442), ('svd + int8', 442)]
     """
     require_out(out, resume=resume)
-    data = as_data_set(train, validation, test, classes)
+    data = as_data_set(train, validation, test, classes).seen_by(model)
     tuning = finetuning or FineTuning()
     chosen, given = rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan
     _check(model, chosen, given, int8, tuning)

@@ -162,9 +162,12 @@ def distill(
         searched=searched,
     )
     data = as_data_set(train, validation, test, classes)
+    made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
+    data = data.seen_by(made[0])
     source, unlabelled = data, "the training set has no labels"
     if transfer is not None:
         source = dataclasses.replace(data, train=as_part("transfer", transfer).without_labels())
+        source = source.seen_by(made[0])
         unlabelled = "transfer examples are used without labels"
     if source.train.labels is None and aims.hard_weight > 0:
         raise ConfigError(f"hard_weight is {aims.hard_weight}, and {unlabelled}: set it to 0")
@@ -187,7 +190,6 @@ def distill(
     if aims.hard_weight < 1:
         verify_stores(guide, watcher)
     check_margin(margin, data, guide)
-    made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     check_answers("student", made[0], source)
     if aims.hard_weight < 1:
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher, classes=data.classes)

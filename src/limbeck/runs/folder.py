@@ -66,6 +66,7 @@ _FREE_KEYS = frozenset(
         "timeout_minutes",
         "jobs",
         "in_memory_gb",
+        "workers",
     }
 )
 """Settings that may differ when a run is continued."""

@@ -115,6 +115,8 @@ def fit_stage(
         device=device.device,
         world=here,
         steps=steps,
+        workers=training.workers,
+        presentations=getattr(objective, "presentations", ()),
     )
     checkpoints = None if folder is None else folder.checkpoints
     exporting = epoch_writer(folder.path, model) if export and folder is not None else None
@@ -245,6 +247,7 @@ def train(
     augmentation = data.train.drawn(augmentation)
 
     begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
+    data = data.seen_by(begun[0])
     check_answers("model", begun[0], data)
 
     def tell(done: int, count: int) -> None:

@@ -84,6 +84,11 @@ class DistillationObjective:
         # Softened log-probabilities in float32 would lose, at a high temperature, what those at T = 1 still tell.
         self._at_one = self.temperature > HOT and self.teacher.has_logits
 
+    @property
+    def presentations(self) -> list[Any]:
+        """How the teacher's networks see the examples, where that is their own affair: made along with the batches."""
+        return [seen for _, seen in self.teacher.modules()] if self.hard_weight < 1 else []
+
     def fingerprint(self) -> dict[str, Any]:
         """What a run that resumes must agree in, the teacher among it."""
         names = ("loss", "temperature", "hard_weight", "label_smoothing")

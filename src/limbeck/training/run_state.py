@@ -29,7 +29,7 @@ from limbeck.training.schedules import Schedule
 
 _LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
 """What checkpoints of earlier versions do not hold."""
-_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite")
+_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers")
 """Settings in which a continued run may differ; the precision is compared as it was found."""
 
 

@@ -140,6 +140,8 @@ def tune(
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
+    made = starts(student, [options.seed], role="student")[0]
+    data = data.seen_by(made)
     if data.validation is None or data.validation.labels is None:
         raise ConfigError("a search chooses on labelled validation examples, and there are none: set some aside")
     if resume and out is not None and options.precision == "auto":
@@ -151,7 +153,6 @@ def tune(
     check_classes("teacher", guide, data)
     guide = guide.to(device.device).bind(data.train, augmentation)
     verify_stores(guide, None)
-    made = starts(student, [options.seed], role="student")[0]
     check_answers("student", made, data)
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", made, data.train, None, None)

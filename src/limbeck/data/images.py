@@ -56,6 +56,8 @@ class Images(Source):
         presentation: How they are seen where nobody says.
     """
 
+    augments = True
+
     def __init__(self, presentation: ImagePresentation) -> None:
         self.presentation = presentation
 

@@ -34,6 +34,7 @@ class Viewing:
             :meth:`~limbeck.protocols.Batch.seen_as`.
 
     Example:
+        >>> import torch
         >>> examples = Examples.of(torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 0, 1, 0]))
         >>> viewing = Viewing(examples, Augmentation(shift=1))
         >>> viewing.batch(torch.tensor([3, 1]), view=2).index

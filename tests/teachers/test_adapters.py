@@ -85,8 +85,8 @@ def test_a_function_teaches_as_the_module_in_it_does():
     ("teacher", "message"),
     [
         ([nn.Linear(8, 4)] * 2, r"a list of 2: give limbeck\.Ensemble"),
-        (np.ones((80, 4)), "is an array.*StoredTargets"),
-        (torch.ones(80, 4), "is an array.*StoredTargets"),
+        (np.ones((80, 4)), "is an array.*SoftTargets.from_array"),
+        (torch.ones(80, 4), "is an array.*SoftTargets.from_array"),
         ("runs/teacher", r"is the path runs/teacher: give limbeck\.load"),
         (nn.Linear, "is the class Linear: give an instance"),
         (None, "a NoneType was given"),

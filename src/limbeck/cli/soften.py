@@ -23,12 +23,15 @@ def soften(
     out: Out,
     teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
     posteriors: Annotated[Path | None, Parameter(group="Teacher")] = None,
+    from_file: Annotated[Path | None, Parameter(group="Teacher")] = None,
+    answers: Annotated[Literal["auto", "probs", "log_probs", "logits"], Parameter(group="Teacher")] = "auto",
+    index_column: Annotated[str | None, Parameter(group="Teacher")] = None,
     mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
     weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
     teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
     data: Data = DataOptions(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
-    encoding: Annotated[Literal["dense", "topk", "sampled"], _STORE] = "dense",
+    encoding: Annotated[Literal["dense", "topk", "sampled"] | None, _STORE] = None,
     dtype: Annotated[Literal["float16", "float32"] | None, _STORE] = None,
     k: Annotated[int | None, _STORE] = None,
     draws: Annotated[int | None, _STORE] = None,
@@ -53,6 +56,8 @@ def soften(
     limbeck soften --data data/train --ali exp/ali --teacher runs/dnn --write-posteriors post.ark --out runs/targets
     limbeck soften --data data/train --ali exp/ali --posteriors post.ark --encoding topk --k 30 --out runs/targets
     limbeck soften --teacher runs/a runs/b --mean geometric --encoding topk --k 5 --out runs/targets
+    limbeck soften --data letters.npz --from-file probabilities.npy --out runs/targets
+    limbeck soften --data letters.npz --from-file top5.parquet --index-column example --out runs/targets
     ```
 
     Args:
@@ -61,10 +66,17 @@ def soften(
         posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
             utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they hold for that one
             alone; without, they are one network's at T = 1.
+        from_file: Instead of a teacher: a file of answers that exist already, a row for each example at T = 1. An .npy
+            array; an .npz archive with probs, log_probs or logits, and ids for the top k; or a CSV or parquet table
+            with a column for each class under its name, or class_1, prob_1, class_2, ... for the top k.
+        answers: What the numbers of --from-file are; "auto": as they are named there, or else as they sum.
+        index_column: The column, or array, of --from-file with the number or name of each row's example; none: its
+            column "index", or else rows are in the order of the data.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
-        encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled".
+        encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled". Default:
+            dense, and topk for top-k answers of --from-file.
         dtype: Numbers of a dense store; default float16.
         k: Classes that topk keeps.
         draws: Classes drawn for each example, for sampled.
@@ -84,6 +96,7 @@ def soften(
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
+    from limbeck.softtargets.answer_files import read_answers
     from limbeck.softtargets.softening import precision_of
     from limbeck.system.devices import find_device
     from limbeck.system.processes import is_first
@@ -91,8 +104,12 @@ def soften(
 
     if augmentation.active and augmentation.views is None:
         raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
-    if (teacher is None) == (posteriors is None):
-        raise ConfigError("give either --teacher or --posteriors")
+    if sum(given is not None for given in (teacher, posteriors, from_file)) != 1:
+        raise ConfigError("give one of --teacher, --posteriors and --from-file")
+    if from_file is None and (answers != "auto" or index_column is not None):
+        raise ConfigError(f"{'--index-column' if answers == 'auto' else '--answers'} belongs to --from-file: give both")
+    if from_file is not None and augmentation.active:
+        raise ConfigError("--from-file holds answers to the examples as they are: leave the random views out")
     if min_post is not None and write_posteriors is None:
         raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and write_posteriors is not None:
@@ -104,6 +121,18 @@ def soften(
     guide: Teacher
     if posteriors is not None:
         guide = as_teacher(Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes))
+    elif from_file is not None:
+        saved = read_answers(
+            from_file,
+            classes=examples.classes,
+            kind=None if answers == "auto" else answers,
+            index_column=index_column,
+        )
+        if not quiet:
+            say(saved.describe())
+        guide = saved.teacher(examples)
+        if encoding is None and k is None and saved.k is not None and saved.k < len(examples.classes):
+            encoding, k = "topk", saved.k
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
     guide = guide.to(place.device)
@@ -114,7 +143,7 @@ def soften(
             examples.train,
             classes=examples.classes,
             augmentation=dataclasses.replace(augmentation),
-            encoding=encoding,
+            encoding=encoding or ("dense" if k is None else "topk"),
             k=k,
             draws=draws,
             dtype=dtype,

@@ -3,10 +3,11 @@
 Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
 """
 
-__all__ = ["Pictures", "pixels_of", "read_pictures", "read_unlabelled"]
+__all__ = ["OpenedPicture", "Pictures", "open_picture", "pixels_of", "read_pictures", "read_unlabelled"]
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,10 @@ _MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
 _MEMORY_REDUCED = {"L": 3, "RGB": 8, "CMYK": 8, "RGBA": 12}
 """Bytes a pixel where the image is reduced before anything else is made of it; other modes cannot be averaged."""
 _ORIENTATION = 0x0112  # the tag of EXIF
+_TURNED = (5, 6, 7, 8)
+"""Orientations that exchange height and width."""
+_WITH_DRAFT = ("JPEG", "MPO")
+"""Formats that are decoded at a half, a quarter or an eighth of their size where that is enough."""
 _WEBP_MEMORY = 26
 _MOST_MEMORY = 24
 """Bytes a pixel while it is decoded, by mode, as measured: 16 bits and transparency go through several copies."""
@@ -140,34 +145,124 @@ def _decoded(root: Path, listing: Listing, size: tuple[int, int] | None) -> Pict
 def _decode(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            with Image.open(file, formats=_DECODERS) as opened:
-                kind = opened.format
-                picture = _reduced(file, opened, size)
-                ImageOps.exif_transpose(picture, in_place=True)
-                picture = _in_bytes(file, picture, kind)
+        with _told(file), Image.open(file, formats=_DECODERS) as opened:
+            kind = opened.format
+            picture = _reduced(file, opened, None if size is None else 2 * max(size))
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture = _in_bytes(file, picture, kind)
             if size is not None:
                 picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(picture)
-        except FormatError:
-            raise
-        except Exception as error:  # Pillow's decoders raise a dozen types on corrupt bytes
-            raise FormatError(file, f"not an image, truncated or corrupt: {error or type(error).__name__}") from error
 
 
-def _reduced(file: Path, opened: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+class OpenedPicture:
+    """An image file whose size is known before its pixels are decoded.
+
+    Args:
+        file: Its path.
+        opened: As Pillow opened it.
+
+    Attributes:
+        height: Pixels, as the image is shown: turned as its EXIF orientation says.
+        width: Likewise.
+    """
+
+    def __init__(self, file: Path, opened: Image.Image) -> None:
+        self.file, self._opened = file, opened
+        self._known: dict[int, Image.Image] = {}
+        self._fits = _fits(file, opened)  # before EXIF is looked for, which decodes a PNG
+        readable = self._fits or opened.format != "PNG" or "exif" in opened.info
+        turned = readable and opened.getexif().get(_ORIENTATION, 1) in _TURNED
+        self.width, self.height = opened.size[::-1] if turned else opened.size
+
+    def decode(self, least: int) -> Image.Image:
+        """The pixels, in mode L or RGB, as :func:`read_pictures` makes them.
+
+        Args:
+            least: How many pixels the shorter side must keep. A JPEG of at least twice, four or eight times as many is
+                decoded at a half, a quarter or an eighth of its size, which is faster.
+
+        Returns:
+            The image; the caller must not change it.
+
+        Raises:
+            FormatError: If it is corrupt or too large to be safe.
+        """  # noqa: DOC502
+        scale = min(self.width, self.height) // max(least, 1)
+        if self._opened.format in _WITH_DRAFT:
+            scale = next((each for each in (8, 4, 2) if scale >= each), 1)
+        elif self._fits:
+            scale = 1
+        if scale not in self._known:
+            with _told(self.file):
+                if not self._known:
+                    self._known[scale] = self._decoded(self._opened, least)
+                else:  # it is decoded already, otherwise
+                    with Image.open(self.file, formats=_DECODERS) as again:
+                        self._known[scale] = self._decoded(again, least)
+        return self._known[scale]
+
+    def _decoded(self, opened: Image.Image, least: int) -> Image.Image:
+        kind = opened.format
+        if self._fits and kind in _WITH_DRAFT:
+            opened.draft(None, (least, least))
+        picture = _reduced(self.file, opened, least)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _in_bytes(self.file, picture, kind)
+
+
+@contextmanager
+def open_picture(file: Path) -> Iterator[OpenedPicture]:
+    """Open an image file, with the care of :func:`read_pictures`, and decode it as small as it is wanted.
+
+    Args:
+        file: Its path.
+
+    Yields:
+        The image, to be decoded while it is open.
+
+    Raises:
+        FormatError: If it is missing, corrupt, of another format or too large to be safe.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _told(file):
+            opened = Image.open(file, formats=_DECODERS)
+        with opened:
+            with _told(file):
+                picture = OpenedPicture(file, opened)
+            yield picture
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except FormatError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen types on corrupt bytes
+        raise FormatError(file, f"not an image, truncated or corrupt: {error or type(error).__name__}") from error
+
+
+def _fits(file: Path, opened: Image.Image) -> bool:
+    """Whether all of an image may be decoded."""
+    pixels = opened.width * opened.height
+    room = _ROOM + 4 * file.stat().st_size
+    return pixels <= (Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS) and pixels * _bytes_a_pixel(opened) <= room
+
+
+def _reduced(file: Path, opened: Image.Image, least: int | None) -> Image.Image:
     """An opened image as it is; reduced by a whole factor where all of it would take too much memory."""
     most = Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS
     width, height, octets = *opened.size, file.stat().st_size
     pixels, full = width * height, width * height * _bytes_a_pixel(opened)
-    if pixels <= most and full <= _ROOM + 4 * octets:
+    if _fits(file, opened):
         return opened
-    cure = "make it smaller" if size is not None else "make it smaller, or resize all, as with --image-size 224"
-    if pixels > (most if size is None else 2 * most):  # Pillow opens no more than twice its limit
+    cure = "make it smaller" if least is not None else "make it smaller, or resize all, as with --image-size 224"
+    if pixels > (most if least is None else 2 * most):  # Pillow opens no more than twice its limit
         raise FormatError(file, f"{width} x {height} pixels, and {most} pixels are the limit: {cure}")
-    if size is not None:
-        # Twice the size that is wanted is left to the antialiased resizing, on either axis: EXIF may turn the image.
-        full, reduced = _reduce(opened, 2 * max(size))
+    if least is not None:  # on either axis: EXIF may turn the image
+        full, reduced = _reduce(opened, least)
         if full <= _ROOM_REDUCED + 4 * octets:
             return reduced()
     raise FormatError(
@@ -178,7 +273,7 @@ def _reduced(file: Path, opened: Image.Image, size: tuple[int, int] | None) -> I
 def _reduce(opened: Image.Image, least: int) -> tuple[int, Callable[[], Image.Image]]:
     """What it takes to decode an image reduced to no fewer pixels than these on a side, and how to do it."""
     pixels = opened.width * opened.height
-    if opened.format in ("JPEG", "MPO"):
+    if opened.format in _WITH_DRAFT:
         # A progressive file keeps its coefficients, of two bytes each; others are decoded row by row.
         kept = 6 * pixels if "progressive" in opened.info or "progression" in opened.info else 0
         opened.draft(None, (least, least))

@@ -8,6 +8,7 @@ __all__ = [
     "DataOptions",
     "Distillation",
     "FineTuning",
+    "ImagePresentation",
     "ModelOptions",
     "Network",
     "OwnAugmentation",
@@ -22,5 +23,6 @@ __all__ = [
 from limbeck.options.compression import FineTuning, RankRule
 from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, SpeechOptions
 from limbeck.options.network import ModelOptions, Network
+from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation
 from limbeck.options.training import Distillation, SoftLoss, Training, TrainingKeywords

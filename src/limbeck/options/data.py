@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
 
 
@@ -111,6 +112,10 @@ class Augmentation:
         scale: Largest change of size, as a share: 0.1 gives sizes from 1/1.1 to 1.1.
         shear: Largest shear, as a share of the height.
         elastic: Largest displacement in pixels of a smooth random bend; 3 to 5 suit digits and letters.
+        augment: Augmentation of images as they are read: "standard" for random resized crops and horizontal flips;
+            "trivial" or "rand" for these and TrivialAugment or RandAugment; "none". It goes with none of those above.
+        crop_area: Smallest share of the image that a random resized crop keeps.
+        erasing: Share of the views in which a random rectangle is erased; needs augment.
         views: How many different views of each example; training cycles through them. None: a new one each epoch.
         view_seed: Seed of the views, apart from that of training, so that a teacher's answers to them serve any seed.
     """
@@ -120,6 +125,9 @@ class Augmentation:
     scale: float = 0.0
     shear: float = 0.0
     elastic: float = 0.0
+    augment: Literal["none", "standard", "trivial", "rand"] = "none"
+    crop_area: float = 0.08
+    erasing: float = 0.0
     views: int | None = None
     view_seed: int = 0
 
@@ -128,12 +136,28 @@ class Augmentation:
         for name in ("shift", "rotate", "scale", "shear", "elastic"):
             value, limit = getattr(self, name), 180.0 if name == "rotate" else math.inf
             require(0 <= value <= limit and math.isfinite(value), name, value, "at least 0 and finite")
+        known = ("none", "standard", "trivial", "rand")
+        require(self.augment in known, "augment", repr(self.augment), f"one of {', '.join(known)}")
+        require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "in (0, 1]")
+        require(0 <= self.erasing <= 1, "erasing", self.erasing, "in [0, 1]")
+        if self.augment == "none" and (self.erasing or self.crop_area != 0.08):
+            raise ConfigError("erasing and crop_area belong to augment: give augment, such as augment standard")
+        if self.augment != "none" and self.distorts:
+            raise ConfigError(
+                f"augment {self.augment} crops and flips, and goes with no shift, rotate, scale, shear or elastic: "
+                "leave these out"
+            )
         require(self.views is None or self.views >= 1, "views", self.views, "at least 1")
         require(0 <= self.view_seed < 1 << 63, "view_seed", self.view_seed, "in [0, 2**63)")
 
     @property
     def active(self) -> bool:
         """Whether any view differs from the picture itself."""
+        return self.distorts or self.augment != "none"
+
+    @property
+    def distorts(self) -> bool:
+        """Whether images in memory are shifted, turned or bent."""
         return any((self.shift, self.rotate, self.scale, self.shear, self.elastic))
 
     @property

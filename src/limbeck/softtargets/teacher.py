@@ -32,6 +32,7 @@ from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.softening import soften
 from limbeck.softtargets.topk import TopK
 from limbeck.teachers import as_teacher
+from limbeck.teachers.saved import saved_answers
 from limbeck.teachers.stored import refuse_other_data
 
 _RESIDENT_BYTES = 4 << 30
@@ -104,6 +105,7 @@ class SoftTargets:
         return twin
 
     write = staticmethod(soften)
+    from_array = staticmethod(saved_answers)
 
     @classmethod
     @checked_arguments

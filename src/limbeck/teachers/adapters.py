@@ -182,8 +182,8 @@ def adapted(teacher: Any, classes: Sequence[str] | None = None) -> Any:
         )
     if isinstance(teacher, Tensor) or hasattr(teacher, "__array__"):
         raise DataError(
-            "the teacher is an array: answers that exist already are given as limbeck.teachers.StoredTargets("
-            "log_probabilities, numbers), with the number of each row's example in the training set"
+            "the teacher is an array: answers that exist already are given as "
+            "limbeck.SoftTargets.from_array(probs=...), log_probs= or logits=, with a row for each training example"
         )
     if isinstance(teacher, str | os.PathLike):
         raise DataError(f"the teacher is the path {os.fspath(teacher)!s}: give limbeck.load(path)")

@@ -84,9 +84,15 @@ class StoredTargets:
         self._fingerprint: Any = None
         self._softened: tuple[float, Tensor] | None = None
         self.classes = None if classes is None else tuple(classes)
+        self._number(index)
+
+    def _number(self, index: Tensor) -> None:
         # Rows by example number; -1 where there is none.
         self.row_of = torch.full((int(index.max()) + 1,), -1, dtype=torch.int64, device=index.device)
         self.row_of[index] = torch.arange(len(index), device=index.device)
+
+    in_order = False
+    """Whether rows are counted only, as saved arrays are: then there must be one for each example of whole data."""
 
     def to(self, device: torch.device | str) -> "StoredTargets":
         """The same answers on a device."""
@@ -142,6 +148,11 @@ class StoredTargets:
                 f"{examples.source}: ask the teacher about these"
             )
         self.require(examples.index)
+        if self.in_order and self.source is None and examples.origin is None and self.values.shape[1] != len(examples):
+            raise MismatchError(
+                f"there are {self.values.shape[1]} rows of saved answers, and {len(examples)} examples: give the rows' "
+                "index where they are of other or more examples"
+            )
         views = augmentation.views if augmentation is not None and augmentation.active else 1
         if views is not None and views > len(self.values):
             raise MismatchError(f"{views} views are asked for, and {len(self.values)} are stored: set views")

@@ -1,0 +1,100 @@
+"""Tables of columns in CSV and parquet files, read by pandas."""
+
+__all__ = ["is_table", "list_array", "read_frame"]
+
+import os
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import FormatError
+from limbeck.system.extras import load_extra
+
+_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_PARQUET = (".parquet", ".pq")
+
+
+def is_table(path: str | PathLike[str]) -> bool:
+    """Whether a path is a file whose name ends as tables' do.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> is_table("no such file.csv")
+        False
+    """
+    return str(path).lower().endswith((*_CSV, *_PARQUET)) and os.path.isfile(path)
+
+
+def read_frame(path: str | PathLike[str]) -> Any:
+    """Read a table as a ``pandas.DataFrame``.
+
+    Args:
+        path: A ``.csv`` or ``.tsv`` file, gzipped or not, whose first line names the columns, or a ``.parquet`` file.
+
+    Returns:
+        The frame, rows numbered from 0.
+
+    Raises:
+        FormatError: If the file is missing, empty, damaged, or two columns have one name.
+        MissingExtraError: If pandas or pyarrow is not installed.
+    """  # noqa: DOC501, DOC502
+    pandas = load_extra("pandas", "table")
+    name = str(path).lower()
+    if not os.path.isfile(path):
+        raise FormatError(path, "there is no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pandas tells of columns of mixed types, which are categories here
+            if name.endswith(_PARQUET):
+                load_extra("pyarrow", "table")
+                frame = pandas.read_parquet(path).reset_index(drop=True)
+            else:
+                separator = "\t" if ".tsv" in Path(name).suffixes else ","
+                _refuse_repeated(path, pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str))
+                frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False)
+    except FormatError:
+        raise
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # pandas and pyarrow raise a dozen types on damaged files
+        raise FormatError(path, f"cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
+    if not len(frame) or not len(frame.columns):
+        raise FormatError(path, "has no rows: a line of column names and a line for each example are needed")
+    frame.columns = [str(column) for column in frame.columns]
+    return frame
+
+
+def list_array(path: str | PathLike[str], name: str, column: Any) -> NDArray[Any]:
+    """A column of lists of one length as an array.
+
+    Args:
+        path: For messages.
+        name: Of the column, for messages.
+        column: A series of lists or arrays.
+
+    Returns:
+        ``(N, length)``.
+
+    Raises:
+        FormatError: If the lists differ in length.
+    """
+    lengths = {len(row) if hasattr(row, "__len__") else -1 for row in column}
+    if len(lengths) != 1 or -1 in lengths:
+        raise FormatError(path, f"column {name!r} must hold lists of one length, and has {sorted(lengths)[:4]}")
+    return np.stack([np.asarray(row) for row in column])
+
+
+def _refuse_repeated(path: str | PathLike[str], first: Any) -> None:
+    names = [str(name).strip() for name in first.iloc[0]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise FormatError(path, f"two columns are named {twice!r}: name each its own")

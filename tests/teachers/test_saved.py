@@ -1,0 +1,166 @@
+"""Saved answers as teachers: what is checked, how rows are keyed, and top-k answers against whole rows."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.data import DataSet
+from limbeck.data.splits import cut_validation
+from limbeck.errors import DataError, LimbeckWarning, MismatchError
+from limbeck.teachers.saved import kind_of
+
+GENERATOR = np.random.default_rng(3)
+X = torch.from_numpy(GENERATOR.normal(size=(60, 5)).astype(np.float32))
+Y = torch.arange(60) % 4
+LOGITS = GENERATOR.normal(size=(60, 4)).astype(np.float32) * 3
+NAMES = ("a", "b", "c", "d")
+EXAMPLES = limbeck.Examples.of(X, Y)
+
+
+def softmax(logits, temperature=1.0):
+    powers = np.exp(logits.astype(np.float64) / temperature)
+    return powers / powers.sum(1, keepdims=True)
+
+
+PROBS = softmax(LOGITS)
+from_array = limbeck.SoftTargets.from_array
+
+
+def asked(teacher, rows, temperature=1.0, examples=EXAMPLES):
+    return teacher.log_probs(examples.batch(torch.tensor(rows)), temperature).exp().numpy()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_probabilities_their_logarithms_and_logits_are_the_same_teacher(temperature):
+    expected = softmax(LOGITS, temperature)[[7, 2]]
+    for given in ({"probs": PROBS}, {"log_probs": np.log(PROBS)}, {"logits": LOGITS}, {"logits": np.log(PROBS)}):
+        teacher = from_array(**given, examples=EXAMPLES)
+        assert np.allclose(asked(teacher, [7, 2], temperature), expected, atol=1e-6)
+        assert teacher.has_logits
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"logits": PROBS}, "second softmax would flatten them; give them as probs"),
+        ({"probs": LOGITS}, "they look like logits: give them as logits"),
+        ({"probs": np.log(PROBS)}, "look like log-probabilities: give them as log_probs"),
+        ({"log_probs": PROBS}, "look like probabilities: give them as probs"),
+        ({"log_probs": LOGITS}, "sums to .* after exp; they look like logits"),
+        ({"probs": 100 * PROBS}, "percentages: divide them by 100"),
+        ({"probs": 1 / (1 + np.exp(-LOGITS))}, "after a sigmoid"),
+        ({"probs": PROBS[:, :3]}, "classes are missing"),
+        ({"logits": np.where(np.arange(60)[:, None] == 9, np.inf, LOGITS)}, "row 9 of"),
+        ({"probs": PROBS[:50]}, "50 rows of saved answers, and 60 examples"),
+        ({"probs": PROBS, "logits": LOGITS}, "exactly one of probs, log_probs and logits: 2"),
+        ({"probs": PROBS, "classes": ["a", "b"]}, "4 columns, and there are 2 classes"),
+        ({"probs": PROBS, "index": np.zeros(60, int)}, "names example 0 twice"),
+        ({"probs": PROBS, "index": np.arange(60) + 1}, "no row for 1 of 60 examples, the first is example 0"),
+        ({"probs": PROBS, "index": np.arange(60) / 2}, "one whole number for each of 60 rows"),
+        ({"probs": [["x", "y"]] * 60}, "must be numbers"),
+    ],
+)
+def test_what_is_not_what_it_is_said_to_be_is_refused_with_its_cure(given, message):
+    with pytest.raises(DataError, match=message):
+        from_array(**given, examples=EXAMPLES)
+
+
+def test_rounded_rows_are_taken_and_made_to_sum_to_one():
+    for rounded in (PROBS.round(4), PROBS.astype(np.float16)):
+        found = asked(from_array(probs=rounded, examples=EXAMPLES), list(range(60)))
+        assert np.allclose(found.sum(1), 1, atol=1e-6)
+        assert np.allclose(found, PROBS, atol=2e-3)
+    hard = np.eye(4)[Y]
+    assert asked(from_array(probs=hard, examples=EXAMPLES), [5], 4.0).tolist() == [[0, 1, 0, 0]]
+    assert [kind_of(rows) for rows in (PROBS, np.log(PROBS), LOGITS)] == ["probs", "log_probs", "logits"]
+
+
+def test_rows_are_keyed_by_their_index_and_columns_by_their_names():
+    order = GENERATOR.permutation(60)
+    teacher = from_array(probs=PROBS[order], index=order, examples=EXAMPLES)
+    assert np.allclose(asked(teacher, [11, 3]), PROBS[[11, 3]], atol=1e-6)
+    frame = pandas.DataFrame(PROBS[:, ::-1], columns=list(NAMES[::-1]))
+    teacher = from_array(probs=frame, classes=NAMES, examples=EXAMPLES)
+    assert np.allclose(asked(teacher, [11, 3]), PROBS[[11, 3]], atol=1e-6)
+    with pytest.raises(MismatchError, match="columns of the saved answers are not the classes: 'e'"):
+        from_array(probs=frame, classes=("b", "c", "d", "e"), examples=EXAMPLES)
+
+
+def test_answers_to_whole_data_serve_the_training_examples_that_are_left():
+    data = cut_validation(DataSet("some", NAMES, EXAMPLES), 0.25)
+    teacher = from_array(probs=PROBS, examples=data).bind(data.train)
+    rows = data.train.index[[4, 9]]
+    assert np.allclose(asked(teacher, [4, 9], examples=data.train), PROBS[rows], atol=1e-6)
+    own = from_array(probs=PROBS[data.train.index], examples=data).bind(data.train)
+    assert np.allclose(asked(own, [4, 9], examples=data.train), PROBS[rows], atol=1e-6)
+    with pytest.raises(MismatchError, match=r"50 rows of saved answers, and 45 examples \(60 with those set aside"):
+        from_array(probs=PROBS[:50], examples=data)
+
+
+def test_saved_answers_refuse_other_data_and_another_number_of_examples():
+    other = limbeck.Examples.of(X + 1)
+    with pytest.raises(MismatchError, match="belong to other data"):
+        from_array(probs=PROBS, examples=EXAMPLES).bind(other)
+    with pytest.raises(MismatchError, match="60 rows of saved answers, and 40 examples"):
+        from_array(probs=PROBS).bind(limbeck.Examples.of(X[:40]))
+    first_used = from_array(probs=PROBS).bind(EXAMPLES)
+    with pytest.raises(MismatchError, match="belong to other data"):
+        first_used.bind(other)
+
+
+def top(k):
+    ids = np.argsort(-PROBS, 1)[:, :k]
+    return np.take_along_axis(PROBS, ids, 1), ids
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_top_k_answers_are_whole_rows_with_an_even_tail(temperature):
+    values, ids = top(2)
+    full = np.repeat((1 - values.sum(1, keepdims=True)) / 2, 4, 1)
+    np.put_along_axis(full, ids, values, 1)
+    expected = softmax(np.log(full), temperature)
+    named = np.asarray(NAMES, dtype=object)[ids]
+    for given in ({"probs": values, "ids": ids}, {"log_probs": np.log(values), "ids": named}):
+        teacher = from_array(**given, classes=NAMES, examples=EXAMPLES)
+        assert np.allclose(asked(teacher, [8, 1], temperature), expected[[8, 1]], atol=1e-6)
+        assert not teacher.has_logits
+    assert teacher.fingerprint != from_array(probs=values, ids=ids[:, ::-1], classes=NAMES).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": None}, r"how many classes there are: give classes"),
+        ({"ids": top(2)[1] + 2}, r"and there are 4"),
+        ({"ids": np.zeros((60, 2), int)}, "names a class twice"),
+        ({"ids": np.full((60, 2), "x")}, "name the class 'x', which the data do not have"),
+        ({"ids": top(3)[1]}, "do not fit"),
+        ({"probs": top(2)[0] * 3}, r"and at most 1 is possible"),
+        ({"probs": None, "logits": top(2)[0]}, "save log_softmax over all classes"),
+    ],
+)
+def test_top_k_answers_that_cannot_be_are_refused(change, message):
+    given = {"probs": top(2)[0], "ids": top(2)[1], "classes": NAMES, "examples": EXAMPLES} | change
+    with pytest.raises(DataError, match=message):
+        from_array(**given)
+
+
+def test_a_top_k_that_was_scaled_to_one_is_told():
+    values, ids = top(2)
+    with pytest.warns(LimbeckWarning, match="the other classes get nothing"):
+        from_array(probs=values / values.sum(1, keepdims=True), ids=ids, classes=NAMES)
+
+
+def test_saved_answers_train_the_student_that_their_teacher_trains():
+    net, student = nn.Linear(5, 4), nn.Linear(5, 4)
+    settings = {"epochs": 2, "precision": "float32", "baseline": False, "classes": NAMES}
+    with torch.no_grad():
+        saved = from_array(logits=net(X).numpy())
+        ids = net(X).argsort(1, descending=True)[:, :3]
+        top3 = from_array(log_probs=net(X).log_softmax(1).gather(1, ids), ids=ids, classes=NAMES)
+    whole, *others = [limbeck.distill(each, student, (X, Y), **settings).student for each in (net, saved, top3)]
+    for other in others:  # of four classes the top three leave one, whose mass is then known
+        assert torch.allclose(other.weight, whole.weight, atol=1e-5)

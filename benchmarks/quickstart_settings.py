@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data,
         augmentation=settings.jitter,
         out=options.teacher,
-        resume=True,
+        resume=options.teacher is not None,
         **dataclasses.asdict(teaching),
     )
     rows: list[dict[str, Any]] = []

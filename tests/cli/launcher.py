@@ -2,6 +2,7 @@
 
 __all__ = ["Launched", "finished", "free_port", "launch", "launch_several"]
 
+import inspect
 import multiprocessing
 import os
 import resource
@@ -108,7 +109,7 @@ def _begin(log: str, words: list[str], environment: dict[str, str]) -> None:
     if "SHARD_BYTES" in environment:
         from limbeck.softtargets import softening
 
-        softening.soften.__kwdefaults__["shard_bytes"] = int(environment["SHARD_BYTES"])
+        inspect.unwrap(softening.soften).__kwdefaults__["shard_bytes"] = int(environment["SHARD_BYTES"])
     code = 0
     try:
         cli.main(words)

@@ -230,6 +230,19 @@ def test_the_best_epoch_on_validation_is_kept_and_patience_ends_the_run():
     assert last.drift.item() == fitted.last["drift"].item() != model.drift.item()
 
 
+def test_validation_is_the_mean_of_its_examples():
+    torch.manual_seed(0)
+    model, held = net(), some(29, seed=5)
+    training = Training(epochs=1, batch_size=16, keep="last", precision="float32")
+    fitted = fit(model, LabelObjective(), Feed(some(), batch_size=16, seed=0), training, CPU, validation=held)
+    with torch.no_grad():
+        answers = model(held.as_seen(slice(None))).double().log_softmax(-1)
+    (row,) = fitted.history
+    assert row["validation_nll"] == pytest.approx(float(-answers.gather(1, held.labels[:, None]).mean()), rel=1e-6)
+    wrong = int((answers.argmax(-1) != held.labels).sum())
+    assert (row["validation_errors"], row["validation_accuracy"]) == (wrong, 1 - wrong / 29)
+
+
 def test_the_best_epoch_has_the_fewest_errors_and_then_the_least_nll():
     answers = {1: [3.0, 3.0, 3.0, -0.1], 2: [0.2, 0.2, 0.2, 0.2], 3: [0.3, 0.3, 0.3, 0.3], 4: [3.0, 3.0, 3.0, -0.1]}
     held = Examples.of(torch.ones(4, 1), torch.ones(4, dtype=torch.int64))

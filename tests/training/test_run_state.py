@@ -1,5 +1,7 @@
 """The state of a run: what is kept as the best, and the way back to it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -133,3 +135,25 @@ def test_a_nan_in_a_checkpoint_with_a_good_checksum_is_refused_by_name(tmp_path,
     # A module's own constants are its own.
     save_tensors(path, {**tensors, "model.1.running_mean": torch.full((2,), torch.nan)}, noted)
     another(optimizer).restore(tmp_path)
+
+
+def test_a_run_is_not_continued_in_another_precision(tmp_path):
+    state = another("adamw")
+    step(state)
+    state.save(tmp_path)
+    other = another("adamw")
+    other.device = Device(torch.device("cpu"), "bf16")
+    with pytest.raises(LimbeckError, match="precision = float32, and now it is bf16"):
+        other.restore(tmp_path)
+
+
+def test_a_run_that_resumes_must_agree_in_every_setting_but_its_length_and_what_changes_no_bit(tmp_path):
+    free = {"device", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite"}
+    state = another("adamw")
+    assert {field.name for field in dataclasses.fields(Training)} - set(state.fingerprint()) == free
+    step(state)
+    state.save(tmp_path)
+    other = another("adamw")
+    other.training = dataclasses.replace(other.training, seed=1)
+    with pytest.raises(LimbeckError, match="seed = 0, and now it is 1"):
+        other.restore(tmp_path)

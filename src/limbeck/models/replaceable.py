@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import UserCodeError
 from limbeck.inputs import Inputs, first_few, move
 from limbeck.models.calling import call_model, evaluating
 
@@ -85,9 +86,10 @@ def _fault(model: nn.Module, layers: Sequence[nn.Module], example: Inputs, expec
         try:
             answers = _answers(model, example)
         except Exception as error:  # whatever a user's module raises where a weight is missing
-            if isinstance(error, AttributeError) and _Opaque.__name__ in str(error):
+            raised = error.__cause__ if isinstance(error, UserCodeError) else error
+            if isinstance(raised, AttributeError) and _Opaque.__name__ in str(raised):
                 return "the network takes its weights instead of calling it"
-            return f"the network fails with another in its place: {' '.join(str(error).split())[:100]}"
+            return f"the network fails with another in its place: {' '.join(str(raised).split())[:100]}"
     for found, wanted in zip(answers, expected, strict=True):
         size = max(1.0, float(wanted.abs().max()))
         if found.shape != wanted.shape or not float((found - wanted).abs().max()) <= _CLOSE * size:

@@ -356,7 +356,8 @@ class DataSet:
         presentation = presentation_of(model)
         if presentation is None:
             return self
-        return replace(self, **{name: part.with_presentation(presentation) for name, part in self.parts().items()})
+        shown = {name: part.with_presentation(presentation) for name, part in self.parts().items()}
+        return replace(self, train=shown["train"], test=shown.get("test"), validation=shown.get("validation"))
 
     def identity(self) -> dict[str, Any]:
         """Digests of the parts and the classes: what a run that resumes must agree in."""

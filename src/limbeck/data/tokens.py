@@ -3,13 +3,11 @@
 Axes: ``N`` texts, ``L`` tokens of the longest.
 """
 
-__all__ = ["Tokens", "load_tokenizer", "tokenise"]
+__all__ = ["Tokens", "tokenise"]
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +16,10 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
-from limbeck.system.hugging_face import from_hub, transformers
+from limbeck.system.hugging_face import filler, load_tokenizer
 
 _AT_A_TIME = 1000
 """Texts that are given to a tokenizer together."""
-
-
-@lru_cache(maxsize=8)
-def load_tokenizer(name: str) -> Any:
-    """A tokenizer of Hugging Face's.
-
-    Args:
-        name: A folder, or a name on the hub.
-
-    Returns:
-        The tokenizer; the same one each time.
-
-    Raises:
-        ConfigError: If it is not there, or cannot be read.
-        MissingExtraError: If transformers is not installed.
-    """  # noqa: DOC502
-    return from_hub(transformers().AutoTokenizer.from_pretrained, name, "tokenizer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +110,7 @@ def tokenise(texts: Iterable[str], pairs: Iterable[str] | None, presentation: Te
                 f"tokenizer {presentation.tokenizer} fails, with max_length {presentation.max_length}: "
                 f"{type(error).__name__}: {reason[:200]}"
             ) from error
-        rows = [row or [_filler(tokenizer)] for row in found["input_ids"]]
+        rows = [row or [filler(tokenizer)] for row in found["input_ids"]]
         lengths += map(len, rows)
         ids.append(np.concatenate([np.asarray(row, np.int32) for row in rows]))
         if pairs is not None and "token_type_ids" in found:
@@ -137,16 +118,10 @@ def tokenise(texts: Iterable[str], pairs: Iterable[str] | None, presentation: Te
     ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     names = tuple(name for name in TOKEN_INPUTS if name == "input_ids" or name in tokenizer.model_input_names)
     joined = np.concatenate(types) if types else None
-    return Tokens(np.concatenate([np.empty(0, np.int32), *ids]), ends, joined, _filler(tokenizer), names)
+    return Tokens(np.concatenate([np.empty(0, np.int32), *ids]), ends, joined, filler(tokenizer), names)
 
 
 def _blocks(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterator[tuple[list[str], ...]]:
     columns = [iter(texts)] if pairs is None else [iter(texts), iter(pairs)]
     while (block := tuple(list(islice(column, _AT_A_TIME)) for column in columns))[0]:
         yield block
-
-
-def _filler(tokenizer: Any) -> int:
-    """What fills up shorter texts, which the mask leaves out: of a tokenizer without one, any token there is."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
-    return next((int(number) for number in known if number is not None), 0)

@@ -76,14 +76,15 @@ def answers_in_blocks(
     place = device or Device(device_of(model), "float32")
     first, stop, _ = (within or slice(None)).indices(len(examples))
     seen = presentation_of(model) if isinstance(model, nn.Module) else None
-    viewing = Viewing(examples, presentations=[seen, *(each for _, each in _modules(model))])
+    examples = examples.with_presentation(seen)
+    viewing = Viewing(examples, presentations=[each for _, each in _modules(model)])
 
     def answer(batch: Batch, subject: nn.Module | Teacher = model) -> Tensor:
         exactly = full_float32() if device is None else nullcontext()
         with torch.no_grad(), place.autocast(), exactly:
             if not isinstance(subject, nn.Module):
                 return subject.log_probs(batch.to(place.device), 1.0).float().cpu()
-            logits = call_model(subject, move(batch.seen_as(seen), place.device))
+            logits = call_model(subject, move(batch.inputs, place.device))
             require_logits(logits, len(batch.index))
             return torch.log_softmax(logits, -1).cpu()
 
@@ -118,7 +119,9 @@ def answers_in_blocks(
 
 
 def _modules(model: nn.Module | Teacher) -> Sequence[tuple[nn.Module, object]]:
-    return [] if isinstance(model, nn.Module) else model.modules()
+    if isinstance(model, nn.Module) or not hasattr(model, "modules"):
+        return []
+    return model.modules()
 
 
 _SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()

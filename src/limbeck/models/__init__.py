@@ -18,6 +18,8 @@ __all__ = [
     "factored_ranks",
     "from_options",
     "has_int8",
+    "hf_model",
+    "hf_teacher",
     "layer_sizes",
     "rebuild",
     "split_layers",
@@ -26,7 +28,7 @@ __all__ = [
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -38,6 +40,7 @@ from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored, factored_ranks, split_layers
+from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model, hf_teacher
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.makers import make_model
 from limbeck.models.mlp import MLP, MLPConfig
@@ -50,7 +53,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "cnn": (CNNConfig, CNN),
     "nnet1": (Nnet1Config, Nnet1),
 }
-_SPECIALIST = "specialist"
+_SPECIALIST, _HF = "specialist", "hf"
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -58,7 +61,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
 
     Args:
         description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config, and
-            where the network was compressed what :func:`changes_of` gives; or ``{"model_type": "specialist", "special":
+            where the network was compressed what :func:`changes_of` gives; or ``{"model_type": "hf", "architecture":
+            ..., "config": {...}}`` for a classifier of transformers; or ``{"model_type": "specialist", "special":
             [...], "network": {...}}`` with the description of the network inside.
 
     Returns:
@@ -77,8 +81,12 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     if kind == _SPECIALIST:
         return _specialist(fields)
     changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
+    if kind == _HF:
+        return rebuild(build_hf(fields), changes)
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ConfigError(f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _SPECIALIST))}")
+        raise ConfigError(
+            f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _HF, _SPECIALIST))}"
+        )
     config_type, model_type = _KINDS[kind]
     known = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(fields) - known)
@@ -176,7 +184,18 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
     for kind, (_, model_type) in _KINDS.items():
         if type(model) is model_type:
             return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config)), **changes_of(model)}
-    return None
+    described, changes = describe_hf(model), changes_of(model)
+    if described is None or not (changes or _as_described(model, described)):
+        return None
+    return {"model_type": _HF, **described, **changes}
+
+
+def _as_described(model: nn.Module, description: Mapping[str, Any]) -> bool:
+    """Whether a classifier of transformers is what its configuration says: its user may have replaced a part."""
+    with torch.device("meta"):
+        made = build_hf(description)
+    weights = ({name: value.shape for name, value in each.state_dict().items()} for each in (made, model))
+    return next(weights) == next(weights)
 
 
 def from_options(
@@ -185,17 +204,20 @@ def from_options(
     input_shape: tuple[int, ...],
     classes: int,
     seed: int,
+    class_names: Sequence[str] | None = None,
     input_mean: float = 0.0,
     input_std: float = 1.0,
 ) -> nn.Module:
     """The network that options name, with weights drawn from a seed.
 
     Args:
-        options: Architecture and sizes, or ``package.module:function``; the function is called with
-            those of ``input_shape``, ``classes`` and ``seed`` that it takes, by name, and returns a module.
+        options: Architecture and sizes; or ``hf:`` and the folder or name of one of Hugging Face's classifiers; or
+            ``package.module:function``, which is called with those of ``input_shape``, ``classes`` and ``seed`` that it
+            takes, by name, and returns a module.
         input_shape: Shape of one example.
         classes: Number of classes.
         seed: Seed of the weights; the global generator is left as it was.
+        class_names: Names of the classes, in order; None to number them.
         input_mean: Subtracted from every input where ``options.standardise`` is set.
         input_std: Every input is divided by it, likewise.
 
@@ -205,6 +227,8 @@ def from_options(
     Raises:
         ConfigError: If a user's function is missing or fails, or a size is impossible.
     """
+    if options.model.startswith(HF_PREFIX):
+        return hf_model(options.model, class_names or [str(number) for number in range(classes)], seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if ":" in options.model:

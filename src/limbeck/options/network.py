@@ -58,7 +58,8 @@ class ModelOptions(Network):
     """The network to train: its architecture and its sizes.
 
     Attributes:
-        model: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        model: "mlp", "cnn"; one of Hugging Face's classifiers, as hf:FOLDER or hf:NAME; or a function of your own that
+            returns a torch module, as package.module:function.
     """
 
     model: str = "mlp"
@@ -73,9 +74,15 @@ class ModelOptions(Network):
         elif ":" in self.model:
             for field in dataclasses.fields(Network):
                 if getattr(self, field.name) != field.default:
-                    raise ConfigError(f"{field.name} has no meaning for {self.model}: set it in your own function")
+                    raise ConfigError(
+                        f"{field.name} has no meaning for {self.model}: set it in {_place_of(self.model)}"
+                    )
         elif self.model == "cnn":
             if self.activation != "relu":
                 raise ConfigError("activation has no meaning for model cnn: leave it out, or use model mlp")
         else:
-            raise ConfigError(f"model must be mlp, cnn or package.module:function, and is {self.model!r}")
+            raise ConfigError(f"model must be mlp, cnn, hf:FOLDER or package.module:function, and is {self.model!r}")
+
+
+def _place_of(model: str) -> str:
+    return "its config.json" if model.startswith("hf:") else "your own function"

@@ -28,7 +28,8 @@ from limbeck.data.items import class_names_of, has_items
 from limbeck.data.sources import is_kaldi
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
-from limbeck.models import from_options
+from limbeck.models import from_options, hf_teacher
+from limbeck.models.hf_models import HF_PREFIX
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.protocols import Teacher
 from limbeck.runs.models import front_end_of, load
@@ -190,14 +191,22 @@ def verify_stores(teacher: object, watcher: Watcher | None) -> None:
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
     """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
-    return partial(_make_model, options, data.train.shape, len(data.classes), mean, std)
+    return partial(_make_model, options, data.train.shape, data.classes, mean, std)
 
 
 def _make_model(
-    options: ModelOptions, shape: tuple[int, ...], classes: int, mean: float, std: float, seed: int
+    options: ModelOptions, shape: tuple[int, ...], classes: tuple[str, ...], mean: float, std: float, seed: int
 ) -> nn.Module:
     try:
-        return from_options(options, input_shape=shape, classes=classes, seed=seed, input_mean=mean, input_std=std)
+        return from_options(
+            options,
+            input_shape=shape,
+            classes=len(classes),
+            class_names=classes,
+            seed=seed,
+            input_mean=mean,
+            input_std=std,
+        )
     except LimbeckError:
         raise
     except Exception as error:
@@ -234,7 +243,7 @@ def load_teacher(
     """The teacher that runs' folders hold; several make an ensemble.
 
     Args:
-        folders: At least one.
+        folders: At least one; ``hf:`` and a folder or name for one of Hugging Face's classifiers.
         data: The examples it will answer, whose classes it must have.
         mean: How several are averaged.
         weights: How much each folder counts; None for all alike.
@@ -255,7 +264,10 @@ def load_teacher(
         maker = model_maker(ModelOptions(model=own), data)
     members: list[Teacher] = []
     for folder in folders:
-        loaded = load(folder, model=None if maker is None else maker(0))
+        if str(folder).startswith(HF_PREFIX):
+            loaded: nn.Module | Ensemble = hf_teacher(str(folder), data.classes)
+        else:
+            loaded = load(folder, model=None if maker is None else maker(0))
         classes = getattr(loaded, "classes", None)
         member = loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, classes)
         _see_as_trained(f"{role} {folder}", member, data)

@@ -292,6 +292,8 @@ def title_of(subject: nn.Module | Teacher) -> str:
     description = describe(subject)
     if description is None:
         return type(subject).__name__
+    if "input_shape" not in description:
+        return type(subject).__name__
     inputs, kind = description["input_shape"], description["model_type"]
     first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
     channels = [f"conv{width}" for width in description.get("channels", ())]

@@ -17,9 +17,11 @@ from limbeck.kaldi.formats.nnet1 import read_nnet, write_nnet
 from limbeck.kaldi.source import FrontEnd, Splicing
 from limbeck.kaldi.source.frontend import divide_transform
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
+from limbeck.models.calling import presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.models.makers import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
+from limbeck.runs.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.system.checksums import SUMS, check_file, tell_unlisted
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.teachers import Ensemble, ModelTeacher
@@ -63,7 +65,7 @@ def save_model(
     own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
-    unseal_files(path, _FILES)
+    unseal_files(path, [*_FILES, *presentation_files(path)])
     config = {
         "library_name": "limbeck",
         **description,
@@ -74,10 +76,13 @@ def save_model(
         config["front_end"] = front_end.to_dict()
         if front_end.transform is not None:
             write_nnet(path / _TRANSFORM, front_end.transform)
+    presentation = save_presentation(path, presentation_of(plain))
+    if presentation is not None:
+        config["presentation"] = presentation
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in plain.state_dict().items()}
     replace_json(path / "config.json", config)
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
-    seal_files(path, _FILES)
+    seal_files(path, [*_FILES, *presentation_files(path)])
     return path
 
 
@@ -147,6 +152,9 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     if broken is not None:
         raise FormatError(weights_path, f"holds NaN in {broken}: restore it from a copy, or train the network anew")
     module.classes = classes_of(config)  # type: ignore[assignment]
+    presentation = load_presentation(folder, config)
+    if presentation is not None:
+        module.presentation = presentation
     module.front_end = _front_end(folder, config)  # type: ignore[assignment]
     return module.eval()
 
@@ -200,7 +208,7 @@ def _architecture(
             return rebuild(made, config)
         except LimbeckError as error:
             raise FormatError(folder / "config.json", f"does not fit the architecture given: {error}") from error
-    beside = {"library_name", "id2label", "label2id", "front_end"}
+    beside = {"library_name", "id2label", "label2id", "front_end", "presentation"}
     fields = {name: value for name, value in config.items() if name not in beside}
     try:
         _refuse_larger(folder, fields)

@@ -2,6 +2,7 @@
 
 __all__ = ["modules_of", "placed", "speed_of"]
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,7 @@ from limbeck.data.examples import Examples
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.evaluation.prediction import device_of
 from limbeck.models import has_int8
-from limbeck.models.calling import call_model, evaluating, weights_dtype
+from limbeck.models.calling import call_model, evaluating, presentation_of, weights_dtype
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Batch, Teacher
 from limbeck.system.devices import Device
@@ -28,8 +29,8 @@ _BEFORE, _LONGEST = 2, 1.0
 
 
 def modules_of(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
-    """The modules in a model or teacher, each with the neighbours that it sees, where they are its own."""
-    return [(subject, None)] if isinstance(subject, nn.Module) else list(subject.modules())
+    """The modules in a model or teacher, each with its own presentation of the examples."""
+    return [(subject, presentation_of(subject))] if isinstance(subject, nn.Module) else list(subject.modules())
 
 
 @contextmanager
@@ -81,7 +82,10 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
 
     def batch_of(size: int) -> Batch:
         rows = torch.arange(size) % len(examples)
-        return examples.batch(rows.to(examples.index.device)).to(device)
+        batch = examples.batch(rows.to(examples.index.device))
+        if isinstance(subject, nn.Module):
+            batch = dataclasses.replace(batch, inputs=batch.seen_as(presentation_of(subject)))
+        return batch.to(device)
 
     def ask(batch: Batch, asked: nn.Module | Teacher = subject) -> object:
         if isinstance(asked, nn.Module):

@@ -1,13 +1,13 @@
 """Hugging Face's transformers, imported where it is used."""
 
-__all__ = ["from_hub", "transformers"]
+__all__ = ["filler", "from_hub", "has_file", "load_tokenizer", "transformers"]
 
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,3 +117,49 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
 def _is_path(name: str) -> bool:
     """Whether a name cannot be one on the hub, which is ``name`` or ``owner/name``."""
     return name.startswith((".", "/", "~", os.sep)) or len(Path(name).parts) > 2
+
+
+def has_file(name: str, file: str) -> bool:
+    """Whether a folder, or what is on the disk of a name on the hub, has a file.
+
+    Args:
+        name: A folder, or a name on the hub.
+        file: Its name.
+
+    Returns:
+        Whether it is there.
+    """
+    if os.path.isdir(name):
+        return os.path.isfile(os.path.join(name, file))
+    from_cache = transformers().utils.hub.try_to_load_from_cache(name, file)
+    return isinstance(from_cache, str)
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(name: str) -> Any:
+    """A tokenizer of Hugging Face's.
+
+    Args:
+        name: A folder, or a name on the hub.
+
+    Returns:
+        The tokenizer; the same one each time.
+
+    Raises:
+        ConfigError: If it is not there, or cannot be read.
+        MissingExtraError: If transformers is not installed.
+    """  # noqa: DOC502
+    return from_hub(transformers().AutoTokenizer.from_pretrained, name, "tokenizer")
+
+
+def filler(tokenizer: Any) -> int:
+    """What fills up shorter texts, which the mask leaves out; of a tokenizer without one, any token that there is.
+
+    Args:
+        tokenizer: From :func:`load_tokenizer`.
+
+    Returns:
+        The number of a token.
+    """
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    return next((int(number) for number in known if number is not None), 0)

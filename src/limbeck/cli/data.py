@@ -9,15 +9,6 @@ from cyclopts import Parameter
 from limbeck.cli.common import Json
 from limbeck.cli.console import print_json, print_rows, say
 
-_KINDS = (
-    ("mnist", "60,000 and 10,000 digits, 28x28; inside the package"),
-    ("FILE.mat", "any split of EMNIST in its official layout"),
-    ("FILE.npz", "arrays x and y, or x_train, val_images, test_labels and the like; and classes, where there are"),
-    ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, EMNIST, ...; gzipped or not"),
-    ("FOLDER of images", "one sub-folder for each class; or train, val and test folders of such"),
-    ("Kaldi data directory", "feats.scp, with cmvn.scp and utt2spk where there are; alignments by --ali"),
-)
-
 
 def data(
     source: Annotated[str | None, Parameter(help="A data set to describe; leave out to list the kinds.")] = None,
@@ -42,10 +33,13 @@ def data(
         json: Print the description as JSON.
     """
     if source is None:
+        from limbeck.data.registry import kinds
+
+        told = [kind.what for kind in kinds()]
         if json:
-            print_json(dict(_KINDS))
+            print_json(dict(told))
         else:
-            print_rows(("--data", "what it is"), _KINDS)
+            print_rows(("--data", "what it is"), told)
         return
     from limbeck.data import open_data
 

@@ -38,7 +38,7 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         json: Print the metrics as JSON.
     """
-    from limbeck.data.sources import is_kaldi
+    from limbeck.kaldi.source.kind import is_kaldi
     from limbeck.kaldi.source.opening import judged_alone
     from limbeck.runs import evaluate as judge
     from limbeck.runs.inputs import load_teacher, options_as_trained

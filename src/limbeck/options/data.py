@@ -2,7 +2,6 @@
 
 __all__ = ["Augmentation", "DataOptions", "OwnAugmentation", "SpeechOptions"]
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -62,10 +61,6 @@ class SpeechOptions:
         require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
         require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")
 
-    def speech_settings(self) -> list[str]:
-        """Names of the settings here that were given."""
-        return [f.name for f in dataclasses.fields(SpeechOptions) if getattr(self, f.name) != f.default]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(SpeechOptions):
@@ -80,6 +75,11 @@ class DataOptions(SpeechOptions):
         image_size: Images of a folder are resized to this many pixels, square; none: all must have one size.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         train_examples: Use this many training examples only, stratified: a share below 1, or a count.
+        text_column: Of a file of rows, the column that holds each example's text: it is then read as texts.
+        pair_column: The column of a second text, for models that answer about two.
+        label_column: The column of the labels; default "label".
+        group_column: A column whose equal values stay together when examples are set aside, and are the clusters of
+            verdicts, such as an author.
     """
 
     data: str = "mnist"
@@ -87,6 +87,10 @@ class DataOptions(SpeechOptions):
     image_size: int | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
     train_examples: float | None = None
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

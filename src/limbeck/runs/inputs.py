@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
-from limbeck.data.sources import is_kaldi
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.kaldi.source.kind import is_kaldi
 from limbeck.models import from_options, hf_teacher
 from limbeck.models.hf_models import HF_PREFIX
 from limbeck.options import DataOptions, ModelOptions

@@ -1,0 +1,178 @@
+"""The kinds of data on disk that come with Limbeck, but for speech."""
+
+__all__ = ["ARCHIVE", "EMNIST", "IDX", "IMAGES", "MNIST", "MNIST_MD5", "TEXT", "open_mnist"]
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from limbeck.data.archives import open_archive, open_archive_inputs
+from limbeck.data.examples import DataSet, Examples
+from limbeck.data.idx_folders import has_idx, open_idx
+from limbeck.data.splits import cut_test
+from limbeck.data.text_files import open_text, open_text_inputs, part_files
+from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.formats.matfile import read_emnist
+from limbeck.options import DataOptions
+
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+"""MD5 of the four original files, gzipped, by LeCun, Cortes and Burges."""
+
+Progress = Callable[[int, int], None]
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind whose examples can be had without their labels by leaving these out."""
+
+    name: str
+    what: tuple[str, str]
+    claims: Callable[[Path, DataOptions], bool]
+    reads: Callable[[Path, DataOptions], DataSet]
+    settings: frozenset[str] = field(default_factory=frozenset)
+    unlabelled: Callable[[Path, DataOptions], Examples | None] | None = None
+
+    def open(self, path: Path, options: DataOptions, progress: Progress | None) -> DataSet:
+        """Read it; where no test set comes with the data a tenth is cut out as one."""
+        try:
+            return cut_test(self.reads(path, options))
+        except OSError as error:
+            raise FormatError(error.filename or path, f"cannot be read: {error.strerror or error}") from error
+        except FormatError:
+            raise
+        except DataError as error:
+            raise FormatError(path, str(error).removeprefix(f"{path.stem}: ")) from error
+
+    def open_inputs(self, path: Path, options: DataOptions, like: DataSet | None) -> Examples:
+        """Read the training part, without labels."""
+        found = None if self.unlabelled is None else self.unlabelled(path, options)
+        return self.open(path, options, None).train.without_labels() if found is None else found
+
+
+def open_mnist() -> DataSet:
+    """The digits that come with the package; FormatError where they are not whole."""
+    folder = Path(__file__).parent / "mnist"
+    for stem, expected in MNIST_MD5.items():
+        file = folder / f"{stem}.gz"
+        try:
+            found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        except OSError as error:
+            raise FormatError(file, "is missing from the package: install Limbeck again") from error
+        if found != expected:
+            raise FormatError(file, f"has MD5 {found} and should have {expected}: install Limbeck again")
+    return replace(open_idx(folder), name="mnist")
+
+
+def _open_mat(path: Path) -> DataSet:
+    arrays = read_emnist(path)
+    return DataSet(
+        path.stem,
+        arrays.classes,
+        Examples.of(arrays.train_images, arrays.train_labels),
+        Examples.of(arrays.test_images, arrays.test_labels) if len(arrays.test_labels) else None,
+    )
+
+
+def _open_images(path: Path, options: DataOptions) -> DataSet:
+    from limbeck.data.image_folders import open_folder  # Pillow is imported where it is used
+
+    return open_folder(path, options.image_size)
+
+
+def _open_unlabelled_images(path: Path, options: DataOptions) -> Examples | None:
+    from limbeck.data.image_folders import open_folder_inputs
+
+    return open_folder_inputs(path, options.image_size)
+
+
+def _open_text(path: Path, options: DataOptions) -> DataSet:
+    return open_text(
+        path,
+        text_column=_text_column(options),
+        pair_column=options.pair_column,
+        label_column=options.label_column or "label",
+        group_column=options.group_column,
+    )
+
+
+def _open_unlabelled_text(path: Path, options: DataOptions) -> Examples:
+    return open_text_inputs(
+        path,
+        text_column=_text_column(options),
+        pair_column=options.pair_column,
+        group_column=options.group_column,
+    )
+
+
+def _text_column(options: DataOptions) -> str:
+    if options.text_column is None:
+        raise ConfigError(f"{options.data} holds texts: name the column with text_column")
+    return options.text_column
+
+
+def _is_text(path: Path, options: DataOptions) -> bool:
+    if options.text_column is None:
+        return False
+    return path.suffix.lower() in _TABLES or (path.is_dir() and bool(_part_files(path)))
+
+
+def _part_files(path: Path) -> dict[str, Path]:
+    try:
+        return part_files(path)
+    except FormatError:
+        return {}
+
+
+MNIST = _Kind(
+    "mnist",
+    ("mnist", "60,000 and 10,000 digits, 28x28; inside the package"),
+    lambda path, _: str(path) == "mnist",
+    lambda *_: open_mnist(),
+)
+ARCHIVE = _Kind(
+    "an archive of arrays",
+    ("FILE.npz", "arrays x and y, or x_train, val_images, test_labels and the like; and classes, where there are"),
+    lambda path, _: path.suffix.lower() == ".npz" and os.path.isfile(path),
+    lambda path, options: open_archive(path, options.layout),
+    frozenset({"layout"}),
+    lambda path, options: open_archive_inputs(path, options.layout),
+)
+EMNIST = _Kind(
+    "an EMNIST file",
+    ("FILE.mat", "any split of EMNIST in its official layout"),
+    lambda path, _: path.suffix.lower() == ".mat" and os.path.isfile(path),
+    lambda path, _: _open_mat(path),
+)
+IDX = _Kind(
+    "a folder of IDX files",
+    ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, EMNIST, ...; gzipped or not"),
+    lambda path, _: path.is_dir() and has_idx(path),
+    lambda path, _: open_idx(path),
+)
+TEXT = _Kind(
+    "texts",
+    (
+        "FILE.csv, .tsv, .jsonl, .parquet of texts",
+        "--text-column, --label-column; or a folder with files train, validation and test",
+    ),
+    _is_text,
+    _open_text,
+    frozenset({"text_column", "pair_column", "label_column", "group_column"}),
+    _open_unlabelled_text,
+)
+IMAGES = _Kind(
+    "a folder of images",
+    ("FOLDER of images", "one sub-folder for each class; or train, val and test folders of such"),
+    lambda path, _: path.is_dir(),
+    _open_images,
+    frozenset({"image_size"}),
+    _open_unlabelled_images,
+)

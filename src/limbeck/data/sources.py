@@ -15,7 +15,7 @@ from limbeck.data.splits import cut_test, cut_validation, subset
 from limbeck.data.values import Layout
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.matfile import read_emnist
-from limbeck.options import DataOptions
+from limbeck.options import DataOptions, ImagePresentation
 from limbeck.options.checks import shown
 
 MNIST_MD5 = {
@@ -121,7 +121,9 @@ def open_inputs(
     if os.path.isdir(path) and not has_idx(path):
         from limbeck.data.image_folders import open_folder_inputs  # Pillow is imported where it is used
 
-        found = open_folder_inputs(path, options.image_size)
+        seen = None if like is None else getattr(like.train.inputs, "presentation", None)
+        shown = seen if isinstance(seen, ImagePresentation) else None
+        found = open_folder_inputs(path, options.image_size, presentation=shown)
         if found is not None:
             return found
     return open_data(source, image_size=options.image_size, layout=options.layout).train.without_labels()

@@ -198,8 +198,13 @@ class Examples:
         return self.inputs.groups() if isinstance(self.inputs, Source) else None
 
     def largest(self, count: int) -> Tensor | None:
-        """Rows of some of the examples that take most memory, int64; None where all take the same."""
+        """Rows of the examples that take most memory, int64; None where all take the same."""
         return self.inputs.largest(count) if isinstance(self.inputs, Source) else None
+
+    @property
+    def together_at_once(self) -> float:
+        """How many examples are answered together in the mean: positions of a sequence, or 1."""
+        return self.inputs.together_at_once if isinstance(self.inputs, Source) else 1.0
 
     @cached_property
     def _flat(self) -> Tensor:

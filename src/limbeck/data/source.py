@@ -82,6 +82,10 @@ class Source:
         """The same examples, presented otherwise where nobody says how; itself where it knows no other."""
         return self
 
+    def like(self, train: "Source") -> Self:
+        """The same examples as the training examples are presented, where that depends on them; else itself."""
+        return self
+
     def to(self, device: torch.device | str) -> Self:
         """Itself: inputs are made on the CPU, and moved as batches."""
         return self

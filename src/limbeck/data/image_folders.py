@@ -1,6 +1,6 @@
 """Folders of images: one sub-folder for each class, in parts or not, or images without classes."""
 
-__all__ = ["open_folder", "open_folder_inputs"]
+__all__ = ["PARTS", "layout_of", "open_folder", "open_folder_inputs"]
 
 import warnings
 from pathlib import Path
@@ -15,8 +15,9 @@ from limbeck.errors import FormatError, LimbeckWarning
 from limbeck.formats.image_files import EXTENSIONS, list_classes, list_images, visible
 from limbeck.options import ImagePresentation
 
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+"""Parts by the names that folders have."""
 
 
 def open_folder(
@@ -54,7 +55,7 @@ def open_folder(
     files = {part: each.files for part, each in listings.items()}
     inputs, told = read_images(folder, files, image_size=image_size, presentation=presentation)
     parts = {
-        part: Examples.of(inputs[part], np.array(each.labels, np.int64), layout=_layout(inputs[part]))
+        part: Examples.of(inputs[part], np.array(each.labels, np.int64), layout=layout_of(inputs[part]))
         for part, each in listings.items()
     }
     return DataSet(
@@ -92,10 +93,11 @@ def open_folder_inputs(
     for note in listing.notes:
         warnings.warn(note, LimbeckWarning, stacklevel=2)
     found, _ = read_images(folder, {"all": listing.files}, image_size=image_size, presentation=presentation)
-    return Examples.of(found["all"], layout=_layout(found["all"]))
+    return Examples.of(found["all"], layout=layout_of(found["all"]))
 
 
-def _layout(inputs: object) -> Layout | None:
+def layout_of(inputs: object) -> Layout | None:
+    """Where images that were read have their channels; None where a source makes them."""
     return "NCHW" if isinstance(inputs, Tensor) else None
 
 
@@ -105,7 +107,7 @@ def _find_parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     others: list[str] = []
     twice: tuple[Path, Path] | None = None
     for entry in _folders(folder):
-        part = _PARTS.get(entry.name.lower())
+        part = PARTS.get(entry.name.lower())
         if part is None:
             others.append(entry.name)
         elif part in parts:

@@ -145,7 +145,7 @@ def read_images(
     assert plan.presentation is not None
     made: dict[str, Tensor | ImageFiles] = {}
     for part, files in parts.items():
-        names = [str(file.relative_to(root)) for file in files]
+        names = [str(file.relative_to(root) if file.is_relative_to(root) else file.absolute()) for file in files]
         made[part] = ImageFiles(root, names, plan.presentation)
     return made, plan.note
 

@@ -3,7 +3,19 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["Inputs", "count_of", "first_few", "in_blocks", "join", "mapped", "move", "same", "shapes_of", "tensors_of"]
+__all__ = [
+    "POSITIONS",
+    "Inputs",
+    "count_of",
+    "first_few",
+    "in_blocks",
+    "join",
+    "mapped",
+    "move",
+    "same",
+    "shapes_of",
+    "tensors_of",
+]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,6 +24,9 @@ from torch import Tensor
 
 Inputs = Tensor | Mapping[str, Tensor]
 """``(N, ...)``, or several such by name."""
+POSITIONS = "positions of examples"
+"""The name, no model's argument, of the positions that are examples, int64 ``(N,)``: where a model answers for each
+position of a sequence with logits ``(S, L, K)``, position ``l`` of sequence ``s`` is ``s * L + l``."""
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
@@ -50,6 +65,8 @@ def count_of(inputs: Inputs) -> int:
         >>> count_of({"input_ids": torch.zeros(3, 2)})
         3
     """
+    if isinstance(inputs, Mapping) and POSITIONS in inputs:
+        return len(inputs[POSITIONS])
     return len(tensors_of(inputs)[0])
 
 
@@ -79,7 +96,7 @@ def move(inputs: Inputs, device: torch.device | str) -> Inputs:
 
 def first_few(inputs: Inputs, count: int = 1) -> Inputs:
     """The inputs of the first examples."""
-    return mapped(inputs, lambda values: values[:count])
+    return _part(inputs, slice(0, count))
 
 
 def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
@@ -93,7 +110,14 @@ def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
         Each block.
     """
     for start in range(0, count_of(inputs), size):
-        yield mapped(inputs, lambda values, start=start: values[start : start + size])  # type: ignore[misc]
+        yield _part(inputs, slice(start, start + size))
+
+
+def _part(inputs: Inputs, rows: slice) -> Inputs:
+    """Some of the examples; where these are positions, of whole sequences."""
+    if isinstance(inputs, Mapping) and POSITIONS in inputs:
+        return {**inputs, POSITIONS: inputs[POSITIONS][rows]}
+    return mapped(inputs, lambda values: values[rows])
 
 
 def join(parts: Sequence[Inputs]) -> Inputs:

@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["tell_odd_teacher", "tell_probabilities"]
+__all__ = ["tell_fitted_rows", "tell_odd_teacher", "tell_probabilities"]
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.examples import Examples
+from limbeck.data.examples import DataSet, Examples
 from limbeck.data.feed import Feed
 from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
 from limbeck.inputs import move
@@ -26,11 +26,14 @@ from limbeck.specialists import Committee
 from limbeck.system.devices import Device
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
-from limbeck.teachers.adapters import EstimatorTeacher, FunctionTeacher
+from limbeck.teachers.estimator import EstimatorTeacher
+from limbeck.teachers.function import FunctionTeacher
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""
 _16_BITS = {torch.float16, torch.bfloat16}
+_SURER = 0.05
+"""How much surer an estimator may be of what it learns from than of other examples."""
 _ANSWERED = 64
 """Examples whose logits are looked at."""
 _SUM = 0.05
@@ -142,6 +145,34 @@ def _ignores(teacher: UserTeacher, batch: Batch, temperature: float) -> bool:
         changed = (softened(plain, temperature).exp() - plain.exp()).abs().max()
         return bool((hot.exp() - plain.exp()).abs().max() < _ALIKE) and bool(changed > _APART)
     return False
+
+
+def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, watcher: Watcher | None) -> None:
+    """Warn of an estimator that is far surer of training examples than of validation examples: it was fitted on them.
+
+    Args:
+        teacher: Who is asked, on the device, about up to 1,024 examples of each part.
+        data: The data set.
+        device: Where to compute.
+        watcher: Is told.
+    """
+    if not getattr(getattr(teacher, "teacher", None), "fitted", False) or data.validation is None:
+        return
+    means, spreads = [], []
+    for part in (data.train, data.validation):
+        rows = torch.linspace(0, len(part) - 1, min(_LOOKED_AT, len(part))).round().long()
+        batch = part.batch(rows.to(part.index.device)).to(device.device)
+        sure = teacher.bind(part).log_probs(batch, 1.0).exp().amax(1)
+        means.append(float(sure.mean()))
+        spreads.append(float(sure.var()) / len(sure) if len(sure) > 1 else 0.0)
+    gap = means[0] - means[1]
+    if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
+        (watcher or Watcher()).warn(
+            f"the teacher is surer of training examples ({means[0]:.2f} on average) than of validation examples "
+            f"({means[1]:.2f}): it was fitted on these rows, and their soft targets say little beyond the labels; ask "
+            "it out of fold, as scikit-learn's cross_val_predict(..., method='predict_proba') does, and give that to "
+            "limbeck.SoftTargets.from_array(probs=...)"
+        )
 
 
 def tell_probabilities(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from limbeck.inputs import Inputs, mapped, move
+from limbeck.inputs import Inputs, first_few, move
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -29,7 +29,8 @@ class Batch:
             differ over training, validation and test examples.
         view: Which random view of the examples this is.
         inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``; or several such tensors by
-            the names of the models' arguments.
+            the names of the models' arguments. Where examples are positions of sequences these are the sequences, and
+            :data:`~limbeck.inputs.POSITIONS` among them says which position each example is.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
         presented: A function that makes the inputs as another model sees the same examples: of another size, with
             another tokenizer, or frames of speech with other neighbours; None where all models see the same.
@@ -50,9 +51,9 @@ class Batch:
         return Batch(
             self.index[:count],
             self.view,
-            mapped(self.inputs, lambda values: values[:count]),
+            first_few(self.inputs, count),
             None if self.labels is None else self.labels[:count],
-            None if presented is None else lambda which: mapped(presented(which), lambda values: values[:count]),
+            None if presented is None else lambda which: first_few(presented(which), count),
             self.source,
         )
 

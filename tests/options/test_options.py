@@ -52,7 +52,10 @@ def test_no_two_groups_of_settings_share_a_name():
         (lambda: Distillation(loss="mse"), "loss must be kl or logits, and is mse"),
         (lambda: Distillation(hard_weight=1.1), "hard_weight must be in"),
         (lambda: ModelOptions(model="mlp", channels=(4,)), "channels has no meaning for model mlp"),
-        (lambda: ModelOptions(model="transformer"), "model must be mlp, cnn, hf:FOLDER or package.module:function"),
+        (
+            lambda: ModelOptions(model="transformer"),
+            "model must be mlp, cnn, hf:FOLDER, timm:NAME or package",
+        ),
         (lambda: ModelOptions(model="my.nets:small", hidden=(3,)), "hidden has no meaning for my.nets:small"),
         (lambda: ModelOptions(dropout=1.0), "dropout must be in"),
         (lambda: ModelOptions(hidden=(3, 0)), "hidden must be a list of positive widths"),

@@ -39,6 +39,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 _EXECUTED = frozenset({"model", "student", "teacher-model"})
 """Settings that may name code of the user's own, as package.module:function."""
+_LIBRARIES = ("hf:", "timm:")
+"""What models of libraries begin with: their weights are tensors, and nothing of theirs is executed."""
 
 
 def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -
             "the command line, if you trust the script files"
         )
     for name in sorted(_EXECUTED & found.keys()):
-        if ":" in str(found[name]) and f"--{name}" not in given:
+        if ":" in str(found[name]) and not str(found[name]).startswith(_LIBRARIES) and f"--{name}" not in given:
             raise ConfigError(
                 f"--config {source} names code to import, {name} = {str(found[name])!r}, and nothing is executed "
                 f"because a file says so: give --{name} {found[name]} on the command line, if you trust it"

@@ -112,6 +112,11 @@ class Examples:
             return "floating-point numbers"
         return "uint8 images" if self.inputs.dtype == torch.uint8 else "integers"
 
+    @property
+    def presentation(self) -> Any:
+        """How models see the examples where they do not say: the encoder of a table, say; None for tensors."""
+        return getattr(self.inputs, "presentation", None)
+
     def take(self, rows: Tensor) -> "Examples":
         """Some of the examples; ``rows`` are places here, int64, and they keep their numbers."""
         labels = None if self.labels is None else self.labels[rows]
@@ -198,8 +203,13 @@ class Examples:
         return self.inputs.groups() if isinstance(self.inputs, Source) else None
 
     def largest(self, count: int) -> Tensor | None:
-        """Rows of some of the examples that take most memory, int64; None where all take the same."""
+        """Rows of the examples that take most memory, int64; None where all take the same."""
         return self.inputs.largest(count) if isinstance(self.inputs, Source) else None
+
+    @property
+    def together_at_once(self) -> float:
+        """How many examples are answered together in the mean: positions of a sequence, or 1."""
+        return self.inputs.together_at_once if isinstance(self.inputs, Source) else 1.0
 
     @cached_property
     def _flat(self) -> Tensor:
@@ -300,6 +310,7 @@ class DataSet:
             if not isinstance(given, Examples):
                 raise DataError(f"{part} must be Examples, and is {shown(given)}: give Examples.of(inputs, labels)")
         self._number_apart()
+        self._present_alike()
         count = len(self.classes)
         if count < 2:
             raise DataError(f"{self.name} has {count} class: at least two are needed")
@@ -345,6 +356,15 @@ class DataSet:
                 part = part.numbered_from(1 + max(int(before.max()) for before in taken))
                 object.__setattr__(self, name, part)
             taken.append(part.index)
+
+    def _present_alike(self) -> None:
+        """Let what is seen of the other parts depend on the training examples alone, where it does depend on any."""
+        if isinstance(self.train.inputs, Source):
+            for name, part in self.parts().items():
+                if name != "train" and isinstance(part.inputs, Source):
+                    alike = part.inputs.like(self.train.inputs)
+                    if alike is not part.inputs:
+                        object.__setattr__(self, name, replace(part, inputs=alike))
 
     def parts(self) -> dict[str, Examples]:
         """The parts that there are, by name."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.items import has_items, read_items
 from limbeck.data.parsing import pick_keys
+from limbeck.data.table_files import examples_of_frame, is_frame
 from limbeck.errors import DataError
 
 
@@ -19,8 +20,8 @@ def as_examples(given: Any) -> Examples:
 
     Args:
         given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;
-            or a ``torch.utils.data.Dataset``, a DataLoader, a Hugging Face data set or a list of items (see
-            :func:`~limbeck.data.items.read_items`).
+            a DataFrame, or a pair of one and labels; or a ``torch.utils.data.Dataset``, a DataLoader, a Hugging Face
+            data set or a list of items (see :func:`~limbeck.data.items.read_items`).
 
     Returns:
         The examples.
@@ -35,6 +36,10 @@ def as_examples(given: Any) -> Examples:
     """
     if isinstance(given, Examples):
         return given
+    if is_frame(given):
+        return examples_of_frame(given)
+    if isinstance(given, tuple | list) and len(given) == 2 and is_frame(given[0]):
+        return examples_of_frame(*given)
     if has_items(given):
         return read_items(given)
     if isinstance(given, tuple | list) and len(given) == 2:

@@ -1,69 +1,82 @@
 """Folders of images: one sub-folder for each class, in parts or not, or images without classes."""
 
-__all__ = ["open_folder", "open_folder_inputs"]
+__all__ = ["PARTS", "layout_of", "open_folder", "open_folder_inputs"]
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from limbeck.data.examples import DataSet, Examples
+from limbeck.data.image_reading import read_images
+from limbeck.data.values import Layout
 from limbeck.errors import FormatError, LimbeckWarning
-from limbeck.formats.image_files import EXTENSIONS, visible
-from limbeck.formats.pictures import Pictures, read_pictures, read_unlabelled
+from limbeck.formats.image_files import EXTENSIONS, list_classes, list_images, visible
+from limbeck.options import ImagePresentation
 
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+"""Parts by the names that folders have."""
 
 
-def open_folder(folder: Path, image_size: int | None) -> DataSet:
+def open_folder(
+    folder: Path, image_size: int | None = None, *, presentation: ImagePresentation | None = None
+) -> DataSet:
     """Read a folder with one sub-folder for each class, or with such folders named train, val and test.
 
     ``training``, ``valid``, ``validation``, ``dev`` and ``testing`` are understood as well, in upper or lower case. A
-    folder named ``train`` that holds images itself is a class like any other.
+    folder named ``train`` that holds images itself is a class like any other. Images are resized without squashing, and
+    their middle is kept; whether they are held in memory or decoded as they are wanted is decided by
+    :func:`~limbeck.data.image_reading.plan_images`, and told in the notes.
 
     Args:
         folder: The folder.
-        image_size: Resize all to this many pixels, square; None where all have one size.
+        image_size: Resize all to this many pixels, square; None where all have one size, or are large.
+        presentation: How the student sees images, where its own configuration says; the files are then decoded as they
+            are wanted.
 
     Returns:
         The data set.
 
     Raises:
-        FormatError: If an image or a folder cannot be used, or the parts have different classes or sizes.
+        FormatError: If an image or a folder cannot be used, or the parts have different classes.
     """
-    size = None if image_size is None else (image_size, image_size)
-    parts, notes = _find_parts(folder)
-    if not parts:
-        found = read_pictures(folder, size=size)
-        return DataSet(folder.name, found.classes, _examples(found), notes=found.notes)
-    read = {part: read_pictures(path, size=size) for part, path in parts.items()}
-    first = read["train"]
-    colour = any(each.images.shape[1] == 3 for each in read.values())
-    for part, each in read.items():
-        named = f"{parts['train'].name} and {parts[part].name}"
+    found, notes = _find_parts(folder)
+    found = {"train": found["train"], **found} if found else {"train": folder}
+    listings = {part: list_classes(path) for part, path in found.items()}
+    first = listings["train"]
+    for part, each in listings.items():
         if each.classes != first.classes:
             odd = sorted(set(first.classes) ^ set(each.classes))
+            named = f"{found['train'].name} and {found[part].name}"
             raise FormatError(folder, f"{named} have different classes: {', '.join(odd)} in one alone")
-        if each.images.shape[2:] != first.images.shape[2:]:
-            sizes = " and ".join("x".join(map(str, one.images.shape[2:])) for one in (first, each))
-            raise FormatError(folder, f"{named} have images of {sizes} pixels: resize all, as with --image-size 224")
-        if colour and each.images.shape[1] == 1:
-            read[part] = replace(each, images=np.repeat(each.images, 3, 1))
         notes += each.notes
-    examples = {part: _examples(each) for part, each in read.items()}
+    files = {part: each.files for part, each in listings.items()}
+    inputs, told = read_images(folder, files, image_size=image_size, presentation=presentation)
+    parts = {
+        part: Examples.of(inputs[part], np.array(each.labels, np.int64), layout=layout_of(inputs[part]))
+        for part, each in listings.items()
+    }
     return DataSet(
-        folder.name, first.classes, examples["train"], examples.get("test"), examples.get("validation"), notes=notes
+        folder.name,
+        first.classes,
+        parts["train"],
+        parts.get("test"),
+        parts.get("validation"),
+        notes=(*notes, told),
     )
 
 
-def open_folder_inputs(folder: Path, image_size: int | None) -> Examples | None:
+def open_folder_inputs(
+    folder: Path, image_size: int | None = None, *, presentation: ImagePresentation | None = None
+) -> Examples | None:
     """Read a folder of images without classes: images in it, or in a single sub-folder, or nested deeper.
 
     Args:
         folder: The folder.
-        image_size: Resize all to this many pixels, square; None where all have one size.
+        image_size: Resize all to this many pixels, square; None where all have one size, or are large.
+        presentation: How the images of the data beside it are seen, where they are decoded as they are wanted.
 
     Returns:
         The examples; None where it has one sub-folder for each class, or parts.
@@ -76,14 +89,16 @@ def open_folder_inputs(folder: Path, image_size: int | None) -> Examples | None:
     """  # noqa: DOC502
     if _has_classes(folder):
         return None
-    found = read_unlabelled(folder, size=None if image_size is None else (image_size, image_size))
-    for note in found.notes:
+    listing = list_images(folder)
+    for note in listing.notes:
         warnings.warn(note, LimbeckWarning, stacklevel=2)
-    return Examples.of(found.images, layout="NCHW")
+    found, _ = read_images(folder, {"all": listing.files}, image_size=image_size, presentation=presentation)
+    return Examples.of(found["all"], layout=layout_of(found["all"]))
 
 
-def _examples(found: Pictures) -> Examples:
-    return Examples.of(found.images, found.labels, layout="NCHW")
+def layout_of(inputs: object) -> Layout | None:
+    """Where images that were read have their channels; None where a source makes them."""
+    return "NCHW" if isinstance(inputs, Tensor) else None
 
 
 def _find_parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -92,7 +107,7 @@ def _find_parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     others: list[str] = []
     twice: tuple[Path, Path] | None = None
     for entry in _folders(folder):
-        part = _PARTS.get(entry.name.lower())
+        part = PARTS.get(entry.name.lower())
         if part is None:
             others.append(entry.name)
         elif part in parts:

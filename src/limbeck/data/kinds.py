@@ -1,6 +1,17 @@
 """The kinds of data on disk that come with Limbeck, but for speech."""
 
-__all__ = ["ARCHIVE", "EMNIST", "IDX", "IMAGES", "MNIST", "MNIST_MD5", "TEXT", "open_mnist"]
+__all__ = [
+    "ARCHIVE",
+    "EMNIST",
+    "IDX",
+    "IMAGES",
+    "IMAGE_LIST",
+    "MNIST",
+    "MNIST_MD5",
+    "TABLE",
+    "TEXT",
+    "open_mnist",
+]
 
 import hashlib
 import os
@@ -15,7 +26,7 @@ from limbeck.data.splits import cut_test
 from limbeck.data.text_files import open_text, open_text_inputs, part_files
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.matfile import read_emnist
-from limbeck.options import DataOptions
+from limbeck.options import DataOptions, ImagePresentation
 
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -38,7 +49,7 @@ class _Kind:
     claims: Callable[[Path, DataOptions], bool]
     reads: Callable[[Path, DataOptions], DataSet]
     settings: frozenset[str] = field(default_factory=frozenset)
-    unlabelled: Callable[[Path, DataOptions], Examples | None] | None = None
+    unlabelled: Callable[[Path, DataOptions, DataSet | None], Examples | None] | None = None
 
     def open(self, path: Path, options: DataOptions, progress: Progress | None) -> DataSet:
         """Read it; where no test set comes with the data a tenth is cut out as one."""
@@ -53,7 +64,7 @@ class _Kind:
 
     def open_inputs(self, path: Path, options: DataOptions, like: DataSet | None) -> Examples:
         """Read the training part, without labels."""
-        found = None if self.unlabelled is None else self.unlabelled(path, options)
+        found = None if self.unlabelled is None else self.unlabelled(path, options, like)
         return self.open(path, options, None).train.without_labels() if found is None else found
 
 
@@ -87,10 +98,52 @@ def _open_images(path: Path, options: DataOptions) -> DataSet:
     return open_folder(path, options.image_size)
 
 
-def _open_unlabelled_images(path: Path, options: DataOptions) -> Examples | None:
+def _open_unlabelled_images(path: Path, options: DataOptions, like: DataSet | None) -> Examples | None:
     from limbeck.data.image_folders import open_folder_inputs
 
-    return open_folder_inputs(path, options.image_size)
+    return open_folder_inputs(path, options.image_size, presentation=_shown(like))
+
+
+def _shown(like: DataSet | None) -> ImagePresentation | None:
+    """How the images are seen beside which others are used."""
+    seen = None if like is None else getattr(like.train.inputs, "presentation", None)
+    return seen if isinstance(seen, ImagePresentation) else None
+
+
+def _open_listed_images(path: Path, options: DataOptions) -> DataSet:
+    from limbeck.data.image_tables import open_image_table
+
+    return open_image_table(
+        path,
+        image_column=options.image_column or "path",
+        label_column=options.label_column or "label",
+        image_size=options.image_size,
+    )
+
+
+def _open_unlabelled_list(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
+    from limbeck.data.image_tables import open_image_table_inputs
+
+    return open_image_table_inputs(
+        path,
+        image_column=options.image_column or "path",
+        image_size=options.image_size,
+        presentation=_shown(like),
+    )
+
+
+def _open_table(path: Path, options: DataOptions) -> DataSet:
+    from limbeck.data.table_files import open_table
+
+    return open_table(path, label_column=options.label_column, group_column=options.group_column)
+
+
+def _open_unlabelled_table(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
+    from limbeck.data.table_files import open_table_inputs
+
+    found = open_table_inputs(path, label_column=options.label_column, group_column=options.group_column)
+    seen = None if like is None else getattr(like.train.inputs, "presentation", None)
+    return found.with_presentation(seen)
 
 
 def _open_text(path: Path, options: DataOptions) -> DataSet:
@@ -103,7 +156,7 @@ def _open_text(path: Path, options: DataOptions) -> DataSet:
     )
 
 
-def _open_unlabelled_text(path: Path, options: DataOptions) -> Examples:
+def _open_unlabelled_text(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
     return open_text_inputs(
         path,
         text_column=_text_column(options),
@@ -143,7 +196,7 @@ ARCHIVE = _Kind(
     lambda path, _: path.suffix.lower() == ".npz" and os.path.isfile(path),
     lambda path, options: open_archive(path, options.layout),
     frozenset({"layout"}),
-    lambda path, options: open_archive_inputs(path, options.layout),
+    lambda path, options, _: open_archive_inputs(path, options.layout),
 )
 EMNIST = _Kind(
     "an EMNIST file",
@@ -167,6 +220,22 @@ TEXT = _Kind(
     _open_text,
     frozenset({"text_column", "pair_column", "label_column", "group_column"}),
     _open_unlabelled_text,
+)
+IMAGE_LIST = _Kind(
+    "a list of images",
+    ("FILE.csv, .tsv, .jsonl, .parquet of paths", "--image-column, --label-column: a row for each image"),
+    lambda path, options: options.image_column is not None and path.suffix.lower() in _TABLES,
+    _open_listed_images,
+    frozenset({"image_column", "image_size", "label_column"}),
+    _open_unlabelled_list,
+)
+TABLE = _Kind(
+    "a table",
+    ("FILE.csv, .parquet of numbers and categories", "--label-column, --group-column: a row for each example"),
+    lambda path, _: path.suffix.lower() in {".csv", ".parquet"} and os.path.isfile(path),
+    _open_table,
+    frozenset({"label_column", "group_column"}),
+    _open_unlabelled_table,
 )
 IMAGES = _Kind(
     "a folder of images",

@@ -29,6 +29,8 @@ _BUILT_IN = (
     "limbeck.data.kinds:EMNIST",
     "limbeck.data.kinds:IDX",
     "limbeck.data.kinds:TEXT",
+    "limbeck.data.kinds:IMAGE_LIST",
+    "limbeck.data.kinds:TABLE",
     "limbeck.data.kinds:IMAGES",
 )
 """In the order in which they are asked; named, so that none is imported before it is wanted."""

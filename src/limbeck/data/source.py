@@ -82,6 +82,10 @@ class Source:
         """The same examples, presented otherwise where nobody says how; itself where it knows no other."""
         return self
 
+    def like(self, train: "Source") -> Self:
+        """The same examples as the training examples are presented, where that depends on them; else itself."""
+        return self
+
     def to(self, device: torch.device | str) -> Self:
         """Itself: inputs are made on the CPU, and moved as batches."""
         return self
@@ -94,8 +98,20 @@ class Source:
         """Which examples stay together when some are set aside, numbered from 0 by first appearance, int64 ``(N,)``."""
         return self.groups()
 
+    @property
+    def together_at_once(self) -> float:
+        """How many examples are answered together in the mean, as the positions of a sequence are; 1 for most."""
+        return 1.0
+
     def largest(self, count: int) -> Tensor | None:
-        """Rows of some of the examples that take most memory, int64; None where all take the same."""
+        """Rows of the examples that take most memory, int64; where they are positions, of so many sequences.
+
+        Args:
+            count: How many examples, or sequences.
+
+        Returns:
+            The rows, or None where all examples take the same.
+        """
         return None
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:

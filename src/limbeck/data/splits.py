@@ -114,10 +114,11 @@ def cut_test(data: DataSet) -> DataSet:
         The data set with a smaller training set; as it is where there is a test set, or there are no labels or too few
         examples.
     """
-    if data.test is not None or data.train.labels is None or len(data.train) < 2 * len(data.classes):
+    units = data.train.together("validation")
+    few = units is None and len(data.train) < 2 * len(data.classes)
+    if data.test is not None or data.train.labels is None or few:
         return data
     count = max(1, round(_TEST_SHARE * len(data.train)))
-    units = data.train.together("validation")
     if units is not None:
         train, test = _divide_units(data, units, count, _TEST_SEED)
         return replace(data, train=train, test=test)

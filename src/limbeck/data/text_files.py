@@ -1,6 +1,6 @@
 """Texts with labels out of CSV, JSON lines and parquet files."""
 
-__all__ = ["class_labels", "open_text", "open_text_inputs", "part_files"]
+__all__ = ["class_labels", "open_text", "open_text_inputs", "part_files", "sorted_names"]
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def open_text(
     files = part_files(place) if place.is_dir() else {"train": place}
     wanted = (text_column, pair_column, label_column, group_column)
     read = {part: _read(file, *wanted) for part, file in files.items()}
-    names = _sorted_names([label for part in read.values() for label in part.labels], place)
+    names = sorted_names([label for part in read.values() for label in part.labels], place)
     if classes is not None:
         _refuse_unknown(names, classes, place)
         names = tuple(classes)
@@ -206,7 +206,19 @@ def class_labels(values: Sequence[Any]) -> list[str | int]:
     return found
 
 
-def _sorted_names(labels: Sequence[str | int], place: Path) -> tuple[str, ...]:
+def sorted_names(labels: Sequence[str | int], place: Path) -> tuple[str, ...]:
+    """Names of the classes that labels name, sorted: numbers by size, before other names.
+
+    Args:
+        labels: Of all examples.
+        place: Where they are from, for messages.
+
+    Returns:
+        The names.
+
+    Raises:
+        FormatError: If there are fewer than two.
+    """
     names = {str(label) for label in labels}
     if len(names) < 2:
         raise FormatError(place, f"has {len(names)} class: at least two are needed")

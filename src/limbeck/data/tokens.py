@@ -5,9 +5,11 @@ Axes: ``N`` texts, ``L`` tokens of the longest.
 
 __all__ = ["Tokens", "tokenise"]
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +47,24 @@ class Tokens:
     types: NDArray[np.int8] | None
     pad: int
     names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ids: Sequence[Sequence[int]], tokenizer: Any, types: Sequence[Sequence[int]] | None = None) -> "Tokens":
+        """The tokens of some texts, as a tokenizer gave them.
+
+        Args:
+            ids: Of each text.
+            tokenizer: Says what pads, and what models take.
+            types: Of each text, or None where all are 0.
+
+        Returns:
+            The tokens.
+        """
+        ends = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(ends[-1]))
+        kinds = None if types is None else np.fromiter(chain.from_iterable(types), np.int8, int(ends[-1]))
+        names = tuple(name for name in TOKEN_INPUTS if name == "input_ids" or name in tokenizer.model_input_names)
+        return cls(flat, ends, kinds, filler(tokenizer), names)
 
     def padded(self, rows: NDArray[np.int64], names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Some texts as a model takes them, padded on the right to the longest of them.
@@ -91,9 +111,7 @@ def tokenise(texts: Iterable[str], pairs: Iterable[str] | None, presentation: Te
         ConfigError: If the tokenizer is not there, or fails on a text.
     """
     tokenizer = load_tokenizer(presentation.tokenizer)
-    ids: list[NDArray[np.int32]] = []
-    types: list[NDArray[np.int8]] = []
-    lengths: list[int] = []
+    parts = []
     for block in _blocks(texts, pairs):
         try:
             found = tokenizer(
@@ -110,15 +128,17 @@ def tokenise(texts: Iterable[str], pairs: Iterable[str] | None, presentation: Te
                 f"tokenizer {presentation.tokenizer} fails, with max_length {presentation.max_length}: "
                 f"{type(error).__name__}: {reason[:200]}"
             ) from error
-        rows = [row or [filler(tokenizer)] for row in found["input_ids"]]
-        lengths += map(len, rows)
-        ids.append(np.concatenate([np.asarray(row, np.int32) for row in rows]))
-        if pairs is not None and "token_type_ids" in found:
-            types += [np.asarray(row or [0], np.int8) for row in found["token_type_ids"]]
-    ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    names = tuple(name for name in TOKEN_INPUTS if name == "input_ids" or name in tokenizer.model_input_names)
-    joined = np.concatenate(types) if types else None
-    return Tokens(np.concatenate([np.empty(0, np.int32), *ids]), ends, joined, filler(tokenizer), names)
+        types = found["token_type_ids"] if pairs is not None and "token_type_ids" in found else None
+        kinds = None if types is None else [row or [0] for row in types]
+        parts.append(Tokens.of([row or [filler(tokenizer)] for row in found["input_ids"]], tokenizer, kinds))
+    return _joined(parts or [Tokens.of([], tokenizer)])
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    ids = np.concatenate([part.ids for part in parts])
+    ends = np.cumsum(np.concatenate([[0], *(np.diff(part.ends) for part in parts)]), dtype=np.int64)
+    types = [part.types for part in parts if part.types is not None]
+    return dataclasses.replace(parts[0], ids=ids, ends=ends, types=np.concatenate(types) if types else None)
 
 
 def _blocks(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterator[tuple[list[str], ...]]:

@@ -132,11 +132,17 @@ def _fitting(
     model: nn.Module | Teacher, examples: Examples, count: int, place: Device, answer: Callable[[int], Tensor]
 ) -> int:
     if not isinstance(model, nn.Module) or count < 2:
-        return block_size(answer, count, place.device)
+        return _size(answer, examples, count, place.device)
     known, key = _SIZES.setdefault(model, {}), (examples.shape, place)
     if key not in known:
-        known[key] = block_size(answer, count, place.device)
+        known[key] = _size(answer, examples, count, place.device)
     return known[key]
+
+
+def _size(answer: Callable[[int], object], examples: Examples, count: int, device: torch.device) -> int:
+    """Examples at a time; where they are positions, as many as so many of the longest sequences have in the mean."""
+    together = examples.together_at_once
+    return max(1, int(block_size(answer, math.ceil(count / together), device) * together))
 
 
 def unless_out_of_memory(answer: Callable[[], Tensor], count: int, device: torch.device) -> Tensor | None:
@@ -242,7 +248,7 @@ def answer_views(
         feed, largest = feed_of(count), examples.largest(count)
         answer(next(feed.batches(0)) if largest is None else feed.viewing.batch(largest))
 
-    size, view = batch_size or block_size(answer_few, len(examples), device.device), 0
+    size, view = batch_size or _size(answer_few, examples, len(examples), device.device), 0
     while view < views:
         for batch in feed_of(size).batches(view):
             answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device.device)

@@ -46,6 +46,7 @@ from limbeck.models.makers import make_model
 from limbeck.models.mlp import MLP, MLPConfig
 from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.models.specialist import Specialist
+from limbeck.models.timm_models import TIMM_PREFIX, build_timm, describe_timm, make_timm
 from limbeck.options import ModelOptions
 
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
@@ -53,7 +54,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "cnn": (CNNConfig, CNN),
     "nnet1": (Nnet1Config, Nnet1),
 }
-_SPECIALIST, _HF = "specialist", "hf"
+_SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -63,7 +64,8 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         description: ``{"model_type": "mlp" | "cnn" | "nnet1", ...}`` with the fields of the architecture's config, and
             where the network was compressed what :func:`changes_of` gives; or ``{"model_type": "hf", "architecture":
             ..., "config": {...}}`` for a classifier of transformers; or ``{"model_type": "specialist", "special":
-            [...], "network": {...}}`` with the description of the network inside.
+            [...], "network": {...}}`` with the description of the network inside; or ``{"model_type": "timm", "name":
+            ..., "classes": ...}`` for a network of timm.
 
     Returns:
         The model, in training mode.
@@ -83,9 +85,11 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
     if kind == _HF:
         return rebuild(build_hf(fields), changes)
+    if kind == _TIMM:
+        return rebuild(build_timm(fields), changes)
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(
-            f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _HF, _SPECIALIST))}"
+            f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _HF, _TIMM, _SPECIALIST))}"
         )
     config_type, model_type = _KINDS[kind]
     known = {field.name for field in dataclasses.fields(config_type)}
@@ -184,16 +188,23 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
     for kind, (_, model_type) in _KINDS.items():
         if type(model) is model_type:
             return {"model_type": kind, **dataclasses.asdict(cast(Any, model.config)), **changes_of(model)}
-    described, changes = describe_hf(model), changes_of(model)
-    if described is None or not (changes or _as_described(model, described)):
-        return None
-    return {"model_type": _HF, **described, **changes}
+    for kind, builder, described in (
+        (_HF, build_hf, describe_hf(model)),
+        (_TIMM, build_timm, describe_timm(model)),
+    ):
+        changes = changes_of(model)
+        if described is not None and (changes or _as_described(model, builder, described)):
+            return {"model_type": kind, **described, **changes}
+    return None
 
 
-def _as_described(model: nn.Module, description: Mapping[str, Any]) -> bool:
-    """Whether a classifier of transformers is what its configuration says: its user may have replaced a part."""
-    with torch.device("meta"):
-        made = build_hf(description)
+def _as_described(
+    model: nn.Module, builder: Callable[[Mapping[str, Any]], nn.Module], description: Mapping[str, Any]
+) -> bool:
+    """Whether a model of another library is what its configuration says: its user may have replaced a part."""
+    # Networks of timm compute while they are made, which the device "meta" cannot.
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if builder is build_hf else "cpu"):
+        made = builder(description)
     weights = ({name: value.shape for name, value in each.state_dict().items()} for each in (made, model))
     return next(weights) == next(weights)
 
@@ -231,6 +242,8 @@ def from_options(
         return hf_model(options.model, class_names or [str(number) for number in range(classes)], seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if options.model.startswith(TIMM_PREFIX):
+            return make_timm(options.model, classes=classes, input_shape=input_shape)
         if ":" in options.model:
             named = {"input_shape": input_shape, "classes": classes}
             return make_model(_own_function(options.model), seed, named=named, what=f"model {options.model}")

@@ -4,6 +4,7 @@ Axes: ``N`` examples, ``K`` classes.
 """
 
 __all__ = [
+    "at_positions",
     "autograd_enabled",
     "call_model",
     "evaluating",
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
-from limbeck.inputs import Inputs, tensors_of
+from limbeck.inputs import POSITIONS, Inputs, tensors_of
 from limbeck.system.user_code import introduce_error
 
 P = ParamSpec("P")
@@ -67,7 +68,7 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
         dtype: From :func:`weights_dtype`, for callers that ask at every step; None to look it up.
 
     Returns:
-        Logits in float32, with gradient where that is enabled.
+        Logits in float32, with gradient where that is enabled; of positions of sequences, those that are examples.
 
     Raises:
         DataError: If there are no logits in what the model returns, or it changes its inputs in place: whoever sees
@@ -78,6 +79,9 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
         >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
         torch.float32
     """  # noqa: DOC502
+    places = None
+    if isinstance(inputs, Mapping) and POSITIONS in inputs:
+        places, inputs = inputs[POSITIONS], {name: each for name, each in inputs.items() if name != POSITIONS}
     wanted = dtype or weights_dtype(model)
     given = tensors_of(inputs)
     before = versions(given)
@@ -89,7 +93,34 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
     except Exception as error:  # whatever the forward pass of a user's module raises
         introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
     refuse_changed(type(model).__name__, given, before)
-    return logits_of(returned).float()
+    logits = logits_of(returned)
+    return (logits if places is None else at_positions(logits, places)).float()
+
+
+def at_positions(logits: Tensor, places: Tensor) -> Tensor:
+    """The logits of some positions of sequences, each an example from here on.
+
+    Args:
+        logits: ``(S, L, K)`` of S sequences.
+        places: Which positions, ``s * L + l`` each, int64 ``(N,)``.
+
+    Returns:
+        ``(N, K)``.
+
+    Raises:
+        DataError: If the logits are not of positions.
+
+    Example:
+        >>> at_positions(torch.arange(12.0).view(2, 3, 2), torch.tensor([5, 0]))
+        tensor([[10., 11.],
+                [ 0.,  1.]])
+    """
+    if logits.ndim != 3:
+        raise DataError(
+            f"the examples are positions of sequences, and the model gives logits of shape {tuple(logits.shape)}: "
+            "(sequences, positions, classes) are needed, as of a model for token classification"
+        )
+    return logits.flatten(0, 1).index_select(0, places)
 
 
 def presentation_of(model: nn.Module) -> Any:

@@ -23,7 +23,8 @@ from limbeck.system.hugging_face import filler, from_hub, has_file, load_tokeniz
 
 HF_PREFIX = "hf:"
 """What a folder or name is given after where any model may be named."""
-_HEADS = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification", "ForCausalLM", "LMHeadModel")
+_OF_TOKENS = ("ForCausalLM", "LMHeadModel")
+_HEADS = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification", *_OF_TOKENS)
 """How the names of architectures end that answer with classes."""
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _UNSAFE = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
@@ -62,9 +63,15 @@ def hf_model(
         MissingExtraError: If transformers is not installed.
     """  # noqa: DOC502
     name, config = name.removeprefix(HF_PREFIX), _config(name.removeprefix(HF_PREFIX))
-    config.id2label = dict(enumerate(map(str, classes)))
-    config.label2id = {str(label): number for number, label in enumerate(classes)}
     kind = _kind(config, name)
+    if not kind.__name__.endswith(_OF_TOKENS):
+        config.id2label = dict(enumerate(map(str, classes)))
+        config.label2id = {str(label): number for number, label in enumerate(classes)}
+    elif config.vocab_size != len(classes):
+        raise ConfigError(
+            f"model {name} answers with {config.vocab_size} tokens, and the data have {len(classes)} classes: set the "
+            "data's vocabulary to what the model knows"
+        )
     with seeded(seed):
         if _has_weights(name):
             settings = {"config": config, "use_safetensors": True, "ignore_mismatched_sizes": True}
@@ -102,7 +109,7 @@ def hf_teacher(
         raise ConfigError(f"model {name} has no weights, only a configuration: a teacher must be trained")
     kind = _kind(config, name)
     theirs = tuple(str(config.id2label[number]) for number in range(config.num_labels))
-    if kind.__name__.endswith(_HEADS[3:]):
+    if kind.__name__.endswith(_OF_TOKENS):
         theirs = tuple(map(str, range(config.vocab_size)))
     order = None if classes is None else matched(f"teacher {name}", theirs, classes)
     loaded, info = from_hub(

@@ -77,6 +77,7 @@ class DataOptions(SpeechOptions):
         train_examples: Use this many training examples only, stratified: a share below 1, or a count.
         text_column: Of a file of rows, the column that holds each example's text: it is then read as texts.
         pair_column: The column of a second text, for models that answer about two.
+        image_column: Of a file of rows, the column that holds the path of each example's image.
         label_column: The column of the labels; default "label".
         group_column: A column whose equal values stay together when examples are set aside, and are the clusters of
             verdicts, such as an author.
@@ -89,6 +90,7 @@ class DataOptions(SpeechOptions):
     train_examples: float | None = None
     text_column: str | None = None
     pair_column: str | None = None
+    image_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
 

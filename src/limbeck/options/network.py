@@ -58,8 +58,9 @@ class ModelOptions(Network):
     """The network to train: its architecture and its sizes.
 
     Attributes:
-        model: "mlp", "cnn"; one of Hugging Face's classifiers, as hf:FOLDER or hf:NAME; or a function of your own that
-            returns a torch module, as package.module:function.
+        model: "mlp", "cnn"; one of Hugging Face's classifiers, as hf:FOLDER or hf:NAME; a network of timm, as
+            timm:NAME, timm:NAME@CHECKPOINT or timm:FOLDER; or a function of your own that returns a torch module, as
+            package.module:function.
     """
 
     model: str = "mlp"
@@ -81,8 +82,12 @@ class ModelOptions(Network):
             if self.activation != "relu":
                 raise ConfigError("activation has no meaning for model cnn: leave it out, or use model mlp")
         else:
-            raise ConfigError(f"model must be mlp, cnn, hf:FOLDER or package.module:function, and is {self.model!r}")
+            raise ConfigError(
+                f"model must be mlp, cnn, hf:FOLDER, timm:NAME or package.module:function, and is {self.model!r}"
+            )
 
 
 def _place_of(model: str) -> str:
+    if model.startswith("timm:"):
+        return "the architecture that timm's name says"
     return "its config.json" if model.startswith("hf:") else "your own function"

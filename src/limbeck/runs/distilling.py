@@ -22,14 +22,14 @@ from limbeck.evaluation.prediction import answer_views, device_of
 from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.copying import copy_module
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
-from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
+from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
+from limbeck.options import Augmentation, Distillation, ModelOptions, SoftLoss, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Answering, Objective, Teacher
 from limbeck.runs.claims import check_margin, judged_by, tell_reach
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set, as_part, check_answers, check_classes, verify_stores
+from limbeck.runs.inputs import as_data_set, as_part, check_answers, check_classes, model_maker, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
@@ -72,7 +72,7 @@ class DistillRun:
 @checked_arguments
 def distill(
     teacher: nn.Module | Answering,
-    student: nn.Module | Callable[[int], nn.Module],
+    student: nn.Module | Callable[[int], nn.Module] | str,
     train: Any,
     validation: Any = None,
     *,
@@ -106,7 +106,7 @@ def distill(
     Args:
         teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store.
         student: A module (it is copied, and every seed starts from its weights), or a function that makes one from a
-            seed or from nothing; it is called for each seed under that seed.
+            seed or from nothing; it is called for each seed under that seed; or "mlp" or "cnn".
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels. Without
             labels there is no baseline, and ``hard_weight`` must be 0.
         validation: Examples to choose the best epoch by.
@@ -162,12 +162,14 @@ def distill(
         searched=searched,
     )
     data = as_data_set(train, validation, test, classes)
+    if isinstance(student, str):
+        student = model_maker(ModelOptions(model=student), data)
     made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=watcher)
     data = data.seen_by(made[0])
     source, unlabelled = data, "the training set has no labels"
     if transfer is not None:
-        source = dataclasses.replace(data, train=as_part("transfer", transfer).without_labels())
-        source = source.seen_by(made[0])
+        shown = as_part("transfer", transfer).without_labels().with_presentation(data.train.presentation)
+        source = dataclasses.replace(data, train=shown).seen_by(made[0])
         unlabelled = "transfer examples are used without labels"
     if source.train.labels is None and aims.hard_weight > 0:
         raise ConfigError(f"hard_weight is {aims.hard_weight}, and {unlabelled}: set it to 0")
@@ -194,6 +196,7 @@ def distill(
     if aims.hard_weight < 1:
         tell_odd_teacher(guide, source.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
         tell_probabilities("teacher", guide, source.train, device, watcher)
+        tell_fitted_rows(guide, data, device, watcher)
     tell_probabilities("student", made[0], source.train, None, watcher)
     if baseline or aims.hard_weight > 0:
         tell_contradictions(data.train, watcher)

@@ -37,7 +37,7 @@ from limbeck.softtargets.teacher import SoftTargets
 from limbeck.system.devices import widest
 from limbeck.system.processes import on_first
 from limbeck.system.watcher import Watcher
-from limbeck.teachers import Ensemble, ModelTeacher
+from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:
@@ -264,17 +264,23 @@ def load_teacher(
         maker = model_maker(ModelOptions(model=own), data)
     members: list[Teacher] = []
     for folder in folders:
-        if str(folder).startswith(HF_PREFIX):
-            loaded: nn.Module | Ensemble = hf_teacher(str(folder), data.classes)
-        else:
-            loaded = load(folder, model=None if maker is None else maker(0))
-        classes = getattr(loaded, "classes", None)
-        member = loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, classes)
+        member = _open_teacher(folder, data, None if maker is None else maker(0))
         _see_as_trained(f"{role} {folder}", member, data)
         check_classes(f"{role} {folder}", member, data)
         check_answers(f"{role} {folder}", member, data)
         members.append(member)
     return members[0] if len(members) == 1 else Ensemble(members, mean=mean, weights=weights, classes=data.classes)
+
+
+def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None) -> Teacher:
+    """The teacher in a run's folder, or in a file that an adapter takes."""
+    if str(path).startswith(HF_PREFIX):
+        module = hf_teacher(str(path), data.classes)
+        return ModelTeacher(module, getattr(module, "classes", None))
+    if not path.is_dir() and path.suffix:
+        return as_teacher(path, data.classes).bind(data.train)  # type: ignore[arg-type]
+    loaded = load(path, model=architecture)
+    return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, getattr(loaded, "classes", None))
 
 
 def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:

@@ -286,7 +286,7 @@ def title_of(subject: nn.Module | Teacher) -> str:
     if isinstance(subject, Committee):
         return f"{title_of(subject.generalist)} and {len(subject.specialists)} specialists"
     if not isinstance(subject, nn.Module):
-        return type(subject).__name__
+        return str(getattr(subject, "title", type(subject).__name__))
     if isinstance(subject, Specialist):
         return f"specialist for {len(subject.chosen)} classes on {title_of(subject.network)}"
     description = describe(subject)

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import ConfigError, FormatError
-from limbeck.options import TextPresentation
+from limbeck.data.table_encoding import TableEncoding
+from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.options import ImagePresentation, TextPresentation
 from limbeck.system.checksums import check_file
 from limbeck.system.files import make_folder, replace_bytes
 from limbeck.system.hugging_face import load_tokenizer
 
 _TOKENIZER = "tokenizer"
+_PLAIN: dict[str, Any] = {"image": ImagePresentation, "table": TableEncoding}
+"""Kinds that are plain values."""
 
 
 def presentation_files(folder: Path) -> list[str]:
@@ -32,6 +35,9 @@ def save_presentation(folder: Path, presentation: Any) -> dict[str, Any] | None:
     Returns:
         What ``config.json`` holds of it; None where there is none, or a kind that is written elsewhere.
     """
+    for kind, made in _PLAIN.items():
+        if type(presentation) is made:
+            return {"kind": kind, **presentation.to_dict()}
     if not isinstance(presentation, TextPresentation):
         return None
     fresh = load_tokenizer.__wrapped__(presentation.tokenizer)  # the one in use remembers how it was last called
@@ -62,11 +68,13 @@ def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
         return None
     try:
         fields = dict(described)
+        if fields.get("kind") in _PLAIN:
+            return _PLAIN[fields.pop("kind")].from_dict(fields)
         if fields.pop("kind") != "text" or fields.pop("tokenizer") != _TOKENIZER:
-            raise ValueError("its kind is not text, or its tokenizer is elsewhere")
+            raise ValueError("its kind is not known, or its tokenizer is elsewhere")
         for name in presentation_files(folder):
             check_file(folder / name, folder=folder)
         names = fields.pop("names")
         return TextPresentation(str(folder / _TOKENIZER), names=None if names is None else tuple(names), **fields)
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
         raise FormatError(folder / "config.json", f"describes a presentation that cannot be used: {error}") from error

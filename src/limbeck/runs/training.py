@@ -19,7 +19,7 @@ from limbeck.data.feed import Feed
 from limbeck.errors import DataError
 from limbeck.evaluation.prediction import device_of
 from limbeck.kaldi.source.alignments import write_pdf_counts
-from limbeck.models.calling import autograd_enabled
+from limbeck.models.calling import autograd_enabled, presentation_of
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
@@ -105,6 +105,8 @@ def fit_stage(
         model.load_state_dict(weights)
         return model.to("cpu").eval(), history
     check_answers("model", model, data)
+    if presentation_of(model) is None and data.train.presentation is not None:
+        model.presentation = data.train.presentation
     if folder is not None:
         folder.unseal_stage()
     feed = Feed(

@@ -66,6 +66,11 @@ class UserTeacher:
         self._sample: Batch | None = None
 
     @property
+    def title(self) -> str:
+        """What it is called in reports."""
+        return str(getattr(self.teacher, "title", type(self.teacher).__name__))
+
+    @property
     def device(self) -> torch.device:
         """Where it is asked."""
         return self._device
@@ -95,9 +100,15 @@ class UserTeacher:
             MismatchError: If it looks answers up, and was bound to other data.
         """  # noqa: DOC502
         self._refuse(examples.source)
-        if self._sample is not None:
+        known = getattr(self.teacher, "bound_to", None)
+        if self._sample is not None and known is None:
             return self
         bound = copy.copy(self)
+        if known is not None:
+            bound.teacher = known(examples)
+            bound.has_logits = bool(getattr(bound.teacher, "has_logits", self.has_logits))
+        if self._sample is not None:
+            return bound
         rows = torch.linspace(0, len(examples) - 1, min(_TRIED, len(examples))).long()
         bound._sample = examples.batch(rows.to(examples.index.device))
         return bound
@@ -152,6 +163,8 @@ class UserTeacher:
     def _looks_up(self) -> bool:
         """Whether the same numbers get the same answers whatever the inputs are."""
         assert self._sample is not None, "only a bound teacher is tried"
+        if getattr(self.teacher, "looks_up", None) is False:
+            return False
         batch = self._sample.to(self._device)
         others = dataclasses.replace(batch, inputs=mapped(batch.inputs, lambda t: t.roll(1, 0)), presented=None)
         alike = same(batch.inputs, others.inputs)

@@ -1,0 +1,213 @@
+"""Tables of numbers and categories with gaps, held as columns; models see rows of them as their encoders say.
+
+Axes: ``N`` rows, ``D`` numbers of an encoded row.
+"""
+
+__all__ = ["Table"]
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.data.source import Source
+from limbeck.data.table_encoding import CategoryColumn, NumberColumn, RawColumns, TableEncoding
+from limbeck.errors import DataError
+from limbeck.inputs import Inputs
+
+if TYPE_CHECKING:
+    from limbeck.options import Augmentation
+
+_MOST = 1024
+"""Different texts above which a column may be names or free text."""
+
+
+class Table(Source):
+    """Columns of a table in memory, each in the narrowest form: numbers as they are, categories as codes.
+
+    Which encoder is used where nobody says: one that is fitted on the rows of the training part, when a
+    :class:`~limbeck.DataSet` of it is made; see :meth:`like`.
+
+    Args:
+        values: Numbers with NaN for gaps, or int32 codes with -1 for gaps, ``(N,)`` each, by column.
+        categories: What the codes mean, for the columns of categories.
+        encoding: The encoder; None to fit one on these rows when it is needed.
+        group: Which rows belong together, int64 ``(N,)``, or None.
+        kinds: Types of the columns of categories as pandas names them, by column.
+
+    Example:
+        >>> import pandas
+        >>> frame = pandas.DataFrame({"age": [20, 40, None], "town": ["B", "A", "B"]})
+        >>> Table.of(frame).fetch(torch.tensor([2, 0]), torch.tensor([2, 0]))[0]
+        tensor([[ 0.,  1.,  0.,  1.,  0.],
+                [-1.,  0.,  0.,  1.,  0.]])
+    """
+
+    decoded = False
+
+    def __init__(
+        self,
+        values: Mapping[str, NDArray[Any]],
+        categories: Mapping[str, tuple[str, ...]],
+        *,
+        encoding: TableEncoding | None = None,
+        group: Tensor | None = None,
+        kinds: Mapping[str, str] | None = None,
+    ) -> None:
+        self.kinds = dict(kinds or {})
+        self.values, self.categories = dict(values), dict(categories)
+        self._given, self.group = encoding, group
+
+    @classmethod
+    def of(cls, frame: Any, *, group: Tensor | None = None) -> "Table":
+        """The columns of a ``pandas.DataFrame``.
+
+        Args:
+            frame: Numbers, truth values, texts or categories; any may have gaps.
+            group: Which rows belong together, int64 ``(N,)``.
+
+        Returns:
+            The table.
+
+        Raises:
+            DataError: If a column is neither, has infinite numbers, or nothing but texts that are all different.
+        """
+        values: dict[str, NDArray[Any]] = {}
+        categories: dict[str, tuple[str, ...]] = {}
+        kinds: dict[str, str] = {}
+        for name in map(str, frame.columns):
+            column = frame[name] if name in frame.columns else frame[int(name)]
+            if column.dtype.kind in "iufb":
+                values[name] = _numbers(name, column)
+            else:
+                values[name], categories[name] = _codes(name, column)
+                inner = getattr(getattr(column.dtype, "categories", None), "dtype", "")
+                kinds[name] = f"{column.dtype.name} {inner}".strip()
+        if not values or not len(frame):
+            raise DataError("a table needs at least one row, and one column beside the label")
+        return cls(values, categories, group=group, kinds=kinds)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    @property
+    def presentation(self) -> TableEncoding:
+        """How rows are seen where nobody says: the encoder given, or one fitted on these rows."""
+        return self._given or self._fitted
+
+    @cached_property
+    def _fitted(self) -> TableEncoding:
+        columns: list[NumberColumn | CategoryColumn] = []
+        for name, values in self.values.items():
+            if name not in self.categories:
+                columns.append(NumberColumn.fitted(name, values))
+                continue
+            present = np.unique(values)
+            texts = [self.categories[name][code] if code >= 0 else "" for code in present]
+            columns.append(CategoryColumn(name, tuple(sorted(texts))))
+        return TableEncoding(tuple(columns))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+        return (len(self), self.presentation.width)
+
+    @cached_property
+    def raw(self) -> RawColumns:
+        """The presentation in which columns are as they are in the file."""
+        return RawColumns(
+            tuple(
+                (name, self.kinds.get(name, values.dtype.str), self.categories.get(name))
+                for name, values in self.values.items()
+            )
+        )
+
+    def fetch(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        *,
+        view: int = 0,
+        augmentation: "Augmentation | None" = None,
+        presentations: Sequence[Any] = (None,),
+    ) -> list[Inputs]:
+        """Rows as each model sees them: a presentation is a :class:`TableEncoding` or :class:`RawColumns`."""
+        places = rows.cpu().numpy()
+        chosen = {name: values[places] for name, values in self.values.items()}
+        return [self._shown(chosen, wanted or self.presentation) for wanted in presentations]
+
+    def _shown(self, chosen: dict[str, NDArray[Any]], wanted: Any) -> Inputs:
+        if isinstance(wanted, RawColumns):
+            return {name: torch.from_numpy(values.copy()) for name, values in chosen.items()}
+        if not isinstance(wanted, TableEncoding):
+            raise DataError(f"the examples are rows of a table, and the model sees {type(wanted).__name__}")
+        return wanted.encode(chosen, self.categories)
+
+    def select(self, rows: Tensor) -> "Table":
+        """Some of the rows; an encoder that was fitted on all of them is fitted anew."""
+        places = rows.cpu().numpy()
+        group = None if self.group is None else self.group[rows.cpu()]
+        values = {name: each[places] for name, each in self.values.items()}
+        return Table(values, self.categories, encoding=self._given, group=group, kinds=self.kinds)
+
+    def with_presentation(self, presentation: Any) -> "Table":
+        """The same rows, seen by another encoder where nobody says how."""
+        if not isinstance(presentation, TableEncoding):
+            return self
+        found = copy.copy(self)
+        found._given = presentation
+        return found
+
+    def like(self, train: Source) -> "Table":
+        """The same rows as the encoder of the training rows shows them."""
+        return self if train is self or not isinstance(train, Table) else self.with_presentation(train.presentation)
+
+    def groups(self) -> Tensor | None:
+        """Which rows belong together."""
+        return self.group
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Names, types and bytes of all columns; how they are encoded does not count."""
+        for name, values in self.values.items():
+            yield f"{name} {values.dtype.str}{values.shape} {self.categories.get(name)}".encode()
+            yield np.ascontiguousarray(values).view(np.uint8).data
+
+
+def _numbers(name: str, column: Any) -> NDArray[Any]:
+    gaps = bool(column.isna().any())
+    kind = np.dtype(np.bool_) if column.dtype.kind == "b" else np.dtype(column.dtype.name.lower())
+    values: NDArray[Any] = column.to_numpy(np.float64, na_value=np.nan) if gaps else column.to_numpy(kind)
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        raise DataError(f"column {name!r} has the value {values[row]} in row {row}: leave it empty, or give a number")
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch hardly knows these
+        values = values.astype(np.float64 if values.dtype.itemsize == 8 else np.int64)
+    return values
+
+
+def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    if column.dtype.kind in "mM":
+        raise DataError(f"column {name!r} holds times: give numbers, such as days or hours, or leave it out")
+    texts = column.astype(object)
+    known = [value for value in texts if not _is_gap(value)]
+    odd = next((value for value in known if not isinstance(value, str | bool | int | float | np.generic)), None)
+    if odd is not None:
+        raise DataError(f"column {name!r} holds a {type(odd).__name__}, and numbers and categories are needed")
+    categories = sorted({str(value) for value in known})
+    if len(categories) > _MOST and 2 * len(categories) > len(column):
+        raise DataError(
+            f"column {name!r} has {len(categories):,} different texts in {len(column):,} rows, which are no "
+            "categories: leave it out, or give texts as a data set of texts"
+        )
+    place = {category: code for code, category in enumerate(categories)}
+    codes = np.array([-1 if _is_gap(value) else place[str(value)] for value in texts], np.int32)
+    return codes, tuple(categories)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or value != value or value == ""

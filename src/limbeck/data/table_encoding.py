@@ -1,0 +1,255 @@
+"""How a model sees the rows of a table: numbers standardised, gaps filled and marked, a unit for each category.
+
+Axes: ``N`` rows, ``D`` numbers of an encoded row.
+"""
+
+__all__ = ["CategoryColumn", "NumberColumn", "RawColumns", "TableEncoding"]
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.errors import DataError, MismatchError
+from limbeck.inputs import Inputs
+from limbeck.system.extras import load_extra
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """How a column of numbers is seen: ``(x - mean) / std``.
+
+    Attributes:
+        name: Of the column.
+        mean: Of the training rows without gaps.
+        std: Their standard deviation; 1 where all are the same.
+        median: Theirs, which fills gaps.
+        marked: Whether a second number says where there is a gap, because the training rows have some.
+    """
+
+    name: str
+    mean: float
+    std: float
+    median: float
+    marked: bool
+
+    @property
+    def width(self) -> int:
+        """Numbers that it becomes."""
+        return 2 if self.marked else 1
+
+    @classmethod
+    def fitted(cls, name: str, values: NDArray[Any]) -> "NumberColumn":
+        """Look at the training rows; gaps are NaN."""
+        known = values[~np.isnan(values)].astype(np.float64)
+        if not len(known):
+            return cls(name, 0.0, 1.0, 0.0, marked=True)
+        # About the first value, so that the squares of large numbers leave the deviation its digits.
+        std = float((known - known[0]).std())
+        usual = std if std > 0 and np.isfinite(std) else 1.0
+        return cls(name, float(known.mean()), usual, float(np.median(known)), bool(len(known) < len(values)))
+
+    def encode(self, values: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Write the numbers of some rows, ``(n, width)``."""
+        gaps = np.isnan(values)
+        out[:, 0] = (np.where(gaps, self.median, values.astype(np.float64)) - self.mean) / self.std
+        if self.marked:
+            out[:, 1] = gaps
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """How a column of categories is seen: one unit each, and a last one for what the training rows do not have.
+
+    Attributes:
+        name: Of the column.
+        categories: Those of the training rows in order; an empty text stands for a gap.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers that it becomes."""
+        return len(self.categories) + 1
+
+    def codes(self, values: NDArray[np.int32], known: Sequence[str]) -> NDArray[np.int64]:
+        """Codes here of codes among other categories; the last one for what is not known here."""
+        place = {category: code for code, category in enumerate(self.categories)}
+        table = np.array([place.get(category, len(place)) for category in (*known, "")], np.int64)
+        found: NDArray[np.int64] = table[values]  # -1, a gap, is the last one
+        return found
+
+    def encode(self, codes: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+        """Write the numbers of some rows, ``(n, width)``."""
+        out[np.arange(len(codes)), codes] = 1
+
+
+@dataclass(frozen=True)
+class TableEncoding:
+    """A frozen encoder of rows: a model's presentation of a table.
+
+    Attributes:
+        columns: In order.
+        categories: "one-hot" for one tensor ``(N, D)``; "codes" for the inputs ``numbers`` and ``categories``, the
+            latter int64 with a code for each column, as embeddings take them.
+    """
+
+    columns: tuple[NumberColumn | CategoryColumn, ...]
+    categories: Literal["one-hot", "codes"] = "one-hot"
+
+    @property
+    def width(self) -> int:
+        """D, or the numbers beside the codes."""
+        return sum(each.width for each in self.columns if self._is_number(each) or self.categories == "one-hot")
+
+    def _is_number(self, column: NumberColumn | CategoryColumn) -> bool:
+        return isinstance(column, NumberColumn)
+
+    def encode(self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]) -> Inputs:
+        """Encode some rows.
+
+        Args:
+            values: Numbers with NaN for gaps, or codes with -1 for gaps, ``(n,)`` each, by column.
+            categories: What the codes of a column mean.
+
+        Returns:
+            float32 ``(n, D)``, or ``numbers`` and ``categories``.
+
+        Raises:
+            MismatchError: If a column is missing, or of the other kind.
+        """
+        count = len(next(iter(values.values())))
+        found, place = np.zeros((count, self.width), np.float32), 0
+        codes: list[NDArray[np.int64]] = []
+        for column in self.columns:
+            out = found[:, place : place + column.width]
+            if isinstance(column, NumberColumn):
+                column.encode(_as_numbers(column.name, values, categories), out)
+                place += column.width
+                continue
+            codes.append(column.codes(*_as_categories(column.name, values, categories)))
+            if self.categories == "one-hot":
+                column.encode(codes[-1], out)
+                place += column.width
+        numbers = torch.from_numpy(found)
+        if self.categories == "one-hot":
+            return numbers
+        stacked = np.stack(codes, 1) if codes else np.zeros((count, 0), np.int64)
+        return {"numbers": numbers, "categories": torch.from_numpy(stacked)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoder as JSON can hold it; :meth:`from_dict` reads it."""
+        return {"categories": self.categories, "columns": [dataclasses.asdict(each) for each in self.columns]}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "TableEncoding":
+        """The encoder that :meth:`to_dict` gave.
+
+        Args:
+            given: What came out of JSON.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            DataError: If it is damaged.
+
+        Example:
+            >>> seen = TableEncoding((NumberColumn("age", 40.0, 9.5, 39.0, False), CategoryColumn("town", ("A", "B"))))
+            >>> TableEncoding.from_dict(seen.to_dict()) == seen, seen.width
+            (True, 4)
+        """
+        try:
+            columns: list[NumberColumn | CategoryColumn] = []
+            for each in given["columns"]:
+                if "categories" in each:
+                    columns.append(CategoryColumn(str(each["name"]), tuple(map(str, each["categories"]))))
+                else:
+                    mean, std, median = (float(each[name]) for name in ("mean", "std", "median"))
+                    if not (np.isfinite([mean, std, median]).all() and std > 0):
+                        raise DataError(f"column {each['name']!r} has the mean {mean} and the deviation {std}")
+                    columns.append(NumberColumn(str(each["name"]), mean, std, median, bool(each["marked"])))
+            mode = given["categories"]
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            raise DataError(f"the encoding of table rows cannot be used: {error!r}") from error
+        if mode not in {"one-hot", "codes"} or not columns:
+            raise DataError("the encoding of table rows cannot be used: no columns, or unknown kind of categories")
+        return cls(tuple(columns), mode)
+
+
+@dataclass(frozen=True)
+class RawColumns:
+    """Rows as they are in the file: the presentation of an estimator that encodes them itself.
+
+    Attributes:
+        columns: Name, numpy's type and, for categories, what each code means.
+    """
+
+    columns: tuple[tuple[str, str, tuple[str, ...] | None], ...]
+
+    def frame(self, inputs: Inputs) -> Any:
+        """A ``pandas.DataFrame`` of what :meth:`Table.fetch` gave for this presentation.
+
+        Args:
+            inputs: A tensor for each column, by its name.
+
+        Returns:
+            The rows, with names and types as in the file.
+        """
+        pandas = load_extra("pandas", "table")
+        assert not isinstance(inputs, Tensor), "raw columns come by name"
+        found = {}
+        for name, kind, categories in self.columns:
+            values = inputs[name].cpu().numpy()
+            if categories is None:
+                found[name] = values.astype(np.dtype(kind))
+            else:
+                found[name] = _restored(pandas, kind, categories, values)
+        return pandas.DataFrame(found)
+
+
+def _column(wanted: str, name: str, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    if name not in values:
+        raise MismatchError(f"the model was trained with {wanted} in column {name!r}, and the table has no such column")
+    return values[name]
+
+
+def _as_numbers(name: str, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]) -> NDArray[Any]:
+    """A column of numbers; one that has nothing but gaps may have been taken for categories."""
+    found = _column("numbers", name, values)
+    if name not in categories:
+        return found
+    if len(categories[name]) and (found >= 0).any():
+        seen = categories[name][int(found[found >= 0][0])]
+        raise MismatchError(f"the model was trained with numbers in column {name!r}, and the table has {seen!r} there")
+    return np.full(len(found), np.nan)
+
+
+def _as_categories(
+    name: str, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]
+) -> tuple[NDArray[np.int32], Sequence[str]]:
+    """A column of codes with what they mean; a part of the rows may have numbers alone, or gaps alone."""
+    found = _column("categories", name, values)
+    if name in categories:
+        return found, categories[name]
+    gaps = np.isnan(found)
+    distinct, places = np.unique(np.where(gaps, 0, found), return_inverse=True)
+    texts = [str(int(value)) if value == int(value) else str(value) for value in distinct.tolist()]
+    return np.where(gaps, -1, places).astype(np.int32), texts
+
+
+def _restored(pandas: Any, kind: str, categories: tuple[str, ...], codes: NDArray[Any]) -> Any:
+    """A column of categories of its first type: texts, or pandas' categories of texts or numbers."""
+    if not kind.startswith("category"):
+        return pandas.Series(np.array([*categories, None], dtype=object)[codes], dtype=kind)
+    inner = kind.partition(" ")[2]
+    values = np.array(categories, dtype=object)
+    named = values.astype(np.dtype(inner)) if inner.startswith(("int", "uint", "float")) else values
+    return pandas.Categorical.from_codes(codes, categories=named)

@@ -1,0 +1,160 @@
+"""Estimators with ``predict_proba``, such as scikit-learn's classifiers, as teachers.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["EstimatorTeacher"]
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.errors import DataError, MismatchError
+from limbeck.losses import softened
+from limbeck.protocols import Batch
+from limbeck.system.user_code import introduce_error
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
+
+
+class EstimatorTeacher:
+    """An estimator with ``predict_proba``, such as scikit-learn's classifiers, as a teacher.
+
+    Its columns are put in the data's order by ``classes_``. It is asked on the processor, about rows of numbers:
+    further axes of the inputs are flattened.
+
+    Args:
+        estimator: Fitted, of one output.
+        classes: Names of the data's classes in order, where known.
+
+    Raises:
+        MismatchError: If the estimator knows other classes than the data.
+
+    Example:
+        >>> class Half:
+        ...     classes_ = np.array([1, 0])
+        ...     def predict_proba(self, rows): return np.tile([0.75, 0.25], (len(rows), 1))
+        >>> EstimatorTeacher(Half()).log_probs(Batch(torch.arange(1), 0, torch.ones(1, 3), None), 1.0).exp()
+        tensor([[0.2500, 0.7500]])
+    """  # noqa: DOC502
+
+    every_temperature = True
+    has_logits = False  # a class may have a probability of 0, whose logit is infinite
+    looks_up = False
+    fitted = True
+    """Whether it may have been fitted on the very rows that it is asked about."""
+
+    def __init__(self, estimator: Any, classes: Sequence[str] | None = None) -> None:
+        self.estimator = estimator
+        known = getattr(estimator, "classes_", None)
+        self.columns, self.classes = _columns(known, None if classes is None else tuple(map(str, classes)))
+        self.table: Any = None
+
+    @staticmethod
+    def takes(given: Any) -> bool:
+        """Whether something has ``predict_proba``."""
+        return hasattr(given, "predict_proba") and not inspect.isclass(given) and not isinstance(given, nn.Module)
+
+    @property
+    def title(self) -> str:
+        """What it is called in reports."""
+        return type(self.estimator).__name__
+
+    def bound_to(self, examples: "Examples") -> "EstimatorTeacher":
+        """The same estimator, which sees the rows of a table as a DataFrame with its names and types."""
+        bound = copy.copy(self)
+        bound.table = getattr(examples.inputs, "raw", None)
+        return bound
+
+    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
+        """Log-probabilities softened at a temperature, float32 ``(N, K)``.
+
+        Args:
+            batch: The examples.
+            temperature: :math:`T > 0`.
+
+        Returns:
+            Natural logarithms, without gradient.
+
+        Raises:
+            DataError: If the estimator gives what is not a distribution over its classes for each example.
+        """
+        rows = self._rows(batch)
+        try:
+            answer: Any = self.estimator.predict_proba(rows)
+        except Exception as error:  # whatever the user's estimator raises
+            introduce_error(error, f"predict_proba of {type(self.estimator).__name__}", f"rows of shape {rows.shape}")
+        found: NDArray[np.float64] = np.asarray(answer, np.float64) if not isinstance(answer, list) else np.empty(0)
+        if self.columns is not None and found.shape == (len(rows), len(self.columns)):
+            found = found[:, self.columns]
+        if (
+            found.ndim != 2
+            or len(found) != len(rows)
+            or not bool(np.isfinite(found).all() and (found >= 0).all())
+            or not np.allclose(found.sum(1), 1, atol=1e-3)
+        ):
+            raise DataError(
+                f"predict_proba of {type(self.estimator).__name__} must give a distribution (examples, classes) for "
+                f"{len(rows)} examples, and gave {_shape_of(answer)}"
+            )
+        with np.errstate(divide="ignore"):
+            logs = torch.from_numpy(np.log(found)).to(batch.index.device, torch.float32)
+        return softened(logs, temperature)
+
+    def _rows(self, batch: Batch) -> Any:
+        """What the estimator is asked about: a table's raw columns as a DataFrame or array, or numbers."""
+        if self.table is not None and batch.presented is not None:
+            frame = self.table.frame(batch.seen_as(self.table))
+            wanted = getattr(self.estimator, "feature_names_in_", None)
+            if wanted is not None:
+                missing = [str(name) for name in wanted if name not in frame.columns]
+                if missing:
+                    raise MismatchError(
+                        f"the estimator was fitted on the column {missing[0]!r}, which the data do not have; they have "
+                        f"{', '.join(map(repr, list(frame.columns)[:8]))}"
+                    )
+                return frame[list(wanted)]
+            count = getattr(self.estimator, "n_features_in_", None)
+            numbers = all(kind.kind in "fiub" for kind in frame.dtypes)
+            if count is None or (count == len(frame.columns) and numbers):
+                return frame.to_numpy() if count is not None else frame
+        if not isinstance(batch.inputs, Tensor):
+            raise DataError(
+                f"{type(self.estimator).__name__} takes rows of numbers, and an example has the inputs "
+                f"{', '.join(batch.inputs)}"
+            )
+        return batch.inputs.detach().flatten(1).cpu().numpy()
+
+
+def _shape_of(answer: Any) -> str:
+    return f"a list of {len(answer)}" if isinstance(answer, list) else f"shape {np.shape(answer)}"
+
+
+def _columns(known: Any, classes: tuple[str, ...] | None) -> tuple[list[int] | None, tuple[str, ...] | None]:
+    """Which column each class of the data has, and the names of the classes where they are known."""
+    if known is None:
+        return None, classes
+    if isinstance(known, list):
+        raise MismatchError("the estimator has several outputs, and a teacher has one: give one with a single output")
+    names = [value.item() if isinstance(value, np.generic) else value for value in np.asarray(known)]
+    numbers = [name for name in names if isinstance(name, int | float) and not isinstance(name, bool)]
+    count = len(names) if classes is None else len(classes)
+    if len(numbers) == len(names) and sorted(numbers) == list(range(count)):
+        return [names.index(k) for k in range(count)], classes
+    texts = [str(name) for name in names]
+    if classes is None and not numbers:
+        return None, tuple(texts)
+    if classes is not None and sorted(texts) == sorted(classes):
+        return [texts.index(name) for name in classes], classes
+    wanted = f"{count} classes from 0" if classes is None else f"the data's classes {', '.join(classes[:8])}"
+    raise MismatchError(
+        f"the estimator knows the classes {', '.join(texts[:8])}{', ...' if len(texts) > 8 else ''}, and {wanted} are "
+        "needed: fit it on examples of every class, with the same labels"
+    )

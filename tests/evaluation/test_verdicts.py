@@ -167,3 +167,15 @@ def test_verdicts_are_json():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+def test_many_students_over_seeds_are_compared_by_the_cautious_p_value():
+    """Seeds that agree to the last error by chance would pass any adjustment."""
+    test = np.arange(1000)
+    students, baselines = [test < 20, abs(test - 20) < 10], [test < 2, abs(test - 500) < 1]
+    found = crossed_difference(students, baselines)
+    assert found.p_value < 0.001 < found.cautious_p_value
+    (verdict,) = judge_many({"one": students}, baselines).values()
+    assert verdict.p_value == pytest.approx(found.cautious_p_value)
+    two = judge_many({"one": students, "same": baselines}, baselines)
+    assert two["one"].p_value == pytest.approx(min(1.0, 2 * found.cautious_p_value)) and two["same"].helped is None

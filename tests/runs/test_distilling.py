@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import pytest
 import torch
@@ -380,3 +381,30 @@ def test_leaks_between_parts_and_repeats_within_them_are_told():
     ):
         with pytest.warns(limbeck.LimbeckWarning, match=said):
             limbeck.distill(Knowing(), student(), rings(80, 0), held, **parts, **brief)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_answers_that_are_drawn_anew_are_told_and_not_kept(noise):
+    x = torch.randn(48, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+
+    class Drawing:
+        """Asked about the training set at each step where it draws, and once where it does not."""
+
+        classes, asked = None, 0
+
+        def log_probs(self, batch, temperature):
+            self.asked += 1
+            scores = torch.stack([-batch.inputs[:, 0], batch.inputs[:, 0]], 1)
+            return ((scores + noise * torch.randn_like(scores)) / temperature).log_softmax(-1)
+
+    asked = []
+    for epochs in (3, 13):
+        teacher = Drawing()
+        settings = {"epochs": epochs, "batch_size": 8, "precision": "float32", "baseline": False, "hard_weight": 0.0}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            limbeck.distill(teacher, nn.Linear(4, 2), (x, y), **settings)
+        assert any("asked twice" in str(one.message) for one in told) == bool(noise)
+        asked.append(teacher.asked)
+    assert asked[1] - asked[0] == (6 * 10 if noise else 0)  # six steps in each epoch

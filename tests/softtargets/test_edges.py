@@ -8,6 +8,7 @@ import torch
 from scipy.special import log_softmax, logsumexp, rel_entr
 
 from limbeck.data import Examples
+from limbeck.errors import FormatError
 from limbeck.softtargets import Dense, Sampled, SoftTargets, Store, TopK, sampled, write_arrays, writer
 from limbeck.softtargets.encodings import FLOOR, below_largest
 from limbeck.softtargets.topk import tail_weights
@@ -184,3 +185,22 @@ def test_an_answer_that_is_changed_afterwards_is_not_the_teachers(tmp_path, monk
         kept = answer.clone()
         answer.zero_()
         assert torch.equal(targets.log_probs(batch, 2.0), kept) and kept.any()
+
+
+def test_a_store_that_changed_since_it_was_checked_is_checked_again(tmp_path, monkeypatch):
+    write_arrays(tmp_path, [draw()], classes=tuple("abcdefghijkl"), examples=ROWS, encoding=Dense())
+    looks = []
+    verify = Store.verify
+    monkeypatch.setattr(Store, "verify", lambda self: looks.append(1) or verify(self))
+    for _ in range(3):
+        Store(tmp_path).verify_once()
+    assert len(looks) == 1
+    path = next(tmp_path.glob("shard-*"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    for _ in range(2):  # and what was found damaged is not taken for checked
+        with pytest.raises(FormatError, match=path.name):
+            Store(tmp_path).verify_once()
+    path.write_bytes(whole)
+    Store(tmp_path).verify_once()
+    assert len(looks) == 4

@@ -22,6 +22,7 @@ __all__ = [
     "fix_bias",
     "load",
     "open_data",
+    "predict",
     "save_model",
     "specialists",
     "train",
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule
     from limbeck.options.search import Search
-    from limbeck.runs import compress, distill, evaluate, load, save_model, train
+    from limbeck.runs import compress, distill, evaluate, load, predict, save_model, train
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
@@ -62,6 +63,7 @@ _HOMES = {
     "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
+    "predict": "limbeck.runs",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",
     "tune": "limbeck.tuning",

@@ -16,6 +16,7 @@ __all__ = [
     "RankRule",
     "Search",
     "SoftTargets",
+    "TextPresentation",
     "compress",
     "distill",
     "evaluate",
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from limbeck import specialists
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError, LimbeckWarning
-    from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
     from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, load, predict, save_model, train
     from limbeck.softtargets import SoftTargets
@@ -57,6 +58,7 @@ _HOMES = {
     "RankRule": "limbeck.options",
     "Search": "limbeck.options.search",
     "SoftTargets": "limbeck.softtargets",
+    "TextPresentation": "limbeck.options",
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",

@@ -16,12 +16,14 @@ __all__ = [
     "RankRule",
     "Search",
     "SoftTargets",
+    "TextPresentation",
     "compress",
     "distill",
     "evaluate",
     "fix_bias",
     "load",
     "open_data",
+    "predict",
     "save_model",
     "specialists",
     "train",
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
     from limbeck import specialists
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError, LimbeckWarning
-    from limbeck.options import Augmentation, FineTuning, RankRule
+    from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
     from limbeck.options.search import Search
-    from limbeck.runs import compress, distill, evaluate, load, save_model, train
+    from limbeck.runs import compress, distill, evaluate, load, predict, save_model, train
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
@@ -56,12 +58,14 @@ _HOMES = {
     "RankRule": "limbeck.options",
     "Search": "limbeck.options.search",
     "SoftTargets": "limbeck.softtargets",
+    "TextPresentation": "limbeck.options",
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
     "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
+    "predict": "limbeck.runs",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",
     "tune": "limbeck.tuning",

@@ -20,6 +20,7 @@ from limbeck.cli.evaluate import evaluate
 from limbeck.cli.features import features
 from limbeck.cli.forward import forward
 from limbeck.cli.info import info
+from limbeck.cli.predict import predict
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
 from limbeck.cli.reproduce import reproduce
@@ -37,6 +38,7 @@ limbeck train --data letters.mat --model cnn --out runs/cnn
 limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
 limbeck compress runs/mlp --energy 0.95 --out runs/smaller
 limbeck report runs/mlp
+limbeck predict runs/mlp new.npz --out predictions.csv
 limbeck reproduce --list
 ```
 
@@ -52,7 +54,7 @@ app = cyclopts.App(
 )
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
-    quickstart, train, soften, distill, tune, compress, evaluate, report, reproduce, data,
+    quickstart, train, soften, distill, tune, compress, evaluate, predict, report, reproduce, data,
     features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:

@@ -3,12 +3,14 @@
 __all__ = [
     "CompressRun",
     "DistillRun",
+    "Predictions",
     "RunFolder",
     "TrainRun",
     "compress",
     "distill",
     "evaluate",
     "load",
+    "predict",
     "save_model",
     "train",
 ]
@@ -18,4 +20,5 @@ from limbeck.runs.distilling import DistillRun, distill
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import evaluate
 from limbeck.runs.models import load, save_model
+from limbeck.runs.predicting import Predictions, predict
 from limbeck.runs.training import TrainRun, train

@@ -16,20 +16,21 @@ from limbeck.protocols import Answering
 from limbeck.teachers.estimator import EstimatorTeacher
 from limbeck.teachers.estimator_file import EstimatorFile
 from limbeck.teachers.function import FunctionTeacher
+from limbeck.teachers.hugging_face import hugging_face
 from limbeck.teachers.onnx_file import OnnxTeacher
 
 
 class Adapter(Protocol):
     """A class whose instances answer as a teacher does."""
 
-    def __call__(self, given: Any, /, classes: Sequence[str] | None = None) -> Answering:
+    def __call__(self, given: Any, /, classes: Sequence[str] | None = None) -> nn.Module | Answering:
         """Make the teacher; DataError where it cannot be one."""
 
     def takes(self, given: Any, /) -> bool:
         """Whether it makes a teacher of something."""
 
 
-_ADAPTERS: list[Adapter] = [OnnxTeacher, EstimatorFile, EstimatorTeacher]
+_ADAPTERS: list[Adapter] = [hugging_face, OnnxTeacher, EstimatorFile, EstimatorTeacher]
 _LAST: Adapter = FunctionTeacher  # much can be called that is given by mistake
 
 

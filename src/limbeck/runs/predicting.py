@@ -1,0 +1,290 @@
+"""What a model says of new examples: labels and probabilities, in memory or block by block into a file.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["Predictions", "load_own", "open_unlabelled", "predict"]
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from limbeck.data.examples import DataSet, Examples
+from limbeck.data.given import as_examples
+from limbeck.data.idx_folders import has_idx
+from limbeck.data.sources import is_kaldi, open_inputs
+from limbeck.data.table import Table
+from limbeck.data.table_encoding import TableEncoding
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.evaluation.prediction import answers_in_blocks, device_of
+from limbeck.formats.frames import is_table, read_frame
+from limbeck.models.calling import presentation_of
+from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
+from limbeck.protocols import Answering, Teacher
+from limbeck.runs.inputs import check_answers, model_maker
+from limbeck.runs.models import classes_of, load
+from limbeck.runs.prediction_files import Format, write_blocks
+from limbeck.runs.presentations import load_presentation
+from limbeck.runs.speed import placed
+from limbeck.system.devices import find_device
+from limbeck.system.files import read_json
+from limbeck.teachers import Ensemble, as_teacher
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of some examples; nothing is computed before it is asked for.
+
+    Attributes:
+        model: The model, or a teacher.
+        examples: What it is asked about.
+        classes: Names of the K classes.
+        ids: Name or number of each example.
+        device: Where to compute, in PyTorch's words; None for where the model is.
+    """
+
+    model: nn.Module | Teacher
+    examples: Examples
+    classes: tuple[str, ...]
+    ids: Sequence[Any]
+    device: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def blocks(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[Sequence[Any], NDArray[np.float32]]]:
+        """Names and probabilities of some examples after the other, as many as fit in bounded memory.
+
+        Args:
+            progress: Called with the examples done and all.
+
+        Yields:
+            Names ``(n,)`` and probabilities ``(n, K)``.
+        """
+        place = device_of(self.model) if self.device is None else find_device(self.device, "float32").device
+        with placed(self.model, place) as there:
+            for rows, answers in answers_in_blocks(there, self.examples):
+                yield self.ids[rows], answers.exp().numpy()
+                if progress is not None:
+                    progress(rows.stop, len(self))
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Of all examples, ``(N, K)``."""
+        return np.concatenate([found for _, found in self.blocks()])
+
+    @property
+    def labels(self) -> list[str]:
+        """The top-1 class of each example."""
+        return [self.classes[number] for number in self.probabilities.argmax(1)]
+
+    def write(
+        self,
+        target: str | Path | IO[str],
+        *,
+        top: int | None = None,
+        kind: Format | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write them block by block, so that memory does not grow with the examples.
+
+        Args:
+            target: A ``.csv``, ``.parquet`` or ``.jsonl`` file, or an open stream of text.
+            top: How many of the likeliest classes; None for a column for each class.
+            kind: The format; None for that of the file's name, and CSV for a stream.
+            progress: Called with the examples done and all.
+
+        Returns:
+            How many examples were written.
+
+        Raises:
+            ConfigError: If ``top`` is not from 1 to K, or the format cannot be told.
+        """
+        if top is not None and not 1 <= top <= len(self.classes):
+            raise ConfigError(f"top must be from 1 to {len(self.classes)}, the number of classes, and is {top}")
+        return write_blocks(target, self.blocks(progress), self.classes, top=top, kind=kind)
+
+
+def predict(
+    model: nn.Module | Answering | str | Path,
+    data: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    options: DataOptions | None = None,
+    id_column: str | None = None,
+    device: str | None = None,
+) -> Predictions:
+    """Labels and probabilities of examples without labels.
+
+    Args:
+        model: A module, a teacher, or the folder of a run.
+        data: Inputs as :func:`limbeck.distill` takes them, whose labels are not looked at; a DataFrame; or a path:
+            a folder of images, a table, a file of texts, or whatever else the run was trained on.
+        classes: Names of the classes; None for those of the model.
+        options: How a path is read, where that must be said.
+        id_column: A column of a table that names its rows.
+        device: Where to compute: "auto", "cpu", "cuda"; None for where the model is.
+
+    Returns:
+        The predictions, computed when they are asked for.
+
+    Raises:
+        MismatchError: If the model cannot take the data.
+        DataError: If there is no name for the classes' number.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 2)
+        >>> _ = net.weight.data.copy_(torch.eye(2)), net.bias.data.zero_()
+        >>> predict(net, torch.tensor([[3.0, 0.0], [0.0, 1.0]]), classes=["left", "right"]).labels
+        ['left', 'right']
+    """
+    subject: Any = load(model) if isinstance(model, str | Path) else model
+    if not isinstance(subject, nn.Module | Ensemble):
+        subject = as_teacher(subject, classes)
+    seen = _presentation(subject)
+    if isinstance(data, str | Path):
+        examples, ids = open_unlabelled(data, seen, options or DataOptions(data=str(data)), id_column=id_column)
+        name = str(data)
+    else:
+        examples, ids, name = *_given(data, seen, id_column), "the data"
+    if not isinstance(subject, nn.Module):
+        subject = subject.bind(examples)
+    names = classes if classes is not None else getattr(subject, "classes", None)
+    if names is None:
+        few = dataclasses.replace(examples.take(_first(examples)), labels=None)
+        count = next(answers_in_blocks(subject, few))[1].shape[1]
+        names = [str(number) for number in range(count)]
+    check_answers("model", subject, DataSet(name, tuple(map(str, names)), examples))
+    return Predictions(subject, examples, tuple(map(str, names)), ids, device)
+
+
+def load_own(run: Path, spec: str, data: str | Path, options: DataOptions) -> nn.Module | Ensemble:
+    """The model of a run whose architecture is the user's own.
+
+    Args:
+        run: The run's folder.
+        spec: What makes the architecture, as ``package.module:function``.
+        data: What it will be asked about, which tells the shape of an example.
+        options: How that is read.
+
+    Returns:
+        The model.
+
+    Raises:
+        FormatError: If the folder holds no model.
+    """
+    folder = run / "model" if (run / "model").is_dir() else run
+    if not (folder / "config.json").is_file():
+        raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
+    config = read_json(folder / "config.json")
+    classes = classes_of(config) if isinstance(config, dict) else None
+    if classes is None:
+        raise FormatError(folder / "config.json", "does not name the classes")
+    examples, _ = open_unlabelled(data, load_presentation(folder, config), options)
+    made = model_maker(ModelOptions(model=spec), DataSet(str(data), classes, examples))
+    return load(run, model=made(0))
+
+
+def _first(examples: Examples) -> Any:
+    return examples.index.new_zeros(1)
+
+
+def _presentation(subject: Any) -> Any:
+    """How the model, or the first network of a teacher, sees examples."""
+    if isinstance(subject, nn.Module):
+        return presentation_of(subject)
+    return next((seen for _, seen in subject.modules() if seen is not None), None)
+
+
+def _given(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
+    if hasattr(data, "iloc"):
+        return _table("the DataFrame", data, seen, id_column)
+    examples = as_examples(data).without_labels()
+    return examples.with_presentation(seen), range(len(examples))
+
+
+def open_unlabelled(
+    path: str | Path, seen: Any, options: DataOptions, *, id_column: str | None = None
+) -> tuple[Examples, Sequence[Any]]:
+    """Read what a model is to be asked about, as it sees it.
+
+    Args:
+        path: A folder of images, a table, a file of texts, or whatever else :func:`~limbeck.data.open_inputs` reads.
+        seen: The model's presentation, or None.
+        options: How it is read.
+        id_column: The column of a table that names its rows.
+
+    Returns:
+        The examples, and the name or number of each: names of files, or numbers of rows from 0.
+
+    Raises:
+        MismatchError: If the model sees other things than the path holds.
+        FormatError: If a file is missing or damaged.
+        ConfigError: If it is speech, or ``id_column`` has no meaning.
+    """
+    place = Path(path)
+    if is_kaldi(place):
+        raise ConfigError(f"{path} is a Kaldi directory: posteriors of its frames are written by limbeck forward")
+    if isinstance(seen, TableEncoding):
+        if not is_table(place):
+            raise MismatchError(f"the model sees rows of a table, and {path} is no .csv or .parquet file")
+        return _table(str(path), read_frame(place), seen, id_column)
+    if id_column is not None:
+        raise ConfigError("id_column is for tables, and the model does not see rows of a table: leave it out")
+    if isinstance(seen, TextPresentation):
+        from limbeck.data.text_files import open_text_inputs
+
+        columns = {name: getattr(options, name) for name in ("text_column", "pair_column") if hasattr(options, name)}
+        texts = open_text_inputs(place, **{name: value for name, value in columns.items() if value}, presentation=seen)
+        return texts, range(len(texts))
+    if place.is_dir() and not has_idx(place):
+        return _images(place, seen, options)
+    if isinstance(seen, ImagePresentation):
+        if not place.exists():
+            raise FormatError(place, "there is no such folder")
+        raise MismatchError(f"the model sees images, and {path} is no folder of images")
+    examples = open_inputs(path, options=options)
+    return examples, range(len(examples))
+
+
+def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Sequence[Any]]:
+    """All images in a folder and those below it, named by their paths from there."""
+    from limbeck.data.image_reading import read_images
+    from limbeck.formats.image_files import list_images
+
+    files = list_images(folder).files
+    shown = seen if isinstance(seen, ImagePresentation) else None
+    found = read_images(folder, {"all": files}, image_size=options.image_size, presentation=shown)[0]["all"]
+    layout = None if shown is not None or not hasattr(found, "dtype") else "NCHW"
+    return Examples.of(found, layout=layout), [str(file.relative_to(folder)) for file in files]  # type: ignore[arg-type]
+
+
+def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
+    """The columns that the model sees; others are not looked at."""
+    if id_column is not None and id_column not in frame.columns:
+        raise ConfigError(f"{path} has no column {id_column!r}: it has {', '.join(map(str, list(frame.columns)[:12]))}")
+    ids = range(len(frame)) if id_column is None else frame[id_column].tolist()
+    if isinstance(seen, TableEncoding):
+        names = [column.name for column in seen.columns]
+        missing = [name for name in names if name not in frame.columns]
+        if missing:
+            raise MismatchError(
+                f"the model sees the column {missing[0]!r}, which {path} does not have; it has "
+                f"{', '.join(map(str, list(frame.columns)[:12]))}"
+            )
+        frame = frame[names]
+    elif id_column is not None:
+        frame = frame.drop(columns=[id_column])
+    try:
+        return Examples.of(Table.of(frame)).with_presentation(seen), ids
+    except DataError as error:
+        raise MismatchError(f"{path}: {error}") from error

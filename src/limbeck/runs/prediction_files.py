@@ -1,0 +1,174 @@
+"""Files of predictions, written block by block: CSV, parquet or JSON lines.
+
+Axes: ``N`` examples, ``K`` classes, ``k`` of them written where only the top ones are wanted.
+"""
+
+__all__ = ["FORMATS", "format_of", "rows_of", "write_blocks"]
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ConfigError, RunError
+from limbeck.system.extras import load_extra
+from limbeck.system.files import open_beside, put_in_place, why
+
+Format = Literal["csv", "parquet", "jsonl"]
+FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl"}
+"""By how a file's name ends."""
+Block = tuple[Sequence[Any], NDArray[np.float32]]
+"""Names of some examples, and their probabilities ``(n, K)``."""
+
+
+def format_of(path: str | Path) -> Format:
+    """The format of a file by its name.
+
+    Args:
+        path: Where to write.
+
+    Returns:
+        The format.
+
+    Raises:
+        ConfigError: If the name ends otherwise.
+
+    Example:
+        >>> format_of("runs/predictions.jsonl")
+        'jsonl'
+    """
+    found = FORMATS.get(Path(path).suffix.lower())
+    if found is None:
+        raise ConfigError(f"{path} must end in .csv, .parquet or .jsonl, which says how it is written")
+    return found
+
+
+def rows_of(block: Block, classes: Sequence[str], top: int | None) -> dict[str, Any]:
+    """The columns of some predictions, under the names that ``limbeck soften --from-file`` reads.
+
+    Args:
+        block: Names and probabilities.
+        classes: Names of the K classes.
+        top: How many of the likeliest classes; None for a column for each class.
+
+    Returns:
+        ``id`` and ``label``, then ``prob_CLASS`` for each class; or ``id``, then ``class_1``, ``prob_1``, ``class_2``
+        and so on.
+
+    Example:
+        >>> rows_of((["a.png"], np.array([[0.25, 0.75]], np.float32)), ["cat", "dog"], 1)["class_1"]
+        ['dog']
+    """
+    ids, probabilities = block
+    if top is None:
+        labels = [classes[number] for number in probabilities.argmax(1)]
+        return {"id": list(ids), "label": labels} | {
+            f"prob_{name}": probabilities[:, number] for number, name in enumerate(classes)
+        }
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    found: dict[str, Any] = {"id": list(ids)}
+    for place in range(order.shape[1]):
+        found[f"class_{place + 1}"] = [classes[number] for number in order[:, place]]
+        found[f"prob_{place + 1}"] = np.take_along_axis(probabilities, order[:, place : place + 1], 1)[:, 0]
+    return found
+
+
+def write_blocks(
+    target: str | Path | IO[str],
+    blocks: Iterable[Block],
+    classes: Sequence[str],
+    *,
+    top: int | None = None,
+    kind: Format | None = None,
+) -> int:
+    """Write predictions as they come; a file appears under its name when all is there.
+
+    Args:
+        target: A file, or an open stream of text.
+        blocks: Names and probabilities.
+        classes: Names of the K classes.
+        top: How many of the likeliest classes; None for all.
+        kind: The format; None for that of the file's name, and CSV for a stream.
+
+    Returns:
+        How many examples were written.
+
+    Raises:
+        ConfigError: If the format cannot be told, or parquet is to go to a stream.
+        RunError: If the file cannot be written.
+    """
+    if not isinstance(target, str | os.PathLike):
+        if kind == "parquet":
+            raise ConfigError("parquet is not text: name a file with --out")
+        return sum(_lines(target, blocks, classes, top, kind or "csv"))
+    used, path = kind or format_of(target), Path(target)
+    if used == "parquet":
+        load_extra("pyarrow", "table")
+    with _beside(path) as file:
+        if used == "parquet":
+            return sum(_parquet(file, blocks, classes, top))
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        count = sum(_lines(text, blocks, classes, top, used))
+        text.flush()
+        text.detach()
+        return count
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
+    temporary: Path | None = None
+    try:
+        handle, temporary = open_beside(path)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        put_in_place(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {why(error)}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _lines(
+    stream: IO[str], blocks: Iterable[Block], classes: Sequence[str], top: int | None, kind: Format
+) -> Iterator[int]:
+    written = csv.writer(stream, lineterminator="\n")
+    for number, block in enumerate(blocks):
+        columns = rows_of(block, classes, top)
+        if kind == "csv" and number == 0:
+            written.writerow(columns)
+        plain = [_plain(values) for values in columns.values()]
+        if kind == "csv":
+            written.writerows(zip(*plain, strict=True))
+        else:
+            for row in zip(*plain, strict=True):
+                stream.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+        yield len(block[0])
+
+
+def _plain(values: Any) -> list[Any]:
+    """Probabilities with the digits that float32 has."""
+    return [float(f"{value:.7g}") for value in values] if isinstance(values, np.ndarray) else values
+
+
+def _parquet(file: IO[bytes], blocks: Iterable[Block], classes: Sequence[str], top: int | None) -> Iterator[int]:
+    arrow, parquet = load_extra("pyarrow", "table"), load_extra("pyarrow.parquet", "table", package="pyarrow")
+    writer = None
+    for block in blocks:
+        table = arrow.table(rows_of(block, classes, top))
+        if writer is None:
+            writer = parquet.ParquetWriter(file, table.schema)
+        writer.write_table(table)
+        yield len(block[0])
+    if writer is not None:
+        writer.close()

@@ -7,12 +7,12 @@ import kaldifst
 import numpy as np
 import pytest
 
-from limbeck.data import Examples
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.kaldi.decoding.judging import Judged
 from limbeck.kaldi.decoding.scoring import WordErrors
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
+from limbeck.kaldi.source import Spliced
 from limbeck.recipes import words
 from limbeck.recipes.acoustic import Lesson, best
 from limbeck.recipes.catalogue import recipe_named
@@ -64,24 +64,20 @@ def whole(spoken, tmp_path_factory):
     """A small version with words; with what was done before the test set was read, and after."""
     out, reads = tmp_path_factory.mktemp("reproduce"), []
     with pytest.MonkeyPatch.context() as patch:
-        fit, as_seen, batch = Series.fit, Examples.as_seen, Examples.batch
+        fit, spliced = Series.fit, Spliced.spliced
 
         def watched(self, cell, make, objective, data, training, **more):
             assert data.test is None and not any("test" in read for read in reads)
             return fit(self, cell, make, objective, data, training, **more)
 
-        def noted(original):
-            def see(self, rows):
-                if self.inputs.keys[0].startswith(tuple(tests)):
-                    reads.append("test")
-                return original(self, rows)
-
-            return see
+        def noted(self, rows, splicing):
+            if self.keys[0].startswith(tuple(tests)):
+                reads.append("test")
+            return spliced(self, rows, splicing)
 
         tests = [line.split()[0] for line in (SO762 / "test" / "feats.scp").read_text().splitlines()]
         patch.setattr(Series, "fit", watched)
-        patch.setattr(Examples, "as_seen", noted(as_seen))
-        patch.setattr(Examples, "batch", noted(batch))
+        patch.setattr(Spliced, "spliced", noted)
         heard: list[str] = []
         done = reproduce(
             "speech",

@@ -18,12 +18,13 @@ from torch import nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
-from limbeck.data.sources import is_kaldi, open_inputs
+from limbeck.data.sources import open_inputs
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.frames import is_table, read_frame
+from limbeck.kaldi.source.kind import is_kaldi
 from limbeck.models.calling import presentation_of
 from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher

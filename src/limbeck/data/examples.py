@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from limbeck.data.columns import Columns
+from limbeck.data.many_labels import MultiLabel
 from limbeck.data.source import Source
-from limbeck.data.values import Layout, as_inputs, as_labels
+from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
@@ -91,9 +92,40 @@ class Examples:
             values = Columns({name: as_inputs(each, layout=layout) for name, each in inputs.items()})
         else:
             values = as_inputs(inputs, layout=layout)
+        if labels is not None and several_hold(labels, len(values)):
+            return cls.of_labels(values, labels)
         shape = () if isinstance(inputs, Source | Mapping) else np.shape(inputs)
         targets = None if labels is None else as_labels(labels, len(values), shape=shape)
         return cls(values, targets, torch.arange(len(values)))
+
+    @classmethod
+    def of_labels(
+        cls,
+        inputs: ArrayLike | Tensor | Mapping[str, Any] | Source,
+        labels: ArrayLike | Tensor,
+        *,
+        names: Sequence[str] | None = None,
+    ) -> "Examples":
+        """Examples of which several labels may hold at a time: each pair of example and label is one of two classes.
+
+        Args:
+            inputs: As for :meth:`of`, of M examples.
+            labels: Whether each label holds, 0 or 1, ``(M, L)``.
+            names: Of the labels; None for their numbers.
+
+        Returns:
+            M L examples.
+
+        Raises:
+            DataError: If a value is not 0 or 1, or counts differ.
+
+        Example:
+            >>> len(Examples.of_labels(np.zeros((2, 4)), [[1, 0, 1], [0, 0, 1]], names=["red", "round", "sweet"]))
+            6
+        """  # noqa: DOC502
+        whole = cls.of(inputs).inputs
+        pairs = MultiLabel(whole, as_tensor("labels", labels), names)
+        return cls(pairs, pairs.labels, torch.arange(len(pairs)))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -179,6 +211,10 @@ class Examples:
         if not isinstance(self.inputs, Tensor) or self.kind != "uint8 images":
             raise DataError(f"these examples are {self.kind}, not uint8 images in memory")
         return self.inputs
+
+    def scores(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+        """What the source tells of predictions beside errors; see :meth:`Source.scores`."""
+        return self.inputs.scores(predicted, labels) if isinstance(self.inputs, Source) else {}
 
     @property
     def random(self) -> bool:
@@ -365,6 +401,11 @@ class DataSet:
                     alike = part.inputs.like(self.train.inputs)
                     if alike is not part.inputs:
                         object.__setattr__(self, name, replace(part, inputs=alike))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a model has a logit for: each class, or each label where several may hold."""
+        return tuple(getattr(self.train.inputs, "label_names", self.classes))
 
     def parts(self) -> dict[str, Examples]:
         """The parts that there are, by name."""

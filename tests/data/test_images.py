@@ -175,6 +175,23 @@ def test_augment_works_on_images_in_memory(tmp_path):
         Viewing(Examples.of(np.zeros((5, 3, 8, 8), np.float32)), POLICY)
 
 
+def test_images_in_memory_are_seen_as_each_model_sees_them():
+    """Whichever way a batch comes: a model with a size and normalisation of its own is never shown bare pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 20, 20), dtype=np.uint8)
+    examples, rows = Examples.of(pixels, [0, 1, 0, 1, 0]), torch.tensor([4, 1])
+    expected = ImageArrays(torch.from_numpy(pixels)).fetch(rows, rows, presentations=BOTH)
+    assert expected[0].shape == (2, 3, 16, 16)
+    for number, presentation in enumerate(BOTH):
+        shown = examples.with_presentation(presentation)
+        assert shown.source == examples.source and shown.shape == (3, *presentation.size)
+        assert torch.equal(shown.as_seen(rows), expected[number])
+        assert torch.equal(examples.as_seen(rows, presentation), expected[number])
+        assert torch.equal(examples.batch(rows).seen_as(presentation), expected[number])
+    batch = Viewing(examples, workers=0, presentations=BOTH).batch(rows)
+    assert torch.equal(batch.inputs, examples.as_seen(rows))
+    assert all(torch.equal(batch.seen_as(each), made) for each, made in zip(BOTH, expected, strict=True))
+
+
 def test_erased_parts_are_the_mean_and_as_often_as_asked(files):
     rows = torch.zeros(400, dtype=torch.int64)
     erased = Augmentation(augment="standard", erasing=0.25)

@@ -20,10 +20,10 @@ from limbeck.data.many_labels import MultiLabel
 from limbeck.data.source import Source
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError
-from limbeck.inputs import Inputs
+from limbeck.inputs import Inputs, move
 from limbeck.keyed import permutation
 from limbeck.models.calling import presentation_of
-from limbeck.options import Augmentation, OwnAugmentation
+from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
 from limbeck.options.checks import shown
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
@@ -197,6 +197,9 @@ class Examples:
             places = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
             # The source looks rows up where it is; what it makes of files is on the CPU.
             return self.inputs.fetch(places, self.index[rows].long(), presentations=(presentation,))[0]
+        if self.presents(presentation):
+            part = Examples(self.inputs[rows], None, self.index[rows], "").with_presentation(presentation)
+            return move(part.as_seen(slice(0, len(part))), self.inputs.device)
         if isinstance(rows, Tensor):
             # index_select on rows of bytes is eight times as fast as indexing images.
             values = self._flat.index_select(0, rows).view(len(rows), *self.shape)
@@ -253,11 +256,26 @@ class Examples:
         return self.inputs.flatten(1)
 
     def presenter(self, rows: slice | Tensor) -> Callable[[Any], Inputs] | None:
-        """A function that makes some inputs as another model sees them; None for tensors, which all see alike."""
-        return partial(self.as_seen, rows) if isinstance(self.inputs, Source) else None
+        """A function that makes some inputs as another model sees them; None for numbers, which all see alike."""
+        made = isinstance(self.inputs, Source) or self.kind == "uint8 images"
+        return partial(self.as_seen, rows) if made else None
+
+    def one_by_one(self) -> "Examples":
+        """The same examples; uint8 images in memory as a source, which augments, resizes and normalises each."""
+        if isinstance(self.inputs, Source):
+            return self
+        from limbeck.data.images import ImageArrays  # Pillow is imported where it is used
+
+        return replace(self, inputs=ImageArrays(self.inputs.cpu()), origin=self.source)
+
+    def presents(self, presentation: Any) -> bool:
+        """Whether a presentation shows uint8 images in memory otherwise than they are."""
+        return isinstance(presentation, ImagePresentation) and self.kind == "uint8 images" and len(self.shape) == 3
 
     def with_presentation(self, presentation: Any) -> "Examples":
         """The same examples as a model's own presentation shows them, where a source knows several."""
+        if self.presents(presentation):
+            return self.one_by_one().with_presentation(presentation)
         if presentation is None or not isinstance(self.inputs, Source):
             return self
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)

@@ -1,6 +1,8 @@
 """Images as sources: what is decoded, shown and drawn, against slow obvious versions and identities."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -279,3 +281,15 @@ def test_what_cannot_be(files):
     ):
         with pytest.raises(ConfigError, match=match):
             Augmentation(**wrong)
+
+
+def test_no_warning_of_torch_is_shown(tmp_path):
+    """Torch warns once in a program of memory that must not be written to: a fresh one tells."""
+    put(tmp_path, "x.png", scene(20, 20))
+    code = (
+        "import torch; from limbeck.data.images import ImageFiles, ImageArrays; zero = torch.tensor([0]);"
+        f"ImageFiles({str(tmp_path)!r}, ['x.png']).fetch(zero, zero);"
+        "ImageArrays(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).fetch(zero, zero)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

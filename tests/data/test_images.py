@@ -139,6 +139,16 @@ def test_a_jpeg_decoded_at_a_fraction_is_nearly_the_same(tmp_path):
             assert augmentation is not None or not torch.equal(jpeg, png)  # a fraction it was
 
 
+@pytest.mark.parametrize("sizes", [(16, 300), (300, 16)])
+def test_a_jpeg_is_decoded_again_for_a_larger_presentation(tmp_path, sizes):
+    put(tmp_path, "x.jpg", scene(700, 900))
+    source, zero = ImageFiles(tmp_path, ["x.jpg"]), torch.tensor([0])
+    wanted = [ImagePresentation(size=size) for size in sizes]
+    both = source.fetch(zero, zero, presentations=wanted)
+    alone = [source.fetch(zero, zero, presentations=[each])[0] for each in wanted]
+    assert all(torch.equal(one, other) for one, other in zip(both, alone, strict=True))
+
+
 def test_phone_photographs_are_turned_before_they_are_cropped(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -252,6 +252,19 @@ def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, cap
     assert "128x45" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+@pytest.mark.slow
+def test_images_are_compared_with_a_plain_loop(tmp_path, capsys):
+    images = load("images")
+    assert images.main(["--quick", "--json", str(tmp_path / "images.json")]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^(?:inputs|resnet18) +(?:64|224) ", printed, re.M)) == 4
+    found = json.loads((tmp_path / "images.json").read_text())
+    assert [row["files"] for row in found["memory"]] == [20, 200] and positive(found["memory"])
+    assert found["growth_bytes"] < 100e6
+    assert all(positive(row["images_per_second"]) and ordered(row["limbeck_of_plain"]) for row in found["throughput"])
+
+
 @pytest.mark.slow
 def test_scale_compares_a_formula_with_measurements():
     """In a process of its own: it starts others from its own file."""

@@ -4,14 +4,17 @@ Axes: ``N`` examples.
 """
 
 __all__ = [
+    "BARE",
     "POSITIONS",
     "Inputs",
     "count_of",
     "first_few",
     "in_blocks",
     "join",
+    "labels_key",
     "mapped",
     "move",
+    "places_in",
     "same",
     "shapes_of",
     "tensors_of",
@@ -27,6 +30,44 @@ Inputs = Tensor | Mapping[str, Tensor]
 POSITIONS = "positions of examples"
 """The name, no model's argument, of the positions that are examples, int64 ``(N,)``: where a model answers for each
 position of a sequence with logits ``(S, L, K)``, position ``l`` of sequence ``s`` is ``s * L + l``."""
+BARE = "the inputs of one tensor"
+"""The name, no model's argument, of inputs that are one tensor where something goes beside them."""
+
+
+def labels_key(count: int) -> str:
+    """The name, no model's argument, of the labels that are examples, int64 ``(N,)``.
+
+    Where a model answers for each of L labels with logits ``(S, L)``, label ``l`` of example ``s`` is ``s * L + l``.
+
+    Args:
+        count: L.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> labels_key(5)
+        'positions of examples among 5 labels'
+    """
+    return f"{POSITIONS} among {count} labels"
+
+
+def places_in(inputs: Inputs) -> str | None:
+    """The name under which inputs say which positions or labels are examples; None where each row is one.
+
+    Args:
+        inputs: Any.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> places_in({"x": torch.zeros(1)}), places_in({POSITIONS: torch.zeros(1)})
+        (None, 'positions of examples')
+    """
+    if not isinstance(inputs, Mapping):
+        return None
+    return next((name for name in inputs if name.startswith(POSITIONS)), None)
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
@@ -65,8 +106,9 @@ def count_of(inputs: Inputs) -> int:
         >>> count_of({"input_ids": torch.zeros(3, 2)})
         3
     """
-    if isinstance(inputs, Mapping) and POSITIONS in inputs:
-        return len(inputs[POSITIONS])
+    places = places_in(inputs)
+    if places is not None and isinstance(inputs, Mapping):
+        return len(inputs[places])
     return len(tensors_of(inputs)[0])
 
 
@@ -115,8 +157,9 @@ def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
 
 def _part(inputs: Inputs, rows: slice) -> Inputs:
     """Some of the examples; where these are positions, of whole sequences."""
-    if isinstance(inputs, Mapping) and POSITIONS in inputs:
-        return {**inputs, POSITIONS: inputs[POSITIONS][rows]}
+    places = places_in(inputs)
+    if places is not None and isinstance(inputs, Mapping):
+        return {**inputs, places: inputs[places][rows]}
     return mapped(inputs, lambda values: values[rows])
 
 

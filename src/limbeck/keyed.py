@@ -9,7 +9,7 @@ The generator is Philox 4x32 with ten rounds: Salmon, Moraes, Dror and Shaw, `Pa
 Axes: ``N`` examples.
 """
 
-__all__ = ["permutation", "philox", "seeds", "small_integers", "uniform"]
+__all__ = ["permutation", "philox", "seeds", "small_integers", "uniform", "uniform_draws"]
 
 import torch
 from torch import Tensor
@@ -75,6 +75,32 @@ def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
     return (_words(index, seed, view, draw) >> 8).to(torch.float32) * 2.0**-24
 
 
+def uniform_draws(index: Tensor, *, seed: int, view: int, draw: int, count: int) -> Tensor:
+    """Several draws of :func:`uniform` at once.
+
+    Args:
+        index: As for :func:`uniform`.
+        seed: Likewise.
+        view: Likewise.
+        draw: The first draw.
+        count: How many.
+
+    Returns:
+        Numbers in [0, 1), float32 ``(N, count, 4)``.
+
+    Raises:
+        DataError: If seed, view or draw is out of its range.
+
+    Example:
+        >>> index = torch.arange(3)
+        >>> both = uniform_draws(index, seed=1, view=0, draw=5, count=2)
+        >>> torch.equal(both[:, 1], uniform(index, seed=1, view=0, draw=6))
+        True
+    """  # noqa: DOC502
+    draws = torch.arange(count, device=index.device)
+    return (_words(index.unsqueeze(-1), seed, view, draw, draws) >> 8).to(torch.float32) * 2.0**-24
+
+
 def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int) -> Tensor:
     """Many numbers of ten bits for each example, where :func:`uniform` would need three times the draws.
 
@@ -124,13 +150,13 @@ def seeds(index: Tensor, *, seed: int, view: int) -> Tensor:
     return (words[:, 0] << 31) | (words[:, 1] >> 1)
 
 
-def _words(index: Tensor, seed: int, view: int, draw: int) -> Tensor:
+def _words(index: Tensor, seed: int, view: int, draw: int, further: Tensor | int = 0) -> Tensor:
     if not 0 <= seed < 1 << 64:
         raise DataError(f"seed must be in [0, 2**64), and is {seed}")
     if not (0 <= view <= _MASK and 0 <= draw <= _MASK):
         raise DataError(f"view and draw must be in [0, 2**32), and are {view} and {draw}")
     constant = torch.zeros_like(index)
-    return philox((index & _MASK, index >> 32, constant + view, constant + draw), (seed & _MASK, seed >> 32))
+    return philox((index & _MASK, index >> 32, constant + view, constant + draw + further), (seed & _MASK, seed >> 32))
 
 
 def permutation(count: int, *, seed: int, epoch: int, part: int = 0, device: torch.device | str = "cpu") -> Tensor:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 from tiny_runs import FAST
 
@@ -45,3 +46,27 @@ def test_files_that_cannot_teach_are_told_in_a_line(tiny, tmp_path, limbeck, nam
         path.write_bytes(b"nothing")
     done = limbeck("distill", "--data", tiny, "--teacher", path, *FAST, "--out", tmp_path / "run")
     assert done.code == 2 and message in " ".join(done.err.split()), done.err
+
+
+def test_a_forest_on_a_table_becomes_a_network_that_labels_new_rows(tmp_path, limbeck, no_drawing):
+    ensemble, skops = pytest.importorskip("sklearn.ensemble"), pytest.importorskip("skops.io")
+    generator = np.random.default_rng(0)
+    frame = pandas.DataFrame({"x": generator.normal(size=200), "town": generator.choice([1, 2, 3], 200)})
+    frame["kind"] = np.where(frame["x"] > 0, "good", "bad")
+    frame["patient"] = np.arange(200) // 4
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    forest = ensemble.RandomForestClassifier(10, random_state=0).fit(frame[["town", "x"]], frame["kind"])
+    skops.dump(forest, tmp_path / "forest.skops")
+    data = ["--data", tmp_path / "rows.csv", "--label-column", "kind", "--group-column", "patient"]
+    out = tmp_path / "run"
+    done = limbeck("distill", *data, "--teacher", tmp_path / "forest.skops", *FAST, "--out", out)
+    assert done.code == 0, done.err
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["teacher"]["test_errors"] == 0 and metrics["student"]["test_examples"] == 20
+    frame.drop(columns="kind")[:7].to_csv(tmp_path / "new.csv", index=False)
+    done = limbeck("predict", out, tmp_path / "new.csv", "--id-column", "patient", "--out", tmp_path / "out.parquet")
+    assert done.code == 0, done.err
+    found = pandas.read_parquet(tmp_path / "out.parquet")
+    assert found["id"].tolist() == [0, 0, 0, 0, 1, 1, 1] and set(found["label"]) <= {"good", "bad"}
+    again = limbeck("evaluate", out, *data, "--json")
+    assert again.code == 0 and json.loads(again.out)["test_errors"] == metrics["student"]["test_errors"]

@@ -1,6 +1,8 @@
 """Images as sources: what is decoded, shown and drawn, against slow obvious versions and identities."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -137,6 +139,16 @@ def test_a_jpeg_decoded_at_a_fraction_is_nearly_the_same(tmp_path):
             assert augmentation is not None or not torch.equal(jpeg, png)  # a fraction it was
 
 
+@pytest.mark.parametrize("sizes", [(16, 300), (300, 16)])
+def test_a_jpeg_is_decoded_again_for_a_larger_presentation(tmp_path, sizes):
+    put(tmp_path, "x.jpg", scene(700, 900))
+    source, zero = ImageFiles(tmp_path, ["x.jpg"]), torch.tensor([0])
+    wanted = [ImagePresentation(size=size) for size in sizes]
+    both = source.fetch(zero, zero, presentations=wanted)
+    alone = [source.fetch(zero, zero, presentations=[each])[0] for each in wanted]
+    assert all(torch.equal(one, other) for one, other in zip(both, alone, strict=True))
+
+
 def test_phone_photographs_are_turned_before_they_are_cropped(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -173,6 +185,23 @@ def test_augment_works_on_images_in_memory(tmp_path):
     assert torch.equal(batch.inputs, expected) and batch.source == examples.source
     with pytest.raises(DataError, match="augment is for uint8 images"):
         Viewing(Examples.of(np.zeros((5, 3, 8, 8), np.float32)), POLICY)
+
+
+def test_images_in_memory_are_seen_as_each_model_sees_them():
+    """Whichever way a batch comes: a model with a size and normalisation of its own is never shown bare pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 20, 20), dtype=np.uint8)
+    examples, rows = Examples.of(pixels, [0, 1, 0, 1, 0]), torch.tensor([4, 1])
+    expected = ImageArrays(torch.from_numpy(pixels)).fetch(rows, rows, presentations=BOTH)
+    assert expected[0].shape == (2, 3, 16, 16)
+    for number, presentation in enumerate(BOTH):
+        shown = examples.with_presentation(presentation)
+        assert shown.source == examples.source and shown.shape == (3, *presentation.size)
+        assert torch.equal(shown.as_seen(rows), expected[number])
+        assert torch.equal(examples.as_seen(rows, presentation), expected[number])
+        assert torch.equal(examples.batch(rows).seen_as(presentation), expected[number])
+    batch = Viewing(examples, workers=0, presentations=BOTH).batch(rows)
+    assert torch.equal(batch.inputs, examples.as_seen(rows))
+    assert all(torch.equal(batch.seen_as(each), made) for each, made in zip(BOTH, expected, strict=True))
 
 
 def test_erased_parts_are_the_mean_and_as_often_as_asked(files):
@@ -262,3 +291,15 @@ def test_what_cannot_be(files):
     ):
         with pytest.raises(ConfigError, match=match):
             Augmentation(**wrong)
+
+
+def test_no_warning_of_torch_is_shown(tmp_path):
+    """Torch warns once in a program of memory that must not be written to: a fresh one tells."""
+    put(tmp_path, "x.png", scene(20, 20))
+    code = (
+        "import torch; from limbeck.data.images import ImageFiles, ImageArrays; zero = torch.tensor([0]);"
+        f"ImageFiles({str(tmp_path)!r}, ['x.png']).fetch(zero, zero);"
+        "ImageArrays(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).fetch(zero, zero)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

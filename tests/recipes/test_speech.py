@@ -11,8 +11,8 @@ from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.kaldi.decoding.judging import Judged
 from limbeck.kaldi.decoding.scoring import WordErrors
 from limbeck.kaldi.formats.transition_model import read_transition_model
-from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.kaldi.source import Spliced
+from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.recipes import words
 from limbeck.recipes.acoustic import Lesson, best
 from limbeck.recipes.catalogue import recipe_named

@@ -20,6 +20,9 @@ def predict(
     out: Path | None = None,
     top: int | None = None,
     id_column: str | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    image_column: str | None = None,
     image_size: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
     model: str | None = None,
@@ -44,6 +47,9 @@ def predict(
         out: A .csv, .parquet or .jsonl file; none: CSV on the standard output.
         top: Write this many of the likeliest classes, in order; none: the probability of every class.
         id_column: The column of a table that names its rows; none: they are numbered from 0.
+        text_column: The column of the texts, for a model of texts; default "text".
+        pair_column: The column of second texts, for models that answer about two.
+        image_column: The column of paths of images, where data is a list of them.
         image_size: Resize images to this many pixels, square, where the model does not say how it sees them.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         model: The architecture where it is your own, as package.module:function.
@@ -57,7 +63,14 @@ def predict(
 
     if out is not None:
         format_of(out)  # before anything is read
-    options = DataOptions(data=data, image_size=image_size, layout=layout)
+    options = DataOptions(
+        data=data,
+        text_column=text_column,
+        pair_column=pair_column,
+        image_column=image_column,
+        image_size=image_size,
+        layout=layout,
+    )
     loaded = run if model is None else load_own(run, model, data, options)
     found = ask(loaded, data, options=options, id_column=id_column, device=device)
     with Bar("predicting", quiet=quiet or out is None) as bar:

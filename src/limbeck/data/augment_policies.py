@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from limbeck.keyed import uniform
+from limbeck.keyed import uniform_draws
 from limbeck.options import Augmentation
 
 _TRIES = 10
@@ -67,10 +67,8 @@ def draw(augmentation: Augmentation, keys: Tensor, view: int) -> Sequence[Number
         >>> bool((both[1] == alone[0]).all()), bool((both[0] == both[1]).any())
         (True, False)
     """
-    seed = augmentation.view_seed
-    drawn = [uniform(keys, seed=seed, view=view, draw=_FIRST_DRAW + number).numpy() for number in range(_DRAWS)]
-    numbers: NDArray[np.float64] = np.stack(drawn, 1).astype(np.float64)
-    return list(numbers)
+    drawn = uniform_draws(keys, seed=augmentation.view_seed, view=view, draw=_FIRST_DRAW, count=_DRAWS)
+    return list(drawn.numpy().astype(np.float64))
 
 
 def crop_box(numbers: Numbers, height: int, width: int, *, least: float) -> CropBox:

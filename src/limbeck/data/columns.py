@@ -3,7 +3,7 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "seen_values"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,8 @@ class Columns(Source):
         presentations: Sequence[Any] = (None,),
     ) -> list[Inputs]:
         """The tensors of some examples, on the device where they are."""
-        found = {name: _seen(values.index_select(0, rows.to(values.device))) for name, values in self.columns.items()}
+        chosen = {name: values.index_select(0, rows.to(values.device)) for name, values in self.columns.items()}
+        found = {name: seen_values(values) for name, values in chosen.items()}
         return [found for _ in presentations]
 
     def select(self, rows: Tensor) -> "Columns":
@@ -88,5 +89,6 @@ class Columns(Source):
             yield array.reshape(-1).view(np.uint8).data
 
 
-def _seen(values: Tensor) -> Tensor:
+def seen_values(values: Tensor) -> Tensor:
+    """Values in memory as a model sees them: bytes of images as float32 in [0, 1], others as they are."""
     return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from limbeck.data.columns import Columns
+from limbeck.data.many_labels import MultiLabel
 from limbeck.data.source import Source
-from limbeck.data.values import Layout, as_inputs, as_labels
+from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError
-from limbeck.inputs import Inputs
+from limbeck.inputs import Inputs, move
 from limbeck.keyed import permutation
 from limbeck.models.calling import presentation_of
-from limbeck.options import Augmentation, OwnAugmentation
+from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
 from limbeck.options.checks import shown
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
@@ -91,9 +92,40 @@ class Examples:
             values = Columns({name: as_inputs(each, layout=layout) for name, each in inputs.items()})
         else:
             values = as_inputs(inputs, layout=layout)
+        if labels is not None and several_hold(labels, len(values)):
+            return cls.of_labels(values, labels)
         shape = () if isinstance(inputs, Source | Mapping) else np.shape(inputs)
         targets = None if labels is None else as_labels(labels, len(values), shape=shape)
         return cls(values, targets, torch.arange(len(values)))
+
+    @classmethod
+    def of_labels(
+        cls,
+        inputs: ArrayLike | Tensor | Mapping[str, Any] | Source,
+        labels: ArrayLike | Tensor,
+        *,
+        names: Sequence[str] | None = None,
+    ) -> "Examples":
+        """Examples of which several labels may hold at a time: each pair of example and label is one of two classes.
+
+        Args:
+            inputs: As for :meth:`of`, of M examples.
+            labels: Whether each label holds, 0 or 1, ``(M, L)``.
+            names: Of the labels; None for their numbers.
+
+        Returns:
+            M L examples.
+
+        Raises:
+            DataError: If a value is not 0 or 1, or counts differ.
+
+        Example:
+            >>> len(Examples.of_labels(np.zeros((2, 4)), [[1, 0, 1], [0, 0, 1]], names=["red", "round", "sweet"]))
+            6
+        """  # noqa: DOC502
+        whole = cls.of(inputs).inputs
+        pairs = MultiLabel(whole, as_tensor("labels", labels), names)
+        return cls(pairs, pairs.labels, torch.arange(len(pairs)))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -165,6 +197,9 @@ class Examples:
             places = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
             # The source looks rows up where it is; what it makes of files is on the CPU.
             return self.inputs.fetch(places, self.index[rows].long(), presentations=(presentation,))[0]
+        if self.presents(presentation):
+            part = Examples(self.inputs[rows], None, self.index[rows], "").with_presentation(presentation)
+            return move(part.as_seen(slice(0, len(part))), self.inputs.device)
         if isinstance(rows, Tensor):
             # index_select on rows of bytes is eight times as fast as indexing images.
             values = self._flat.index_select(0, rows).view(len(rows), *self.shape)
@@ -179,6 +214,10 @@ class Examples:
         if not isinstance(self.inputs, Tensor) or self.kind != "uint8 images":
             raise DataError(f"these examples are {self.kind}, not uint8 images in memory")
         return self.inputs
+
+    def scores(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+        """What the source tells of predictions beside errors; see :meth:`Source.scores`."""
+        return self.inputs.scores(predicted, labels) if isinstance(self.inputs, Source) else {}
 
     @property
     def random(self) -> bool:
@@ -217,11 +256,26 @@ class Examples:
         return self.inputs.flatten(1)
 
     def presenter(self, rows: slice | Tensor) -> Callable[[Any], Inputs] | None:
-        """A function that makes some inputs as another model sees them; None for tensors, which all see alike."""
-        return partial(self.as_seen, rows) if isinstance(self.inputs, Source) else None
+        """A function that makes some inputs as another model sees them; None for numbers, which all see alike."""
+        made = isinstance(self.inputs, Source) or self.kind == "uint8 images"
+        return partial(self.as_seen, rows) if made else None
+
+    def one_by_one(self) -> "Examples":
+        """The same examples; uint8 images in memory as a source, which augments, resizes and normalises each."""
+        if isinstance(self.inputs, Source):
+            return self
+        from limbeck.data.images import ImageArrays  # Pillow is imported where it is used
+
+        return replace(self, inputs=ImageArrays(self.inputs.cpu()), origin=self.source)
+
+    def presents(self, presentation: Any) -> bool:
+        """Whether a presentation shows uint8 images in memory otherwise than they are."""
+        return isinstance(presentation, ImagePresentation) and self.kind == "uint8 images" and len(self.shape) == 3
 
     def with_presentation(self, presentation: Any) -> "Examples":
         """The same examples as a model's own presentation shows them, where a source knows several."""
+        if self.presents(presentation):
+            return self.one_by_one().with_presentation(presentation)
         if presentation is None or not isinstance(self.inputs, Source):
             return self
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
@@ -365,6 +419,11 @@ class DataSet:
                     alike = part.inputs.like(self.train.inputs)
                     if alike is not part.inputs:
                         object.__setattr__(self, name, replace(part, inputs=alike))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a model has a logit for: each class, or each label where several may hold."""
+        return tuple(getattr(self.train.inputs, "label_names", self.classes))
 
     def parts(self) -> dict[str, Examples]:
         """The parts that there are, by name."""

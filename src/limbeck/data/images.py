@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -97,15 +98,15 @@ class Images(Source):
         """
         wanted = [self._known(each) for each in presentations]
         drawn = self._drawn(keys, view, augmentation)
-        seen = [np.empty((len(rows), *each.size, each.channels), np.uint8) for each in wanted]
+        made = [_room(len(rows), each.channels, *each.size) for each in wanted]
         for place, row in enumerate(rows.tolist()):
             try:
                 with self.picture(row) as picture:
-                    for values, each in zip(seen, wanted, strict=True):
-                        values[place] = show(picture, each, None if drawn is None else drawn[place], augmentation)
+                    for values, each in zip(made, wanted, strict=True):
+                        pixels = show(picture, each, None if drawn is None else drawn[place], augmentation)
+                        _normalise(pixels, each, values[place])
             except FormatError as error:
                 raise DataError(str(error)) from error
-        made = [_normalised(values, each) for values, each in zip(seen, wanted, strict=True)]
         if drawn is not None and augmentation is not None and augmentation.erasing:
             for normalised in made:
                 _erase(normalised, drawn, augmentation.erasing)
@@ -174,7 +175,7 @@ class ImageFiles(Images):
 
     def picture(self, row: int) -> AbstractContextManager[Picture]:
         """An image file, open to be decoded."""
-        return open_picture(self.path(row))
+        return open_picture(os.path.join(self.root, self.names[row]))
 
     def select(self, rows: Tensor) -> "ImageFiles":
         """Some of the files."""
@@ -330,8 +331,10 @@ def show(
         if flipped(drawn):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         image = operated(image, drawn, augmentation.augment)
-    image = image.convert("L" if presentation.channels == 1 else "RGB")
-    return np.asarray(image).reshape(height, width, presentation.channels)
+    mode = "L" if presentation.channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    return np.array(image).reshape(height, width, presentation.channels)
 
 
 def _centre(picture: Picture, presentation: ImagePresentation, resample: Image.Resampling) -> Image.Image:
@@ -348,14 +351,24 @@ def _centre(picture: Picture, presentation: ImagePresentation, resample: Image.R
     return whole.crop((left, top, left + width, top + height))
 
 
-def _normalised(pixels: NDArray[np.uint8], presentation: ImagePresentation) -> Tensor:
-    """float32 ``(n, C, H, W)``; each operation is its own, so that an image does not depend on the batch it is in."""
-    values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    values.mul_(1 / 255)
-    for channel, (mean, std) in enumerate(zip(presentation.mean, presentation.std, strict=True)):
-        if (mean, std) != (0.0, 1.0):
-            values[:, channel].sub_(mean).div_(std)
-    return values
+def _room(*shape: int) -> Tensor:
+    """An empty tensor; in a worker in memory that is shared with the process that waits for it, to be copied once."""
+    if torch.utils.data.get_worker_info() is None or 0 in shape:
+        return torch.empty(shape)
+    shared = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0).set_(shared, 0, shape, torch.empty(shape, device="meta").stride())
+
+
+def _normalise(pixels: NDArray[np.uint8], presentation: ImagePresentation, out: Tensor) -> None:
+    """Put pixels into a tensor ``(C, H, W)``: one image at a time stays in the processor's cache."""
+    out.copy_(torch.from_numpy(pixels).permute(2, 0, 1).contiguous()).mul_(1 / 255)
+    if any(presentation.mean) or any(std != 1 for std in presentation.std):
+        out.sub_(_by_channel(presentation.mean)).div_(_by_channel(presentation.std))
+
+
+@cache
+def _by_channel(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(-1, 1, 1)
 
 
 def _erase(values: Tensor, drawn: Sequence[Numbers], share: float) -> None:

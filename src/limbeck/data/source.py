@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.inputs import Inputs, tensors_of
@@ -102,6 +103,18 @@ class Source:
     def together_at_once(self) -> float:
         """How many examples are answered together in the mean, as the positions of a sequence are; 1 for most."""
         return 1.0
+
+    def scores(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+        """What is told of predictions beside errors, by name: nothing, unless a source knows more of its classes.
+
+        Args:
+            predicted: Top-1 classes ``(N,)``.
+            labels: True classes ``(N,)``.
+
+        Returns:
+            Plain values for ``metrics.json``.
+        """
+        return {}
 
     def largest(self, count: int) -> Tensor | None:
         """Rows of the examples that take most memory, int64; where they are positions, of so many sequences.

@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels, ``K`` classes.
 """
 
-__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "unpaired", "whole_numbers"]
+__all__ = ["Layout", "as_inputs", "as_labels", "as_tensor", "several_hold", "unpaired", "whole_numbers"]
 
 from collections.abc import Sequence
 from typing import Literal
@@ -108,6 +108,26 @@ def as_labels(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = (
     return found
 
 
+def several_hold(given: ArrayLike | Tensor, count: int) -> bool:
+    """Whether labels are rows of 0 and 1 of which any number may be 1, and not one-hot.
+
+    Args:
+        given: Labels.
+        count: Of the examples.
+
+    Returns:
+        Whether they are.
+
+    Example:
+        >>> several_hold([[1, 1], [0, 0]], 2), several_hold([[1, 0], [0, 1]], 2), several_hold([1, 0], 2)
+        (True, False, False)
+    """
+    if np.ndim(given) != 2 or len(given) != count:  # type: ignore[arg-type]
+        return False
+    values = as_tensor("labels", given)
+    return values.shape[1] > 1 and bool(((values == 0) | (values == 1)).all()) and not bool((values.sum(1) == 1).all())
+
+
 def whole_numbers(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int] = ()) -> Tensor:
     """One whole number for each example, as :func:`as_labels` takes them, of either sign.
 
@@ -133,7 +153,8 @@ def whole_numbers(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int]
     if values.is_floating_point() and not torch.equal(found.to(values.dtype), values):
         row = int((found.to(values.dtype) != values).nonzero()[0])
         raise DataError(
-            f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}"
+            f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}; "
+            "regression is not known here"
         )
     return found
 
@@ -249,6 +270,6 @@ def _from_one_hot(values: Tensor) -> Tensor:
         row = int(wrong.nonzero()[0])
         raise DataError(
             f"labels of shape {tuple(values.shape)} must be one-hot, a single 1 in each row, and example {row} is "
-            "not: soft answers are given as a teacher, and several labels for an example are not known here"
+            "not: soft answers are given as a teacher, and of several labels for an example each is 0 or 1"
         )
     return values.to(torch.uint8).argmax(1)

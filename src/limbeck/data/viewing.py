@@ -8,7 +8,6 @@ the user's own, is made in worker processes, ahead of the training that waits fo
 __all__ = ["Viewing", "in_parts"]
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -50,8 +49,9 @@ class Viewing:
         presentations: Sequence[Any] = (),
     ) -> None:
         self.augmentation = examples.drawn(augmentation)
-        self.examples, self.workers = _read_one_by_one(examples, self.augmentation), workers
         self.presentations = tuple(dict.fromkeys(each for each in presentations if each is not None))
+        singly = self.augmentation.augment != "none" or any(examples.presents(each) for each in self.presentations)
+        self.examples, self.workers = examples.one_by_one() if singly else examples, workers
         self.made = isinstance(self.examples.inputs, Source)
         drawn = self.augmentation.active
         self.views = Views(examples, self.augmentation) if drawn and not self.made else None
@@ -106,15 +106,6 @@ class Viewing:
         for rows, keys, made in ahead(source, asked, view, augmentation, wanted, self.workers):
             moved = [move(each, order.device) for each in made]
             yield moved[0], _Presented(source, rows, keys, view, augmentation, dict(zip(wanted, moved, strict=True)))
-
-
-def _read_one_by_one(examples: Examples, augmentation: Augmentation) -> Examples:
-    """The examples; images in memory as a source, where an augmentation is for images that are read."""
-    if augmentation.augment == "none" or isinstance(examples.inputs, Source):
-        return examples
-    from limbeck.data.images import ImageArrays  # Pillow is imported where it is used
-
-    return replace(examples, inputs=ImageArrays(examples.inputs.cpu()), origin=examples.source)
 
 
 class _Presented:

@@ -5,6 +5,7 @@ Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W
 
 __all__ = ["OpenedPicture", "Pictures", "open_picture", "pixels_of", "read_pictures", "read_unlabelled"]
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ class OpenedPicture:
         width: Likewise.
     """
 
-    def __init__(self, file: Path, opened: Image.Image) -> None:
+    def __init__(self, file: str | PathLike[str], opened: Image.Image) -> None:
         self.file, self._opened = file, opened
         self._known: dict[int, Image.Image] = {}
         self._fits = _fits(file, opened)  # before EXIF is looked for, which decodes a PNG
@@ -212,7 +213,7 @@ class OpenedPicture:
 
 
 @contextmanager
-def open_picture(file: Path) -> Iterator[OpenedPicture]:
+def open_picture(file: str | PathLike[str]) -> Iterator[OpenedPicture]:
     """Open an image file, with the care of :func:`read_pictures`, and decode it as small as it is wanted.
 
     Args:
@@ -235,7 +236,7 @@ def open_picture(file: Path) -> Iterator[OpenedPicture]:
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
+def _told(file: str | PathLike[str]) -> Iterator[None]:
     try:
         yield
     except FormatError:
@@ -244,17 +245,17 @@ def _told(file: Path) -> Iterator[None]:
         raise FormatError(file, f"not an image, truncated or corrupt: {error or type(error).__name__}") from error
 
 
-def _fits(file: Path, opened: Image.Image) -> bool:
+def _fits(file: str | PathLike[str], opened: Image.Image) -> bool:
     """Whether all of an image may be decoded."""
     pixels = opened.width * opened.height
-    room = _ROOM + 4 * file.stat().st_size
+    room = _ROOM + 4 * os.stat(file).st_size
     return pixels <= (Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS) and pixels * _bytes_a_pixel(opened) <= room
 
 
-def _reduced(file: Path, opened: Image.Image, least: int | None) -> Image.Image:
+def _reduced(file: str | PathLike[str], opened: Image.Image, least: int | None) -> Image.Image:
     """An opened image as it is; reduced by a whole factor where all of it would take too much memory."""
     most = Image.MAX_IMAGE_PIXELS or _DEFAULT_MAX_PIXELS
-    width, height, octets = *opened.size, file.stat().st_size
+    width, height, octets = *opened.size, os.stat(file).st_size
     pixels, full = width * height, width * height * _bytes_a_pixel(opened)
     if _fits(file, opened):
         return opened

@@ -4,6 +4,7 @@ Axes: ``N`` examples, ``K`` classes.
 """
 
 __all__ = [
+    "at_labels",
     "at_positions",
     "autograd_enabled",
     "call_model",
@@ -12,6 +13,7 @@ __all__ = [
     "presentation_of",
     "refuse_changed",
     "require_logits",
+    "two_of_one",
     "versions",
     "weights_dtype",
 ]
@@ -26,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
-from limbeck.inputs import POSITIONS, Inputs, tensors_of
+from limbeck.inputs import BARE, POSITIONS, Inputs, count_of, labels_key, places_in, tensors_of
 from limbeck.system.user_code import introduce_error
 
 P = ParamSpec("P")
@@ -79,9 +81,10 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
         >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
         torch.float32
     """  # noqa: DOC502
-    places = None
-    if isinstance(inputs, Mapping) and POSITIONS in inputs:
-        places, inputs = inputs[POSITIONS], {name: each for name, each in inputs.items() if name != POSITIONS}
+    places, key = None, places_in(inputs)
+    if key is not None and isinstance(inputs, Mapping):
+        places, inputs = inputs[key], {name: each for name, each in inputs.items() if name != key}
+        inputs = inputs.get(BARE, inputs) if len(inputs) == 1 else inputs
     wanted = dtype or weights_dtype(model)
     given = tensors_of(inputs)
     before = versions(given)
@@ -94,7 +97,55 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
         introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
     refuse_changed(type(model).__name__, given, before)
     logits = logits_of(returned)
-    return (logits if places is None else at_positions(logits, places)).float()
+    if places is None:
+        return two_of_one(logits, count_of(inputs)).float()
+    return (at_positions(logits, places) if key == POSITIONS else at_labels(logits, places, str(key))).float()
+
+
+def two_of_one(logits: Tensor, count: int) -> Tensor:
+    r"""Two logits, :math:`(0, z)`, for the one of a binary head, whose sigmoid is then their softmax.
+
+    Args:
+        logits: ``(N, 1)`` or ``(N,)``; or of several classes.
+        count: N.
+
+    Returns:
+        ``(N, 2)``; logits of several classes as they are.
+
+    Example:
+        >>> two_of_one(torch.tensor([[3.0]]), 1), two_of_one(torch.tensor([[3.0, 1.0]]), 1)
+        (tensor([[0., 3.]]), tensor([[3., 1.]]))
+    """
+    if logits.shape == (count,):
+        logits = logits.unsqueeze(1)
+    return nn.functional.pad(logits, (1, 0)) if logits.shape == (count, 1) else logits
+
+
+def at_labels(logits: Tensor, places: Tensor, key: str) -> Tensor:
+    """The logits of some labels of examples, each as one of two classes from here on.
+
+    Args:
+        logits: ``(S, L)`` of S examples.
+        places: Which labels, ``s * L + l`` each, int64 ``(N,)``.
+        key: From :func:`~limbeck.inputs.labels_key`, which tells L.
+
+    Returns:
+        ``(N, 2)``, of which the first is 0.
+
+    Raises:
+        DataError: If the logits are not of L labels.
+
+    Example:
+        >>> at_labels(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([2, 0]), labels_key(3))
+        tensor([[0., 3.],
+                [0., 1.]])
+    """
+    if logits.ndim != 2 or key != labels_key(logits.shape[1]):
+        raise DataError(
+            f"the examples are{key.removeprefix(POSITIONS)}, and the model gives logits of shape "
+            f"{tuple(logits.shape)}: one logit for each label is needed"
+        )
+    return nn.functional.pad(logits.reshape(-1).index_select(0, places).unsqueeze(1), (1, 0))
 
 
 def at_positions(logits: Tensor, places: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ _OPERATIONS: dict[str, Ending] = {
 }
 _SAME = {
     *("_to_copy", "_unsafe_view", "alias", "clone", "contiguous", "detach", "lift_fresh", "reshape", "squeeze", "to"),
-    *("unsqueeze", "view"),
+    *("unsqueeze", "view", "constant_pad_nd", "index_select"),
 }
-"""Operations that leave the numbers as they are."""
+"""Operations that leave the numbers as they are, or choose some, or put zeros beside them."""
 
 
 class _Traced(TorchDispatchMode):  # type: ignore[no-untyped-call]

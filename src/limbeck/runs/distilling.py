@@ -408,6 +408,7 @@ def _judge(
             found["teacher"] = {
                 "title": title_of(judged),
                 **scores_of(reference, labels),
+                **examples.scores(reference.predicted, labels),
                 **size_of(there, examples),
                 **speed_of(there, examples),
             }
@@ -426,7 +427,8 @@ def _judge(
             wrong[role].append(answered.predicted != labels)
             if number == 0:
                 answers[role] = answered
-                found[role] = {"title": title_of(model), **scores, **costs}
+                more = examples.scores(answered.predicted, labels)
+                found[role] = {"title": title_of(model), **scores, **more, **costs}
         rows.append(row)
     teacher_wrong = None if reference is None else reference.predicted != labels
     verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin)

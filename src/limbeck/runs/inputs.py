@@ -69,6 +69,8 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             validation=parts.get("validation", train.validation),
         )
     parts["train"] = as_part("training", train)
+    if hasattr(parts["train"].inputs, "label_names"):
+        return _labelled(parts, given, classes)
     labels = [part.labels for part in parts.values() if part.labels is not None]
     if not labels and classes is None:
         raise DataError("no example has a label: name the classes with classes=[...]")
@@ -79,6 +81,23 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             raise DataError(f"labels run from {first} to {last}, and classes count from 0: subtract {first} from them")
         classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
+
+
+def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Sequence[str] | None) -> DataSet:
+    """A data set of examples of which several labels may hold; ``classes`` names the labels."""
+    for name, part in given.items():
+        if name in parts and not hasattr(
+            parts[name].inputs, "label_names"
+        ):  # by chance one label holds of each example
+            if not isinstance(part, tuple | list) or len(part) != 2:
+                raise DataError(
+                    f"{name} data: give them as limbeck.Examples.of_labels(inputs, labels), as several hold"
+                )
+            parts[name] = Examples.of_labels(*part)
+    train = parts["train"]
+    if classes is not None and tuple(classes) != ("no", "yes"):
+        train = dataclasses.replace(train, inputs=train.inputs.named(classes))  # type: ignore[union-attr]
+    return DataSet("examples", ("no", "yes"), train, parts.get("test"), parts.get("validation"))
 
 
 _PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
@@ -191,7 +210,7 @@ def verify_stores(teacher: object, watcher: Watcher | None) -> None:
 def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
     """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
-    return partial(_make_model, options, data.train.shape, data.classes, mean, std)
+    return partial(_make_model, options, data.train.shape, data.outputs, mean, std)
 
 
 def _make_model(

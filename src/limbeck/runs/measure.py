@@ -100,6 +100,7 @@ def evaluate(
         _same_classes("model", answers, "the teacher", None if guide is None else guide.classes)
         return {
             **scores_of(answers, labels_of(examples), teacher=guide),
+            **examples.scores(answers.predicted, labels_of(examples)),
             **size_of(there, examples),
             **speed_of(there, examples),
         }

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
-from limbeck.data.sources import open_inputs
+from limbeck.data.many_labels import ManyLabels, MultiLabel
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
@@ -30,7 +31,7 @@ from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPr
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.inputs import check_answers, model_maker
 from limbeck.runs.models import classes_of, load
-from limbeck.runs.prediction_files import Format, write_blocks
+from limbeck.runs.prediction_files import Format, likeliest, write_blocks
 from limbeck.runs.presentations import load_presentation
 from limbeck.runs.speed import placed
 from limbeck.system.devices import find_device
@@ -48,6 +49,7 @@ class Predictions:
         classes: Names of the K classes.
         ids: Name or number of each example.
         device: Where to compute, in PyTorch's words; None for where the model is.
+        several: Whether several labels may hold at a time: ``classes`` are the labels then.
     """
 
     model: nn.Module | Teacher
@@ -55,9 +57,10 @@ class Predictions:
     classes: tuple[str, ...]
     ids: Sequence[Any]
     device: str | None = None
+    several: bool = False
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.ids)
 
     def blocks(
         self, progress: Callable[[int, int], None] | None = None
@@ -71,11 +74,19 @@ class Predictions:
             Names ``(n,)`` and probabilities ``(n, K)``.
         """
         place = device_of(self.model) if self.device is None else find_device(self.device, "float32").device
+        done, waiting = 0, np.zeros((0, len(self.classes)), np.float32)
         with placed(self.model, place) as there:
-            for rows, answers in answers_in_blocks(there, self.examples):
-                yield self.ids[rows], answers.exp().numpy()
+            for _, answers in answers_in_blocks(there, self.examples):
+                found = answers.exp().numpy()
+                if self.several:  # pairs of example and label, of which a block may end within an example
+                    flat = np.concatenate([waiting.reshape(-1), found[:, 1]])
+                    whole = len(flat) // len(self.classes) * len(self.classes)
+                    found, waiting = flat[:whole].reshape(-1, len(self.classes)), flat[whole:]
+                if len(found):
+                    yield self.ids[done : done + len(found)], found
+                    done += len(found)
                 if progress is not None:
-                    progress(rows.stop, len(self))
+                    progress(done, len(self))
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -84,8 +95,8 @@ class Predictions:
 
     @property
     def labels(self) -> list[str]:
-        """The top-1 class of each example."""
-        return [self.classes[number] for number in self.probabilities.argmax(1)]
+        """The top-1 class of each example; where several labels may hold, those of at least one half."""
+        return likeliest(self.probabilities, self.classes, several=self.several)
 
     def write(
         self,
@@ -111,7 +122,8 @@ class Predictions:
         """
         if top is not None and not 1 <= top <= len(self.classes):
             raise ConfigError(f"top must be from 1 to {len(self.classes)}, the number of classes, and is {top}")
-        return write_blocks(target, self.blocks(progress), self.classes, top=top, kind=kind)
+        blocks = self.blocks(progress)
+        return write_blocks(target, blocks, self.classes, top=top, kind=kind, several=self.several)
 
 
 def predict(
@@ -152,6 +164,8 @@ def predict(
     if not isinstance(subject, nn.Module | Ensemble):
         subject = as_teacher(subject, classes)
     seen = _presentation(subject)
+    many = seen if isinstance(seen, ManyLabels) else None
+    seen = seen if many is None else many.inner
     if isinstance(data, str | Path):
         examples, ids = open_unlabelled(data, seen, options or DataOptions(data=str(data)), id_column=id_column)
         name = str(data)
@@ -159,6 +173,11 @@ def predict(
         examples, ids, name = *_given(data, seen, id_column), "the data"
     if not isinstance(subject, nn.Module):
         subject = subject.bind(examples)
+    if many is not None:
+        pairs = MultiLabel(examples.inputs, len(many.names), many.names)
+        whole = Examples(pairs, None, torch.arange(len(pairs)))
+        check_answers("model", subject, DataSet(name, ("no", "yes"), whole))
+        return Predictions(subject, whole, tuple(map(str, classes or many.names)), ids, device, several=True)
     names = classes if classes is not None else getattr(subject, "classes", None)
     if names is None:
         few = dataclasses.replace(examples.take(_first(examples)), labels=None)
@@ -244,9 +263,17 @@ def open_unlabelled(
     if isinstance(seen, TextPresentation):
         from limbeck.data.text_files import open_text_inputs
 
-        columns = {name: getattr(options, name) for name in ("text_column", "pair_column") if hasattr(options, name)}
-        texts = open_text_inputs(place, **{name: value for name, value in columns.items() if value}, presentation=seen)
+        column, pair = options.text_column or "text", options.pair_column
+        texts = open_text_inputs(place, text_column=column, pair_column=pair, presentation=seen)
         return texts, range(len(texts))
+    if options.image_column is not None:
+        from limbeck.data.image_tables import open_image_table_inputs
+
+        shown = seen if isinstance(seen, ImagePresentation) else None
+        listed = open_image_table_inputs(
+            place, image_column=options.image_column, image_size=options.image_size, presentation=shown
+        )
+        return listed, range(len(listed))
     if place.is_dir() and not has_idx(place):
         return _images(place, seen, options)
     if isinstance(seen, ImagePresentation):

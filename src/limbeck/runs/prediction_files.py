@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes, ``k`` of them written where only the top ones are wanted.
 """
 
-__all__ = ["FORMATS", "format_of", "rows_of", "write_blocks"]
+__all__ = ["FORMATS", "format_of", "likeliest", "rows_of", "write_blocks"]
 
 import csv
 import io
@@ -24,6 +24,7 @@ from limbeck.system.files import open_beside, put_in_place, why
 Format = Literal["csv", "parquet", "jsonl"]
 FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl"}
 """By how a file's name ends."""
+_HALF = 0.5
 Block = tuple[Sequence[Any], NDArray[np.float32]]
 """Names of some examples, and their probabilities ``(n, K)``."""
 
@@ -50,13 +51,34 @@ def format_of(path: str | Path) -> Format:
     return found
 
 
-def rows_of(block: Block, classes: Sequence[str], top: int | None) -> dict[str, Any]:
+def likeliest(probabilities: NDArray[np.float32], classes: Sequence[str], *, several: bool = False) -> list[str]:
+    """The top-1 class of each example; where several labels may hold, those of at least one half, joined by "; ".
+
+    Args:
+        probabilities: ``(n, K)``.
+        classes: Names of the K classes, or labels.
+        several: Whether several may hold.
+
+    Returns:
+        A text for each.
+
+    Example:
+        >>> likeliest(np.array([[0.9, 0.2, 0.6]], np.float32), ["a", "b", "c"], several=True)
+        ['a; c']
+    """
+    if several:
+        return ["; ".join(np.asarray(classes, dtype=object)[row >= _HALF]) for row in probabilities]
+    return [classes[number] for number in probabilities.argmax(1)]
+
+
+def rows_of(block: Block, classes: Sequence[str], top: int | None, *, several: bool = False) -> dict[str, Any]:
     """The columns of some predictions, under the names that ``limbeck soften --from-file`` reads.
 
     Args:
         block: Names and probabilities.
         classes: Names of the K classes.
         top: How many of the likeliest classes; None for a column for each class.
+        several: Whether several labels may hold at a time.
 
     Returns:
         ``id`` and ``label``, then ``prob_CLASS`` for each class; or ``id``, then ``class_1``, ``prob_1``, ``class_2``
@@ -68,8 +90,7 @@ def rows_of(block: Block, classes: Sequence[str], top: int | None) -> dict[str, 
     """
     ids, probabilities = block
     if top is None:
-        labels = [classes[number] for number in probabilities.argmax(1)]
-        return {"id": list(ids), "label": labels} | {
+        return {"id": list(ids), "label": likeliest(probabilities, classes, several=several)} | {
             f"prob_{name}": probabilities[:, number] for number, name in enumerate(classes)
         }
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -87,6 +108,7 @@ def write_blocks(
     *,
     top: int | None = None,
     kind: Format | None = None,
+    several: bool = False,
 ) -> int:
     """Write predictions as they come; a file appears under its name when all is there.
 
@@ -96,6 +118,7 @@ def write_blocks(
         classes: Names of the K classes.
         top: How many of the likeliest classes; None for all.
         kind: The format; None for that of the file's name, and CSV for a stream.
+        several: Whether several labels may hold at a time.
 
     Returns:
         How many examples were written.
@@ -104,18 +127,19 @@ def write_blocks(
         ConfigError: If the format cannot be told, or parquet is to go to a stream.
         RunError: If the file cannot be written.
     """
+    columns = (rows_of(block, classes, top, several=several) for block in blocks)
     if not isinstance(target, str | os.PathLike):
         if kind == "parquet":
             raise ConfigError("parquet is not text: name a file with --out")
-        return sum(_lines(target, blocks, classes, top, kind or "csv"))
+        return sum(_lines(target, columns, kind or "csv"))
     used, path = kind or format_of(target), Path(target)
     if used == "parquet":
         load_extra("pyarrow", "table")
     with _beside(path) as file:
         if used == "parquet":
-            return sum(_parquet(file, blocks, classes, top))
+            return sum(_parquet(file, columns))
         text = io.TextIOWrapper(file, "utf-8", newline="")
-        count = sum(_lines(text, blocks, classes, top, used))
+        count = sum(_lines(text, columns, used))
         text.flush()
         text.detach()
         return count
@@ -139,12 +163,9 @@ def _beside(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-def _lines(
-    stream: IO[str], blocks: Iterable[Block], classes: Sequence[str], top: int | None, kind: Format
-) -> Iterator[int]:
+def _lines(stream: IO[str], blocks: Iterable[dict[str, Any]], kind: Format) -> Iterator[int]:
     written = csv.writer(stream, lineterminator="\n")
-    for number, block in enumerate(blocks):
-        columns = rows_of(block, classes, top)
+    for number, columns in enumerate(blocks):
         if kind == "csv" and number == 0:
             written.writerow(columns)
         plain = [_plain(values) for values in columns.values()]
@@ -153,7 +174,7 @@ def _lines(
         else:
             for row in zip(*plain, strict=True):
                 stream.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
-        yield len(block[0])
+        yield len(columns["id"])
 
 
 def _plain(values: Any) -> list[Any]:
@@ -161,14 +182,14 @@ def _plain(values: Any) -> list[Any]:
     return [float(f"{value:.7g}") for value in values] if isinstance(values, np.ndarray) else values
 
 
-def _parquet(file: IO[bytes], blocks: Iterable[Block], classes: Sequence[str], top: int | None) -> Iterator[int]:
+def _parquet(file: IO[bytes], blocks: Iterable[dict[str, Any]]) -> Iterator[int]:
     arrow, parquet = load_extra("pyarrow", "table"), load_extra("pyarrow.parquet", "table", package="pyarrow")
     writer = None
-    for block in blocks:
-        table = arrow.table(rows_of(block, classes, top))
+    for columns in blocks:
+        table = arrow.table(columns)
         if writer is None:
             writer = parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
-        yield len(block[0])
+        yield len(columns["id"])
     if writer is not None:
         writer.close()

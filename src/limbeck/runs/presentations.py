@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.many_labels import ManyLabels
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.options import ImagePresentation, TextPresentation
@@ -35,6 +36,9 @@ def save_presentation(folder: Path, presentation: Any) -> dict[str, Any] | None:
     Returns:
         What ``config.json`` holds of it; None where there is none, or a kind that is written elsewhere.
     """
+    if isinstance(presentation, ManyLabels):
+        inner = save_presentation(folder, presentation.inner)
+        return {"kind": "labels", "names": list(presentation.names), "inner": inner}
     for kind, made in _PLAIN.items():
         if type(presentation) is made:
             return {"kind": kind, **presentation.to_dict()}
@@ -68,6 +72,10 @@ def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
         return None
     try:
         fields = dict(described)
+        if fields.get("kind") == "labels":
+            return ManyLabels(
+                tuple(map(str, fields["names"])), load_presentation(folder, {"presentation": fields["inner"]})
+            )
         if fields.get("kind") in _PLAIN:
             return _PLAIN[fields.pop("kind")].from_dict(fields)
         if fields.pop("kind") != "text" or fields.pop("tokenizer") != _TOKENIZER:

@@ -105,8 +105,10 @@ def fit_stage(
         model.load_state_dict(weights)
         return model.to("cpu").eval(), history
     check_answers("model", model, data)
-    if presentation_of(model) is None and data.train.presentation is not None:
-        model.presentation = data.train.presentation
+    shown = presentation_of(model)
+    kept = getattr(data.train.inputs, "remembered", lambda own: own or data.train.presentation)(shown)
+    if kept is not shown:
+        model.presentation = kept
     if folder is not None:
         folder.unseal_stage()
     feed = Feed(
@@ -320,6 +322,7 @@ def _judge(
         "model": {
             "title": title_of(whole),
             **scores_of(answers, labels),
+            **examples.scores(answers.predicted, labels),
             **size_of(whole, examples),
             **speed_of(whole, examples),
         },

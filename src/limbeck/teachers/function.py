@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.inputs import shapes_of
 from limbeck.losses import softened
-from limbeck.models.calling import logits_of, require_logits
+from limbeck.models.calling import logits_of, require_logits, two_of_one
 from limbeck.protocols import Batch
 from limbeck.system.user_code import introduce_error
 
@@ -53,7 +53,7 @@ class FunctionTeacher:
             introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(batch.inputs)}")
         if isinstance(returned, np.ndarray):
             returned = torch.from_numpy(returned).to(batch.index.device)
-        logits = logits_of(returned).float()
+        logits = two_of_one(logits_of(returned).float(), len(batch.index))
         require_logits(logits, len(batch.index))
         return logits
 

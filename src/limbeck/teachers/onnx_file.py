@@ -112,6 +112,10 @@ class OnnxTeacher:
         fixed = self.inputs[0].shape[0] if self.inputs[0].shape else None
         size = fixed if isinstance(fixed, int) else count
         found = np.concatenate([self._ask(_block(feeds, at, size)) for at in range(0, count, max(1, size))])[:count]
+        if found.size == count and self.probabilities is not True:  # one logit of a binary head
+            found = np.pad(found.reshape(count, 1), ((0, 0), (1, 0)))
+        elif found.size == count:
+            found = np.stack([1 - found.reshape(-1), found.reshape(-1)], 1)
         if found.ndim != 2 or len(found) != count:
             raise DataError(f"{self.path} must give (examples, classes), and gave {found.shape} for {count} examples")
         answers = torch.from_numpy(np.ascontiguousarray(found[:, self.columns] if self.columns else found)).float()

@@ -20,6 +20,7 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
 from limbeck.data.many_labels import ManyLabels, MultiLabel
+from limbeck.data.sources import open_inputs
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError

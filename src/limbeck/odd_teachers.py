@@ -169,9 +169,9 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, watcher: W
     if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
         (watcher or Watcher()).warn(
             f"the teacher is surer of training examples ({means[0]:.2f} on average) than of validation examples "
-            f"({means[1]:.2f}): it was fitted on these rows, and their soft targets say little beyond the labels; ask "
-            "it out of fold, as scikit-learn's cross_val_predict(..., method='predict_proba') does, and give that to "
-            "limbeck.SoftTargets.from_array(probs=...)"
+            f"({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the labels than "
+            "its answers to new examples; compare with answers out of fold, those of scikit-learn's "
+            "cross_val_predict(..., method='predict_proba'), as limbeck.SoftTargets.from_array(probs=...)"
         )
 
 

@@ -1,7 +1,5 @@
 """Several labels at a time, and binary heads of one logit: as sigmoids by hand, and as two classes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,10 +7,12 @@ from torch import nn
 
 import limbeck
 from limbeck.data.feed import Feed
-from limbeck.data.many_labels import MultiLabel
+from limbeck.data.many_labels import ManyLabels, MultiLabel
+from limbeck.data.source import Source
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.verdicts import judge
 from limbeck.inputs import BARE
+from limbeck.keyed import uniform
 from limbeck.losses import soft_target_loss, softened
 from limbeck.models.calling import call_model, two_of_one
 from limbeck.teachers import ModelTeacher, as_teacher
@@ -139,13 +139,40 @@ def test_parts_of_which_by_chance_one_label_holds_each_are_taken_as_the_training
     assert limbeck.Examples.of(X[:12], held).labels.tolist() == held.argmax(1).tolist()
 
 
-def test_other_sources_are_seen_by_each_model_in_its_way():
-    rows = [{"x": X[number].tolist(), "label": 0} for number in range(6)]
-    base = limbeck.Examples.of(rows and {"x": X[:6]}).inputs
-    pairs = MultiLabel(base, TRUE[:6])
+class Noisy(Source):
+    """Inputs whose views are drawn by the examples' numbers, scaled as a presentation says."""
+
+    augments = True
+    shape = (90, 5)
+
+    def __len__(self):
+        return 90
+
+    def fetch(self, rows, keys, *, view=0, augmentation=None, presentations=(None,)):
+        noise = uniform(keys, seed=0, view=view)[:, :1]
+        return [(X[rows] + noise) * (each or 1) for each in presentations]
+
+
+def test_a_source_is_asked_once_for_an_example_whichever_of_its_labels_are_wanted():
+    pairs = MultiLabel(Noisy(), TRUE, ["a", "b", "c"])
+    views = limbeck.Augmentation(shift=1)
+    first, second = torch.tensor([13, 12, 40]), torch.tensor([14])  # labels 1 and 0 of example 4, 1 of 13; 2 of 4
+    one, scaled = pairs.fetch(first, first, view=2, augmentation=views, presentations=(None, ManyLabels(("a",), 10)))
+    other = pairs.fetch(second, second, view=2, augmentation=views)[0]
+    assert one[BARE].shape == (2, 5) and torch.equal(one[BARE][0], other[BARE][0])
+    torch.testing.assert_close(scaled[BARE], 10 * one[BARE])
+    net = nn.Linear(5, 3)
+    expected = net(one[BARE])[[0, 0, 1], [1, 0, 1]]
+    torch.testing.assert_close(call_model(net, one), nn.functional.pad(expected[:, None], (1, 0)))
+    # Numbers may begin elsewhere, as those of test examples do.
+    moved = pairs.fetch(first, first + 270, view=2, augmentation=views)[0]
+    assert torch.equal(moved[BARE][0], pairs.fetch(second, second + 270, view=2, augmentation=views)[0][BARE][0])
+
+
+def test_inputs_by_name_are_given_by_name():
+    pairs = MultiLabel(limbeck.Examples.of({"x": X[:6]}).inputs, TRUE[:6])
     inputs = pairs.fetch(torch.tensor([4, 17]), torch.tensor([4, 17]))[0]
-    assert torch.equal(inputs["x"], X[[1, 5]])
-    assert dataclasses.replace(pairs.presentation, inner=None).names == ("0", "1", "2")
+    assert torch.equal(inputs["x"], X[[1, 5]]) and pairs.presentation.names == ("0", "1", "2")
 
 
 class Binary(nn.Module):

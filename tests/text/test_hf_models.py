@@ -111,7 +111,10 @@ def test_other_architectures(tmp_path, kind, tokenizer, other_tokenizer, texts):
         config = hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
                               image_size=8, patch_size=4)  # fmt: skip
         config.save_pretrained(tmp_path)
+        processor = {"size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
         model = hf_model(str(tmp_path), ["cat", "dog"])
+        assert model.presentation.size == (8, 8) and model.presentation.std == (0.25,) * 3
         assert type(model).__name__ == "ViTForImageClassification"
         assert call_model(model, {"pixel_values": torch.zeros(2, 3, 8, 8)}).shape == (2, 2)
         return

@@ -223,3 +223,21 @@ def test_a_run_of_texts_from_a_teacher_to_a_student_of_another_kind(folder, bare
     assert run.metrics["teacher"]["parameters"] > run.metrics["student"]["parameters"]
     again = load(tmp_path / "run")
     assert torch.equal(predict(again, data.test), predict(run.student, data.test))
+
+
+def test_the_command_line_from_texts_to_a_report(folder, bare, reviews, tmp_path, capsys):
+    from limbeck.cli import main
+
+    def code(*words):
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        return ended.value.code or 0
+
+    texts = ["--data", str(reviews), "--text-column", "text", "--label-column", "label"]
+    pair = ["--teacher", f"hf:{folder}", "--student", f"hf:{bare}", "--out", str(tmp_path / "run")]
+    assert code("distill", *texts, *pair, "--epochs", "1", "--quiet") == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert code("evaluate", str(tmp_path / "run"), *texts) == 0
+    assert code("distill", *texts, *pair[:2], "--student", "mlp", "--out", str(tmp_path / "x"), "--quiet") == 2
+    told = capsys.readouterr().err
+    assert "the examples are texts, and the model does not say how it sees them: give hf:FOLDER" in told

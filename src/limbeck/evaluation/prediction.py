@@ -76,8 +76,11 @@ def answers_in_blocks(
     place = device or Device(device_of(model), "float32")
     first, stop, _ = (within or slice(None)).indices(len(examples))
     seen = presentation_of(model) if isinstance(model, nn.Module) else None
+    others = [each for _, each in _modules(model) if each is not None]
+    if examples.presentation is None and others:
+        seen = others[0]  # texts cannot be shown without a tokenizer: a teacher's own, until a student says another
     examples = examples.with_presentation(seen)
-    viewing = Viewing(examples, presentations=[each for _, each in _modules(model)])
+    viewing = Viewing(examples, presentations=others)
 
     def answer(batch: Batch, subject: nn.Module | Teacher = model) -> Tensor:
         exactly = full_float32() if device is None else nullcontext()

@@ -229,9 +229,11 @@ def test_the_command_line_from_texts_to_a_report(folder, bare, reviews, tmp_path
     from limbeck.cli import main
 
     def code(*words):
-        with pytest.raises(SystemExit) as ended:
+        try:
             main(list(words))
-        return ended.value.code or 0
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
 
     texts = ["--data", str(reviews), "--text-column", "text", "--label-column", "label"]
     pair = ["--teacher", f"hf:{folder}", "--student", f"hf:{bare}", "--out", str(tmp_path / "run")]

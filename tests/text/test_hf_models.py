@@ -111,7 +111,10 @@ def test_other_architectures(tmp_path, kind, tokenizer, other_tokenizer, texts):
         config = hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
                               image_size=8, patch_size=4)  # fmt: skip
         config.save_pretrained(tmp_path)
+        processor = {"size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
         model = hf_model(str(tmp_path), ["cat", "dog"])
+        assert model.presentation.size == (8, 8) and model.presentation.std == (0.25,) * 3
         assert type(model).__name__ == "ViTForImageClassification"
         assert call_model(model, {"pixel_values": torch.zeros(2, 3, 8, 8)}).shape == (2, 2)
         return
@@ -220,3 +223,23 @@ def test_a_run_of_texts_from_a_teacher_to_a_student_of_another_kind(folder, bare
     assert run.metrics["teacher"]["parameters"] > run.metrics["student"]["parameters"]
     again = load(tmp_path / "run")
     assert torch.equal(predict(again, data.test), predict(run.student, data.test))
+
+
+def test_the_command_line_from_texts_to_a_report(folder, bare, reviews, tmp_path, capsys):
+    from limbeck.cli import main
+
+    def code(*words):
+        try:
+            main(list(words))
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
+
+    texts = ["--data", str(reviews), "--text-column", "text", "--label-column", "label"]
+    pair = ["--teacher", f"hf:{folder}", "--student", f"hf:{bare}", "--out", str(tmp_path / "run")]
+    assert code("distill", *texts, *pair, "--epochs", "1", "--quiet") == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert code("evaluate", str(tmp_path / "run"), *texts) == 0
+    assert code("distill", *texts, *pair[:2], "--student", "mlp", "--out", str(tmp_path / "x"), "--quiet") == 2
+    told = capsys.readouterr().err
+    assert "the examples are texts, and the model does not say how it sees them: give hf:FOLDER" in told

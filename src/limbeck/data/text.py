@@ -166,8 +166,8 @@ class Text(Source):
     def _shown(self, rows: NDArray[np.int64], presentation: Any) -> Inputs:
         if not isinstance(presentation, TextPresentation):
             raise DataError(
-                "the examples are texts, and the model does not say how it sees them: set its attribute presentation "
-                "to limbeck.TextPresentation(tokenizer, max_length)"
+                "the examples are texts, and the model does not say how it sees them: give hf:FOLDER, or set its "
+                "attribute presentation to limbeck.TextPresentation(tokenizer, max_length)"
             )
         if self.decoded:
             if get_worker_info() is not None:

@@ -1,6 +1,6 @@
 """Answering of a model or a teacher for many examples."""
 
-__all__ = ["answer_views", "answers_in_blocks", "device_of", "predict"]
+__all__ = ["answer_views", "answers_in_blocks", "device_of", "predict", "shown_to"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +75,7 @@ def answers_in_blocks(
     """
     place = device or Device(device_of(model), "float32")
     first, stop, _ = (within or slice(None)).indices(len(examples))
-    seen = presentation_of(model) if isinstance(model, nn.Module) else None
-    examples = examples.with_presentation(seen)
+    examples = shown_to(model, examples)
     viewing = Viewing(examples, presentations=[each for _, each in _modules(model)])
 
     def answer(batch: Batch, subject: nn.Module | Teacher = model) -> Tensor:
@@ -116,6 +115,24 @@ def answers_in_blocks(
                     break
                 yield rows, answers
                 start = rows.stop
+
+
+def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
+    """Examples as a model sees them; as a teacher does where they could not be shown otherwise.
+
+    Texts cannot be shown without a tokenizer: it is a teacher's own, until a student says another.
+
+    Args:
+        subject: A module, or a teacher.
+        examples: Any.
+
+    Returns:
+        The examples.
+    """
+    if isinstance(subject, nn.Module):
+        return examples.with_presentation(presentation_of(subject))
+    seen = next((each for _, each in _modules(subject) if each is not None), None)
+    return examples if examples.presentation is not None else examples.with_presentation(seen)
 
 
 def _modules(model: nn.Module | Teacher) -> Sequence[tuple[nn.Module, object]]:

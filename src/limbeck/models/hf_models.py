@@ -18,8 +18,10 @@ from torch import nn
 from limbeck.errors import ConfigError, LimbeckError
 from limbeck.models.in_order import InOrder, matched
 from limbeck.models.makers import seeded
+from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
-from limbeck.system.hugging_face import filler, from_hub, has_file, load_tokenizer, transformers
+from limbeck.system.files import read_json
+from limbeck.system.hugging_face import file_of, filler, from_hub, load_tokenizer, transformers
 
 HF_PREFIX = "hf:"
 """What a folder or name is given after where any model may be named."""
@@ -32,6 +34,7 @@ _OF_THE_MACHINE = ("_name_or_path", "architectures", "transformers_version", "dt
 _CODE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config")
 """Fields of a configuration by which code, or kernels from the hub, would be fetched; those with an underscore too."""
 _USUAL_LENGTH = 256
+_PROCESSOR = "preprocessor_config.json"
 
 
 def hf_model(
@@ -222,9 +225,9 @@ def _kind(config: Any, name: str) -> Any:
 
 
 def _has_weights(name: str) -> bool:
-    if any(has_file(name, file) for file in _WEIGHTS):
+    if any(file_of(name, file) for file in _WEIGHTS):
         return True
-    pickled = next((file for file in _UNSAFE if has_file(name, file)), None)
+    pickled = next((file for file in _UNSAFE if file_of(name, file)), None)
     if pickled is not None:
         raise ConfigError(
             f"model {name} has its weights in {pickled}, and nothing is executed out of a file: load it once with "
@@ -238,9 +241,11 @@ def _presented(
 ) -> nn.Module:
     """Give a model its presentation and its classes as attributes."""
     network.classes = classes
-    beside = any(has_file(name, file) for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))
+    beside = any(file_of(name, file) for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))
     if tokenizer is not None or beside:
         network.presentation = _of_texts(network, name, tokenizer or name, max_length)
+    elif (processor := file_of(name, _PROCESSOR)) is not None:
+        network.presentation = ImagePresentation.from_processor(read_json(processor))
     return network  # type: ignore[no-any-return]
 
 

@@ -29,10 +29,10 @@ from limbeck.arguments import checked_arguments
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
-from limbeck.evaluation.prediction import answers_in_blocks, device_of
+from limbeck.evaluation.prediction import answers_in_blocks, device_of, shown_to
 from limbeck.inputs import move
 from limbeck.models import Specialist, count_parameters, describe
-from limbeck.models.calling import call_model, evaluating, presentation_of
+from limbeck.models.calling import call_model, evaluating
 from limbeck.models.wrapped import unwrapped
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.protocols import Answering, Teacher
@@ -81,10 +81,9 @@ def evaluate(
     subject = load(model) if isinstance(model, str | Path) else model
     examples = _test_part(subject, data)
     known = len(data.classes) if isinstance(data, DataSet) else None
-    if isinstance(subject, nn.Module):
-        examples = examples.with_presentation(presentation_of(subject))
-    else:
+    if not isinstance(subject, nn.Module):
         subject = as_teacher(subject).bind(examples)
+    examples = shown_to(subject, examples)
     place = None if device is None else find_device(str(device), "float32").device
     guide = None
     if teacher is not None:

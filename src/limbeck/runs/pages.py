@@ -18,6 +18,7 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
+from limbeck.models.calling import presentation_of
 from limbeck.options import DataOptions
 from limbeck.report import Contents, Layer, Model, Singular, write_report
 from limbeck.runs.folder import RunFolder, options_of
@@ -231,7 +232,7 @@ def _model(
             members = len(loaded.members) if isinstance(loaded, Ensemble) else 1
             module = _first_module(loaded)
             front = getattr(module, "front_end", None)
-            inputs = examples.as_seen(slice(0, 1), None if front is None else front.splicing)
+            inputs = examples.as_seen(slice(0, 1), presentation_of(module) if front is None else front.splicing)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))
     rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
     return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)

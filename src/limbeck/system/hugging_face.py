@@ -1,6 +1,6 @@
 """Hugging Face's transformers, imported where it is used."""
 
-__all__ = ["filler", "from_hub", "has_file", "load_tokenizer", "transformers"]
+__all__ = ["file_of", "filler", "from_hub", "load_tokenizer", "transformers"]
 
 import importlib
 import os
@@ -119,20 +119,21 @@ def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~", os.sep)) or len(Path(name).parts) > 2
 
 
-def has_file(name: str, file: str) -> bool:
-    """Whether a folder, or what is on the disk of a name on the hub, has a file.
+def file_of(name: str, file: str) -> Path | None:
+    """A file of a folder, or of what is on the disk of a name on the hub.
 
     Args:
         name: A folder, or a name on the hub.
-        file: Its name.
+        file: The file's name.
 
     Returns:
-        Whether it is there.
+        Where it is; None where it is not there.
     """
     if os.path.isdir(name):
-        return os.path.isfile(os.path.join(name, file))
+        place = Path(name) / file
+        return place if place.is_file() else None
     from_cache = transformers().utils.hub.try_to_load_from_cache(name, file)
-    return isinstance(from_cache, str)
+    return Path(from_cache) if isinstance(from_cache, str) else None
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.prediction import device_of, predict
 from limbeck.inputs import move
 from limbeck.models.answers import looks_like_probabilities
-from limbeck.models.calling import call_model, evaluating, logits_of
+from limbeck.models.calling import call_model, evaluating, logits_of, presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.models.last_operation import ends_in
 from limbeck.options.checks import class_number
@@ -170,7 +170,7 @@ def fix_bias(
             raise ConfigError("prior and groups find a shift on unlabelled examples: leave them out, or shift")
     else:
         examples = Examples.of(unlabelled) if isinstance(unlabelled, Tensor) else unlabelled.without_labels()
-        some = move(examples.as_seen(slice(0, 1)), device_of(model))
+        some = move(examples.as_seen(slice(0, 1), presentation_of(model)), device_of(model))
         with torch.no_grad(), evaluating(model):
             _refuse_softened(ends_in(lambda: call_model(model, some))[1])
         shift = matching_shift(predict(model, examples), prior, groups=groups)

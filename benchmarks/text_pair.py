@@ -1,0 +1,212 @@
+"""A text teacher and a student of less than a tenth of its bytes: sections of Debian packages by their descriptions.
+
+    python benchmarks/text_pair.py [--seeds 3] [--out docs/results/text.md] [--json FILE] [--quick]
+
+The texts are the descriptions that ``apt-cache dumpavail`` prints on a Debian machine; the classes are the sections
+with 200 or more of them. Packages of one source package stay together in the splits and are the clusters of the
+verdict. Teacher and student are BERTs trained from scratch, each with a tokenizer trained on the training texts.
+The baseline is the student's network trained on labels alone. The long form takes about a quarter of an hour on two
+cores; ``--quick`` makes texts up and shows only that all of it runs.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.data import DataSet, cut_validation
+from limbeck.data.text import Text
+from limbeck.data.text_files import open_text
+from limbeck.models import hf_model
+from limbeck.system.hugging_face import transformers
+
+FEWEST = 200
+"""Texts of a section that is a class."""
+TEACHER = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
+STUDENT = {"hidden_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+TOKENS = {"teacher": 8000, "student": 2400}
+LENGTH = 64
+
+
+def packages(printed: str) -> list[dict[str, str]]:
+    """Description, section and source package of each package that has them."""
+    found = []
+    for block in printed.split("\n\n"):
+        fields = {name: " ".join(text.split()) for name, text in re.findall(r"^([\w-]+): (.*(?:\n .*)*)", block, re.M)}
+        text = fields.get("Description-en") or fields.get("Description")
+        if text and "Section" in fields and "Package" in fields:
+            source = fields.get("Source", fields["Package"]).split(" ")[0]
+            found.append({"text": text, "label": fields["Section"].split("/")[-1], "source": source})
+    counts = Counter(row["label"] for row in found)
+    return [row for row in found if counts[row["label"]] >= FEWEST]
+
+
+def made_up(count: int) -> str:
+    """Text as apt-cache prints it, of four sections with words of their own."""
+    draw, blocks = random.Random(0), []
+    for number in range(count):
+        section = number % 4
+        words = [f"word{draw.choice((section, draw.randrange(4))) * 10 + draw.randrange(10)}" for _ in range(8)]
+        blocks.append(
+            f"Package: p{number}\nSource: s{number // 3} (1.0)\nSection: part{section}\nDescription: {' '.join(words)}"
+        )
+    return "\n\n".join(blocks)
+
+
+def save_tokenizer(texts: Iterable[str], folder: Path, size: int) -> str:
+    """A WordPiece tokenizer that is trained on some texts."""
+    from tokenizers import BertWordPieceTokenizer
+
+    made = BertWordPieceTokenizer(lowercase=True)
+    made.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False)
+    folder.mkdir(parents=True)
+    made.save(str(folder / "made.json"))
+    transformers().BertTokenizerFast(tokenizer_file=str(folder / "made.json")).save_pretrained(folder)
+    (folder / "made.json").unlink()
+    return str(folder)
+
+
+def save_network(folder: Path, data: DataSet, sizes: dict[str, int], tokens: int) -> str:
+    """A folder with a configuration and a tokenizer, from which a seed makes a network."""
+    assert isinstance(data.train.inputs, Text)
+    save_tokenizer(data.train.inputs.texts, folder, tokens)
+    known = len(transformers().AutoTokenizer.from_pretrained(folder))
+    config = transformers().BertConfig(vocab_size=known, max_position_embeddings=LENGTH, type_vocab_size=1, **sizes)
+    config.save_pretrained(folder)
+    return str(folder)
+
+
+def measure(rows: list[dict[str, str]], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train teacher, students and baselines, and judge them on the test set."""
+    with open(folder / "descriptions.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["text", "label", "source"])
+        writer.writeheader()
+        writer.writerows(rows)
+    data = cut_validation(open_text(folder / "descriptions.csv", group_column="source"), 0.1)
+    sizes = {name: (sizes, TOKENS[name]) for name, sizes in (("teacher", TEACHER), ("student", STUDENT))}
+    saved = {name: save_network(folder / name, data, *of) for name, of in sizes.items()}
+    common: dict[str, Any] = {"learning_rate": 1e-3, "warmup_epochs": 0.5, "weight_decay": 0.01, "clip_norm": 1.0}
+    began = time.perf_counter()
+    network = hf_model(saved["teacher"], data.classes, seed=0)
+    learnt = limbeck.train(
+        network, data, epochs=options.teacher_epochs, batch_size=128, label_smoothing=0.1, **common
+    ).model
+    taught = time.perf_counter()
+    assert isinstance(learnt, nn.Module)
+    run = limbeck.distill(
+        learnt,
+        partial(_student, saved["student"], data.classes),
+        data,
+        epochs=options.student_epochs,
+        batch_size=128,
+        seeds=options.seeds,
+        temperature=2.0,
+        hard_weight=0.1,
+        keep="last",
+        **{**common, "learning_rate": 3e-3},
+    )
+    ended = time.perf_counter()
+    return {
+        "examples": {name: len(part) for name, part in data.parts().items()},
+        "sources": len({row["source"] for row in rows}),
+        "classes": len(data.classes),
+        "seconds": {"teacher": taught - began, "students": ended - taught},
+        "metrics": run.metrics,
+        "verdict": None if run.verdict is None else run.verdict.sentence,
+    }
+
+
+def _student(folder: str, classes: tuple[str, ...], seed: int) -> nn.Module:
+    return hf_model(folder, classes, seed=seed)
+
+
+def page(found: dict[str, Any], options: argparse.Namespace) -> str:
+    """The results, in Markdown."""
+    metrics, counts, seconds = found["metrics"], found["examples"], found["seconds"]
+    teacher = metrics["teacher"]
+    lines = [
+        "| | parameters | bytes | test accuracy | of the teacher's | agrees with the teacher |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("teacher", "baseline", "student"):
+        row = metrics[name]
+        accuracies = [seed[f"{name}_accuracy"] for seed in metrics["seeds"] if f"{name}_accuracy" in seed]
+        accuracy = sum(accuracies) / len(accuracies) if accuracies else row["accuracy"]
+        agrees = row.get("agreement_with_teacher")
+        lines.append(
+            f"| {name} | {row['parameters']:,} | {row['file_bytes']:,} | {100 * accuracy:.2f} % | "
+            f"{100 * accuracy / teacher['accuracy']:.1f} % | {'' if agrees is None else f'{100 * agrees:.1f} %'} |"
+        )
+    table = "\n".join(lines)
+    command = (
+        f"python benchmarks/text_pair.py --seeds {options.seeds} --teacher-epochs {options.teacher_epochs} "
+        f"--student-epochs {options.student_epochs}"
+    )
+    place = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"""# Texts: Debian packages by their descriptions
+
+{counts["train"]:,} texts to train on, {counts["validation"]:,} to choose by and {counts["test"]:,} to judge on, of
+{found["classes"]} sections and {found["sources"]:,} source packages; those of one source package are in one part, and
+are the clusters of the verdict. Teacher and student are BERTs trained from scratch, each with its own tokenizer; the
+baseline is the student's network trained on labels alone. Accuracies of baseline and student are means over
+{options.seeds} seeds; agreement is that of the first.
+
+{table}
+
+{found["verdict"] or ""}
+
+```
+{command}
+```
+
+{datetime.date.today()}, {place}: {seconds["teacher"]:.0f} s for the teacher, {seconds["students"]:.0f} s for students
+and baselines.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="pairs of student and baseline")
+    parser.add_argument("--teacher-epochs", type=int, default=8, help="passes of the teacher")
+    parser.add_argument("--student-epochs", type=int, default=15, help="passes of student and baseline")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="also write the page to a file")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run on made-up texts that shows only that it works"
+    )
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.seeds, options.teacher_epochs, options.student_epochs = 1, 1, 1
+        rows = packages(made_up(900))
+    else:
+        rows = packages(subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(rows, Path(folder), options)
+    written = page(found, options)
+    print(written)
+    if options.out is not None:
+        options.out.write_text(written)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The benchmark on texts, in its short form."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def text_pair():
+    path = Path(__file__).parents[2] / "benchmarks" / "text_pair.py"
+    spec = importlib.util.spec_from_file_location("benchmark_text_pair", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_is_of_a_teacher_and_a_student_of_a_tenth(tmp_path, capsys, text_pair):
+    assert text_pair.main(["--quick", "--json", str(tmp_path / "a.json"), "--out", str(tmp_path / "a.md")]) == 0
+    assert (tmp_path / "a.md").read_text() + "\n" == capsys.readouterr().out
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["classes"] == 4 and found["sources"] == 300 and sum(found["examples"].values()) == 900
+    assert "groups of examples" in found["verdict"]
+    metrics = found["metrics"]
+    assert metrics["teacher"]["test_examples"] == found["examples"]["test"]
+    assert (tmp_path / "a.md").read_text().count("\n| ") == 5 - 1
+
+
+def test_packages_have_their_source_and_common_sections(text_pair, monkeypatch):
+    monkeypatch.setattr(text_pair, "FEWEST", 2)
+    printed = (
+        "Package: a\nSource: x (1.2)\nSection: contrib/net\nDescription: one\n two lines\nTag: a::b\n\n"
+        "Package: b\nSection: net\nDescription: three\n\nPackage: c\nSection: odd\nDescription: four\n\n"
+        "Package: d\nSection: net"
+    )
+    assert text_pair.packages(printed) == [
+        {"text": "one two lines", "label": "net", "source": "x"},
+        {"text": "three", "label": "net", "source": "b"},
+    ]
+
+
+def test_a_student_has_less_than_a_tenth_of_the_teacher_s_bytes(text_pair):
+    from limbeck.system.hugging_face import transformers
+
+    def count(sizes, tokens):
+        config = transformers().BertConfig(
+            vocab_size=tokens, max_position_embeddings=text_pair.LENGTH, type_vocab_size=1, num_labels=43, **sizes
+        )
+        return transformers().BertForSequenceClassification(config).num_parameters()
+
+    teacher, student = (
+        count(getattr(text_pair, name.upper()), text_pair.TOKENS[name]) for name in ("teacher", "student")
+    )
+    assert student < teacher / 10

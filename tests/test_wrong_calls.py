@@ -97,7 +97,11 @@ RUNS: list[Call] = [
     (distil, {"searched": "x"}, "searched must be nobody or student or both, and is 'x'"),
     (distil, {"teacher": None}, "a teacher is .*and a NoneType was given"),
     (distil, {"teacher": "runs/a"}, "limbeck.load"),
-    (distil, {"student": "runs/a"}, "function that makes one is needed, and a str was given: open a run with"),
+    (
+        distil,
+        {"student": "runs/a"},
+        "model must be mlp, cnn, .* or package.module:function, and is 'runs/a'",
+    ),
     (distil, {"student": nn.Linear}, "Linear needs the arguments"),
     (distil, {"transfer": 5}, "transfer data: examples must be a pair"),
     (distil, {"train": (X, None), "classes": "abcd"}, "hard_weight is 0.1, and the training set has no labels"),
@@ -398,7 +402,7 @@ def test_answers_of_another_shape(
 ) -> None:
     """A teacher gives one row of numbers per example, or is refused, and no run begins."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LimbeckError, match=r"logits|log_probs|classes"):
+    with pytest.raises(LimbeckError, match=r"logits|log_probs|classes|labels must be in"):
         USES[use](kind(SHAPES[shape]))
     assert not (tmp_path / "run" / "model").exists()
 

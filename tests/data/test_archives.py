@@ -116,9 +116,9 @@ def test_a_layout_turns_the_arrays_of_an_archive(tmp_path):
     data = open_data(DataOptions(data=str(path), layout="NHWC", validation=0))
     assert np.array_equal(data.train.inputs.numpy(), np.moveaxis(images, -1, 1))
     assert torch.equal(open_inputs(path, options=DataOptions(layout="NHWC")).inputs, data.test.inputs)
-    with pytest.raises(ConfigError, match="layout is for arrays"):
+    with pytest.raises(ConfigError, match="layout is for an archive of arrays"):
         open_data(tmp_path, layout="NHWC")
-    with pytest.raises(ConfigError, match="image_size is for folders"):
+    with pytest.raises(ConfigError, match="image_size is for .*a folder of images"):
         open_data(path, image_size=4)
     with pytest.raises(ConfigError, match="layout must be"):
         DataOptions(layout="HWC")

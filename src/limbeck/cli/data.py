@@ -2,12 +2,14 @@
 
 __all__ = ["data"]
 
+from importlib.metadata import entry_points
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import Json
 from limbeck.cli.console import print_json, print_rows, say
+from limbeck.options.kinds import DATA_KINDS
 
 
 def data(
@@ -33,9 +35,11 @@ def data(
         json: Print the description as JSON.
     """
     if source is None:
-        from limbeck.data.registry import kinds
+        told = list(DATA_KINDS.values())
+        if entry_points(group="limbeck.sources"):  # kinds of other packages, which may import anything
+            from limbeck.data.registry import kinds
 
-        told = [kind.what for kind in kinds()]
+            told = [kind.what for kind in kinds()]
         if json:
             print_json(dict(told))
         else:

@@ -27,6 +27,7 @@ from limbeck.data.text_files import open_text, open_text_inputs, part_files
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.matfile import read_emnist
 from limbeck.options import DataOptions, ImagePresentation
+from limbeck.options.kinds import DATA_KINDS
 
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -186,13 +187,13 @@ def _part_files(path: Path) -> dict[str, Path]:
 
 MNIST = _Kind(
     "mnist",
-    ("mnist", "60,000 and 10,000 digits, 28x28; inside the package"),
+    DATA_KINDS["mnist"],
     lambda path, _: str(path) == "mnist",
     lambda *_: open_mnist(),
 )
 ARCHIVE = _Kind(
     "an archive of arrays",
-    ("FILE.npz", "arrays x and y, or x_train, val_images, test_labels and the like; and classes, where there are"),
+    DATA_KINDS["archive"],
     lambda path, _: path.suffix.lower() == ".npz" and os.path.isfile(path),
     lambda path, options: open_archive(path, options.layout),
     frozenset({"layout"}),
@@ -200,22 +201,19 @@ ARCHIVE = _Kind(
 )
 EMNIST = _Kind(
     "an EMNIST file",
-    ("FILE.mat", "any split of EMNIST in its official layout"),
+    DATA_KINDS["emnist"],
     lambda path, _: path.suffix.lower() == ".mat" and os.path.isfile(path),
     lambda path, _: _open_mat(path),
 )
 IDX = _Kind(
     "a folder of IDX files",
-    ("FOLDER of IDX files", "the four files of MNIST, Fashion-MNIST, EMNIST, ...; gzipped or not"),
+    DATA_KINDS["idx"],
     lambda path, _: path.is_dir() and has_idx(path),
     lambda path, _: open_idx(path),
 )
 TEXT = _Kind(
     "texts",
-    (
-        "FILE.csv, .tsv, .jsonl, .parquet of texts",
-        "--text-column, --label-column; or a folder with files train, validation and test",
-    ),
+    DATA_KINDS["text"],
     _is_text,
     _open_text,
     frozenset({"text_column", "pair_column", "label_column", "group_column"}),
@@ -223,7 +221,7 @@ TEXT = _Kind(
 )
 IMAGE_LIST = _Kind(
     "a list of images",
-    ("FILE.csv, .tsv, .jsonl, .parquet of paths", "--image-column, --label-column: a row for each image"),
+    DATA_KINDS["image list"],
     lambda path, options: options.image_column is not None and path.suffix.lower() in _TABLES,
     _open_listed_images,
     frozenset({"image_column", "image_size", "label_column"}),
@@ -231,7 +229,7 @@ IMAGE_LIST = _Kind(
 )
 TABLE = _Kind(
     "a table",
-    ("FILE.csv, .parquet of numbers and categories", "--label-column, --group-column: a row for each example"),
+    DATA_KINDS["table"],
     lambda path, _: path.suffix.lower() in {".csv", ".parquet"} and os.path.isfile(path),
     _open_table,
     frozenset({"label_column", "group_column"}),
@@ -239,7 +237,7 @@ TABLE = _Kind(
 )
 IMAGES = _Kind(
     "a folder of images",
-    ("FOLDER of images", "one sub-folder for each class; or train, val and test folders of such"),
+    DATA_KINDS["images"],
     lambda path, _: path.is_dir(),
     _open_images,
     frozenset({"image_size"}),

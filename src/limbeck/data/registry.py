@@ -7,6 +7,7 @@ asked before those that come with Limbeck.
 __all__ = ["Kind", "kind_of", "kinds", "own_settings"]
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
@@ -108,14 +109,21 @@ def kind_of(path: str | Path, options: DataOptions | None = None) -> Kind:
     """
     asked = options or DataOptions(data=str(path))
     place = Path(path)
-    found = next((kind for kind in kinds() if kind.claims(place, asked)), None)
+    found = next((kind for kind in kinds() if _claims(kind, place, asked)), None)
     if found is None:
-        if not place.exists():
+        if not os.path.exists(place):  # False for names that are too long
             raise FormatError(place, "there is no such file or folder; the only data set known by name is mnist")
         known = "; ".join(kind.what[0] for kind in kinds())
         raise FormatError(place, f"is not of a known kind: known are {known}")
     _refuse_others(found, place, asked)
     return found
+
+
+def _claims(kind: Kind, path: Path, options: DataOptions) -> bool:
+    try:
+        return kind.claims(path, options)
+    except OSError:  # a name that no file can have
+        return False
 
 
 def own_settings() -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
@@ -22,7 +22,7 @@ from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
-from limbeck.protocols import Answering
+from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
@@ -140,6 +140,14 @@ def soften(
     shown = examples.to(place.device)
     viewing = Viewing(shown, augmentation if active else None, presentations=[seen for _, seen in guide.modules()])
 
+    def asked(batch: Batch) -> Tensor:
+        answers = guide.log_probs(batch, used)
+        if answers.shape[-1] != len(classes):
+            raise MismatchError(
+                f"the teacher answers with {answers.shape[-1]} classes, and {len(classes)} classes are named"
+            )
+        return answers
+
     def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
         # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
         for view in range(first_row // len(examples), views_kept):
@@ -147,7 +155,7 @@ def soften(
             order = torch.arange(skip - skip % batch_size, len(examples), device=place.device)
             for batch in viewing.batches(order, in_parts(len(order), batch_size), view):
                 with torch.no_grad(), place.autocast():
-                    answers = guide.log_probs(batch, used)
+                    answers = asked(batch)
                 yield answers.float().cpu().numpy()[skip % batch_size :]
                 skip = 0
 
@@ -159,7 +167,7 @@ def soften(
             rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
             for batch in viewing.batches(rows, in_parts(len(rows), batch_size), view):
                 with torch.no_grad(), place.autocast():
-                    found.append(guide.log_probs(batch, used).float().cpu().numpy())
+                    found.append(asked(batch).float().cpu().numpy())
         return np.concatenate(found)
 
     if world().size > 1:

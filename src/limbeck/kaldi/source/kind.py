@@ -10,6 +10,7 @@ from pathlib import Path
 from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import ConfigError
 from limbeck.options import DataOptions, SpeechOptions
+from limbeck.options.kinds import DATA_KINDS
 
 
 def is_kaldi(path: str | Path) -> bool:
@@ -29,7 +30,7 @@ class _Kaldi:
     """Features, and labels out of alignments."""
 
     name = "a Kaldi directory"
-    what = ("Kaldi data directory", "feats.scp, with cmvn.scp and utt2spk where there are; alignments by --ali")
+    what = DATA_KINDS["kaldi"]
     settings = frozenset(f.name for f in fields(SpeechOptions))
 
     def claims(self, path: Path, options: DataOptions) -> bool:

@@ -105,7 +105,12 @@ class Viewing:
         asked = ((order[part], numbers[part]) for part in parts)
         for rows, keys, made in ahead(source, asked, view, augmentation, wanted, self.workers):
             moved = [move(each, order.device) for each in made]
-            yield moved[0], _Presented(source, rows, keys, view, augmentation, dict(zip(wanted, moved, strict=True)))
+            yield (
+                moved[0],
+                _Presented(
+                    source, rows.to(order.device), keys, view, augmentation, dict(zip(wanted, moved, strict=True))
+                ),
+            )
 
 
 class _Presented:

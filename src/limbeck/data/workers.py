@@ -3,6 +3,7 @@
 __all__ = ["ahead", "worker_count"]
 
 import os
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ _MOST = 8
 """Processes, where nobody says how many."""
 _AHEAD = 2
 """Batches that each process makes before they are asked for."""
+_START_SECONDS = 1.0
+"""Seconds of reading for which no process is started."""
 
 Made = tuple[Tensor, Tensor, list[Inputs]]
 """The rows of a batch, the examples' numbers, and the inputs in each presentation."""
@@ -85,10 +88,18 @@ def ahead(
                 source.fetch(rows, keys, view=view, augmentation=augmentation, presentations=presentations),
             )
         return
-    asked = [(number, rows.cpu(), keys.cpu()) for number, (rows, keys) in enumerate(requests)]
-    if len(asked) < 2:  # no process is worth its start
-        yield from ahead(source, [each[1:] for each in asked], view, augmentation, presentations, 0)
-        return
+    left = [(rows.cpu(), keys.cpu()) for rows, keys in requests]
+    began = time.perf_counter()
+    if left and (workers is None or len(left) == 1):
+        # Where nobody says how many, processes are started for what takes longer than their start.
+        rows, keys = left.pop(0)
+        made = source.fetch(rows, keys, view=view, augmentation=augmentation, presentations=presentations)
+        alone = (time.perf_counter() - began) * len(left) < _START_SECONDS
+        yield rows, keys, made
+        if alone:
+            yield from ahead(source, left, view, augmentation, presentations, 0)
+            return
+    asked = [(number, rows, keys) for number, (rows, keys) in enumerate(left)]
     held = _Fetching(source, view, augmentation, tuple(presentations))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for

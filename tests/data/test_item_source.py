@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 import limbeck
 from limbeck.data import items
+from limbeck.data import workers as worker_module
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.data.item_source import ItemSource, example_seed
@@ -383,3 +384,20 @@ def test_a_run_shows_each_network_its_own_presentation():
     again = limbeck.evaluate(run.student, examples)
     assert again["test_errors"] == run.metrics["student"]["test_errors"]
     torch.testing.assert_close(run.student.seen[-1].abs().mean(), 10 * X.abs().mean(), rtol=0.5, atol=0)
+
+
+def test_items_of_another_type_are_refused_where_they_are_read_late(monkeypatch):
+    class Mixed(Big2):
+        def __getitem__(self, number):
+            return (X[number].int() if number == 3 else X[number]), int(Y[number])
+
+    monkeypatch.setattr(items, "_IN_MEMORY", 16)
+    examples = as_examples(Mixed())
+    assert isinstance(examples.inputs, ItemSource)
+    with pytest.raises(DataError, match=r"item 3 of the Mixed is of type torch.int32, and item 2 of torch.float32"):
+        examples.as_seen(torch.tensor([2, 3]))
+
+
+def test_labels_of_few_items_start_no_process(monkeypatch):
+    monkeypatch.setattr(worker_module, "DataLoader", None)
+    assert torch.equal(as_examples(Unlisted()).labels, Y)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.columns import seen_values
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import small_integers, uniform
@@ -97,7 +98,7 @@ class Views:
         if self.augmentation.whole_pixels:
             corners = self.corners[rows]
             values = self.windows[rows, :, corners[:, 0], corners[:, 1]]
-            return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
+            return seen_values(values)
         # A teacher that is asked in bf16 sees the picture that the student sees: it is always drawn in float32.
         with torch.autocast(rows.device.type, enabled=False):
             seen = self.examples.as_seen(rows)

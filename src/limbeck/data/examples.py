@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from limbeck.data.columns import Columns
+from limbeck.data.columns import Columns, seen_values
 from limbeck.data.many_labels import MultiLabel
 from limbeck.data.source import Source
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
@@ -207,7 +207,7 @@ class Examples:
             values = self.inputs[rows]
             if values.dtype != torch.uint8:
                 values = values.clone()  # a slice shares memory with the user's own data, which no model may change
-        return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values
+        return seen_values(values)
 
     def pixels(self) -> Tensor:
         """Images in memory as they are, uint8 ``(N, C, H, W)``."""

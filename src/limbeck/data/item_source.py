@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.parsing import Item, parse_item, seen
+from limbeck.data.parsing import Item, parse_item, seen, stack_inputs
 from limbeck.data.source import Source
-from limbeck.data.workers import worker_count
+from limbeck.data.workers import made_ahead
 from limbeck.errors import DataError, LimbeckError
 from limbeck.inputs import Inputs
 from limbeck.keyed import seeds
@@ -118,7 +117,7 @@ class ItemSource(Source):
             inputs = parse_item(self.name, numbers[0], joined if isinstance(joined, Mapping) else _pair(joined)).inputs
         else:
             parsed = [self.item(number, seed).inputs for number, seed in zip(numbers, drawn, strict=True)]
-            inputs = _stacked(parsed, self.name, numbers)
+            inputs = stack_inputs(parsed, self.name, numbers)
         inputs = seen(inputs)
         return [inputs for _ in presentations]
 
@@ -157,19 +156,9 @@ class ItemSource(Source):
         Raises:
             DataError: If some items have a label and others none, or one cannot be read.
         """
-        chunks = torch.split(self.numbers, _CHUNK)
-        loader: DataLoader[Any] = DataLoader(
-            _Labels(self),
-            batch_size=None,
-            sampler=[chunk.tolist() for chunk in chunks],
-            num_workers=min(worker_count(workers), len(chunks)) if len(chunks) > 1 else 0,
-            collate_fn=_as_read,
-            generator=torch.Generator(),
-        )
+        chunks = [chunk.tolist() for chunk in torch.split(self.numbers, _CHUNK)]
         found: list[int | None] = []
-        for part in loader:
-            if isinstance(part, str):
-                raise DataError(part)
+        for part in made_ahead(self._labels_of, chunks, workers):
             found += part
             if progress is not None:
                 progress(len(found), len(self))
@@ -181,52 +170,11 @@ class ItemSource(Source):
             raise DataError(f"item {number} of the {self.name} has no label, and others have one")
         return torch.tensor(found)
 
-
-class _Labels(Dataset[Any]):
-    """The labels of some items, as torch's loader asks for them."""
-
-    def __init__(self, source: ItemSource) -> None:
-        self.source = source
-
-    def __getitem__(self, numbers: list[int]) -> "list[int | None] | str":
-        try:
-            labels = [self.source.item(number, 0).label for number in numbers]
-        except LimbeckError as error:
-            return str(error)
+    def _labels_of(self, numbers: Sequence[int]) -> list[int | None]:
+        labels = [self.item(number, 0).label for number in numbers]
         return [None if label is None else int(label) for label in labels]
-
-
-def _as_read(read: Any) -> Any:
-    return read
 
 
 def _pair(joined: Any) -> Any:
     """What a collate function gives for a batch, as an item is given: the labels of a batch are no label here."""
     return (joined[0],) if isinstance(joined, list | tuple) and len(joined) == 2 else joined
-
-
-def _stacked(parsed: Sequence[Inputs], name: str, numbers: Sequence[int]) -> Inputs:
-    first = parsed[0]
-    if isinstance(first, Mapping):
-        columns: dict[str, Tensor] = {}
-        for key in first:
-            values = [each[key] for each in parsed if isinstance(each, Mapping) and key in each]
-            if len(values) < len(parsed):
-                raise DataError(f"items of the {name} have different keys: {key} is missing in some")
-            ragged = "attention_mask" in first or len({each.shape for each in values}) == 1
-            columns[key] = _tensor(values, name, numbers, ragged=ragged)
-        return columns
-    return _tensor([each for each in parsed if isinstance(each, Tensor)], name, numbers, ragged=False)
-
-
-def _tensor(values: Sequence[Tensor], name: str, numbers: Sequence[int], *, ragged: bool) -> Tensor:
-    if ragged and all(each.ndim == 1 and not each.is_floating_point() for each in values):
-        return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
-    for number, each in zip(numbers, values, strict=True):
-        if each.shape != values[0].shape:
-            raise DataError(
-                f"item {number} of the {name} has shape {tuple(each.shape)}, and item {numbers[0]} has "
-                f"{tuple(values[0].shape)}: resize, crop or pad them to one shape in the data set, or give a "
-                "DataLoader with a collate_fn"
-            )
-    return torch.stack([each.to(values[0].dtype) for each in values])

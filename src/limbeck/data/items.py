@@ -30,7 +30,7 @@ from torch.utils.data import (
 
 from limbeck.data.examples import Examples
 from limbeck.data.item_source import ItemSource, example_seed
-from limbeck.data.parsing import LABEL_KEYS, Item, parse_item
+from limbeck.data.parsing import LABEL_KEYS, Item, parse_item, stack_inputs
 from limbeck.errors import DataError, LimbeckWarning
 from limbeck.inputs import Inputs, same, tensors_of
 
@@ -302,35 +302,5 @@ def _joined(items: Sequence[Item], kind: str) -> Examples:
     if without and len(without) < len(items):
         raise DataError(f"item {without[0]} of the {kind} has no label, and others have one")
     labels = None if without else torch.stack([each.label for each in items if each.label is not None])
-    images = all(each.image for each in items)
-    first = items[0].inputs
-    if isinstance(first, Mapping):
-        named = [each.inputs for each in items if isinstance(each.inputs, Mapping)]
-        if len(named) < len(items) or any(each.keys() != first.keys() for each in named):
-            raise DataError(f"items of the {kind} have different keys")
-        padded = "attention_mask" in first
-        columns = {name: _stacked([each[name] for each in named], kind, ragged=padded) for name in first}
-        return Examples.of(columns, labels)
-    values = [each.inputs for each in items if isinstance(each.inputs, Tensor)]
-    if len(values) < len(items):
-        raise DataError(f"some items of the {kind} are one input, and others several by name")
-    return Examples.of(_stacked(values, kind, ragged=False), labels, layout="NCHW" if images else None)
-
-
-def _stacked(inputs: Sequence[Tensor], kind: str, *, ragged: bool) -> Tensor:
-    if ragged and all(each.ndim == 1 and not each.is_floating_point() for each in inputs):
-        return torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)
-    if inputs[0].dtype == torch.uint8 and {each.shape[0] for each in inputs if each.ndim == 3} == {1, 3}:
-        inputs = [each.expand(3, -1, -1) if each.ndim == 3 else each for each in inputs]  # grey among coloured images
-    for number, each in enumerate(inputs):
-        if each.shape != inputs[0].shape:
-            raise DataError(
-                f"item {number} of the {kind} has shape {tuple(each.shape)}, and item 0 has {tuple(inputs[0].shape)}: "
-                "resize, crop or pad them to one shape in the data set"
-            )
-        if each.dtype != inputs[0].dtype and not (each.is_floating_point() and inputs[0].is_floating_point()):
-            raise DataError(
-                f"item {number} of the {kind} is of type {each.dtype}, and item 0 of {inputs[0].dtype}: give all in "
-                "one type"
-            )
-    return torch.stack([each.to(inputs[0].dtype) for each in inputs])
+    inputs = stack_inputs([each.inputs for each in items], kind, range(len(items)))
+    return Examples.of(inputs, labels, layout="NCHW" if all(each.image for each in items) else None)

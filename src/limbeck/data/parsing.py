@@ -3,16 +3,17 @@
 Axes: ``C`` channels, ``H`` and ``W`` pixels.
 """
 
-__all__ = ["INPUT_KEYS", "LABEL_KEYS", "Item", "parse_item", "pick_keys", "seen", "with_tensors"]
+__all__ = ["INPUT_KEYS", "LABEL_KEYS", "Item", "parse_item", "pick_keys", "seen", "stack_inputs", "with_tensors"]
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.columns import seen_values
 from limbeck.data.values import as_labels, as_tensor
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs, mapped
@@ -125,7 +126,58 @@ def pick_keys(found: Mapping[Any, Any], what: str) -> tuple[Any, Any | None]:
 
 def seen(inputs: Inputs) -> Inputs:
     """Inputs as models see them: uint8 images as float32 in [0, 1], other numbers as they are."""
-    return mapped(inputs, lambda t: t.to(torch.float32).mul_(1 / 255) if t.dtype == torch.uint8 else t)
+    return mapped(inputs, seen_values)
+
+
+def stack_inputs(parsed: Sequence[Inputs], kind: str, numbers: Sequence[int]) -> Inputs:
+    """The inputs of some items as one batch: stacked, token ids padded with 0 beside their mask.
+
+    Args:
+        parsed: Of each item, at least one.
+        kind: What the collection is called in a message.
+        numbers: Of the items.
+
+    Returns:
+        ``(n, ...)``, or such by name.
+
+    Raises:
+        DataError: If items differ in keys, shape or type.
+
+    Example:
+        >>> stack_inputs([torch.zeros(2), torch.ones(2)], "list", [0, 1]).shape
+        torch.Size([2, 2])
+    """  # noqa: DOC502
+    named = [each for each in parsed if isinstance(each, Mapping)]
+    if not named:
+        return _stacked([each for each in parsed if isinstance(each, Tensor)], kind, numbers, padded=False)
+    if len(named) < len(parsed):
+        raise DataError(f"some items of the {kind} are one input, and others several by name")
+    names = named[0].keys()
+    if any(each.keys() != names for each in named):
+        raise DataError(f"items of the {kind} have different keys")
+    padded = "attention_mask" in names
+    return {name: _stacked([each[name] for each in named], kind, numbers, padded=padded) for name in names}
+
+
+def _stacked(values: Sequence[Tensor], kind: str, numbers: Sequence[int], *, padded: bool) -> Tensor:
+    first = values[0]
+    if padded and all(each.ndim == 1 and not each.is_floating_point() for each in values):
+        return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+    if first.dtype == torch.uint8 and {each.shape[0] for each in values if each.ndim == 3} == {1, 3}:
+        values = [each.expand(3, -1, -1) if each.ndim == 3 else each for each in values]  # grey among coloured images
+    for number, each in zip(numbers, values, strict=True):
+        if each.shape != values[0].shape:
+            raise DataError(
+                f"item {number} of the {kind} has shape {tuple(each.shape)}, and item {numbers[0]} has "
+                f"{tuple(values[0].shape)}: resize, crop or pad them to one shape in the data set, or give a "
+                "DataLoader with a collate_fn"
+            )
+        if each.dtype != first.dtype and not (each.is_floating_point() and first.is_floating_point()):
+            raise DataError(
+                f"item {number} of the {kind} is of type {each.dtype}, and item {numbers[0]} of {first.dtype}: give "
+                "all in one type"
+            )
+    return torch.stack([each.to(first.dtype) for each in values])
 
 
 def _class_number(label: Any) -> Tensor:

@@ -1,12 +1,13 @@
-"""Inputs made ahead, in processes of their own, in the order in which they are wanted."""
+"""What is read or transformed, made ahead in processes of their own, in the order in which it is wanted."""
 
-__all__ = ["ahead", "worker_count"]
+__all__ = ["ahead", "made_ahead", "worker_count"]
 
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ _AHEAD = 2
 _START_SECONDS = 1.0
 """Seconds of reading for which no process is started."""
 
+T, R = TypeVar("T"), TypeVar("R")
 Made = tuple[Tensor, Tensor, list[Inputs]]
 """The rows of a batch, the examples' numbers, and the inputs in each presentation."""
 
@@ -52,6 +54,55 @@ def worker_count(asked: int | None) -> int:
     return asked
 
 
+def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | None) -> Iterator[R]:
+    """Call a function for one request after the other, in processes that are some requests ahead.
+
+    Args:
+        make: A function of its argument alone, so that its results do not depend on who calls it.
+        requests: Its arguments, in order.
+        workers: How many processes; None for one per processor core and at most 8, and for none where all is done in
+            less time than their start takes.
+
+    Yields:
+        The results, in order.
+
+    Raises:
+        DataError: If the function raises an error of ours in a process.
+    """
+    count, left = worker_count(workers), iter(requests)
+    if count and workers is None:
+        asked = list(left)
+        began = time.perf_counter()
+        for request in asked[:1]:
+            first = make(request)
+            if (time.perf_counter() - began) * (len(asked) - 1) < _START_SECONDS:
+                count = 0
+            yield first
+        left = iter(asked[1:])
+    if not count:
+        yield from map(make, left)
+        return
+    rest = list(left)
+    if not rest:
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
+        loader: DataLoader[Any] = DataLoader(
+            _Making(make),
+            batch_size=None,
+            sampler=rest,  # type: ignore[arg-type]
+            num_workers=min(count, len(rest)),
+            prefetch_factor=_AHEAD,
+            collate_fn=_as_made,
+            generator=torch.Generator(),  # or the global one would be drawn from
+        )
+        results = iter(loader)
+    for result in results:
+        if isinstance(result, _Failed):
+            raise DataError(result.words)
+        yield result
+
+
 def ahead(
     source: Source,
     requests: Iterable[tuple[Tensor, Tensor]],
@@ -71,53 +122,21 @@ def ahead(
         view: Which view.
         augmentation: What is drawn.
         presentations: As what each batch is wanted.
-        workers: How many processes; None for one per processor core and at most 8.
+        workers: As for :func:`made_ahead`; none are started where a source has nothing to read.
 
     Yields:
         Rows and numbers of each batch, and its inputs.
 
     Raises:
         DataError: If an example cannot be made; the message names it.
-    """
-    count = worker_count(workers) if source.decoded else 0
-    if count == 0:
-        for rows, keys in requests:
-            yield (
-                rows,
-                keys,
-                source.fetch(rows, keys, view=view, augmentation=augmentation, presentations=presentations),
-            )
-        return
-    left = [(rows.cpu(), keys.cpu()) for rows, keys in requests]
-    began = time.perf_counter()
-    if left and (workers is None or len(left) == 1):
-        # Where nobody says how many, processes are started for what takes longer than their start.
-        rows, keys = left.pop(0)
-        made = source.fetch(rows, keys, view=view, augmentation=augmentation, presentations=presentations)
-        alone = (time.perf_counter() - began) * len(left) < _START_SECONDS
-        yield rows, keys, made
-        if alone:
-            yield from ahead(source, left, view, augmentation, presentations, 0)
-            return
-    asked = [(number, rows, keys) for number, (rows, keys) in enumerate(left)]
-    held = _Fetching(source, view, augmentation, tuple(presentations))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
-        loader: DataLoader[Any] = DataLoader(
-            held,
-            batch_size=None,
-            sampler=asked,
-            num_workers=min(count, len(asked)),
-            prefetch_factor=_AHEAD,
-            collate_fn=_as_made,
-            generator=torch.Generator(),  # or the global one would be drawn from
-        )
-        answers = iter(loader)
-    for answer in answers:
-        if isinstance(answer, _Failed):
-            raise DataError(answer.words)
-        number, inputs = answer
-        yield asked[number][1], asked[number][2], inputs
+    """  # noqa: DOC502
+    fetch = partial(_fetch, source, view=view, augmentation=augmentation, presentations=tuple(presentations))
+    yield from made_ahead(fetch, requests, workers if source.decoded else 0)
+
+
+def _fetch(source: Source, request: tuple[Tensor, Tensor], **settings: Any) -> Made:
+    rows, keys = request
+    return rows, keys, source.fetch(rows, keys, **settings)
 
 
 def _as_made(made: Any) -> Any:
@@ -131,20 +150,14 @@ class _Failed:
         self.words = words
 
 
-class _Fetching(Dataset[Any]):
-    """A source whose items are batches, as torch's loader asks for them."""
+class _Making(Dataset[Any], Generic[T, R]):
+    """A function whose results torch's loader asks for as items."""
 
-    def __init__(
-        self, source: Source, view: int, augmentation: Augmentation | None, presentations: tuple[Any, ...]
-    ) -> None:
-        self.source, self.view = source, view
-        self.augmentation, self.presentations = augmentation, presentations
+    def __init__(self, make: Callable[[T], R]) -> None:
+        self.make = make
 
-    def __getitem__(self, request: tuple[int, Tensor, Tensor]) -> "tuple[int, list[Inputs]] | _Failed":
-        number, rows, keys = request
+    def __getitem__(self, request: T) -> R | _Failed:
         try:
-            return number, self.source.fetch(
-                rows, keys, view=self.view, augmentation=self.augmentation, presentations=self.presentations
-            )
+            return self.make(request)
         except LimbeckError as error:
             return _Failed(str(error))

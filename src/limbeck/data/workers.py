@@ -25,7 +25,8 @@ _AHEAD = 2
 _START_SECONDS = 1.0
 """Seconds of reading for which no process is started."""
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 Made = tuple[Tensor, Tensor, list[Inputs]]
 """The rows of a batch, the examples' numbers, and the inputs in each presentation."""
 
@@ -90,7 +91,7 @@ def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | Non
         loader: DataLoader[Any] = DataLoader(
             _Making(make),
             batch_size=None,
-            sampler=rest,  # type: ignore[arg-type]
+            sampler=rest,
             num_workers=min(count, len(rest)),
             prefetch_factor=_AHEAD,
             collate_fn=_as_made,

@@ -152,6 +152,9 @@ class Noisy(Source):
         noise = uniform(keys, seed=0, view=view)[:, :1]
         return [(X[rows] + noise) * (each or 1) for each in presentations]
 
+    def select(self, rows):
+        raise AssertionError("a part of the pairs shares the examples")
+
 
 def test_a_source_is_asked_once_for_an_example_whichever_of_its_labels_are_wanted():
     pairs = MultiLabel(Noisy(), TRUE, ["a", "b", "c"])

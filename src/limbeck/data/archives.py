@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.examples import DataSet, Examples
+from limbeck.data.splits import PART_NAMES
 from limbeck.data.values import Layout, unpaired, whole_numbers
 from limbeck.errors import DataError, FormatError
 from limbeck.formats.npz import read_npz
 
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-          "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
 _ROLES = {
     **dict.fromkeys(("x", "images", "image", "imgs", "img", "data", "inputs", "input", "features"), "x"),
     **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
@@ -83,8 +82,8 @@ def _find(path: Path, *, strict: bool = True) -> tuple[Arrays, NDArray[np.generi
     unknown = []
     for name, array in read_npz(path).items():
         words = name.lower().split("_")
-        part = next((_PARTS[word] for word in words if word in _PARTS), "train")
-        roles = [word for word in words if word not in _PARTS]
+        part = next((PART_NAMES[word] for word in words if word in PART_NAMES), "train")
+        roles = [word for word in words if word not in PART_NAMES]
         if name.lower() in _CLASSES and classes is None:
             classes = array
         elif len(words) > 2 or len(roles) != 1 or roles[0] not in _ROLES:

@@ -1,6 +1,6 @@
 """Folders of images: one sub-folder for each class, in parts or not, or images without classes."""
 
-__all__ = ["PARTS", "layout_of", "open_folder", "open_folder_inputs"]
+__all__ = ["layout_of", "open_folder", "open_folder_inputs"]
 
 import warnings
 from pathlib import Path
@@ -10,14 +10,11 @@ from torch import Tensor
 
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.image_reading import read_images
+from limbeck.data.splits import PART_NAMES
 from limbeck.data.values import Layout
 from limbeck.errors import FormatError, LimbeckWarning
 from limbeck.formats.image_files import EXTENSIONS, list_classes, list_images, visible
 from limbeck.options import ImagePresentation
-
-PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-          "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
-"""Parts by the names that folders have."""
 
 
 def open_folder(
@@ -107,7 +104,7 @@ def _find_parts(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     others: list[str] = []
     twice: tuple[Path, Path] | None = None
     for entry in _folders(folder):
-        part = PARTS.get(entry.name.lower())
+        part = PART_NAMES.get(entry.name.lower())
         if part is None:
             others.append(entry.name)
         elif part in parts:

@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.image_folders import PARTS, layout_of
+from limbeck.data.image_folders import layout_of
 from limbeck.data.image_reading import read_images
-from limbeck.data.splits import cut_test
+from limbeck.data.splits import PART_NAMES, cut_test
 from limbeck.data.text_files import class_labels, sorted_names
 from limbeck.errors import DataError, FormatError
 from limbeck.formats.records import read_records
@@ -148,7 +148,7 @@ def _parts(
         return {"train": list(range(count))}
     parts: dict[str, list[int]] = {"train": []}
     for row, value in enumerate(values):
-        part = PARTS.get(str(value).lower())
+        part = PART_NAMES.get(str(value).lower())
         if part is None:
             raise FormatError(place, f"{where(row)} has {value!r:.60} in column {column!r}: known are train, val, test")
         parts.setdefault(part, []).append(row)

@@ -7,6 +7,7 @@ __all__ = ["ImageArrays", "ImageFiles", "Images", "measured", "show"]
 
 import math
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -67,9 +68,9 @@ class Images(Source):
         """``(N, C, H, W)`` as presented where nobody says how."""
         return (len(self), self.presentation.channels, *self.presentation.size)
 
+    @abstractmethod
     def picture(self, row: int) -> AbstractContextManager[Picture]:
         """An image, open to be decoded."""
-        raise NotImplementedError
 
     def fetch(
         self,
@@ -326,8 +327,9 @@ def show(
         need = _REDUCED_TO * max(height / box.height, width / box.width)
         whole = picture.decode(math.ceil(min(picture.height, picture.width) * need))
         down, right = whole.height / picture.height, whole.width / picture.width  # below 1 where it was reduced
-        edges = (box.left * right, box.top * down, (box.left + box.width) * right, (box.top + box.height) * down)
-        image = whole.crop(tuple(round(edge) for edge in edges)).resize((width, height), resample)  # type: ignore[arg-type]
+        left, top = round(box.left * right), round(box.top * down)
+        edges = (left, top, round((box.left + box.width) * right), round((box.top + box.height) * down))
+        image = whole.crop(edges).resize((width, height), resample)
         if flipped(drawn):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         image = operated(image, drawn, augmentation.augment)
@@ -355,6 +357,7 @@ def _room(*shape: int) -> Tensor:
     """An empty tensor; in a worker in memory that is shared with the process that waits for it, to be copied once."""
     if torch.utils.data.get_worker_info() is None or 0 in shape:
         return torch.empty(shape)
+    # As torch's own default_collate does it: there is no public way that does not copy.
     shared = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")  # type: ignore[no-untyped-call]
     return torch.empty(0).set_(shared, 0, shape, torch.empty(shape, device="meta").stride())
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.columns import seen_values
-from limbeck.data.source import Source
+from limbeck.data.source import Source, numbered
 from limbeck.errors import DataError
 from limbeck.inputs import BARE, Inputs, labels_key
 from limbeck.keyed import permutation
@@ -156,10 +156,7 @@ class MultiLabel(Source):
 
     def groups(self) -> Tensor:
         """The example of each pair, numbered from 0 by first appearance, int64 ``(N,)``."""
-        there, first, numbers = np.unique(self.row, return_index=True, return_inverse=True)
-        order = np.empty(len(there), np.int64)
-        order[first.argsort()] = np.arange(len(there))
-        return torch.from_numpy(order[numbers])
+        return numbered(self.row)
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor:
         """The examples, whatever is set aside."""

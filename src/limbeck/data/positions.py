@@ -8,6 +8,7 @@ Axes: ``N`` examples, ``S`` sequences, ``L`` tokens of the longest.
 
 __all__ = ["NextTokens", "Positions", "Words"]
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.source import Source
+from limbeck.data.source import Source, numbered
 from limbeck.data.text import Strings
 from limbeck.data.tokens import Tokens, tokenise
 from limbeck.errors import ConfigError, DataError
@@ -63,6 +64,7 @@ class Positions(Source):
         numbers = {name: number for number, name in enumerate(dict.fromkeys(groups or ()))}
         self.group = np.array([numbers[name] for name in groups]) if groups is not None else np.arange(len(lengths))
 
+    @abstractmethod
     def padded(self, chosen: NDArray[np.int64], presentation: Any) -> tuple[dict[str, Tensor], NDArray[np.int64]]:
         """Some sequences as a model takes them, and where in them the tokens are that stand for their places.
 
@@ -73,11 +75,10 @@ class Positions(Source):
         Returns:
             Tensors ``(n, L)`` by name; and the token of each place, -1 where it was truncated, ``(n, places)``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def content_of_sequences(self) -> Iterator[bytes | memoryview]:
         """The bytes of all sequences."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -139,10 +140,7 @@ class Positions(Source):
 
     def groups(self) -> Tensor:
         """What each example's sequence belongs to, or the sequence itself, int64 ``(N,)``."""
-        found, first, numbers = np.unique(self.group[self.sequence], return_index=True, return_inverse=True)
-        order = np.empty(len(found), np.int64)
-        order[first.argsort()] = np.arange(len(found))
-        return torch.from_numpy(order[numbers])
+        return numbered(self.group[self.sequence])
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor:
         """The groups, whatever is set aside."""

@@ -140,9 +140,9 @@ def own_settings() -> dict[str, list[str]]:
 
 
 def _refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
-    given = [f.name for f in dataclasses.fields(DataOptions) if _set(options, f)]
-    for setting in given:
-        owners = own_settings().get(setting)
+    own = own_settings()
+    for setting in (f.name for f in dataclasses.fields(DataOptions) if _set(options, f)):
+        owners = own.get(setting)
         if owners is not None and kind.name not in owners:
             raise ConfigError(f"{setting} is for {' and '.join(owners)}, and {path} is {kind.name}: leave it out")
 

@@ -3,8 +3,9 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["Source"]
+__all__ = ["Source", "numbered"]
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,7 +25,7 @@ _SAMPLED = 64
 """Examples whose content counts in a digest, where reading all of them would take as long as an epoch."""
 
 
-class Source:
+class Source(ABC):
     """Inputs that are made when they are asked for: read from files, tokenised, transformed.
 
     A source of one's own has ``__len__``, :meth:`fetch`, :meth:`select`, :attr:`shape` and, where examples differ by
@@ -43,14 +44,15 @@ class Source:
     random: bool = False
     augments: bool = False
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Of a tensor ``(N, ...)`` that held them all, as of the first example where they differ."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(
         self,
         rows: Tensor,
@@ -73,11 +75,10 @@ class Source:
         Returns:
             Inputs of each presentation, on the CPU; what was drawn is the same in all.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def select(self, rows: Tensor) -> "Source | Tensor":
         """A source of some of the examples; ``rows`` are places here, int64."""
-        raise NotImplementedError
 
     def with_presentation(self, presentation: Any) -> Self:
         """The same examples, presented otherwise where nobody says how; itself where it knows no other."""
@@ -150,3 +151,22 @@ class Source:
     def digest(self, others: Sequence[bytes | memoryview]) -> str:
         """SHA-256 over the number of examples, their :meth:`content` and other bytes."""
         return digest_bytes([f"{type(self).__name__} {len(self)}".encode(), *self.content(), *others])
+
+
+def numbered(names: NDArray[Any]) -> Tensor:
+    """Equal names as equal numbers, from 0 by first appearance.
+
+    Args:
+        names: What each example belongs to, ``(N,)``.
+
+    Returns:
+        int64 ``(N,)``.
+
+    Example:
+        >>> numbered(np.array([7, 3, 7, 5]))
+        tensor([0, 1, 0, 2])
+    """
+    there, first, numbers = np.unique(names, return_index=True, return_inverse=True)
+    order = np.empty(len(there), np.int64)
+    order[first.argsort()] = np.arange(len(there))
+    return torch.from_numpy(order[numbers])

@@ -1,6 +1,6 @@
 """Stratified, seeded division of examples: the same for every run that asks for the same share."""
 
-__all__ = ["count_of", "cut_test", "cut_validation", "stratified_rows", "subset"]
+__all__ = ["PART_NAMES", "count_of", "cut_test", "cut_validation", "stratified_rows", "subset"]
 
 from dataclasses import replace
 
@@ -11,6 +11,9 @@ from limbeck.data.examples import DataSet, Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 
+PART_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+              "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+"""Parts of a data set by the names that people give them."""
 _SPLIT_SEED = 20150309
 """Fixed, so that runs with different seeds are judged on the same examples."""
 _TEST_SEED, _TEST_SHARE = 0, 0.1

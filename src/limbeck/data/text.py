@@ -133,6 +133,9 @@ class Text(Source):
                 raise DataError(f"there are {len(self.texts)} texts and {len(given)} {what}: one for each is needed")
         self.lengths = self.texts.lengths + (0 if self.pairs is None else self.pairs.lengths)
         self._tokens: dict[tuple[str, int], Tokens] = {}
+        # Where there are too many tokens to hold, texts are tokenised batch by batch.
+        longest = 1 << 62 if presentation is None else presentation.max_length
+        self.decoded = int(np.minimum(self.lengths + 3, longest).sum()) > _KEPT_TOKENS
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -141,12 +144,6 @@ class Text(Source):
     def shape(self) -> tuple[int, ...]:
         """Examples, and the most tokens of one where the tokenizer is known."""
         return (len(self),) if self.presentation is None else (len(self), self.presentation.max_length)
-
-    @property
-    def decoded(self) -> bool:  # type: ignore[override]
-        """Whether texts are tokenised batch by batch, for there are too many tokens to hold."""
-        longest = 1 << 62 if self.presentation is None else self.presentation.max_length
-        return int(np.minimum(self.lengths + 3, longest).sum()) > _KEPT_TOKENS
 
     def fetch(
         self,

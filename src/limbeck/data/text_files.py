@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.examples import DataSet, Examples
-from limbeck.data.splits import cut_test
+from limbeck.data.splits import PART_NAMES, cut_test
 from limbeck.data.text import Text
 from limbeck.errors import DataError, FormatError
 from limbeck.formats.records import RECORD_SUFFIXES, read_records
 from limbeck.options.text import TextPresentation
 
-_PARTS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval"),
-}
-"""Names of files, without their endings, that hold each part."""
+_FILE_NAMES = {**PART_NAMES, "eval": "test"}
+"""Parts by the names of files, without their endings."""
 
 
 def open_text(
@@ -117,7 +113,7 @@ def part_files(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        part = next((part for part, stems in _PARTS.items() if file.stem.lower() in stems), None)
+        part = _FILE_NAMES.get(file.stem.lower())
         if part is None or file.suffix.lower() not in RECORD_SUFFIXES or not file.is_file():
             continue
         if part in found:

@@ -122,7 +122,8 @@ def several_hold(given: ArrayLike | Tensor, count: int) -> bool:
         >>> several_hold([[1, 1], [0, 0]], 2), several_hold([[1, 0], [0, 1]], 2), several_hold([1, 0], 2)
         (True, False, False)
     """
-    if np.ndim(given) != 2 or len(given) != count:  # type: ignore[arg-type]
+    shape = np.shape(given)
+    if len(shape) != 2 or shape[0] != count:
         return False
     values = as_tensor("labels", given)
     return values.shape[1] > 1 and bool(((values == 0) | (values == 1)).all()) and not bool((values.sum(1) == 1).all())

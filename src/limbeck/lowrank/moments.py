@@ -69,10 +69,10 @@ class _Sums:
 
 def batches_of(calibration: Inputs | Iterable[Inputs]) -> Iterator[Inputs]:
     """Batches of some inputs, or those given, without the empty ones."""
-    whole = isinstance(calibration, Tensor | Mapping)
-    for batch in in_blocks(calibration, _BATCH) if whole else calibration:  # type: ignore[arg-type]
-        if count_of(batch):  # type: ignore[arg-type]
-            yield batch  # type: ignore[misc]
+    batches = in_blocks(calibration, _BATCH) if isinstance(calibration, Tensor | Mapping) else calibration
+    for batch in batches:
+        if count_of(batch):
+            yield batch
 
 
 def _wide(values: Tensor) -> Tensor:

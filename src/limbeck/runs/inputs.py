@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from limbeck.data.examples import DataSet, Examples
 from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
+from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.kaldi.source.kind import is_kaldi
@@ -100,13 +101,9 @@ def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Seq
     return DataSet("examples", ("no", "yes"), train, parts.get("test"), parts.get("validation"))
 
 
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-          "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
-
-
 def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any, Any, Any]:
     """The parts of a mapping of data sets, such as a DatasetDict of Hugging Face, beside those given apart."""
-    found = {_PARTS[str(name).lower()]: part for name, part in given.items() if str(name).lower() in _PARTS}
+    found = {PART_NAMES[str(name).lower()]: part for name, part in given.items() if str(name).lower() in PART_NAMES}
     if "train" not in found:
         raise DataError(f"a mapping of data sets needs one named train, and has {', '.join(map(str, given))}")
     for name, apart in (("validation", validation), ("test", test)):

@@ -12,7 +12,8 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
 from limbeck.inputs import move

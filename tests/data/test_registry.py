@@ -8,7 +8,8 @@ import torch
 
 import limbeck
 from limbeck.data import registry
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.registry import kind_of, kinds, own_settings
 from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions

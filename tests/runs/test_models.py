@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from tiny_runs import sealed_again
 from torch import nn
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.runs.inputs import check_answers, check_classes, load_teacher

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.splits import PART_NAMES
 from limbeck.data.values import Layout, unpaired, whole_numbers
 from limbeck.errors import DataError, FormatError

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.items import has_items, read_items
 from limbeck.data.parsing import pick_keys
 from limbeck.data.table_files import examples_of_frame, is_frame

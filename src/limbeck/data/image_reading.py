@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.images import ImageFiles, show
+from limbeck.data.images import ImageFiles
+from limbeck.data.showing import show
 from limbeck.errors import FormatError
 from limbeck.formats.pictures import open_picture
 from limbeck.options import ImagePresentation

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.image_folders import layout_of
 from limbeck.data.image_reading import read_images
 from limbeck.data.splits import PART_NAMES, cut_test

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from limbeck.data.archives import open_archive, open_archive_inputs
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.idx_folders import has_idx, open_idx
 from limbeck.data.splits import cut_test
 from limbeck.data.text_files import open_text, open_text_inputs, part_files

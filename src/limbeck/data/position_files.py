@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.positions import NextTokens, Words
 from limbeck.data.splits import cut_test
 from limbeck.data.text_files import class_labels, part_files, sorted_names

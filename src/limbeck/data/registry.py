@@ -19,7 +19,8 @@ from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions
 
 if TYPE_CHECKING:
-    from limbeck.data.examples import DataSet, Examples
+    from limbeck.data.data_set import DataSet
+    from limbeck.data.examples import Examples
 
 Progress = Callable[[int, int], None]
 

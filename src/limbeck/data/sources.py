@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.registry import kind_of
 from limbeck.data.splits import cut_validation, subset
 from limbeck.data.values import Layout

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.table import Table
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.frames import read_frame

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.splits import PART_NAMES, cut_test
 from limbeck.data.text import Text
 from limbeck.errors import DataError, FormatError

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.options import ModelOptions, Training
 from limbeck.protocols import Teacher
 from limbeck.recipes.corpus import EPOCHS, Corpus

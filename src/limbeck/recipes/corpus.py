@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from limbeck.data import open_data
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.splits import count_of, subset
 from limbeck.errors import FormatError
 from limbeck.kaldi.source.opening import with_context

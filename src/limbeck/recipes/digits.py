@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck.data import open_data
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.recipes.series import Cell, Series, blind, smaller

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data import open_data
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.splits import count_of, stratified_rows
 from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training

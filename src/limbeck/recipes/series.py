@@ -19,7 +19,8 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.splits import stratified_rows
 from limbeck.errors import ConfigError, RunError
 from limbeck.evaluation.prediction import answer_views

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.evaluation.prediction import predict
 from limbeck.evaluation.statistics import mean_interval
 from limbeck.recipes.findings import Findings, Order, spread

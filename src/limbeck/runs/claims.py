@@ -2,7 +2,8 @@
 
 __all__ = ["check_margin", "judged_by", "tell_reach"]
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, MismatchError
 from limbeck.evaluation.non_inferiority import checked_margin
 from limbeck.evaluation.sample_size import ASSUMED_DISCORDANT, examples_needed, smallest_difference, smallest_margin

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
 from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
@@ -23,8 +23,8 @@ from limbeck.models.replaceable import whole_layers
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.answering import answer_once
 from limbeck.runs.claims import check_margin, tell_reach
-from limbeck.runs.distilling import answer_once
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of

@@ -1,6 +1,6 @@
 """Distil a teacher into a student, and compare the student with the same network trained on labels alone."""
 
-__all__ = ["DistillRun", "answer_once", "distill"]
+__all__ = ["DistillRun", "distill"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,34 +9,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.data.examples import DataSet, Examples
-from limbeck.data.feed import Feed
+from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
-from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
-from limbeck.evaluation.prediction import answer_views, device_of
-from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
+from limbeck.evaluation.non_inferiority import MarginVerdict
+from limbeck.evaluation.prediction import device_of
+from limbeck.evaluation.verdicts import Verdict
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.copying import copy_module
 from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, ModelOptions, SoftLoss, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
-from limbeck.protocols import Answering, Objective, Teacher
-from limbeck.runs.claims import check_margin, judged_by, tell_reach
+from limbeck.protocols import Answering, Objective
+from limbeck.runs.answering import answer_once
+from limbeck.runs.claims import check_margin, tell_reach
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, as_part, check_answers, check_classes, model_maker, verify_stores
-from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.judging import Pair, judge_pairs
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
-from limbeck.runs.speed import placed
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.training import fit_stage, settled_precision, stage_for
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
-from limbeck.system.devices import Device, find_device
+from limbeck.system.devices import find_device
 from limbeck.system.jobs import relayed, run_jobs
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import as_teacher
@@ -257,7 +254,7 @@ def distill(
         pairs = _paired(trained, baseline=baseline)
         tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
         tell_shared_examples(data, ["test"], watcher, transfer=elsewhere)
-        result = _judge(guide, pairs, data, options.seed, device, margin)
+        result = judge_pairs(guide, pairs, data, options.seed, device, margin)
         if result.verdict is not None and aims.searched == "student":
             told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")
             result = dataclasses.replace(result, verdict=told)
@@ -294,172 +291,13 @@ def distill(
             guide.to(home)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    student: nn.Module
-    baseline: nn.Module | None
-    history: list[dict[str, Any]]
-
-
 _UNSEARCHED = "The student's settings were chosen by a search, and the baseline's were not: that favours the student."
-
-_KEEP_BYTES = 1 << 29
-"""Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
-
-
-def answer_once(
-    guide: Teacher,
-    examples: Examples,
-    data: DataSet,
-    augmentation: Augmentation,
-    aims: Distillation,
-    options: Training,
-    device: Device,
-    watcher: Watcher | None,
-) -> Teacher:
-    """The teacher, or its answers where each will be wanted more than once and they fit into memory.
-
-    Args:
-        guide: The teacher, on the device.
-        examples: What the student will see.
-        data: Whose classes are answered.
-        augmentation: Random views.
-        aims: Temperature and weight of the labels.
-        options: The settings of the training.
-        device: Where to compute.
-        watcher: Hears how it goes.
-
-    Returns:
-        A teacher.
-    """
-    views = 1 if not augmentation.active else augmentation.views
-    if not guide.live or views is None or views >= options.epochs or aims.hard_weight == 1:
-        return guide
-    if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
-        return guide
-    if not _repeats(guide, examples, augmentation, device):
-        (watcher or Watcher()).warn(
-            "the teacher answers otherwise when it is asked twice about the same examples: its answers are not kept, "
-            "and neither they nor its figures can be had again"
-        )
-        return guide
-    (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")
-    return answer_views(
-        guide,
-        examples,
-        augmentation,
-        classes=data.classes,
-        views=views,
-        device=device,
-        temperature=None if guide.every_temperature else aims.temperature,
-    )
-
-
-_TRIED = 64
-"""Examples that are asked about twice before answers are kept."""
-_NOISE = 1e-3
-"""Largest difference of a probability that a device's order of summation may explain."""
-
-
-def _repeats(guide: Teacher, examples: Examples, augmentation: Augmentation, device: Device) -> bool:
-    """Whether the same examples get the same answers a second time, so that these may be kept."""
-    feed = Feed(examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device)
-    with device.autocast():
-        first, second = (guide.log_probs(next(feed.batches(0)), 1.0).float().exp() for _ in range(2))
-    return bool((first - second).abs().max() <= _NOISE)
-
 
 _Task = Callable[[], tuple[nn.Module, list[dict[str, Any]]]]
 
 
-def _paired(trained: Sequence[tuple[nn.Module, list[dict[str, Any]]]], *, baseline: bool) -> list[_Pair]:
+def _paired(trained: Sequence[tuple[nn.Module, list[dict[str, Any]]]], *, baseline: bool) -> list[Pair]:
     """Each student with its baseline, where baselines and students take turns."""
     students = trained[1::2] if baseline else trained
     alone = [model for model, _ in trained[::2]] if baseline else [None] * len(trained)
-    return [_Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Judgement:
-    verdict: Verdict | None
-    margin: MarginVerdict | None
-    metrics: dict[str, Any]
-    answers: dict[str, Tensor]
-
-
-def _judge(
-    guide: Teacher, pairs: Sequence[_Pair], data: DataSet, seed: int, device: Device, margin: float | None
-) -> _Judgement:
-    """Read the test set, once, and say what it shows; validation stands in where there is no test set."""
-    # In float32 also after a training in bf16: a verdict is on the networks, not on how they were trained.
-    part = "test" if data.test is not None else "validation"
-    examples = data.test or data.validation
-    if examples is None or examples.labels is None:
-        sizes = {"student": {"title": title_of(pairs[0].student), **size_of(pairs[0].student, data.train)}}
-        return _Judgement(None, None, {"judged_on": None, **sizes}, {})
-    labels = labels_of(examples)
-    answers: dict[str, Answers] = {}
-    found: dict[str, Any] = {"judged_on": part}
-    reference = None
-    judged = judged_by(guide, examples)
-    if judged is not None:
-        with placed(judged, device.device) as there:
-            reference = answers["teacher"] = answers_of(there, examples)
-            found["teacher"] = {
-                "title": title_of(judged),
-                **scores_of(reference, labels),
-                **examples.scores(reference.predicted, labels),
-                **size_of(there, examples),
-                **speed_of(there, examples),
-            }
-    rows: list[dict[str, Any]] = []
-    wrong: dict[str, list[NDArray[np.bool_]]] = {"student": [], "baseline": []}
-    for number, pair in enumerate(pairs):
-        row: dict[str, Any] = {"seed": seed + number}
-        for role, model in (("baseline", pair.baseline), ("student", pair.student)):
-            if model is None:
-                continue
-            with placed(model, device.device) as there:
-                answered = answers_of(there, examples)
-                costs = {**size_of(there, examples), **speed_of(there, examples)} if number == 0 else {}
-            scores = scores_of(answered, labels, teacher=reference)
-            row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
-            wrong[role].append(answered.predicted != labels)
-            if number == 0:
-                answers[role] = answered
-                more = examples.scores(answered.predicted, labels)
-                found[role] = {"title": title_of(model), **scores, **more, **costs}
-        rows.append(row)
-    teacher_wrong = None if reference is None else reference.predicted != labels
-    verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin)
-    found |= {
-        "seeds": rows,
-        "verdict": None if verdict is None else verdict.to_dict(),
-        "margin": None if within is None else within.to_dict(),
-    }
-    kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
-    return _Judgement(verdict, within, found, kept)
-
-
-def _verdicts(
-    wrong: Mapping[str, Sequence[NDArray[np.bool_]]],
-    teacher_wrong: NDArray[np.bool_] | None,
-    labels: NDArray[np.int64],
-    examples: Examples,
-    classes: Sequence[str],
-    part: str,
-    margin: float | None,
-) -> tuple[Verdict | None, MarginVerdict | None]:
-    """Students against their baselines, and against the teacher within a margin, each where that can be judged."""
-    together = examples.groups()
-    groups = None if together is None else together.cpu().numpy()
-    verdict, within = None, None
-    students, baselines = wrong["student"], wrong["baseline"]
-    if baselines and len(students) == 1:
-        verdict = judge(students[0], baselines[0], groups=groups, labels=labels, classes=classes, judged_on=part)
-    elif baselines:
-        verdict = judge_seeds(students, baselines, groups=groups, labels=labels, classes=classes, judged_on=part)
-    if margin is not None and teacher_wrong is not None:
-        beside = [teacher_wrong] * len(students)
-        within = judge_margin(students, beside, margin, groups=groups, labels=labels, classes=classes, judged_on=part)
-    return verdict, within
+    return [Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]

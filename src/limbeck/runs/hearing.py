@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import FormatError, LimbeckError, MismatchError
 from limbeck.evaluation.prediction import predict
 from limbeck.kaldi.source import Spliced

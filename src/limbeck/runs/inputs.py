@@ -22,7 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
 from limbeck.data.splits import PART_NAMES

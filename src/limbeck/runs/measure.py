@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.arguments import checked_arguments
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
 from limbeck.evaluation.prediction import answers_in_blocks, device_of, shown_to

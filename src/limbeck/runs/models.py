@@ -22,8 +22,9 @@ from limbeck.models.copying import copy_module
 from limbeck.models.makers import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.runs.presentations import load_presentation, presentation_files, save_presentation
-from limbeck.system.checksums import SUMS, check_file, tell_unlisted
+from limbeck.system.checksums import check_file
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
+from limbeck.system.model_folders import open_model_folder
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _TRANSFORM = "final.feature_transform"
@@ -125,15 +126,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
             for member in loaded
         ]
         return Ensemble(named, mean="geometric" if mean == "geometric" else "arithmetic")
-    if (folder / "model").is_dir():
-        check_file(folder / "model" / SUMS, folder=folder)
-        folder = folder / "model"
-    if not (folder / "config.json").exists():
-        raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
-    tell_unlisted(folder)
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise FormatError(folder / "config.json", "holds no JSON object")
+    folder, config = open_model_folder(folder)
     module = _architecture(folder, config, model)
     weights_path = folder / "model.safetensors"
     check_file(weights_path)

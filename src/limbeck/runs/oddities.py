@@ -4,8 +4,9 @@ __all__ = ["tell_contradictions", "tell_shared_examples"]
 
 from collections.abc import Sequence
 
+from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.examples import Examples
 from limbeck.system.watcher import Watcher
 
 

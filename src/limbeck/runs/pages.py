@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data import open_data
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes

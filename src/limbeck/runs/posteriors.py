@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.post import dense_posteriors, sparse_posteriors

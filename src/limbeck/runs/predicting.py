@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
 from limbeck.data.many_labels import ManyLabels, MultiLabel

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.inputs import first_few
 from limbeck.lowrank import (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.data.feed import Feed
 from limbeck.errors import DataError
 from limbeck.evaluation.prediction import device_of

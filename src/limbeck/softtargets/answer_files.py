@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.formats.frames import list_array, read_frame
 from limbeck.formats.npz import read_npz

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.options import Augmentation, Training
 from limbeck.options.search import Axis

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from limbeck.arguments import checked_arguments
-from limbeck.data.examples import DataSet
+from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import answer_views
 from limbeck.models.calling import autograd_enabled

@@ -21,8 +21,8 @@ from limbeck.errors import DataError, FormatError, RunError
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.kaldi.formats.nnet1_record import arrays_of, nnet_from_records, read_arrays, records_of
-from limbeck.system.checksums import SUMS, check_file, tell_unlisted
-from limbeck.system.files import make_beside, make_folder, read_json, replace_bytes, replace_json, seal_files, why
+from limbeck.system.files import make_beside, make_folder, replace_bytes, replace_json, seal_files, why
+from limbeck.system.model_folders import open_model_folder
 
 _KINDS = frozenset({"mlp", "nnet1"})
 _LABELS = frozenset({"library_name", "id2label", "label2id", "front_end"})
@@ -63,15 +63,7 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
             f"{folder} is an ensemble, and an nnet1 file holds one network: give one of its members, such as "
             f"{folder / 'members' / '1'}, or distil it"
         )
-    if (folder / "model").is_dir():
-        check_file(folder / "model" / SUMS, folder=folder)
-        folder = folder / "model"
-    if not (folder / "config.json").exists():
-        raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
-    tell_unlisted(folder)
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise FormatError(folder / "config.json", "holds no JSON object")
+    folder, config = open_model_folder(folder)
     if not isinstance(kind := config.get("model_type"), str):
         raise FormatError(
             folder / "config.json", f"model_type must be the name of an architecture, and is {kind!r}"[:200]

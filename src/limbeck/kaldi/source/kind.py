@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError
 from limbeck.options import DataOptions, SpeechOptions
 from limbeck.options.kinds import DATA_KINDS

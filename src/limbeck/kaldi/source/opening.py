@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.examples import DataSet, Examples
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn
 from limbeck.kaldi.formats.nnet1 import read_nnet

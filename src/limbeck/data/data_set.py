@@ -1,0 +1,158 @@
+"""A named set of examples, divided for training, choosing and testing."""
+
+__all__ = ["DataSet"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.source import Source
+from limbeck.errors import DataError
+from limbeck.models.calling import presentation_of
+from limbeck.options.checks import shown
+
+if TYPE_CHECKING:
+    from limbeck.kaldi.source.frontend import FrontEnd
+from limbeck.data.examples import Examples
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named set of examples, divided for training, choosing and testing.
+
+    Attributes:
+        name: What it is called.
+        classes: Names of the classes, in the order of the labels.
+        train: What models learn from.
+        test: What they are judged on, once; None where there is no such set.
+        validation: What choices are made on; None until it is cut out of ``train``.
+        every_class: Whether each class must have a training example; of a thousand pdfs some may have none.
+        front_end: For speech, how inputs are made of features; models keep it.
+        notes: What people should know of how the data were read.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Examples
+    test: Examples | None = None
+    validation: Examples | None = None
+    every_class: bool = True
+    front_end: "FrontEnd | None" = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or not isinstance(self.classes, Sequence | np.ndarray):
+            raise DataError(f"classes must be a tuple of names, and is {shown(self.classes)}")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for part, given in self.parts().items():
+            if not isinstance(given, Examples):
+                raise DataError(f"{part} must be Examples, and is {shown(given)}: give Examples.of(inputs, labels)")
+        self._number_apart()
+        self._present_alike()
+        count = len(self.classes)
+        if count < 2:
+            raise DataError(f"{self.name} has {count} class: at least two are needed")
+        for name in self.classes:
+            if not isinstance(name, str):
+                raise DataError(f"{self.name}: the class name {name!r} is not text: give names as strings")
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise DataError(f"{self.name}: the class name {str(name)!a} is no valid text: rename it")
+        if len(set(self.classes)) < count:
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise DataError(f"{self.name}: two classes are named {twice!r}: give each a name of its own")
+        for part, examples in self.parts().items():
+            if examples.labels is not None and int(examples.labels.max()) >= count:
+                row = int(examples.labels.argmax())
+                raise DataError(
+                    f"{self.name}: label {int(examples.labels[row])} of {part} example {int(examples.index[row])} "
+                    f"is outside the {count} classes (0 to {count - 1}){_counted_from(examples.labels)}"
+                )
+            if examples.kind != self.train.kind:
+                raise DataError(
+                    f"{self.name}: training examples are {self.train.kind}, and {part} examples are {examples.kind}: "
+                    "models see these differently, so give all parts in one type"
+                )
+            if examples.shape != self.train.shape:
+                raise DataError(
+                    f"{self.name}: a training example has shape {self.train.shape}, "
+                    f"and a {part} example has {examples.shape}"
+                )
+        if self.train.labels is not None and self.every_class:
+            present = torch.bincount(self.train.labels, minlength=count)
+            missing = [self.classes[k] for k in (present == 0).nonzero().flatten().tolist()]
+            if missing:
+                raise DataError(
+                    f"{self.name}: the training set has no example of {_listed(missing)}: add some, or leave the class "
+                    "out and number the labels anew"
+                )
+
+    def _number_apart(self) -> None:
+        """Give a part that shares numbers with one before it numbers of its own: a number names one example."""
+        taken: list[Tensor] = []
+        for name, part in self.parts().items():
+            if any(_share_a_number(part.index, before) for before in taken):
+                part = part.numbered_from(1 + max(int(before.max()) for before in taken))
+                object.__setattr__(self, name, part)
+            taken.append(part.index)
+
+    def _present_alike(self) -> None:
+        """Let what is seen of the other parts depend on the training examples alone, where it does depend on any."""
+        if isinstance(self.train.inputs, Source):
+            for name, part in self.parts().items():
+                if name != "train" and isinstance(part.inputs, Source):
+                    alike = part.inputs.like(self.train.inputs)
+                    if alike is not part.inputs:
+                        object.__setattr__(self, name, replace(part, inputs=alike))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a model has a logit for: each class, or each label where several may hold."""
+        return tuple(getattr(self.train.inputs, "label_names", self.classes))
+
+    def parts(self) -> dict[str, Examples]:
+        """The parts that there are, by name."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in found.items() if examples is not None}
+
+    def seen_by(self, model: nn.Module) -> "DataSet":
+        """The data set as a model sees it, where the model has a presentation of its own."""
+        presentation = presentation_of(model)
+        if presentation is None:
+            return self
+        shown = {name: part.with_presentation(presentation) for name, part in self.parts().items()}
+        return replace(self, train=shown["train"], test=shown.get("test"), validation=shown.get("validation"))
+
+    def identity(self) -> dict[str, Any]:
+        """Digests of the parts and the classes: what a run that resumes must agree in."""
+        return {**{name: part.digest for name, part in self.parts().items()}, "classes": list(self.classes)}
+
+    def describe(self) -> dict[str, object]:
+        """Counts and shapes, for printing and for the record."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "shape": list(self.train.shape),
+            "examples": {name: len(part) for name, part in self.parts().items()},
+            "digests": {name: part.digest for name, part in self.parts().items()},
+        }
+
+
+def _share_a_number(one: Tensor, other: Tensor) -> bool:
+    if int(one.min()) > int(other.max()) or int(other.min()) > int(one.max()):
+        return False
+    return bool(torch.isin(one.cpu(), other.cpu()).any())
+
+
+def _counted_from(labels: Tensor) -> str:
+    first, last = int(labels.min()), int(labels.max())
+    return f": labels run from {first} to {last}, and classes count from 0" if first == 1 else ""
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ("class " if len(names) == 1 else "classes ") + shown + rest

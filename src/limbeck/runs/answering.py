@@ -1,0 +1,78 @@
+"""Whether a teacher is asked once, and its answers kept, or at each step."""
+
+__all__ = ["answer_once"]
+
+
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
+from limbeck.data.feed import Feed
+from limbeck.evaluation.prediction import answer_views
+from limbeck.options import Augmentation, Distillation, Training
+from limbeck.protocols import Teacher
+from limbeck.system.devices import Device
+from limbeck.system.watcher import Watcher
+
+_KEEP_BYTES = 1 << 29
+"""Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
+
+
+def answer_once(
+    guide: Teacher,
+    examples: Examples,
+    data: DataSet,
+    augmentation: Augmentation,
+    aims: Distillation,
+    options: Training,
+    device: Device,
+    watcher: Watcher | None,
+) -> Teacher:
+    """The teacher, or its answers where each will be wanted more than once and they fit into memory.
+
+    Args:
+        guide: The teacher, on the device.
+        examples: What the student will see.
+        data: Whose classes are answered.
+        augmentation: Random views.
+        aims: Temperature and weight of the labels.
+        options: The settings of the training.
+        device: Where to compute.
+        watcher: Hears how it goes.
+
+    Returns:
+        A teacher.
+    """
+    views = 1 if not augmentation.active else augmentation.views
+    if not guide.live or views is None or views >= options.epochs or aims.hard_weight == 1:
+        return guide
+    if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
+        return guide
+    if not _repeats(guide, examples, augmentation, device):
+        (watcher or Watcher()).warn(
+            "the teacher answers otherwise when it is asked twice about the same examples: its answers are not kept, "
+            "and neither they nor its figures can be had again"
+        )
+        return guide
+    (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")
+    return answer_views(
+        guide,
+        examples,
+        augmentation,
+        classes=data.classes,
+        views=views,
+        device=device,
+        temperature=None if guide.every_temperature else aims.temperature,
+    )
+
+
+_TRIED = 64
+"""Examples that are asked about twice before answers are kept."""
+_NOISE = 1e-3
+"""Largest difference of a probability that a device's order of summation may explain."""
+
+
+def _repeats(guide: Teacher, examples: Examples, augmentation: Augmentation, device: Device) -> bool:
+    """Whether the same examples get the same answers a second time, so that these may be kept."""
+    feed = Feed(examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device)
+    with device.autocast():
+        first, second = (guide.log_probs(next(feed.batches(0)), 1.0).float().exp() for _ in range(2))
+    return bool((first - second).abs().max() <= _NOISE)

@@ -1,0 +1,130 @@
+"""What the test set says of students, their baselines and the teacher: read once, after the last training."""
+
+__all__ = ["Judgement", "Pair", "judge_pairs"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
+from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
+from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
+from limbeck.protocols import Teacher
+from limbeck.runs.claims import judged_by
+from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
+from limbeck.runs.speed import placed
+from limbeck.system.devices import Device
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, the same network trained on labels alone, and the student's history."""
+
+    student: nn.Module
+    baseline: nn.Module | None
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts, the metrics that a run keeps, and the answers by role."""
+
+    verdict: Verdict | None
+    margin: MarginVerdict | None
+    metrics: dict[str, Any]
+    answers: dict[str, Tensor]
+
+
+def judge_pairs(
+    guide: Teacher, pairs: Sequence[Pair], data: DataSet, seed: int, device: Device, margin: float | None
+) -> Judgement:
+    """Read the test set, once, and say what it shows; validation stands in where there is no test set.
+
+    Args:
+        guide: The teacher.
+        pairs: Students and their baselines, one per seed.
+        data: Whose test set is read.
+        seed: Of the first pair; those of others follow.
+        device: Where to compute.
+        margin: Percentage points within which the student is to be as good as the teacher, or None.
+
+    Returns:
+        Verdicts, metrics and answers.
+    """
+    # In float32 also after a training in bf16: a verdict is on the networks, not on how they were trained.
+    part = "test" if data.test is not None else "validation"
+    examples = data.test or data.validation
+    if examples is None or examples.labels is None:
+        sizes = {"student": {"title": title_of(pairs[0].student), **size_of(pairs[0].student, data.train)}}
+        return Judgement(None, None, {"judged_on": None, **sizes}, {})
+    labels = labels_of(examples)
+    answers: dict[str, Answers] = {}
+    found: dict[str, Any] = {"judged_on": part}
+    reference = None
+    judged = judged_by(guide, examples)
+    if judged is not None:
+        with placed(judged, device.device) as there:
+            reference = answers["teacher"] = answers_of(there, examples)
+            found["teacher"] = {
+                "title": title_of(judged),
+                **scores_of(reference, labels),
+                **examples.scores(reference.predicted, labels),
+                **size_of(there, examples),
+                **speed_of(there, examples),
+            }
+    rows: list[dict[str, Any]] = []
+    wrong: dict[str, list[NDArray[np.bool_]]] = {"student": [], "baseline": []}
+    for number, pair in enumerate(pairs):
+        row: dict[str, Any] = {"seed": seed + number}
+        for role, model in (("baseline", pair.baseline), ("student", pair.student)):
+            if model is None:
+                continue
+            with placed(model, device.device) as there:
+                answered = answers_of(there, examples)
+                costs = {**size_of(there, examples), **speed_of(there, examples)} if number == 0 else {}
+            scores = scores_of(answered, labels, teacher=reference)
+            row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
+            wrong[role].append(answered.predicted != labels)
+            if number == 0:
+                answers[role] = answered
+                more = examples.scores(answered.predicted, labels)
+                found[role] = {"title": title_of(model), **scores, **more, **costs}
+        rows.append(row)
+    teacher_wrong = None if reference is None else reference.predicted != labels
+    verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin)
+    found |= {
+        "seeds": rows,
+        "verdict": None if verdict is None else verdict.to_dict(),
+        "margin": None if within is None else within.to_dict(),
+    }
+    kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
+    return Judgement(verdict, within, found, kept)
+
+
+def _verdicts(
+    wrong: Mapping[str, Sequence[NDArray[np.bool_]]],
+    teacher_wrong: NDArray[np.bool_] | None,
+    labels: NDArray[np.int64],
+    examples: Examples,
+    classes: Sequence[str],
+    part: str,
+    margin: float | None,
+) -> tuple[Verdict | None, MarginVerdict | None]:
+    """Students against their baselines, and against the teacher within a margin, each where that can be judged."""
+    together = examples.groups()
+    groups = None if together is None else together.cpu().numpy()
+    verdict, within = None, None
+    students, baselines = wrong["student"], wrong["baseline"]
+    if baselines and len(students) == 1:
+        verdict = judge(students[0], baselines[0], groups=groups, labels=labels, classes=classes, judged_on=part)
+    elif baselines:
+        verdict = judge_seeds(students, baselines, groups=groups, labels=labels, classes=classes, judged_on=part)
+    if margin is not None and teacher_wrong is not None:
+        beside = [teacher_wrong] * len(students)
+        within = judge_margin(students, beside, margin, groups=groups, labels=labels, classes=classes, judged_on=part)
+    return verdict, within

@@ -33,6 +33,8 @@ def open_data(
     a ``.mat`` file            any split of EMNIST in its official layout
     a ``.npz`` file            arrays ``x`` and ``y``, or ``x_train``, ``val_images``, ``test_labels`` and the like
     a folder with IDX files    the four files of MNIST, Fashion-MNIST, EMNIST, ..., gzipped or not
+    a ``.csv``, ``.parquet``,  rows of a table; of texts where options name ``text_column``, of paths of images where
+    ... file of rows           they name ``image_column``
     any other folder           images, one sub-folder for each class; or ``train``, ``val``, ``test`` folders of such
     a Kaldi data directory     frames of speech; by options only, because alignments are needed with it
     ========================== ==================================================================================

@@ -63,16 +63,15 @@ class SpeechOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(SpeechOptions):
+class ExampleOptions:
     """Which examples, and how they are divided.
 
     Attributes:
-        data: A data set: "mnist" (inside the package), or the path of an EMNIST .mat file, an .npz file with x and
-            y, a folder with the four IDX files, a folder of images with one sub-folder for each class, or a Kaldi
-            data directory, which needs ali.
+        data: A data set: "mnist" (inside the package), or the path of one; limbeck data lists the kinds.
         validation: How much of the training set is set aside to choose by: a share below 1, or a count. It is the
             same for every seed, and stratified by class.
-        image_size: Images of a folder are resized to this many pixels, square; none: all must have one size.
+        image_size: Images are resized to this many pixels without squashing, and their middle square is kept; none: as
+            they are where all have one size, 224 for large ones.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         train_examples: Use this many training examples only, stratified: a share below 1, or a count.
         text_column: Of a file of rows, the column that holds each example's text: it is then read as texts.
@@ -96,7 +95,6 @@ class DataOptions(SpeechOptions):
 
     def __post_init__(self) -> None:
         check_types(self)
-        super().__post_init__()
         require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
         require(self.layout in {None, "NCHW", "NHWC"}, "layout", self.layout, "NCHW or NHWC")
         require(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "positive")
@@ -106,6 +104,15 @@ class DataOptions(SpeechOptions):
             self.train_examples,
             "a share below 1, or a count",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(SpeechOptions, ExampleOptions):
+    """Which examples, how they are divided, and what belongs to Kaldi data directories alone."""
+
+    def __post_init__(self) -> None:
+        ExampleOptions.__post_init__(self)
+        SpeechOptions.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,7 +124,7 @@ def test_a_saved_plan_gives_equal_bytes_twice(data, net, tmp_path, rule):
 def test_a_run_goes_on_where_it_was_stopped(data, net, tmp_path, monkeypatch):
     options = {"rule": TINY, "finetuning": TUNED, "int8": True}
     whole = compress(net, data, **options, out=tmp_path / "whole")
-    from limbeck.runs import compressing
+    from limbeck.runs import compress_stages
 
     class StoppedError(Exception):
         pass
@@ -133,12 +133,12 @@ def test_a_run_goes_on_where_it_was_stopped(data, net, tmp_path, monkeypatch):
         raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(compressing, "to_int8", stop)
+        patch.setattr(compress_stages, "to_int8", stop)
         with pytest.raises(StoppedError):
             compress(net, data, **options, out=tmp_path / "run")
     with pytest.raises(RunError, match="--resume"):
         compress(net, data, **options, out=tmp_path / "run")
-    monkeypatch.setattr(compressing, "choose_ranks", stop)  # the plan is there already
+    monkeypatch.setattr(compress_stages, "choose_ranks", stop)  # the plan is there already
     again = compress(net, data, **options, out=tmp_path / "run", resume=True)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import limbeck
-import limbeck.runs.distilling
+import limbeck.runs.pairs
+import limbeck.runs.stages
 import limbeck.runs.training
 from limbeck.data import DataSet, Examples, Feed
 from limbeck.errors import ConfigError, LimbeckError, MismatchError
@@ -269,7 +270,7 @@ def test_labels_alone_ask_the_teacher_for_its_own_figures_only(monkeypatch, weig
             asked.append(bool(training))
             return super().forward(x)
 
-    real = limbeck.runs.training.fit
+    real = limbeck.runs.stages.fit
 
     def marked(*given, **named):
         training.append(True)
@@ -278,7 +279,7 @@ def test_labels_alone_ask_the_teacher_for_its_own_figures_only(monkeypatch, weig
         finally:
             training.clear()
 
-    monkeypatch.setattr(limbeck.runs.training, "fit", marked)
+    monkeypatch.setattr(limbeck.runs.stages, "fit", marked)
     # A view for each epoch: nothing is answered beforehand.
     run = limbeck.distill(
         Teacher(), student(), rings(40, 0), rings(20, 1), hard_weight=weight, baseline=False,
@@ -297,14 +298,14 @@ def test_members_and_seeds_follow_each_other(monkeypatch, command):
         made.append(seed)
         return student(seed)
 
-    real = limbeck.runs.training.fit_stage
+    real = limbeck.runs.stages.fit_stage
 
     def stage(folder, model, objective, data, training, *given, **named):
         trained.append((training.seed, model[0].weight.detach().clone()))
         return real(folder, model, objective, data, training, *given, **named)
 
     monkeypatch.setattr(limbeck.runs.training, "fit_stage", stage)
-    monkeypatch.setattr(limbeck.runs.distilling, "fit_stage", stage)
+    monkeypatch.setattr(limbeck.runs.pairs, "fit_stage", stage)
     settings = {**SETTINGS, "epochs": 1, "seed": 7}
     if command == "train":
         limbeck.train(make, rings(30, 0), rings(10, 1), members=3, **settings)

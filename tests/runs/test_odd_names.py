@@ -30,7 +30,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def no_step(monkeypatch):
     """Fail where a step of a training is made: what is wrong is told before."""
-    monkeypatch.setattr("limbeck.runs.training.fit", lambda *_, **__: pytest.fail("a training began"))
+    monkeypatch.setattr("limbeck.runs.stages.fit", lambda *_, **__: pytest.fail("a training began"))
 
 
 def network(seed=0):

@@ -14,7 +14,7 @@ from limbeck.data.examples import Examples
 from limbeck.errors import LimbeckWarning
 from limbeck.models import MLP, MLPConfig
 from limbeck.options.search import Search
-from limbeck.runs import compressing
+from limbeck.runs import compress_plan, compress_stages, compressing
 from limbeck.runs.measure import speed_of
 
 
@@ -80,12 +80,13 @@ def test_the_commands_tell_a_softmax_at_the_end(tmp_path, monkeypatch):
 
 def test_compress_tells_examples_that_training_shares_and_reads_the_test_set_last(monkeypatch):
     order, told, judge = [], compressing.tell_shared_examples, compressing._judge
-    small = compressing.to_int8
-    monkeypatch.setattr(compressing, "to_int8", lambda *a, **k: order.append("int8") or small(*a, **k))
+    small = compress_stages.to_int8
+    monkeypatch.setattr(compress_stages, "to_int8", lambda *a, **k: order.append("int8") or small(*a, **k))
     monkeypatch.setattr(compressing, "_judge", lambda *a, **k: order.append("judge") or judge(*a, **k))
-    monkeypatch.setattr(
-        compressing, "tell_shared_examples", lambda data, parts, hears: order.append(*parts) or told(data, parts, hears)
-    )
+    for module in (compress_plan, compressing):
+        monkeypatch.setattr(
+            module, "tell_shared_examples", lambda data, parts, hears: order.append(*parts) or told(data, parts, hears)
+        )
     with pytest.warns(LimbeckWarning) as caught:
         limbeck.compress(network(), some(0), mixed(1), test=mixed(2), int8=True)
     said = [str(each.message) for each in caught]

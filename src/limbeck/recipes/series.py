@@ -29,7 +29,7 @@ from limbeck.protocols import Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load
-from limbeck.runs.training import fit_stage
+from limbeck.runs.stages import fit_stage
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets, as_teacher

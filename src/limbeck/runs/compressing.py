@@ -2,7 +2,6 @@
 
 __all__ = ["CompressRun", "compress"]
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,32 +12,23 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
-from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
-from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, apply
-from limbeck.models import has_int8, to_int8
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum
 from limbeck.models.calling import autograd_enabled
-from limbeck.models.copying import copy_module
-from limbeck.models.replaceable import whole_layers
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
-from limbeck.runs.answering import answer_once
-from limbeck.runs.claims import check_margin, tell_reach
+from limbeck.runs.claims import tell_reach
+from limbeck.runs.compress_plan import CompressPlan, plan_compression
+from limbeck.runs.compress_stages import make_stages, save_stage
+from limbeck.runs.conduct import Conduct
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
+from limbeck.runs.inputs import as_data_set
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.models import save_model
 from limbeck.runs.oddities import tell_shared_examples
-from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.speed import placed
-from limbeck.runs.training import fit_stage
-from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
-from limbeck.teachers import as_teacher
 from limbeck.training.checkpoint import save_tensors
-from limbeck.training.objective import DistillationObjective
 
 
 @dataclass(frozen=True)
@@ -138,186 +128,41 @@ def compress(
     """
     require_out(out, resume=resume)
     data = as_data_set(train, validation, test, classes).seen_by(model)
-    tuning = finetuning or FineTuning()
-    chosen, given = rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan
-    _check(model, chosen, given, int8, tuning)
-    _check_roles(role, before or {})
-    if teacher is not None and not tuning.finetune_epochs:
-        raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
-    if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
-        raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
-    check_margin(margin, data)
-    check_classes("network", model, data)
-    check_answers("network", model, data)
-    tell_probabilities("network", model, data.train, None, watcher)
-    tell_shared_examples(data, ["validation"], watcher)
-    augmentation = data.train.drawn(augmentation)
-    beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in (before or {}).items()}
-    _tell_unused(tuning, augmentation, watcher)
-    if teacher is not None:
-        check_classes("teacher", teacher, data)
-    guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, augmentation)
-    if tuning.finetune_epochs:
-        verify_stores(guide, watcher)
-
-    def go(folder: RunFolder | None) -> CompressRun:
-        if margin is not None:
-            tell_reach(margin, data, watcher)
-        found = given or (
-            read_plan(folder.path) if folder is not None and (folder.path / "plan.json").exists() else None
-        )
-        if found is None and chosen.name is not None:
-            found = choose_ranks(
-                model, data, chosen, metric=metric, calibration=calibration, placement=placement, int8=int8,
-                seed=tuning.seed,
-            )  # fmt: skip
-        stages: dict[str, nn.Module | Teacher] = {**beside, role: model}
-        name, last, told = "", model, set[str]()
-        if found is not None:
-            left = {layer.name: layer.reason for layer in (found[1].layers if found[1] else ()) if layer.reason}
-            _tell_whole(left, "whole", watcher)
-            told = set(left)
-            name, last = "svd", apply(found[0], model, found[1]).eval()
-            stages[name] = last
-            if folder is not None:
-                write_plan(folder, *found)
-        if tuning.finetune_epochs:
-            if folder is not None:
-                _save(folder.sub("svd"), last, model, data, settings)
-            last = _finetune(
-                None if folder is None else folder.sub("svd-fine-tune"),
-                guide, last, data, tuning, augmentation, given=teacher is not None, resume=resume, watcher=watcher,
-            )  # fmt: skip
-            name = "svd + fine-tune"
-            stages[name] = last
-        if int8:
-            if folder is not None and name == "svd":
-                _save(folder.sub("svd"), last, model, data, settings)
-            whole = whole_layers(last, data.train.as_seen(slice(0, 1)))
-            last = to_int8(last, whole=whole)
-            _tell_whole({n: r for n, r in whole.items() if n not in told}, "float32", watcher)
-            stages[f"{name} + int8" if name else "int8"] = last
-        last.classes = data.classes  # type: ignore[assignment]
-        tell_shared_examples(data, ["test"], watcher)
-        metrics, answers, verdict = _judge(stages, data, role, find_device(tuning.device, "float32").device, margin)
-        if found is not None:
-            metrics["plan"] = {"rule": found[0].rule, "metric": found[0].metric, "ranks": found[0].ranks}
-        if folder is not None:
-            folder.unseal_results()
-            if answers:
-                save_tensors(folder.path / "answers.safetensors", answers)
-            _save(folder, last, model, data, settings)
-            folder.write_metrics(metrics)
-        plan_, spectrum = found or (None, None)
-        return CompressRun(last, plan_, spectrum, verdict, metrics, None if folder is None else folder.path)
-
-    if out is None:
-        return go(None)
-    if tuning.finetune_epochs and tuning.precision == "auto":
-        if resume:
-            tuning = dataclasses.replace(tuning, precision=RunFolder(out).settled("precision", "auto"))
-        tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
-    kept = {**(settings or {}), **dataclasses.asdict(chosen), **dataclasses.asdict(tuning)}
-    kept |= {**dataclasses.asdict(augmentation), "int8": int8, "metric": metric, "margin": margin}
-    kept |= {"calibration": calibration, "placement": placement}
-    identity = {**data.identity(), "teacher": teacher_fingerprint(guide), "network": teacher_fingerprint(model)}
-    with RunFolder(out).open("compress", kept, resume=resume, identity=identity) as folder:
-        return go(folder)
-
-
-def _check(
-    model: nn.Module, rule: RankRule, plan: tuple[RankPlan, Spectrum | None] | None, int8: bool, tuning: FineTuning
-) -> None:
-    if rule.name is not None and plan is not None:
-        raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
-    ranked = rule.name is not None or plan is not None
-    if not ranked and not int8:
-        names = ", ".join(field.name for field in dataclasses.fields(RankRule))
-        raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
-    if not ranked and tuning.finetune_epochs:
-        raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
-    if has_int8(model):
-        raise DataError("the network has 8-bit weights already: compress the one that it was made of")
-
-
-_STAGES = ("svd", "svd + fine-tune", "int8", "svd + int8", "svd + fine-tune + int8")
-"""What the networks that are made are called."""
-
-
-def _check_roles(role: str, before: Mapping[str, object]) -> None:
-    """Refuse names for models that are shown which are those of others, in the place of which they would be."""
-    for what, name in [("role", role), *(("before", name) for name in before)]:
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigError(f"{what} names a model, such as 'original', and is {name!r}")
-        if name in _STAGES:
-            raise ConfigError(f"{what} is {name!r}, which is what a compressed network is called: choose another name")
-    if role in before:
-        raise ConfigError(f"before holds {role!r}, which is what the network itself is called: choose another name")
-
-
-def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watcher | None) -> None:
-    """Say which settings belong to the fine-tuning where there is none."""
-    if tuning.finetune_epochs:
-        return
-    used = {"finetune_epochs", "seed", "device", "precision"}
-    plain = FineTuning()
-    names = [field.name for field in dataclasses.fields(tuning) if field.name not in used]
-    names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
-    names += ["augmentation"] if augmentation.active else []
-    if names:
-        (watcher or Watcher()).warn(
-            f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
-            "finetune_epochs, or leave them out"
-        )
-
-
-def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
-    """Say which layers stay as they are, and why; layers with the same reason together."""
-    for reason in dict.fromkeys(reasons.values()):
-        names = [name for name, other in reasons.items() if other == reason]
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        (watcher or Watcher()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")
-
-
-def _finetune(
-    folder: RunFolder | None,
-    guide: Teacher,
-    small: nn.Module,
-    data: DataSet,
-    tuning: FineTuning,
-    augmentation: Augmentation,
-    *,
-    given: bool,
-    resume: bool,
-    watcher: Watcher | None,
-) -> nn.Module:
-    options = tuning.training(tuning.finetune_epochs)
-    device = find_device(options.device, options.precision)
-    options = dataclasses.replace(options, precision=device.precision)
-    guide = guide.to(device.device)
-    aims = tuning.aims
-    if given and aims.hard_weight < 1:
-        tell_probabilities("teacher", guide, data.train, device, watcher)
-        tell_odd_teacher(guide, data.train, augmentation, aims.temperature, device, watcher, classes=data.classes)
-    objective = DistillationObjective(
-        answer_once(guide, data.train, data, augmentation, aims, options, device, watcher),
-        temperature=aims.temperature,
-        hard_weight=aims.hard_weight,
-    )
-    tuned, _ = fit_stage(
-        folder, copy_module(small), objective, data, options, device, augmentation=augmentation, resume=resume,
-        watcher=watcher,
+    decided = plan_compression(
+        model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan,
+        finetuning or FineTuning(), teacher, augmentation, int8=int8, metric=metric, calibration=calibration,
+        placement=placement, role=role, before=before or {}, margin=margin,
+        conduct=Conduct(out=out, resume=resume, settings=settings, watcher=watcher),
     )  # fmt: skip
-    return tuned
+    if out is None:
+        return _carry_out(decided, None)
+    decided = decided.settled()
+    kept = {**(settings or {}), **decided.settings()}
+    with RunFolder(out).open("compress", kept, resume=resume, identity=decided.identity()) as folder:
+        return _carry_out(decided, folder)
 
 
-def _save(
-    folder: RunFolder, small: nn.Module, model: nn.Module, data: DataSet, settings: Mapping[str, Any] | None
-) -> None:
-    source = None if settings is None else settings.get("model")
-    folder.unseal_stage()
-    save_model(folder.path / "model", small, classes=data.classes, source=source, front_end=data.front_end)
-    folder.seal_stage()
+def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
+    """Make the stages, judge each on the test set, and keep what was found."""
+    data, watcher = plan.data, plan.conduct.watcher
+    if plan.margin is not None:
+        tell_reach(plan.margin, data, watcher)
+    made = make_stages(plan, folder)
+    made.last.classes = data.classes  # type: ignore[assignment]
+    tell_shared_examples(data, ["test"], watcher)
+    stages = {**plan.beside, plan.role: plan.model, **made.stages}
+    place = find_device(plan.tuning.device, "float32").device
+    metrics, answers, verdict = _judge(stages, data, plan.role, place, plan.margin)
+    ranks, spectrum = made.ranks or (None, None)
+    if ranks is not None:
+        metrics["plan"] = {"rule": ranks.rule, "metric": ranks.metric, "ranks": ranks.ranks}
+    if folder is not None:
+        folder.unseal_results()
+        if answers:
+            save_tensors(folder.path / "answers.safetensors", answers)
+        save_stage(folder, made.last, plan)
+        folder.write_metrics(metrics)
+    return CompressRun(made.last, ranks, spectrum, verdict, metrics, None if folder is None else folder.path)
 
 
 def _judge(

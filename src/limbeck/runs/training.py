@@ -1,6 +1,6 @@
 """Train a classifier, or an ensemble of them, on labels."""
 
-__all__ = ["TrainRun", "fit_stage", "settled_precision", "stage_for", "train"]
+__all__ = ["TrainRun", "train"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,33 +15,28 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
-from limbeck.data.feed import Feed
 from limbeck.errors import DataError
 from limbeck.evaluation.prediction import device_of
-from limbeck.kaldi.source.alignments import write_pdf_counts
-from limbeck.models.calling import autograd_enabled, presentation_of
+from limbeck.models.calling import autograd_enabled
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
-from limbeck.protocols import Objective
-from limbeck.runs.exporting import epoch_writer, write_final
+from limbeck.runs.conduct import Conduct
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.models import load, save_ensemble, save_model
+from limbeck.runs.models import save_ensemble
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
+from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.softtargets.digests import network_identity
-from limbeck.system.devices import Device, find_device
-from limbeck.system.files import make_folder
+from limbeck.system.devices import Device
 from limbeck.system.jobs import run_jobs
-from limbeck.system.processes import on_first, world
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
-from limbeck.training.engine import fit
 from limbeck.training.objective import LabelObjective
 
 
@@ -60,125 +55,6 @@ class TrainRun:
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
     folder: Path | None
-
-
-def fit_stage(
-    folder: RunFolder | None,
-    model: nn.Module,
-    objective: Objective,
-    data: DataSet,
-    training: Training,
-    device: Device,
-    *,
-    augmentation: Augmentation | None,
-    resume: bool,
-    watcher: Watcher | None,
-    source: str | None = None,
-    export: bool = False,
-    steps: int | None = None,
-) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Train one model in a folder of its own, or take it from there where that was done before.
-
-    Args:
-        folder: Where history, checkpoints and model go; None to keep nothing.
-        model: The module, trained in place.
-        objective: What to make small.
-        data: Training and validation examples.
-        training: The settings.
-        device: Where to compute.
-        augmentation: Random views.
-        resume: Go on with what the folder holds.
-        watcher: Hears how it goes.
-        source: Where a module of the user's own came from.
-        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
-        steps: Steps per epoch; None for those of one pass over the training examples.
-
-    Returns:
-        The model on the CPU in evaluation mode, and its history with timing.
-    """
-    here = world()
-    if here.told(folder is not None and resume and folder.complete):
-        history: list[dict[str, Any]] = []
-        if folder is not None:
-            model, history = _only_module(load(folder.path, model=model)), folder.history()
-        weights, history = here.told((model.state_dict(), history))
-        model.load_state_dict(weights)
-        return model.to("cpu").eval(), history
-    check_answers("model", model, data)
-    shown = presentation_of(model)
-    kept = getattr(data.train.inputs, "remembered", lambda own: own or data.train.presentation)(shown)
-    if kept is not shown:
-        model.presentation = kept
-    if folder is not None:
-        folder.unseal_stage()
-    feed = Feed(
-        data.train,
-        batch_size=training.batch_size,
-        augmentation=augmentation,
-        seed=training.seed,
-        device=device.device,
-        world=here,
-        steps=steps,
-        workers=training.workers,
-        presentations=getattr(objective, "presentations", ()),
-    )
-    checkpoints = None if folder is None else folder.checkpoints
-    exporting = epoch_writer(folder.path, model) if export and folder is not None else None
-    fitted = fit(
-        model,
-        objective,
-        feed,
-        training,
-        device,
-        validation=data.validation,
-        folder=checkpoints,
-        resume=resume,
-        watcher=watcher,
-        after_epoch=exporting,
-    )
-    model.to("cpu").eval()
-    merged = [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
-    if folder is not None:
-        folder.write_rows("history.jsonl", fitted.history)
-        folder.write_rows("timings.jsonl", fitted.timings)
-        if training.keep == "best" and fitted.best_epoch != len(fitted.history):
-            save_tensors(folder.path / "last.safetensors", fitted.last)
-        if exporting is not None:
-            write_final(folder.path, model)
-        if data.front_end is not None and data.train.labels is not None:
-            counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"
-            write_pdf_counts(counts, data.train.class_counts(len(data.classes)))
-        save_model(folder.path / "model", model, classes=data.classes, source=source, front_end=data.front_end)
-        folder.seal_stage()
-    return model, merged
-
-
-def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> RunFolder | None:
-    """The folder of a part of a run.
-
-    Args:
-        folder: Of the run, or None.
-        name: Of the part; None for the run itself.
-        apart: Whether another process will use it, which may have another working folder.
-
-    Returns:
-        The folder, or None.
-    """
-    if folder is None:
-        return None
-    found = folder if name is None else folder.sub(name)
-    return RunFolder(found.path.absolute()) if apart else found
-
-
-def settled_precision(out: str | Path) -> Literal["auto", "float32", "bf16"]:
-    """The precision that a run measured when it began, or "auto" where there is no run; the same in all processes."""
-    found = on_first(lambda: str(RunFolder(out).settled("precision", "auto")))
-    return "bf16" if found == "bf16" else "float32" if found == "float32" else "auto"
-
-
-def _only_module(loaded: nn.Module | Ensemble) -> nn.Module:
-    assert isinstance(loaded, nn.Module), "a stage holds one model"
-    return loaded
 
 
 @autograd_enabled
@@ -241,71 +117,125 @@ def train(
     for name, count in (("members", members), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
     require_out(out, resume=resume, export=export)
+    conduct = Conduct(
+        out=out, resume=resume, export=export, jobs=jobs, ray=ray, settings=settings, watcher=watcher
+    )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
+    plan = _plan(model, data, options, augmentation, members, mean, conduct)
+    with conduct.opened("train", plan.settings(), plan.identity) as folder:
+        return _carry_out(plan, folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is decided before anything is trained.
+
+    Attributes:
+        begun: The networks with their first weights, one for each member.
+        data: The examples, as the networks see them.
+        options: The settings of the training, with the precision that was found.
+        augmentation: Random views of the training examples.
+        device: Where to compute.
+        members: How many are trained.
+        mean: How several are averaged.
+        conduct: The folder, the processes, and who is told.
+    """
+
+    begun: list[nn.Module]
+    data: DataSet
+    options: Training
+    augmentation: Augmentation
+    device: Device
+    members: int
+    mean: Literal["arithmetic", "geometric"]
+    conduct: Conduct
+
+    def settings(self) -> dict[str, Any]:
+        """What ``config.toml`` keeps."""
+        kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
+        return kept | {"members": self.members, "mean": self.mean, "export": self.conduct.export}
+
+    def identity(self) -> dict[str, Any]:
+        """Digests in which a run that resumes must agree."""
+        return {**self.data.identity(), **network_identity(self.begun[0], "model")}
+
+
+def _plan(
+    model: nn.Module | Callable[[int], nn.Module],
+    data: DataSet,
+    options: Training,
+    augmentation: Augmentation | None,
+    members: int,
+    mean: Literal["arithmetic", "geometric"],
+    conduct: Conduct,
+) -> _Plan:
+    """Look at what was given, refuse what cannot be trained, and decide the rest."""
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
-    if resume and out is not None and options.precision == "auto":
-        options = dataclasses.replace(options, precision=settled_precision(out))
-    device = find_device(options.device, options.precision)
-    options = dataclasses.replace(options, precision=device.precision)
-    augmentation = data.train.drawn(augmentation)
-
-    begun = starts(model, range(options.seed, options.seed + members), watcher=watcher)
+    options, device = conduct.settle(options)
+    views = data.train.drawn(augmentation)
+    begun = starts(model, range(options.seed, options.seed + members), watcher=conduct.watcher)
     data = data.seen_by(begun[0])
     check_answers("model", begun[0], data)
+    return _Plan(
+        begun=begun, data=data, options=options, augmentation=views, device=device, members=members, mean=mean,
+        conduct=conduct,
+    )  # fmt: skip
+
+
+def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
+    """Tell what is odd, train, and judge on the test set."""
+    data, watcher = plan.data, plan.conduct.watcher
+    tell_probabilities("model", plan.begun[0], data.train, None, watcher)
+    tell_contradictions(data.train, watcher)
+    tell_shared_examples(data, ["validation"], watcher)
+    keep_first_weights(folder, plan.begun)
+    models, histories = _train_members(plan, folder)
+    whole: nn.Module | Ensemble = models[0]
+    if folder is not None:
+        folder.unseal_results()
+    if plan.members > 1:
+        tell_equal_ends(models, role="members", watcher=watcher)
+        whole = Ensemble(models, mean=plan.mean, classes=data.classes)
+        if folder is not None:
+            save_ensemble(folder.path, members=plan.members, mean=plan.mean)
+    tell_shared_examples(data, ["test"], watcher)
+    with placed(whole, plan.device.device) as there:
+        metrics, answers = _judge(there, models, data)
+    if folder is not None:
+        if answers is not None:
+            save_tensors(folder.path / "answers.safetensors", {"model": answers})
+        folder.write_metrics(metrics)
+    return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path)
+
+
+def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[list[dict[str, Any]]]]:
+    """Each member and its history; one alone is trained in the run's own folder."""
+    conduct, apart = plan.conduct, plan.conduct.apart(plan.members)
+    tasks = [
+        partial(
+            fit_stage,
+            stage_for(folder, None if plan.members == 1 else f"members/{number + 1}", apart=apart),
+            plan.begun[number],
+            LabelObjective(plan.options.label_smoothing),
+            plan.data,
+            dataclasses.replace(plan.options, seed=plan.options.seed + number),
+            plan.device,
+            augmentation=plan.augmentation,
+            resume=conduct.resume or apart,  # a task that is begun again continues
+            watcher=None if apart else conduct.watcher,
+            source=conduct.origin("model"),
+            export=conduct.export,
+        )
+        for number in range(plan.members)
+    ]
 
     def tell(done: int, count: int) -> None:
-        (watcher or Watcher()).note(f"{done} of {count} members are trained")
+        conduct.note(f"{done} of {count} members are trained")
 
-    def go(folder: RunFolder | None) -> TrainRun:
-        apart = members > 1 and (jobs > 1 or ray is not None)
-        tell_probabilities("model", begun[0], data.train, None, watcher)
-        tell_contradictions(data.train, watcher)
-        tell_shared_examples(data, ["validation"], watcher)
-        keep_first_weights(folder, begun)
-        tasks = [
-            partial(
-                fit_stage,
-                stage_for(folder, None if members == 1 else f"members/{number + 1}", apart=apart),
-                begun[number],
-                LabelObjective(options.label_smoothing),
-                data,
-                dataclasses.replace(options, seed=options.seed + number),
-                device,
-                augmentation=augmentation,
-                resume=resume or apart,  # a task that is begun again goes on
-                watcher=None if apart else watcher,
-                source=None if settings is None else settings.get("model"),
-                export=export,
-            )
-            for number in range(members)
-        ]
-        trained = run_jobs(tasks, jobs=jobs, ray=ray, done=tell) if members > 1 else [tasks[0]()]
-        models, histories = [fitted for fitted, _ in trained], [history for _, history in trained]
-        whole: nn.Module | Ensemble = models[0]
-        if folder is not None:
-            folder.unseal_results()
-        if members > 1:
-            tell_equal_ends(models, role="members", watcher=watcher)
-            whole = Ensemble(models, mean=mean, classes=data.classes)
-            if folder is not None:
-                save_ensemble(folder.path, members=members, mean=mean)
-        tell_shared_examples(data, ["test"], watcher)
-        with placed(whole, device.device) as there:
-            metrics, answers = _judge(there, models, data)
-        if folder is not None:
-            if answers is not None:
-                save_tensors(folder.path / "answers.safetensors", {"model": answers})
-            folder.write_metrics(metrics)
-        return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path)
-
-    if out is None:
-        return go(None)
-    kept = {**(settings or {}), **dataclasses.asdict(options), **dataclasses.asdict(augmentation)}
-    kept |= {"members": members, "mean": mean, "export": export}
-    identity = {**data.identity(), **network_identity(begun[0], "model")}
-    with RunFolder(out).open_first("train", kept, resume=resume, identity=identity) as folder:
-        return go(folder)
+    several = plan.members > 1
+    trained = run_jobs(tasks, jobs=conduct.jobs, ray=conduct.ray, done=tell) if several else [tasks[0]()]
+    return [model for model, _ in trained], [history for _, history in trained]
 
 
 def _judge(

@@ -20,7 +20,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
-from limbeck.models.calling import call_model, require_logits, weights_dtype
+from limbeck.models.calling import call_model, require_logits
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
 from limbeck.options import Training
@@ -33,11 +33,8 @@ from limbeck.system.watcher import Watcher
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState
+from limbeck.training.steps import Stepper
 
-_NO_GRADIENT = (
-    "the model's logits do not depend on weights that can be trained: its forward rounds them, detaches them, or "
-    "computes them under torch.no_grad()"
-)
 _LOOK_EVERY = 50
 """Steps between looks at numbers that live on an accelerator: a look makes the host wait for it."""
 _ENOUGH = 20
@@ -179,78 +176,50 @@ class _Run:
 
     def train_epoch(self, caught: list[int]) -> None:
         """Make the steps of one epoch that are left."""
-        state = self.state
-        model, optimizer, objective, feed = self.model, state.optimizer, self.objective, self.feed
-        spread, skip = self.world.size > 1, self.training.skip_nonfinite
-        autocast = self.device.autocast()
-        share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        project, dtype = getattr(model, "project_", None), weights_dtype(model)
-        waits = self.device.device.type != "cuda"
-        look_every = 1 if waits else _LOOK_EVERY
-        guard = Guard(model, optimizer, skip=skip, waits=waits, device=self.device.device)
-        clip, minutes = self.training.clip_norm, self.training.checkpoint_minutes
+        state, feed = self.state, self.feed
+        steps = Stepper(self.model, self.objective, state.optimizer, self.training, self.device, self.world)
+        guard, skip, spread = steps.guard, steps.skip, self.world.size > 1
+        look_every = 1 if steps.waits else _LOOK_EVERY
+        minutes = self.training.checkpoint_minutes
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
-        model.train()
+        self.model.train()
         began, seen_before = time.perf_counter(), 0
         for batch in feed.batches(state.epoch, start=state.step):
-            for group in optimizer.param_groups:
-                group["lr"] = state.schedule.rate(state.epoch * feed.steps + state.step)
+            steps.set_rate(state.schedule.rate(state.epoch * feed.steps + state.step))
             size = own = len(batch.index)
             if spread:
                 rows, size = feed.own_rows(state.epoch, state.step)
                 own = rows.stop - rows.start
                 draw_for((rows.start, size))
-            guard.remember()
-            with autocast:
-                scores = call_model(model, batch.inputs, dtype=dtype)
-                if not scores.requires_grad:
-                    raise DataError(_NO_GRADIENT)
-                losses = objective(scores, batch).per_example
-            if len(share) != len(losses) or spread:
-                share = torch.full_like(losses, 1 / size if own else 0.0)
-            losses.backward(share)  # type: ignore[no-untyped-call]
-            total = losses.detach().sum()
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            errors = None
-            if batch.labels is not None:
-                errors = (scores.detach().argmax(-1) != batch.labels).sum()
+            total, errors = steps.learn(batch, own, size)
             stop, due = bool(caught), self.clock() - self.saved_at >= wait
-            if spread:
-                tally = torch.tensor([0, 0, stop, due], dtype=widest(total.device), device=total.device)
-                if own:
-                    tally[0] = total
-                    tally[1] = 0 if errors is None else errors
-                self.world.add_up([*gradients, tally])
-                total, errors = tally[0], tally[1]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            guard.judge(state.step, total, norm)
             looks = state.step % look_every == 0
-            if looks and guard.fault() is not None:
-                self.fail(guard)
-            if clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-            guard.step()
-            for parameter in parameters:
-                parameter.grad = None
-            if project is not None:
-                project()
+            if spread:
+                tally = steps.add_up(total, errors, own, stop, due)
+                total, errors = tally[0], tally[1]
+                # All processes decide alike, and only where the host may wait.
+                stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
+            norm = steps.judge(state.step, total)
+            if looks:
+                self.require_finite(guard)
+            steps.update(norm)
             state.sums.add(total, errors, size, guard.bad if skip else None)
             state.step += 1
             seen_before += size
             if state.step % _LOOK_EVERY == 0:
                 self.report_step(seen_before / (time.perf_counter() - began), labelled=batch.labels is not None)
-            if spread:
-                stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
             if (stop or due) and state.step < feed.steps:
                 state.seconds += time.perf_counter() - began
                 began, seen_before = time.perf_counter(), 0
-                if guard.fault() is not None:
-                    self.fail(guard)
+                self.require_finite(guard)
                 if stop:
                     self.interrupt(caught)
                 self.save()
         state.seconds += time.perf_counter() - began
+        self.require_finite(guard)
+
+    def require_finite(self, guard: Guard) -> None:
+        """Stop at a step that went wrong, and say where it did; a checkpoint from before it is kept."""
         if guard.fault() is not None:
             self.fail(guard)
 

@@ -18,8 +18,8 @@ from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.options import Augmentation, Training
 from limbeck.options.search import Axis
 from limbeck.protocols import Teacher
+from limbeck.runs.stages import fit_stage
 from limbeck.runs.starts import starts
-from limbeck.runs.training import fit_stage
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
 from limbeck.training.objective import DistillationObjective

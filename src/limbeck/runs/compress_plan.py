@@ -1,0 +1,213 @@
+"""What a compression decides before a layer is touched: its stages, its rule, and who teaches the fine-tuning."""
+
+__all__ = ["CompressPlan", "Ranks", "plan_compression"]
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.errors import ConfigError, DataError
+from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum
+from limbeck.models import has_int8
+from limbeck.odd_teachers import tell_probabilities
+from limbeck.options import Augmentation, FineTuning, RankRule
+from limbeck.protocols import Answering, Teacher
+from limbeck.runs.claims import check_margin
+from limbeck.runs.conduct import Conduct
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import check_answers, check_classes, verify_stores
+from limbeck.runs.oddities import tell_shared_examples
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.devices import find_device
+from limbeck.system.watcher import Watcher
+from limbeck.teachers import as_teacher
+
+Ranks = tuple[RankPlan, Spectrum | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressPlan:
+    """What is decided before a layer is touched.
+
+    Attributes:
+        model: The network as it was.
+        data: Examples to calibrate, fine-tune, choose and judge with.
+        rule: How small the layers become.
+        given: Ranks that were decided before, or None.
+        tuning: Epochs and settings of the fine-tuning.
+        guide: Who teaches the fine-tuning.
+        own_teacher: Whether that is another than the network as it was.
+        augmentation: Random views for the fine-tuning.
+        int8: Whether weights are rounded at the end.
+        metric: In which errors are counted, or None.
+        calibration: How many training examples to calibrate with.
+        placement: Where the singular values go.
+        role: What the network is called.
+        beside: Other models to show, by role.
+        margin: Percentage points within which the last stage is to be as good, or None.
+        conduct: The folder, and who is told.
+    """
+
+    model: nn.Module
+    data: DataSet
+    rule: RankRule
+    given: Ranks | None
+    tuning: FineTuning
+    guide: Teacher
+    own_teacher: bool
+    augmentation: Augmentation
+    int8: bool
+    metric: Metric | None
+    calibration: int
+    placement: Placement
+    role: str
+    beside: Mapping[str, nn.Module | Teacher]
+    margin: float | None
+    conduct: Conduct
+
+    def settled(self) -> "CompressPlan":
+        """The plan with the precision of the fine-tuning that was measured when the run began, or is measured now."""
+        tuning = self.tuning
+        if not tuning.finetune_epochs or tuning.precision != "auto":
+            return self
+        if self.conduct.resume and self.conduct.out is not None:
+            found = RunFolder(self.conduct.out).settled("precision", "auto")
+            tuning = dataclasses.replace(tuning, precision=found)
+        tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
+        return dataclasses.replace(self, tuning=tuning)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``config.toml`` keeps."""
+        kept = {**dataclasses.asdict(self.rule), **dataclasses.asdict(self.tuning)}
+        kept |= {**dataclasses.asdict(self.augmentation), "int8": self.int8, "metric": self.metric}
+        return kept | {"margin": self.margin, "calibration": self.calibration, "placement": self.placement}
+
+    def identity(self) -> dict[str, Any]:
+        """Digests in which a run that resumes must agree."""
+        of = {"teacher": teacher_fingerprint(self.guide), "network": teacher_fingerprint(self.model)}
+        return {**self.data.identity(), **of}
+
+
+def plan_compression(
+    model: nn.Module,
+    data: DataSet,
+    rule: RankRule,
+    given: Ranks | None,
+    tuning: FineTuning,
+    teacher: nn.Module | Answering | None,
+    augmentation: Augmentation | None,
+    *,
+    int8: bool,
+    metric: Metric | None,
+    calibration: int,
+    placement: Placement,
+    role: str,
+    before: Mapping[str, nn.Module | Teacher],
+    margin: float | None,
+    conduct: Conduct,
+) -> CompressPlan:
+    """Look at what was given, refuse what cannot be compressed, and decide the rest.
+
+    Args:
+        model: The network.
+        data: The examples as it sees them.
+        rule: How small the layers become.
+        given: Ranks that were decided before, or None.
+        tuning: The fine-tuning.
+        teacher: Who teaches it in place of the network, or None.
+        augmentation: Random views, or None.
+        int8: Whether weights are rounded at the end.
+        metric: In which errors are counted, or None.
+        calibration: How many training examples to calibrate with.
+        placement: Where the singular values go.
+        role: What the network is called.
+        before: Other models to show, by role.
+        margin: Percentage points to judge the last stage within, or None.
+        conduct: The folder, and who is told.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: If nothing is asked for, or settings contradict each other.
+        DataError: If there is nothing to make smaller.
+        MismatchError: If model, teacher and data do not belong together.
+    """  # noqa: DOC502
+    watcher = conduct.watcher
+    _check(model, rule, given, int8, tuning)
+    _check_roles(role, before)
+    _check_tuning(tuning, data, taught=teacher is not None)
+    check_margin(margin, data)
+    check_classes("network", model, data)
+    check_answers("network", model, data)
+    tell_probabilities("network", model, data.train, None, watcher)
+    tell_shared_examples(data, ["validation"], watcher)
+    views = data.train.drawn(augmentation)
+    beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in before.items()}
+    _tell_unused(tuning, views, watcher)
+    if teacher is not None:
+        check_classes("teacher", teacher, data)
+    guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, views)
+    if tuning.finetune_epochs:
+        verify_stores(guide, watcher)
+    return CompressPlan(
+        model=model, data=data, rule=rule, given=given, tuning=tuning, guide=guide, own_teacher=teacher is not None,
+        augmentation=views, int8=int8, metric=metric, calibration=calibration, placement=placement, role=role,
+        beside=beside, margin=margin, conduct=conduct,
+    )  # fmt: skip
+
+
+def _check_tuning(tuning: FineTuning, data: DataSet, *, taught: bool) -> None:
+    """Refuse a teacher that nothing learns from, and a weight of labels that are not there."""
+    if taught and not tuning.finetune_epochs:
+        raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
+    if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
+        raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
+
+
+def _check(model: nn.Module, rule: RankRule, plan: Ranks | None, int8: bool, tuning: FineTuning) -> None:
+    if rule.name is not None and plan is not None:
+        raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
+    ranked = rule.name is not None or plan is not None
+    if not ranked and not int8:
+        names = ", ".join(field.name for field in dataclasses.fields(RankRule))
+        raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
+    if not ranked and tuning.finetune_epochs:
+        raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
+    if has_int8(model):
+        raise DataError("the network has 8-bit weights already: compress the one that it was made of")
+
+
+_STAGES = ("svd", "svd + fine-tune", "int8", "svd + int8", "svd + fine-tune + int8")
+"""What the networks that are made are called."""
+
+
+def _check_roles(role: str, before: Mapping[str, object]) -> None:
+    """Refuse names for models that are shown which are those of others, in the place of which they would be."""
+    for what, name in [("role", role), *(("before", name) for name in before)]:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"{what} names a model, such as 'original', and is {name!r}")
+        if name in _STAGES:
+            raise ConfigError(f"{what} is {name!r}, which is what a compressed network is called: choose another name")
+    if role in before:
+        raise ConfigError(f"before holds {role!r}, which is what the network itself is called: choose another name")
+
+
+def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watcher | None) -> None:
+    """Say which settings belong to the fine-tuning where there is none."""
+    if tuning.finetune_epochs:
+        return
+    used = {"finetune_epochs", "seed", "device", "precision"}
+    plain = FineTuning()
+    names = [field.name for field in dataclasses.fields(tuning) if field.name not in used]
+    names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
+    names += ["augmentation"] if augmentation.active else []
+    if names:
+        (watcher or Watcher()).warn(
+            f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
+            "finetune_epochs, or leave them out"
+        )

@@ -1,0 +1,134 @@
+"""The stages of a compression: low rank, fine-tuning, 8-bit weights, each made of the one before."""
+
+__all__ = ["Made", "make_stages", "save_stage"]
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from limbeck.lowrank import apply
+from limbeck.models import to_int8
+from limbeck.models.copying import copy_module
+from limbeck.models.replaceable import whole_layers
+from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
+from limbeck.runs.answering import answer_once
+from limbeck.runs.compress_plan import CompressPlan, Ranks
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.models import save_model
+from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
+from limbeck.runs.stages import fit_stage
+from limbeck.system.devices import find_device
+from limbeck.system.watcher import Watcher
+from limbeck.training.objective import DistillationObjective
+
+
+@dataclass(frozen=True)
+class Made:
+    """The networks that a compression made.
+
+    Attributes:
+        last: The last of them, or the network itself where none was made.
+        stages: All of them by name, in order.
+        ranks: Ranks and spectrum of the low-rank stage, or None.
+    """
+
+    last: nn.Module
+    stages: Mapping[str, nn.Module]
+    ranks: Ranks | None
+
+
+def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
+    """Make each stage that is asked for.
+
+    Args:
+        plan: What was decided.
+        folder: Of the run, or None.
+
+    Returns:
+        The networks.
+    """
+    ranks = _ranks(plan, folder)
+    stages: dict[str, nn.Module] = {}
+    name, last, whole = "", plan.model, dict[str, str]()
+    if ranks is not None:
+        whole = {layer.name: layer.reason for layer in (ranks[1].layers if ranks[1] else ()) if layer.reason}
+        _tell_whole(whole, "whole", plan.conduct.watcher)
+        name, last = "svd", apply(ranks[0], plan.model, ranks[1]).eval()
+        stages[name] = last
+        if folder is not None:
+            write_plan(folder, *ranks)
+            if plan.tuning.finetune_epochs or plan.int8:  # else it is the last, which is kept as the run's own
+                save_stage(folder.sub("svd"), last, plan)
+    if plan.tuning.finetune_epochs:
+        name, last = "svd + fine-tune", _finetune(plan, last, None if folder is None else folder.sub("svd-fine-tune"))
+        stages[name] = last
+    if plan.int8:
+        floats = whole_layers(last, plan.data.train.as_seen(slice(0, 1)))
+        last = to_int8(last, whole=floats)
+        untold = {layer: why for layer, why in floats.items() if layer not in whole}
+        _tell_whole(untold, "float32", plan.conduct.watcher)
+        stages[f"{name} + int8" if name else "int8"] = last
+    return Made(last, stages, ranks)
+
+
+def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
+    """Write a stage's network, and list its files.
+
+    Args:
+        folder: Of the stage.
+        stage: The network.
+        plan: What was decided.
+    """
+    data = plan.data
+    folder.unseal_stage()
+    save_model(
+        folder.path / "model", stage, classes=data.classes, source=plan.conduct.origin("model"),
+        front_end=data.front_end,
+    )  # fmt: skip
+    folder.seal_stage()
+
+
+def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Ranks | None:
+    """Those that were given, those that the run has decided already, or those of the rule."""
+    if plan.given is not None:
+        return plan.given
+    if folder is not None and (folder.path / "plan.json").exists():
+        return read_plan(folder.path)
+    if plan.rule.name is None:
+        return None
+    return choose_ranks(
+        plan.model, plan.data, plan.rule, metric=plan.metric, calibration=plan.calibration,
+        placement=plan.placement, int8=plan.int8, seed=plan.tuning.seed,
+    )  # fmt: skip
+
+
+def _finetune(plan: CompressPlan, small: nn.Module, folder: RunFolder | None) -> nn.Module:
+    """The small network, taught by the network as it was or by another teacher."""
+    tuning, data, watcher, aims = plan.tuning, plan.data, plan.conduct.watcher, plan.tuning.aims
+    options = tuning.training(tuning.finetune_epochs)
+    device = find_device(options.device, options.precision)
+    options = dataclasses.replace(options, precision=device.precision)
+    guide = plan.guide.to(device.device)
+    if plan.own_teacher and aims.hard_weight < 1:
+        tell_probabilities("teacher", guide, data.train, device, watcher)
+        tell_odd_teacher(guide, data.train, plan.augmentation, aims.temperature, device, watcher, classes=data.classes)
+    objective = DistillationObjective(
+        answer_once(guide, data.train, data, plan.augmentation, aims, options, device, watcher),
+        temperature=aims.temperature,
+        hard_weight=aims.hard_weight,
+    )
+    tuned, _ = fit_stage(
+        folder, copy_module(small), objective, data, options, device, augmentation=plan.augmentation,
+        resume=plan.conduct.resume, watcher=watcher,
+    )  # fmt: skip
+    return tuned
+
+
+def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
+    """Say which layers stay as they are, and why; layers with the same reason together."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, other in reasons.items() if other == reason]
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        (watcher or Watcher()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")

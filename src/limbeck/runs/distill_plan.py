@@ -1,0 +1,222 @@
+"""What a distillation decides before anything is trained: who teaches whom, on what, and for what."""
+
+__all__ = ["DistillPlan", "plan_distillation", "student_data"]
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.errors import ConfigError
+from limbeck.evaluation.prediction import device_of
+from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
+from limbeck.options import Augmentation, Distillation, ModelOptions, Training
+from limbeck.protocols import Answering, Teacher
+from limbeck.runs.claims import check_margin
+from limbeck.runs.conduct import Conduct
+from limbeck.runs.inputs import as_part, check_answers, check_classes, model_maker, verify_stores
+from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
+from limbeck.runs.starts import starts
+from limbeck.softtargets.digests import network_identity, teacher_fingerprint
+from limbeck.system.devices import Device
+from limbeck.teachers import as_teacher
+from limbeck.training.objective import require_logits, require_temperature
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillPlan:
+    """What is decided before anything is trained.
+
+    Attributes:
+        guide: The teacher, on the device and bound to what the student sees.
+        home: Where the teacher was, and is brought back to.
+        made: Students with their first weights, one for each seed.
+        data: What baselines learn from, and what is judged on.
+        source: What students learn from: ``data``, or the transfer set in the place of its training examples.
+        aims: What the student learns from the teacher.
+        options: The settings of the training, with the precision that was found.
+        augmentation: Random views of the training examples.
+        device: Where to compute.
+        baseline: Whether each student has a baseline.
+        margin: Percentage points within which the student is to be as good as the teacher, or None.
+        conduct: The folder, the processes, and who is told.
+    """
+
+    guide: Teacher
+    home: torch.device
+    made: list[nn.Module]
+    data: DataSet
+    source: DataSet
+    aims: Distillation
+    options: Training
+    augmentation: Augmentation
+    device: Device
+    baseline: bool
+    margin: float | None
+    conduct: Conduct
+
+    @property
+    def seeds(self) -> int:
+        """How many students are trained."""
+        return len(self.made)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the teacher counts at all: labels alone need none."""
+        return self.aims.hard_weight < 1
+
+    @property
+    def transfers(self) -> bool:
+        """Whether students learn from other examples than baselines."""
+        return self.source is not self.data
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch, of student and baseline alike."""
+        return -(-len(self.source.train) // self.options.batch_size)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``config.toml`` keeps."""
+        kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
+        kept |= {**dataclasses.asdict(self.aims), "seeds": self.seeds, "baseline": self.baseline}
+        return kept | {"export": self.conduct.export, "margin": self.margin}
+
+    def identity(self) -> dict[str, Any]:
+        """Digests in which a run that resumes must agree."""
+        found = {**self.data.identity(), "teacher": teacher_fingerprint(self.guide)}
+        found |= network_identity(self.made[0], "student")
+        return found | ({"transfer": self.source.train.digest} if self.transfers else {})
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Bring the teacher back to where it was, whatever happens meanwhile."""
+        try:
+            yield
+        finally:
+            self.guide.to(self.home)
+
+
+def student_data(
+    student: nn.Module | Callable[[int], nn.Module] | str,
+    data: DataSet,
+    transfer: Any,
+    options: Training,
+    seeds: int,
+    conduct: Conduct,
+) -> tuple[list[nn.Module], DataSet, DataSet]:
+    """The students that begin, and the examples as they see them.
+
+    Args:
+        student: A module, a function that makes one, or the name of an architecture.
+        data: Examples with labels.
+        transfer: Inputs to learn the soft targets on instead, or None.
+        options: Whose seed is the first student's.
+        seeds: How many students.
+        conduct: Who is told.
+
+    Returns:
+        A student for each seed, the data of baselines and of judging, and those of students; where there is no
+        transfer set the two are one.
+    """
+    if isinstance(student, str):
+        student = model_maker(ModelOptions(model=student), data)
+    made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=conduct.watcher)
+    data = data.seen_by(made[0])
+    if transfer is None:
+        return made, data, data
+    shown = as_part("transfer", transfer).without_labels().with_presentation(data.train.presentation)
+    return made, data, dataclasses.replace(data, train=shown).seen_by(made[0])
+
+
+def plan_distillation(
+    teacher: nn.Module | Answering,
+    made: list[nn.Module],
+    data: DataSet,
+    source: DataSet,
+    aims: Distillation,
+    options: Training,
+    augmentation: Augmentation | None,
+    *,
+    baseline: bool,
+    margin: float | None,
+    conduct: Conduct,
+) -> DistillPlan:
+    """Look at what was given, refuse what cannot be distilled, and decide the rest.
+
+    Args:
+        teacher: Who teaches.
+        made: Students with their first weights.
+        data: What baselines learn from, and what is judged on.
+        source: What students learn from.
+        aims: What the student learns.
+        options: The settings of the training.
+        augmentation: Random views, or None.
+        baseline: Whether to train baselines.
+        margin: Percentage points to judge the student within, or None.
+        conduct: The folder, the processes, and who is told.
+
+    Returns:
+        The plan, with the teacher on the device.
+
+    Raises:
+        ConfigError: If labels are needed and missing, or settings do not fit the teacher.
+        MismatchError: If teacher, student and data do not belong together.
+    """  # noqa: DOC502
+    _require_labels(data, source, aims, baseline=baseline)
+    options, device = conduct.settle(options)
+    views = source.train.drawn(augmentation)
+    guide = as_teacher(teacher, data.classes)
+    _require_teacher(guide, data, aims)
+    home = device_of(guide)
+    guide = guide.to(device.device).bind(source.train, views)
+    if guide.live:
+        check_answers("teacher", guide, source)
+    if aims.hard_weight < 1:
+        verify_stores(guide, conduct.watcher)
+    check_margin(margin, data, guide)
+    check_answers("student", made[0], source)
+    plan = DistillPlan(
+        guide=guide, home=home, made=made, data=data, source=source, aims=aims, options=options,
+        augmentation=views, device=device, baseline=baseline, margin=margin, conduct=conduct,
+    )  # fmt: skip
+    _tell_oddities(plan)
+    return plan
+
+
+def _require_labels(data: DataSet, source: DataSet, aims: Distillation, *, baseline: bool) -> None:
+    """Refuse aims that need labels where there are none."""
+    if source.train.labels is None and aims.hard_weight > 0:
+        transfers = source is not data
+        why = "transfer examples are used without labels" if transfers else "the training set has no labels"
+        raise ConfigError(f"hard_weight is {aims.hard_weight}, and {why}: set it to 0")
+    if baseline and data.train.labels is None:
+        raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
+
+
+def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation) -> None:
+    """Refuse a teacher that does not know the classes, or whose answers cannot serve what is aimed at."""
+    check_classes("teacher", guide, data)
+    require_logits(guide, aims.loss)
+    if aims.loss == "kl" and aims.hard_weight < 1:
+        require_temperature(guide, aims.temperature)
+
+
+def _tell_oddities(plan: DistillPlan) -> None:
+    """Say what is odd about teacher, student and data, and refuse nothing."""
+    guide, source, data, watcher = plan.guide, plan.source, plan.data, plan.conduct.watcher
+    if plan.asks:
+        temperature = plan.aims.temperature
+        tell_odd_teacher(
+            guide, source.train, plan.augmentation, temperature, plan.device, watcher, classes=data.classes
+        )  # fmt: skip
+        tell_probabilities("teacher", guide, source.train, plan.device, watcher)
+        tell_fitted_rows(guide, data, plan.device, watcher)
+    tell_probabilities("student", plan.made[0], source.train, None, watcher)
+    if plan.baseline or plan.aims.hard_weight > 0:
+        tell_contradictions(data.train, watcher)
+    tell_shared_examples(data, ["validation"], watcher, transfer=source.train if plan.transfers else None)

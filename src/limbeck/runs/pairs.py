@@ -1,0 +1,130 @@
+"""The trainings of a distillation: each student, and the same network on labels alone beside it."""
+
+__all__ = ["train_pairs"]
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.models.copying import copy_module
+from limbeck.options import Training
+from limbeck.protocols import Objective, Teacher
+from limbeck.runs.answering import answer_once
+from limbeck.runs.distill_plan import DistillPlan
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.judging import Pair
+from limbeck.runs.stages import fit_stage, stage_for
+from limbeck.system.jobs import relayed, run_jobs
+from limbeck.system.watcher import Watcher
+from limbeck.training.objective import DistillationObjective, LabelObjective
+
+_Trained = tuple[nn.Module, list[dict[str, Any]]]
+_Task = Callable[[], _Trained]
+
+
+def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
+    """Train students and baselines, in turns or side by side.
+
+    Args:
+        plan: What was decided.
+        folder: Of the run, or None.
+
+    Returns:
+        A pair for each seed.
+    """
+    conduct, count = plan.conduct, plan.seeds * (1 + plan.baseline)
+    answered = answer_once(
+        plan.guide, plan.source.train, plan.data, plan.augmentation, plan.aims, plan.options, plan.device,
+        conduct.watcher,
+    )  # fmt: skip
+
+    def tell(done: int, count: int) -> None:
+        conduct.note(f"{done} of {count} trainings are done")
+
+    if not conduct.apart(count):
+        trained = [task() for task in _tasks(plan, folder, answered, conduct.watcher)]
+    elif conduct.watcher is None or conduct.ray is not None:
+        tasks = list(_tasks(plan, folder, answered, None))
+        trained = run_jobs(tasks, jobs=conduct.jobs, ray=conduct.ray, done=tell)
+    else:
+        with relayed(conduct.watcher, count * plan.options.epochs) as (relay, listen):
+            tasks = list(_tasks(plan, folder, answered, relay))
+            trained = run_jobs(tasks, jobs=conduct.jobs, done=tell, tick=listen)
+    return _paired(trained, baseline=plan.baseline)
+
+
+@dataclass(frozen=True)
+class _Role:
+    """One of the two trainings of a seed.
+
+    Attributes:
+        name: Its folder inside the run's; None for the run's own.
+        objective: The loss that is minimised.
+        data: What it learns from.
+        training: Its settings.
+        export: Whether its weights are written in other formats too.
+    """
+
+    name: str | None
+    objective: Objective
+    data: DataSet
+    training: Training
+    export: bool
+
+
+def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]:
+    """The baseline, where there is one, and the student of a seed: they differ here and nowhere else."""
+    training = dataclasses.replace(plan.options, seed=plan.options.seed + number)
+    name = None if number == 0 else f"seeds/{number + 1}"
+    if plan.baseline:
+        rate = plan.aims.baseline_learning_rate
+        settled = training if rate is None else dataclasses.replace(training, learning_rate=rate)
+        aside = "baseline" if name is None else f"{name}/baseline"
+        yield _Role(aside, LabelObjective(training.label_smoothing), plan.data, settled, export=False)
+    yield _Role(name, _student_objective(plan, answered), plan.source, training, export=plan.conduct.export)
+
+
+def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
+    """What a student minimises: made anew for each, so that one with weights of its own shares them with nobody."""
+    return DistillationObjective(
+        answered,
+        temperature=plan.aims.temperature,
+        hard_weight=plan.aims.hard_weight,
+        label_smoothing=plan.options.label_smoothing,
+        loss=plan.aims.loss,
+    )
+
+
+def _tasks(plan: DistillPlan, folder: RunFolder | None, answered: Teacher, watcher: Watcher | None) -> Iterator[_Task]:
+    """The trainings in order; each network is copied when its turn comes."""
+    conduct = plan.conduct
+    apart = conduct.apart(plan.seeds * (1 + plan.baseline))
+    for number, start in enumerate(plan.made):
+        for role in _roles(plan, answered, number):
+            yield partial(
+                fit_stage,
+                stage_for(folder, role.name, apart=apart),
+                copy_module(start, what="student"),
+                role.objective,
+                role.data,
+                role.training,
+                plan.device,
+                augmentation=plan.augmentation,
+                resume=conduct.resume or apart,  # a task that is begun again continues
+                watcher=watcher,
+                source=conduct.origin("student"),
+                export=role.export,
+                steps=plan.steps,
+            )
+
+
+def _paired(trained: Sequence[_Trained], *, baseline: bool) -> list[Pair]:
+    """Each student with its baseline, where baselines and students take turns."""
+    students = trained[1::2] if baseline else trained
+    alone = [model for model, _ in trained[::2]] if baseline else [None] * len(trained)
+    return [Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]

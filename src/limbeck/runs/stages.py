@@ -1,0 +1,157 @@
+"""One training of a run in a folder of its own: a stage, which is begun, continued, or taken from where it is done."""
+
+__all__ = ["fit_stage", "stage_for"]
+
+from typing import Any
+
+from torch import nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.data.feed import Feed
+from limbeck.kaldi.source.alignments import write_pdf_counts
+from limbeck.models.calling import presentation_of
+from limbeck.options import Augmentation, Training
+from limbeck.protocols import Objective
+from limbeck.runs.exporting import epoch_writer, write_final
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.inputs import check_answers
+from limbeck.runs.models import load, save_model
+from limbeck.system.devices import Device
+from limbeck.system.files import make_folder
+from limbeck.system.processes import World, world
+from limbeck.system.watcher import Watcher
+from limbeck.teachers import Ensemble
+from limbeck.training.checkpoint import save_tensors
+from limbeck.training.engine import Fitted, fit
+
+
+def fit_stage(
+    folder: RunFolder | None,
+    model: nn.Module,
+    objective: Objective,
+    data: DataSet,
+    training: Training,
+    device: Device,
+    *,
+    augmentation: Augmentation | None,
+    resume: bool,
+    watcher: Watcher | None,
+    source: str | None = None,
+    export: bool = False,
+    steps: int | None = None,
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train one model in a folder of its own, or take it from there where that was done before.
+
+    Args:
+        folder: Where history, checkpoints and model go; None to keep nothing.
+        model: The module, trained in place.
+        objective: The loss that is minimised.
+        data: Training and validation examples.
+        training: The settings.
+        device: Where to compute.
+        augmentation: Random views.
+        resume: Continue what the folder holds.
+        watcher: Callbacks for training progress.
+        source: Where a module of the user's own came from.
+        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
+        steps: Steps per epoch; None for those of one pass over the training examples.
+
+    Returns:
+        The model on the CPU in evaluation mode, and its history with timing.
+    """
+    here = world()
+    if here.told(folder is not None and resume and folder.complete):
+        return _take_up(folder, model, here)
+    check_answers("model", model, data)
+    _remember_presentation(model, data)
+    if folder is not None:
+        folder.unseal_stage()
+    feed = Feed(
+        data.train,
+        batch_size=training.batch_size,
+        augmentation=augmentation,
+        seed=training.seed,
+        device=device.device,
+        world=here,
+        steps=steps,
+        workers=training.workers,
+        presentations=getattr(objective, "presentations", ()),
+    )
+    exporting = epoch_writer(folder.path, model) if export and folder is not None else None
+    fitted = fit(
+        model,
+        objective,
+        feed,
+        training,
+        device,
+        validation=data.validation,
+        folder=None if folder is None else folder.checkpoints,
+        resume=resume,
+        watcher=watcher,
+        after_epoch=exporting,
+    )
+    model.to("cpu").eval()
+    if folder is not None:
+        _keep(folder, model, fitted, data, training, source=source, export=export)
+    return model, [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
+
+
+def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> RunFolder | None:
+    """The folder of a part of a run.
+
+    Args:
+        folder: Of the run, or None.
+        name: Of the part; None for the run itself.
+        apart: Whether another process will use it, which may have another working folder.
+
+    Returns:
+        The folder, or None.
+    """
+    if folder is None:
+        return None
+    found = folder if name is None else folder.sub(name)
+    return RunFolder(found.path.absolute()) if apart else found
+
+
+def _take_up(folder: RunFolder | None, model: nn.Module, here: World) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The result of a training that is finished, in all processes; the first alone has the folder."""
+    history: list[dict[str, Any]] = []
+    if folder is not None:
+        loaded = load(folder.path, model=model)
+        assert not isinstance(loaded, Ensemble), "a stage holds one model"
+        model, history = loaded, folder.history()
+    weights, history = here.told((model.state_dict(), history))
+    model.load_state_dict(weights)
+    return model.to("cpu").eval(), history
+
+
+def _remember_presentation(model: nn.Module, data: DataSet) -> None:
+    """Let the model keep how it sees the examples: what it has of its own, with what was measured on the data."""
+    shown = presentation_of(model)
+    kept = getattr(data.train.inputs, "remembered", lambda own: own or data.train.presentation)(shown)
+    if kept is not shown:
+        model.presentation = kept
+
+
+def _keep(
+    folder: RunFolder,
+    model: nn.Module,
+    fitted: Fitted,
+    data: DataSet,
+    training: Training,
+    *,
+    source: str | None,
+    export: bool,
+) -> None:
+    """Write the result of a training, and list its files: it is finished by that."""
+    folder.write_rows("history.jsonl", fitted.history)
+    folder.write_rows("timings.jsonl", fitted.timings)
+    if training.keep == "best" and fitted.best_epoch != len(fitted.history):
+        save_tensors(folder.path / "last.safetensors", fitted.last)
+    if export:
+        write_final(folder.path, model)
+    if data.front_end is not None and data.train.labels is not None:
+        counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"
+        write_pdf_counts(counts, data.train.class_counts(len(data.classes)))
+    save_model(folder.path / "model", model, classes=data.classes, source=source, front_end=data.front_end)
+    folder.seal_stage()

@@ -1,0 +1,141 @@
+"""One step of a training: the gradient of a batch's loss, and the weights after it.
+
+What a step does is here, once; when it is made, saved and reported is the engine's affair.
+"""
+
+__all__ = ["Stepper"]
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import DataError
+from limbeck.models.calling import call_model, weights_dtype
+from limbeck.options import Training
+from limbeck.protocols import Batch, Objective
+from limbeck.system.devices import Device, widest
+from limbeck.system.processes import World
+from limbeck.training.nonfinite import Guard
+
+_NO_GRADIENT = (
+    "the model's logits do not depend on weights that can be trained: its forward rounds them, detaches them, or "
+    "computes them under torch.no_grad()"
+)
+
+
+class Stepper:
+    """Makes the steps of an epoch: each is :meth:`learn`, :meth:`judge` and :meth:`update`, in this order.
+
+    Of several processes each calls :meth:`add_up` after :meth:`learn`.
+
+    Args:
+        model: What is trained, in training mode.
+        objective: The loss that is minimised.
+        optimizer: Its optimiser.
+        training: The settings; clipping, and what happens to steps that are not finite.
+        device: Where and how precisely to compute.
+        world: This process among those that divide each batch.
+
+    Attributes:
+        guard: Keeps steps that are not finite out of the weights.
+        waits: Whether the host knows the result of each step at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        training: Training,
+        device: Device,
+        world: World,
+    ) -> None:
+        self.model, self.objective, self.optimizer, self.world = model, objective, optimizer, world
+        self.waits = device.device.type != "cuda"
+        self.skip, self.clip = training.skip_nonfinite, training.clip_norm
+        self.guard = Guard(model, optimizer, skip=self.skip, waits=self.waits, device=device.device)
+        self._autocast, self._dtype = device.autocast(), weights_dtype(model)
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._project = getattr(model, "project_", None)
+        self._spread = world.size > 1
+        self._share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def learn(self, batch: Batch, own: int, size: int) -> tuple[Tensor, Tensor | None]:
+        """Compute the loss of this process's part of a batch, and its gradient.
+
+        Args:
+            batch: The examples.
+            own: How many of them count here; of several processes one may have none.
+            size: How many the whole batch has.
+
+        Returns:
+            The sum of the losses, and how many predictions are wrong, None without labels.
+
+        Raises:
+            DataError: If the logits do not depend on weights that can be trained.
+        """
+        self.guard.remember()
+        with self._autocast:
+            logits = call_model(self.model, batch.inputs, dtype=self._dtype)
+            if not logits.requires_grad:
+                raise DataError(_NO_GRADIENT)
+            losses = self.objective(logits, batch).per_example
+        if len(self._share) != len(losses) or self._spread:
+            self._share = torch.full_like(losses, 1 / size if own else 0.0)
+        losses.backward(self._share)  # type: ignore[no-untyped-call]
+        errors = None if batch.labels is None else (logits.detach().argmax(-1) != batch.labels).sum()
+        return losses.detach().sum(), errors
+
+    def add_up(self, total: Tensor, errors: Tensor | None, own: int, *flags: bool) -> Tensor:
+        """Add up gradients and sums over all processes, in one exchange.
+
+        Args:
+            total: As :meth:`learn` gives it.
+            errors: Likewise.
+            own: How many examples count here.
+            *flags: What each process has noticed.
+
+        Returns:
+            The sum of the losses, the errors, and how many processes noticed each.
+        """
+        tally = torch.tensor([0, 0, *flags], dtype=widest(total.device), device=total.device)
+        if own:
+            tally[0] = total
+            tally[1] = 0 if errors is None else errors
+        self.world.add_up([*self._gradients(), tally])
+        return tally
+
+    def judge(self, step: int, total: Tensor) -> Tensor:
+        """Let the guard see whether a step is finite.
+
+        Args:
+            step: Its number.
+            total: The sum of the losses of the whole batch.
+
+        Returns:
+            The norm of the gradient, before it is clipped.
+        """
+        norm = torch.nn.utils.get_total_norm(self._gradients())
+        self.guard.judge(step, total, norm)
+        return norm
+
+    def update(self, norm: Tensor) -> None:
+        """Clip the gradient, change the weights, and forget the gradient.
+
+        Args:
+            norm: As :meth:`judge` gives it.
+        """
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
+        self.guard.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+        if self._project is not None:
+            self._project()
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]

@@ -275,3 +275,14 @@ def test_scale_compares_a_formula_with_measurements():
     (checkpoint,) = re.findall(r"checkpoint +[\d.]+ +[\d.]+ +([\d.]+)$", done.stdout, re.M)
     assert 1.0 <= float(checkpoint) < 1.2  # the formula leaves the header out
     assert len(re.findall(r"^ +[\d,]+ +[\d.]+ +[\d.]+$", done.stdout, re.M)) == 2
+
+
+def test_step_against_another_checkout_times_both(tmp_path, capsys):
+    against = load("step_against")
+    root = Path(against.__file__).parents[1]
+    assert against.main([str(root), "--quick", "--json", str(tmp_path / "against.json")]) == 0
+    assert "labels" in capsys.readouterr().out
+    for row in json.loads((tmp_path / "against.json").read_text())["rows"]:
+        for kind in ("clock", "processor"):
+            took, ratio = row[kind]["milliseconds_per_step"], row[kind]["ratio"]
+            assert ratio["min"] == ratio["median"] == pytest.approx(took["other"] / took["this"])

@@ -2,7 +2,6 @@
 
 __all__ = ["draw_points", "draw_spectra", "draw_spectrum", "draw_way", "explain_spectrum", "explain_way"]
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from limbeck.report.contents import Contents, Model, Singular
 from limbeck.report.figures_style import INK, MUTED, clean, colour, figure, number, styled, tidy
+from limbeck.report.label_places import Label, place_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,36 +60,23 @@ def draw_points(points: Sequence[tuple[str, str, str, float, float]]) -> "Figure
         spread = max(max(sizes) / min(sizes), 3.0)
         axes.set_xlim(min(sizes) / spread**0.32, max(sizes) * spread**0.32)
         room = max(max(rights) - min(rights), 0.02 * max(rights), 1e-9)
-        low, high = min(rights) - 0.35 * room, max(rights) + 0.35 * room
-        axes.set_ylim(low, high)
+        axes.set_ylim(min(rights) - 0.35 * room, max(rights) + 0.35 * room)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{number(value)}B"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         for before, after in zip(points, points[1:], strict=False):
             arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 1.1, "shrinkA": 7, "shrinkB": 7}
             axes.annotate("", after[3:], before[3:], arrowprops=arrow)
-        taken: list[tuple[float, float]] = []
+        labels = []
         for name, details, shade, size, right in sorted(points, key=lambda point: -point[4]):
             axes.scatter([size], [right], s=90, color=shade, zorder=3, linewidth=0)
-            share = math.log(size / min(sizes)) / max(math.log(max(sizes) / min(sizes)), 1e-9)
-            side = -1 if share > 0.6 else 1
-            # A label moves down where the label of a point at its side is in the way.
-            beside = [height for other, height in taken if spread**-0.45 < other / size < spread**0.45]
-            height = min([0.93, (right - low) / (high - low), *(height - 0.13 for height in beside)])
-            taken.append((size, height))
-            place = (size, low + height * (high - low))
-            for words, lift, weight, tint, points_high in (
-                (clean(name, 34), 20, "bold", shade, 9.5),
-                (details, 8, "normal", MUTED, 8.5),
-            ):
-                axes.annotate(
-                    words, place, (7 * side, lift), textcoords="offset points", va="center",
-                    ha="left" if side > 0 else "right", fontsize=points_high, fontweight=weight, color=tint,
-                )  # fmt: skip
+            heading = (clean(name, 34), {"fontsize": 9.5, "fontweight": "bold", "color": shade})
+            labels.append(Label((size, right), [heading, (details, {"fontsize": 8.5, "color": MUTED})]))
         axes.set_xlabel("bytes of the file")
         axes.set_title("Accuracy (%)")
         tidy(axes)
         axes.tick_params(which="minor", length=0)
+        place_labels(axes, labels)
     return drawing
 
 

@@ -3,10 +3,11 @@
 __all__ = ["draw_networks", "draw_tradeoff", "explain_networks", "explain_tradeoff"]
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limbeck.report.contents import Contents, Layer, Model
 from limbeck.report.figures_style import INK, MUTED, clean, colour, figure, number, styled, tidy
+from limbeck.report.label_places import Label, place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,36 +189,18 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        low, high = axes.get_ylim()
         _draw_gain(axes, points)
-        taken: list[tuple[float, float]] = []
+        labels = []
         for model, size, wrong in sorted(points, key=lambda point: point[2]):
             shade = colour(model.role, roles)
             axes.scatter([size], [wrong], s=90, color=shade, zorder=3, linewidth=0)
-            beside = [height for other, height in taken if 0.5 < other / size < 2]
-            height = max([0.07, (wrong - low) / (high - low), *(height + 0.15 for height in beside)])
-            taken.append((size, height))
-            place = (size, low + height * (high - low))
-            side = -1 if math.log(size / min(sizes)) > 0.6 * math.log(max(sizes) / min(sizes)) > 0 else 1
-            text: dict[str, Any] = {
-                "textcoords": "offset points",
-                "va": "center",
-                "ha": "left" if side > 0 else "right",
-            }
-            axes.annotate(
-                clean(model.role, 20),
-                place,
-                (11 * side, 6),
-                fontsize=9.5,
-                fontweight="bold",
-                color=shade,
-                **text,
-            )
-            axes.annotate(_details(model, wrong), place, (11 * side, -6), fontsize=8.5, color=MUTED, **text)
+            name = (clean(model.role, 20), {"fontsize": 9.5, "fontweight": "bold", "color": shade})
+            labels.append(Label((size, wrong), [name, (_details(model, wrong), {"fontsize": 8.5, "color": MUTED})]))
         axes.set_xlabel("weights" if _by_parameters(contents) else "bytes of the file")
         axes.set_title(f"{contents.judged_on.capitalize()} error rate (%)")
         tidy(axes)
         axes.tick_params(which="minor", length=0)
+        place_labels(axes, labels)
     return drawing
 
 

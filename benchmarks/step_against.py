@@ -28,8 +28,9 @@ BATCH = 256
 
 def serve(examples: int) -> None:
     """Train an epoch for each line on the standard input, and answer with its seconds; the checkout is on the path."""
-    import step  # the benchmark of the checkout
     import torch
+
+    import step  # the benchmark of the checkout
     from step import MLP, Case, DistillationObjective, Feed, LabelObjective, MLPConfig, open_data, stored_answers
 
     torch.manual_seed(0)

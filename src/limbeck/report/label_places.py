@@ -134,7 +134,7 @@ def place_labels(axes: "Axes", labels: Sequence[Label]) -> "list[list[Annotation
     drawing = axes.get_figure(root=True)
     assert drawing is not None, "axes are part of a figure"
     renderer = FigureCanvasAgg(drawing).get_renderer()
-    drawing.draw_without_rendering()  # type: ignore[no-untyped-call]  # it lays the axes out
+    drawing.draw_without_rendering()  # it lays the axes out
     unit = drawing.dpi / 72
     corners = axes.get_window_extent(renderer)
     room = Box(*(value / unit for value in corners.extents))

@@ -133,7 +133,7 @@ def place_labels(axes: "Axes", labels: Sequence[Label]) -> "list[list[Annotation
 
     drawing = axes.get_figure(root=True)
     assert drawing is not None, "axes are part of a figure"
-    renderer = FigureCanvasAgg(drawing).get_renderer()
+    renderer = FigureCanvasAgg(drawing).get_renderer()  # type: ignore[no-untyped-call]
     drawing.draw_without_rendering()  # it lays the axes out
     unit = drawing.dpi / 72
     corners = axes.get_window_extent(renderer)

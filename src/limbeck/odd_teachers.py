@@ -80,7 +80,8 @@ def tell_odd_teacher(
             for one, kept in zip(asked, answered, strict=True):
                 # Where a hot answer is that at T = 1 softened, the latter tells examples apart better.
                 kept.append(one.log_probs(batch, 1.0 if one.every_temperature else temperature).float())
-            labels += [] if batch.labels is None else [batch.labels]
+            known = batch.main_labels
+            labels += [] if known is None else [known]
     truth = torch.cat(labels) if labels else None
     told = False
     for name, answers in zip(names, answered, strict=False):

@@ -3,7 +3,7 @@
 Axes: ``N`` examples in a batch, ``K`` classes.
 """
 
-__all__ = ["Answering", "Batch", "Loss", "Objective", "Teacher"]
+__all__ = ["Answering", "Batch", "Loss", "MixedLabels", "Objective", "Teacher", "Teaching"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,28 @@ from limbeck.inputs import Inputs, first_few, move
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
-    from limbeck.options import Augmentation
+    from limbeck.options import Augmentation, TeacherView
+
+
+@dataclass(frozen=True, eq=False)
+class MixedLabels:
+    """What is true of examples that are mixed with others, beside their own labels.
+
+    Attributes:
+        labels: Classes of the partners, int64 ``(N,)``.
+        share: How much an example's own label counts, in [0, 1], float32 ``(N,)``; its partner's has the rest.
+    """
+
+    labels: Tensor
+    share: Tensor
+
+    def head(self, count: int) -> "MixedLabels":
+        """Those of the first few examples."""
+        return MixedLabels(self.labels[:count], self.share[:count])
+
+    def to(self, device: torch.device | str) -> "MixedLabels":
+        """The same on a device."""
+        return MixedLabels(self.labels.to(device), self.share.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +57,9 @@ class Batch:
             another tokenizer, or frames of speech with other neighbours; None where all models see the same.
         source: Digest of the data that the numbers count, see :attr:`limbeck.Examples.source`: stored answers refuse a
             batch of other data. None where it is not known, for a batch made by hand.
+        mixed: The labels of the examples that these are mixed with, in mixup and cutmix; None where none are, or labels
+            are unknown.
+        taught: The same examples as the teacher sees them, where that is another view; None where it sees this one.
     """
 
     index: Tensor
@@ -44,6 +68,20 @@ class Batch:
     labels: Tensor | None
     presented: Callable[[Any], Inputs] | None = None
     source: str | None = None
+    mixed: MixedLabels | None = None
+    taught: "Batch | None" = None
+
+    @property
+    def for_teacher(self) -> "Batch":
+        """What the teacher is asked about."""
+        return self if self.taught is None else self.taught
+
+    @property
+    def main_labels(self) -> Tensor | None:
+        """The class that has most of each example, int64 ``(N,)``: its label, where it is not mixed with another."""
+        if self.labels is None or self.mixed is None:
+            return self.labels
+        return torch.where(self.mixed.share >= 0.5, self.labels, self.mixed.labels)
 
     def head(self, count: int) -> "Batch":
         """The first few examples."""
@@ -55,6 +93,8 @@ class Batch:
             None if self.labels is None else self.labels[:count],
             None if presented is None else lambda which: first_few(presented(which), count),
             self.source,
+            None if self.mixed is None else self.mixed.head(count),
+            None if self.taught is None else self.taught.head(count),
         )
 
     def seen_as(self, presentation: Any) -> Inputs:
@@ -70,6 +110,8 @@ class Batch:
             index=self.index.to(device),
             inputs=move(self.inputs, device),
             labels=None if self.labels is None else self.labels.to(device),
+            mixed=None if self.mixed is None else self.mixed.to(device),
+            taught=None if self.taught is None else self.taught.to(device),
         )
 
 
@@ -134,6 +176,21 @@ class Teacher(Answering, Protocol):
 
     def modules(self) -> Sequence[tuple[nn.Module, Any]]:
         """The networks in it, each with the presentation of the examples that it sees where that is its own."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How a teacher is shown examples that a student sees in another view.
+
+    Attributes:
+        view: Which view it answers.
+        live: Whether its inputs are looked at; False where answers are looked up.
+        presentations: How its networks see the examples.
+    """
+
+    view: "TeacherView"
+    live: bool
+    presentations: tuple[Any, ...] = ()
 
 
 class Objective(Protocol):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from limbeck.data.columns import Columns, seen_values
 from limbeck.data.many_labels import MultiLabel
+from limbeck.data.mixing import refuse_mixing
 from limbeck.data.source import Source
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError
@@ -225,15 +226,16 @@ class Examples:
     def drawn(self, augmentation: Augmentation | None) -> Augmentation:
         """What is drawn for each view: an augmentation, and random transforms that the examples have of their own."""
         asked = augmentation or Augmentation()
-        own = OwnAugmentation(views=asked.views, view_seed=asked.view_seed)
+        kept: dict[str, Any] = {name: getattr(asked, name) for name in ("views", "view_seed", "mixup", "cutmix")}
+        refuse_mixing(asked, kind=self.kind, shape=self.shape, unmixable=getattr(self.inputs, "unmixable", None))
         if isinstance(asked, OwnAugmentation):
-            return asked if self.random else Augmentation(views=asked.views, view_seed=asked.view_seed)
-        if asked.active and isinstance(self.inputs, Source) and not self.inputs.augments:
+            return asked if self.random else Augmentation(**kept)
+        if asked.alters and isinstance(self.inputs, Source) and not self.inputs.augments:
             raise ConfigError(
                 "an augmentation is for images in memory, and these examples are made when they are wanted: leave it "
                 "out, and let the data set transform them at random"
             )
-        return own if self.random else asked
+        return OwnAugmentation(**kept) if self.random else asked
 
     def groups(self) -> Tensor | None:
         """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""

@@ -3,14 +3,16 @@
 __all__ = ["Feed"]
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import Viewing
 from limbeck.options import Augmentation
-from limbeck.protocols import Batch
+from limbeck.protocols import Batch, Teaching
 from limbeck.system.processes import World
 
 
@@ -31,6 +33,7 @@ class Feed:
             and an epoch ends where it has as many steps.
         workers: Processes that read and transform ahead, for examples that are not in memory; None to decide here.
         presentations: How other models see the examples, made along with the rest.
+        teaching: How the teacher sees them, where that is another view: each batch has it beside the student's.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -50,12 +53,17 @@ class Feed:
         steps: int | None = None,
         workers: int | None = None,
         presentations: Sequence[Any] = (),
+        teaching: Teaching | None = None,
     ) -> None:
         self.world = world
         self.examples = examples.to(device)
         self.batch_size, self.seed = batch_size, seed
         self.augmentation = self.examples.drawn(augmentation)
         self.viewing = Viewing(self.examples, self.augmentation, workers=workers, presentations=presentations)
+        self.teaching = teaching
+        if teaching is not None:
+            self.taught = self.augmentation.for_teacher(teaching.view)
+            self.shown = Viewing(self.examples, self.taught, workers=workers, presentations=teaching.presentations)
         self.steps_per_pass = -(-len(self.examples) // self.batch_size)
         self.steps = self.steps_per_pass if steps is None else steps
 
@@ -103,4 +111,18 @@ class Feed:
                 own, _ = self.own_rows(0, step)
                 parts.append(slice(first + own.start, first + max(own.stop, own.start + 1)))
                 step += 1
-            yield from self.viewing.batches(order, parts, view)
+            batches = self.viewing.batches(order, parts, view)
+            yield from batches if self.teaching is None else self._beside(batches, self.teaching, order, parts, number)
+
+    def _beside(
+        self, batches: Iterator[Batch], teaching: Teaching, order: Tensor, parts: Sequence[slice], number: int
+    ) -> Iterator[Batch]:
+        """The student's batches, each with what the teacher sees of the same examples."""
+        view = self.shown.view_of(number)
+        if teaching.live:
+            for batch, shown in zip(batches, self.shown.batches(order, parts, view), strict=True):
+                yield replace(batch, taught=shown)
+            return
+        for batch in batches:  # answers are looked up, and nobody looks at inputs
+            nothing = torch.empty(len(batch.index), 0, device=order.device)
+            yield replace(batch, taught=replace(batch, view=view, inputs=nothing, presented=None))

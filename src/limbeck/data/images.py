@@ -117,7 +117,7 @@ class Images(Source):
         return presentation
 
     def _drawn(self, keys: Tensor, view: int, augmentation: "Augmentation | None") -> Sequence[Numbers] | None:
-        if augmentation is None or not augmentation.active:
+        if augmentation is None or not augmentation.alters:
             return None
         if augmentation.distorts:
             raise ConfigError(

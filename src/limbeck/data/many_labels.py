@@ -63,6 +63,8 @@ class MultiLabel(Source):
         (6, [1, 0, 1, 0, 0, 1], [0, 0, 0, 1, 1, 1])
     """
 
+    unmixable = "pairs of example and label"
+
     def __init__(self, base: Tensor | Source, truth: Tensor | int, names: Sequence[str] | None = None) -> None:
         self.base, count = base, len(base)
         self.outputs = truth if isinstance(truth, int) else _checked(truth, count).shape[1]

@@ -47,6 +47,7 @@ class Positions(Source):
     """
 
     kind = "integers"
+    unmixable = "positions of sequences"
     decoded = False
 
     def __init__(

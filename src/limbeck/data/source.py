@@ -37,12 +37,14 @@ class Source(ABC):
         random: Whether each view of an example differs although nobody asked for an augmentation: a transform of the
             user's own draws.
         augments: Whether it draws what an :class:`~limbeck.Augmentation` asks for.
+        unmixable: What the examples are, where mixup of two is not one of them; None for floating-point numbers.
     """
 
     kind: str = "floating-point numbers"
     decoded: bool = True
     random: bool = False
     augments: bool = False
+    unmixable: str | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -113,6 +113,7 @@ class Text(Source):
     """
 
     kind = "integers"
+    unmixable = "texts"
 
     def __init__(
         self,

@@ -7,18 +7,21 @@ the user's own, is made in worker processes, ahead of the training that waits fo
 
 __all__ = ["Viewing", "in_parts"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from limbeck.data.augment import Views
 from limbeck.data.examples import Examples
+from limbeck.data.mixing import Mixing, Mixture
 from limbeck.data.source import Source
 from limbeck.data.workers import ahead
 from limbeck.inputs import Inputs, move
 from limbeck.options import Augmentation
-from limbeck.protocols import Batch
+from limbeck.protocols import Batch, MixedLabels
 
 
 class Viewing:
@@ -54,7 +57,8 @@ class Viewing:
         self.examples, self.workers = examples.one_by_one() if singly else examples, workers
         self.made = isinstance(self.examples.inputs, Source)
         drawn = self.augmentation.active
-        self.views = Views(examples, self.augmentation) if drawn and not self.made else None
+        self.views = Views(examples, self.augmentation) if self.augmentation.alters and not self.made else None
+        self.mixing = Mixing(self.examples, self.augmentation) if self.augmentation.mixes else None
         self.changing = drawn
 
     def view_of(self, number: int) -> int:
@@ -80,37 +84,71 @@ class Viewing:
         # Looked up once a stretch, not once a batch.
         numbers = examples.index[order].long()
         labels = None if examples.labels is None else examples.labels[order].long()
+        mixtures: list[Mixture | None] = [None] * len(parts)
+        if self.mixing is not None:
+            self.mixing.prepare(view)
+            mixtures = [self.mixing.take(order[part]) for part in parts]
         if isinstance(inputs, Source):
-            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, parts, view)
+            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, parts, mixtures, view)
         else:
-            made = self._looked_up(order, parts, view)
-        for part, (seen, presented) in zip(parts, made, strict=True):
+            made = self._looked_up(order, parts, mixtures, view)
+        for part, mixture, (seen, presented) in zip(parts, mixtures, made, strict=True):
             known = None if labels is None else labels[part]
-            yield Batch(numbers[part], view, seen, known, presented, examples.source)
+            mixed = None
+            if mixture is not None and examples.labels is not None:
+                mixed = MixedLabels(examples.labels[mixture.partner].long(), mixture.share)
+            yield Batch(numbers[part], view, seen, known, presented, examples.source, mixed)
 
-    def _looked_up(self, order: Tensor, parts: Sequence[slice], view: int) -> Iterator[tuple[Inputs, None]]:
-        """Tensors in memory, distorted on the device."""
+    def _looked_up(
+        self, order: Tensor, parts: Sequence[slice], mixtures: Sequence[Mixture | None], view: int
+    ) -> Iterator[tuple[Inputs, None]]:
+        """Tensors in memory, distorted and mixed on the device."""
         if self.views is not None:
             self.views.prepare(view)
-        for part in parts:
-            rows = order[part]
-            yield self.examples.as_seen(rows) if self.views is None else self.views.take(rows), None
+        for part, mixture in zip(parts, mixtures, strict=True):
+            rows = _with_partners(order[part], mixture)
+            seen = self.examples.as_seen(rows) if self.views is None else self.views.take(rows)
+            yield self._blended(seen, mixture), None
+
+    def _blended(self, seen: Inputs, mixture: Mixture | None) -> Inputs:
+        """Examples mixed with their partners, which follow them."""
+        return seen if mixture is None or self.mixing is None else self.mixing.blend(seen, mixture)
 
     def _made(
-        self, source: Source, order: Tensor, numbers: Tensor, parts: Sequence[slice], view: int
+        self,
+        source: Source,
+        order: Tensor,
+        numbers: Tensor,
+        parts: Sequence[slice],
+        mixtures: Sequence[Mixture | None],
+        view: int,
     ) -> "Iterator[tuple[Inputs, _Presented | None]]":
         """What a source makes, in processes that are ahead."""
         wanted = (None, *self.presentations)
         augmentation = self.augmentation if self.changing else None
-        asked = ((order[part], numbers[part]) for part in parts)
-        for rows, keys, made in ahead(source, asked, view, augmentation, wanted, self.workers):
-            moved = [move(each, order.device) for each in made]
-            yield (
-                moved[0],
-                _Presented(
-                    source, rows.to(order.device), keys, view, augmentation, dict(zip(wanted, moved, strict=True))
-                ),
+        index = self.examples.index
+        asked = (
+            (order[part], numbers[part])
+            if mixture is None
+            else (
+                _with_partners(order[part], mixture),
+                torch.cat((numbers[part], index[mixture.partner].long())),
             )
+            for part, mixture in zip(parts, mixtures, strict=True)
+        )
+        made_ahead = ahead(source, asked, view, augmentation, wanted, self.workers)
+        for mixture, (rows, keys, made) in zip(mixtures, made_ahead, strict=True):
+            finish = partial(self._finished, mixture=mixture, device=order.device)
+            known = dict(zip(wanted, map(finish, made), strict=True))
+            yield known[None], _Presented(source, rows, keys, view, augmentation, known, finish)
+
+    def _finished(self, made: Inputs, *, mixture: Mixture | None, device: torch.device) -> Inputs:
+        """What a source made, on the device and mixed."""
+        return self._blended(move(made, device), mixture)
+
+
+def _with_partners(rows: Tensor, mixture: Mixture | None) -> Tensor:
+    return rows if mixture is None else torch.cat((rows, mixture.partner))
 
 
 class _Presented:
@@ -124,16 +162,17 @@ class _Presented:
         view: int,
         augmentation: Augmentation | None,
         known: dict[Any, Inputs],
+        finish: Callable[[Inputs], Inputs],
     ) -> None:
         self.source, self.rows, self.keys = source, rows, keys
-        self.view, self.augmentation, self.known = view, augmentation, known
+        self.view, self.augmentation, self.known, self.finish = view, augmentation, known, finish
 
     def __call__(self, presentation: Any) -> Inputs:
         if presentation not in self.known:
             made = self.source.fetch(
                 self.rows, self.keys, view=self.view, augmentation=self.augmentation, presentations=(presentation,)
             )
-            self.known[presentation] = move(made[0], self.rows.device)
+            self.known[presentation] = self.finish(made[0])
         return self.known[presentation]
 
 

@@ -18,11 +18,14 @@ __all__ = ["HOT", "fused_loss", "label_loss"]
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from limbeck.protocols import MixedLabels
 
 HOT = 32.0
 """Temperature above which the formulas without cancellation are used."""
@@ -31,18 +34,26 @@ _SMALL = 0.1
 _Work = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def label_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def label_loss(
+    logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, mixed: "MixedLabels | None" = None
+) -> Tensor:
     """:func:`~limbeck.losses.hard_target_loss` without a look at the labels.
 
     Args:
         logits: Logits, ``(N, K)``.
         labels: True classes in [0, K), int64 ``(N,)``.
         label_smoothing: Share of the mass spread over all classes.
+        mixed: Labels of the examples that these are mixed with: the mean of both losses, weighted by their shares.
 
     Returns:
         Nats per example, ``(N,)``.
     """
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    own = torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    if mixed is None:
+        return own
+    other = torch.nn.functional.cross_entropy(logits, mixed.labels, reduction="none", label_smoothing=label_smoothing)
+    share = mixed.share.to(own.dtype)
+    return share * own + (1 - share) * other
 
 
 def fused_loss(
@@ -54,6 +65,7 @@ def fused_loss(
     hard_weight: float = 0.0,
     label_smoothing: float = 0.0,
     targets_at_one: bool = False,
+    mixed: "MixedLabels | None" = None,
 ) -> Tensor:
     """:func:`~limbeck.losses.distillation_loss` of the student's logits alone.
 
@@ -66,6 +78,7 @@ def fused_loss(
         label_smoothing: Share of the hard term's mass spread over all classes.
         targets_at_one: Whether the targets are log-probabilities at T = 1 instead; for temperatures above
             :data:`HOT`, at which softened ones in float32 would have lost the differences between classes.
+        mixed: Labels of the examples that these are mixed with, as for :func:`label_loss`.
 
     Returns:
         Nats per example, ``(N,)``.
@@ -83,7 +96,7 @@ def fused_loss(
             value, gradient = _plain(z, targets, temperature)
         if hard_weight:
             assert labels is not None, "somebody saw to it"
-            _add_hard(value, gradient, z, labels.unsqueeze(-1), hard_weight, label_smoothing)
+            _add_hard(value, gradient, z, labels.unsqueeze(-1), mixed, hard_weight, label_smoothing)
         return value, gradient
 
     found: Tensor = _Fused.apply(logits, work)  # type: ignore[no-untyped-call]
@@ -144,14 +157,30 @@ def _above_even(z: Tensor, temperature: float) -> Tensor:
     return a - mean
 
 
-def _add_hard(value: Tensor, gradient: Tensor, z: Tensor, rows: Tensor, weight: float, smoothing: float) -> None:
+def _add_hard(
+    value: Tensor,
+    gradient: Tensor,
+    z: Tensor,
+    rows: Tensor,
+    mixed: "MixedLabels | None",
+    weight: float,
+    smoothing: float,
+) -> None:
     """Weigh the soft term and add the cross-entropy with labels, in place."""
     log_q = torch.log_softmax(z, -1)
     sure = weight * (1 - smoothing)
-    value.mul_(1 - weight).sub_(log_q.gather(-1, rows).squeeze(-1), alpha=sure)
+    known = log_q.gather(-1, rows).squeeze(-1)
+    if mixed is not None:
+        share, others = mixed.share.to(z.dtype), mixed.labels.unsqueeze(-1)
+        known = share * known + (1 - share) * log_q.gather(-1, others).squeeze(-1)
+    value.mul_(1 - weight).sub_(known, alpha=sure)
     if smoothing:
         value.sub_(log_q.mean(-1), alpha=weight * smoothing)
     gradient.mul_(1 - weight).add_(log_q.exp_(), alpha=weight)
-    gradient.scatter_add_(-1, rows, gradient.new_full(rows.shape, -sure))
+    if mixed is None:
+        gradient.scatter_add_(-1, rows, gradient.new_full(rows.shape, -sure))
+    else:
+        for chosen, part in ((rows, share), (others, 1 - share)):
+            gradient.scatter_add_(-1, chosen, part.mul(-sure).to(gradient.dtype).unsqueeze(-1))
     if smoothing:
         gradient.sub_(weight * smoothing / z.shape[-1])

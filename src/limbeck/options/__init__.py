@@ -15,13 +15,14 @@ __all__ = [
     "RankRule",
     "SoftLoss",
     "SpeechOptions",
+    "TeacherView",
     "TextPresentation",
     "Training",
     "TrainingKeywords",
 ]
 
 from limbeck.options.compression import FineTuning, RankRule
-from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, SpeechOptions
+from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, SpeechOptions, TeacherView
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation

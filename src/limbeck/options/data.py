@@ -1,13 +1,16 @@
 """Which examples, and which views of them."""
 
-__all__ = ["Augmentation", "DataOptions", "OwnAugmentation", "SpeechOptions"]
+__all__ = ["Augmentation", "DataOptions", "OwnAugmentation", "SpeechOptions", "TeacherView"]
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
+
+TeacherView = Literal["consistent", "fixed", "independent"]
+"""Which view of an example a teacher answers, beside the one that the student sees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,10 @@ class Augmentation:
             "trivial" or "rand" for these and TrivialAugment or RandAugment; "none". It goes with none of those above.
         crop_area: Smallest share of the image that a random resized crop keeps.
         erasing: Share of the views in which a random rectangle is erased; needs augment.
+        mixup: Each view is mixed with that of another training example, in a share drawn from Beta(mixup, mixup);
+            labels and soft targets are mixed likewise. 0: none.
+        cutmix: Each view has a box from that of another training example, whose share of the area is drawn from
+            Beta(cutmix, cutmix). 0: none. With mixup too, each view has one of both, with equal chances.
         views: How many different views of each example; training cycles through them. None: a new one each epoch.
         view_seed: Seed of the views, apart from that of training, so that a teacher's answers to them serve any seed.
     """
@@ -141,6 +148,8 @@ class Augmentation:
     augment: Literal["none", "standard", "trivial", "rand"] = "none"
     crop_area: float = 0.08
     erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     views: int | None = None
     view_seed: int = 0
 
@@ -153,6 +162,9 @@ class Augmentation:
         require(self.augment in known, "augment", repr(self.augment), f"one of {', '.join(known)}")
         require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "in (0, 1]")
         require(0 <= self.erasing <= 1, "erasing", self.erasing, "in [0, 1]")
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self, name)
+            require(alpha == 0 or 0.01 <= alpha <= 100, name, alpha, "0 for none, or from 0.01 to 100")
         if self.augment == "none" and (self.erasing or self.crop_area != 0.08):
             raise ConfigError("erasing and crop_area belong to augment: give augment, such as augment standard")
         if self.augment != "none" and self.distorts:
@@ -165,8 +177,18 @@ class Augmentation:
 
     @property
     def active(self) -> bool:
-        """Whether any view differs from the picture itself."""
+        """Whether any view differs from the example itself."""
+        return self.alters or self.mixes
+
+    @property
+    def alters(self) -> bool:
+        """Whether images are distorted, or cropped and flipped, before any are mixed."""
         return self.distorts or self.augment != "none"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether views are mixed with those of other examples."""
+        return bool(self.mixup or self.cutmix)
 
     @property
     def distorts(self) -> bool:
@@ -177,6 +199,43 @@ class Augmentation:
     def whole_pixels(self) -> bool:
         """Whether views are shifts by whole pixels and nothing else."""
         return not any((self.rotate, self.scale, self.shear, self.elastic)) and float(self.shift).is_integer()
+
+    def for_teacher(self, teacher_view: TeacherView) -> "Augmentation":
+        """What a teacher sees where a student sees these views.
+
+        Args:
+            teacher_view: "consistent" for the same views, "independent" for those of the next view seed, "fixed" for
+                the examples as they are.
+
+        Returns:
+            The teacher's augmentation.
+
+        Raises:
+            ConfigError: If the teacher is to see other views than the student, and there are none, or they are mixed
+                with other examples, or nobody knows the examples as they are.
+
+        Example:
+            >>> Augmentation(shift=2).for_teacher("independent").view_seed
+            1
+        """
+        if teacher_view == "consistent":
+            return self
+        if not self.active:
+            raise ConfigError(
+                f"teacher_view is {teacher_view}, and there is no augmentation, so that all views are the same: set "
+                "augment, shift or another, or leave teacher_view out"
+            )
+        if self.mixes:
+            raise ConfigError(
+                f"teacher_view is {teacher_view}, and mixup and cutmix need a teacher that sees the same mixture as "
+                "the student: leave teacher_view or them out"
+            )
+        if teacher_view == "independent":
+            return replace(self, view_seed=(self.view_seed + 1) % (1 << 63))
+        return self._plain()
+
+    def _plain(self) -> "Augmentation":
+        return Augmentation()
 
     def view_of(self, epoch: int) -> int:
         """Which view an epoch shows.
@@ -210,6 +269,17 @@ class OwnAugmentation(Augmentation):
         return True
 
     @property
+    def alters(self) -> bool:
+        """False: the data set's own transforms do that."""
+        return False
+
+    @property
     def whole_pixels(self) -> bool:
         """False: nobody knows what the transforms do."""
         return False
+
+    def _plain(self) -> Augmentation:
+        raise ConfigError(
+            "teacher_view is fixed, and the data set transforms its examples at random by itself, so that nobody knows "
+            "them as they are: set teacher_view to consistent or independent, or transform by augment"
+        )

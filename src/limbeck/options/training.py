@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
+from limbeck.options.data import TeacherView
 
 SoftLoss = Literal["kl", "logits"]
 """What is made small between student and teacher."""
@@ -163,6 +164,8 @@ class Distillation:
             logits, in which no temperature counts.
         baseline_learning_rate: Largest learning rate of the baseline; default: the student's. A search that chose the
             student's by limbeck tune chooses this one with as many trials.
+        teacher_view: Which view of an example the teacher answers: the student's ("consistent"); the example as it is,
+            without augmentation ("fixed"); or another view, that of the next view seed ("independent").
         searched: Whose settings a search chose: of the "student" alone, of "both", or of nobody. Where it was the
             student alone the verdict says so.
     """
@@ -171,6 +174,7 @@ class Distillation:
     hard_weight: float = 0.1
     loss: SoftLoss = "kl"
     baseline_learning_rate: float | None = None
+    teacher_view: TeacherView = "consistent"
     searched: Literal["nobody", "student", "both"] = "nobody"
 
     def __post_init__(self) -> None:
@@ -183,4 +187,6 @@ class Distillation:
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
         rate = self.baseline_learning_rate
         require(rate is None or 0 < rate < math.inf, "baseline_learning_rate", rate, "positive and finite")
+        known = ("consistent", "fixed", "independent")
+        require(self.teacher_view in known, "teacher_view", repr(self.teacher_view), f"one of {', '.join(known)}")
         require(self.searched in {"nobody", "student", "both"}, "searched", self.searched, "nobody, student or both")

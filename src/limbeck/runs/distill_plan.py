@@ -40,7 +40,8 @@ class DistillPlan:
         source: What students learn from: ``data``, or the transfer set in the place of its training examples.
         aims: What the student learns from the teacher.
         options: The settings of the training, with the precision that was found.
-        augmentation: Random views of the training examples.
+        augmentation: Random views of the training examples, as students and baselines see them.
+        taught: The views that the teacher answers.
         device: Where to compute.
         baseline: Whether each student has a baseline.
         margin: Percentage points within which the student is to be as good as the teacher, or None.
@@ -55,6 +56,7 @@ class DistillPlan:
     aims: Distillation
     options: Training
     augmentation: Augmentation
+    taught: Augmentation
     device: Device
     baseline: bool
     margin: float | None
@@ -170,10 +172,11 @@ def plan_distillation(
     _require_labels(data, source, aims, baseline=baseline)
     options, device = conduct.settle(options)
     views = source.train.drawn(augmentation)
+    taught = views.for_teacher(aims.teacher_view)
     guide = as_teacher(teacher, data.classes)
     _require_teacher(guide, data, aims)
     home = device_of(guide)
-    guide = guide.to(device.device).bind(source.train, views)
+    guide = guide.to(device.device).bind(source.train, taught)
     if guide.live:
         check_answers("teacher", guide, source)
     if aims.hard_weight < 1:
@@ -182,7 +185,7 @@ def plan_distillation(
     check_answers("student", made[0], source)
     plan = DistillPlan(
         guide=guide, home=home, made=made, data=data, source=source, aims=aims, options=options,
-        augmentation=views, device=device, baseline=baseline, margin=margin, conduct=conduct,
+        augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, conduct=conduct,
     )  # fmt: skip
     _tell_oddities(plan)
     return plan
@@ -212,7 +215,7 @@ def _tell_oddities(plan: DistillPlan) -> None:
     if plan.asks:
         temperature = plan.aims.temperature
         tell_odd_teacher(
-            guide, source.train, plan.augmentation, temperature, plan.device, watcher, classes=data.classes
+            guide, source.train, plan.taught, temperature, plan.device, watcher, classes=data.classes
         )  # fmt: skip
         tell_probabilities("teacher", guide, source.train, plan.device, watcher)
         tell_fitted_rows(guide, data, plan.device, watcher)

@@ -14,7 +14,7 @@ from limbeck.arguments import checked_arguments
 from limbeck.evaluation.non_inferiority import MarginVerdict
 from limbeck.evaluation.verdicts import Verdict
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, Distillation, SoftLoss, Training, TrainingKeywords
+from limbeck.options import Augmentation, Distillation, SoftLoss, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
@@ -71,6 +71,7 @@ def distill(
     loss: SoftLoss = "kl",
     baseline_learning_rate: float | None = None,
     searched: Literal["nobody", "student", "both"] = "nobody",
+    teacher_view: TeacherView = "consistent",
     augmentation: Augmentation | None = None,
     baseline: bool = True,
     seeds: int = 1,
@@ -105,6 +106,8 @@ def distill(
         loss: The soft term: "kl", or "logits", its limit at high temperatures, in which ``temperature`` does not count.
         baseline_learning_rate: Largest learning rate of the baseline, where one was searched for it; None for that of
             the student.
+        teacher_view: Which view of an example the teacher answers, where there is an augmentation: "consistent" for
+            that of the student, "fixed" for the example as it is, "independent" for another view.
         searched: Whose settings were chosen by a search; where it was the "student" alone the verdict says so.
         augmentation: Random views of the training pictures, for baseline and student alike.
         baseline: Whether to train the baseline.
@@ -147,6 +150,7 @@ def distill(
         loss=loss,
         baseline_learning_rate=baseline_learning_rate,
         searched=searched,
+        teacher_view=teacher_view,
     )
     conduct = Conduct(
         out=out, resume=resume, export=export, jobs=jobs, ray=ray, settings=settings, watcher=watcher

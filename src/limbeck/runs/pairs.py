@@ -39,7 +39,7 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
     """
     conduct, count = plan.conduct, plan.seeds * (1 + plan.baseline)
     answered = answer_once(
-        plan.guide, plan.source.train, plan.data, plan.augmentation, plan.aims, plan.options, plan.device,
+        plan.guide, plan.source.train, plan.data, plan.taught, plan.aims, plan.options, plan.device,
         conduct.watcher,
     )  # fmt: skip
 
@@ -97,6 +97,7 @@ def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
         hard_weight=plan.aims.hard_weight,
         label_smoothing=plan.options.label_smoothing,
         loss=plan.aims.loss,
+        teacher_view=plan.aims.teacher_view,
     )
 
 

@@ -11,7 +11,7 @@ from limbeck.data.feed import Feed
 from limbeck.kaldi.source.alignments import write_pdf_counts
 from limbeck.models.calling import presentation_of
 from limbeck.options import Augmentation, Training
-from limbeck.protocols import Objective
+from limbeck.protocols import Objective, Teaching
 from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
@@ -66,6 +66,7 @@ def fit_stage(
     _remember_presentation(model, data)
     if folder is not None:
         folder.unseal_stage()
+    teaching: Teaching | None = getattr(objective, "teaching", None)
     feed = Feed(
         data.train,
         batch_size=training.batch_size,
@@ -75,7 +76,8 @@ def fit_stage(
         world=here,
         steps=steps,
         workers=training.workers,
-        presentations=getattr(objective, "presentations", ()),
+        presentations=() if teaching is not None else getattr(objective, "presentations", ()),
+        teaching=teaching,
     )
     exporting = epoch_writer(folder.path, model) if export and folder is not None else None
     fitted = fit(

@@ -114,7 +114,8 @@ def soften(
     codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes))
     settings = dataclasses.asdict(augmentation) if active else None
     numbers = examples.index.long().cpu().numpy()
-    labels = None if examples.labels is None else examples.labels.long().cpu().numpy()
+    known = examples.labels if not augmentation.mixes else None  # a mixture has no class to be right about
+    labels = None if known is None else known.long().cpu().numpy()
     place = device or Device(torch.device("cpu"), "float32")
     plan = make_plan(
         classes=classes,

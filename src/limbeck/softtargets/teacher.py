@@ -199,6 +199,8 @@ class SoftTargets:
 
     def _refuse_other_examples(self, examples: Examples) -> None:
         plan = self.store.plan
+        if self.augmentation.mixes:
+            self._require_partners(examples)
         if plan.inputs_digest is None or examples.source == self.source:
             return
         # A store of an earlier version names the part of the data that it was written for, and not where it is from.
@@ -206,6 +208,17 @@ class SoftTargets:
             raise MismatchError(
                 f"{self.store.folder} was written for other examples: digest {plan.data_digest}, and these have "
                 f"{examples.digest}; write soft targets for these"
+            )
+
+    def _require_partners(self, examples: Examples) -> None:
+        """Make sure that each example is mixed with the one that the teacher saw it mixed with."""
+        held = self.store.index
+        mine = np.arange(self.store.plan.examples) if held is None else np.sort(held)
+        theirs = np.sort(examples.index.long().cpu().numpy())
+        if not np.array_equal(mine, theirs):
+            raise MismatchError(
+                f"partners of mixup and cutmix are chosen among the {len(mine):,} examples that {self.store.folder} "
+                f"was written for, and these are {len(theirs):,} others or a part of them: write soft targets for these"
             )
 
     def require(self, index: Tensor) -> None:

@@ -156,6 +156,11 @@ class StoredTargets:
         views = augmentation.views if augmentation is not None and augmentation.active else 1
         if views is not None and views > len(self.values):
             raise MismatchError(f"{views} views are asked for, and {len(self.values)} are stored: set views")
+        if augmentation is not None and augmentation.mixes and int((self.row_of >= 0).sum()) != len(examples):
+            raise MismatchError(
+                f"partners of mixup and cutmix are chosen among all {int((self.row_of >= 0).sum())} examples that were "
+                f"answered, and these are {len(examples)} of them: ask the teacher about these"
+            )
         bound = copy.copy(self)
         bound.source = examples.source
         return bound

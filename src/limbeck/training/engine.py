@@ -145,7 +145,7 @@ class _Run:
         with torch.no_grad(), self.device.autocast():
             scores = call_model(self.model, batch.inputs)
         require_logits(scores, len(batch.index))
-        labels = batch.labels
+        labels = batch.main_labels
         _refuse_labels(self.feed.examples, "training", scores.shape[1])
         if self.validation is not None:
             _refuse_labels(self.validation, "validation", scores.shape[1])

@@ -14,8 +14,8 @@ from torch import Tensor
 from limbeck.errors import ConfigError, DataError
 from limbeck.losses import logit_matching_loss, softened, widened
 from limbeck.losses.fused import HOT, fused_loss, label_loss
-from limbeck.options import SoftLoss
-from limbeck.protocols import Answering, Batch, Loss, Teacher
+from limbeck.options import SoftLoss, TeacherView
+from limbeck.protocols import Answering, Batch, Loss, Teacher, Teaching
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
 from limbeck.training.self_check import check_objective, exact
@@ -38,7 +38,7 @@ class LabelObjective:
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of logits ``(N, K)``."""
-        return Loss(label_loss(widened(logits), _labels(batch), self.label_smoothing))
+        return Loss(label_loss(widened(logits), _labels(batch), self.label_smoothing, batch.mixed))
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
         r"""Gradient :math:`\mathrm{softmax}(z) - q` by its formula, float64 ``(N, K)`` on the CPU."""
@@ -59,6 +59,8 @@ class DistillationObjective:
         label_smoothing: Share of the hard term's mass spread over all classes, in [0, 1).
         loss: The soft term: "kl" for :func:`~limbeck.losses.soft_target_loss`, "logits" for
             :func:`~limbeck.losses.logit_matching_loss`, which needs a teacher whose logits are known.
+        teacher_view: Which view of an example the teacher answers; a :class:`~limbeck.data.Feed` that is told
+            :attr:`teaching` makes it.
 
     Raises:
         ConfigError: If the teacher's answers do not determine its logits, and ``loss`` is "logits" or the temperature
@@ -73,9 +75,11 @@ class DistillationObjective:
         hard_weight: float,
         label_smoothing: float = 0.0,
         loss: SoftLoss = "kl",
+        teacher_view: TeacherView = "consistent",
     ) -> None:
         self.teacher: Teacher = as_teacher(teacher)
         self._remembered: Tensor | None = None
+        self.teacher_view = teacher_view
         require_logits(self.teacher, loss)
         self.hard_weight, self.label_smoothing, self.loss = hard_weight, label_smoothing, loss
         self.temperature = 1.0 if loss == "logits" else temperature
@@ -89,9 +93,16 @@ class DistillationObjective:
         """How the teacher's networks see the examples, where that is their own affair: made along with the batches."""
         return [seen for _, seen in self.teacher.modules()] if self.hard_weight < 1 else []
 
+    @property
+    def teaching(self) -> Teaching | None:
+        """What a feed must know to show the teacher another view; None where it sees the student's, or is not asked."""
+        if self.teacher_view == "consistent" or self.hard_weight == 1:
+            return None
+        return Teaching(self.teacher_view, self.teacher.live, tuple(self.presentations))
+
     def fingerprint(self) -> dict[str, Any]:
         """What a run that resumes must agree in, the teacher among it."""
-        names = ("loss", "temperature", "hard_weight", "label_smoothing")
+        names = ("loss", "temperature", "hard_weight", "label_smoothing", "teacher_view")
         found = {"objective": "distillation", **{name: getattr(self, name) for name in names}}
         return found | {"teacher": teacher_fingerprint(self.teacher) if self.hard_weight < 1 else None}
 
@@ -121,20 +132,20 @@ class DistillationObjective:
         """What the teacher says, at T = 1 where that serves a hot temperature; half precision sums to 1 but nearly."""
         if self._remembered is not None:
             return self._remembered
-        answers = self.teacher.log_probs(batch, 1.0 if self._at_one else self.temperature).detach()
+        answers = self.teacher.log_probs(batch.for_teacher, 1.0 if self._at_one else self.temperature).detach()
         return answers if answers.dtype in {torch.float32, torch.float64} else softened(answers.float())
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of the student's logits ``(N, K)``."""
         logits = widened(logits)
         if self.hard_weight == 1:
-            return Loss(label_loss(logits, _labels(batch), self.label_smoothing))
+            return Loss(label_loss(logits, _labels(batch), self.label_smoothing, batch.mixed))
         if self.loss == "kl":
             return Loss(self._kl(logits, batch, self.hard_weight))
         soft = logit_matching_loss(logits, self.targets(batch))
         if self.hard_weight == 0:
             return Loss(soft)
-        hard = label_loss(logits, _labels(batch), self.label_smoothing)
+        hard = label_loss(logits, _labels(batch), self.label_smoothing, batch.mixed)
         return Loss((1 - self.hard_weight) * soft + self.hard_weight * hard)
 
     def _kl(self, logits: Tensor, batch: Batch, hard_weight: float) -> Tensor:
@@ -146,6 +157,7 @@ class DistillationObjective:
             hard_weight=hard_weight,
             label_smoothing=self.label_smoothing,
             targets_at_one=self._at_one,
+            mixed=batch.mixed,
         )
 
     def divergence(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -278,6 +290,10 @@ def _labels(batch: Batch) -> Tensor:
 def _reference_hard(z: Tensor, batch: Batch, smoothing: float) -> Tensor:
     classes = z.shape[-1]
     truth = torch.nn.functional.one_hot(_labels(batch).to(z.device), classes).to(z)
+    if batch.mixed is not None:
+        share = batch.mixed.share.to(z).unsqueeze(-1)
+        other = torch.nn.functional.one_hot(batch.mixed.labels.to(z.device), classes).to(z)
+        truth = share * truth + (1 - share) * other
     return _softmax(z) - (truth * (1 - smoothing) + smoothing / classes)
 
 

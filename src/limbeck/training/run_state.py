@@ -29,6 +29,8 @@ from limbeck.training.schedules import Schedule
 
 _LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
 """What checkpoints of earlier versions do not hold."""
+_BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent"}
+"""What held before checkpoints told it."""
 _FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers")
 """Settings in which a continued run may differ; the precision is compared as it was found."""
 
@@ -252,7 +254,7 @@ class RunState:
         return warning
 
     def _take_up(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], folder: str) -> None:
-        before = state["fingerprint"]
+        before = {**_BEFORE, **state["fingerprint"]}
         for name, value in self.fingerprint().items():
             if name in before or name not in _LATER:
                 require_agreement(folder, name, before.get(name), value)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from limbeck.errors import DataError, SelfCheckError
 from limbeck.losses import softened
-from limbeck.protocols import Answering, Batch, Objective
+from limbeck.protocols import Answering, Batch, MixedLabels, Objective
 
 _EXAMPLES = 32
 """Examples of the first batch that are used."""
@@ -144,6 +144,8 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         index=torch.arange(count),
         inputs=torch.zeros(count, 1),
         labels=None if few.labels is None else torch.arange(count) % classes,
+        mixed=None if few.mixed is None else _made_up_mixture(count, classes),
+        taught=None,
     )
     strict = tolerance * (_STRICTER if _exact_type() == torch.float64 else 1.0)
     for size in dict.fromkeys((asked.temperature, 1.0)):
@@ -151,6 +153,11 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         proven = asked.with_teacher(_Probe(taught))
         _prove(proven, learnt, made_up, size, strict)
         _vanish(proven, taught, made_up, strict * size)
+
+
+def _made_up_mixture(count: int, classes: int) -> MixedLabels:
+    """Partners of other classes, with shares from 0 to 1."""
+    return MixedLabels((torch.arange(count) + 1) % classes, torch.linspace(0, 1, count))
 
 
 def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolerance: float) -> None:

@@ -87,7 +87,8 @@ class Stepper:
         if len(self._share) != len(losses) or self._spread:
             self._share = torch.full_like(losses, 1 / size if own else 0.0)
         losses.backward(self._share)  # type: ignore[no-untyped-call]
-        errors = None if batch.labels is None else (logits.detach().argmax(-1) != batch.labels).sum()
+        labels = batch.main_labels
+        errors = None if labels is None else (logits.detach().argmax(-1) != labels).sum()
         return losses.detach().sum(), errors
 
     def add_up(self, total: Tensor, errors: Tensor | None, own: int, *flags: bool) -> Tensor:

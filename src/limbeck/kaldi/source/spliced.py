@@ -51,6 +51,8 @@ class Spliced(Source):
                 [7., 7.]])
     """
 
+    unmixable = "frames of speech"
+
     def __init__(
         self,
         store: FrameStore,

@@ -1,33 +1,39 @@
 """Real processes of the command line that start in a moment: each is forked from one that has imported everything."""
 
-__all__ = ["Launched", "finished", "free_port", "launch", "launch_several"]
+__all__ = ["Launched", "also_preload", "finished", "free_port", "launch", "launch_several"]
 
 import inspect
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "limbeck.cli",
-        "limbeck.training.engine",
-        "limbeck.runs.pages",
-        "limbeck.softtargets",
-        "accelerate",
-        "scipy.stats",
-        "torch._dynamo",
-        "limbeck.tuning",
-        "optuna",
-        "sqlalchemy",
-    ]
-)
+_PRELOADED = [
+    "limbeck.cli",
+    "limbeck.training.engine",
+    "limbeck.runs.pages",
+    "limbeck.softtargets",
+    "accelerate",
+    "scipy.stats",
+    "torch._dynamo",
+    "limbeck.tuning",
+    "optuna",
+    "sqlalchemy",
+]
+_CONTEXT.set_forkserver_preload(_PRELOADED)
+
+
+def also_preload(*modules: str) -> None:
+    """Import more in the server, where it has not started yet; later it only takes longer in each process."""
+    _CONTEXT.set_forkserver_preload([*_PRELOADED, *modules])
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,12 @@ def _begin(log: str, words: list[str], environment: dict[str, str]) -> None:
         from limbeck.softtargets import softening
 
         inspect.unwrap(softening.soften).__kwdefaults__["shard_bytes"] = int(environment["SHARD_BYTES"])
+    if "KEPT_TOKENS" in environment:
+        from limbeck.data import text
+
+        text._KEPT_TOKENS = int(environment["KEPT_TOKENS"])
+    if "KILL_AT" in environment:
+        _die_at(*map(float, environment["KILL_AT"].split()))
     code = 0
     try:
         cli.main(words)
@@ -122,3 +134,20 @@ def _begin(log: str, words: list[str], environment: dict[str, str]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def _die_at(step: float, seconds: float) -> None:
+    """End this process as SIGKILL does, so many seconds after a batch of training was handed out, counted from 1."""
+    from limbeck.data.feed import Feed
+
+    whole, handed = Feed.batches, 0
+
+    def batches(feed: Feed, epoch: int, *, start: int = 0) -> Any:
+        nonlocal handed
+        for batch in whole(feed, epoch, start=start):
+            handed += 1
+            if handed == step:
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            yield batch
+
+    Feed.batches = batches  # type: ignore[method-assign]

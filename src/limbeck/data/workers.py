@@ -2,7 +2,9 @@
 
 __all__ = ["ahead", "made_ahead", "worker_count"]
 
+import multiprocessing
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,6 +97,7 @@ def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | Non
             num_workers=min(count, len(rest)),
             prefetch_factor=_AHEAD,
             collate_fn=_as_made,
+            multiprocessing_context=_start_method(),
             generator=torch.Generator(),  # or the global one would be drawn from
         )
         results = iter(loader)
@@ -102,6 +105,15 @@ def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | Non
         if isinstance(result, _Failed):
             raise DataError(result.words)
         yield result
+
+
+def _start_method() -> str | None:
+    """How processes are started: by a fork on Linux, whatever started this one; None for what the system has.
+
+    A forked process needs nothing pickled, and ends when its parent is gone. One that a server of forks starts for a
+    process of ours keeps the server alive, and so waits for ever for a parent that was killed.
+    """
+    return "fork" if sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods() else None
 
 
 def ahead(

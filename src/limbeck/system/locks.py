@@ -24,6 +24,8 @@ from limbeck.system.watcher import warn_user
 LOCK = ".lock"
 _ATTEMPTS, _PAUSE = 5, 0.02
 """A look from a folder above or below holds the lock for a moment: tries, and seconds between them."""
+_OPEN: set[int] = set()
+"""Handles of the folders that this process holds."""
 _HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
 """What the system answers where another has the lock; anything else means that there are no locks here."""
 
@@ -58,6 +60,7 @@ def hold(folder: Path) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise RunError(f"cannot lock {folder}: {why(error)}") from error
+    _OPEN.add(handle)
     try:
         if not _take(handle, folder):
             raise RunError(f"{folder} is in use by {_holder(path)}: wait for it, or choose another folder")
@@ -75,8 +78,21 @@ def hold(folder: Path) -> Iterator[None]:
         finally:
             _note(handle, "")
     finally:
+        _OPEN.discard(handle)
         _release(handle)
         os.close(handle)
+
+
+def _leave_to_parent() -> None:
+    """Close what a forked process inherits: a lock lasts as long as any handle, and is to go when its holder dies."""
+    for handle in _OPEN:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _OPEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _take(handle: int, folder: Path) -> bool:

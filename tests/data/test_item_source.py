@@ -259,7 +259,7 @@ def test_an_item_that_fails_in_a_worker_is_named():
                 raise OSError("file is truncated")
             return super().__getitem__(number)
 
-    source = ItemSource(Fails(), torch.arange(40), items._first_item(Fails(), "Fails", None), random=True)
+    source = ItemSource(Fails(), torch.arange(40), items._parsed(Fails()[0], "Fails", None), random=True)
     rows = [(torch.arange(35, 38), torch.arange(35, 38)), (torch.arange(2), torch.arange(2))]
     for workers in (0, 2):
         with pytest.raises(DataError, match="item 37 of the Fails cannot be read: OSError: file is truncated"):

@@ -5,6 +5,7 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["Examples"]
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -235,7 +236,7 @@ class Examples:
                 "an augmentation is for images in memory, and these examples are made when they are wanted: leave it "
                 "out, and let the data set transform them at random"
             )
-        return OwnAugmentation(**kept) if self.random else asked
+        return OwnAugmentation(**dataclasses.asdict(asked)) if self.random else asked
 
     def groups(self) -> Tensor | None:
         """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""

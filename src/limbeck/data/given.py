@@ -13,6 +13,8 @@ from limbeck.data.examples import Examples
 from limbeck.data.items import has_items, read_items
 from limbeck.data.parsing import pick_keys
 from limbeck.data.table_files import examples_of_frame, is_frame
+from limbeck.data.text import Text
+from limbeck.data.text_items import are_texts
 from limbeck.errors import DataError
 
 
@@ -43,6 +45,8 @@ def as_examples(given: Any) -> Examples:
         return examples_of_frame(*given)
     if has_items(given):
         return read_items(given)
+    if isinstance(given, tuple | list) and len(given) == 2 and are_texts(given[0]):
+        return Examples.of(Text(list(given[0])), given[1])
     if isinstance(given, tuple | list) and len(given) == 2:
         return Examples.of(given[0], given[1])
     if isinstance(given, Mapping):

@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels.
 """
 
-__all__ = ["ImageArrays", "ImageFiles", "Images", "measured"]
+__all__ = ["Held", "ImageArrays", "ImageFiles", "Images", "measured"]
 
 import os
 from abc import abstractmethod
@@ -59,6 +59,12 @@ class Images(Source):
     def picture(self, row: int) -> AbstractContextManager[Picture]:
         """An image, open to be decoded."""
 
+    def opened(
+        self, rows: Tensor, keys: Tensor, view: int, augmentation: "Augmentation | None"
+    ) -> Iterator[AbstractContextManager[Picture]]:
+        """Some images, each open to be decoded; what a data set of the user's own draws is drawn here."""
+        return map(self.picture, rows.tolist())
+
     def fetch(
         self,
         rows: Tensor,
@@ -87,9 +93,9 @@ class Images(Source):
         wanted = [self._known(each) for each in presentations]
         drawn = self._drawn(keys, view, augmentation)
         made = [room(len(rows), each.channels, *each.size) for each in wanted]
-        for place, row in enumerate(rows.tolist()):
+        for place, image in enumerate(self.opened(rows, keys, view, augmentation)):
             try:
-                with self.picture(row) as picture:
+                with image as picture:
                     for values, each in zip(made, wanted, strict=True):
                         pixels = show(picture, each, None if drawn is None else drawn[place], augmentation)
                         normalise(pixels, each, values[place])
@@ -263,7 +269,7 @@ class ImageArrays(Images):
 
     def picture(self, row: int) -> AbstractContextManager[Picture]:
         """An image of the array."""
-        return nullcontext(_Held(self.pixels[row].numpy()))
+        return nullcontext(Held(self.pixels[row].numpy()))
 
     def select(self, rows: Tensor) -> "ImageArrays":
         """Some of the images."""
@@ -275,8 +281,12 @@ class ImageArrays(Images):
         yield self.pixels.contiguous().numpy().reshape(-1).data
 
 
-class _Held:
-    """A picture in memory."""
+class Held:
+    """An image in memory.
+
+    Args:
+        pixels: uint8 ``(C, H, W)``, of 1 or 3 channels.
+    """
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self.height, self.width = pixels.shape[1:]

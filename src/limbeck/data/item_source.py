@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.parsing import Item, parse_item, seen, stack_inputs
+from limbeck.data.parsing import LABEL_KEYS, Item, parse_item, seen, stack_inputs
 from limbeck.data.source import Source
 from limbeck.data.workers import made_ahead
 from limbeck.errors import DataError, LimbeckError
@@ -114,7 +114,7 @@ class ItemSource(Source):
             held = [self._read(number, seed) for number, seed in zip(numbers, drawn, strict=True)]
             with example_seed(drawn[0]):
                 joined = self.collate(held)
-            inputs = parse_item(self.name, numbers[0], joined if isinstance(joined, Mapping) else _pair(joined)).inputs
+            inputs = parse_item(self.name, numbers[0], _unlabelled(joined)).inputs
         else:
             parsed = [self.item(number, seed).inputs for number, seed in zip(numbers, drawn, strict=True)]
             inputs = stack_inputs(parsed, self.name, numbers)
@@ -175,6 +175,8 @@ class ItemSource(Source):
         return [None if label is None else int(label) for label in labels]
 
 
-def _pair(joined: Any) -> Any:
+def _unlabelled(joined: Any) -> Any:
     """What a collate function gives for a batch, as an item is given: the labels of a batch are no label here."""
+    if isinstance(joined, Mapping):
+        return {key: values for key, values in joined.items() if key not in LABEL_KEYS}
     return (joined[0],) if isinstance(joined, list | tuple) and len(joined) == 2 else joined

@@ -6,11 +6,10 @@ Small collections without random transforms are read into memory; others item by
 __all__ = ["class_names_of", "has_items", "read_items"]
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count as count_from
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -29,17 +28,18 @@ from torch.utils.data import (
 )
 
 from limbeck.data.examples import Examples
+from limbeck.data.item_reading import joined_items, length_of, read_stream, unreadable
 from limbeck.data.item_source import ItemSource, example_seed
-from limbeck.data.parsing import LABEL_KEYS, Item, parse_item, stack_inputs
+from limbeck.data.parsing import LABEL_KEYS, Item, left_out, parse_item
+from limbeck.data.text_items import read_texts, text_fields
 from limbeck.errors import DataError, LimbeckWarning
 from limbeck.inputs import Inputs, same, tensors_of
+from limbeck.system.watcher import warn_user
 
 _READ_TWICE = 32
 """Items compared with a second reading: a transform that changes one item in five is missed once in 1,000 times."""
 _IN_MEMORY = 1 << 28
 """Bytes of inputs, at most, that are read into memory once; larger collections are read as they are needed."""
-_MOST_STREAMED = 1 << 32
-"""Bytes of inputs, at most, of a collection that can only be read from its beginning."""
 
 
 def has_items(given: Any) -> bool:
@@ -61,9 +61,17 @@ def has_items(given: Any) -> bool:
         return False
     if isinstance(given, list | tuple):
         first = given[0] if given else None
-        pair = isinstance(first, tuple) and len(first) == 2 and not isinstance(first[0], int | float)
-        return isinstance(first, Mapping) or (pair and len(given) != 2)
+        return isinstance(first, Mapping) or (_is_pair(first) and (len(given) != 2 or _two_items(*given)))
     return hasattr(given, "__len__") and hasattr(given, "__getitem__") and not hasattr(given, "iloc")
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], int | float)
+
+
+def _two_items(one: Any, other: Any) -> bool:
+    """Whether two pairs are two items, and not the inputs and the labels of two examples."""
+    return _is_pair(one) and _is_pair(other) and all(np.ndim(each[1]) == 0 for each in (one, other))
 
 
 def read_items(given: Any, *, progress: Callable[[int, int], None] | None = None) -> Examples:
@@ -110,9 +118,14 @@ def read_items(given: Any, *, progress: Callable[[int, int], None] | None = None
     kind = type(given).__name__
     if isinstance(given, IterableDataset):
         with example_seed(0):
-            return _joined(list(_streamed(given, kind)), kind)
-    count = _length(given, kind)
-    source = ItemSource(given, torch.arange(count), _first_item(given, kind, collate), collate=collate)
+            return read_stream(given, kind)
+    count = length_of(given, kind)
+    first = _read_first(given, kind)
+    if collate is None and (fields := text_fields(first)) is not None:
+        return read_texts(given, fields, kind)
+    if collate is None and (names := left_out(first)):
+        warn_user(f"items of the {kind} have strings beside their inputs, which are left out: {', '.join(names)}")
+    source = ItemSource(given, torch.arange(count), _parsed(first, kind, collate), collate=collate)
     changes = _draws(source, count)
     size = sum(each.numel() * each.element_size() for each in tensors_of(source.first.inputs)) * count
     if changes == "unreachable":
@@ -123,14 +136,22 @@ def read_items(given: Any, *, progress: Callable[[int, int], None] | None = None
             LimbeckWarning,
             stacklevel=2,
         )
-    if changes != "seeded" and collate is None and (size <= _IN_MEMORY or changes == "unreachable"):
+    shapes = _shapes(source)
+    alike = len({shape[1:] for shape in shapes}) <= 1
+    if changes != "seeded" and collate is None and (changes == "unreachable" or (alike and size <= _IN_MEMORY)):
         items = [source.item(number, 0) for number in range(count)]
-        return _joined(items, kind)
+        shapes = [tuple(each.inputs.shape) for each in items if each.image and isinstance(each.inputs, Tensor)]
+        if changes == "unreachable" or len({shape[1:] for shape in shapes}) <= 1:
+            return joined_items(items, kind)
     source.random = changes == "seeded"
     labels = _known_labels(given, source)
     if labels is None:
         labels = source.labels(progress=progress)
-    return Examples.of(source, labels)
+    if not shapes:
+        return Examples.of(source, labels)
+    from limbeck.data.image_items import ImageItems, presentation_of_items  # Pillow is imported where it is used
+
+    return Examples.of(ImageItems(source, presentation_of_items(source, shapes)), labels)
 
 
 def class_names_of(given: Any) -> tuple[str, ...] | None:
@@ -174,27 +195,25 @@ def _behind(loader: "DataLoader[Any]") -> Any:
     return loader.dataset
 
 
-def _length(given: Any, kind: str) -> int:
-    try:
-        count = len(given)
-    except Exception as error:
-        raise DataError(
-            f"the {kind} does not say how many items it has: give a data set with __len__, or read it into tensors"
-        ) from error
-    if count == 0:
-        raise DataError(f"the {kind} has no items: at least one is needed")
-    return count
-
-
-def _first_item(given: Any, kind: str, collate: Callable[[list[Any]], Any] | None) -> Item:
+def _read_first(given: Any, kind: str) -> Any:
     try:
         with example_seed(0):
-            read = given[0]
+            return given[0]
+    except DataError:
+        raise
+    except Exception as error:
+        raise unreadable(kind, 0, error) from error
+
+
+def _parsed(read: Any, kind: str, collate: Callable[[list[Any]], Any] | None) -> Item:
+    """The first item as tensors."""
+    try:
+        with example_seed(0):
             joined = read if collate is None else collate([read])
     except DataError:
         raise
     except Exception as error:
-        raise _unreadable(kind, 0, error) from error
+        raise unreadable(kind, 0, error) from error
     if collate is None:
         return parse_item(kind, 0, joined)
     whole = parse_item(kind, 0, joined)
@@ -221,6 +240,15 @@ def _draws(source: ItemSource, count: int) -> str:
         if not same(once.inputs, other.inputs):
             found = "seeded"
     return found
+
+
+def _shapes(source: ItemSource) -> list[tuple[int, ...]]:
+    """``(C, H, W)`` of some items, where they are images of Pillow; else none."""
+    if not source.first.image or source.collate is not None:
+        return []
+    step = -(-len(source) // _READ_TWICE)
+    read = (source.item(number, 0).inputs for number in range(0, len(source), step))
+    return [tuple(each.shape) for each in read if isinstance(each, Tensor)]
 
 
 def _class_of(item: Item) -> int | None:
@@ -260,47 +288,3 @@ def _held_labels(given: Any) -> Tensor | None:
     except (TypeError, ValueError, RuntimeError):
         return None
     return values.long() if values.ndim == 1 and not values.is_floating_point() else None
-
-
-def _streamed(given: "IterableDataset[Any]", kind: str) -> Iterator[Item]:
-    """The items of a collection that can only be read from its beginning, once."""
-    said = getattr(given, "__len__", None)
-    count = None if said is None else _length(given, kind)
-    taken, number = 0, 0
-    iterator = iter(given)
-    for number in count_from() if count is None else range(count):
-        try:
-            read = list(islice(iterator, 1))
-        except DataError:
-            raise
-        except Exception as error:
-            raise _unreadable(kind, number, error) from error
-        if not read:
-            if count is not None:
-                raise DataError(f"the {kind} says that it has {count} items, and ends after {number}")
-            break
-        item = parse_item(kind, number, read[0])
-        taken += sum(each.numel() * each.element_size() for each in tensors_of(item.inputs))
-        if taken > _MOST_STREAMED:
-            raise DataError(
-                f"the {kind} can only be read from its beginning, and its first {number + 1:,} items take 4 GiB: give "
-                "a data set with __len__ and __getitem__, whose items are read when they are needed"
-            )
-        yield item
-    if count is None and number == 0:
-        raise DataError(f"the {kind} has no items: at least one is needed")
-
-
-def _unreadable(kind: str, number: int, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:200]
-    return DataError(f"item {number} of the {kind} cannot be read: {type(error).__name__}: {reason}")
-
-
-def _joined(items: Sequence[Item], kind: str) -> Examples:
-    """All items in memory."""
-    without = [number for number, each in enumerate(items) if each.label is None]
-    if without and len(without) < len(items):
-        raise DataError(f"item {without[0]} of the {kind} has no label, and others have one")
-    labels = None if without else torch.stack([each.label for each in items if each.label is not None])
-    inputs = stack_inputs([each.inputs for each in items], kind, range(len(items)))
-    return Examples.of(inputs, labels, layout="NCHW" if all(each.image for each in items) else None)

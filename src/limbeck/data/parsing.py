@@ -3,7 +3,18 @@
 Axes: ``C`` channels, ``H`` and ``W`` pixels.
 """
 
-__all__ = ["INPUT_KEYS", "LABEL_KEYS", "Item", "parse_item", "pick_keys", "seen", "stack_inputs", "with_tensors"]
+__all__ = [
+    "INPUT_KEYS",
+    "LABEL_KEYS",
+    "NAMES_OF_ITEMS",
+    "Item",
+    "left_out",
+    "parse_item",
+    "pick_keys",
+    "seen",
+    "stack_inputs",
+    "with_tensors",
+]
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +32,8 @@ from limbeck.inputs import Inputs, mapped
 INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "input_ids", "input_values", "features",
               "data")  # fmt: skip
 LABEL_KEYS = ("y", "label", "labels", "target", "targets", "class", "fine_label")
-_NAMES_OF_ITEMS = ("id", "idx", "index", "file", "filename", "name", "path")
+NAMES_OF_ITEMS = ("id", "idx", "index", "image_id", "guid", "uid", "file", "file_name", "filename", "name", "path",
+                  "__index_level_0__")  # fmt: skip
 """Keys that name an item, so that leaving them out loses nothing."""
 _BESIDE = ("attention_mask", "token_type_ids", "position_ids", "pixel_mask", "bbox", "special_tokens_mask")
 """Keys that are inputs beside another, as arguments of Hugging Face's models."""
@@ -108,8 +120,10 @@ def pick_keys(found: Mapping[Any, Any], what: str) -> tuple[Any, Any | None]:
     inputs = [key for key in found if key in INPUT_KEYS]
     labels = [key for key in found if key in LABEL_KEYS]
     beside = [key for key in found if key in _BESIDE]
-    known = (*INPUT_KEYS, *LABEL_KEYS, *_BESIDE, *_NAMES_OF_ITEMS)
+    known = (*INPUT_KEYS, *LABEL_KEYS, *_BESIDE, *NAMES_OF_ITEMS)
     others = [key for key in found if key not in known]
+    if len(inputs) == 1:  # strings beside an input, which no model of that input takes
+        others = [key for key in others if not isinstance(found[key], str)]
     if len(inputs) != 1 or len(labels) > 1 or others:
         texts = [str(key) for key in others if isinstance(found[key], str)]
         cure = f"; tokenise the text of {texts[0]!r} first" if texts else ""
@@ -122,6 +136,25 @@ def pick_keys(found: Mapping[Any, Any], what: str) -> tuple[Any, Any | None]:
     if beside:
         return {str(key): found[key] for key in found if key in (inputs[0], *beside)}, label
     return found[inputs[0]], label
+
+
+def left_out(item: Any) -> tuple[str, ...]:
+    """Which strings of an item are not used, and are not known to name it or to be what its tokens were made of.
+
+    Args:
+        item: Anything.
+
+    Returns:
+        Their keys.
+
+    Example:
+        >>> left_out({"image": 5, "caption": "a cat", "file_name": "7.jpg"}), left_out((5, 1))
+        (('caption',), ())
+    """
+    if not isinstance(item, Mapping) or "input_ids" in item or not any(key in INPUT_KEYS for key in item):
+        return ()
+    known = (*INPUT_KEYS, *LABEL_KEYS, *_BESIDE, *NAMES_OF_ITEMS)
+    return tuple(str(key) for key in item if isinstance(item[key], str) and key not in known)
 
 
 def seen(inputs: Inputs) -> Inputs:

@@ -88,6 +88,11 @@ class Strings(Sequence[str]):
         """Bytes of each string, int64 ``(N,)``."""
         return np.diff(self.ends)
 
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Where each string ends, and their bytes."""
+        yield self.ends.tobytes()
+        yield self.bytes
+
 
 class Text(Source):
     """Texts, or pairs of texts, that models see as numbers of tokens.
@@ -240,5 +245,4 @@ class Text(Source):
         """All texts: their lengths and bytes."""
         for strings in (self.texts, self.pairs):
             if strings is not None:
-                yield strings.ends.tobytes()
-                yield strings.bytes
+                yield from strings.content()

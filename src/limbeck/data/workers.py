@@ -107,12 +107,10 @@ def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | Non
         yield result
 
 
+# A forked process needs nothing pickled, and ends when its parent is gone. One that a server of forks starts for a
+# process of ours keeps the server alive, and so waits for ever for a parent that was killed.
 def _start_method() -> str | None:
-    """How processes are started: by a fork on Linux, whatever started this one; None for what the system has.
-
-    A forked process needs nothing pickled, and ends when its parent is gone. One that a server of forks starts for a
-    process of ours keeps the server alive, and so waits for ever for a parent that was killed.
-    """
+    """How processes are started: by a fork on Linux, whatever started this one; None for what the system has."""
     return "fork" if sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods() else None
 
 

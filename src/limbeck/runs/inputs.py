@@ -38,7 +38,7 @@ from limbeck.runs.models import front_end_of, load
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.system.devices import widest
 from limbeck.system.processes import on_first
-from limbeck.system.watcher import Watcher
+from limbeck.system.watcher import Watcher, warn_user
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
 
 
@@ -105,6 +105,9 @@ def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Seq
 def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any, Any, Any]:
     """The parts of a mapping of data sets, such as a DatasetDict of Hugging Face, beside those given apart."""
     found = {PART_NAMES[str(name).lower()]: part for name, part in given.items() if str(name).lower() in PART_NAMES}
+    others = [str(name) for name in given if str(name).lower() not in PART_NAMES]
+    if "train" in found and others:
+        warn_user(f"beside train, {', '.join(others)} are not read: known are train, validation and test")
     if "train" not in found:
         raise DataError(f"a mapping of data sets needs one named train, and has {', '.join(map(str, given))}")
     for name, apart in (("validation", validation), ("test", test)):

@@ -111,9 +111,9 @@ def read_texts(given: Iterable[Any], fields: TextFields, kind: str) -> Examples:
     try:
         found = _columns(given, columns, kind)
         inputs = Text(found["text"], found["pair"])
-    except _Unreadable:
-        raise
     except DataError as error:
+        if isinstance(error, _Unreadable):
+            raise
         raise DataError(f"{kind}: {error}") from error
     labels = found["label"]
     without = [] if labels is None else [row for row, label in enumerate(labels) if label is None]

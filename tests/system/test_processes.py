@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from launcher import finished, free_port, launch, launch_several
+from safetensors.torch import load_file
 from tiny_runs import tiny_arrays
 
 from limbeck.data import Examples, Feed
@@ -142,11 +143,36 @@ def test_a_mistake_is_told_once_and_ends_all(data, tmp_path):
     both = launch_several(tmp_path / "logs", 2, "train", "--data", data, *SETTINGS, "--out", tmp_path / "taken")
     assert [finished(process) for process in both] == [2, 2]
     assert "exists already" in both[0].said and not both[1].said
-    both = launch_several(tmp_path / "logs", 2, "train", "--data", data, "--model", "cnn", "--batch-norm", "--channels",
-                          2, "--hidden", 4, *SETTINGS, "--out", tmp_path / "cnn")  # fmt: skip
-    assert [finished(process) for process in both] == [2, 2]
-    assert "batch normalisation takes its means" in both[0].said
-    assert not (tmp_path / "cnn").exists()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--model", "cnn", "--batch-norm", "--channels", 3, "--hidden", 6, "--dropout", 0.2, "--epochs", 2),
+        pytest.param(("--model", "timm:test_resnet", "--epochs", 1), marks=pytest.mark.slow),
+    ],
+)
+def test_batch_normalisation_is_that_of_one_process(data, tmp_path, count, words):
+    """203 examples in batches of 67 end in one of 2, which a third process has no row of."""
+    settings = [word for word in SETTINGS if word not in {"--batch-size", 32}]
+    words = ("train", "--data", data, *words, *settings, "--batch-size", 67, "--optimizer", "sgd")
+    assert finished(launch(tmp_path / "log", *words, "--out", tmp_path / "one")) == 0
+    all_well(launch_several(tmp_path / "logs", count, *words, "--out", tmp_path / "many"))
+    alike(rows(tmp_path / "one"), rows(tmp_path / "many"))
+    one, many = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "many"))
+    assert one.keys() == many.keys() and any("running_var" in name for name in one)
+    for name, value in one.items():
+        assert torch.allclose(value.float(), many[name].float(), rtol=1e-5, atol=1e-5), name
+
+
+def test_parts_of_a_batch_in_two_processes_are_the_batch_of_one(data, tmp_path):
+    """Batches of 32, 4 parts in each of two processes; of the last batch of 11 some parts are empty in one."""
+    words = ("train", "--data", data, "--hidden", 16, "--dropout", 0.2, "--epochs", 2, "--class-weight", "balanced",
+             "--clip-norm", 0.1, *SETTINGS)  # fmt: skip
+    assert finished(launch(tmp_path / "log", *words, "--out", tmp_path / "one")) == 0
+    all_well(launch_several(tmp_path / "logs", 2, *words, "--accumulate", 9, "--out", tmp_path / "two"))
+    alike(rows(tmp_path / "one"), rows(tmp_path / "two"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

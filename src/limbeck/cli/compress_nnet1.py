@@ -32,11 +32,20 @@ def compress_file(
     from limbeck.report.contents import Singular
     from limbeck.report.figures_compression import draw_spectra
     from limbeck.report.figures_style import svg
+    from limbeck.runs.unused import tell_unused, unused_in_compression
 
     if rule.name is None and plan is None:
         raise ConfigError("nothing is asked for: give one rank rule, such as --energy 0.9, or --plan")
     if feature_transform is not None and features is None:
         raise ConfigError("--feature-transform is for the features to calibrate with: give --features too")
+    found = unused_in_compression(
+        rule, planned=plan is not None, metric=metric, calibration=calibration, placement=placement
+    )
+    if plan is None and features is None and calibration != 2000:
+        found = [("calibration", calibration, "there are no features to calibrate with")]
+    if plan is not None and features is not None:
+        found.append(("features", str(features), "the plan says the ranks"))
+    tell_unused(found, None)
     nnet = read_nnet(source)
     if target is None:
         raise ConfigError(f"give the file to write: limbeck compress {source} smaller.nnet ...")

@@ -37,7 +37,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-_EXECUTED = frozenset({"model", "student", "teacher-model"})
+_EXECUTED = frozenset({"model", "optimizer", "student", "teacher-model"})
 """Settings that may name code of the user's own, as package.module:function."""
 _LIBRARIES = ("hf:", "timm:")
 """What models of libraries begin with: their weights are tensors, and nothing of theirs is executed."""

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,8 +28,13 @@ from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
 from limbeck.protocols import Batch
 from limbeck.system.files import digest_bytes
 
-if TYPE_CHECKING:
-    pass
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+def _told(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,16 @@ class Examples:
     labels: Tensor | None
     index: Tensor
     origin: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("labels", self.labels), ("index", self.index)):
+            if name == "labels" and value is None:
+                continue
+            if not isinstance(value, Tensor) or value.dtype not in _WHOLE or tuple(value.shape) != (len(self.inputs),):
+                raise DataError(
+                    f"{name} of Examples must be a tensor of {len(self.inputs)} whole numbers, one per example, and is "
+                    f"{_told(value)}: Examples.of(inputs, labels) makes them of arrays, and numbers the examples"
+                )
 
     @classmethod
     def of(

@@ -31,6 +31,7 @@ class Feed:
         world: Where several processes divide each batch: this one among them.
         steps: Steps per epoch, where they are not those of one pass over the examples: the passes follow each other
             and an epoch ends where it has as many steps.
+        accumulate: Parts in which each step's batch is given, one after the other; fewer in a batch that is smaller.
         workers: Processes that read and transform ahead, for examples that are not in memory; None to decide here.
         presentations: How other models see the examples, made along with the rest.
         teaching: How the teacher sees them, where that is another view: each batch has it beside the student's.
@@ -51,13 +52,14 @@ class Feed:
         device: torch.device | str = "cpu",
         world: World | None = None,
         steps: int | None = None,
+        accumulate: int = 1,
         workers: int | None = None,
         presentations: Sequence[Any] = (),
         teaching: Teaching | None = None,
     ) -> None:
         self.world = world
         self.examples = examples.to(device)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.accumulate = batch_size, seed, accumulate
         self.augmentation = self.examples.drawn(augmentation)
         self.viewing = Viewing(self.examples, self.augmentation, workers=workers, presentations=presentations)
         self.teaching = teaching
@@ -81,8 +83,41 @@ class Feed:
         size = min(self.batch_size, len(self.examples) - place * self.batch_size)
         return (slice(0, size) if self.world is None else self.world.slice_of(size)), size
 
+    def parts(self, epoch: int, step: int) -> tuple[list[slice], int]:
+        """Which rows of a step's batch each of its parts has here, and how many the whole batch has.
+
+        All processes have as many parts, of which some may be empty in some of them.
+
+        Args:
+            epoch: Which epoch, from 0.
+            step: The step, from 0.
+
+        Returns:
+            The rows of each part, and the size of the whole batch.
+
+        Example:
+            >>> examples = Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0]))
+            >>> Feed(examples, batch_size=5, seed=0, accumulate=2).parts(0, 0)
+            ([slice(0, 2, None), slice(2, 5, None)], 5)
+        """
+        own, size = self.own_rows(epoch, step)
+        count, parts = own.stop - own.start, self.parts_of(size)
+        bounds = [own.start + part * count // parts for part in range(parts + 1)]
+        return [slice(first, last) for first, last in zip(bounds, bounds[1:], strict=False)], size
+
+    def parts_of(self, size: int) -> int:
+        """How many parts a batch has: fewer where it is smaller than others, so that a part is hardly ever smaller.
+
+        Args:
+            size: Examples in the batch.
+
+        Returns:
+            The number of parts.
+        """
+        return min(size, -(-size * self.accumulate // self.batch_size))
+
     def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from a step on.
+        """The batches of an epoch, from a step on; the parts of each, where batches are given in parts.
 
         Of several processes each gets its rows; one for which none are left gets the first, so that it has something
         to compute with.
@@ -96,11 +131,12 @@ class Feed:
         """
         number, last = epoch * self.steps + start, epoch * self.steps + self.steps
         while number < last:
-            for batch in self._pass(*divmod(number, self.steps_per_pass)):
-                yield batch
+            batches = self._pass(*divmod(number, self.steps_per_pass))
+            while number < last and (first := next(batches, None)) is not None:
+                yield first
+                for _ in self.parts(0, number)[0][1:]:
+                    yield next(batches)
                 number += 1
-                if number == last:
-                    return
 
     def _pass(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of one pass over the examples, from a step on."""
@@ -108,8 +144,9 @@ class Feed:
         for order in self.examples.orders(seed=self.seed, epoch=number, batch_size=size, start=start * size):
             parts = []
             for first in range(0, len(order), size):
-                own, _ = self.own_rows(0, step)
-                parts.append(slice(first + own.start, first + max(own.stop, own.start + 1)))
+                # A part without a row of its own gets the first, to compute with.
+                own, _ = self.parts(0, step)
+                parts += [slice(first + part.start, first + max(part.stop, part.start + 1)) for part in own]
                 step += 1
             batches = self.viewing.batches(order, parts, view)
             yield from batches if self.teaching is None else self._beside(batches, self.teaching, order, parts, number)

@@ -7,6 +7,7 @@ __all__ = [
     "ReliabilityBins",
     "accuracy",
     "agreement",
+    "balanced_accuracy",
     "bin_confidence",
     "confusion_matrix",
     "error_count",
@@ -48,6 +49,35 @@ def error_mask(log_probs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool
     labels = _checked(log_probs, labels)
     wrong: NDArray[np.bool_] = log_probs.argmax(-1) != labels
     return wrong
+
+
+def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
+    r"""Mean over the classes of the share of their examples that is answered rightly, so that rare classes count alike.
+
+    .. math::
+        \frac{1}{|C|} \sum_{c \in C} \frac{1}{n_c} \sum_{n : y_n = c} [\hat y_n = c]
+
+    with C the classes that have examples.
+
+    Args:
+        predicted: Predicted classes, integers ``(N,)``.
+        labels: True classes, integers ``(N,)``.
+
+    Returns:
+        The mean recall, in [0, 1].
+
+    Raises:
+        DataError: If there are no examples, or counts differ.
+
+    Example:
+        >>> balanced_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+        0.75
+    """
+    if predicted.shape != labels.shape or not len(labels):
+        raise DataError(f"there are {len(labels)} labels and {len(predicted)} predictions: one of each is needed")
+    counts = np.bincount(labels)
+    right = np.bincount(labels[predicted == labels], minlength=len(counts))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
 
 
 def error_count(log_probs: NDArray[Any], labels: NDArray[Any]) -> int:

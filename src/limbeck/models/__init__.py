@@ -21,6 +21,7 @@ __all__ = [
     "hf_model",
     "hf_teacher",
     "layer_sizes",
+    "own_function",
     "rebuild",
     "split_layers",
     "to_int8",
@@ -246,7 +247,7 @@ def from_options(
             return make_timm(options.model, classes=classes, input_shape=input_shape)
         if ":" in options.model:
             named = {"input_shape": input_shape, "classes": classes}
-            return make_model(_own_function(options.model), seed, named=named, what=f"model {options.model}")
+            return make_model(own_function(options.model), seed, named=named, what=f"model {options.model}")
         fields: dict[str, Any] = {
             "model_type": options.model,
             "input_shape": input_shape,
@@ -268,17 +269,34 @@ def from_options(
         return build(fields)
 
 
-def _own_function(spec: str) -> Callable[..., nn.Module]:
+def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
+    """A function of the user's own, found by the name of its module.
+
+    Args:
+        spec: ``package.module:function``.
+        what: The setting that names it, for messages.
+
+    Returns:
+        The function.
+
+    Raises:
+        ConfigError: If there is no such module, or no such function in it.
+
+    Example:
+        >>> own_function("math:gcd")(4, 6)
+        2
+    """
     module_name, _, function_name = spec.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except ImportError as error:
         raise ConfigError(
-            f"model {spec}: the module {module_name} cannot be imported ({error}); it must be on PYTHONPATH"
+            f"{what} {spec}: the module {module_name} cannot be imported ({error}); it must be on PYTHONPATH"
         ) from error
     except AttributeError as error:
-        raise ConfigError(f"model {spec}: {module_name} has no {function_name}") from error
-
+        raise ConfigError(f"{what} {spec}: {module_name} has no {function_name}") from error
+    if not callable(function):
+        raise ConfigError(f"{what} {spec}: {function_name} is {type(function).__name__}, and a function is needed")
     return function  # type: ignore[no-any-return]
 
 

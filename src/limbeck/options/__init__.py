@@ -12,6 +12,7 @@ __all__ = [
     "ModelOptions",
     "Network",
     "OwnAugmentation",
+    "OwnOptimizer",
     "RankRule",
     "SoftLoss",
     "SpeechOptions",
@@ -26,4 +27,4 @@ from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, Spe
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation
-from limbeck.options.training import Distillation, SoftLoss, Training, TrainingKeywords
+from limbeck.options.training import Distillation, OwnOptimizer, SoftLoss, Training, TrainingKeywords

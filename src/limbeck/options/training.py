@@ -1,10 +1,11 @@
 """How a network is trained, on labels and on soft targets."""
 
-__all__ = ["Distillation", "SoftLoss", "Training", "TrainingKeywords"]
+__all__ = ["Distillation", "OwnOptimizer", "SoftLoss", "Training", "TrainingKeywords"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
@@ -14,14 +15,45 @@ SoftLoss = Literal["kl", "logits"]
 """What is made small between student and teacher."""
 
 
+class OwnOptimizer(str):
+    """The name of a user's function that makes an optimiser, with the function: settings keep it as text.
+
+    Attributes:
+        function: Takes parameter groups, and returns a :class:`torch.optim.Optimizer`.
+
+    Example:
+        >>> OwnOptimizer.of(sorted)
+        'builtins:sorted'
+    """
+
+    function: Callable[..., Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> "OwnOptimizer":
+        """A function under its name."""
+        inner = function
+        while not hasattr(inner, "__qualname__") and hasattr(inner, "func"):  # functools.partial
+            inner = inner.func
+        kind = type(inner)
+        name = getattr(inner, "__qualname__", kind.__qualname__)
+        found = cls(f"{getattr(inner, '__module__', None) or kind.__module__}:{name}")
+        found.function = function
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How a network is trained.
 
     Attributes:
         epochs: Passes over the training set.
-        batch_size: Examples a step.
-        optimizer: "adamw", or "sgd" with momentum. AdamW does not mind the size of the loss, which grows with T.
+        batch_size: Examples per step.
+        accumulate: Parts in which a step's batch is computed one after the other, where it does not fit into memory
+            whole. The step is that of the whole batch up to rounding; batch normalisation takes the statistics of each
+            part, and dropout draws masks for each part.
+        optimizer: "adamw", or "sgd" with momentum. AdamW does not mind the size of the loss, which grows with T. Or a
+            function of your own of the parameter groups that returns a torch.optim.Optimizer, in Python as it is, and
+            as package.module:function. It sets the learning rates; the schedule multiplies each group's own.
         learning_rate: Largest learning rate; default 0.1 for sgd, 0.001 for adamw.
         momentum: Momentum of sgd.
         nesterov: Nesterov's form of momentum.
@@ -39,6 +71,11 @@ class Training:
         clip_norm: Largest norm of the gradient; none: no limit.
         skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
         label_smoothing: Share of a hard label's mass spread over all classes.
+        class_weight: "balanced" for long tails: the loss of an example of class k, of soft targets and labels alike, is
+            multiplied by N / (K n_k), with n_k the training examples of that class. Student and baseline are weighted
+            alike; examples without labels are not. Default: every example counts the same.
+        compile: Compile the network, and a teacher that is asked at each step, with torch.compile, which needs a C++
+            compiler: worth it for long trainings. The weights that are saved are those of the network as it is.
         seed: Seed of the weights, the order, the views and dropout.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -49,7 +86,8 @@ class Training:
 
     epochs: int = 20
     batch_size: int = 256
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    accumulate: int = 1
+    optimizer: str = "adamw"
     learning_rate: float | None = None
     momentum: float = 0.9
     nesterov: bool = True
@@ -63,6 +101,8 @@ class Training:
     clip_norm: float | None = None
     skip_nonfinite: bool = False
     label_smoothing: float = 0.0
+    class_weight: Literal["balanced"] | None = None
+    compile: bool = False
     seed: int = 0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: str = "auto"
@@ -70,10 +110,16 @@ class Training:
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        if callable(self.optimizer):
+            object.__setattr__(self, "optimizer", OwnOptimizer.of(self.optimizer))
         check_types(self)
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        require(self.optimizer in {"sgd", "adamw"}, "optimizer", self.optimizer, "sgd or adamw")
+        parts = f"from 1 to batch_size, which is {self.batch_size}"
+        require(1 <= self.accumulate <= self.batch_size, "accumulate", self.accumulate, parts)
+        known = self.optimizer in {"sgd", "adamw"} or self.own_optimizer
+        require(known, "optimizer", self.optimizer, "sgd, adamw or package.module:function")
+        require(self.class_weight in {None, "balanced"}, "class_weight", self.class_weight, "balanced")
         require(
             self.schedule in {"cosine", "constant", "exponential", "plateau", "newbob"},
             "schedule",
@@ -109,21 +155,39 @@ class Training:
         for name, schedule in (("decay", "exponential"), ("plateau_patience", "plateau")):
             if getattr(self, name) is not None and self.schedule != schedule:
                 raise ConfigError(f"{name} belongs to schedule {schedule}, and schedule is {self.schedule}")
-        if self.optimizer == "adamw" and (self.momentum, self.nesterov) != (0.9, True):
-            raise ConfigError("momentum and nesterov belong to optimizer sgd, and optimizer is adamw")
+        if self.optimizer != "sgd" and (self.momentum, self.nesterov) != (0.9, True):
+            raise ConfigError(f"momentum and nesterov belong to optimizer sgd, and optimizer is {self.optimizer}")
+        if self.own_optimizer and rate is not None:
+            raise ConfigError(
+                f"learning_rate belongs to optimizer sgd and adamw, and optimizer is {self.optimizer}, which sets its "
+                "groups' own: leave it out"
+            )
+
+    @property
+    def own_optimizer(self) -> bool:
+        """Whether the optimiser is made by a function of the user's own.
+
+        Returns:
+            Whether it is.
+
+        Example:
+            >>> Training(optimizer="my_package.optimizers:lion").own_optimizer
+            True
+        """
+        return ":" in self.optimizer
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate asked for, or the optimiser's default.
+        """The learning rate asked for, or the optimiser's default; 1 where the optimiser is a user's.
 
         Returns:
-            The largest learning rate of the run.
+            The largest learning rate of the run, or the largest multiple of the groups' own.
 
         Example:
             >>> Training().peak_learning_rate
             0.001
         """
-        return self.learning_rate or {"sgd": 0.1, "adamw": 0.001}[self.optimizer]
+        return self.learning_rate or {"sgd": 0.1, "adamw": 0.001}.get(self.optimizer, 1.0)
 
 
 class TrainingKeywords(TypedDict, total=False):
@@ -131,7 +195,8 @@ class TrainingKeywords(TypedDict, total=False):
 
     epochs: int
     batch_size: int
-    optimizer: Literal["sgd", "adamw"]
+    accumulate: int
+    optimizer: str | Callable[..., Any]
     learning_rate: float | None
     momentum: float
     nesterov: bool
@@ -145,6 +210,8 @@ class TrainingKeywords(TypedDict, total=False):
     clip_norm: float | None
     skip_nonfinite: bool
     label_smoothing: float
+    class_weight: Literal["balanced"] | None
+    compile: bool
     seed: int
     precision: Literal["auto", "float32", "bf16"]
     device: str

@@ -223,6 +223,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("test_examples", "Examples", lambda value: f"{value:,.0f}"),
     ("accuracy", "Accuracy", lambda value: f"{100 * value:.2f} %"),
     ("nll", "Negative log-likelihood (nats)", lambda value: f"{value:.4f}"),
+    ("balanced_accuracy", "Balanced accuracy", lambda value: f"{100 * value:.2f} %"),
     ("ece", "Calibration error", lambda value: f"{100 * value:.2f} %"),
     ("agreement_with_teacher", "Agreement with the teacher", lambda value: f"{100 * value:.2f} %"),
     ("parameters", "Weights", lambda value: f"{value:,.0f}"),

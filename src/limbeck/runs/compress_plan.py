@@ -21,6 +21,7 @@ from limbeck.runs.conduct import Conduct
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers, check_classes, verify_stores
 from limbeck.runs.oddities import tell_shared_examples
+from limbeck.runs.unused import tell_unused, unused_in_compression
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
@@ -149,6 +150,10 @@ def plan_compression(
     views = data.train.drawn(augmentation)
     beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in before.items()}
     _tell_unused(tuning, views, watcher)
+    unused = unused_in_compression(
+        rule, planned=given is not None, metric=metric, calibration=calibration, placement=placement
+    )
+    tell_unused(unused, watcher)
     if teacher is not None:
         check_classes("teacher", teacher, data)
     guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, views)

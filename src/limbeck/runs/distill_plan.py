@@ -22,10 +22,12 @@ from limbeck.runs.conduct import Conduct
 from limbeck.runs.inputs import as_part, check_answers, check_classes, model_maker, verify_stores
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
+from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
 from limbeck.teachers import as_teacher
 from limbeck.training.objective import require_logits, require_temperature
+from limbeck.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,7 @@ def plan_distillation(
     """  # noqa: DOC502
     _require_labels(data, source, aims, baseline=baseline)
     options, device = conduct.settle(options)
+    make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
     guide = as_teacher(teacher, data.classes)
@@ -212,6 +215,13 @@ def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation) -> None:
 def _tell_oddities(plan: DistillPlan) -> None:
     """Say what is odd about teacher, student and data, and refuse nothing."""
     guide, source, data, watcher = plan.guide, plan.source, plan.data, plan.conduct.watcher
+    unused = unused_in_distillation(plan.aims, plan.options, baseline=plan.baseline)
+    unused += unused_in_training(
+        plan.options, source, plan.augmentation, kept=plan.conduct.out is not None, jobs=plan.conduct.jobs,
+        trainings=plan.seeds * (1 + plan.baseline),
+    )  # fmt: skip
+    tell_unused(unused, watcher)
+    tell_class_weights(plan.options, data, source, watcher)
     if plan.asks:
         temperature = plan.aims.temperature
         tell_odd_teacher(

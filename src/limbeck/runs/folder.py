@@ -67,6 +67,7 @@ _FREE_KEYS = frozenset(
         "jobs",
         "in_memory_gb",
         "workers",
+        "compile",
     }
 )
 """Settings that may differ when a run is continued."""

@@ -65,7 +65,8 @@ def evaluate(
             Both are afterwards where they were. An 8-bit network is judged on the CPU, which it is made for.
 
     Returns:
-        ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``nll`` (nats an example), ``ece``,
+        ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``balanced_accuracy``, ``nll`` (nats
+        an example), ``ece``,
         ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (an example),
         ``latency_ms`` (one example, median) and ``images_per_second`` (up to 256 at a time).
 
@@ -197,7 +198,8 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
         teacher: The teacher's answers to the same examples.
 
     Returns:
-        Errors, accuracy, negative log-likelihood, calibration error, agreement.
+        Errors, accuracy, balanced accuracy (the mean over the classes there are of the share that is right),
+        negative log-likelihood, calibration error, agreement.
     """
     right = answers.predicted == labels
     errors = int((~right).sum())
@@ -206,6 +208,7 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
         "test_errors": errors,
         "error_rate": errors / len(labels),
         "accuracy": 1 - errors / len(labels),
+        "balanced_accuracy": metrics.balanced_accuracy(answers.predicted, labels),
         "nll": float(max(0.0, -answers.true_log_probs.mean())),
         "ece": metrics.bin_confidence(answers.confidence, right).expected_error,
     }

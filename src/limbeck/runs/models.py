@@ -2,7 +2,7 @@
 
 __all__ = ["classes_of", "front_end_of", "load", "save_ensemble", "save_model"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ def save_model(
     Returns:
         The folder.
 
+    Raises:
+        DataError: If there are more or fewer names than the model has classes, or a name is there twice.
+
     Example:
         >>> import tempfile, torch
         >>> from limbeck.models import MLP, MLPConfig
@@ -61,11 +64,12 @@ def save_model(
         >>> again.classes, torch.equal(again(torch.ones(1, 4)), net(torch.ones(1, 4)))
         (('no', 'yes'), True)
     """
-    path = make_folder(Path(folder))
-    plain = unwrapped(model)
+    path, plain = Path(folder), unwrapped(model)
     own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
+    _check_names(names, plain, description)
+    make_folder(path)
     unseal_files(path, [*_FILES, *presentation_files(path)])
     config = {
         "library_name": "limbeck",
@@ -85,6 +89,30 @@ def save_model(
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
     seal_files(path, [*_FILES, *presentation_files(path)])
     return path
+
+
+def _check_names(names: Sequence[str], model: nn.Module, description: Mapping[str, Any]) -> None:
+    """Refuse names that are not one for each class, as far as the model tells how many it has."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"classes names {twice!r} twice: give each class a name of its own")
+    known = _outputs(model, description)
+    # One logit is that of two classes, and of several labels each has a logit and is one of two.
+    if known in {None, len(names)} or (known == 1 and len(names) == 2) or hasattr(presentation_of(model), "names"):
+        return
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    raise DataError(f"classes holds {len(names)} names ({shown}), and the model has {known} classes: give one for each")
+
+
+def _outputs(model: nn.Module, description: Mapping[str, Any]) -> int | None:
+    """How many logits a model has, where it says so itself, or ends in a linear layer for certain."""
+    if "special" in description:
+        return len(description["special"]) + 1
+    count = description.get("classes", getattr(getattr(model, "config", None), "num_labels", None))
+    while count is None and isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]
+        count = model.out_features if type(model) is nn.Linear else None
+    return count if isinstance(count, int) else None
 
 
 def save_ensemble(folder: Path, *, members: int, mean: str) -> None:

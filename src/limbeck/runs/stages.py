@@ -22,6 +22,7 @@ from limbeck.system.processes import World, world
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
+from limbeck.training.class_weights import weighted
 from limbeck.training.engine import Fitted, fit
 
 
@@ -75,10 +76,13 @@ def fit_stage(
         device=device.device,
         world=here,
         steps=steps,
+        accumulate=training.accumulate,
         workers=training.workers,
         presentations=() if teaching is not None else getattr(objective, "presentations", ()),
         teaching=teaching,
     )
+    counts = data.train.class_counts(len(data.classes)) if training.class_weight else ()
+    objective = weighted(objective, training, counts)
     exporting = epoch_writer(folder.path, model) if export and folder is not None else None
     fitted = fit(
         model,

@@ -31,6 +31,7 @@ from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.starts import starts, tell_equal_ends
+from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_training
 from limbeck.softtargets.digests import network_identity
 from limbeck.system.devices import Device
 from limbeck.system.jobs import run_jobs
@@ -38,6 +39,7 @@ from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.objective import LabelObjective
+from limbeck.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _plan(
     begun = starts(model, range(options.seed, options.seed + members), watcher=conduct.watcher)
     data = data.seen_by(begun[0])
     check_answers("model", begun[0], data)
+    make_optimizer(begun[0], options, device)  # refuses a user's own that cannot be trained with
     return _Plan(
         begun=begun, data=data, options=options, augmentation=views, device=device, members=members, mean=mean,
         conduct=conduct,
@@ -186,6 +189,17 @@ def _plan(
 def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     """Tell what is odd, train, and judge on the test set."""
     data, watcher = plan.data, plan.conduct.watcher
+    unused = unused_in_training(
+        plan.options,
+        data,
+        plan.augmentation,
+        kept=plan.conduct.out is not None,
+        jobs=plan.conduct.jobs,
+        trainings=plan.members,
+    )
+    unused += [("mean", plan.mean, "there is one member")] if plan.mean != "arithmetic" and plan.members == 1 else []
+    tell_unused(unused, watcher)
+    tell_class_weights(plan.options, data, data, watcher)
     tell_probabilities("model", plan.begun[0], data.train, None, watcher)
     tell_contradictions(data.train, watcher)
     tell_shared_examples(data, ["validation"], watcher)

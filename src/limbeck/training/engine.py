@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,8 @@ from limbeck.system.files import make_folder
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.processes import world
 from limbeck.system.watcher import Watcher
+from limbeck.training.batch_norm import has_batch_norm, refuse_unshared
+from limbeck.training.compiling import compiled_for
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState
@@ -129,11 +132,12 @@ class _Run:
         if folder is not None:
             make_folder(folder)
         if self.world.size > 1:
-            _refuse_batch_norm(model)
+            refuse_unshared(model)
             self.world.agree({**dict(model.named_parameters()), **dict(model.named_buffers())})
         self.validation = None if validation is None else validation.to(device.device)
         self.state = RunState(self.model, feed, training, device, objective.fingerprint())
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
+        self.called: nn.Module | None = None
         self.clock = clock
         self.saved_at = clock()
         self.saved = ""
@@ -150,8 +154,13 @@ class _Run:
         if self.validation is not None:
             _refuse_labels(self.validation, "validation", scores.shape[1])
         check_objective(self.objective, batch, scores.shape[1])
-        if min(self.feed.batch_size, (len(self.feed.examples) - 1) % self.feed.batch_size + 1) == 1:
+        _refuse_coupled(self.objective, self.feed)
+        if _smallest(self.feed) == 1:
             _try_one(self.model, batch.head(1), self.feed, self.device)
+        if self.training.compile:
+            if self.world.size > 1 and has_batch_norm(self.model):
+                raise ConfigError("compile does not go with batch normalisation in several processes: leave it out")
+            self.called = compiled_for(self.model, batch, self.device)
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
@@ -177,21 +186,26 @@ class _Run:
     def train_epoch(self, caught: list[int]) -> None:
         """Make the steps of one epoch that are left."""
         state, feed = self.state, self.feed
-        steps = Stepper(self.model, self.objective, state.optimizer, self.training, self.device, self.world)
+        steps = Stepper(
+            self.model, self.objective, state.optimizer, self.training, self.device, self.world, self.called
+        )  # fmt: skip
         guard, skip, spread = steps.guard, steps.skip, self.world.size > 1
+        divided = spread or feed.accumulate > 1
         look_every = 1 if steps.waits else _LOOK_EVERY
         minutes = self.training.checkpoint_minutes
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
         self.model.train()
         began, seen_before = time.perf_counter(), 0
-        for batch in feed.batches(state.epoch, start=state.step):
-            steps.set_rate(state.schedule.rate(state.epoch * feed.steps + state.step))
+        batches = feed.batches(state.epoch, start=state.step)
+        for batch in batches:
+            state.set_rate()
             size = own = len(batch.index)
-            if spread:
-                rows, size = feed.own_rows(state.epoch, state.step)
-                own = rows.stop - rows.start
-                draw_for((rows.start, size))
-            total, errors = steps.learn(batch, own, size)
+            if divided:
+                parts, size = feed.parts(state.epoch, state.step)
+                own = parts[-1].stop - parts[0].start
+                total, errors = steps.learn_parts(batch, batches, parts, size)
+            else:
+                total, errors = steps.learn(batch, own, size)
             stop, due = bool(caught), self.clock() - self.saved_at >= wait
             looks = state.step % look_every == 0
             if spread:
@@ -227,8 +241,10 @@ class _Run:
         """Stop at a step that went wrong, and say where it did."""
         step = guard.fault()
         assert step is not None, "somebody saw it"
-        batch: Batch = next(self.feed.batches(self.state.epoch, start=step))
-        found = explain_nonfinite(self.model, self.objective, batch, self.device, 1 / len(batch.index))
+        parts, size = self.feed.parts(self.state.epoch, step)
+        batches = islice(self.feed.batches(self.state.epoch, start=step), len(parts))
+        looked = (explain_nonfinite(self.model, self.objective, batch, self.device, 1 / size) for batch in batches)
+        found = next((fault for fault in looked if fault is not None), None)
         told = next((fault for fault in self.world.heard(found) if fault is not None), None)
         told = told or Fault("", "all was finite when the batch was run again, or the gradient's norm overflowed")
         kept = f"; the checkpoint of {self.saved} is kept" if self.saved else ""
@@ -254,10 +270,9 @@ class _Run:
                 f"the loss or its gradient was NaN or infinite at every step of epoch {state.epoch + 1}: try a smaller "
                 "learning rate or clip_norm"
             )
-        last_step = state.epoch * self.feed.steps + self.feed.steps - 1
         row: dict[str, Any] = {
             "epoch": state.epoch + 1,
-            "learning_rate": state.schedule.rate(last_step),
+            "learning_rate": state.rate_at_end(),
             "train_loss": loss / count,
         }
         if self.feed.examples.labels is not None:
@@ -361,6 +376,21 @@ def _refuse_labels(examples: Examples, part: str, classes: int) -> None:
         )
 
 
+def _refuse_coupled(objective: Objective, feed: Feed) -> None:
+    """Refuse to compute a batch in parts where the loss of an example depends on the others in its batch."""
+    if feed.accumulate > 1 and getattr(objective, "coupled", False):
+        raise ConfigError(
+            f"accumulate is {feed.accumulate}, and in this method an example's loss depends on the others in its "
+            "batch, so that parts would have another loss than the whole: leave accumulate out, or take another method"
+        )
+
+
+def _smallest(feed: Feed) -> int:
+    """Examples in the smallest part of a batch."""
+    sizes = (feed.batch_size, (len(feed.examples) - 1) % feed.batch_size + 1)
+    return min(size // feed.parts_of(size) for size in sizes)
+
+
 def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None:
     """Refuse a last batch of one example, before training, where batch normalisation has nothing to compare it with."""
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
@@ -375,6 +405,11 @@ def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None
         if "more than 1 value per channel" not in str(error):
             raise
         count = len(feed.examples)
+        if feed.accumulate > 1:
+            raise ConfigError(
+                f"accumulate {feed.accumulate} leaves a part of one example of batches of {feed.batch_size}, of which "
+                "batch normalisation has no variance: set accumulate lower, or batch_size higher"
+            ) from error
         raise ConfigError(
             f"batch_size {feed.batch_size} leaves the last of {count} examples in a batch of its own, of which batch "
             f"normalisation has no variance: set batch_size to {_without_remainder(count, feed.batch_size)}"
@@ -393,11 +428,3 @@ def _without_remainder(count: int, size: int) -> int:
     return min(
         (other for other in range(2, count + 1) if count % other != 1), key=lambda other: abs(other - size), default=2
     )
-
-
-def _refuse_batch_norm(model: nn.Module) -> None:
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
-        raise ConfigError(
-            "batch normalisation takes its means over the part of a batch that one process has, so that several "
-            "processes would train another network than one: train it in one process, or without batch_norm"
-        )

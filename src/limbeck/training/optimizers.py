@@ -1,15 +1,21 @@
-"""The optimiser that settings ask for."""
+"""The optimiser that settings ask for, one of PyTorch's or of a function of the user's own."""
 
-__all__ = ["check_slots", "make_optimizer"]
+__all__ = ["check_slots", "make_optimizer", "rates_of"]
 
-from collections.abc import Mapping
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
+from limbeck.models import own_function
 from limbeck.options import Training
+from limbeck.options.checks import shown
 from limbeck.system.devices import Device
+from limbeck.system.user_code import introduce_error
 
 
 def make_optimizer(model: nn.Module, training: Training, device: Device) -> torch.optim.Optimizer:
@@ -21,10 +27,12 @@ def make_optimizer(model: nn.Module, training: Training, device: Device) -> torc
         device: Where it computes.
 
     Returns:
-        A fused optimiser where there is one.
+        A fused optimiser where there is one; or what the user's function makes of the parameter groups.
 
     Raises:
+        ConfigError: If the user's function gives what cannot be trained with.
         DataError: If the model has no parameters to train.
+        UserCodeError: If it raises an error.
 
     Example:
         >>> here = Device(torch.device("cpu"), "float32")
@@ -43,12 +51,69 @@ def make_optimizer(model: nn.Module, training: Training, device: Device) -> torc
     ]
     # One group is one fused call a step.
     groups = [group for group in groups if group["params"]] if training.weight_decay else [{"params": trainable}]
+    if training.own_optimizer:
+        return _own(training.optimizer, groups, model)
     fused = device.device.type in {"cpu", "cuda"}
     rate = training.peak_learning_rate
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused)
     nesterov = training.nesterov and training.momentum > 0
     return torch.optim.SGD(groups, lr=rate, momentum=training.momentum, nesterov=nesterov, fused=fused)
+
+
+def rates_of(optimizer: torch.optim.Optimizer, training: Training) -> list[float]:
+    """What the schedule's learning rate is multiplied by in each parameter group.
+
+    Args:
+        optimizer: As :func:`make_optimizer` made it.
+        training: The settings.
+
+    Returns:
+        1 for each group; of a user's optimiser, whose schedule has the peak 1, each group's own learning rate.
+
+    Example:
+        >>> def adagrad(groups):
+        ...     return torch.optim.Adagrad(groups, lr=0.02)
+        >>> training = Training(optimizer=adagrad, weight_decay=0.1)
+        >>> rates_of(make_optimizer(nn.Linear(2, 2), training, Device(torch.device("cpu"), "float32")), training)
+        [0.02, 0.02]
+    """
+    return [float(group["lr"]) if training.own_optimizer else 1.0 for group in optimizer.param_groups]
+
+
+def _own(name: str, groups: list[dict[str, Any]], model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a user's function, where a step of it is all that it needs."""
+    function: Callable[..., Any] = getattr(name, "function", None) or own_function(name, what="optimizer")
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    try:
+        optimizer = function(groups)
+    except Exception as error:  # whatever the user's function raises
+        introduce_error(error, f"optimizer {name}", f"{len(groups)} parameter groups")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"optimizer {name} returned {shown(optimizer)}, and a torch.optim.Optimizer is needed")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    kind = type(optimizer).__name__
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigError(
+            f"optimizer {name} gives {kind}, whose step computes the loss again by a closure, several times perhaps: "
+            "one whose step needs no closure is needed"
+        )
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    left_out = [path for path, value in model.named_parameters() if id(value) in trained - held]
+    if left_out or held - trained:
+        what = f"leaves out {left_out[0]}" if left_out else "holds parameters that are not those of the model"
+        raise ConfigError(
+            f"optimizer {name} {what}: it must have each parameter of the groups that it is given; freeze others with "
+            "requires_grad_(False) beforehand"
+        )
+    for group in optimizer.param_groups:
+        rate = group.get("lr")
+        if not isinstance(rate, float | int | Tensor) or not 0 < float(rate) < math.inf:
+            raise ConfigError(
+                f"optimizer {name} gives {kind} with a group whose lr is {shown(rate)}: the schedule multiplies each "
+                "group's lr, which must be positive and finite"
+            )
+    return optimizer
 
 
 _SLOTS = {

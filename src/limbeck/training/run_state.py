@@ -24,14 +24,15 @@ from limbeck.system.devices import Device, has_float64
 from limbeck.system.processes import on_first
 from limbeck.training.checkpoint import load_latest, save_rotating
 from limbeck.training.identity import require_agreement
-from limbeck.training.optimizers import check_slots, make_optimizer
+from limbeck.training.optimizer_state import describe_groups, pack, unpack
+from limbeck.training.optimizers import check_slots, make_optimizer, rates_of
 from limbeck.training.schedules import Schedule
 
 _LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
 """What checkpoints of earlier versions do not hold."""
-_BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent"}
+_BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent", "accumulate": 1, "class_weight": None}
 """What held before checkpoints told it."""
-_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers")
+_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile")
 """Settings in which a continued run may differ; the precision is compared as it was found."""
 
 
@@ -138,6 +139,8 @@ class RunState:
         self.model, self.feed, self.training, self.device = model, feed, training, device
         self.objective = dict(objective or {})
         self.optimizer = make_optimizer(model, training, device)
+        self.rates = rates_of(self.optimizer, training)
+        self._own_groups = describe_groups(self.optimizer) if training.own_optimizer else None
         self.schedule = Schedule(training, feed.steps)
         self.fitted = Fitted()
         self.best: dict[str, Tensor] = {}
@@ -150,6 +153,16 @@ class RunState:
     def place(self) -> str:
         """Where in the run this is, in words."""
         return f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
+
+    def set_rate(self) -> None:
+        """Give each parameter group the learning rate of the step that comes."""
+        rate = self.schedule.rate(self.epoch * self.feed.steps + self.step)
+        for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = own * rate
+
+    def rate_at_end(self) -> float:
+        """The learning rate of the epoch's last step; of several groups' own, that of the first."""
+        return self.rates[0] * self.schedule.rate(self.epoch * self.feed.steps + self.feed.steps - 1)
 
     def keep_best(self, score: tuple[float, float]) -> None:
         """Remember the weights of the epoch that is ending, if none before it was as good.
@@ -189,6 +202,7 @@ class RunState:
             "examples": self.feed.examples.digest,
             "steps": self.feed.steps,
             **self.objective,
+            **({} if self._own_groups is None else {"optimizer settings": self._own_groups}),
             **dataclasses.asdict(self.feed.augmentation),
             "weights": {name: list(value.shape) for name, value in self.model.state_dict().items()},
         }
@@ -201,11 +215,8 @@ class RunState:
         """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        optimizer = self.optimizer.state_dict()
-        for number, slots in optimizer["state"].items():
-            for name, value in slots.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{number}.{name}"] = value
+        held, plain = pack(self.optimizer) if self.training.own_optimizer else (self._slots(), None)
+        tensors |= held
         tensors["random"] = torch.get_rng_state()
         if self.device.device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device.device)
@@ -220,12 +231,32 @@ class RunState:
                 "sums": self.sums.tolist(),
                 "seconds": self.seconds,
                 "schedule": self.schedule.state(),
+                **({} if plain is None else {"optimizer": plain}),
                 "best_score": None if math.isinf(self.best_score[0]) else list(self.best_score),
                 "best_epoch": self.fitted.best_epoch,
                 "history": self.fitted.history,
                 "timings": self.fitted.timings,
             },
         )
+
+    def _slots(self) -> dict[str, Tensor]:
+        """What an optimiser of ours keeps of each parameter."""
+        return {
+            f"optimizer.{number}.{name}": value
+            for number, slots in self.optimizer.state_dict()["state"].items()
+            for name, value in slots.items()
+            if isinstance(value, Tensor)
+        }
+
+    def _take_slots(self, tensors: Mapping[str, Tensor]) -> None:
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _group(tensors, "optimizer.").items():
+            number, slot = name.split(".", 1)
+            slots.setdefault(int(number), {})[slot] = value
+        check_slots(self.optimizer, slots)
+        for place, held in slots.items():
+            _require_numbers(f"optimizer.{place}.", held, held)
+        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def restore(self, folder: Path | None) -> str | None:
         """Take up the state of the newest good checkpoint, if there is one.
@@ -272,14 +303,10 @@ class RunState:
         self.model.load_state_dict(weights)
         device = self.device.device
         self.best = {name: value.to(device) for name, value in best.items()}
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in _group(tensors, "optimizer.").items():
-            number, slot = name.split(".", 1)
-            slots.setdefault(int(number), {})[slot] = value
-        check_slots(self.optimizer, slots)
-        for place, held in slots.items():
-            _require_numbers(f"optimizer.{place}.", held, held)
-        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        if self.training.own_optimizer:
+            unpack(self.optimizer, tensors, state["optimizer"], device)
+        else:
+            self._take_slots(tensors)
         _require_like("", {"random": tensors["random"]}, {"random": torch.get_rng_state()})
         torch.set_rng_state(tensors["random"])
         if "random_cuda" in tensors and device.type == "cuda":

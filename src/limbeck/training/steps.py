@@ -5,15 +5,19 @@ What a step does is here, once; when it is made, saved and reported is the engin
 
 __all__ = ["Stepper"]
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.models.calling import call_model, weights_dtype
+from limbeck.models.dropout import draw_for
 from limbeck.options import Training
 from limbeck.protocols import Batch, Objective
 from limbeck.system.devices import Device, widest
 from limbeck.system.processes import World
+from limbeck.training.batch_norm import has_batch_norm, over_all
 from limbeck.training.nonfinite import Guard
 
 _NO_GRADIENT = (
@@ -34,6 +38,7 @@ class Stepper:
         training: The settings; clipping, and what happens to steps that are not finite.
         device: Where and how precisely to compute.
         world: This process among those that divide each batch.
+        called: What is called in the place of the model, such as its compiled form; None for itself.
 
     Attributes:
         guard: Keeps steps that are not finite out of the weights.
@@ -48,21 +53,21 @@ class Stepper:
         training: Training,
         device: Device,
         world: World,
+        called: nn.Module | None = None,
     ) -> None:
         self.model, self.objective, self.optimizer, self.world = model, objective, optimizer, world
-        self.waits = device.device.type != "cuda"
+        self.called = model if called is None else called
+        # An optimiser that is not a fused one of ours cannot read the verdict on the device.
+        self.waits = device.device.type != "cuda" or training.own_optimizer
         self.skip, self.clip = training.skip_nonfinite, training.clip_norm
         self.guard = Guard(model, optimizer, skip=self.skip, waits=self.waits, device=device.device)
         self._autocast, self._dtype = device.autocast(), weights_dtype(model)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._project = getattr(model, "project_", None)
         self._spread = world.size > 1
+        self._normalised = self._spread and has_batch_norm(model)
         self._share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
-
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self._size = 0
 
     def learn(self, batch: Batch, own: int, size: int) -> tuple[Tensor, Tensor | None]:
         """Compute the loss of this process's part of a batch, and its gradient.
@@ -79,13 +84,50 @@ class Stepper:
             DataError: If the logits do not depend on weights that can be trained.
         """
         self.guard.remember()
+        return self._learn(batch, own, size)
+
+    def learn_parts(
+        self, first: Batch, others: Iterator[Batch], parts: Sequence[slice], size: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the losses of the parts of a batch, one after the other, and the gradient of their sum.
+
+        Args:
+            first: The first part.
+            others: The parts that follow it.
+            parts: Which rows of the whole batch each part has here.
+            size: How many rows the whole batch has.
+
+        Returns:
+            As :meth:`learn`, over all parts.
+        """
+        self.guard.remember()
+        found: list[tuple[Tensor, Tensor | None]] = []
+        for number, rows in enumerate(parts):
+            batch, own = next(others) if number else first, rows.stop - rows.start
+            draw_for((rows.start, size), part=number if len(parts) > 1 else None)
+            total, errors = self._learn(batch, own, size)
+            # A part without a row of its own computes with another's, which does not count.
+            found.append((total, errors) if own else (0 * total, None if errors is None else 0 * errors))
+        if len(found) == 1:
+            return found[0]
+        wrong = [errors for _, errors in found if errors is not None]
+        return torch.stack([total for total, _ in found]).sum(), torch.stack(wrong).sum() if wrong else None
+
+    def _learn(self, batch: Batch, own: int, size: int) -> tuple[Tensor, Tensor | None]:
+        if self._normalised:
+            with over_all(self.world, own=own):
+                return self._passes(batch, own, size)
+        return self._passes(batch, own, size)
+
+    def _passes(self, batch: Batch, own: int, size: int) -> tuple[Tensor, Tensor | None]:
+        """The forward and the backward pass."""
         with self._autocast:
-            logits = call_model(self.model, batch.inputs, dtype=self._dtype)
+            logits = call_model(self.called, batch.inputs, dtype=self._dtype)
             if not logits.requires_grad:
                 raise DataError(_NO_GRADIENT)
             losses = self.objective(logits, batch).per_example
-        if len(self._share) != len(losses) or self._spread:
-            self._share = torch.full_like(losses, 1 / size if own else 0.0)
+        if len(self._share) != len(losses) or self._size != size or self._spread:
+            self._share, self._size = torch.full_like(losses, 1 / size if own else 0.0), size
         losses.backward(self._share)  # type: ignore[no-untyped-call]
         labels = batch.main_labels
         errors = None if labels is None else (logits.detach().argmax(-1) != labels).sum()

@@ -1,0 +1,178 @@
+r"""Weights of examples by their class, for training sets in which some classes are rare.
+
+The whole loss of an example is weighted by its true class, the soft term as well as the term of labels. The soft term
+is least where the student answers as the teacher whatever an example's weight, so that weights do not bend what is
+taught: they say on which examples it matters most. Where the labels' term alone were weighted, soft targets, which have
+most of the weight and the teacher's long tail, would be learnt from the common classes as before, and student and
+baseline would differ in more than their targets.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["Weighted", "balanced_weights", "weighted"]
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import ConfigError, DataError, SelfCheckError
+from limbeck.options import Training
+from limbeck.protocols import Batch, Loss, Objective
+from limbeck.training.self_check import check_objective, exact
+
+_ROUNDINGS = 64
+"""Roundings of float32 by which a product may be off."""
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    r"""A weight for each class, with which all classes count the same in sum.
+
+    .. math::
+        w_k = \frac{N}{K\,n_k}
+
+    with :math:`n_k` examples of class k among N, and K the classes that have any. The mean over the examples is 1, so
+    that a learning rate suits as well as without weights. It is the rule of scikit-learn's ``"balanced"``.
+
+    Args:
+        counts: Training examples of each class, ``(K,)``.
+
+    Returns:
+        The weights; 1 for a class without examples, which nothing is learnt of.
+
+    Raises:
+        DataError: If there are no examples.
+
+    References:
+        King and Zeng, `Logistic regression in rare events data <https://doi.org/10.1093/oxfordjournals.pan.a004868>`_,
+        Political Analysis 9, 2001.
+
+    Example:
+        >>> balanced_weights([6, 2, 0])
+        [0.6666666666666666, 2.0, 1.0]
+    """
+    total, classes = sum(counts), sum(count > 0 for count in counts)
+    if not total:
+        raise DataError("class_weight needs labels to count, and there are none")
+    return [total / (classes * count) if count else 1.0 for count in counts]
+
+
+def weighted(objective: Objective, training: Training, counts: Sequence[int]) -> Objective:
+    """An objective whose examples count by their class, where settings ask for it and there are labels to count.
+
+    Args:
+        objective: The loss of an example.
+        training: The settings.
+        counts: Labelled training examples of each class; all 0 where there are no labels.
+
+    Returns:
+        The objective, as it is or weighted.
+
+    Raises:
+        ConfigError: If the loss of an example depends on others in its batch, which may be of other classes.
+    """
+    if training.class_weight is None or not any(counts):
+        return objective
+    if getattr(objective, "coupled", False):
+        raise ConfigError(
+            "class_weight multiplies the loss of each example, and in this method an example's loss depends on the "
+            "others in its batch: leave class_weight out, or take another method"
+        )
+    return Weighted(objective, counts)
+
+
+class Weighted:
+    """An objective with a weight for each example, by its true class.
+
+    What else the objective has (how a teacher sees the examples, what a method trains) is that of the one inside.
+
+    Args:
+        inner: The objective of an example.
+        counts: Training examples of each class, ``(K,)``.
+
+    Example:
+        >>> from limbeck.training.objective import LabelObjective
+        >>> batch = Batch(torch.arange(2), 0, torch.zeros(2, 1), torch.tensor([0, 1]))
+        >>> Weighted(LabelObjective(), [3, 1])(torch.zeros(2, 2), batch).per_example
+        tensor([0.4621, 1.3863])
+    """
+
+    def __init__(self, inner: Objective, counts: Sequence[int]) -> None:
+        self.inner, self.counts = inner, list(counts)
+        self.weights = torch.tensor(balanced_weights(counts))
+
+    def __getattr__(self, name: str) -> Any:
+        """What the objective inside has."""
+        if name == "inner" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Loss:
+        """The loss of logits ``(N, K)``."""
+        found, weights = self.inner(logits, batch), self._of(batch)
+        return Loss(found.per_example * weights.to(found.per_example.dtype), found.parts)
+
+    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The gradient of the objective inside by its formula, times the weights, float64 ``(N, K)`` on the CPU."""
+        return self.inner.reference_gradient(logits, batch) * exact(self._of(batch))[:, None]
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What a run that resumes must agree in."""
+        return {**self.inner.fingerprint(), "class counts": self.counts}
+
+    def prove(self, batch: Batch, classes: int) -> None:
+        """Prove the objective inside, and that this is its value and its gradient times the weights by their formula.
+
+        Args:
+            batch: The first batch of a run.
+            classes: Number of classes K.
+
+        Raises:
+            DataError: If the batch has no labels.
+            SelfCheckError: If a check fails.
+        """  # noqa: DOC502
+        check_objective(self.inner, batch, classes)
+        remembering = getattr(self.inner, "remembering", None)
+        few = batch.head(32)
+        kept = self.inner if remembering is None else remembering(few)
+        mine = copy.copy(self)
+        mine.inner = kept
+        # Each class has the same sum of weights: N / K of those that have examples.
+        rule = [count * float(weight) for count, weight in zip(self.counts, self.weights, strict=True) if count]
+        even = sum(self.counts) / len(rule)
+        if not all(math.isclose(each, even, rel_tol=1e-6) for each in rule):
+            raise SelfCheckError("the classes' weights are not N / (K n_k): nothing was trained")
+        expected = exact(torch.tensor([even / max(1, self.counts[int(label)]) for label in _labels(few)]))
+        logits = torch.randn(len(few.index), classes, generator=torch.Generator().manual_seed(2)).to(few.index.device)
+        once, found = _value_and_gradient(kept, logits, few), _value_and_gradient(mine, logits, few)
+        # What cancels in a gradient is as large as the temperature, in a value as its square.
+        size = max(1.0, float(getattr(kept, "temperature", 1.0))) * float(expected.max())
+        for power, (value, other) in enumerate(zip(reversed(once), reversed(found), strict=True), 1):
+            wanted = value * expected.view(-1, *[1] * (value.ndim - 1))
+            allowed = _ROUNDINGS * torch.finfo(torch.float32).eps * (float(wanted.abs().max()) + size**power)
+            if not bool(((other - wanted).abs() <= allowed).all()):
+                raise SelfCheckError(
+                    f"the weighted objective differs from the classes' weights times the objective by "
+                    f"{float((other - wanted).abs().max()):.3g}: nothing was trained"
+                )
+
+    def _of(self, batch: Batch) -> Tensor:
+        labels = _labels(batch)
+        self.weights = self.weights.to(labels.device)
+        return self.weights[labels]
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise DataError("class_weight needs the labels of the examples, and these have none: leave it out")
+    return batch.labels
+
+
+def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    leaf = logits.detach().requires_grad_(True)
+    value = objective(leaf, batch).per_example
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return exact(value), exact(gradient)

@@ -86,7 +86,7 @@ RUNS: list[Call] = [
     *[(run, {"margin": True}, "margin must be a number, and is True") for run in (distil, compress)],
     *[(run, {"jobs": jobs}, "jobs must be at least 1") for run in (distil, train, tune) for jobs in (0, -1)],
     *[(run, {"seed": -1}, r"seed must be in \[0, 2\*\*63\)") for run in (distil, train, tune)],
-    *[(run, {"export": True}, "export writes into the folder of a run, and none is given") for run in (distil, train)],
+    *[(run, {"save_hdf5": True}, "save_hdf5 writes into the folder of a run") for run in (distil, train)],
     *[(run, {"ray": 5}, "ray must be text, and is 5") for run in (distil, train, tune)],
     *[
         (run, {"train": (Y, X)}, r"two axes at least, and have shape \(24,\).*\(inputs, labels\)")

@@ -20,6 +20,7 @@ __all__ = [
     "compress",
     "distill",
     "evaluate",
+    "export",
     "fix_bias",
     "load",
     "open_data",
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
     from limbeck.options.search import Search
-    from limbeck.runs import compress, distill, evaluate, load, predict, save_model, train
+    from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
@@ -62,6 +63,7 @@ _HOMES = {
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",
+    "export": "limbeck.runs",
     "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",

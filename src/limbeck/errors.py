@@ -11,6 +11,7 @@ __all__ = [
     "MismatchError",
     "MissingExtraError",
     "NonFiniteError",
+    "ParityError",
     "RunError",
     "SelfCheckError",
     "UserCodeError",
@@ -84,6 +85,20 @@ class InterruptedRun(LimbeckError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class ParityError(LimbeckError):
+    """An exported file does not decide as the model does, and is not kept.
+
+    Args:
+        message: What differs, and where the report on it is.
+        ours: Whether the file is wrong, which is a mistake of ours (exit code 1); not where a margin that was asked for
+            is missed by a format that rounds.
+    """
+
+    def __init__(self, message: str, *, ours: bool = True) -> None:
+        super().__init__(message)
+        self.exit_code = 1 if ours else 2
 
 
 class SelfCheckError(LimbeckError):

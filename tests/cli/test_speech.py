@@ -65,7 +65,7 @@ def teachers(done, tmp_path_factory):
     """Two teachers that see seven frames on each side, with their weights after each epoch."""
     out = tmp_path_factory.mktemp("speech") / "teachers"
     network = ("--left", 7, "--right", 7, "--norm-vars", "--hidden", 24, 24, "--activation", "sigmoid")
-    schedule = ("--epochs", 2, "--schedule", "newbob", "--members", 2, "--mean", "geometric", "--export")
+    schedule = ("--epochs", 2, "--schedule", "newbob", "--members", 2, "--mean", "geometric", "--save-hdf5")
     done("train", *ALL, *network, *schedule, *QUICK, "--out", out)
     return out
 
@@ -87,7 +87,7 @@ def options(**more):
 def test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targets):
     live, stored = teachers.parent / "live", teachers.parent / "stored"
     student = ("--left", 2, "--right", 2, "--norm-vars", "--hidden", 16, "--epochs", 1, *QUICK, "--temperature", 1)
-    done("distill", *ALL, *student, "--teacher", teachers, "--no-baseline", "--export", "--out", live)
+    done("distill", *ALL, *student, "--teacher", teachers, "--no-baseline", "--save-hdf5", "--out", live)
     shown = done("distill", *ALL, *student, "--teacher-targets", targets, "--out", stored, "--json")
     metrics = json.loads(shown.out)
     assert metrics["student"]["title"] == metrics["baseline"]["title"] == "mlp 200-16-1000"

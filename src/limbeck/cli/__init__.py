@@ -17,6 +17,7 @@ from limbeck.cli.data import data
 from limbeck.cli.decode import decode
 from limbeck.cli.distill import distill
 from limbeck.cli.evaluate import evaluate
+from limbeck.cli.export import export
 from limbeck.cli.features import features
 from limbeck.cli.forward import forward
 from limbeck.cli.info import info
@@ -39,6 +40,7 @@ limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/m
 limbeck compress runs/mlp --energy 0.95 --out runs/smaller
 limbeck report runs/mlp
 limbeck predict runs/mlp new.npz --out predictions.csv
+limbeck export runs/mlp --to onnx --out shipped
 limbeck reproduce --list
 ```
 
@@ -54,7 +56,7 @@ app = cyclopts.App(
 )
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
-    quickstart, train, soften, distill, tune, compress, evaluate, predict, report, reproduce, data,
+    quickstart, train, soften, distill, tune, compress, evaluate, predict, export, report, reproduce, data,
     features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:

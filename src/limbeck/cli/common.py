@@ -3,7 +3,6 @@
 __all__ = [
     "Config",
     "Data",
-    "Export",
     "Jobs",
     "Json",
     "NetworkSizes",
@@ -11,6 +10,7 @@ __all__ = [
     "Quiet",
     "Ray",
     "Resume",
+    "SaveHdf5",
     "Track",
     "Train",
     "Views",
@@ -38,7 +38,7 @@ Out = Annotated[Path, Parameter(group="Run")]
 Resume = Annotated[bool, Parameter(group="Run", negative=())]
 Json = Annotated[bool, Parameter(name="--json", group="Run", negative=())]
 Quiet = Annotated[bool, Parameter(group="Run", negative=())]
-Export = Annotated[bool, Parameter(group="Run", negative=())]
+SaveHdf5 = Annotated[bool, Parameter(group="Run", negative=())]
 Config = Annotated[Path | None, Parameter(group="Run")]
 Jobs = Annotated[int, Parameter(group="Run")]
 Ray = Annotated[str | None, Parameter(group="Run")]

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
-    Export,
     Jobs,
     Json,
     NetworkSizes,
@@ -19,6 +18,7 @@ from limbeck.cli.common import (
     Quiet,
     Ray,
     Resume,
+    SaveHdf5,
     Track,
     Train,
     Views,
@@ -49,7 +49,7 @@ def distill(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
-    export: Export = False,
+    save_hdf5: SaveHdf5 = False,
     jobs: Jobs = 1,
     ray: Ray = None,
     config: Config = None,
@@ -84,7 +84,7 @@ def distill(
         margin: Percentage points of the error rate within which the student is to be as good as the teacher, such as
             0.5: that is judged too.
         resume: Continue what the folder holds.
-        export: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
+        save_hdf5: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
         jobs: How many baselines and students are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
@@ -118,7 +118,7 @@ def distill(
         margin=margin,
         out=out,
         resume=resume,
-        export=export,
+        save_hdf5=save_hdf5,
         jobs=jobs,
         ray=ray,
         settings={

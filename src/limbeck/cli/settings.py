@@ -9,6 +9,9 @@ from typing import Any
 from limbeck.errors import ConfigError, FormatError
 from limbeck.system.files import read_toml
 
+_RENAMED = {"export": "save_hdf5"}
+"""What settings were called in runs of before."""
+
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read a settings file.
@@ -28,7 +31,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {error}") from error
     settings: dict[str, Any] = {}
     for key, value in found.items():
-        name = key.replace("_", "-")
+        name = _RENAMED.get(key, key).replace("_", "-")
         if isinstance(value, dict):
             raise ConfigError(f"--config {path}: [{key}] is a table, and settings are keys on the top level")
         if name in settings:

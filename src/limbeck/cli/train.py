@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from limbeck.cli.common import (
     Config,
     Data,
-    Export,
     Jobs,
     Json,
     NetworkSizes,
@@ -19,6 +18,7 @@ from limbeck.cli.common import (
     Quiet,
     Ray,
     Resume,
+    SaveHdf5,
     Track,
     Train,
     Views,
@@ -40,7 +40,7 @@ def train(
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
-    export: Export = False,
+    save_hdf5: SaveHdf5 = False,
     jobs: Jobs = 1,
     ray: Ray = None,
     config: Config = None,
@@ -54,7 +54,7 @@ def train(
     limbeck train --data mnist --hidden 1200 1200 --dropout 0.3 --max-norm 3 --shift 2 --out runs/teacher
     limbeck train --data letters.mat --model cnn --members 3 --epochs 15 --out runs/three
     limbeck train --config runs/three/config.toml --seed 7 --out runs/three-more
-    limbeck train --data data/train --ali exp/tri_ali --activation sigmoid --schedule newbob --export --out runs/dnn
+    limbeck train --data data/train --ali exp/tri_ali --activation sigmoid --schedule newbob --save-hdf5 --out dnn
     ```
 
     Args:
@@ -63,7 +63,7 @@ def train(
         members: How many to train; above 1 they make an ensemble, and its gain over its members is reported.
         mean: How the ensemble averages its members' distributions.
         resume: Continue what the folder holds.
-        export: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into the run's folder.
+        save_hdf5: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into the run's folder.
         jobs: How many members are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.
@@ -86,7 +86,7 @@ def train(
         augmentation=augmentation,
         out=out,
         resume=resume,
-        export=export,
+        save_hdf5=save_hdf5,
         jobs=jobs,
         ray=ray,
         settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},

@@ -9,6 +9,7 @@ __all__ = [
     "Interval",
     "McNemar",
     "checked_confidence",
+    "clopper_pearson",
     "holm",
     "mcnemar",
     "mean_interval",
@@ -98,6 +99,44 @@ def mcnemar(errors_a: ArrayLike, errors_b: ArrayLike) -> McNemar:
     only_a, only_b, _ = _discordant(errors_a, errors_b)
     p_value = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a != only_b else 1.0
     return McNemar(only_a, only_b, p_value)
+
+
+def clopper_pearson(count: int, examples: int, confidence: float = 0.95) -> Interval:
+    r"""The exact interval of a share: the shares under which so many, or so few, are not too unlikely.
+
+    With :math:`\alpha` one less the confidence its limits are quantiles of beta distributions,
+
+    .. math::
+        B(\alpha / 2; k, n - k + 1) \quad \text{and} \quad B(1 - \alpha / 2; k + 1, n - k)
+
+    Args:
+        count: k, how many of the examples it happened to.
+        examples: n, at least 1.
+        confidence: Share of experiments whose interval holds the true share, at least, in (0, 1).
+
+    Returns:
+        The share, and its limits in [0, 1].
+
+    Raises:
+        DataError: If the count is not from 0 to n, or the confidence is out of its range.
+
+    References:
+        Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
+        Biometrika, 1934.
+
+    Example:
+        >>> none = clopper_pearson(0, 10_000)
+        >>> none.low, round(none.high, 6)
+        (0.0, 0.000369)
+    """
+    from scipy.special import betaincinv
+
+    if not 0 <= count <= examples or examples < 1:
+        raise DataError(f"a share needs a count from 0 to the number of examples, and is {count} of {examples}")
+    tail = (1 - checked_confidence(confidence)) / 2
+    low = 0.0 if count == 0 else float(betaincinv(count, examples - count + 1, tail))
+    high = 1.0 if count == examples else float(betaincinv(count + 1, examples - count, 1 - tail))
+    return Interval(count / examples, low, high, confidence)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ over at most 1,024 inputs at a time, which are exact as well: :math:`1024 \cdot 
 is the integers, the scales and the bias as plain tensors, so that a file needs no pickle and outlives the kernel.
 """
 
-__all__ = ["Int8Linear", "count_parameters", "has_int8", "to_int8"]
+__all__ = ["Int8Linear", "Int8Portable", "count_parameters", "has_int8", "to_int8"]
 
 import warnings
 from collections.abc import Collection
@@ -148,6 +148,41 @@ class _Held:
             total = sum((part @ block).to(torch.int32) for part, block in zip(parts, self.blocks, strict=True))
         assert isinstance(total, Tensor), "a layer has inputs"
         return total.float().mul_(self.scale)
+
+
+class Int8Portable(nn.Module):
+    """An :class:`Int8Linear` in operations that every runtime has, for exported programs; its weights stay 8 bits wide.
+
+    Args:
+        layer: Its weights are taken.
+
+    Example:
+        >>> layer, x = Int8Linear.of(nn.Linear(3, 2)), torch.randn(4, 3)
+        >>> torch.allclose(Int8Portable(layer)(x), layer(x), atol=1e-6)
+        True
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: Int8Linear) -> None:
+        super().__init__()
+        for name in ("weight", "scale", "bias"):
+            self.register_buffer(name, getattr(layer, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(..., M)`` of inputs ``(..., N)``, in float32; in float64 where the inputs are."""
+        x = x if x.dtype == torch.float64 else x.float()
+        low, high = x.amin(-1, keepdim=True).clamp_max(0), x.amax(-1, keepdim=True).clamp_min(0)
+        step = (high - low).clamp_min(_SMALLEST) / _LARGEST
+        zero = (low / step).round()
+        rounded = (x / step - zero).round() + zero
+        # Whole numbers, whose products over 1,024 inputs are exact in float32.
+        pieces = zip(torch.split(rounded, _EXACT, -1), torch.split(self.weight, _EXACT, 1), strict=True)
+        total = torch.stack([part @ block.to(x.dtype).T for part, block in pieces]).sum(0)
+        outputs = total * self.scale * step
+        return outputs if self.bias is None else outputs + self.bias
 
 
 def _pack(layer: Int8Linear) -> Any:

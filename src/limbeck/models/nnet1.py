@@ -112,7 +112,7 @@ class _Maxout(nn.Module):
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), self.outputs, -1).amax(-1)
+        return x.reshape(x.shape[0], self.outputs, -1).amax(-1)  # len(x) would be a fixed number to torch.export
 
 
 class _LengthNorm(nn.Module):

@@ -3,12 +3,14 @@
 __all__ = [
     "CompressRun",
     "DistillRun",
+    "ExportRun",
     "Predictions",
     "RunFolder",
     "TrainRun",
     "compress",
     "distill",
     "evaluate",
+    "export",
     "load",
     "predict",
     "save_model",
@@ -21,4 +23,5 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import evaluate
 from limbeck.runs.models import load, save_model
 from limbeck.runs.predicting import Predictions, predict
+from limbeck.runs.shipping import ExportRun, export
 from limbeck.runs.training import TrainRun, train

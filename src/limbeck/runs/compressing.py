@@ -3,7 +3,7 @@
 __all__ = ["CompressRun", "compress"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_shared_examples
+from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
@@ -32,7 +33,7 @@ from limbeck.training.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
-class CompressRun:
+class CompressRun(Shippable):
     """What compression left.
 
     Attributes:
@@ -42,6 +43,7 @@ class CompressRun:
         margin: Whether the last stage is as good as the network was within the margin; None without one.
         metrics: What ``metrics.json`` holds: ``judged_on``, ``stages`` in order, each with its scores, and ``margin``.
         folder: Where it all is, or None.
+        data: The data set, for :meth:`export`.
     """
 
     model: nn.Module
@@ -50,6 +52,12 @@ class CompressRun:
     margin: MarginVerdict | None
     metrics: dict[str, Any]
     folder: Path | None
+    data: DataSet | None = field(default=None, repr=False)
+
+    @property
+    def shipped(self) -> nn.Module:
+        """The model."""
+        return self.model
 
 
 @autograd_enabled
@@ -162,7 +170,7 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
             save_tensors(folder.path / "answers.safetensors", answers)
         save_stage(folder, made.last, plan)
         folder.write_metrics(metrics)
-    return CompressRun(made.last, ranks, spectrum, verdict, metrics, None if folder is None else folder.path)
+    return CompressRun(made.last, ranks, spectrum, verdict, metrics, None if folder is None else folder.path, data)
 
 
 def _judge(

@@ -23,7 +23,7 @@ class Conduct:
     Attributes:
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
-        export: Write weights as HDF5 and nnet1 text too.
+        save_hdf5: Write weights as HDF5 and nnet1 text too.
         jobs: How many trainings run at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster, or "local".
         settings: More to keep in ``config.toml``.
@@ -32,7 +32,7 @@ class Conduct:
 
     out: str | Path | None = None
     resume: bool = False
-    export: bool = False
+    save_hdf5: bool = False
     jobs: int = 1
     ray: str | None = None
     settings: Mapping[str, Any] | None = None

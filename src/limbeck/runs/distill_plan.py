@@ -88,7 +88,7 @@ class DistillPlan:
         """What ``config.toml`` keeps."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
         kept |= {**dataclasses.asdict(self.aims), "seeds": self.seeds, "baseline": self.baseline}
-        return kept | {"export": self.conduct.export, "margin": self.margin}
+        return kept | {"save_hdf5": self.conduct.save_hdf5, "margin": self.margin}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""

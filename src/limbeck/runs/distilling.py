@@ -4,13 +4,14 @@ __all__ = ["DistillRun", "distill"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from torch import nn
 
 from limbeck.arguments import checked_arguments
+from limbeck.data.data_set import DataSet
 from limbeck.evaluation.non_inferiority import MarginVerdict
 from limbeck.evaluation.verdicts import Verdict
 from limbeck.models.calling import autograd_enabled
@@ -26,13 +27,14 @@ from limbeck.runs.inputs import as_data_set
 from limbeck.runs.judging import Judgement, Pair, judge_pairs
 from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.pairs import train_pairs
+from limbeck.runs.shippable import Shippable
 from limbeck.runs.starts import tell_equal_ends
 from limbeck.system.watcher import Watcher
 from limbeck.training.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
-class DistillRun:
+class DistillRun(Shippable):
     """What distillation left.
 
     Attributes:
@@ -44,6 +46,7 @@ class DistillRun:
             ``seeds``.
         history: A mapping an epoch of the student's training.
         folder: Where it all is, or None.
+        data: The data set, for :meth:`export`.
     """
 
     student: nn.Module
@@ -53,6 +56,12 @@ class DistillRun:
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     folder: Path | None
+    data: DataSet | None = field(default=None, repr=False)
+
+    @property
+    def shipped(self) -> nn.Module:
+        """The student."""
+        return self.student
 
 
 @autograd_enabled
@@ -78,7 +87,7 @@ def distill(
     margin: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    export: bool = False,
+    save_hdf5: bool = False,
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -116,7 +125,7 @@ def distill(
             judged too. Set it before the run, by what matters.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
-        export: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
+        save_hdf5: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
         jobs: How many trainings, of baselines and students, run at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``.
@@ -143,7 +152,7 @@ def distill(
     options = from_keywords(Training, training)
     for name, count in (("seeds", seeds), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
-    require_out(out, resume=resume, export=export)
+    require_out(out, resume=resume, save_hdf5=save_hdf5)
     aims = Distillation(
         temperature=temperature,
         hard_weight=hard_weight,
@@ -153,7 +162,7 @@ def distill(
         teacher_view=teacher_view,
     )
     conduct = Conduct(
-        out=out, resume=resume, export=export, jobs=jobs, ray=ray, settings=settings, watcher=watcher
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, watcher=watcher
     )  # fmt: skip
     given = as_data_set(train, validation, test, classes)
     made, data, source = student_data(student, given, transfer, options, seeds, conduct)
@@ -180,7 +189,7 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
         folder.write_metrics(result.metrics)
     first, path = pairs[0], None if folder is None else folder.path
     return DistillRun(
-        first.student, first.baseline, result.verdict, result.margin, result.metrics, first.history, path
+        first.student, first.baseline, result.verdict, result.margin, result.metrics, first.history, path, plan.data
     )  # fmt: skip
 
 

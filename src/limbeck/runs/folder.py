@@ -88,6 +88,9 @@ _DEFAULTS = {
 }
 """What a setting was in a run of a Limbeck that did not have it yet."""
 
+_RENAMED = {"export": "save_hdf5"}
+"""What settings were called in runs of before."""
+
 _STARTED_BY = {True: "on the command line", False: "in Python"}
 """Only the command line has a setting "data"; in Python data are given as they are."""
 
@@ -340,7 +343,8 @@ class RunFolder:
         Raises:
             RunError: If it was not.
         """
-        before, config = self.config(), _plain_settings(settings)
+        before = {_RENAMED.get(name, name): value for name, value in self.config().items()}
+        config = _plain_settings(settings)
         if ("data" in before) != ("data" in config):
             begun, now = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
             raise RunError(
@@ -520,21 +524,21 @@ class RunFolder:
         return value
 
 
-def require_out(out: str | Path | None, *, resume: bool, export: bool = False) -> None:
+def require_out(out: str | Path | None, *, resume: bool, save_hdf5: bool = False) -> None:
     """Refuse what needs a run's folder where there is none.
 
     Args:
         out: The folder, or None.
         resume: Whether a run is to be continued.
-        export: Whether weights are to be written.
+        save_hdf5: Whether weights are to be written.
 
     Raises:
         ConfigError: If one of them is asked for without a folder.
     """
     if out is None and resume:
         raise ConfigError("resume continues the run in a folder, and none is given: name it with out")
-    if out is None and export:
-        raise ConfigError("export writes into the folder of a run, and none is given: name one with out")
+    if out is None and save_hdf5:
+        raise ConfigError("save_hdf5 writes into the folder of a run, and none is given: name one with out")
 
 
 def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

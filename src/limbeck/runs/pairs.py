@@ -67,14 +67,14 @@ class _Role:
         objective: The loss that is minimised.
         data: What it learns from.
         training: Its settings.
-        export: Whether its weights are written in other formats too.
+        save_hdf5: Whether its weights are written in other formats too.
     """
 
     name: str | None
     objective: Objective
     data: DataSet
     training: Training
-    export: bool
+    save_hdf5: bool
 
 
 def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]:
@@ -85,8 +85,8 @@ def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]
         rate = plan.aims.baseline_learning_rate
         settled = training if rate is None else dataclasses.replace(training, learning_rate=rate)
         aside = "baseline" if name is None else f"{name}/baseline"
-        yield _Role(aside, LabelObjective(training.label_smoothing), plan.data, settled, export=False)
-    yield _Role(name, _student_objective(plan, answered), plan.source, training, export=plan.conduct.export)
+        yield _Role(aside, LabelObjective(training.label_smoothing), plan.data, settled, save_hdf5=False)
+    yield _Role(name, _student_objective(plan, answered), plan.source, training, save_hdf5=plan.conduct.save_hdf5)
 
 
 def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
@@ -119,7 +119,7 @@ def _tasks(plan: DistillPlan, folder: RunFolder | None, answered: Teacher, watch
                 resume=conduct.resume or apart,  # a task that is begun again continues
                 watcher=watcher,
                 source=conduct.origin("student"),
-                export=role.export,
+                save_hdf5=role.save_hdf5,
                 steps=plan.steps,
             )
 

@@ -38,7 +38,7 @@ def fit_stage(
     resume: bool,
     watcher: Watcher | None,
     source: str | None = None,
-    export: bool = False,
+    save_hdf5: bool = False,
     steps: int | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Train one model in a folder of its own, or take it from there where that was done before.
@@ -54,7 +54,7 @@ def fit_stage(
         resume: Continue what the folder holds.
         watcher: Callbacks for training progress.
         source: Where a module of the user's own came from.
-        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
+        save_hdf5: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
         steps: Steps per epoch; None for those of one pass over the training examples.
 
     Returns:
@@ -83,7 +83,7 @@ def fit_stage(
     )
     counts = data.train.class_counts(len(data.classes)) if training.class_weight else ()
     objective = weighted(objective, training, counts)
-    exporting = epoch_writer(folder.path, model) if export and folder is not None else None
+    exporting = epoch_writer(folder.path, model) if save_hdf5 and folder is not None else None
     fitted = fit(
         model,
         objective,
@@ -98,7 +98,7 @@ def fit_stage(
     )
     model.to("cpu").eval()
     if folder is not None:
-        _keep(folder, model, fitted, data, training, source=source, export=export)
+        _keep(folder, model, fitted, data, training, source=source, save_hdf5=save_hdf5)
     return model, [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
 
 
@@ -147,14 +147,14 @@ def _keep(
     training: Training,
     *,
     source: str | None,
-    export: bool,
+    save_hdf5: bool,
 ) -> None:
     """Write the result of a training, and list its files: it is finished by that."""
     folder.write_rows("history.jsonl", fitted.history)
     folder.write_rows("timings.jsonl", fitted.timings)
     if training.keep == "best" and fitted.best_epoch != len(fitted.history):
         save_tensors(folder.path / "last.safetensors", fitted.last)
-    if export:
+    if save_hdf5:
         write_final(folder.path, model)
     if data.front_end is not None and data.train.labels is not None:
         counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"

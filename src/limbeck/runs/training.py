@@ -4,7 +4,7 @@ __all__ = ["TrainRun", "train"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -28,6 +28,7 @@ from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
+from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.starts import starts, tell_equal_ends
@@ -43,7 +44,7 @@ from limbeck.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
-class TrainRun:
+class TrainRun(Shippable):
     """What training left.
 
     Attributes:
@@ -51,12 +52,19 @@ class TrainRun:
         history: A mapping an epoch; of the first member, for an ensemble.
         metrics: What ``metrics.json`` holds: ``model``, and ``members`` for an ensemble.
         folder: Where it all is, or None.
+        data: The data set, for :meth:`export`.
     """
 
     model: nn.Module | Ensemble
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
     folder: Path | None
+    data: DataSet | None = field(default=None, repr=False)
+
+    @property
+    def shipped(self) -> nn.Module | Ensemble:
+        """The model."""
+        return self.model
 
 
 @autograd_enabled
@@ -73,7 +81,7 @@ def train(
     augmentation: Augmentation | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    export: bool = False,
+    save_hdf5: bool = False,
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -94,7 +102,7 @@ def train(
         augmentation: Random views of the training pictures.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
-        export: Write the weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
+        save_hdf5: Write the weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
         jobs: How many members are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``, such as the name of the data.
@@ -118,9 +126,9 @@ def train(
     options = from_keywords(Training, training)
     for name, count in (("members", members), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
-    require_out(out, resume=resume, export=export)
+    require_out(out, resume=resume, save_hdf5=save_hdf5)
     conduct = Conduct(
-        out=out, resume=resume, export=export, jobs=jobs, ray=ray, settings=settings, watcher=watcher
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, watcher=watcher
     )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
     plan = _plan(model, data, options, augmentation, members, mean, conduct)
@@ -155,7 +163,7 @@ class _Plan:
     def settings(self) -> dict[str, Any]:
         """What ``config.toml`` keeps."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
-        return kept | {"members": self.members, "mean": self.mean, "export": self.conduct.export}
+        return kept | {"members": self.members, "mean": self.mean, "save_hdf5": self.conduct.save_hdf5}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
@@ -220,7 +228,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
         if answers is not None:
             save_tensors(folder.path / "answers.safetensors", {"model": answers})
         folder.write_metrics(metrics)
-    return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path)
+    return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path, data)
 
 
 def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[list[dict[str, Any]]]]:
@@ -239,7 +247,7 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
             resume=conduct.resume or apart,  # a task that is begun again continues
             watcher=None if apart else conduct.watcher,
             source=conduct.origin("model"),
-            export=conduct.export,
+            save_hdf5=conduct.save_hdf5,
         )
         for number in range(plan.members)
     ]

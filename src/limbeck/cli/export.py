@@ -1,0 +1,105 @@
+"""``limbeck export``."""
+
+__all__ = ["export"]
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import Json, Quiet, open_examples
+from limbeck.cli.console import Bar, print_json, print_rows, say
+
+
+def export(
+    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    /,
+    *,
+    to: list[str],
+    out: Path,
+    with_preprocessing: Annotated[bool, Parameter(negative=())] = False,
+    margin: float | None = None,
+    parity_examples: int | None = None,
+    data: Annotated[str | None, Parameter(group="Data")] = None,
+    allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
+    model: str | None = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Export a run's network to files that run elsewhere, with proof that they decide as it does.
+
+    Each file is opened again, by the runtime that it is for, and asked about the run's test set (validation where there
+    is none): parity.html and parity.json say how many answers differ and why, and what size and speed are. An export
+    whose answers differ by more than rounding is refused: then the report alone is kept, in a folder OUT.refused.
+
+    ```
+    limbeck export runs/student --to onnx --out shipped
+    limbeck export runs/student --to onnx torch hub --out shipped
+    limbeck export runs/photos --to onnx --with-preprocessing --out shipped
+    limbeck export runs/student --to onnx --data new.npz --parity-examples 2000 --out shipped --json
+    ```
+
+    Args:
+        run: Folder of a run.
+        to: Formats: "onnx" (one ONNX file), "torch" (a program of torch.export), "hub" (a folder in the layout of the
+            Hugging Face Hub), and those of installed packages.
+        out: The folder to write, which does not exist yet.
+        with_preprocessing: For images: the files take uint8 pixels and give probabilities; normalisation is inside.
+        margin: Percentage points of the error rate that a file may lose, such as 0.5: a file that is not shown to be as
+            good within it is refused.
+        parity_examples: Compare on so many held-out examples, drawn evenly; none: on all.
+        data: Held-out data in place of the run's own, read with the run's settings.
+        allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust.
+        model: The architecture where it is your own, as package.module:function.
+        quiet: No progress bar.
+        json: Print what parity.json holds.
+    """
+    from limbeck.runs.folder import RunFolder
+    from limbeck.runs.inputs import load_module
+    from limbeck.runs.shipping import export as ship
+    from limbeck.runs.shipping import run_options
+
+    examples = open_examples(run_options(run, data=data, allow_pipes=allow_pipes), quiet=quiet)
+    network = load_module(run, data=examples, own=model)
+    finished = RunFolder(run).finished
+    with Bar("comparing", quiet=quiet) as bar:
+        done = ship(
+            network,
+            out=out,
+            formats=to,
+            data=examples,
+            with_preprocessing=with_preprocessing,
+            margin=margin,
+            parity_examples=parity_examples,
+            metrics=RunFolder(run).metrics() if finished else None,
+            source=run,
+            progress=bar.show,
+        )
+    if json:
+        print_json(done.parity)
+        return
+    print_rows(_HEADING, [_row(name, found) for name, found in done.parity["formats"].items()])
+    for sentence in done.sentences:
+        say(sentence)
+    say(f"The files are in {out}, the parity report is {out / 'parity.html'}")
+
+
+_HEADING = (
+    "format", "file", "bytes", "answers that differ", "largest difference", "accuracy", "ms at batch 1", "PyTorch's ms"
+)  # fmt: skip
+
+
+def _row(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
+    """What the report says of a file, in a line of the table."""
+    differences = measured.get("logit_differences") or measured["probability_differences"]
+    accuracy, speed = measured["exported"]["accuracy"], measured["speed"]
+    return (
+        name,
+        measured["file"],
+        f"{measured['bytes']:,}",
+        f"{measured['flips']['count']:,} of {measured['examples']:,}",
+        f"{differences['max']:.2g}",
+        "-" if accuracy is None else f"{accuracy:.2%}",
+        f"{speed['exported']['p50_ms']:.3f}",
+        f"{speed['original']['p50_ms']:.3f}",
+    )

@@ -1,0 +1,10 @@
+"""Files that run elsewhere: one file a format, each opened again and asked for the parity report.
+
+The package is not called ``export``, for :func:`limbeck.export` is.
+"""
+
+__all__ = ["Card", "Exporter", "Opened", "exporter_named", "exporters"]
+
+from limbeck.exporters.opened import Opened
+from limbeck.exporters.protocol import Card, Exporter
+from limbeck.exporters.registry import exporter_named, exporters

@@ -1,0 +1,152 @@
+"""An ONNX file, for onnxruntime and whatever else reads the format: one file, any number of examples."""
+
+__all__ = ["ONNX", "OnnxExporter"]
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError, FormatError
+from limbeck.exporters.protocol import Card
+from limbeck.exporters.tracing import Traced, hushed, portable, traced
+from limbeck.inputs import Inputs
+from limbeck.system.extras import load_extra
+from limbeck.system.files import replace_bytes
+
+OPSET = 18
+"""The opset that PyTorch's exporter writes by itself: others are made of it by a converter."""
+_LARGEST = (1 << 31) - (1 << 24)
+"""Bytes of weights up to which all is in one file: the format, of protobuf, ends at 2 GiB."""
+_NO_WARNINGS = 3
+
+
+class OnnxExporter:
+    """An ``.onnx`` file with weights inside, a batch axis of any size, and the names of the classes in its metadata."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    what = f"one ONNX file of opset {OPSET}, checked by onnxruntime"
+    exact = True
+
+    def refusal(self, model: nn.Module) -> str | None:
+        """Why a model cannot be written; that is found out by writing it."""
+        return None
+
+    def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
+        """Write the file; where the weights alone have 2 GiB they go into ``.data`` beside it."""
+        found = traced(portable(model), example)
+        proto = graph_of(found, type(model).__name__)
+        _name_axes(proto, found)
+        helper = load_extra("onnx", "onnx").helper
+        known = {"classes": json.dumps(list(card.classes), ensure_ascii=False), "title": card.title}
+        helper.set_model_props(proto, {**known, "output": found.output, "producer": "limbeck"})
+        noted = {"inputs": list(found.inputs), "output": found.output, "opset": OPSET}
+        weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        if weights > _LARGEST:
+            beside = f"{path.name}.data"
+            load_extra("onnx", "onnx").save(proto, path, save_as_external_data=True, location=beside)
+            return {**noted, "weights_beside": beside}
+        replace_bytes(path, proto.SerializeToString())
+        return noted
+
+    def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+        """A session of onnxruntime on the processor."""
+        return session_of(path, threads)
+
+
+def graph_of(found: Traced, name: str) -> Any:
+    """A traced program as an ONNX graph.
+
+    Args:
+        found: The program.
+        name: Of the model, for messages.
+
+    Returns:
+        A ``ModelProto``.
+
+    Raises:
+        ConfigError: If ONNX has no form of one of its operators.
+        MissingExtraError: If onnx or onnxscript is not installed.
+    """  # noqa: DOC502
+    load_extra("onnx", "onnx")
+    load_extra("onnxscript", "onnx")
+    try:
+        with hushed(), torch.no_grad():
+            made = torch.onnx.export(
+                found.program,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=list(found.inputs),
+                output_names=[found.output],
+            )
+        assert made is not None
+        return made.model_proto
+    except Exception as error:  # torch.onnx has many types
+        raise ConfigError(f"{name} cannot be exported to ONNX: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost reason, in a line."""
+    at: BaseException = error
+    while at.__cause__ is not None:
+        at = at.__cause__
+    lines = [line.strip() for line in str(at).splitlines() if line.strip()]
+    said = next((line for line in lines if "No ONNX function found" in line or "operator" in line.lower()), "")
+    return f"{said or ' '.join(lines)}"[:240] + ": replace that operation, or export to torch"
+
+
+def _name_axes(proto: Any, found: Traced) -> None:
+    """Call the axes of any size "batch" and "length", and forget the shapes in between, which use other names."""
+    named: dict[str, str] = {}
+    for each in proto.graph.input:
+        for place, axis in enumerate(each.type.tensor_type.shape.dim):
+            if axis.dim_param:
+                axis.dim_param = named.setdefault(axis.dim_param, "batch" if place == 0 else "length")
+    for each in proto.graph.output:
+        for place, axis in enumerate(each.type.tensor_type.shape.dim):
+            if axis.dim_param:
+                axis.dim_param = named.get(axis.dim_param, "batch" if place == 0 else axis.dim_param)
+    del proto.graph.value_info[:]
+
+
+def session_of(path: Path, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+    """A function that asks an ONNX file by onnxruntime.
+
+    Args:
+        path: The file.
+        threads: How many compute; None for as many as PyTorch has.
+
+    Returns:
+        A function of inputs to the first output.
+
+    Raises:
+        FormatError: If onnxruntime does not take the file.
+        MissingExtraError: If onnxruntime is not installed.
+    """  # noqa: DOC502
+    runtime = load_extra("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.log_severity_level = _NO_WARNINGS
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has types of its own
+        raise FormatError(path, f"onnxruntime does not take it: {' '.join(str(error).split())[:240]}") from error
+    names = [each.name for each in session.get_inputs()]
+
+    def ask(inputs: Inputs) -> Tensor:
+        given = {names[0]: inputs} if isinstance(inputs, Tensor) else inputs
+        feeds = {name: np.ascontiguousarray(given[name].detach().cpu().numpy()) for name in names}
+        return torch.from_numpy(np.asarray(session.run(None, feeds)[0]))
+
+    return ask
+
+
+ONNX = OnnxExporter()

@@ -1,0 +1,78 @@
+"""What a format of exported models is: how it is written, and how a file of it is asked."""
+
+__all__ = ["Card", "Exporter"]
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from limbeck.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model beside its weights: for metadata and the model card.
+
+    Attributes:
+        title: A short description, such as "mlp 784-300-10".
+        classes: Names of the classes, in the order of the logits; of the labels where several may hold.
+        metrics: What ``metrics.json`` of the run holds; empty where there is no run.
+        data: Digests of the parts of the data, by name, where they are known.
+        settings: The run's settings.
+        source: What was exported, such as the run's folder; for the record.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+
+class Exporter(Protocol):
+    """One format: an entry point of the group ``limbeck.exporters`` names an object like this.
+
+    Attributes:
+        name: As ``--to`` has it, such as "onnx".
+        suffix: Of its file, such as ".onnx"; "" for a format that is a folder.
+        what: What it is, in a line, for ``limbeck export --help`` and messages.
+        exact: Whether it computes what the model computes but for rounding in float32: a changed answer is then a
+            fault, unless it was a tie. Other formats are judged by a margin.
+    """
+
+    name: str
+    suffix: str
+    what: str
+    exact: bool
+
+    def refusal(self, model: nn.Module) -> str | None:
+        """Why this model cannot be written in this format, with the cure; None where nothing is known against it."""
+
+    def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
+        """Write a model.
+
+        Args:
+            model: In evaluation mode on the CPU; it may be changed. Its attribute ``presentation`` says how it sees
+                examples, where that is its own affair.
+            example: What the model takes, of at least two examples.
+            path: The file, or the folder, which does not exist yet.
+            card: What is known of the model.
+
+        Returns:
+            What is to be known of the file, plain values by name, such as its opset.
+        """
+
+    def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+        """Open what was written, as somebody without Limbeck would.
+
+        Args:
+            path: The file or folder.
+            threads: With how many threads it computes; None for as many as PyTorch has.
+
+        Returns:
+            A function of inputs that gives the model's output, float32, on the CPU.
+        """

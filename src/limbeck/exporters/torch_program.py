@@ -1,0 +1,64 @@
+"""A program of ``torch.export``: it is loaded by PyTorch alone."""
+
+__all__ = ["TORCH"]
+
+import json
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import FormatError
+from limbeck.exporters.protocol import Card
+from limbeck.exporters.tracing import hushed, portable, traced
+from limbeck.inputs import Inputs
+from limbeck.system.files import replace_bytes
+
+_CLASSES = "classes.json"
+"""The file inside that names the classes."""
+
+
+class TorchExporter:
+    """A ``.pt2`` file: ``torch.export.load(path).module()`` is the model, for any number of examples."""
+
+    name = "torch"
+    suffix = ".pt2"
+    what = "a program of torch.export, loaded by PyTorch without Limbeck"
+    exact = True
+
+    def refusal(self, model: nn.Module) -> str | None:
+        """Why a model cannot be written; whatever can be traced can."""
+        return None
+
+    def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
+        """Write the program, with the names of the classes as an extra file inside."""
+        found = traced(portable(model), example)
+        content = BytesIO()
+        classes = json.dumps(list(card.classes), ensure_ascii=False)
+        with hushed():
+            torch.export.save(found.program, content, extra_files={_CLASSES: classes})
+        replace_bytes(path, [content.getbuffer()])
+        return {"inputs": list(found.inputs), "output": found.output, "torch": torch.__version__}
+
+    def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+        """Load the program; how many threads it has is PyTorch's own setting."""
+        try:
+            with hushed():
+                module = torch.export.load(path).module()
+        except Exception as error:  # whatever a damaged file raises
+            raise FormatError(
+                path, f"is not a program of torch.export: {' '.join(str(error).split())[:200]}"
+            ) from error
+
+        def ask(inputs: Inputs) -> Tensor:
+            with torch.no_grad():
+                found: Tensor = module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+            return found
+
+        return ask
+
+
+TORCH = TorchExporter()

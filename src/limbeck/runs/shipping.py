@@ -1,0 +1,400 @@
+"""From a model to files that run elsewhere, each with proof that it decides as the model does."""
+
+__all__ = ["ExportRun", "export", "run_options"]
+
+import dataclasses
+import datetime
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from limbeck.arguments import checked_arguments
+from limbeck.data import open_data
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
+from limbeck.data.many_labels import ManyLabels
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
+from limbeck.evaluation.non_inferiority import checked_margin
+from limbeck.evaluation.prediction import answers_in_blocks, shown_to
+from limbeck.exporters import Card, Exporter, exporter_named
+from limbeck.exporters.comparing import pixels_of, plain_view
+from limbeck.exporters.parity import Held, Parity, judge_file
+from limbeck.exporters.pixels import FromPixels
+from limbeck.exporters.tracing import bare_inputs
+from limbeck.inputs import Inputs
+from limbeck.keyed import permutation
+from limbeck.models.calling import presentation_of
+from limbeck.models.copying import copy_module
+from limbeck.models.wrapped import unwrapped
+from limbeck.options import DataOptions, ImagePresentation
+from limbeck.report.parity import FileSummary, Flip, ParityContents, write_parity_page
+from limbeck.runs.folder import RunFolder, options_of
+from limbeck.runs.inputs import as_part, check_classes, load_module
+from limbeck.runs.measure import title_of
+from limbeck.system.files import make_beside, make_folder, replace_bytes, replace_json, seal_files, sync_folder, why
+from limbeck.system.machine import machine
+from limbeck.system.watcher import Watcher
+from limbeck.teachers import Ensemble
+
+_TRACED = 5
+"""Examples that a model is traced with."""
+_PACKAGES = ("limbeck", "torch", "onnx", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
+_SHOWN = 200
+"""Flips of each file on the page."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportRun:
+    """What an export left.
+
+    Attributes:
+        folder: Where it all is.
+        files: The file, or folder, of each format by name.
+        parity: What ``parity.json`` holds.
+        sentences: What the parity report says, a line per format.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    parity: Mapping[str, Any]
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+
+@checked_arguments
+def export(
+    model: nn.Module | Ensemble | str | Path,
+    example: Any = None,
+    *,
+    out: str | Path,
+    formats: Sequence[str] = ("onnx",),
+    data: Any = None,
+    classes: Sequence[str] | None = None,
+    with_preprocessing: bool = False,
+    margin: float | None = None,
+    parity_examples: int | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    source: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    watcher: Watcher | None = None,
+) -> ExportRun:
+    """Export a model to files that run elsewhere, with a report that proves that they decide as it does.
+
+    Each file is opened again and asked about held-out examples. A format that computes in float32 may change an answer
+    only where it was a tie; one that rounds must be as good within the margin. Otherwise the report alone is kept.
+
+    Args:
+        model: A module; or the folder of a run, whose data are opened again.
+        example: A batch of inputs that the model takes, where no data are given: the files are compared on it.
+        out: A folder that does not exist yet.
+        formats: Names of formats: "onnx", "torch", "hub", and those of other packages.
+        data: Held-out examples: a :class:`~limbeck.DataSet`, whose test part is used, or else its validation part; or
+            examples as :func:`limbeck.evaluate` takes them. None for those of the run.
+        classes: Names of the classes; None for those of the model or the data.
+        with_preprocessing: For images: the file takes uint8 pixels and gives probabilities.
+        margin: Percentage points of the error rate that a file may lose.
+        parity_examples: Compare on so many examples, drawn evenly; None for all.
+        metrics: What was measured of the model, for the model card.
+        source: What is exported, for the record.
+        progress: Called with the examples done and all of a file.
+        watcher: Hears what came out.
+
+    Returns:
+        The files, and what the report says.
+
+    Raises:
+        ConfigError: If a format is unknown, or the model cannot be written in it.
+        RunError: If the folder exists, or cannot be written.
+        ParityError: If a file does not decide as the model does.
+
+    Example:
+        >>> import tempfile
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> done = export(net, torch.randn(20, 4), out=Path(tempfile.mkdtemp()) / "shipped", formats=["torch"])
+        >>> sorted(path.name for path in done.folder.iterdir())
+        ['SHA256SUMS', 'model.pt2', 'parity.html', 'parity.json']
+    """
+    place, chosen = Path(out), _formats(formats)
+    if place.exists():
+        raise RunError(f"{place} exists already: choose another --out, and nothing there is changed")
+    if margin is not None:
+        checked_margin(margin)
+    if parity_examples is not None and parity_examples < 1:
+        raise ConfigError(f"parity_examples must be at least 1, and is {parity_examples}")
+    if isinstance(model, str | Path):
+        source, run = source or model, RunFolder(model)
+        data = open_data(run_options(run.path)) if data is None else data
+        metrics = metrics or (run.metrics() if run.finished else {})
+        model = load_module(run.path, data=data) if isinstance(data, DataSet) else _loaded(run.path)
+    if isinstance(model, Ensemble):
+        raise ConfigError(f"an ensemble of {len(model.members)} is not one network: distil it into one first")
+    original = copy_module(unwrapped(model)).cpu().eval()
+    held = _held(original, example, data, parity_examples, pixels=with_preprocessing)
+    card = _card(original, data, classes, held, metrics or {}, source)
+    subject, inputs = _subject(original, held)
+    for exporter in chosen:
+        refusal = exporter.refusal(subject)
+        if refusal is not None:
+            raise ConfigError(f"{exporter.name}: {refusal}")
+    make_folder(place.parent)
+    fresh = _beside(place)
+    try:
+        found = [_ship(each, fresh, subject, original, inputs, held, card, margin, progress) for each in chosen]
+        parity = _write_report(fresh, found, held, card)
+        for each in found:
+            (watcher or Watcher()).note(each.sentence())
+        if any(each.refused for each in found):
+            ours = next(each.ours for each in found if each.refused)
+            raise ParityError(_refused(found, _keep_report(fresh, place)), ours=ours)
+        _put(fresh, place)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    files = {each.name: place / each.file for each in found}
+    return ExportRun(place, files, parity, tuple(each.sentence() for each in found))
+
+
+def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = False) -> DataOptions:
+    """The data of a run, as its settings say.
+
+    Args:
+        folder: The run.
+        data: Other data in their place, read with the same settings.
+        allow_pipes: Run script lines that are commands; never because the run's folder says so.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: If the run does not name its data.
+    """
+    run = RunFolder(folder)
+    config = run.config() if (folder / "config.toml").exists() else {}
+    names = {field.name for field in dataclasses.fields(DataOptions)} - {"allow_pipes"}
+    known = {name: value for name, value in config.items() if name in names}
+    if data is None and "data" not in known:
+        raise ConfigError(f"{folder} does not name its data, which files are compared on: give them with data")
+    return options_of(run, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
+
+
+def _loaded(folder: Path) -> nn.Module | Ensemble:
+    from limbeck.runs.models import load
+
+    return load(folder)
+
+
+def _formats(names: Sequence[str]) -> list[Exporter]:
+    if isinstance(names, str) or not names:
+        raise ConfigError(f"formats must be a list of names, such as ['onnx'], and is {names!r}")
+    twice = next((name for name in names if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"format {twice} is asked for twice")
+    return [exporter_named(name) for name in names]
+
+
+def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels: bool) -> Held:
+    """The examples that files are compared on: never those of training."""
+    if isinstance(data, DataSet):
+        check_classes("model", model, data)
+        part = "test" if data.test is not None else "validation"
+        examples = data.test or data.validation
+        if examples is None:
+            raise DataError(f"{data.name} has no test or validation examples to compare the files on")
+    elif data is not None:
+        part, examples = "given", as_part("held-out", data)
+    elif example is not None:
+        part, examples = "example", as_part("example", example).without_labels()
+    else:
+        raise ConfigError("give data, held-out examples to compare the files on, or at least an example of inputs")
+    examples = shown_to(model, examples)
+    if pixels and not _has_pixels(examples, model):
+        raise ConfigError(
+            f"with_preprocessing is for images, uint8 or in files, and these examples are {examples.kind}: leave it out"
+        )
+    rows = torch.arange(len(examples))
+    if most is not None and most < len(examples):
+        rows = permutation(len(examples), seed=0, epoch=0)[:most].sort().values
+    return Held(examples, part, rows, pixels)
+
+
+def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:
+    """What is written, and inputs of it to trace with: of texts the longest, for a single token would stay single."""
+    examples = held.examples
+    largest = examples.largest(_TRACED)
+    batch = examples.batch(torch.arange(min(_TRACED, len(examples))) if largest is None else largest[:_TRACED])
+    if not held.pixels:
+        return model, bare_inputs(batch.inputs)[0]
+    return FromPixels(model, presentation_of(model) or examples.presentation).eval(), pixels_of(
+        batch, plain_view(examples, model)
+    )
+
+
+def _has_pixels(examples: Examples, model: nn.Module) -> bool:
+    seen = presentation_of(model) or examples.presentation
+    return isinstance(seen, ImagePresentation) or (seen is None and examples.kind == "uint8 images")
+
+
+def _card(
+    model: nn.Module,
+    data: Any,
+    classes: Sequence[str] | None,
+    held: Held,
+    metrics: Mapping[str, Any],
+    source: str | Path | None,
+) -> Card:
+    """What is known of the model; the number of its classes is found by asking it."""
+    few = dataclasses.replace(held.examples.take(held.rows[:1]), labels=None)
+    _, answers = next(answers_in_blocks(model, few))
+    known = classes if classes is not None else data.outputs if isinstance(data, DataSet) else None
+    known = known if known is not None else getattr(model, "classes", None)
+    if known is None:
+        known = [str(number) for number in range(answers.shape[1])]
+    elif not isinstance(presentation_of(model) or held.examples.presentation, ManyLabels):
+        if len(known) != answers.shape[1]:
+            raise MismatchError(f"the model answers with {answers.shape[1]} classes, and {len(known)} are named")
+    digests = {name: part.digest for name, part in data.parts().items()} if isinstance(data, DataSet) else {}
+    folder = None if source is None else RunFolder(source)
+    settings = folder.config() if folder is not None and (folder.path / "config.toml").exists() else {}
+    return Card(title_of(model), tuple(map(str, known)), metrics, digests, settings, str(source or ""))
+
+
+def _ship(
+    exporter: Exporter,
+    folder: Path,
+    subject: nn.Module,
+    model: nn.Module,
+    example: Inputs,
+    held: Held,
+    card: Card,
+    margin: float | None,
+    progress: Callable[[int, int], None] | None,
+) -> Parity:
+    """Write one file and judge it."""
+    path = folder / (f"model{exporter.suffix}" if exporter.suffix else exporter.name)
+    noted = exporter.write(subject, example, path, card)
+    try:
+        return judge_file(exporter, path, model, held, noted=noted, margin=margin, progress=progress)
+    except FormatError as error:
+        raise ParityError(f"the {exporter.name} file that was written cannot be opened: {error}") from error
+
+
+def _write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) -> dict[str, Any]:
+    """``parity.json`` and ``parity.html``."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    about = {
+        "model": card.title,
+        "source": card.source,
+        "judged_on": held.part,
+        "examples": held.examples.digest,
+        "data": dict(card.data),
+        "machine": machine(_PACKAGES),
+    }
+    measured = [each.to_dict() for each in found]
+    parity = {**about, "created": now, "formats": {each.name: m for each, m in zip(found, measured, strict=True)}}
+    replace_json(folder / "parity.json", parity)
+    contents = ParityContents(
+        title=card.title,
+        created=now,
+        part=held.part,
+        examples=len(held.rows),
+        files=tuple(
+            FileSummary(each.name, m, each.found.differences, each.sentence())
+            for each, m in zip(found, measured, strict=True)
+        ),
+        flips=tuple(flip for each in found for flip in _flips(each, held, card.classes)),
+        notes=tuple(_notes(held)),
+        settings=about,
+    )
+    write_parity_page(contents, folder / "parity.html")
+    return parity
+
+
+def _notes(held: Held) -> Iterator[str]:
+    if held.part == "example":
+        yield (
+            "There were no held-out examples: the files were compared on the inputs that were given as an example, "
+            "which says little of real ones. Give data."
+        )
+    if held.part == "validation":
+        yield "There was no test set: the files are compared on validation."
+    if held.pixels:
+        yield "The files take uint8 pixels and give probabilities; normalisation is inside."
+
+
+def _flips(found: Parity, held: Held, classes: Sequence[str]) -> list[Flip]:
+    """The examples to which a file answers otherwise, with their images where they are images."""
+    answers, rows = found.found, found.found.rows
+    flips = answers.flips[:_SHOWN]
+    if (answers.answers[1] < 0).all():  # it could not be asked
+        return []
+    images = _images(held, torch.from_numpy(rows[flips]))
+
+    def named(number: int) -> str:
+        return classes[number] if number < len(classes) else str(number)
+
+    return [
+        Flip(
+            found.name,
+            int(rows[at]),
+            named(int(answers.answers[0][at])),
+            named(int(answers.answers[1][at])),
+            None if answers.labels is None else named(int(answers.labels[at])),
+            float(answers.margin[at]) if np.isfinite(answers.margin[at]) else None,
+            bool(found.tied[place]),
+            None if images is None else images[place],
+        )
+        for place, at in enumerate(flips.tolist())
+    ]
+
+
+def _images(held: Held, rows: torch.Tensor) -> NDArray[np.uint8] | None:
+    """Pixels of some examples, ``(n, H, W)`` or ``(n, H, W, 3)``; None where they are no images."""
+    examples = held.examples
+    seen = examples.presentation
+    if not len(rows) or not (isinstance(seen, ImagePresentation) or examples.kind == "uint8 images"):
+        return None
+    inputs = pixels_of(examples.batch(rows), plain_view(examples, None))
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4 or inputs.shape[1] not in {1, 3}:
+        return None
+    array: NDArray[np.uint8] = inputs.numpy()
+    return array[:, 0] if array.shape[1] == 1 else np.moveaxis(array, 1, -1)
+
+
+def _refused(found: Sequence[Parity], report: Path) -> str:
+    said = "; ".join(f"{each.name}: {'; '.join(each.refused)}" for each in found if each.refused)
+    return f"the export is refused, and no model is kept: {said}; see {report}"
+
+
+def _beside(place: Path) -> Path:
+    try:
+        return make_beside(place)
+    except OSError as error:
+        raise RunError(f"cannot write into {place.parent}: {why(error)}") from error
+
+
+def _put(fresh: Path, place: Path) -> None:
+    """Give the finished folder its name."""
+    files = [path.relative_to(fresh).as_posix() for path in sorted(fresh.rglob("*")) if path.is_file()]
+    seal_files(fresh, files)
+    try:
+        os.replace(fresh, place)
+        sync_folder(place.parent)
+    except OSError as error:
+        raise RunError(f"cannot write {place}: {why(error)}") from error
+
+
+def _keep_report(fresh: Path, place: Path) -> Path:
+    """The report alone, in a folder beside: it shows why the export was refused."""
+    kept = make_folder(place.with_name(f"{place.name}.refused"))
+    for name in ("parity.json", "parity.html"):
+        replace_bytes(kept / name, (fresh / name).read_bytes())
+    return kept / "parity.html"

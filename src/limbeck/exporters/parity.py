@@ -27,7 +27,7 @@ from limbeck.exporters.protocol import Exporter
 from limbeck.exporters.timing import side_by_side
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs, count_of, mapped
-from limbeck.models.calling import call_model, presentation_of
+from limbeck.models.calling import call_model, presentation_of, weights_dtype
 from limbeck.system.checksums import digest_file
 
 BATCHES = (1, 3, 257)
@@ -106,7 +106,9 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``parity.json``; what is infinite or no number becomes None."""
         found = self.found
-        quantiles = {f"p{100 * q:g}": _finite(np.quantile(found.differences, q)) for q in (0.5, 0.9, 0.99, 0.999)}
+        shares = (0.5, 0.9, 0.99, 0.999)
+        found_at = np.quantile(found.differences, shares, method="inverted_cdf")  # one that occurs: some are infinite
+        quantiles = {f"p{100 * q:g}": _finite(value) for q, value in zip(shares, found_at, strict=True)}
         return {
             "format": self.name,
             "file": self.file,
@@ -273,7 +275,18 @@ def _some(model: nn.Module, held: Held) -> tuple[Inputs, Inputs]:
 
 
 def _asked(model: nn.Module) -> Callable[[Inputs], object]:
-    return lambda inputs: call_model(model, inputs)
+    """The model as its user calls it, without what Limbeck does about it."""
+    wanted = weights_dtype(model)
+
+    def cast(values: Tensor) -> Tensor:
+        return values.to(wanted) if wanted is not None and values.is_floating_point() else values
+
+    def ask(inputs: Inputs) -> object:
+        if isinstance(inputs, Tensor):
+            return model(cast(inputs))
+        return model(**{name: cast(values) for name, values in inputs.items()})
+
+    return ask
 
 
 def _at_a_time(model: nn.Module, opened: nn.Module, inputs: Inputs, given: Inputs, size: int) -> float | str:

@@ -105,7 +105,7 @@ def portable(model: nn.Module) -> nn.Module:
     Returns:
         The copy, in which linear layers of 8 bits compute the same by ordinary products.
     """
-    made = copy_module(unwrapped(model)).cpu().eval()
+    made = copy_module(unwrapped(model)).cpu().eval().requires_grad_(False)
     if type(made) is Int8Linear:
         return Int8Portable(made)
     for parent in list(made.modules()):

@@ -301,6 +301,6 @@ def title_of(subject: nn.Module | Teacher) -> str:
     inputs, kind = description["input_shape"], description["model_type"]
     first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
     channels = [f"conv{width}" for width in description.get("channels", ())]
-    sizes = [first, *channels, *map(str, description["hidden"]), str(description["classes"])]
+    sizes = [first, *channels, *map(str, description.get("hidden", ())), str(description["classes"])]
     changes = [*(["low rank"] if "ranks" in description else []), *(["int8"] if "int8" in description else [])]
     return ", ".join([f"{kind} {'-'.join(sizes)}", *changes])

@@ -1,0 +1,91 @@
+"""``limbeck export``, and ``run.export`` of runs in memory."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from exporter_makers import Elsewhere
+from tiny_runs import tiny_arrays
+from torch import nn
+
+import limbeck
+from limbeck import RankRule
+from limbeck.exporters import registry
+from limbeck.runs import shipping
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    monkeypatch.setattr(shipping, "write_parity_page", lambda contents, path: path.write_text(contents.title))
+
+
+def test_a_run_is_exported_with_its_own_held_out_examples(teacher, tmp_path, limbeck):
+    out = tmp_path / "shipped"
+    done = limbeck("export", teacher, "--to", "torch", "--out", out, "--quiet")
+    assert done.code == 0, done.err
+    assert "answers differ" in done.err and "0 of 20" in done.out
+    parity = json.loads((out / "parity.json").read_text())
+    metrics = json.loads((teacher / "metrics.json").read_text())
+    found = parity["formats"]["torch"]
+    assert parity["judged_on"] == metrics["judged_on"] == "test"
+    assert found["original"]["accuracy"] == pytest.approx(metrics["model"]["accuracy"])
+    identity = json.loads((teacher / "identity.json").read_text())
+    assert parity["data"] == {name: identity[name] for name in ("train", "validation", "test")}
+    again = limbeck("export", teacher, "--to", "torch", "--out", out, "--quiet")
+    assert again.code == 2 and "exists already" in again.err
+
+
+def test_other_data_and_pixels(tiny, teacher, tmp_path, limbeck):
+    x, y = tiny_arrays(40, seed=7)
+    np.savez(tmp_path / "new.npz", x=x, y=y, x_test=x, y_test=y, classes=np.array(["one", "two", "three"]))
+    words = ("--to", "torch", "--data", tmp_path / "new.npz", "--with-preprocessing", "--json", "--quiet")
+    done = limbeck("export", teacher, *words, "--parity-examples", 25, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["formats"]["torch"]
+    assert found["examples"] == 25 and found["inputs"] == ["pixels"] and found["output"] == "probabilities"
+    shown = limbeck("predict", teacher, tmp_path / "new.npz")
+    first = [float(each) for each in shown.out.splitlines()[1].split(",")[-3:]]
+    pixels = torch.from_numpy(x[:1, None])
+    ask = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    np.testing.assert_allclose(ask(pixels)[0], first, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--to", "tflite"], "there is no format 'tflite'"),
+        (["--to", "torch", "--margin", "0"], "margin must be above 0"),
+        (["--to", "torch", "--data", "nowhere.npz"], "there is no such file"),
+    ],
+)
+def test_wrong_calls_are_told_in_a_line(teacher, tmp_path, limbeck, flags, message):
+    done = limbeck("export", teacher, *flags, "--out", tmp_path / "out")
+    assert done.code == 2 and message in " ".join(done.err.split()), done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_export_is_a_fault_of_ours(teacher, tmp_path, limbeck, monkeypatch):
+    wrong = Elsewhere("torch", after=lambda z: z.flip(1))
+    monkeypatch.setattr(shipping, "exporter_named", lambda name: wrong)
+    done = limbeck("export", teacher, "--to", "torch", "--out", tmp_path / "out", "--quiet")
+    assert done.code == 1 and "the export is refused, and no model is kept" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["out.refused"]
+    assert "torch" in registry.exporters()
+
+
+def test_runs_in_memory_export_themselves(tmp_path):
+    x, y = tiny_arrays()
+    data = (x[:120], y[:120]), (x[120:], y[120:])
+
+    def made():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 3))
+
+    trained = limbeck.train(made, *data, epochs=1, precision="float32")
+    distilled = limbeck.distill(trained.model, made, *data, epochs=1, precision="float32", baseline=False)
+    smaller = limbeck.compress(distilled.student, *data, rule=RankRule(rank=(3,)), int8=True)
+    for name, run in (("train", trained), ("distill", distilled), ("compress", smaller)):
+        done = run.export(tmp_path / name, ["torch"])
+        found = done.parity["formats"]["torch"]
+        assert done.parity["judged_on"] == "validation" and found["examples"] == 80
+        assert found["flips"]["count"] == found["flips"]["ties"], done

@@ -1,0 +1,21 @@
+"""Hardly any time for measurements of speed, and no drawing where the page is not what is tested."""
+
+import inspect
+
+import pytest
+
+from limbeck.exporters.parity import judge_file
+from limbeck.runs import shipping
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick():
+    settings = inspect.unwrap(judge_file).__kwdefaults__
+    before, settings["seconds"] = settings["seconds"], 0.001
+    yield
+    settings["seconds"] = before
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    monkeypatch.setattr(shipping, "write_parity_page", lambda contents, path: path.write_text(contents.title))

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from limbeck.errors import DataError
-from limbeck.evaluation.statistics import Interval, holm, mcnemar, mean_interval
+from limbeck.evaluation.statistics import Interval, clopper_pearson, holm, mcnemar, mean_interval
 
 
 def pair(only_a, only_b, both=3, neither=50):
@@ -114,3 +114,13 @@ def test_an_interval_that_touches_zero_does_not_exclude_it(low, high, excluded):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("count", "examples"), [(0, 1), (1, 1), (0, 10_000), (3, 700), (699, 700), (70, 100)])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_clopper_pearson_is_scipy_s_exact_interval(count, examples, confidence):
+    found = clopper_pearson(count, examples, confidence)
+    expected = stats.binomtest(count, examples).proportion_ci(confidence, method="exact")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    with pytest.raises(DataError, match="from 0 to the number of examples"):
+        clopper_pearson(examples + 1, examples)

@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from limbeck.cli.settings import read_settings
 from limbeck.errors import FormatError, InterruptedRun, NonFiniteError, RunError
 from limbeck.runs.folder import RunFolder
 
@@ -222,3 +223,15 @@ def test_what_a_run_leaves_that_is_killed_before_its_settings_is_taken_up(tmp_pa
     with pytest.raises(RunError, match="holds files that are no run"):
         with RunFolder(other).open("train", {}, resume=True):
             pytest.fail("it is somebody's")
+
+
+def test_a_setting_that_was_renamed_is_the_same_one(tmp_path):
+    before = {**SETTINGS, "export": True}
+    with RunFolder(tmp_path / "run").open("train", before, resume=False):
+        pass
+    with RunFolder(tmp_path / "run").open("train", {**SETTINGS, "save_hdf5": True}, resume=True):
+        pass
+    with pytest.raises(RunError, match="started with save_hdf5 = True"):
+        with RunFolder(tmp_path / "run").open("train", {**SETTINGS, "save_hdf5": False}, resume=True):
+            pass
+    assert read_settings(tmp_path / "run" / "config.toml")["save-hdf5"] is True

@@ -17,6 +17,7 @@ __all__ = [
     "places_in",
     "same",
     "shapes_of",
+    "split_places",
     "tensors_of",
 ]
 
@@ -68,6 +69,27 @@ def places_in(inputs: Inputs) -> str | None:
     if not isinstance(inputs, Mapping):
         return None
     return next((name for name in inputs if name.startswith(POSITIONS)), None)
+
+
+def split_places(inputs: Inputs) -> tuple[Inputs, Tensor | None, str]:
+    """What a model is given, apart from which positions or labels are examples.
+
+    Args:
+        inputs: Any.
+
+    Returns:
+        The inputs as the model takes them; the positions, int64 ``(N,)``, or None where each row is an example; and the
+        name that these had.
+
+    Example:
+        >>> split_places({BARE: torch.zeros(1, 2), labels_key(3): torch.tensor([2])})
+        (tensor([[0., 0.]]), tensor([2]), 'positions of examples among 3 labels')
+    """
+    key = places_in(inputs)
+    if key is None or not isinstance(inputs, Mapping):
+        return inputs, None, ""
+    others = {name: each for name, each in inputs.items() if name != key}
+    return others.get(BARE, others) if len(others) == 1 else others, inputs[key], key
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:

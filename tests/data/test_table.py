@@ -12,7 +12,7 @@ from limbeck.data.splits import cut_validation
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import CategoryColumn, NumberColumn, TableEncoding
 from limbeck.data.table_files import open_table, open_table_inputs
-from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.errors import DataError, FormatError, MismatchError
 
 FRAME = pandas.DataFrame(
     {
@@ -132,14 +132,16 @@ def test_files_become_data_sets_with_labels_groups_and_gaps(tmp_path, kind):
     assert torch.equal(seen(data.train.inputs), seen(Table.of(FRAME)))
     assert len(open_table_inputs(path, label_column="y", leave_out=["note", "patient"])) == 4
     for change, error, message in (
-        ({"label_column": "z"}, ConfigError, "has no column 'z'"),
-        ({"leave_out": ["z"]}, ConfigError, "has no column 'z'"),
+        ({"label_column": "z"}, FormatError, "has no column 'z'"),
+        ({"leave_out": ["z"]}, FormatError, "has no column 'z'"),
         ({"label_column": "age"}, FormatError, "row 2 has no label in column 'age'"),
     ):
         with pytest.raises(error, match=message):
             open_table(path, **{"label_column": "y", **change})
     frame.assign(y=[0.5, 1.25, 2, 3]).to_csv(tmp_path / "real.csv", index=False)
-    with pytest.raises(FormatError, match="not whole: classes are needed, and regression is not known"):
+    with pytest.raises(
+        FormatError, match="the label 0.5 in column 'y': classes are needed, and regression is not known"
+    ):
         open_table(tmp_path / "real.csv")
 
 

@@ -97,7 +97,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
         (lambda run: limbeck.predict(run, "nothing.npz"), FormatError, "no such file"),
         (lambda run: limbeck.predict(run, X, classes=NAMES).write("x.txt"), ConfigError, "must end in .csv, .parquet"),
         (lambda run: limbeck.predict(run, X).write("x.csv", top=4), ConfigError, "top must be from 1 to 3"),
-        (lambda run: limbeck.predict(run, "x.npz", id_column="id"), ConfigError, "id_column is for tables"),
+        (lambda run: limbeck.predict(run, "x.npz", id_column="id"), ConfigError, "id_column is for rows of files"),
     ],
 )
 def test_what_does_not_fit_is_told_in_a_line(run, call, error, message):

@@ -54,8 +54,9 @@ def test_classes_that_are_missing_or_others_are_refused():
             answers(EstimatorTeacher(Fixed([0, 1], table)))
     several = Fixed([0, 1], [0.5, 0.5])
     several.classes_ = [np.arange(2), np.arange(2)]
-    with pytest.raises(MismatchError, match="several outputs"):
-        EstimatorTeacher(several)
+    several.predict_proba = lambda rows: [np.full((len(rows), 2), 0.5)] * 2
+    with pytest.raises(DataError, match="gave a list of 2: where several labels may hold at a time give labels of 0"):
+        answers(EstimatorTeacher(several))
 
 
 def test_a_forest_teaches_as_its_probabilities_stored_do():

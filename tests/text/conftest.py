@@ -64,3 +64,39 @@ def bert(tokenizer):
         initializer_range=0.3,
     )
     return hf.BertForSequenceClassification(config).eval()
+
+
+@pytest.fixture(scope="session")
+def limbeck():
+    """The command line in this process, with reports without figures."""
+    from tiny_runs import run_here
+
+    from limbeck.runs import pages
+    from limbeck.system.files import replace_text
+
+    def write(contents, path):
+        replace_text(path, f"<title>{contents.title}</title>")
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "write_report", write)
+        yield run_here
+
+
+SIZES = {"vocab_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+         "max_position_embeddings": 40, "initializer_range": 0.3}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def architectures(tmp_path_factory, tokenizer, other_tokenizer):
+    """Folders with a configuration, a tokenizer and no weights, by the end of the architecture's name."""
+    hf, folder = transformers(), tmp_path_factory.mktemp("architectures")
+    for name in ("SequenceClassification", "TokenClassification"):
+        config = hf.BertConfig(**SIZES, hidden_size=16, architectures=[f"BertFor{name}"])
+        config.save_pretrained(folder / name)
+        hf.AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder / name)
+    config = hf.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=16, initializer_range=0.3,
+                           bos_token_id=3, eos_token_id=3, architectures=["GPT2LMHeadModel"])  # fmt: skip
+    config.save_pretrained(folder / "LMHeadModel")
+    hf.AutoTokenizer.from_pretrained(other_tokenizer).save_pretrained(folder / "LMHeadModel")
+    return folder

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from limbeck.data import cut_validation
-from limbeck.data.text_files import class_labels, open_text, open_text_inputs
+from limbeck.data.label_columns import class_labels
+from limbeck.data.text_files import open_text, open_text_inputs
 from limbeck.errors import DataError, FormatError
 
 ROWS = [
@@ -132,7 +133,10 @@ def test_errors_name_columns_lines_and_offsets(tmp_path):
     assert told(jsonl, good + '{"text": NaN, "label": 0}\n').startswith(": line 2 has no text in column 'text'")
     assert told(jsonl, good + '{"text": 7, "label": 0}\n').startswith(": line 2 has 7 in column 'text'")
     assert told(jsonl, good + '{"text": "x", "label": null}\n') == ": line 2 has no label in column 'label'"
-    assert "the label 0.5, and a string or a whole number" in told(jsonl, good + '{"text": "x", "label": 0.5}\n')
+    half = good + '{"text": "x", "label": 0.5}\n'
+    assert "the label 0.5 in column 'label': classes are needed, and regression is not known" in told(jsonl, half)
+    halves = "text,label\n" + "x,1\ny,0.25\n" * 3
+    assert "column 'label' holds '0.25' and other numbers that are not whole: classes are needed" in told(csv, halves)
     assert "text 1 holds half a surrogate pair" in told(jsonl, good + '{"text": "\\ud800", "label": 0}\n')
     assert told(jsonl, "") == ": holds no records"
     assert "not a parquet file" in told(tmp_path / "a.parquet", "PAR1 is not enough")

@@ -102,13 +102,21 @@ def distill(
     from limbeck.system.processes import is_first
 
     lesson = open_lesson(
-        data, augmentation, teacher, teacher_targets, mean=mean, weights=weights, own=teacher_model, quiet=quiet
+        data,
+        augmentation,
+        teacher,
+        teacher_targets,
+        student=student,
+        mean=mean,
+        weights=weights,
+        own=teacher_model,
+        quiet=quiet,
     )
     data, examples = lesson.options, lesson.examples
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
     run = run_distillation(
         lesson.teacher,
-        model_maker(options, examples),
+        model_maker(options, examples, data),
         examples,
         transfer=None if transfer is None else open_inputs(transfer, like=examples, options=data),
         **dataclasses.asdict(distillation),

@@ -14,7 +14,7 @@ from limbeck.options import DataOptions
 
 
 def evaluate(
-    run: Annotated[Path, Parameter(help="Folder of a run, or of a model.")],
+    run: Annotated[Path, Parameter(help="Folder of a run, or of a model; or hf:FOLDER.")],
     /,
     *,
     data: Data = DataOptions(),  # noqa: B008
@@ -25,14 +25,18 @@ def evaluate(
 ) -> None:
     """Judge a model on a test set: errors, size, speed.
 
+    Columns of rows are those that the run was trained on, where no flag says otherwise. Of --data with no test set, and
+    without --test-data, a tenth is judged on.
+
     ```
     limbeck evaluate runs/student --data mnist
+    limbeck evaluate runs/text --data reviews.csv --test-data held_out.csv
     limbeck evaluate runs/student --data letters.mat --teacher runs/teacher --json
     limbeck evaluate runs/dnn --data data/test --ali exp/tri_ali_test --mdl exp/tri_ali/final.mdl
     ```
 
     Args:
-        run: Folder of a run, or of a model.
+        run: Folder of a run, or of a model; or a model of Hugging Face, as hf:FOLDER.
         teacher: Another run, whose answers the model's are compared with.
         model: The architecture where it is your own, as package.module:function.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -43,14 +47,18 @@ def evaluate(
     from limbeck.runs import evaluate as judge
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.measure import title_of
+    from limbeck.runs.named_models import require_models
+    from limbeck.runs.reading import options_as_read
 
+    beside = [] if teacher is None else [teacher]
+    data = require_models(options_as_read(data, run), teachers=[run, *beside], own=model)
     if is_kaldi(data.data):  # only what is judged on is read: the test directory, or the one that --data names
         examples = open_examples(judged_alone(options_as_trained(data, run, context=True)))
         examples = dataclasses.replace(examples, test=examples.train)
     else:
         examples = open_examples(data)
-    subject = load_teacher([run], own=model, data=examples, role="model")
-    guide = None if teacher is None else load_teacher([teacher], own=model, data=examples)
+    subject = load_teacher([run], own=model, data=examples, role="model", reading=data)
+    guide = None if teacher is None else load_teacher([teacher], own=model, data=examples, reading=data)
     scores = judge(subject, examples, teacher=guide, device=device)
     if json:
         print_json({"title": title_of(subject), **scores})

@@ -39,6 +39,7 @@ def open_lesson(
     teacher: Sequence[Path] | None,
     targets: Path | None,
     *,
+    student: str,
     mean: Literal["arithmetic", "geometric"],
     weights: Sequence[float] | None = None,
     own: str | None = None,
@@ -51,6 +52,7 @@ def open_lesson(
         augmentation: Random views that were asked for.
         teacher: Folders of runs, or None.
         targets: Instead of them: a store.
+        student: The network that will learn, which is looked at before data are read.
         mean: How several teachers' distributions are averaged.
         weights: How much each teacher counts; None: all alike.
         own: The teachers' architecture where it is the user's, as package.module:function.
@@ -65,13 +67,15 @@ def open_lesson(
     if (teacher is None) == (targets is None):
         raise ConfigError("give either --teacher or --teacher-targets")
     from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.runs.named_models import require_models
     from limbeck.softtargets import SoftTargets
 
+    options = require_models(options, model=student, teachers=teacher or (), own=own)
     if teacher:
         options = options_as_trained(options, teacher[0], context=False)
     examples = open_examples(options, quiet=quiet)
     if targets is None:
-        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=own, data=examples)
+        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=own, data=examples, reading=options)
         return Lesson(options, examples, guide, augmentation)
     store = SoftTargets.open(targets, examples=examples.train)
     return Lesson(options, examples, store, store.augmentation if augmentation == Augmentation() else augmentation)

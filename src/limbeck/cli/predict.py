@@ -22,6 +22,8 @@ def predict(
     id_column: str | None = None,
     text_column: str | None = None,
     pair_column: str | None = None,
+    words_column: str | None = None,
+    next_token: Annotated[bool, Parameter(negative=())] = False,
     image_column: str | None = None,
     image_size: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
@@ -32,11 +34,14 @@ def predict(
     """Label new examples: classes and their probabilities, to CSV, parquet or JSON lines.
 
     Examples are read as the run's own were: a folder of images (resized as the model sees them), a table (encoded as
-    the training rows were), texts, or an .npz file with x. Each row has the name of its file or the number of its row.
+    the training rows were), texts, words, or an .npz file with x. Columns are those that the run was trained on, where
+    no flag says otherwise. Each row has the name of its file, what the id column has, or its number; of words the
+    number of the sentence and the place in it, such as 12:3.
 
     ```
     limbeck predict runs/student photos/ --out predictions.csv
     limbeck predict runs/table new.parquet --id-column customer --out predictions.parquet
+    limbeck predict runs/tagger new.conll --out tags.jsonl
     limbeck predict runs/student new.npz --top 5 --out predictions.jsonl
     limbeck predict runs/student new.npz | head
     ```
@@ -46,9 +51,11 @@ def predict(
         data: A folder of images, a table, a file of texts, or an .npz file.
         out: A .csv, .parquet or .jsonl file; none: CSV on the standard output.
         top: Write this many of the likeliest classes, in order; none: the probability of every class.
-        id_column: The column of a table that names its rows; none: they are numbered from 0.
-        text_column: The column of the texts, for a model of texts; default "text".
+        id_column: The column that names the rows; none: they are numbered from 0.
+        text_column: The column of the texts, for a model of texts; default: as the run's own, or "text".
         pair_column: The column of second texts, for models that answer about two.
+        words_column: The column of lists of words, for a model of words; default: as the run's own, or "tokens".
+        next_token: Ask a model of texts for the next token at each position.
         image_column: The column of paths of images, where data is a list of them.
         image_size: Resize images to this many pixels, square, where the model does not say how it sees them.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
@@ -67,6 +74,8 @@ def predict(
         data=data,
         text_column=text_column,
         pair_column=pair_column,
+        words_column=words_column,
+        next_token=next_token,
         image_column=image_column,
         image_size=image_size,
         layout=layout,

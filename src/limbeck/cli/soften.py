@@ -58,6 +58,8 @@ def soften(
     limbeck soften --teacher runs/a runs/b --mean geometric --encoding topk --k 5 --out runs/targets
     limbeck soften --data letters.npz --from-file probabilities.npy --out runs/targets
     limbeck soften --data letters.npz --from-file top5.parquet --index-column example --out runs/targets
+    limbeck soften --data photos/ --from-file predictions.csv --out runs/targets
+    limbeck soften --data reviews.csv --text-column text --teacher hf:bert-finetuned --out runs/targets
     ```
 
     Args:
@@ -70,8 +72,9 @@ def soften(
             array; an .npz archive with probs, log_probs or logits, and ids for the top k; or a CSV or parquet table
             with a column for each class under its name, or class_1, prob_1, class_2, ... for the top k.
         answers: What the numbers of --from-file are; "auto": as they are named there, or else as they sum.
-        index_column: The column, or array, of --from-file with the number or name of each row's example; none: its
-            column "index", or else rows are in the order of the data.
+        index_column: The column, or array, of --from-file with the number or name of each row's example: the file of
+            an image, or what --id-column has. None: its column "index", that of --id-column or "id", where there is
+            one, or else rows are in the order of the data.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
@@ -93,6 +96,7 @@ def soften(
     """
     from limbeck.errors import ConfigError
     from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.runs.named_models import require_models
     from limbeck.runs.posteriors import Posteriors
     from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
@@ -116,7 +120,7 @@ def soften(
         raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
-        data = options_as_trained(data, teacher[0], context=True)
+        data = options_as_trained(require_models(data, teachers=teacher, own=teacher_model), teacher[0], context=True)
     examples = open_examples(data, quiet=quiet)
     guide: Teacher
     if posteriors is not None:
@@ -124,9 +128,11 @@ def soften(
     elif from_file is not None:
         saved = read_answers(
             from_file,
-            classes=examples.classes,
+            classes=examples.outputs,
             kind=None if answers == "auto" else answers,
             index_column=index_column,
+            id_column=data.id_column,
+            several=examples.outputs != examples.classes,
         )
         if not quiet:
             say(saved.describe())
@@ -134,7 +140,7 @@ def soften(
         if encoding is None and k is None and saved.k is not None and saved.k < len(examples.classes):
             encoding, k = "topk", saved.k
     else:
-        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples)
+        guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples, reading=data)
     guide = guide.to(place.device)
     with Bar("softening", quiet=quiet) as bar:
         card = SoftTargets.write(

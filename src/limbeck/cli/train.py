@@ -74,12 +74,14 @@ def train(
     options = ModelOptions(model=model, **dataclasses.asdict(network))
     from limbeck.runs import train as run_training
     from limbeck.runs.inputs import model_maker
+    from limbeck.runs.named_models import require_models
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 
+    data = require_models(data, model=model)
     examples = open_examples(data, quiet=quiet)
     run = run_training(
-        model_maker(options, examples),
+        model_maker(options, examples, data),
         examples,
         members=members,
         mean=mean,

@@ -87,7 +87,9 @@ def tune(
     from limbeck.runs.inputs import model_maker, verify_stores
     from limbeck.tuning import tune as run_search
 
-    lesson = open_lesson(data, augmentation, teacher, teacher_targets, mean=mean, own=teacher_model, quiet=quiet)
+    lesson = open_lesson(
+        data, augmentation, teacher, teacher_targets, student=student, mean=mean, own=teacher_model, quiet=quiet
+    )
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
     only = getattr(lesson.teacher, "temperature", None)
     if only is not None:
@@ -96,7 +98,7 @@ def tune(
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
             lesson.teacher,
-            model_maker(options, lesson.examples),
+            model_maker(options, lesson.examples, lesson.options),
             lesson.examples,
             search=search,
             augmentation=lesson.augmentation,

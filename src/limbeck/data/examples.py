@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from limbeck.data.columns import Columns, seen_values
-from limbeck.data.many_labels import MultiLabel
+from limbeck.data.many_labels import ManyLabels, MultiLabel
 from limbeck.data.mixing import refuse_mixing
-from limbeck.data.source import Source
+from limbeck.data.source import Source, Unseen
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs, move
@@ -49,6 +49,8 @@ class Examples:
             there are very many.
         index: Numbers that stay with the examples when they are divided, likewise.
         origin: The :attr:`source` of the examples that these were taken from; None where they are whole.
+        names: What each example is called, such as its file or what an id column has, ``(N,)``; None where they have
+            numbers alone.
 
     Example:
         >>> some = Examples.of(np.zeros((3, 28, 28), np.uint8), [0, 1, 1])
@@ -60,6 +62,7 @@ class Examples:
     labels: Tensor | None
     index: Tensor
     origin: str | None = None
+    names: NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("labels", self.labels), ("index", self.index)):
@@ -168,7 +171,12 @@ class Examples:
         """Some of the examples; ``rows`` are places here, int64, and they keep their numbers."""
         labels = None if self.labels is None else self.labels[rows]
         inputs = self.inputs.select(rows) if isinstance(self.inputs, Source) else self.inputs[rows]
-        return Examples(inputs, labels, self.index[rows], self.source)
+        names = None if self.names is None else self.names[rows.cpu().numpy()]
+        return Examples(inputs, labels, self.index[rows], self.source, names)
+
+    def named(self, names: Sequence[Any] | None) -> "Examples":
+        """The same examples, with what each is called; None for numbers alone."""
+        return replace(self, names=None if names is None else np.array([str(name) for name in names], object))
 
     def take_groups(self, chosen: Tensor) -> "Examples":
         """The examples of some of :meth:`groups`; ``chosen`` are their numbers, int64."""
@@ -184,7 +192,7 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The examples on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Examples(self.inputs.to(device), labels, self.index.to(device), self.source)
+        return Examples(self.inputs.to(device), labels, self.index.to(device), self.source, self.names)
 
     def without_labels(self) -> "Examples":
         """The same inputs as an unlabelled transfer set."""
@@ -295,6 +303,16 @@ class Examples:
         if presentation is None or not isinstance(self.inputs, Source):
             return self
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
+
+    def shown_as(self, presentation: Any) -> "Examples":
+        """The same examples as a presentation shows them, where nobody says how they are seen, as of texts."""
+        own = self.presentation
+        known = own.inner if isinstance(own, ManyLabels) else own
+        return self if known is not None else self.with_presentation(presentation)
+
+    def unseen(self) -> "Examples":
+        """The same numbers, labels and source, without inputs: for answers that are looked up."""
+        return replace(self, inputs=Unseen(len(self)), origin=self.source)
 
     def batch(self, rows: slice | Tensor) -> Batch:
         """Some examples as teachers are given them; ``rows`` are places here."""

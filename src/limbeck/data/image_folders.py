@@ -53,7 +53,9 @@ def open_folder(
     files = {part: each.files for part, each in listings.items()}
     inputs, told = read_images(folder, files, image_size=image_size, presentation=presentation)
     parts = {
-        part: Examples.of(inputs[part], np.array(each.labels, np.int64), layout=layout_of(inputs[part]))
+        part: Examples.of(inputs[part], np.array(each.labels, np.int64), layout=layout_of(inputs[part])).named(
+            [str(file.relative_to(folder)) for file in each.files]
+        )
         for part, each in listings.items()
     }
     return DataSet(
@@ -91,7 +93,8 @@ def open_folder_inputs(
     for note in listing.notes:
         warnings.warn(note, LimbeckWarning, stacklevel=2)
     found, _ = read_images(folder, {"all": listing.files}, image_size=image_size, presentation=presentation)
-    return Examples.of(found["all"], layout=layout_of(found["all"]))
+    names = [str(file.relative_to(folder)) for file in listing.files]
+    return Examples.of(found["all"], layout=layout_of(found["all"])).named(names)
 
 
 def layout_of(inputs: object) -> Layout | None:

@@ -8,8 +8,11 @@ __all__ = [
     "IMAGE_LIST",
     "MNIST",
     "MNIST_MD5",
+    "NEXT_TOKEN",
     "TABLE",
     "TEXT",
+    "WORDS",
+    "kind_of_rows",
     "open_mnist",
 ]
 
@@ -18,16 +21,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from limbeck.data.archives import open_archive, open_archive_inputs
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.idx_folders import has_idx, open_idx
+from limbeck.data.part_sources import part_files, whole_name
+from limbeck.data.position_files import open_next_token_inputs, open_next_tokens, open_word_inputs, open_words
 from limbeck.data.splits import cut_test
-from limbeck.data.text_files import open_text, open_text_inputs, part_files
+from limbeck.data.text_files import open_text, open_text_inputs
 from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.formats.conll import CONLL_SUFFIXES
 from limbeck.formats.matfile import read_emnist
-from limbeck.options import DataOptions, ImagePresentation
+from limbeck.formats.records import RECORD_SUFFIXES
+from limbeck.options import DataOptions, ImagePresentation, TextPresentation
 from limbeck.options.kinds import DATA_KINDS
 
 MNIST_MD5 = {
@@ -39,7 +47,10 @@ MNIST_MD5 = {
 """MD5 of the four original files, gzipped, by LeCun, Cortes and Burges."""
 
 Progress = Callable[[int, int], None]
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv", ".parquet", ".pq")
+_PACKED = (".csv.gz", ".tsv.gz")
+_WINDOW = 256
+"""Tokens of a window of text where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +60,21 @@ class _Kind:
     name: str
     what: tuple[str, str]
     claims: Callable[[Path, DataOptions], bool]
-    reads: Callable[[Path, DataOptions], DataSet]
+    reads: Callable[[Any, DataOptions], DataSet]
     settings: frozenset[str] = field(default_factory=frozenset)
     unlabelled: Callable[[Path, DataOptions, DataSet | None], Examples | None] | None = None
 
-    def open(self, path: Path, options: DataOptions, progress: Progress | None) -> DataSet:
-        """Read it; where no test set comes with the data a tenth is cut out as one."""
+    def open(self, path: Any, options: DataOptions, progress: Progress | None) -> DataSet:
+        """Read a path, or rows in memory; where no test set comes with the data a tenth is cut out as one."""
+        place = whole_name(path)
         try:
             return cut_test(self.reads(path, options))
         except OSError as error:
-            raise FormatError(error.filename or path, f"cannot be read: {error.strerror or error}") from error
+            raise FormatError(error.filename or place, f"cannot be read: {error.strerror or error}") from error
         except FormatError:
             raise
         except DataError as error:
-            raise FormatError(path, str(error).removeprefix(f"{path.stem}: ")) from error
+            raise FormatError(place, str(error).removeprefix(f"{place.stem}: ")) from error
 
     def open_inputs(self, path: Path, options: DataOptions, like: DataSet | None) -> Examples:
         """Read the training part, without labels."""
@@ -112,14 +124,15 @@ def _shown(like: DataSet | None) -> ImagePresentation | None:
     return seen if isinstance(seen, ImagePresentation) else None
 
 
-def _open_listed_images(path: Path, options: DataOptions) -> DataSet:
+def _open_listed_images(source: Any, options: DataOptions) -> DataSet:
     from limbeck.data.image_tables import open_image_table
 
     return open_image_table(
-        path,
+        source,
         image_column=options.image_column or "path",
-        label_column=options.label_column or "label",
         image_size=options.image_size,
+        **_labels_of(options),
+        **_beside(options, "id_column"),
     )
 
 
@@ -129,32 +142,57 @@ def _open_unlabelled_list(path: Path, options: DataOptions, like: DataSet | None
     return open_image_table_inputs(
         path,
         image_column=options.image_column or "path",
+        id_column=options.id_column,
         image_size=options.image_size,
         presentation=_shown(like),
     )
 
 
-def _open_table(path: Path, options: DataOptions) -> DataSet:
+def _labels_of(options: DataOptions) -> dict[str, Any]:
+    """Which columns hold the labels."""
+    return {
+        "label_column": options.label_column or "label",
+        "label_columns": options.label_columns,
+        "label_separator": options.label_separator,
+    }
+
+
+def _beside(options: DataOptions, *names: str) -> dict[str, Any]:
+    """Settings by their names, and the files of validation and test examples."""
+    found = {name: getattr(options, name) for name in names}
+    return {**found, "validation": options.validation_data, "test": options.test_data}
+
+
+def _open_table(source: Any, options: DataOptions) -> DataSet:
     from limbeck.data.table_files import open_table
 
-    return open_table(path, label_column=options.label_column, group_column=options.group_column)
+    labels = {**_labels_of(options), "label_column": options.label_column}
+    return open_table(
+        source, leave_out=options.leave_out or (), **labels, **_beside(options, "group_column", "id_column")
+    )
 
 
 def _open_unlabelled_table(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
     from limbeck.data.table_files import open_table_inputs
 
-    found = open_table_inputs(path, label_column=options.label_column, group_column=options.group_column)
+    found = open_table_inputs(
+        path,
+        label_column=options.label_column,
+        label_columns=options.label_columns,
+        group_column=options.group_column,
+        id_column=options.id_column,
+        leave_out=options.leave_out or (),
+    )
     seen = None if like is None else getattr(like.train.inputs, "presentation", None)
     return found.with_presentation(seen)
 
 
-def _open_text(path: Path, options: DataOptions) -> DataSet:
+def _open_text(source: Any, options: DataOptions) -> DataSet:
     return open_text(
-        path,
+        source,
         text_column=_text_column(options),
-        pair_column=options.pair_column,
-        label_column=options.label_column or "label",
-        group_column=options.group_column,
+        **_labels_of(options),
+        **_beside(options, "pair_column", "group_column", "id_column"),
     )
 
 
@@ -164,6 +202,7 @@ def _open_unlabelled_text(path: Path, options: DataOptions, like: DataSet | None
         text_column=_text_column(options),
         pair_column=options.pair_column,
         group_column=options.group_column,
+        id_column=options.id_column,
     )
 
 
@@ -173,17 +212,94 @@ def _text_column(options: DataOptions) -> str:
     return options.text_column
 
 
+def _open_words(source: Any, options: DataOptions) -> DataSet:
+    return open_words(
+        source,
+        words_column=options.words_column,
+        labels_column=options.label_column,
+        **_beside(options, "group_column", "id_column"),
+    )
+
+
+def _open_unlabelled_words(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
+    return open_word_inputs(
+        path, words_column=options.words_column, group_column=options.group_column, id_column=options.id_column
+    )
+
+
+def _open_next_tokens(source: Any, options: DataOptions) -> DataSet:
+    return open_next_tokens(
+        source,
+        _windows(options),
+        text_column=options.text_column or "text",
+        vocabulary=options.vocabulary,
+        **_beside(options, "group_column"),
+    )
+
+
+def _open_unlabelled_next_tokens(path: Path, options: DataOptions, like: DataSet | None) -> Examples:
+    seen = None if like is None else like.train.presentation
+    windows = seen if isinstance(seen, TextPresentation) else _windows(options)
+    return open_next_token_inputs(
+        path, windows, text_column=options.text_column or "text", group_column=options.group_column
+    )
+
+
+def _windows(options: DataOptions) -> TextPresentation:
+    if options.tokenizer is None:
+        raise ConfigError(
+            "next_token makes the tokens of a tokenizer the classes: give a model as hf:FOLDER that has one beside it, "
+            "or name one with tokenizer (--tokenizer)"
+        )
+    return TextPresentation(options.tokenizer, options.max_length or _WINDOW)
+
+
 def _is_text(path: Path, options: DataOptions) -> bool:
-    if options.text_column is None:
-        return False
-    return path.suffix.lower() in _TABLES or (path.is_dir() and bool(_part_files(path)))
+    return options.text_column is not None and not options.next_token and _has_rows(path)
+
+
+def _is_words(path: Path, options: DataOptions) -> bool:
+    if path.suffix.lower() in CONLL_SUFFIXES:
+        return True
+    if path.is_dir() and any(file.suffix.lower() in CONLL_SUFFIXES for file in _part_files(path).values()):
+        return True
+    return options.words_column is not None and _has_rows(path)
+
+
+def _has_rows(path: Path) -> bool:
+    return path.suffix.lower() in RECORD_SUFFIXES or (path.is_dir() and bool(_part_files(path)))
+
+
+def _is_table(path: Path, options: DataOptions) -> bool:
+    if path.is_dir():
+        files = _part_files(path).values()
+        return bool(files) and all(file.suffix.lower() in _TABLES for file in files)
+    return str(path).lower().endswith((*_TABLES, *_PACKED)) and os.path.isfile(path)
 
 
 def _part_files(path: Path) -> dict[str, Path]:
     try:
         return part_files(path)
-    except FormatError:
+    except (FormatError, OSError):
         return {}
+
+
+def kind_of_rows(options: DataOptions) -> "_Kind":
+    """The kind of rows that are in memory already, which settings tell: texts, words, images' paths or a table.
+
+    Args:
+        options: How they are read.
+
+    Returns:
+        The kind.
+    """
+    if options.words_column is not None:
+        return WORDS
+    if options.next_token:
+        return NEXT_TOKEN
+    if options.text_column is not None:
+        return TEXT
+    return TABLE if options.image_column is None else IMAGE_LIST
 
 
 MNIST = _Kind(
@@ -212,28 +328,47 @@ IDX = _Kind(
     lambda path, _: path.is_dir() and has_idx(path),
     lambda path, _: open_idx(path),
 )
+_PARTS = frozenset({"validation_data", "test_data"})
+_TEXTS = frozenset({"tokenizer", "max_length"})
+_LABELS = frozenset({"label_column", "label_columns", "label_separator"})
+WORDS = _Kind(
+    "words with classes",
+    DATA_KINDS["words"],
+    _is_words,
+    _open_words,
+    frozenset({"words_column", "label_column", "group_column", "id_column"}) | _TEXTS | _PARTS,
+    _open_unlabelled_words,
+)
+NEXT_TOKEN = _Kind(
+    "texts for language models",
+    DATA_KINDS["next token"],
+    lambda path, options: options.next_token and _has_rows(path),
+    _open_next_tokens,
+    frozenset({"next_token", "text_column", "group_column", "vocabulary"}) | _TEXTS | _PARTS,
+    _open_unlabelled_next_tokens,
+)
 TEXT = _Kind(
     "texts",
     DATA_KINDS["text"],
     _is_text,
     _open_text,
-    frozenset({"text_column", "pair_column", "label_column", "group_column"}),
+    frozenset({"text_column", "pair_column", "group_column", "id_column"}) | _TEXTS | _LABELS | _PARTS,
     _open_unlabelled_text,
 )
 IMAGE_LIST = _Kind(
     "a list of images",
     DATA_KINDS["image list"],
-    lambda path, options: options.image_column is not None and path.suffix.lower() in _TABLES,
+    lambda path, options: options.image_column is not None and path.suffix.lower() in RECORD_SUFFIXES,
     _open_listed_images,
-    frozenset({"image_column", "image_size", "label_column"}),
+    frozenset({"image_column", "image_size", "id_column"}) | _LABELS | _PARTS,
     _open_unlabelled_list,
 )
 TABLE = _Kind(
     "a table",
     DATA_KINDS["table"],
-    lambda path, _: path.suffix.lower() in {".csv", ".parquet"} and os.path.isfile(path),
+    _is_table,
     _open_table,
-    frozenset({"label_column", "group_column"}),
+    frozenset({"group_column", "id_column", "leave_out"}) | _LABELS | _PARTS,
     _open_unlabelled_table,
 )
 IMAGES = _Kind(

@@ -157,12 +157,18 @@ class MultiLabel(Source):
         return found
 
     def groups(self) -> Tensor:
-        """The example of each pair, numbered from 0 by first appearance, int64 ``(N,)``."""
-        return numbered(self.row)
+        """What each pair's example belongs to, or the example, numbered by first appearance, int64 ``(N,)``."""
+        together = self.base.groups() if isinstance(self.base, Source) else None
+        return numbered(self.row if together is None else together.numpy()[self.row])
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor:
-        """The examples, whatever is set aside."""
+        """The groups, or examples, whatever is set aside."""
         return self.groups()
+
+    def largest(self, count: int) -> Tensor | None:
+        """Rows of all pairs of the largest examples, int64; None where all take the same."""
+        found = self.base.largest(count) if isinstance(self.base, Source) else None
+        return None if found is None else torch.from_numpy(np.flatnonzero(np.isin(self.row, found.numpy())))
 
     @property
     def together_at_once(self) -> float:
@@ -171,7 +177,7 @@ class MultiLabel(Source):
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch: examples are shuffled, and the labels of each follow each other."""
-        groups = self.groups()
+        groups = numbered(self.row)
         shuffled = permutation(int(groups.max()) + 1, seed=seed, epoch=epoch)
         rank = torch.empty_like(shuffled)
         rank[shuffled] = torch.arange(len(shuffled))
@@ -200,7 +206,7 @@ class MultiLabel(Source):
             which is 0 for a label that neither holds nor is said to; and ``label_errors`` by name.
         """
         wrong = predicted != labels
-        groups = self.groups().numpy()
+        groups = numbered(self.row).numpy()
         spoilt = np.bincount(groups, wrong) > 0
         f1, errors = [], {}
         for number, name in enumerate(self.label_names):

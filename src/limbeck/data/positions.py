@@ -269,6 +269,26 @@ class Words(Positions):
                         firsts[start + word] = place
         return Tokens.of(ids, tokenizer), firsts
 
+    def names(self, sentences: Sequence[Any] | None = None) -> list[str]:
+        """What each word is called: its sentence, and its place in that, from 0.
+
+        Args:
+            sentences: Names of all sentences; None for their numbers, from 0.
+
+        Returns:
+            Such as "12:3".
+
+        Example:
+            >>> Words([["a", "b"], ["c"]]).names(["x", "y"])
+            ['x:0', 'x:1', 'y:0']
+        """
+        called = range(len(self.lengths)) if sentences is None else sentences
+        return [f"{called[s]}:{p}" for s, p in zip(self.sequence.tolist(), self.place.tolist(), strict=True)]
+
+    def words_of_examples(self) -> list[str]:
+        """The word that each example is."""
+        return [self.words[row] for row in (self.ends[self.sequence] + self.place).tolist()]
+
     def content_of_sequences(self) -> Iterator[bytes | memoryview]:
         """Lengths of sentences and words, and the words."""
         yield self.ends.tobytes()
@@ -311,7 +331,20 @@ class NextTokens(Positions):
         belongs = owners if groups is None else [groups[owner] for owner in owners]
         super().__init__(sequence, place, lengths, belongs, presentation)
         self.labels = torch.from_numpy(found.ids[self.starts[sequence] + place + 1])
+        self.owner = np.array(owners, np.int64)
+        self._first = presentation.tokenizer
         self._same: set[str] = {presentation.tokenizer}
+
+    def names(self) -> list[str]:
+        """What each position is called: its text, and its place in that, from 0, such as "12:3"."""
+        place = self.starts[self.sequence] + self.place - self.tokens.ends[self.owner[self.sequence]]
+        return [f"{o}:{p}" for o, p in zip(self.owner[self.sequence].tolist(), place.tolist(), strict=True)]
+
+    def words_of_examples(self) -> list[str]:
+        """The token at each position, whose next one is the example's class."""
+        tokenizer = load_tokenizer(self._first)
+        ids = self.tokens.ids[self.starts[self.sequence] + self.place]
+        return [str(token) for token in tokenizer.convert_ids_to_tokens(ids.tolist())]
 
     def padded(self, chosen: NDArray[np.int64], presentation: Any) -> tuple[dict[str, Tensor], NDArray[np.int64]]:
         """Tokens of some windows; each place is its token."""

@@ -4,7 +4,7 @@ A kind of one's own is an entry point of the group ``limbeck.sources`` that name
 asked before those that come with Limbeck.
 """
 
-__all__ = ["Kind", "kind_of", "kinds", "own_settings"]
+__all__ = ["Kind", "kind_of", "kinds", "own_settings", "refuse_others"]
 
 import dataclasses
 import os
@@ -30,6 +30,8 @@ _BUILT_IN = (
     "limbeck.data.kinds:ARCHIVE",
     "limbeck.data.kinds:EMNIST",
     "limbeck.data.kinds:IDX",
+    "limbeck.data.kinds:WORDS",
+    "limbeck.data.kinds:NEXT_TOKEN",
     "limbeck.data.kinds:TEXT",
     "limbeck.data.kinds:IMAGE_LIST",
     "limbeck.data.kinds:TABLE",
@@ -116,7 +118,7 @@ def kind_of(path: str | Path, options: DataOptions | None = None) -> Kind:
             raise FormatError(place, "there is no such file or folder; the only data set known by name is mnist")
         known = "; ".join(kind.what[0] for kind in kinds())
         raise FormatError(place, f"is not of a known kind: known are {known}")
-    _refuse_others(found, place, asked)
+    refuse_others(found, place, asked)
     return found
 
 
@@ -140,7 +142,17 @@ def own_settings() -> dict[str, list[str]]:
     return found
 
 
-def _refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
+def refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
+    """Refuse settings that have no meaning for a kind of data.
+
+    Args:
+        kind: The kind.
+        path: What is read, for the message.
+        options: The settings.
+
+    Raises:
+        ConfigError: If one is set that belongs to other kinds alone.
+    """
     own = own_settings()
     for setting in (f.name for f in dataclasses.fields(DataOptions) if _set(options, f)):
         owners = own.get(setting)

@@ -3,7 +3,7 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["Source", "numbered"]
+__all__ = ["Source", "Unseen", "numbered"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,6 +153,47 @@ class Source(ABC):
     def digest(self, others: Sequence[bytes | memoryview]) -> str:
         """SHA-256 over the number of examples, their :meth:`content` and other bytes."""
         return digest_bytes([f"{type(self).__name__} {len(self)}".encode(), *self.content(), *others])
+
+
+class Unseen(Source):
+    """Examples whose inputs nobody looks at, because answers to them are looked up by their numbers.
+
+    Args:
+        count: How many.
+
+    Example:
+        >>> Unseen(3).fetch(torch.tensor([1, 2]), torch.tensor([7, 8]))[0].shape
+        torch.Size([2, 0])
+    """
+
+    decoded = False
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, 0)``."""
+        return (self.count, 0)
+
+    def fetch(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        *,
+        view: int = 0,
+        augmentation: "Augmentation | None" = None,
+        presentations: Sequence[Any] = (None,),
+    ) -> list[Inputs]:
+        """Nothing for each example."""
+        return [torch.empty(len(rows), 0) for _ in presentations]
+
+    def select(self, rows: Tensor) -> "Unseen":
+        """Fewer of them."""
+        return Unseen(len(rows))
 
 
 def numbered(names: NDArray[Any]) -> Tensor:

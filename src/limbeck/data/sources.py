@@ -3,26 +3,28 @@
 __all__ = ["open_data", "open_inputs"]
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Unpack, cast
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.registry import kind_of
+from limbeck.data.kinds import kind_of_rows
+from limbeck.data.part_sources import whole_name
+from limbeck.data.registry import Kind, kind_of, refuse_others
 from limbeck.data.splits import cut_validation, subset
-from limbeck.data.values import Layout
 from limbeck.errors import ConfigError
-from limbeck.options import DataOptions
-from limbeck.options.checks import shown
+from limbeck.formats.held import is_held
+from limbeck.options import DataKeywords, DataOptions
+from limbeck.options.checks import from_keywords, shown
 
 
 def open_data(
-    source: str | Path | DataOptions,
+    source: Any,
     *,
-    image_size: int | None = None,
-    layout: Layout | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **settings: Unpack[DataKeywords],
 ) -> DataSet:
     """Read a data set.
 
@@ -33,8 +35,11 @@ def open_data(
     a ``.mat`` file            any split of EMNIST in its official layout
     a ``.npz`` file            arrays ``x`` and ``y``, or ``x_train``, ``val_images``, ``test_labels`` and the like
     a folder with IDX files    the four files of MNIST, Fashion-MNIST, EMNIST, ..., gzipped or not
-    a ``.csv``, ``.parquet``,  rows of a table; of texts where options name ``text_column``, of paths of images where
-    ... file of rows           they name ``image_column``
+    a ``.csv``, ``.parquet``,  rows of a table; of texts where ``text_column`` is named, of words with classes where
+    ... file of rows           ``words_column`` is, of paths of images where ``image_column`` is
+    a ``.conll`` file          words with classes, one a line
+    a DataFrame, a data set    rows likewise; also a mapping of such by the names of parts, as a ``DatasetDict`` is
+    of Hugging Face
     any other folder           images, one sub-folder for each class; or ``train``, ``val``, ``test`` folders of such
     a Kaldi data directory     frames of speech; by options only, because alignments are needed with it
     ========================== ==================================================================================
@@ -42,11 +47,10 @@ def open_data(
     Where no test set comes with the data, a tenth is cut out as one: stratified, and the same every time.
 
     Args:
-        source: A name, a path, or options; options also cut the validation set.
-        image_size: Resize a folder's images to this many pixels, square.
-        layout: Where images in an ``.npz`` file have their channels: "NHWC" for the last axis, "NCHW" for the second;
-            None where only the second is possible.
+        source: A name, a path, rows in memory, or options; options also cut the validation set.
         progress: Called with utterances read and all, where the data are speech.
+        **settings: Fields of :class:`~limbeck.options.DataOptions`, such as ``text_column`` or ``image_size``, where
+            ``source`` is not options. A validation set is cut where ``validation`` is among them.
 
     Returns:
         The data set.
@@ -60,13 +64,28 @@ def open_data(
         >>> mnist = open_data("mnist")
         >>> len(mnist.train), len(mnist.test), mnist.classes[7]
         (60000, 10000, '7')
-    """
+    """  # noqa: DOC502
     if isinstance(source, DataOptions):
-        data = cut_validation(_open(source, progress), source.validation)
-        return data if source.train_examples is None else subset(data, source.train_examples)
-    if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
-        raise ConfigError(f"source must be a name, a path or options, and is {shown(source)}")
-    return _open(DataOptions(data=os.fspath(source), image_size=image_size, layout=layout), progress)
+        if settings:
+            raise ConfigError(f"source is options already: set {next(iter(settings))} in these")
+        return _divided(_open(source, progress), source)
+    if is_held(source) or isinstance(source, Mapping):
+        options = from_keywords(DataOptions, {**settings, "data": str(whole_name(source))})
+        kind = kind_of_rows(options)
+        refuse_others(cast(Kind, kind), whole_name(source), options)
+        data = kind.open(source, options, progress)
+    elif isinstance(source, str | os.PathLike) and isinstance(os.fspath(source), str):
+        options = from_keywords(DataOptions, {**settings, "data": os.fspath(source)})
+        data = _open(options, progress)
+    else:
+        raise ConfigError(f"source must be a name, a path, a table or options, and is {shown(source)}")
+    return _divided(data, options if "validation" in settings else replace(options, validation=0.0))
+
+
+def _divided(data: DataSet, options: DataOptions) -> DataSet:
+    """The data set with a validation set, and as many training examples as are asked for."""
+    data = cut_validation(data, options.validation)
+    return data if options.train_examples is None else subset(data, options.train_examples)
 
 
 def open_inputs(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.source import Source
+from limbeck.data.source import Source, numbered
 from limbeck.data.table_encoding import CategoryColumn, NumberColumn, RawColumns, TableEncoding
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs
@@ -37,7 +37,7 @@ class Table(Source):
         values: Numbers with NaN for gaps, or int32 codes with -1 for gaps, ``(N,)`` each, by column.
         categories: What the codes mean, for the columns of categories.
         encoding: The encoder; None to fit one on these rows when it is needed.
-        group: Which rows belong together, int64 ``(N,)``, or None.
+        group: What each row belongs to, ``(N,)``, or None.
         kinds: Types of the columns of categories as pandas names them, by column.
 
     Example:
@@ -56,7 +56,7 @@ class Table(Source):
         categories: Mapping[str, tuple[str, ...]],
         *,
         encoding: TableEncoding | None = None,
-        group: Tensor | None = None,
+        group: NDArray[Any] | None = None,
         kinds: Mapping[str, str] | None = None,
     ) -> None:
         self.kinds = dict(kinds or {})
@@ -64,12 +64,12 @@ class Table(Source):
         self._given, self.group = encoding, group
 
     @classmethod
-    def of(cls, frame: Any, *, group: Tensor | None = None) -> "Table":
+    def of(cls, frame: Any, *, group: Sequence[Any] | None = None) -> "Table":
         """The columns of a ``pandas.DataFrame``.
 
         Args:
             frame: Numbers, truth values, texts or categories; any may have gaps.
-            group: Which rows belong together, int64 ``(N,)``.
+            group: What each row belongs to, names or numbers ``(N,)``; None where each stands alone.
 
         Returns:
             The table.
@@ -90,7 +90,7 @@ class Table(Source):
                 kinds[name] = f"{column.dtype.name} {inner}".strip()
         if not values or not len(frame):
             raise DataError("a table needs at least one row, and one column beside the label")
-        return cls(values, categories, group=group, kinds=kinds)
+        return cls(values, categories, group=None if group is None else np.asarray(group), kinds=kinds)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
@@ -151,7 +151,7 @@ class Table(Source):
     def select(self, rows: Tensor) -> "Table":
         """Some of the rows; an encoder that was fitted on all of them is fitted anew."""
         places = rows.cpu().numpy()
-        group = None if self.group is None else self.group[rows.cpu()]
+        group = None if self.group is None else self.group[places]
         values = {name: each[places] for name, each in self.values.items()}
         return Table(values, self.categories, encoding=self._given, group=group, kinds=self.kinds)
 
@@ -168,8 +168,8 @@ class Table(Source):
         return self if train is self or not isinstance(train, Table) else self.with_presentation(train.presentation)
 
     def groups(self) -> Tensor | None:
-        """Which rows belong together."""
-        return self.group
+        """Which rows belong together, numbered by first appearance, int64 ``(N,)``."""
+        return None if self.group is None else numbered(self.group)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Names, types and bytes of all columns; how they are encoded does not count."""

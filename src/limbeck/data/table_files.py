@@ -5,19 +5,18 @@ Axes: ``N`` rows.
 
 __all__ = ["examples_of_frame", "is_frame", "open_table", "open_table_inputs"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.label_columns import LabelColumns, Labels, number_labels, refuse_many_numbers
+from limbeck.data.part_sources import part_sources, require_columns, whole_name
 from limbeck.data.table import Table
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.frames import read_frame
+from limbeck.formats.held import class_names, source_name, values_of
 
 _LABELS = ("label", "labels", "class", "target", "y")
 
@@ -54,21 +53,28 @@ def examples_of_frame(frame: Any, labels: Any = None) -> Examples:
 
 
 def open_table(
-    path: str | Path,
+    path: Any,
     *,
     label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_separator: str | None = None,
     group_column: str | None = None,
+    id_column: str | None = None,
     leave_out: Sequence[str] = (),
-    validation: str | Path | None = None,
-    test: str | Path | None = None,
+    validation: Any = None,
+    test: Any = None,
 ) -> DataSet:
     """Read a table as a data set. The classes are the labels in order: of numbers by size, of texts by letters.
 
     Args:
-        path: A CSV or parquet file.
+        path: A CSV or parquet file; a folder with files ``train``, and where there are such ``validation`` and
+            ``test``; or a DataFrame, a data set of Hugging Face, or a mapping of such by the names of parts.
         label_column: The column of labels; None for label, labels, class, target or y.
+        label_columns: Instead: columns of 0 and 1, one per label, where several labels may hold at a time.
+        label_separator: What separates several labels in a text of the label column, such as ";".
         group_column: A column that says which rows belong together, such as a patient: these are never divided, and
             verdicts count them as one.
+        id_column: A column that names the rows, which models do not see.
         leave_out: Columns that models do not see.
         validation: A table of validation rows.
         test: A table of test rows.
@@ -78,67 +84,101 @@ def open_table(
 
     Raises:
         FormatError: If a file cannot be used; the message names it.
-        ConfigError: If a column is named that there is not.
-    """
-    given = {"train": path, "validation": validation, "test": test}
-    frames = {part: read_frame(place) for part, place in given.items() if place is not None}
-    label = _label_column(path, frames["train"], label_column)
-    classes: list[Any] | None = None
-    parts: dict[str, Examples] = {}
+        ConfigError: If the column of labels cannot be told, or a part is there twice.
+    """  # noqa: DOC501, DOC502
+    sources = part_sources(path, validation, test)
+    named = [*(label_columns or ()), label_column, group_column, id_column, *leave_out]
+    require_columns(sources, named)
+    place = whole_name(path)
+    frames = {part: read_frame(source) for part, source in sources.items()}
+    labelled = (
+        LabelColumns(None, tuple(label_columns))
+        if label_columns is not None
+        else LabelColumns(_label_column(place, frames["train"], label_column), (), label_separator)
+    )
+    _refuse_other_columns(sources, frames)
+    labels: dict[str, Labels] = {}
     for part, frame in frames.items():
-        place = given[part]
-        assert place is not None, "frames are of the files given"
-        _require(place, frame, [label, *([] if group_column is None else [group_column]), *leave_out])
-        found = frame[label]
-        if found.isna().any():
-            row = int(np.argmax(found.isna().to_numpy()))
-            raise FormatError(place, f"row {row} has no label in column {label!r}: give one, or leave the row out")
-        if classes is None:
-            classes = _classes(place, label, found)
-        number = {value: k for k, value in enumerate(classes)}
-        unknown = next((value for value in found if value not in number), None)
-        if unknown is not None:
-            raise FormatError(place, f"has the label {unknown!r} in column {label!r}, which no training row has")
-        numbers = torch.tensor([number[value] for value in found])
-        parts[part] = Examples.of(_table(place, frame, label, group_column, leave_out), numbers)
-    names = tuple(str(value) for value in classes or ())
+        file = source_name(sources[part])
+        _require(file, frame, [*labelled.names, *named])
+        columns = {name: values_of(frame, name) for name in labelled.names}
+        labels[part] = _labels(file, labelled, columns).renamed(class_names(sources[part], labelled.column))
+    numbered = number_labels(labels, place, class_names(sources["train"], labelled.column))
+    aside = [*labelled.names, *leave_out, *([] if id_column is None else [id_column])]
+    parts = {}
+    for part, frame in frames.items():
+        rows = _table(source_name(sources[part]), frame, group_column, aside)
+        parts[part] = numbered.examples(part, rows, None if id_column is None else values_of(frame, id_column))
     try:
-        return DataSet(Path(path).stem, names, parts["train"], parts.get("test"), parts.get("validation"))
+        return numbered.data_set(place.stem, parts)
     except DataError as error:
-        raise FormatError(path, str(error).removeprefix(f"{Path(path).stem}: ")) from error
+        raise FormatError(place, str(error).removeprefix(f"{place.stem}: ")) from error
+
+
+def _labels(file: Path, labelled: LabelColumns, columns: dict[str, list[Any]]) -> Labels:
+    found = labelled.read(file, columns, lambda row: f"row {row}")
+    if found.single is not None:
+        try:
+            refuse_many_numbers(found.single)
+        except DataError as error:
+            raise FormatError(file, f"column {labelled.column!r} {error}") from error
+    return found
+
+
+def _refuse_other_columns(sources: Mapping[str, Any], frames: Mapping[str, Any]) -> None:
+    """Refuse parts whose columns are not those of the training rows."""
+    ours = list(frames["train"].columns)
+    for part, frame in frames.items():
+        file, theirs = source_name(sources[part]), list(frame.columns)
+        missing = [name for name in ours if name not in theirs]
+        if missing:
+            raise FormatError(file, f"has no column {missing[0]!r}, which the training rows have")
+        spare = [name for name in theirs if name not in ours]
+        if spare:
+            raise FormatError(
+                file, f"has the column {spare[0]!r}, which the training rows do not have: take it out of the file"
+            )
 
 
 def open_table_inputs(
-    path: str | Path,
+    path: Any,
     *,
     label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
     group_column: str | None = None,
+    id_column: str | None = None,
     leave_out: Sequence[str] = (),
 ) -> Examples:
     """Read the rows of a table whose labels are not wanted.
 
     Args:
-        path: A CSV or parquet file.
+        path: A CSV or parquet file, or a table in memory.
         label_column: A column of labels, which is left out where the table has it.
+        label_columns: Likewise, one per label.
         group_column: As for :func:`open_table`.
+        id_column: Likewise.
         leave_out: Likewise.
 
     Returns:
         The examples, without labels.
     """
-    frame = read_frame(path)
-    present = [name for name in (label_column, *leave_out) if name is not None and name in frame.columns]
+    source = part_sources(path)["train"]
+    frame, place = read_frame(source), source_name(source)
+    if id_column is not None:
+        _require(place, frame, [id_column])
+    aside = [name for name in (label_column, *(label_columns or ()), id_column, *leave_out) if name in frame.columns]
     groups = group_column if group_column in frame.columns else None
-    return Examples.of(_table(path, frame, None, groups, present))
+    found = Examples.of(_table(place, frame, groups, [name for name in aside if name is not None]))
+    return found.named(None if id_column is None else values_of(frame, id_column))
 
 
-def _table(path: str | Path, frame: Any, label: str | None, group: str | None, leave_out: Sequence[str]) -> Table:
-    aside = {label, group, *leave_out} & set(frame.columns)
-    groups: Tensor | None = None
+def _table(path: str | Path, frame: Any, group: str | None, leave_out: Sequence[str]) -> Table:
+    aside = {group, *leave_out} & set(frame.columns)
+    groups: list[str] | None = None
     if group is not None:
         if frame[group].isna().any():
             raise FormatError(path, f"column {group!r} has gaps, and every row needs its group")
-        groups = torch.from_numpy(np.unique(frame[group].astype(str), return_inverse=True)[1].astype(np.int64))
+        groups = frame[group].astype(str).tolist()
     try:
         return Table.of(frame.drop(columns=list(aside)), group=groups)
     except DataError as error:
@@ -158,20 +198,7 @@ def _label_column(path: str | Path, frame: Any, named: str | None) -> str:
     return str(found[0])
 
 
-def _require(path: str | Path, frame: Any, columns: Sequence[str]) -> None:
+def _require(path: str | Path, frame: Any, columns: Sequence[str | None]) -> None:
     for column in columns:
-        if column not in frame.columns:
-            raise ConfigError(f"{path} has no column {column!r}: it has {', '.join(list(frame.columns)[:12])}")
-
-
-def _classes(path: str | Path, label: str, column: Any) -> list[Any]:
-    values = column.unique().tolist()
-    if column.dtype.kind == "f" and any(value != int(value) for value in values):
-        raise FormatError(
-            path,
-            f"column {label!r} holds {values[0]!r} and other numbers that are not whole: classes are needed, and "
-            "regression is not known here",
-        )
-    if column.dtype.kind in "iu" and len(values) > max(100, len(column) // 2):
-        raise FormatError(path, f"column {label!r} has {len(values)} different numbers: classes are needed")
-    return sorted(values) if column.dtype.kind in "iufb" else sorted(values, key=str)
+        if column is not None and column not in frame.columns:
+            raise FormatError(path, f"has no column {column!r}: it has {', '.join(list(frame.columns)[:12])}")

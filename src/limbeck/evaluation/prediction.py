@@ -132,7 +132,7 @@ def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
     if isinstance(subject, nn.Module):
         return examples.with_presentation(presentation_of(subject))
     seen = next((each for _, each in _modules(subject) if each is not None), None)
-    return examples if examples.presentation is not None else examples.with_presentation(seen)
+    return examples.shown_as(seen)
 
 
 def _modules(model: nn.Module | Teacher) -> Sequence[tuple[nn.Module, object]]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FormatError
+from limbeck.formats.held import is_held, source_name, with_columns
 from limbeck.system.extras import load_extra
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -34,11 +35,12 @@ def is_table(path: str | PathLike[str]) -> bool:
     return str(path).lower().endswith((*_CSV, *_PARQUET)) and os.path.isfile(path)
 
 
-def read_frame(path: str | PathLike[str]) -> Any:
+def read_frame(path: Any) -> Any:
     """Read a table as a ``pandas.DataFrame``.
 
     Args:
-        path: A ``.csv`` or ``.tsv`` file, gzipped or not, whose first line names the columns, or a ``.parquet`` file.
+        path: A ``.csv`` or ``.tsv`` file, gzipped or not, whose first line names the columns, or a ``.parquet`` file;
+            or a table in memory.
 
     Returns:
         The frame, rows numbered from 0.
@@ -48,6 +50,12 @@ def read_frame(path: str | PathLike[str]) -> Any:
         MissingExtraError: If pandas or pyarrow is not installed.
     """  # noqa: DOC501, DOC502
     pandas = load_extra("pandas", "table")
+    if is_held(path):
+        frame = with_columns(path)
+        twice = next((name for name in frame.columns if list(frame.columns).count(name) > 1), None)
+        if twice is not None:
+            raise FormatError(source_name(path), f"two columns are named {twice!r}: name each its own")
+        return frame
     name = str(path).lower()
     if not os.path.isfile(path):
         raise FormatError(path, "there is no such file")

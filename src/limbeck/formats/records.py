@@ -1,6 +1,6 @@
 """Named columns out of CSV, JSON lines and parquet files."""
 
-__all__ = ["RECORD_SUFFIXES", "read_records"]
+__all__ = ["RECORD_SUFFIXES", "peek_columns", "read_records"]
 
 import csv
 import importlib
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import FormatError, MissingExtraError
+from limbeck.formats.held import held_columns, is_held, source_name, values_of
 
 RECORD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that are read here."""
@@ -18,7 +19,7 @@ _DELIMITERS = (",", ";", "\t")
 
 
 def read_records(
-    path: str | Path, wanted: Sequence[str], *, optional: Sequence[str] = ()
+    path: Any, wanted: Sequence[str], *, optional: Sequence[str] = ()
 ) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
     r"""Read some columns of a file of records.
 
@@ -26,7 +27,7 @@ def read_records(
     line says so. JSON lines hold one object a line, or the file one list of such. Text is UTF-8.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``.
+        path: ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``; or a table in memory.
         wanted: Columns that must be there.
         optional: Columns that are read where they are there.
 
@@ -45,6 +46,9 @@ def read_records(
         >>> columns, where(1)
         ({'text': ['good', 'bad'], 'label': ['1', '0']}, 'line 3')
     """  # noqa: DOC501
+    if is_held(path):
+        taken = _taken(source_name(path), held_columns(path), tuple(dict.fromkeys(wanted)), tuple(optional))
+        return {name: values_of(path, name) for name in taken}, lambda row: f"row {row}"
     file = Path(path)
     readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
     if file.suffix.lower() not in RECORD_SUFFIXES:
@@ -57,6 +61,33 @@ def read_records(
         raise _not_utf8(file) from error
     except OSError as error:
         raise FormatError(file, f"cannot be read: {error.strerror or error}") from error
+
+
+def peek_columns(path: Any, wanted: Sequence[str] = ()) -> list[str] | None:
+    """Names of the columns of rows, where they are known without reading all rows.
+
+    Args:
+        path: A file of records, or a table in memory.
+        wanted: Columns that should be there, by which the separator of a CSV file is told.
+
+    Returns:
+        The names; None for JSON, for files that are packed, and where the file cannot be read, which is told when it
+        is read.
+    """
+    if is_held(path):
+        return held_columns(path)
+    file = Path(path)
+    try:
+        if file.suffix.lower() in {".csv", ".tsv"}:
+            with open(file, encoding="utf-8-sig", newline="") as stream:
+                header = stream.readline()
+            delimiter = "\t" if file.suffix.lower() == ".tsv" else _delimiter(header, tuple(wanted))
+            return next(csv.reader([header], delimiter=delimiter), None) or None
+        if file.suffix.lower() in {".parquet", ".pq"} and file.is_file():
+            return [str(name) for name in importlib.import_module("pyarrow.parquet").read_schema(file).names]
+    except Exception:  # whatever damaged files raise is told by who reads them
+        return None
+    return None
 
 
 Read = tuple[dict[str, list[Any]], Callable[[int], str]]
@@ -106,7 +137,7 @@ def _delimiter(header: str, wanted: tuple[str, ...]) -> str:
     """The separator by which the header has the columns; a comma where none does."""
     for delimiter in _DELIMITERS:
         names = next(csv.reader([header], delimiter=delimiter), [])
-        if len(names) > 1 and set(wanted) <= set(names):
+        if wanted and len(names) > 1 and set(wanted) <= set(names):
             return delimiter
     return next((each for each in _DELIMITERS if each in header), ",")
 

@@ -219,6 +219,8 @@ def from_options(
     class_names: Sequence[str] | None = None,
     input_mean: float = 0.0,
     input_std: float = 1.0,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
 ) -> nn.Module:
     """The network that options name, with weights drawn from a seed.
 
@@ -232,6 +234,8 @@ def from_options(
         class_names: Names of the classes, in order; None to number them.
         input_mean: Subtracted from every input where ``options.standardise`` is set.
         input_std: Every input is divided by it, likewise.
+        tokenizer: For a model of Hugging Face that has none beside it.
+        max_length: Tokens of a text that such a model sees; None for the usual number.
 
     Returns:
         The model, in training mode.
@@ -240,14 +244,15 @@ def from_options(
         ConfigError: If a user's function is missing or fails, or a size is impossible.
     """
     if options.model.startswith(HF_PREFIX):
-        return hf_model(options.model, class_names or [str(number) for number in range(classes)], seed=seed)
+        named = class_names or [str(number) for number in range(classes)]
+        return hf_model(options.model, named, seed=seed, tokenizer=tokenizer, max_length=max_length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if options.model.startswith(TIMM_PREFIX):
             return make_timm(options.model, classes=classes, input_shape=input_shape)
         if ":" in options.model:
-            named = {"input_shape": input_shape, "classes": classes}
-            return make_model(own_function(options.model), seed, named=named, what=f"model {options.model}")
+            offered = {"input_shape": input_shape, "classes": classes}
+            return make_model(own_function(options.model), seed, named=offered, what=f"model {options.model}")
         fields: dict[str, Any] = {
             "model_type": options.model,
             "input_shape": input_shape,

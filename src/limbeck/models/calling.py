@@ -4,6 +4,7 @@ Axes: ``N`` examples, ``K`` classes.
 """
 
 __all__ = [
+    "at_examples",
     "at_labels",
     "at_positions",
     "autograd_enabled",
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
-from limbeck.inputs import BARE, POSITIONS, Inputs, count_of, labels_key, places_in, tensors_of
+from limbeck.inputs import POSITIONS, Inputs, count_of, labels_key, split_places, tensors_of
 from limbeck.system.user_code import introduce_error
 
 P = ParamSpec("P")
@@ -81,10 +82,7 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
         >>> call_model(nn.Linear(2, 3).double(), torch.ones(4, 2)).dtype
         torch.float32
     """  # noqa: DOC502
-    places, key = None, places_in(inputs)
-    if key is not None and isinstance(inputs, Mapping):
-        places, inputs = inputs[key], {name: each for name, each in inputs.items() if name != key}
-        inputs = inputs.get(BARE, inputs) if len(inputs) == 1 else inputs
+    inputs, places, key = split_places(inputs)
     wanted = dtype or weights_dtype(model)
     given = tensors_of(inputs)
     before = versions(given)
@@ -96,10 +94,27 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
     except Exception as error:  # whatever the forward pass of a user's module raises
         introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
     refuse_changed(type(model).__name__, given, before)
-    logits = logits_of(returned)
+    return at_examples(logits_of(returned), inputs, places, key).float()
+
+
+def at_examples(logits: Tensor, inputs: Inputs, places: Tensor | None, key: str) -> Tensor:
+    """The logits of each example, out of those of the rows that a model was given.
+
+    Args:
+        logits: What the model answered.
+        inputs: What it was given, from :func:`~limbeck.inputs.split_places`, as the other arguments are.
+        places: Which positions or labels are examples; None where each row is one.
+        key: What tells positions from labels.
+
+    Returns:
+        ``(N, K)``, with two classes for each label and for a binary head of one logit.
+
+    Raises:
+        DataError: If the logits are not of positions or labels where they must be.
+    """  # noqa: DOC502
     if places is None:
-        return two_of_one(logits, count_of(inputs)).float()
-    return (at_positions(logits, places) if key == POSITIONS else at_labels(logits, places, str(key))).float()
+        return two_of_one(logits, count_of(inputs))
+    return at_positions(logits, places) if key == POSITIONS else at_labels(logits, places, key)
 
 
 def two_of_one(logits: Tensor, count: int) -> Tensor:

@@ -15,7 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.errors import ConfigError, LimbeckError
+from limbeck.errors import ConfigError, LimbeckError, MismatchError
+from limbeck.models.hf_files import (
+    HEADS,
+    HF_PREFIX,
+    OF_TOKENS,
+    config_of,
+    has_tokenizer,
+    has_weights,
+    is_class_of_transformers,
+    model_class,
+    refuse_regression,
+    require_fit,
+)
 from limbeck.models.in_order import InOrder, matched
 from limbeck.models.makers import seeded
 from limbeck.options.presentation import ImagePresentation
@@ -23,13 +35,6 @@ from limbeck.options.text import TOKEN_INPUTS, TextPresentation
 from limbeck.system.files import read_json
 from limbeck.system.hugging_face import file_of, filler, from_hub, load_tokenizer, transformers
 
-HF_PREFIX = "hf:"
-"""What a folder or name is given after where any model may be named."""
-_OF_TOKENS = ("ForCausalLM", "LMHeadModel")
-_HEADS = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification", *_OF_TOKENS)
-"""How the names of architectures end that answer with classes."""
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_UNSAFE = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 _OF_THE_MACHINE = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype")
 _CODE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config")
 """Fields of a configuration by which code, or kernels from the hub, would be fetched; those with an underscore too."""
@@ -65,9 +70,10 @@ def hf_model(
         ConfigError: If it is not there, is not a classifier, or has weights in a pickle only.
         MissingExtraError: If transformers is not installed.
     """  # noqa: DOC502
-    name, config = name.removeprefix(HF_PREFIX), _config(name.removeprefix(HF_PREFIX))
-    kind = _kind(config, name)
-    if not kind.__name__.endswith(_OF_TOKENS):
+    name, config = name.removeprefix(HF_PREFIX), config_of(name.removeprefix(HF_PREFIX))
+    kind = model_class(config, name)
+    refuse_regression(config, name)
+    if not kind.__name__.endswith(OF_TOKENS):
         config.id2label = dict(enumerate(map(str, classes)))
         config.label2id = {str(label): number for number, label in enumerate(classes)}
     elif config.vocab_size != len(classes):
@@ -76,7 +82,7 @@ def hf_model(
             "data's vocabulary to what the model knows"
         )
     with seeded(seed):
-        if _has_weights(name):
+        if has_weights(name):
             settings = {"config": config, "use_safetensors": True, "ignore_mismatched_sizes": True}
             network = from_hub(kind.from_pretrained, name, "model", dtype=torch.float32, **settings)
         else:
@@ -107,14 +113,22 @@ def hf_teacher(
         MismatchError: If its classes are not the data's.
         MissingExtraError: If transformers is not installed.
     """  # noqa: DOC502
-    name, config = name.removeprefix(HF_PREFIX), _config(name.removeprefix(HF_PREFIX))
-    if not _has_weights(name):
+    name, config = name.removeprefix(HF_PREFIX), config_of(name.removeprefix(HF_PREFIX))
+    if not has_weights(name):
         raise ConfigError(f"model {name} has no weights, only a configuration: a teacher must be trained")
-    kind = _kind(config, name)
+    kind = model_class(config, name)
     theirs = tuple(str(config.id2label[number]) for number in range(config.num_labels))
-    if kind.__name__.endswith(_OF_TOKENS):
+    if kind.__name__.endswith(OF_TOKENS):
         theirs = tuple(map(str, range(config.vocab_size)))
-    order = None if classes is None else matched(f"teacher {name}", theirs, classes)
+    else:
+        refuse_regression(config, name, trained=True)
+    binary = len(theirs) == 1 and classes is not None and len(classes) == 2
+    if binary and classes is not None and theirs[0] == classes[0]:
+        raise MismatchError(
+            f"the one logit of teacher {name} is for class {theirs[0]!r}, and must be for the second of the data's, "
+            f"{', '.join(classes)}: name the classes in that order"
+        )
+    order = None if classes is None or binary else matched(f"teacher {name}", theirs, classes)
     loaded, info = from_hub(
         kind.from_pretrained, name, "model", config=config, use_safetensors=True, output_loading_info=True
     )
@@ -146,7 +160,7 @@ def build_hf(fields: Mapping[str, Any]) -> nn.Module:
     if set(fields) != {"architecture", "config"} or not isinstance(config, Mapping) or not isinstance(name, str):
         raise ConfigError(f"an hf model is described by architecture and config, not by {', '.join(map(str, fields))}")
     kind: Any = getattr(transformers(), name, None) if re.fullmatch(r"[A-Z]\w{0,99}", name) else None
-    if not _is_class_of_transformers(kind) or not name.endswith(_HEADS):
+    if not is_class_of_transformers(kind) or not name.endswith(HEADS):
         raise ConfigError(f"architecture {name[:60]!r} is not a classifier of transformers")
     try:
         return _made(kind, kind.config_class.from_dict(_plain(config)))
@@ -166,18 +180,13 @@ def describe_hf(model: nn.Module) -> dict[str, Any] | None:
     Returns:
         ``architecture`` and ``config``; None for what is not a classifier of transformers, as it is there.
     """
-    if "transformers" not in sys.modules or not _is_class_of_transformers(type(model)):
+    if "transformers" not in sys.modules or not is_class_of_transformers(type(model)):
         return None
-    if not type(model).__name__.endswith(_HEADS):
+    if not type(model).__name__.endswith(HEADS):
         return None
     network: Any = model
     config = _plain(json.loads(network.config.to_json_string(use_diff=False)))
     return {"architecture": type(model).__name__, "config": config}
-
-
-def _is_class_of_transformers(kind: Any) -> bool:
-    own = isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__.startswith("transformers.models.")
-    return own and issubclass(kind, transformers().PreTrainedModel)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,47 +211,12 @@ def _made(kind: Any, config: Any) -> nn.Module:
     return network
 
 
-def _config(name: str) -> Any:
-    config = from_hub(transformers().AutoConfig.from_pretrained, name, "model")
-    kernels = getattr(config, "_attn_implementation", None)
-    if getattr(config, "quantization_config", None) is not None or (isinstance(kernels, str) and "/" in kernels):
-        raise ConfigError(f"model {name}: its config.json asks for a quantisation or a kernel of its own: take it out")
-    config.use_cache = False
-    return config
-
-
-def _kind(config: Any, name: str) -> Any:
-    """The class of the model: the one that its weights were saved from, or the classifier of its type."""
-    library = transformers()
-    for architecture in config.architectures or ():
-        if architecture.endswith(_HEADS) and _is_class_of_transformers(getattr(library, architecture, None)):
-            return getattr(library, architecture)
-    for mapping in ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING"):
-        known = getattr(library, mapping)
-        if type(config) in known:
-            return known[type(config)]
-    raise ConfigError(f"model {name}: there is no classifier of type {config.model_type} in transformers")
-
-
-def _has_weights(name: str) -> bool:
-    if any(file_of(name, file) for file in _WEIGHTS):
-        return True
-    pickled = next((file for file in _UNSAFE if file_of(name, file)), None)
-    if pickled is not None:
-        raise ConfigError(
-            f"model {name} has its weights in {pickled}, and nothing is executed out of a file: load it once with "
-            "transformers and save it with save_pretrained, which writes model.safetensors"
-        )
-    return False
-
-
 def _presented(
     network: Any, name: str, classes: tuple[str, ...], tokenizer: str | None, max_length: int | None
 ) -> nn.Module:
     """Give a model its presentation and its classes as attributes."""
     network.classes = classes
-    beside = any(file_of(name, file) for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))
-    if tokenizer is not None or beside:
+    if tokenizer is not None or has_tokenizer(name):
         network.presentation = _of_texts(network, name, tokenizer or name, max_length)
     elif (processor := file_of(name, _PROCESSOR)) is not None:
         network.presentation = ImagePresentation.from_processor(read_json(processor))
@@ -251,11 +225,7 @@ def _presented(
 
 def _of_texts(network: Any, name: str, tokenizer: str, max_length: int | None) -> TextPresentation:
     loaded, config = load_tokenizer(tokenizer), network.config
-    if len(loaded) > config.vocab_size:
-        raise ConfigError(
-            f"model {name} knows {config.vocab_size} tokens, and its tokenizer {tokenizer} has {len(loaded)}: they do "
-            "not belong together, or vocab_size in config.json is too small"
-        )
+    require_fit(config, name, tokenizer, loaded)
     most = _most_tokens(network, loaded)
     if max_length is not None and max_length > most:
         raise ConfigError(f"max_length is {max_length}, and model {name} takes {most} tokens at most")

@@ -1,6 +1,6 @@
 """Networks of timm by name, with the weights of a local checkpoint; nothing is downloaded."""
 
-__all__ = ["TIMM_PREFIX", "TimmModel", "build_timm", "describe_timm", "import_timm", "make_timm"]
+__all__ = ["TIMM_PREFIX", "TimmModel", "build_timm", "describe_timm", "import_timm", "make_timm", "require_timm"]
 
 import difflib
 import importlib
@@ -147,6 +147,24 @@ def make_timm(
     return made
 
 
+def require_timm(model: str) -> None:
+    """Refuse a name that timm does not know, or a checkpoint that is not there, before data are read.
+
+    Args:
+        model: As for :func:`make_timm`.
+
+    Raises:
+        ConfigError: If timm does not know the name.
+        FormatError: If a checkpoint is missing.
+        MissingExtraError: If timm is not installed.
+    """  # noqa: DOC502
+    timm = import_timm()
+    name, checkpoint, _ = _parsed(model)
+    _require_name(timm, name)
+    if checkpoint is not None and not checkpoint.is_file():
+        raise FormatError(checkpoint, "there is no such checkpoint; nothing is downloaded, so give a file that is here")
+
+
 def build_timm(fields: Mapping[str, Any]) -> nn.Module:
     """Make a network of timm from its description in a run's ``config.json``.
 
@@ -182,13 +200,17 @@ def describe_timm(model: nn.Module) -> dict[str, Any] | None:
     return {"name": made.name, "classes": made.classes, "settings": dict(made.settings)}
 
 
-def _create(timm: Any, model: TimmModel) -> nn.Module:
-    if not timm.is_model(model.name):
-        near = difflib.get_close_matches(model.name.split(".")[0], timm.list_models(), 3)
+def _require_name(timm: Any, name: str) -> None:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3)
         raise ConfigError(
-            f"timm {timm.__version__} knows no network {model.name!r}"
+            f"timm {timm.__version__} knows no network {name!r}"
             + (f": did you mean {', '.join(near)}?" if near else "")
         )
+
+
+def _create(timm: Any, model: TimmModel) -> nn.Module:
+    _require_name(timm, model.name)
     try:
         made: nn.Module = timm.create_model(
             model.name, pretrained=False, num_classes=model.classes, **dict(model.settings)

@@ -5,8 +5,10 @@ Nothing here imports torch, so that ``limbeck --help`` is quick.
 
 __all__ = [
     "Augmentation",
+    "DataKeywords",
     "DataOptions",
     "Distillation",
+    "ExampleOptions",
     "FineTuning",
     "ImagePresentation",
     "ModelOptions",
@@ -23,7 +25,15 @@ __all__ = [
 ]
 
 from limbeck.options.compression import FineTuning, RankRule
-from limbeck.options.data import Augmentation, DataOptions, OwnAugmentation, SpeechOptions, TeacherView
+from limbeck.options.data import (
+    Augmentation,
+    DataKeywords,
+    DataOptions,
+    ExampleOptions,
+    OwnAugmentation,
+    SpeechOptions,
+    TeacherView,
+)
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation

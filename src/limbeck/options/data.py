@@ -1,10 +1,18 @@
 """Which examples, and which views of them."""
 
-__all__ = ["Augmentation", "DataOptions", "OwnAugmentation", "SpeechOptions", "TeacherView"]
+__all__ = [
+    "Augmentation",
+    "DataKeywords",
+    "DataOptions",
+    "ExampleOptions",
+    "OwnAugmentation",
+    "SpeechOptions",
+    "TeacherView",
+]
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
@@ -19,10 +27,8 @@ class SpeechOptions:
 
     Attributes:
         ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
-        validation_data: Data directory to choose by; without it whole speakers are set aside.
-        validation_ali: Its alignments; where it has no final.mdl, that of the training data holds.
-        test_data: Data directory to judge on.
-        test_ali: Its alignments.
+        validation_ali: Alignments of --validation-data; where it has no final.mdl, that of the training data holds.
+        test_ali: Alignments of --test-data.
         mdl: The final.mdl of the training alignments, where it is elsewhere.
         left: Frames of context before each frame; default 5.
         right: Frames of context after it; default 5.
@@ -38,9 +44,7 @@ class SpeechOptions:
     """
 
     ali: str | None = None
-    validation_data: str | None = None
     validation_ali: str | None = None
-    test_data: str | None = None
     test_ali: str | None = None
     mdl: str | None = None
     left: int | None = None
@@ -77,12 +81,26 @@ class ExampleOptions:
             they are where all have one size, 224 for large ones.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
         train_examples: Use this many training examples only, stratified: a share below 1, or a count.
+        validation_data: A file, or Kaldi directory, of the same kind to choose by; without it examples are set aside.
+        test_data: Likewise, to judge on; without it a tenth is cut out where none comes with the data.
         text_column: Of a file of rows, the column that holds each example's text: it is then read as texts.
         pair_column: The column of a second text, for models that answer about two.
+        words_column: Of a file of rows, the column that holds the list of each sentence's words: each word then has a
+            class. Of a CoNLL file, the number of the column of words, from 1.
+        next_token: Read texts for language models: each position has the next token as its class.
+        tokenizer: Of texts, a tokenizer's folder or name, for hf: models that have none beside them.
+        max_length: Tokens of a text, of which more are cut off; of texts for language models those of a window.
+            Default: 256, or as many as the hf: model takes where that is less.
+        vocabulary: With --next-token, how many tokens the models know; default: as the hf: model does.
         image_column: Of a file of rows, the column that holds the path of each example's image.
-        label_column: The column of the labels; default "label".
+        label_column: The column of the labels; default "label", of words "tags". Where it holds lists, several labels
+            may hold at a time.
+        label_columns: Columns of 0 and 1, one per label, where several labels may hold at a time.
+        label_separator: What separates the labels of an example in the label column, such as ";": several may hold.
         group_column: A column whose equal values stay together when examples are set aside, and are the clusters of
             verdicts, such as an author.
+        id_column: A column that names the rows, which is not seen by models: answers of a file are matched by it.
+        leave_out: Columns of a table that models do not see.
     """
 
     data: str = "mnist"
@@ -90,14 +108,26 @@ class ExampleOptions:
     image_size: int | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
     train_examples: float | None = None
+    validation_data: str | None = None
+    test_data: str | None = None
     text_column: str | None = None
     pair_column: str | None = None
+    words_column: str | None = None
+    next_token: bool = False
+    tokenizer: str | None = None
+    max_length: int | None = None
+    vocabulary: int | None = None
     image_column: str | None = None
     label_column: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    label_separator: str | None = None
     group_column: str | None = None
+    id_column: str | None = None
+    leave_out: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
+        self._refuse_contradictions()
         require(0 <= self.validation < math.inf, "validation", self.validation, "a share below 1, or a count")
         require(self.layout in {None, "NCHW", "NHWC"}, "layout", self.layout, "NCHW or NHWC")
         require(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "positive")
@@ -107,6 +137,50 @@ class ExampleOptions:
             self.train_examples,
             "a share below 1, or a count",
         )
+
+    def _refuse_contradictions(self) -> None:
+        """Refuse settings of which only one can hold, by name."""
+        kinds = [name for name in ("text_column", "words_column", "image_column") if getattr(self, name) is not None]
+        if len(kinds) > 1:
+            raise ConfigError(
+                f"{kinds[0]} and {kinds[1]} say that rows are two different things: leave one of them out"
+            )
+        if self.next_token and self.words_column is not None:
+            raise ConfigError("next_token is for texts, and words_column for words with classes: leave one of them out")
+        for name in ("label_column", "label_separator"):
+            if self.label_columns is not None and getattr(self, name) is not None:
+                raise ConfigError(f"label_columns are a column per label, and {name} is for a single one: leave it out")
+        require(self.label_columns != (), "label_columns", "none", "at least one column")
+        require(self.label_separator != "", "label_separator", "''", "at least one character")
+        if self.vocabulary is not None and not self.next_token:
+            raise ConfigError("vocabulary belongs to next_token, where it says what the classes are: give both")
+        require(self.max_length is None or self.max_length > 0, "max_length", self.max_length, "positive")
+        require(self.vocabulary is None or self.vocabulary > 1, "vocabulary", self.vocabulary, "at least 2")
+
+
+class DataKeywords(TypedDict, total=False):
+    """The fields of :class:`ExampleOptions` but ``data``, as keyword arguments."""
+
+    validation: float
+    image_size: int | None
+    layout: Literal["NCHW", "NHWC"] | None
+    train_examples: float | None
+    validation_data: str | None
+    test_data: str | None
+    text_column: str | None
+    pair_column: str | None
+    words_column: str | None
+    next_token: bool
+    tokenizer: str | None
+    max_length: int | None
+    vocabulary: int | None
+    image_column: str | None
+    label_column: str | None
+    label_columns: tuple[str, ...] | None
+    label_separator: str | None
+    group_column: str | None
+    id_column: str | None
+    leave_out: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)

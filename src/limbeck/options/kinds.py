@@ -10,6 +10,14 @@ DATA_KINDS = {
         "FILE.csv, .tsv, .jsonl, .parquet of texts",
         "--text-column, --label-column; or a folder with files train, validation and test",
     ),
+    "words": (
+        "FILE.jsonl, .parquet of lists of words, or .conll",
+        "--words-column, --label-column: a list of words and one of their classes in each row; or a word a line",
+    ),
+    "next token": (
+        "FILE.csv, .tsv, .jsonl, .parquet of texts",
+        "--next-token, --text-column: each position has the next token as its class",
+    ),
     "table": ("FILE.csv, .parquet of numbers and categories", "--label-column, --group-column: a row for each example"),
     "archive": (
         "FILE.npz",

@@ -19,7 +19,7 @@ from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import check_answers, check_classes, verify_stores
+from limbeck.runs.inputs import check_answers, check_classes, teacher_for, verify_stores
 from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.unused import tell_unused, unused_in_compression
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -154,9 +154,7 @@ def plan_compression(
         rule, planned=given is not None, metric=metric, calibration=calibration, placement=placement
     )
     tell_unused(unused, watcher)
-    if teacher is not None:
-        check_classes("teacher", teacher, data)
-    guide = as_teacher(model if teacher is None else teacher, data.classes).bind(data.train, views)
+    guide = teacher_for(model if teacher is None else teacher, data).bind(data.train, views)
     if tuning.finetune_epochs:
         verify_stores(guide, watcher)
     return CompressPlan(

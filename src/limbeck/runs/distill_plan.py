@@ -19,13 +19,12 @@ from limbeck.options import Augmentation, Distillation, ModelOptions, Training
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
-from limbeck.runs.inputs import as_part, check_answers, check_classes, model_maker, verify_stores
+from limbeck.runs.inputs import as_part, check_answers, model_maker, teacher_for, verify_stores
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
-from limbeck.teachers import as_teacher
 from limbeck.training.objective import require_logits, require_temperature
 from limbeck.training.optimizers import make_optimizer
 
@@ -176,8 +175,8 @@ def plan_distillation(
     make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
-    guide = as_teacher(teacher, data.classes)
-    _require_teacher(guide, data, aims)
+    guide = teacher_for(teacher, data)
+    _require_teacher(guide, aims)
     home = device_of(guide)
     guide = guide.to(device.device).bind(source.train, taught)
     if guide.live:
@@ -204,9 +203,8 @@ def _require_labels(data: DataSet, source: DataSet, aims: Distillation, *, basel
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
 
 
-def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation) -> None:
-    """Refuse a teacher that does not know the classes, or whose answers cannot serve what is aimed at."""
-    check_classes("teacher", guide, data)
+def _require_teacher(guide: Teacher, aims: Distillation) -> None:
+    """Refuse a teacher whose answers cannot serve what is aimed at."""
     require_logits(guide, aims.loss)
     if aims.loss == "kl" and aims.hard_weight < 1:
         require_temperature(guide, aims.temperature)

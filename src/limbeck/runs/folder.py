@@ -573,7 +573,9 @@ def options_of(run: RunFolder, config: Mapping[str, Any]) -> DataOptions:
     plain = DataOptions()
     for name, value in config.items():
         kind = type(getattr(plain, name, None))
-        right = (str, int, float, bool) if kind is type(None) else (int, float) if kind in {int, float} else (kind,)
+        right = (
+            (str, int, float, bool, list) if kind is type(None) else (int, float) if kind in {int, float} else (kind,)
+        )
         if not isinstance(value, right) and value is not None:
             raise FormatError(run.path / "config.toml", f"{name} cannot be {str(value)[:60]!r}")
     return DataOptions(**config)

@@ -10,9 +10,11 @@ __all__ = [
     "load_teacher",
     "model_maker",
     "options_as_trained",
+    "teacher_for",
     "verify_stores",
 ]
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,14 +28,15 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
+from limbeck.data.many_labels import ManyLabels
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.kaldi.source.kind import is_kaldi
 from limbeck.models import from_options, hf_teacher
-from limbeck.models.hf_models import HF_PREFIX
+from limbeck.models.hf_files import HF_PREFIX, has_tokenizer
 from limbeck.options import DataOptions, ModelOptions
-from limbeck.protocols import Teacher
+from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import front_end_of, load
 from limbeck.softtargets.teacher import SoftTargets
 from limbeck.system.devices import widest
@@ -148,6 +151,7 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
         MismatchError: If they differ.
     """
     classes = getattr(subject, "classes", None)
+    _check_labels(role, subject, data)
     if classes is None or tuple(classes) == data.classes:
         return
     if len(classes) != len(data.classes):
@@ -157,6 +161,47 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
         f"the {role} calls class {place} {classes[place]!r}, and {data.name} calls it {data.classes[place]!r}: "
         "names and order must be the same"
     )
+
+
+def _check_labels(role: str, subject: object, data: DataSet) -> None:
+    """Refuse a model of several labels whose names or order are not the data's."""
+    seen = getattr(subject, "presentation", None)
+    names = getattr(seen, "names", None) if isinstance(seen, ManyLabels) else None
+    if names is None:
+        return
+    if not hasattr(data.train.inputs, "label_names"):
+        raise MismatchError(f"the {role} knows several labels, and {data.name} has one of each example")
+    if tuple(names) != data.outputs:
+        shown = ", ".join(data.outputs[:8])
+        raise MismatchError(
+            f"the {role} knows the labels {', '.join(names[:8])}, and {data.name} has {shown}: names and order must be "
+            "the same"
+        )
+
+
+def teacher_for(teacher: nn.Module | Answering, data: DataSet, *, role: str = "teacher") -> Teacher:
+    """A teacher of whatever can be one, whose classes are the data's.
+
+    Where several labels may hold what names its classes names labels; each is one of two classes from here on.
+
+    Args:
+        teacher: As :func:`~limbeck.teachers.as_teacher` takes it.
+        data: The data set.
+        role: What to call it in a message.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        MismatchError: If it has other classes, or labels.
+    """  # noqa: DOC502
+    found = as_teacher(teacher, data.outputs)
+    several = hasattr(data.train.inputs, "label_names")
+    if several and found.classes is not None and tuple(found.classes) == data.outputs and hasattr(found, "__dict__"):
+        found = copy.copy(found)
+        found.classes = data.classes  # type: ignore[misc]
+    check_classes(role, found, data)
+    return found
 
 
 def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> None:
@@ -208,14 +253,39 @@ def verify_stores(teacher: object, watcher: Watcher | None) -> None:
         verify_stores(member, watcher)
 
 
-def model_maker(options: ModelOptions, data: DataSet) -> Callable[[int], nn.Module]:
-    """A function that makes the network that options name, for the shape and classes of a data set, from a seed."""
+def model_maker(options: ModelOptions, data: DataSet, reading: DataOptions | None = None) -> Callable[[int], nn.Module]:
+    """A function that makes the network that options name, for the shape and classes of a data set, from a seed.
+
+    Args:
+        options: The network.
+        data: The examples.
+        reading: How they were read, which says the tokenizer and the length of texts where they are; or None.
+
+    Returns:
+        The function.
+    """
     mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
-    return partial(_make_model, options, data.train.shape, data.outputs, mean, std)
+    return partial(
+        _make_model, options, data.train.shape, data.outputs, mean, std, _text_settings(options.model, reading)
+    )
+
+
+def _text_settings(model: str, reading: DataOptions | None) -> dict[str, Any]:
+    """The tokenizer and the length of texts for a model of Hugging Face; nothing for others."""
+    if reading is None or not model.startswith(HF_PREFIX) or (reading.tokenizer, reading.max_length) == (None, None):
+        return {}
+    beside = has_tokenizer(model.removeprefix(HF_PREFIX))
+    return {"tokenizer": None if beside else reading.tokenizer, "max_length": reading.max_length}
 
 
 def _make_model(
-    options: ModelOptions, shape: tuple[int, ...], classes: tuple[str, ...], mean: float, std: float, seed: int
+    options: ModelOptions,
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+    mean: float,
+    std: float,
+    text: Mapping[str, Any],
+    seed: int,
 ) -> nn.Module:
     try:
         return from_options(
@@ -226,6 +296,7 @@ def _make_model(
             seed=seed,
             input_mean=mean,
             input_std=std,
+            **text,
         )
     except LimbeckError:
         raise
@@ -259,6 +330,7 @@ def load_teacher(
     weights: Sequence[float] | None = None,
     own: str | None = None,
     role: str = "teacher",
+    reading: DataOptions | None = None,
 ) -> Teacher:
     """The teacher that runs' folders hold; several make an ensemble.
 
@@ -269,6 +341,7 @@ def load_teacher(
         weights: How much each folder counts; None for all alike.
         own: The architecture where it is the user's own, as ``package.module:function``.
         role: What to call it in a message.
+        reading: How the examples were read: the tokenizer and the length of texts for Hugging Face's models.
 
     Returns:
         The teacher.
@@ -284,7 +357,7 @@ def load_teacher(
         maker = model_maker(ModelOptions(model=own), data)
     members: list[Teacher] = []
     for folder in folders:
-        member = _open_teacher(folder, data, None if maker is None else maker(0))
+        member = _open_teacher(folder, data, None if maker is None else maker(0), reading)
         _see_as_trained(f"{role} {folder}", member, data)
         check_classes(f"{role} {folder}", member, data)
         check_answers(f"{role} {folder}", member, data)
@@ -292,13 +365,13 @@ def load_teacher(
     return members[0] if len(members) == 1 else Ensemble(members, mean=mean, weights=weights, classes=data.classes)
 
 
-def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None) -> Teacher:
+def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, reading: DataOptions | None) -> Teacher:
     """The teacher in a run's folder, or in a file that an adapter takes."""
     if str(path).startswith(HF_PREFIX):
-        module = hf_teacher(str(path), data.classes)
-        return ModelTeacher(module, getattr(module, "classes", None))
+        module = hf_teacher(str(path), data.outputs, **_text_settings(str(path), reading))
+        return ModelTeacher(module, data.classes)  # in whose order it answers
     if not path.is_dir() and path.suffix:
-        return as_teacher(path, data.classes).bind(data.train)  # type: ignore[arg-type]
+        return teacher_for(path, data).bind(data.train)  # type: ignore[arg-type]
     loaded = load(path, model=architecture)
     return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, getattr(loaded, "classes", None))
 

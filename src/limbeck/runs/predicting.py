@@ -6,7 +6,7 @@ Axes: ``N`` examples, ``K`` classes.
 __all__ = ["Predictions", "load_own", "open_unlabelled", "predict"]
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -21,20 +21,26 @@ from limbeck.data.examples import Examples
 from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
 from limbeck.data.many_labels import ManyLabels, MultiLabel
+from limbeck.data.position_files import WORDS, is_conll, open_next_token_inputs, open_word_inputs
 from limbeck.data.sources import open_inputs
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
+from limbeck.data.text_files import open_text_inputs
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.frames import is_table, read_frame
+from limbeck.formats.held import is_held, with_columns
 from limbeck.kaldi.source.kind import is_kaldi
+from limbeck.models import describe
 from limbeck.models.calling import presentation_of
+from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.inputs import check_answers, model_maker
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
 from limbeck.runs.presentations import load_presentation
+from limbeck.runs.reading import options_as_read
 from limbeck.runs.speed import placed
 from limbeck.system.devices import find_device
 from limbeck.system.files import read_json
@@ -52,6 +58,7 @@ class Predictions:
         ids: Name or number of each example.
         device: Where to compute, in PyTorch's words; None for where the model is.
         several: Whether several labels may hold at a time: ``classes`` are the labels then.
+        beside: More to write of each example, by name, such as its word.
     """
 
     model: nn.Module | Teacher
@@ -60,6 +67,7 @@ class Predictions:
     ids: Sequence[Any]
     device: str | None = None
     several: bool = False
+    beside: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,7 +133,7 @@ class Predictions:
         if top is not None and not 1 <= top <= len(self.classes):
             raise ConfigError(f"top must be from 1 to {len(self.classes)}, the number of classes, and is {top}")
         blocks = self.blocks(progress)
-        return write_blocks(target, blocks, self.classes, top=top, kind=kind, several=self.several)
+        return write_blocks(target, blocks, self.classes, top=top, kind=kind, several=self.several, beside=self.beside)
 
 
 def predict(
@@ -145,7 +153,7 @@ def predict(
             a folder of images, a table, a file of texts, or whatever else the run was trained on.
         classes: Names of the classes; None for those of the model.
         options: How a path is read, where that must be said.
-        id_column: A column of a table that names its rows.
+        id_column: A column that names the rows.
         device: Where to compute: "auto", "cpu", "cuda"; None for where the model is.
 
     Returns:
@@ -168,9 +176,15 @@ def predict(
     seen = _presentation(subject)
     many = seen if isinstance(seen, ManyLabels) else None
     seen = seen if many is None else many.inner
+    asked = options or DataOptions(data=str(data) if isinstance(data, str | Path) else "the data")
     if isinstance(data, str | Path):
-        examples, ids = open_unlabelled(data, seen, options or DataOptions(data=str(data)), id_column=id_column)
+        if isinstance(model, str | Path):
+            asked = options_as_read(asked, model, labelled=False)
+        examples, ids = open_unlabelled(data, seen, _as_answered(subject, asked), id_column=id_column)
         name = str(data)
+    elif is_held(data) and isinstance(seen, TextPresentation):
+        examples, ids = _texts(data, seen, _as_answered(subject, asked), id_column)
+        name = "the data"
     else:
         examples, ids, name = *_given(data, seen, id_column), "the data"
     if not isinstance(subject, nn.Module):
@@ -186,7 +200,20 @@ def predict(
         count = next(answers_in_blocks(subject, few))[1].shape[1]
         names = [str(number) for number in range(count)]
     check_answers("model", subject, DataSet(name, tuple(map(str, names)), examples))
-    return Predictions(subject, examples, tuple(map(str, names)), ids, device)
+    words = getattr(examples.inputs, "words_of_examples", None)
+    beside = {} if words is None else {"word": words()}
+    return Predictions(subject, examples, tuple(map(str, names)), ids, device, beside=beside)
+
+
+def _as_answered(subject: Any, options: DataOptions) -> DataOptions:
+    """How texts are read where the model says: for words with classes, or for next tokens."""
+    if options.text_column is not None or options.words_column is not None or options.next_token:
+        return options
+    networks = [subject] if isinstance(subject, nn.Module) else [network for network, _ in subject.modules()]
+    kinds = [str((describe(network) or {}).get("architecture", "")) for network in networks]
+    if any(kind.endswith("ForTokenClassification") for kind in kinds):
+        return dataclasses.replace(options, words_column=WORDS)
+    return dataclasses.replace(options, next_token=any(kind.endswith(OF_TOKENS) for kind in kinds))
 
 
 def load_own(run: Path, spec: str, data: str | Path, options: DataOptions) -> nn.Module | Ensemble:
@@ -228,8 +255,8 @@ def _presentation(subject: Any) -> Any:
 
 
 def _given(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
-    if hasattr(data, "iloc"):
-        return _table("the DataFrame", data, seen, id_column)
+    if is_held(data) and (isinstance(seen, TableEncoding) or hasattr(data, "iloc")):
+        return _table("the DataFrame", with_columns(data), seen, id_column)
     examples = as_examples(data).without_labels()
     return examples.with_presentation(seen), range(len(examples))
 
@@ -260,22 +287,22 @@ def open_unlabelled(
         if not is_table(place):
             raise MismatchError(f"the model sees rows of a table, and {path} is no .csv or .parquet file")
         return _table(str(path), read_frame(place), seen, id_column)
-    if id_column is not None:
-        raise ConfigError("id_column is for tables, and the model does not see rows of a table: leave it out")
     if isinstance(seen, TextPresentation):
-        from limbeck.data.text_files import open_text_inputs
-
-        column, pair = options.text_column or "text", options.pair_column
-        texts = open_text_inputs(place, text_column=column, pair_column=pair, presentation=seen)
-        return texts, range(len(texts))
+        return _texts(place, seen, options, id_column)
     if options.image_column is not None:
         from limbeck.data.image_tables import open_image_table_inputs
 
         shown = seen if isinstance(seen, ImagePresentation) else None
         listed = open_image_table_inputs(
-            place, image_column=options.image_column, image_size=options.image_size, presentation=shown
+            place,
+            image_column=options.image_column,
+            id_column=id_column or options.id_column,
+            image_size=options.image_size,
+            presentation=shown,
         )
-        return listed, range(len(listed))
+        return listed, _names_of(listed)
+    if id_column is not None:
+        raise ConfigError("id_column is for rows of files, and the model does not see such: leave it out")
     if place.is_dir() and not has_idx(place):
         return _images(place, seen, options)
     if isinstance(seen, ImagePresentation):
@@ -284,6 +311,28 @@ def open_unlabelled(
         raise MismatchError(f"the model sees images, and {path} is no folder of images")
     examples = open_inputs(path, options=options)
     return examples, range(len(examples))
+
+
+def _texts(
+    source: Any, seen: TextPresentation, options: DataOptions, id_column: str | None
+) -> tuple[Examples, Sequence[Any]]:
+    """Texts, words or next tokens, as options say."""
+    named = id_column or options.id_column
+    if options.words_column is not None or is_conll(source):
+        column = None if is_conll(source) and options.words_column == WORDS else options.words_column
+        found = open_word_inputs(source, words_column=column, id_column=named, presentation=seen)
+    elif options.next_token:
+        if named is not None:
+            raise ConfigError("id_column is for rows, and next tokens are named by their text and place: leave it out")
+        found = open_next_token_inputs(source, seen, text_column=options.text_column or "text")
+    else:
+        column, pair = options.text_column or "text", options.pair_column
+        found = open_text_inputs(source, text_column=column, pair_column=pair, id_column=named, presentation=seen)
+    return found, _names_of(found)
+
+
+def _names_of(examples: Examples) -> Sequence[Any]:
+    return range(len(examples)) if examples.names is None else examples.names.tolist()
 
 
 def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Sequence[Any]]:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -71,7 +71,14 @@ def likeliest(probabilities: NDArray[np.float32], classes: Sequence[str], *, sev
     return [classes[number] for number in probabilities.argmax(1)]
 
 
-def rows_of(block: Block, classes: Sequence[str], top: int | None, *, several: bool = False) -> dict[str, Any]:
+def rows_of(
+    block: Block,
+    classes: Sequence[str],
+    top: int | None,
+    *,
+    several: bool = False,
+    beside: Mapping[str, Sequence[Any]] | None = None,
+) -> dict[str, Any]:
     """The columns of some predictions, under the names that ``limbeck soften --from-file`` reads.
 
     Args:
@@ -79,6 +86,7 @@ def rows_of(block: Block, classes: Sequence[str], top: int | None, *, several: b
         classes: Names of the K classes.
         top: How many of the likeliest classes; None for a column for each class.
         several: Whether several labels may hold at a time.
+        beside: More of each example, by name, which is written after ``id``.
 
     Returns:
         ``id`` and ``label``, then ``prob_CLASS`` for each class; or ``id``, then ``class_1``, ``prob_1``, ``class_2``
@@ -90,11 +98,11 @@ def rows_of(block: Block, classes: Sequence[str], top: int | None, *, several: b
     """
     ids, probabilities = block
     if top is None:
-        return {"id": list(ids), "label": likeliest(probabilities, classes, several=several)} | {
+        return {"id": list(ids), **(beside or {}), "label": likeliest(probabilities, classes, several=several)} | {
             f"prob_{name}": probabilities[:, number] for number, name in enumerate(classes)
         }
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    found: dict[str, Any] = {"id": list(ids)}
+    found: dict[str, Any] = {"id": list(ids), **(beside or {})}
     for place in range(order.shape[1]):
         found[f"class_{place + 1}"] = [classes[number] for number in order[:, place]]
         found[f"prob_{place + 1}"] = np.take_along_axis(probabilities, order[:, place : place + 1], 1)[:, 0]
@@ -109,6 +117,7 @@ def write_blocks(
     top: int | None = None,
     kind: Format | None = None,
     several: bool = False,
+    beside: Mapping[str, Sequence[Any]] | None = None,
 ) -> int:
     """Write predictions as they come; a file appears under its name when all is there.
 
@@ -119,6 +128,7 @@ def write_blocks(
         top: How many of the likeliest classes; None for all.
         kind: The format; None for that of the file's name, and CSV for a stream.
         several: Whether several labels may hold at a time.
+        beside: More of all examples, by name.
 
     Returns:
         How many examples were written.
@@ -127,7 +137,9 @@ def write_blocks(
         ConfigError: If the format cannot be told, or parquet is to go to a stream.
         RunError: If the file cannot be written.
     """
-    columns = (rows_of(block, classes, top, several=several) for block in blocks)
+    columns = (
+        rows_of(block, classes, top, several=several, beside=part) for block, part in _with_parts(blocks, beside or {})
+    )
     if not isinstance(target, str | os.PathLike):
         if kind == "parquet":
             raise ConfigError("parquet is not text: name a file with --out")
@@ -143,6 +155,17 @@ def write_blocks(
         text.flush()
         text.detach()
         return count
+
+
+def _with_parts(
+    blocks: Iterable[Block], beside: Mapping[str, Sequence[Any]]
+) -> Iterator[tuple[Block, dict[str, Sequence[Any]]]]:
+    """Each block with its part of what is written beside."""
+    done = 0
+    for block in blocks:
+        stop = done + len(block[0])
+        yield block, {name: values[done:stop] for name, values in beside.items()}
+        done = stop
 
 
 @contextmanager

@@ -16,9 +16,11 @@ Axes: ``N`` examples, ``K`` classes, ``k`` of them kept per example.
 
 __all__ = ["SavedAnswers", "read_answers"]
 
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ _NAMES: dict[str, AnswerKind] = {
 }  # fmt: skip
 _IDS = ("ids", "id", "class_ids", "class_id", "indices", "classes_ids", "labels", "label", "class", "top")
 _INDEX = ("index", "example", "row", "idx")
+_NAMED = "id"
+"""The column of names that ``limbeck predict`` writes."""
+_FEW = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,7 @@ class SavedAnswers:
         index: Number of each row's example, or its name; None where rows are in the examples' order.
         classes: Names of the classes, where the file has them.
         guessed: Whether the kind is told by the numbers alone.
+        by_name: Whether the index holds what examples are called, where they are called anything, and not numbers.
     """
 
     path: Path
@@ -62,6 +68,7 @@ class SavedAnswers:
     index: NDArray[Any] | None
     classes: tuple[str, ...] | None
     guessed: bool
+    by_name: bool = False
 
     @property
     def k(self) -> int | None:
@@ -72,7 +79,7 @@ class SavedAnswers:
         """What was taken for what, in a line."""
         words = {"probs": "probabilities", "log_probs": "log-probabilities", "logits": "logits"}[self.kind]
         what = words if self.k is None else f"the top {self.k} {words}"
-        by = "in the examples' order" if self.index is None else "by their index"
+        by = "in the examples' order" if self.index is None else "by names" if self.by_name else "by their index"
         told = ", by how they sum; --answers says it otherwise" if self.guessed else ""
         return f"{self.path} holds {what}{told}: {len(self.values):,} rows, {by}"
 
@@ -89,19 +96,19 @@ class SavedAnswers:
             FormatError: If the answers are not what they should be; the message names the file.
             MismatchError: If they do not fit the data.
         """
-        if self.classes is not None and sorted(self.classes) != sorted(data.classes):
+        if self.classes is not None and sorted(self.classes) != sorted(data.outputs):
             raise MismatchError(
                 f"{self.path} has the classes {', '.join(self.classes[:6])}, and {data.name} has "
-                f"{', '.join(data.classes[:6])}: names must be the same"
+                f"{', '.join(data.outputs[:6])}: names must be the same"
             )
         values, ids = self.values, self.ids
         if self.classes is not None and ids is not None and ids.dtype.kind in "iu":
             ids = np.asarray(self.classes, dtype=object)[_in_range(self.path, ids, len(self.classes))]
         elif self.classes is not None:
-            values = values[:, [self.classes.index(name) for name in data.classes]]
+            values = values[:, [self.classes.index(name) for name in data.outputs]]
         try:
             return saved_answers(
-                **{self.kind: values}, ids=ids, index=self._numbers(data), classes=data.classes, examples=data
+                **{self.kind: values}, ids=ids, index=self._numbers(data), classes=data.outputs, examples=data
             )
         except MismatchError as error:
             raise MismatchError(f"{self.path}: {error}") from error
@@ -109,29 +116,76 @@ class SavedAnswers:
             raise FormatError(self.path, str(error)) from error
 
     def _numbers(self, data: DataSet) -> NDArray[np.int64] | None:
-        """The index as numbers; names are looked up among those of the examples' files or rows."""
-        if self.index is None or self.index.dtype.kind in "iu":
+        """The index as numbers of the examples; names are looked up among theirs."""
+        if self.index is None:
+            return None
+        called = _names_in(data)
+        text = self.index.dtype.kind not in "iuf"
+        if called is None or not (self.by_name or text):
+            return self._whole_numbers(data)
+        per = len(data.outputs) if hasattr(data.train.inputs, "label_names") else 1
+        theirs, names = [str(name) for name in self.index.tolist()], [str(name) for name in called[::per]]
+        if not text and not set(theirs) & set(names):
+            return self._whole_numbers(data)  # numbers beside names of files
+        _refuse_repeated(self.path, "names", theirs)
+        _refuse_repeated(Path(data.name), "has examples named", names)
+        row_of = {name: row for row, name in enumerate(theirs)}
+        if not set(names) <= set(row_of):
+            row_of = _by_file(theirs, names) or row_of
+        missing = [name for name in names if name not in row_of]
+        if missing:
+            more = f" and {len(missing) - _FEW:,} more" if len(missing) > _FEW else ""
+            raise MismatchError(
+                f"{self.path} has no row for {', '.join(map(repr, missing[:_FEW]))}{more}; its rows are named "
+                f"{', '.join(map(repr, theirs[:_FEW]))}{', ...' if len(theirs) > _FEW else ''}"
+            )
+        numbers = np.full(len(theirs), -1, np.int64)
+        for number, name in zip((data.train.index[::per] // per).tolist(), names, strict=True):
+            numbers[row_of[name]] = number
+        spare = int(data.train.index.max()) // per + 1  # rows of examples that are set aside get numbers of their own
+        numbers[numbers < 0] = np.arange(spare, spare + int((numbers < 0).sum()))
+        return numbers
+
+    def _whole_numbers(self, data: DataSet) -> NDArray[np.int64]:
+        """The index where it holds numbers of examples."""
+        assert self.index is not None, "only an index is looked at"
+        if self.index.dtype.kind in "iu":
             return self.index
         if self.index.dtype.kind == "f" and np.array_equal(self.index, np.floor(self.index)):
             return self.index.astype(np.int64)
-        names = getattr(data.train.inputs, "tagged", None)
-        if names is None:
-            raise MismatchError(
-                f"{self.path} names its rows by text, such as {str(self.index[0])!r}, and the examples of {data.name} "
-                "have no names: give their numbers, from 0 in the data's order"
-            )
-        row_of = {str(name): row for row, name in enumerate(self.index)}
-        if len(row_of) < len(self.index):
-            raise FormatError(self.path, "names an example twice: one row for each is needed")
-        numbers = np.full(len(self.index), -1, np.int64)
-        for number, name in zip(data.train.index.tolist(), names, strict=True):
-            row = row_of.get(str(name))
-            if row is None:
-                raise MismatchError(f"{self.path} has no row for the example {str(name)!r}")
-            numbers[row] = number
-        spare = int(data.train.index.max()) + 1  # rows of examples that are set aside get numbers of their own
-        numbers[numbers < 0] = np.arange(spare, spare + int((numbers < 0).sum()))
-        return numbers
+        raise MismatchError(
+            f"{self.path} names its rows by text, such as {str(self.index[0])!r}, and the examples of {data.name} have "
+            "no names: name them by --id-column, or give their numbers, from 0 in the data's order"
+        )
+
+
+def _names_in(data: DataSet) -> Sequence[Any] | None:
+    """What the training examples are called: by their source where it names positions."""
+    known = getattr(data.train.inputs, "names", None)
+    if data.train.names is not None or known is None:
+        return data.train.names  # type: ignore[return-value]
+    names: Sequence[Any] = known()
+    return names
+
+
+def _refuse_repeated(path: Path, what: str, names: Sequence[str]) -> None:
+    """Refuse names that come twice."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - _FEW:,} more" if len(twice) > _FEW else ""
+        raise FormatError(
+            path, f"{what} {', '.join(map(repr, twice[:_FEW]))}{more} more than once: one row for each is needed"
+        )
+
+
+def _by_file(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, int] | None:
+    """Rows by the names of the data's examples where both are files in other folders; None where that is not sure."""
+    rows, known = Counter(os.path.basename(name) for name in theirs), Counter(os.path.basename(name) for name in ours)
+    if max(rows.values()) > 1 or max(known.values()) > 1:
+        return None
+    row_of = {os.path.basename(name): row for row, name in enumerate(theirs)}
+    return {name: row_of[os.path.basename(name)] for name in ours if os.path.basename(name) in row_of}
 
 
 def read_answers(
@@ -140,6 +194,8 @@ def read_answers(
     classes: Sequence[str],
     kind: AnswerKind | None = None,
     index_column: str | None = None,
+    id_column: str | None = None,
+    several: bool = False,
 ) -> SavedAnswers:
     """Read a file of answers.
 
@@ -147,7 +203,10 @@ def read_answers(
         path: The file, of one of the forms above.
         classes: Names of the data's classes, by which a table's columns are found.
         kind: What its numbers are; None: as they are named, or else as they look.
-        index_column: The column, or array, of the examples' numbers or names; None for ``index``, where there is one.
+        index_column: The column, or array, of the examples' numbers or names; None for ``index``, where there is one,
+            or a column of names under the data's ``id_column`` or ``id``.
+        id_column: The column of the data's names, which rows here may have too.
+        several: Whether several of the classes may hold at a time: numbers from 0 to 1 are probabilities then.
 
     Returns:
         What it holds.
@@ -156,7 +215,18 @@ def read_answers(
         FormatError: If the file is missing, damaged, or holds no answers.
         ConfigError: If a column is named for a file that has none.
     """
-    place, name = Path(path), str(path).lower()
+    found = _read(Path(path), tuple(classes), kind, index_column, id_column)
+    if several and found.guessed and found.ids is None:
+        array = np.asarray(found.values)
+        inside = array.dtype.kind in "fiu" and bool(((array >= 0) & (array <= 1)).all())
+        return replace(found, kind="probs" if inside else "logits")
+    return found
+
+
+def _read(
+    place: Path, classes: tuple[str, ...], kind: AnswerKind | None, index_column: str | None, id_column: str | None
+) -> SavedAnswers:
+    path, name = place, str(place).lower()
     if name.endswith(".npy"):
         if index_column is not None:
             raise ConfigError(f"{path} is one array, and has no columns: leave --index-column out")
@@ -164,7 +234,7 @@ def read_answers(
     if name.endswith(".npz"):
         return _from_arrays(place, read_npz(place), kind, index_column)
     if name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")):
-        return _from_frame(place, read_frame(place), tuple(classes), kind, index_column)
+        return _from_frame(place, read_frame(place), classes, kind, index_column, id_column)
     raise FormatError(path, "is not a file of answers: give .npy, .npz, .csv or .parquet")
 
 
@@ -225,12 +295,42 @@ def _from_arrays(
 
 
 def _from_frame(
-    path: Path, frame: Any, classes: tuple[str, ...], kind: AnswerKind | None, index_column: str | None
+    path: Path,
+    frame: Any,
+    classes: tuple[str, ...],
+    kind: AnswerKind | None,
+    index_column: str | None,
+    id_column: str | None,
 ) -> SavedAnswers:
+    found, named = _of_frame(path, frame, classes, kind, index_column, id_column)
+    return replace(found, by_name=named)
+
+
+def _name_column(frame: Any, classes: tuple[str, ...], index_column: str | None, id_column: str | None) -> str | None:
+    """The column of the examples' names, where there is one and no column of their numbers is asked for."""
+    if index_column is not None and index_column.lower() not in _INDEX:
+        return index_column
+    lists = any(frame[each].dtype == object and hasattr(frame[each].iloc[0], "__len__") and
+                not isinstance(frame[each].iloc[0], str) for each in frame.columns)  # fmt: skip
+    usual = [] if lists else [_NAMED]  # beside lists of probabilities "id" holds classes
+    known = [each for each in (id_column, *usual) if each is not None and each in frame.columns and each not in classes]
+    return known[0] if known and index_column is None else None
+
+
+def _of_frame(
+    path: Path,
+    frame: Any,
+    classes: tuple[str, ...],
+    kind: AnswerKind | None,
+    index_column: str | None,
+    id_column: str | None,
+) -> tuple[SavedAnswers, bool]:
     index = None
-    column = index_column or next(
-        (each for each in frame.columns if each.lower() in _INDEX and each not in classes), None
-    )
+    numbers = next((each for each in frame.columns if each.lower() in _INDEX and each not in classes), None)
+    named = None if index_column is None and numbers is not None else _name_column(
+        frame, classes, index_column, id_column
+    )  # fmt: skip
+    column = index_column or named or numbers
     if column is not None:
         if column not in frame.columns:
             raise ConfigError(f"{path} has no column {column!r}: it has {', '.join(list(frame.columns)[:12])}")
@@ -244,17 +344,16 @@ def _from_frame(
     if len(lists) == 1:
         ids_column = next((each for each in frame.columns if each.lower() in _IDS), None)
         ids = None if ids_column is None else list_array(path, ids_column, frame[ids_column])
-        return _finish(
-            path, kind, _NAMES[lists[0].lower()], list_array(path, lists[0], frame[lists[0]]), ids, index, None
-        )
+        values = list_array(path, lists[0], frame[lists[0]])
+        return _finish(path, kind, _NAMES[lists[0].lower()], values, ids, index, None), named is not None
     top = _numbered(frame.columns, _NAMES)
     which = _numbered(frame.columns, _IDS)
     if top and which and not set(classes) <= set(frame.columns):
         if len(top[1]) != len(which[1]):
             raise FormatError(path, f"has {len(which[1])} columns of classes and {len(top[1])} of values")
         ids = frame[which[1]].to_numpy()
-        return _finish(path, kind, _NAMES[top[0]], frame[top[1]].to_numpy(), ids, index, None)
-    return _by_class(path, frame, classes, kind, index)
+        return _finish(path, kind, _NAMES[top[0]], frame[top[1]].to_numpy(), ids, index, None), named is not None
+    return _by_class(path, frame, classes, kind, index), named is not None
 
 
 def _numbered(columns: Sequence[str], words: Any) -> tuple[str, list[str]] | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
+from limbeck.data.source import Source
 from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
@@ -93,9 +94,10 @@ def soften(
         MismatchError: If the teacher names other classes, or the folder holds another store.
     """
     augmentation = examples.drawn(augmentation)
-    guide = as_teacher(teacher, classes).bind(examples, augmentation)
+    labels_of_each = getattr(examples.inputs, "label_names", None)
+    guide = as_teacher(teacher, labels_of_each or classes).bind(examples, augmentation)
     named = guide.classes
-    if named is not None and tuple(named) != tuple(classes):
+    if named is not None and tuple(named) not in {tuple(classes), labels_of_each}:
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
     active = augmentation.active
     views_kept = _views(augmentation, views)
@@ -117,6 +119,10 @@ def soften(
     known = examples.labels if not augmentation.mixes else None  # a mixture has no class to be right about
     labels = None if known is None else known.long().cpu().numpy()
     place = device or Device(torch.device("cpu"), "float32")
+    if not guide.live and isinstance(examples.inputs, Source) and not active:
+        looked_at = examples.unseen()
+    else:
+        looked_at = examples.shown_as(next((seen for _, seen in guide.modules() if seen is not None), None))
     plan = make_plan(
         classes=classes,
         examples=len(examples),
@@ -136,9 +142,9 @@ def soften(
     )
     used = 1.0 if temperature is None else temperature
     if is_first() and not (Path(folder) / MANIFEST).exists():  # what is continued was looked at when it began
-        tell_probabilities("teacher", guide, examples, place, None)
-        tell_odd_teacher(guide, examples, augmentation or Augmentation(), used, place, None, classes=classes)
-    shown = examples.to(place.device)
+        tell_probabilities("teacher", guide, looked_at, place, None)
+        tell_odd_teacher(guide, looked_at, augmentation or Augmentation(), used, place, None, classes=classes)
+    shown = looked_at.to(place.device)
     viewing = Viewing(shown, augmentation if active else None, presentations=[seen for _, seen in guide.modules()])
 
     def asked(batch: Batch) -> Tensor:

@@ -111,6 +111,10 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (_is_path, "the teacher is the path {given!s}: give limbeck.load(path)"),
     (
+        lambda given: hasattr(given, "predict") and "Regress" in type(given).__name__,
+        "the teacher is a {name}, which predicts amounts, and regression is not known here: give a classifier",
+    ),
+    (
         lambda given: hasattr(given, "predict"),
         "the teacher is a {name} with predict and without predict_proba: probabilities are needed, such as of "
         "scikit-learn's CalibratedClassifierCV around it",

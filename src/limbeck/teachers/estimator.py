@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.errors import DataError, MismatchError
+from limbeck.inputs import Inputs, split_places
 from limbeck.losses import softened
 from limbeck.protocols import Batch
 from limbeck.system.user_code import introduce_error
@@ -31,7 +32,7 @@ class EstimatorTeacher:
     further axes of the inputs are flattened.
 
     Args:
-        estimator: Fitted, of one output.
+        estimator: Fitted; where several labels may hold at a time, of all labels in the order of the data's.
         classes: Names of the data's classes in order, where known.
 
     Raises:
@@ -56,6 +57,7 @@ class EstimatorTeacher:
         known = getattr(estimator, "classes_", None)
         self.columns, self.classes = _columns(known, None if classes is None else tuple(map(str, classes)))
         self.table: Any = None
+        self.labels: int | None = None
 
     @staticmethod
     def takes(given: Any) -> bool:
@@ -70,7 +72,8 @@ class EstimatorTeacher:
     def bound_to(self, examples: "Examples") -> "EstimatorTeacher":
         """The same estimator, which sees the rows of a table as a DataFrame with its names and types."""
         bound = copy.copy(self)
-        bound.table = getattr(examples.inputs, "raw", None)
+        bound.table = getattr(getattr(examples.inputs, "base", examples.inputs), "raw", None)
+        bound.labels = getattr(examples.inputs, "outputs", None)
         return bound
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
@@ -86,11 +89,15 @@ class EstimatorTeacher:
         Raises:
             DataError: If the estimator gives what is not a distribution over its classes for each example.
         """
-        rows = self._rows(batch)
+        inputs, places, _ = split_places(batch.inputs)
+        rows = self._rows(batch, inputs)
         try:
             answer: Any = self.estimator.predict_proba(rows)
         except Exception as error:  # whatever the user's estimator raises
             introduce_error(error, f"predict_proba of {type(self.estimator).__name__}", f"rows of shape {rows.shape}")
+        if places is not None:
+            held = torch.from_numpy(self._held(answer, len(rows))).flatten()[places.cpu()].to(batch.index.device)
+            return softened(torch.stack([1 - held, held], 1).log().float(), temperature)
         found: NDArray[np.float64] = np.asarray(answer, np.float64) if not isinstance(answer, list) else np.empty(0)
         if self.columns is not None and found.shape == (len(rows), len(self.columns)):
             found = found[:, self.columns]
@@ -100,15 +107,36 @@ class EstimatorTeacher:
             or not bool(np.isfinite(found).all() and (found >= 0).all())
             or not np.allclose(found.sum(1), 1, atol=1e-3)
         ):
+            several = isinstance(answer, list) or (found.ndim == 2 and bool(((found >= 0) & (found <= 1)).all()))
+            cure = ": where several labels may hold at a time give labels of 0 and 1, (examples, labels)"
             raise DataError(
                 f"predict_proba of {type(self.estimator).__name__} must give a distribution (examples, classes) for "
-                f"{len(rows)} examples, and gave {_shape_of(answer)}"
+                f"{len(rows)} examples, and gave {_shape_of(answer)}{cure if several else ''}"
             )
         with np.errstate(divide="ignore"):
             logs = torch.from_numpy(np.log(found)).to(batch.index.device, torch.float32)
         return softened(logs, temperature)
 
-    def _rows(self, batch: Batch) -> Any:
+    def _held(self, answer: Any, count: int) -> NDArray[np.float64]:
+        """The probability that each label holds, ``(S, L)``, of either form in which scikit-learn gives them."""
+        name = type(self.estimator).__name__
+        if isinstance(answer, list):  # an array of two columns for each label
+            known = getattr(self.estimator, "classes_", None) or [[0, 1]] * len(answer)
+            found = np.stack([_yes(name, each, of) for each, of in zip(answer, known, strict=True)], 1)
+        else:
+            found = np.asarray(answer, np.float64)
+            if self.columns is not None and found.shape == (count, len(self.columns)):
+                found = found[:, self.columns]
+        if found.ndim != 2 or len(found) != count or not bool(((found >= 0) & (found <= 1)).all()):
+            raise DataError(
+                f"predict_proba of {name} must give a probability for each of several labels, (examples, labels), for "
+                f"{count} examples, and gave {_shape_of(answer)}"
+            )
+        if self.labels is not None and found.shape[1] != self.labels:
+            raise MismatchError(f"{name} knows {found.shape[1]} labels, and the data have {self.labels}")
+        return found
+
+    def _rows(self, batch: Batch, inputs: Inputs) -> Any:
         """What the estimator is asked about: a table's raw columns as a DataFrame or array, or numbers."""
         if self.table is not None and batch.presented is not None:
             frame = self.table.frame(batch.seen_as(self.table))
@@ -125,12 +153,21 @@ class EstimatorTeacher:
             numbers = all(kind.kind in "fiub" for kind in frame.dtypes)
             if count is None or (count == len(frame.columns) and numbers):
                 return frame.to_numpy() if count is not None else frame
-        if not isinstance(batch.inputs, Tensor):
+        if not isinstance(inputs, Tensor):
             raise DataError(
                 f"{type(self.estimator).__name__} takes rows of numbers, and an example has the inputs "
-                f"{', '.join(batch.inputs)}"
+                f"{', '.join(inputs)}"
             )
-        return batch.inputs.detach().flatten(1).cpu().numpy()
+        return inputs.detach().flatten(1).cpu().numpy()
+
+
+def _yes(name: str, answer: Any, known: Any) -> NDArray[np.float64]:
+    """The probability that one label holds; of a label that always did, or never, there is one column."""
+    values, classes = np.asarray(answer, np.float64), [str(each) for each in np.asarray(known).tolist()]
+    held = [place for place, each in enumerate(classes) if each in {"1", "True", "1.0"}]
+    if not set(classes) <= {"0", "1", "True", "False", "0.0", "1.0"} or values.ndim != 2:
+        raise MismatchError(f"{name} has an output of the classes {', '.join(classes[:6])}, and a label is 0 or 1")
+    return values[:, held[0]] if held else np.zeros(len(values))
 
 
 def _shape_of(answer: Any) -> str:
@@ -141,8 +178,8 @@ def _columns(known: Any, classes: tuple[str, ...] | None) -> tuple[list[int] | N
     """Which column each class of the data has, and the names of the classes where they are known."""
     if known is None:
         return None, classes
-    if isinstance(known, list):
-        raise MismatchError("the estimator has several outputs, and a teacher has one: give one with a single output")
+    if isinstance(known, list):  # of several outputs, which must be the labels, in their order
+        return None, classes
     names = [value.item() if isinstance(value, np.generic) else value for value in np.asarray(known)]
     numbers = [name for name in names if isinstance(name, int | float) and not isinstance(name, bool)]
     count = len(names) if classes is None else len(classes)

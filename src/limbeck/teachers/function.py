@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.inputs import shapes_of
+from limbeck.inputs import shapes_of, split_places
 from limbeck.losses import softened
-from limbeck.models.calling import logits_of, require_logits, two_of_one
+from limbeck.models.calling import at_examples, logits_of, require_logits
 from limbeck.protocols import Batch
 from limbeck.system.user_code import introduce_error
 
@@ -46,14 +46,15 @@ class FunctionTeacher:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """What the function gives, float32 ``(N, K)``."""
+        inputs, places, key = split_places(batch.inputs)
         try:
-            returned = self.function(batch.inputs)
+            returned = self.function(inputs)
         except Exception as error:  # whatever the user's function raises
             name = getattr(self.function, "__name__", type(self.function).__name__)
-            introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(batch.inputs)}")
+            introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(inputs)}")
         if isinstance(returned, np.ndarray):
             returned = torch.from_numpy(returned).to(batch.index.device)
-        logits = two_of_one(logits_of(returned).float(), len(batch.index))
+        logits = at_examples(logits_of(returned).float(), inputs, places, key)
         require_logits(logits, len(batch.index))
         return logits
 

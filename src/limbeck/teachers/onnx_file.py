@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import DataError, FormatError, MismatchError
-from limbeck.inputs import Inputs
+from limbeck.inputs import POSITIONS, Inputs, count_of, split_places
 from limbeck.losses import softened
 from limbeck.models.answers import looks_like_probabilities
+from limbeck.models.calling import at_labels, at_positions
 from limbeck.protocols import Batch
 from limbeck.system.extras import load_extra
+from limbeck.system.watcher import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -64,7 +66,9 @@ class OnnxTeacher:
         self.inputs = list(self.session.get_inputs())
         self.output = _output(self.path, self.session.get_outputs())
         name = self.output.name.lower()
-        self.probabilities: bool | None = True if "prob" in name else False if "logit" in name else None
+        self.probabilities: bool | None = None
+        if "logit" in name or "prob" in name or "sigmoid" in name:
+            self.probabilities = "logit" not in name
         self._given = None if classes is None else tuple(map(str, classes))
         self.columns, self.classes = _columns(self.path, _named(self.session), self._given)
         self.teacher_digest = _digest(self.path)
@@ -107,18 +111,31 @@ class OnnxTeacher:
         Raises:
             DataError: If the network cannot take the examples, or does not answer with a row of classes for each.
         """
-        count = len(batch.index)
-        feeds = self._feeds(batch.inputs)
+        inputs, places, key = split_places(batch.inputs)
+        count = count_of(inputs)
+        feeds = self._feeds(inputs)
         fixed = self.inputs[0].shape[0] if self.inputs[0].shape else None
         size = fixed if isinstance(fixed, int) else count
         found = np.concatenate([self._ask(_block(feeds, at, size)) for at in range(0, count, max(1, size))])[:count]
+        if places is not None and not key == POSITIONS:
+            return softened(self._of_labels(found, places, key), temperature)
+        if found.size == count and self.probabilities is None and count > 1:
+            self.probabilities = bool((found >= 0).all() and (found <= 1).all())
+            if self.probabilities:
+                warn_user(
+                    f"the one output of {self.path} lies between 0 and 1 for all of {count} examples, and is taken as "
+                    "the probability of the second class: where it is a logit, export it under a name such as 'logits'"
+                )
         if found.size == count and self.probabilities is not True:  # one logit of a binary head
             found = np.pad(found.reshape(count, 1), ((0, 0), (1, 0)))
         elif found.size == count:
             found = np.stack([1 - found.reshape(-1), found.reshape(-1)], 1)
-        if found.ndim != 2 or len(found) != count:
+        answers = torch.from_numpy(np.ascontiguousarray(found)).float()
+        if places is not None:
+            answers = at_positions(answers, places)
+        if answers.ndim != 2 or len(answers) != len(batch.index):
             raise DataError(f"{self.path} must give (examples, classes), and gave {found.shape} for {count} examples")
-        answers = torch.from_numpy(np.ascontiguousarray(found[:, self.columns] if self.columns else found)).float()
+        answers = answers[:, self.columns] if self.columns else answers
         if self.probabilities is None:
             self.probabilities = looks_like_probabilities(answers)
         if self.probabilities and not looks_like_probabilities(answers, coarse=True):
@@ -127,6 +144,20 @@ class OnnxTeacher:
                 f"row 0 sums to {float(answers[0].sum()):.4g}: export the logits, under a name such as 'logits'"
             )
         return softened(answers.log() if self.probabilities else answers, temperature)
+
+    def _of_labels(self, found: NDArray[Any], places: Tensor, key: str) -> Tensor:
+        """Log-probabilities of two classes for each label that is asked for, of logits or sigmoids ``(S, L)``."""
+        answers = torch.from_numpy(np.ascontiguousarray(found[:, self.columns] if self.columns else found)).float()
+        inside = bool((answers >= 0).all() and (answers <= 1).all())
+        if self.probabilities is None:
+            self.probabilities = inside
+        if self.probabilities and not inside:
+            raise DataError(
+                f"the output {self.output.name!r} of {self.path} is named as probabilities, or gave such before, and "
+                f"holds {float(answers.abs().max()):.4g}: export the logits, under a name such as 'logits'"
+            )
+        pairs = at_labels(answers, places, key)
+        return torch.log_softmax(pairs, -1) if not self.probabilities else _of_sigmoids(pairs[:, 1])
 
     def _feeds(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """The examples by the names of the network's inputs, in its types and shapes."""
@@ -170,6 +201,11 @@ class OnnxTeacher:
         return np.asarray(found)
 
 
+def _of_sigmoids(held: Tensor) -> Tensor:
+    """Logarithms of the probabilities that a label does not hold, and that it does."""
+    return torch.stack([1 - held, held], 1).log()
+
+
 def _block(feeds: dict[str, NDArray[Any]], start: int, size: int) -> dict[str, NDArray[Any]]:
     """Some examples, the last one repeated where there are fewer than the network takes at a time."""
     found = {}
@@ -194,7 +230,7 @@ def _open(path: str) -> Any:
 
 
 def _output(path: str, outputs: Sequence[Any]) -> Any:
-    """The output with a row of classes for each example."""
+    """The output with a row of classes for each example, or for each position of one."""
     rows = [each for each in outputs if each.type.startswith("seq(map") or _has_rows(each)]
     for word in ("logit", "prob", ""):
         for each in rows:
@@ -205,7 +241,7 @@ def _output(path: str, outputs: Sequence[Any]) -> Any:
 
 
 def _has_rows(output: Any) -> bool:
-    return output.type in _FLOATS and len(output.shape or (0, 0)) == 2
+    return output.type in _FLOATS and len(output.shape or (0, 0)) in {2, 3}
 
 
 def _named(session: Any) -> tuple[str, ...] | None:

@@ -45,9 +45,9 @@ def saved_answers(
 
     Args:
         probs: Probabilities ``(N, K)``, rows summing to one; or ``(N, k)`` with ``ids``. A DataFrame's columns are
-            matched with ``classes`` by name.
+            matched with ``classes`` by name. Where several labels may hold at a time, the probability of each label.
         log_probs: Natural logarithms of such.
-        logits: Scores before a softmax, ``(N, K)``.
+        logits: Logits, ``(N, K)``; of labels those before a sigmoid.
         ids: Classes of the values, ``(N, k)``: numbers, or names of ``classes``.
         index: Number of each row's example in the data, ``(N,)``; None: rows are in the examples' order.
         classes: Names of the K classes in order.
@@ -72,15 +72,24 @@ def saved_answers(
     if len(kinds) != 1:
         raise DataError(f"give exactly one of probs, log_probs and logits: {len(kinds)} are given")
     data = examples if isinstance(examples, DataSet) else None
-    if classes is None and data is not None:
+    part = _as_examples(examples)
+    labels = None if part is None else getattr(part.inputs, "label_names", None)
+    if labels is not None and (classes is None or tuple(classes) == _TWO):
+        classes = labels
+    elif classes is None and data is not None:
         classes = data.classes
     names = None if classes is None else tuple(map(str, classes))
     values = _by_name(given[kinds[0]], names if ids is None else None)
     kind: AnswerKind = kinds[0]  # type: ignore[assignment]
     numbers = torch.arange(len(values)) if index is None else _numbers(index, len(values))
-    part = _as_examples(examples)
+    if labels is not None:
+        if ids is not None:
+            raise DataError("several labels may hold at a time: give a probability for each, and not the top k")
+        values, numbers, kind, names = _pairs(values, kind, labels), _pair_numbers(numbers, len(labels)), "probs", _TWO
     if part is not None:
-        numbers = _keyed(numbers, len(values), part, data, in_order=index is None)
+        numbers = _keyed(
+            numbers, len(values), part, data, in_order=index is None, per=1 if labels is None else len(labels)
+        )
     source = None if part is None else part.source
     if ids is None:
         tell_kind(values, kind)
@@ -91,6 +100,43 @@ def saved_answers(
         found = _top(values, kind, ids, numbers, names, source)
     found.in_order = index is None and part is None
     return found
+
+
+_TWO = ("no", "yes")
+"""The classes of a label."""
+
+
+def _pair_numbers(numbers: Tensor, labels: int) -> Tensor:
+    """Numbers of the pairs of example and label, of those of the examples."""
+    return (numbers[:, None] * labels + torch.arange(labels)).flatten()
+
+
+def _pairs(values: NDArray[Any], kind: AnswerKind, labels: Sequence[str]) -> NDArray[Any]:
+    """Probabilities of two classes for each label of each example, ``(N L, 2)``, of one number for each."""
+    _refuse_spoilt(values, kind)
+    if values.shape[1] != len(labels):
+        raise MismatchError(f"saved answers have {values.shape[1]} columns, and there are {len(labels)} labels")
+    numbers = values.astype(np.float64)
+    inside = bool((numbers >= 0).all() and (numbers <= 1).all())
+    if kind == "logits":
+        if inside and len(numbers) > 1:
+            raise DataError(
+                f"the values given as logits are from 0 to 1 in all {len(values)} rows, as after a sigmoid: a second "
+                "one would flatten them; give them as probs"
+            )
+        with np.errstate(over="ignore"):
+            held = 1 / (1 + np.exp(-numbers))
+    else:
+        held = numbers if kind == "probs" else np.exp(np.minimum(numbers, 700))
+        odd = ~((held >= 0) & (held <= 1 + 1e-6))
+        if odd.any():
+            row = int(np.argmax(odd.any(1)))
+            raise DataError(
+                f"row {row} of the saved answers holds {numbers[row][odd[row]][0]:.4g}, which is no "
+                f"{'logarithm of a probability' if kind == 'log_probs' else 'probability'} of a label: are they logits?"
+            )
+        held = np.minimum(held, 1)
+    return np.stack([1 - held, held], -1).reshape(-1, 2)
 
 
 def kind_of(values: NDArray[Any]) -> AnswerKind:
@@ -280,17 +326,18 @@ def _as_examples(examples: Any) -> Examples | None:
     return Examples.of(*examples) if isinstance(examples, tuple) else Examples.of(examples)
 
 
-def _keyed(numbers: Tensor, rows: int, part: Examples, data: DataSet | None, *, in_order: bool) -> Tensor:
-    """The examples' numbers for each row of the answers, where there is one for each example."""
+def _keyed(numbers: Tensor, rows: int, part: Examples, data: DataSet | None, *, in_order: bool, per: int = 1) -> Tensor:
+    """The examples' numbers for each row of the answers, where there is one for each example, of ``per`` labels."""
     parts = [part] if data is None else [each for each in data.parts().values() if each.source == part.source]
     whole = sum(map(len, parts))
     if not in_order:
         known = set(numbers.tolist())
         missing = [number for number in part.index.tolist() if number not in known]
         if missing:
+            first = ", ".join(str(number // per) for number in missing[::per][:3])
             raise MismatchError(
-                f"the saved answers have no row for {len(missing)} of {len(part)} examples, the first is example "
-                f"{missing[0]}"
+                f"the saved answers have no row for {len(missing) // per} of {len(part) // per} examples, the first "
+                f"{'is example' if len(missing) == per else 'are examples'} {first}"
             )
         return numbers
     if rows == len(part):
@@ -298,8 +345,8 @@ def _keyed(numbers: Tensor, rows: int, part: Examples, data: DataSet | None, *, 
     last = max(int(each.index.max()) for each in parts)
     if rows == whole == last + 1 or (part.origin is not None and whole < rows and last < rows):
         return numbers  # what was set aside for choosing and judging was taken out of these rows
-    apart = "" if whole == len(part) else f" ({whole} with those set aside for choosing and judging)"
+    apart = "" if whole == len(part) else f" ({whole // per} with those set aside for choosing and judging)"
     raise MismatchError(
-        f"there are {rows} rows of saved answers, and {len(part)} examples{apart}: give a row for each, in their "
-        "order, or the rows' index"
+        f"there are {rows // per} rows of saved answers, and {len(part) // per} examples{apart}: give a row for each, "
+        "in their order, or the rows' index"
     )

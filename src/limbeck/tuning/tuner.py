@@ -23,14 +23,13 @@ from limbeck.options.checks import from_keywords
 from limbeck.options.search import Axis, Search, Values, baseline_axes, combinations
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set, check_answers, check_classes, verify_stores
+from limbeck.runs.inputs import as_data_set, check_answers, teacher_for, verify_stores
 from limbeck.runs.measure import title_of
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.checksums import check_file
 from limbeck.system.devices import Device, find_device
-from limbeck.teachers import as_teacher
 from limbeck.training.objective import require_logits
 from limbeck.tuning.conducting import Conductor
 from limbeck.tuning.results import conclude, conclude_baseline, report_search
@@ -149,8 +148,7 @@ def tune(
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
     augmentation = data.train.drawn(augmentation)
-    guide = as_teacher(teacher, data.classes)
-    check_classes("teacher", guide, data)
+    guide = teacher_for(teacher, data)
     guide = guide.to(device.device).bind(data.train, augmentation)
     verify_stores(guide, None)
     check_answers("student", made, data)

@@ -32,7 +32,7 @@ class _Kaldi:
 
     name = "a Kaldi directory"
     what = DATA_KINDS["kaldi"]
-    settings = frozenset(f.name for f in fields(SpeechOptions))
+    settings = frozenset({*(f.name for f in fields(SpeechOptions)), "validation_data", "test_data"})
 
     def claims(self, path: Path, options: DataOptions) -> bool:
         """Whether it has features."""

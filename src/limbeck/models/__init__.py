@@ -300,6 +300,8 @@ def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
         ) from error
     except AttributeError as error:
         raise ConfigError(f"{what} {spec}: {module_name} has no {function_name}") from error
+    except Exception as error:  # whatever the user's own module raises while it is imported
+        raise ConfigError(f"{what} {spec} failed: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ConfigError(f"{what} {spec}: {function_name} is {type(function).__name__}, and a function is needed")
     return function  # type: ignore[no-any-return]

@@ -87,10 +87,12 @@ def _run(place: Path) -> Look | None:
     """What a run's model says of texts; None for other models, and for files of teachers."""
     if not place.is_dir():
         if not place.exists():
-            raise FormatError(place, "there is no such file or folder")
+            raise FormatError(place, "there is no such file or folder, so it is no run with a model")
         return None
     if (place / "ensemble.json").exists():
         place = place / "members" / "1"
+        if not place.is_dir():
+            return None  # told with what ensemble.json says
     folder, config = open_model_folder(place)
     seen = load_presentation(folder, config)
     tokenizer, length = getattr(seen, "tokenizer", None), getattr(seen, "max_length", 0)

@@ -23,12 +23,8 @@ from limbeck.models.calling import call_model, evaluating, weights_dtype
 from limbeck.models.last_operation import Ending, ends_in
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
-from limbeck.specialists import Committee
 from limbeck.system.devices import Device
 from limbeck.system.watcher import Watcher
-from limbeck.teachers import Ensemble, ModelTeacher, UserTeacher
-from limbeck.teachers.estimator import EstimatorTeacher
-from limbeck.teachers.function import FunctionTeacher
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""
@@ -93,7 +89,7 @@ def tell_odd_teacher(
         _tell_worse_than_guessing(torch.cat(answered[-1]), truth, watcher)
     first = next(feed.batches(0))
     for name, part in zip(names, parts, strict=True):
-        if temperature != 1 and isinstance(part, UserTeacher) and _ignores(part, first, temperature):
+        if temperature != 1 and not getattr(part, "softens", True) and _ignores(part, first, temperature):
             watcher.warn(
                 f"the {name} gives the same answers at temperature {temperature:g} as at 1, so that its soft targets "
                 "are not softened: divide its logits by the temperature that log_probs is called with"
@@ -138,10 +134,8 @@ def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, watcher: Watcher) 
 
 
 @torch.no_grad()
-def _ignores(teacher: UserTeacher, batch: Batch, temperature: float) -> bool:
+def _ignores(teacher: Teacher, batch: Batch, temperature: float) -> bool:
     """Whether a teacher of the user's own answers alike at any temperature, though its answers could be softened."""
-    if teacher.temperature is not None or isinstance(teacher.teacher, EstimatorTeacher | FunctionTeacher):
-        return False
     with suppress(Exception):  # it may refuse other temperatures than its own, and does not ignore them then
         plain, hot = (teacher.log_probs(batch, t).float() for t in (1.0, temperature))
         changed = (softened(plain, temperature).exp() - plain.exp()).abs().max()
@@ -242,21 +236,16 @@ def _logits(part: nn.Module | Teacher, batch: Batch) -> tuple[Tensor, Ending | N
         inputs = batch.inputs if first is None else move(batch.inputs, first.device)
         with evaluating(module):
             return *ends_in(lambda: call_model(module, inputs)), weights_dtype(module) in _16_BITS
-    if isinstance(part, ModelTeacher):
-        teacher = part
-        return *ends_in(lambda: teacher.logits(batch)), weights_dtype(teacher.model) in _16_BITS
-    inner = part.teacher if isinstance(part, UserTeacher) else part
-    if isinstance(inner, FunctionTeacher):
-        function = inner
-        return *ends_in(lambda: function.logits(batch)), False
-    return None
+    answer = getattr(part, "before_softmax", None)
+    if answer is None:
+        return None
+    return *ends_in(lambda: answer(batch)), any(weights_dtype(each) in _16_BITS for each, _ in part.modules())
 
 
 def _members(teacher: Teacher) -> list[Teacher]:
     """The teachers in an ensemble, at any depth; a teacher of another kind is its own only one."""
-    if isinstance(teacher, Ensemble):
-        return [part for member in teacher.members for part in _members(member)]
-    return [teacher]
+    members = getattr(teacher, "members", None)
+    return [teacher] if members is None else [part for member in members for part in _members(member)]
 
 
 def _models(subject: nn.Module | Teacher) -> list[nn.Module | Teacher]:
@@ -265,7 +254,7 @@ def _models(subject: nn.Module | Teacher) -> list[nn.Module | Teacher]:
         return [subject]
     found: list[nn.Module | Teacher] = []
     for member in _members(subject):
-        found += [member.generalist, *member.specialists] if isinstance(member, Committee) else [member]
+        found += getattr(member, "networks", [member])
     return found
 
 

@@ -25,9 +25,10 @@ from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.forward import log_priors, propagate, read_pdf_counts
+from limbeck.kaldi.options import SpeechOptions
+from limbeck.kaldi.posteriors import Posteriors
 from limbeck.kaldi.source.phones import phones_of
 from limbeck.models import MLP, MLPConfig
-from limbeck.options import DataOptions
 from limbeck.report.figures_speech import draw_heard
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_report
@@ -35,9 +36,8 @@ from limbeck.runs.exporting import nnet_of
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import answers_of
-from limbeck.runs.models import front_end_of, load, save_model
+from limbeck.runs.models import load, reading_of, save_model
 from limbeck.runs.pages import gather
-from limbeck.runs.posteriors import Posteriors
 from limbeck.system.files import unseal_files
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
@@ -81,7 +81,7 @@ def targets(done, teachers):
 
 def options(**more):
     given = dict(zip(("data", "ali", "validation_data", "validation_ali"), map(str, (TRAIN + VALIDATION)[1::2])))  # noqa: B905
-    return DataOptions(**given, norm_vars=True, **more)
+    return SpeechOptions(**given, norm_vars=True, **more)
 
 
 def test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targets):
@@ -102,8 +102,8 @@ def test_a_student_is_distilled_from_teachers_that_see_more(done, teachers, targ
         == json.loads((live / "metrics.json").read_text())["student"]["test_errors"]
     )
     done("report", live)
-    assert front_end_of(live).splicing.offsets == (-2, -1, 0, 1, 2)
-    assert front_end_of(teachers).splicing.offsets == tuple(range(-7, 8))
+    assert reading_of(live).splicing.offsets == (-2, -1, 0, 1, 2)
+    assert reading_of(teachers).splicing.offsets == tuple(range(-7, 8))
     counts = read_pdf_counts(live / "model" / "ali_train_pdf.counts")
     assert counts.sum() == 8184 + 500 and len(counts) == 1000
 
@@ -420,8 +420,8 @@ def test_an_alignment_of_another_model(refused, copy):
 
 def test_a_pdf_beyond_the_outputs(limbeck, tmp_path):
     net = MLP(MLPConfig(input_shape=(11, 40), classes=10, hidden=()))
-    front = open_data(options()).front_end
-    save_model(tmp_path / "model", net, classes=[str(k) for k in range(10)], front_end=front)
+    front = open_data(options()).reading
+    save_model(tmp_path / "model", net, classes=[str(k) for k in range(10)], reading=front)
     judged = ("evaluate", tmp_path, "--data", SO762 / "train", "--ali", SO762 / "ali_train")
     outcome = limbeck(*judged)
     assert outcome.code == 2 and "10 classes" in outcome.err and "1000" in outcome.err

@@ -1,5 +1,6 @@
 """Kinds of data on disk: one of another package is asked first, and settings of other kinds are refused."""
 
+import dataclasses
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import limbeck
 from limbeck.data import registry
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.registry import kind_of, kinds, own_settings
-from limbeck.errors import ConfigError, FormatError
+from limbeck.data.registry import claimed, kind_of, kinds, own_settings
+from limbeck.errors import ConfigError, FormatError, LimbeckWarning
+from limbeck.kaldi.options import SpeechOptions
 from limbeck.options import DataOptions
+from limbeck.options import kinds as option_kinds
+from limbeck.options.kinds import every_option, option_classes
 
 
 class Numbers:
@@ -60,6 +64,80 @@ def test_a_kind_of_another_package_is_one_file(registered, monkeypatch, tmp_path
     assert len(data.validation) == 4 and data.classes == ("even", "odd")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberOptions(DataOptions):
+    """A file of numbers.
+
+    Attributes:
+        base: What numbers are divided by.
+    """
+
+    base: int = 1
+
+
+class Based(Numbers):
+    """A kind with a setting of its own."""
+
+    options = NumberOptions
+
+    def open(self, path, options, progress):
+        assert type(options) is NumberOptions
+        read = super().open(path, options, progress)
+        return dataclasses.replace(read, train=Examples.of(read.train.inputs / options.base, read.train.labels))
+
+
+@pytest.fixture
+def based(registered, monkeypatch, tmp_path):
+    """A kind of another package with settings of its own, and a file for it."""
+    found = {"KIND": Based(), "NumberOptions": NumberOptions}
+    monkeypatch.setattr(EntryPoint, "load", lambda self: found[self.attr])
+    point = EntryPoint("numbers", "nowhere:NumberOptions", "limbeck.source_options")
+    monkeypatch.setattr(option_kinds, "entry_points", lambda *, group: (point,))
+    registered(EntryPoint("numbers", "nowhere:KIND", "limbeck.sources"))
+    for cached in (every_option, option_classes):
+        cached.cache_clear()
+    file = tmp_path / "some.numbers"
+    file.write_text("".join(f"{n} {n % 2}\n" for n in range(20)))
+    yield file
+    for cached in (every_option, option_classes):
+        cached.cache_clear()
+
+
+def test_a_kind_owns_its_settings(based):
+    every = every_option()
+    assert "base" in {field.name for field in dataclasses.fields(every)}
+    for options in (every(data=str(based), base=2, validation=0), NumberOptions(data=str(based), base=2, validation=0)):
+        assert limbeck.open_data(options).train.inputs.max() == 19 / 2
+    assert own_settings()["base"] == ["a file of numbers"]
+    with pytest.raises(ConfigError, match="^base is for a file of numbers, and mnist is mnist: leave it out"):
+        limbeck.open_data(NumberOptions(data="mnist", base=2))
+    with pytest.raises(ConfigError, match="^ali is for a Kaldi directory"):
+        limbeck.open_data(every(data=str(based), ali="exp"))
+    assert dataclasses.asdict(claimed(based, every(data=str(based), base=3))[1]).keys() == {
+        field.name for field in dataclasses.fields(NumberOptions)
+    }
+
+
+@pytest.mark.usefixtures("based")
+def test_settings_that_cannot_be_used_are_left_out_and_told(monkeypatch):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Taken(DataOptions):
+        ali: str = ""
+
+    for given, reason in ((Taken, "ali is a setting of limbeck.kaldi.options already"), (int, "it is not a dataclass")):
+        option_classes.cache_clear()
+        monkeypatch.setattr(EntryPoint, "load", lambda self, given=given: given)
+        with pytest.warns(LimbeckWarning, match=rf"\(nowhere:NumberOptions\) are left out: {reason}"):
+            assert [kind.__name__ for kind in option_classes()] == ["SpeechOptions"]
+
+
+def test_settings_of_speech_are_settings_of_kaldi_directories_alone():
+    speech = {field.name for field in dataclasses.fields(SpeechOptions)}
+    plain = {field.name for field in dataclasses.fields(DataOptions)}
+    assert plain < speech and {"ali", "cmvn", "left", "mdl", "in_memory_gb"} <= speech - plain
+    assert all(own_settings()[name] == ["a Kaldi directory"] for name in speech - plain)
+
+
 def test_a_kind_that_cannot_be_loaded_is_named(registered):
     registered(EntryPoint("broken", "no.such.module:KIND", "limbeck.sources"))
     with pytest.raises(ConfigError, match=r"the kind of data broken \(no.such.module:KIND\) cannot be loaded"):
@@ -72,7 +150,7 @@ def test_a_kind_that_cannot_be_loaded_is_named(registered):
 )
 def test_settings_of_another_kind_are_refused(setting, value):
     with pytest.raises(ConfigError, match=f"^{setting} is for .*, and mnist is mnist: leave it out"):
-        limbeck.open_data(DataOptions(data="mnist", **{setting: value}))
+        limbeck.open_data(every_option()(data="mnist", **{setting: value}))
     assert "mnist" not in own_settings()[setting]
 
 

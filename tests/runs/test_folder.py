@@ -235,3 +235,18 @@ def test_a_setting_that_was_renamed_is_the_same_one(tmp_path):
         with RunFolder(tmp_path / "run").open("train", {**SETTINGS, "save_hdf5": False}, resume=True):
             pass
     assert read_settings(tmp_path / "run" / "config.toml")["save-hdf5"] is True
+
+
+def test_settings_of_another_kind_of_data_may_be_named_or_not(tmp_path):
+    """Runs of earlier versions name those of speech whatever their data are."""
+    run = RunFolder(tmp_path)
+    plain = {"data": "mnist", "epochs": 3}
+    (tmp_path / "config.toml").write_text('data = "mnist"\nepochs = 3\ncmvn = "auto"\ndeltas = 0\nin_memory_gb = 9.0\n')
+    run.agree(plain)
+    run.agree({**plain, "cmvn": "auto", "every": 1})
+    for changed in ({"cmvn": "speaker"}, {"every": 2}, {"ali": "exp"}):
+        with pytest.raises(RunError, match=f"was started with {next(iter(changed))} = "):
+            run.agree({**plain, **changed})
+    (tmp_path / "config.toml").write_text('data = "mnist"\nepochs = 3\ncmvn = "speaker"\n')
+    with pytest.raises(RunError, match="was started with cmvn = 'speaker', and now it is 'auto'"):
+        run.agree(plain)

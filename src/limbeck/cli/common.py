@@ -14,23 +14,29 @@ __all__ = [
     "Track",
     "Train",
     "Views",
+    "kept_settings",
     "open_examples",
     "track_with",
 ]
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.console import Bar, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
+from limbeck.options.kinds import every_option
 from limbeck.system.watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
 
-Data = Annotated[DataOptions, Parameter(name="*", group="Data")]
+if TYPE_CHECKING:
+    Data = Annotated[DataOptions, Parameter(name="*", group="Data")]
+else:  # with the settings of all kinds of data; whoever opens them takes those of the kind, and refuses the rest
+    Data = Annotated[every_option(), Parameter(name="*", group="Data")]
 NetworkSizes = Annotated[Network, Parameter(name="*", group="Network")]
 Train = Annotated[Training, Parameter(name="*", group="Training")]
 Views = Annotated[Augmentation, Parameter(name="*", group="Random views")]
@@ -62,6 +68,20 @@ def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
     for note in examples.notes:
         say(note)
     return examples
+
+
+def kept_settings(options: DataOptions) -> dict[str, Any]:
+    """What a run keeps of the settings of its data: those that their kind has.
+
+    Args:
+        options: Which data; they exist.
+
+    Returns:
+        Values by name.
+    """
+    from limbeck.data.registry import claimed
+
+    return dataclasses.asdict(claimed(options.data, options)[1])
 
 
 def track_with(name: str | None, folder: Path, watcher: Watcher) -> Watcher:

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from limbeck.cli.common import Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, print_verdicts, say
 from limbeck.errors import ConfigError
-from limbeck.options import Augmentation, DataOptions, FineTuning, RankRule
+from limbeck.options import Augmentation, FineTuning, RankRule
+from limbeck.options.kinds import every_option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,23 +139,22 @@ def _data_of(
     source: Path, data: str | None, validation: float | None, image_size: int | None, train_examples: float | None
 ) -> dict[str, Any]:
     """The settings of the data: those given, and for the rest those of the run."""
-    from limbeck.runs.folder import RunFolder, options_of
+    from limbeck.runs.folder import RunFolder
+    from limbeck.runs.settings import options_of
 
     given = {"data": data, "validation": validation, "image_size": image_size, "train_examples": train_examples}
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if data is None and "data" not in known:
         raise ConfigError(f"{source} does not name its data: give --data")
     # Another data set is cut as is asked for, not as that of the run was.
-    names = [field.name for field in dataclasses.fields(DataOptions) if field.name != "allow_pipes"]
+    names = [field.name for field in dataclasses.fields(every_option()) if field.name != "allow_pipes"]
     before = {name: known[name] for name in names if name in known and (data is None or data == known.get("data"))}
-    chosen = options_of(
-        RunFolder(source), {**before, **{name: value for name, value in given.items() if value is not None}}
-    )
+    chosen = options_of(source, {**before, **{name: value for name, value in given.items() if value is not None}})
     # Of what belongs to speech alone, which has no flag here, only what the run was given.
     return {
         name: value
         for name, value in dataclasses.asdict(chosen).items()
-        if name in given or value != getattr(DataOptions(), name)
+        if name in given or value != getattr(every_option()(), name)
     }
 
 
@@ -182,7 +182,7 @@ def _compress_run(
     from limbeck.softtargets import SoftTargets
 
     known = {name: value for name, value in data.items() if value is not None}
-    examples = open_examples(DataOptions(**known), quiet=quiet)
+    examples = open_examples(every_option()(**known), quiet=quiet)
     network = load_module(source, data=examples, own=model)
     guide = None
     if teacher_targets is not None:

@@ -22,6 +22,7 @@ from limbeck.cli.common import (
     Track,
     Train,
     Views,
+    kept_settings,
     track_with,
 )
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_verdicts, say
@@ -130,7 +131,7 @@ def distill(
         jobs=jobs,
         ray=ray,
         settings={
-            **dataclasses.asdict(data),
+            **kept_settings(data),
             **kept,
             "transfer": transfer,
             "teacher": None if teacher is None else [str(path) for path in teacher],

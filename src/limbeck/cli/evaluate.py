@@ -42,7 +42,7 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         json: Print the metrics as JSON.
     """
-    from limbeck.kaldi.source.kind import is_kaldi
+    from limbeck.kaldi.options import SpeechOptions, is_kaldi
     from limbeck.kaldi.source.opening import judged_alone
     from limbeck.runs import evaluate as judge
     from limbeck.runs.inputs import load_teacher, options_as_trained
@@ -52,8 +52,10 @@ def evaluate(
 
     beside = [] if teacher is None else [teacher]
     data = require_models(options_as_read(data, run), teachers=[run, *beside], own=model)
-    if is_kaldi(data.data):  # only what is judged on is read: the test directory, or the one that --data names
-        examples = open_examples(judged_alone(options_as_trained(data, run, context=True)))
+    data = options_as_trained(data, run, context=True)
+    if is_kaldi(data.data) and isinstance(data, SpeechOptions):
+        # Only what is judged on is read: the test directory, or the one that --data names.
+        examples = open_examples(judged_alone(data))
         examples = dataclasses.replace(examples, test=examples.train)
     else:
         examples = open_examples(data)

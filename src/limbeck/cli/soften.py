@@ -10,10 +10,13 @@ from cyclopts import Parameter
 
 from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import Bar, print_json, print_text, say
+from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions
 
 if TYPE_CHECKING:
+    from limbeck.data import DataSet
     from limbeck.protocols import Teacher
+    from limbeck.system.devices import Device
 
 _STORE = Parameter(group="Store")
 
@@ -94,51 +97,27 @@ def soften(
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
     """
-    from limbeck.errors import ConfigError
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
-    from limbeck.runs.posteriors import Posteriors
-    from limbeck.runs.posteriors import write_posteriors as archive
     from limbeck.softtargets import SoftTargets
-    from limbeck.softtargets.answer_files import read_answers
     from limbeck.softtargets.softening import precision_of
     from limbeck.system.devices import find_device
     from limbeck.system.processes import is_first
-    from limbeck.teachers import as_teacher
 
-    if augmentation.active and augmentation.views is None:
-        raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
-    if sum(given is not None for given in (teacher, posteriors, from_file)) != 1:
-        raise ConfigError("give one of --teacher, --posteriors and --from-file")
-    if from_file is None and (answers != "auto" or index_column is not None):
-        raise ConfigError(f"{'--index-column' if answers == 'auto' else '--answers'} belongs to --from-file: give both")
-    if from_file is not None and augmentation.active:
-        raise ConfigError("--from-file holds answers to the examples as they are: leave the random views out")
-    if min_post is not None and write_posteriors is None:
-        raise ConfigError("--min-post belongs to --write-posteriors: give both")
-    if posteriors is not None and write_posteriors is not None:
-        raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
+    _refuse(
+        augmentation, teacher, posteriors, from_file, answers, index_column, min_post=min_post, archive=write_posteriors
+    )
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
         data = options_as_trained(require_models(data, teachers=teacher, own=teacher_model), teacher[0], context=True)
     examples = open_examples(data, quiet=quiet)
     guide: Teacher
     if posteriors is not None:
-        guide = as_teacher(Posteriors(posteriors, examples, temperature=temperature, allow_pipes=data.allow_pipes))
+        guide = _posteriors(posteriors, examples, temperature, data)
     elif from_file is not None:
-        saved = read_answers(
-            from_file,
-            classes=examples.outputs,
-            kind=None if answers == "auto" else answers,
-            index_column=index_column,
-            id_column=data.id_column,
-            several=examples.outputs != examples.classes,
-        )
-        if not quiet:
-            say(saved.describe())
-        guide = saved.teacher(examples)
-        if encoding is None and k is None and saved.k is not None and saved.k < len(examples.classes):
-            encoding, k = "topk", saved.k
+        guide, kept = _saved(from_file, examples, answers, index_column, data.id_column, quiet=quiet)
+        if encoding is None and k is None and kept is not None and kept < len(examples.classes):
+            encoding, k = "topk", kept
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples, reading=data)
     guide = guide.to(place.device)
@@ -160,17 +139,7 @@ def soften(
     if not is_first():
         return
     if write_posteriors is not None:
-        with Bar("writing", quiet=quiet) as bar:
-            used = 1.0 if temperature is None else temperature
-            archive(
-                write_posteriors,
-                guide,
-                examples,
-                temperature=used,
-                device=place,
-                least=min_post,
-                progress=bar.show,
-            )
+        _archive(write_posteriors, guide, examples, temperature, place, min_post, quiet=quiet)
     if verify:
         SoftTargets.open(out, examples=examples.train).verify()
     if json:
@@ -178,3 +147,83 @@ def soften(
         return
     print_text(str(card))
     say(f"The soft targets are in {out}")
+
+
+def _refuse(
+    augmentation: Augmentation,
+    teacher: list[Path] | None,
+    posteriors: Path | None,
+    from_file: Path | None,
+    answers: str,
+    index_column: str | None,
+    *,
+    min_post: float | None,
+    archive: Path | None,
+) -> None:
+    """Refuse flags that contradict each other."""
+    if augmentation.active and augmentation.views is None:
+        raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
+    if sum(given is not None for given in (teacher, posteriors, from_file)) != 1:
+        raise ConfigError("give one of --teacher, --posteriors and --from-file")
+    if from_file is None and (answers != "auto" or index_column is not None):
+        raise ConfigError(f"{'--index-column' if answers == 'auto' else '--answers'} belongs to --from-file: give both")
+    if from_file is not None and augmentation.active:
+        raise ConfigError("--from-file holds answers to the examples as they are: leave the random views out")
+    if min_post is not None and archive is None:
+        raise ConfigError("--min-post belongs to --write-posteriors: give both")
+    if posteriors is not None and archive is not None:
+        raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
+
+
+def _saved(
+    path: Path,
+    examples: "DataSet",
+    answers: Literal["auto", "probs", "log_probs", "logits"],
+    index_column: str | None,
+    id_column: str | None,
+    *,
+    quiet: bool,
+) -> tuple["Teacher", int | None]:
+    """Answers out of a file as a teacher, and how many classes of each are there, None for all."""
+    from limbeck.softtargets.answer_files import read_answers
+
+    kind = None if answers == "auto" else answers
+    saved = read_answers(
+        path,
+        classes=examples.outputs,
+        kind=kind,
+        index_column=index_column,
+        id_column=id_column,
+        several=examples.outputs != examples.classes,
+    )
+    if not quiet:
+        say(saved.describe())
+    return saved.teacher(examples), saved.k
+
+
+def _posteriors(path: Path, examples: "DataSet", temperature: float | None, options: DataOptions) -> "Teacher":
+    """Posteriors in a Kaldi archive as a teacher."""
+    from limbeck.kaldi.options import SpeechOptions
+    from limbeck.kaldi.posteriors import Posteriors
+    from limbeck.teachers import as_teacher
+
+    pipes = isinstance(options, SpeechOptions) and options.allow_pipes
+    return as_teacher(Posteriors(path, examples, temperature=temperature, allow_pipes=pipes))
+
+
+def _archive(
+    path: Path,
+    guide: "Teacher",
+    examples: "DataSet",
+    temperature: float | None,
+    place: "Device",
+    least: float | None,
+    *,
+    quiet: bool,
+) -> None:
+    """Write the teacher's posteriors as a Kaldi archive."""
+    from limbeck.kaldi.posteriors import write_posteriors
+
+    used = 1.0 if temperature is None else temperature
+    with Bar("writing", quiet=quiet) as bar:
+        write_posteriors(path, guide, examples, temperature=used, device=place, least=least, progress=bar.show)

@@ -22,6 +22,7 @@ from limbeck.cli.common import (
     Track,
     Train,
     Views,
+    kept_settings,
     open_examples,
     track_with,
 )
@@ -91,7 +92,7 @@ def train(
         save_hdf5=save_hdf5,
         jobs=jobs,
         ray=ray,
-        settings={**dataclasses.asdict(data), **dataclasses.asdict(options)},
+        settings={**kept_settings(data), **dataclasses.asdict(options)},
         watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )

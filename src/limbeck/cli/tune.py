@@ -20,6 +20,7 @@ from limbeck.cli.common import (
     Resume,
     Train,
     Views,
+    kept_settings,
 )
 from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
 from limbeck.cli.lesson import open_lesson
@@ -109,7 +110,7 @@ def tune(
             out=out,
             resume=resume,
             settings={
-                **dataclasses.asdict(lesson.options),
+                **kept_settings(lesson.options),
                 **kept,
                 "teacher": None if teacher is None else [str(path) for path in teacher],
                 "teacher_targets": teacher_targets,

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.examples import Examples
 from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.models.calling import presentation_of
 from limbeck.options.checks import shown
 
 if TYPE_CHECKING:
-    from limbeck.kaldi.source.frontend import FrontEnd
-from limbeck.data.examples import Examples
+    from limbeck.data.registry import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class DataSet:
         train: What models learn from.
         test: What they are judged on, once; None where there is no such set.
         validation: What choices are made on; None until it is cut out of ``train``.
-        every_class: Whether each class must have a training example; of a thousand pdfs some may have none.
-        front_end: For speech, how inputs are made of features; models keep it.
+        every_class: Whether each class must have a training example; of a thousand classes some may have none.
+        reading: How inputs are made of what is on the disk, where models keep that; None where a tensor tells all.
         notes: What people should know of how the data were read.
     """
 
@@ -41,7 +41,7 @@ class DataSet:
     test: Examples | None = None
     validation: Examples | None = None
     every_class: bool = True
-    front_end: "FrontEnd | None" = None
+    reading: "Reading | None" = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.source import Source
 from limbeck.errors import DataError, FormatError
-from limbeck.options import ExampleOptions
+from limbeck.options import DataOptions
 
 _MOST_NUMBERS = 100
 """Different whole numbers above which they may be amounts, where half of the rows have one of their own."""
@@ -52,7 +52,7 @@ class LabelColumns:
     separator: str | None = None
 
     @classmethod
-    def of(cls, options: ExampleOptions, usual: str = "label") -> "LabelColumns":
+    def of(cls, options: DataOptions, usual: str = "label") -> "LabelColumns":
         """The columns that settings name; the usual one where they name none."""
         if options.label_columns is not None:
             return cls(None, options.label_columns)

@@ -4,11 +4,22 @@ A kind of one's own is an entry point of the group ``limbeck.sources`` that name
 asked before those that come with Limbeck.
 """
 
-__all__ = ["Kind", "kind_of", "kinds", "own_settings", "refuse_others"]
+__all__ = [
+    "Kind",
+    "Reading",
+    "claimed",
+    "kind_of",
+    "kinds",
+    "not_predicted",
+    "own_settings",
+    "reading_in",
+    "reading_keys",
+    "refuse_others",
+]
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -49,6 +60,15 @@ class Kind(Protocol):
         what: What it looks like and what it is, a line each, for ``limbeck data``.
         settings: Names of the fields of :class:`~limbeck.options.DataOptions` that have a meaning for it alone, or for
             it and few others: given with another kind they are refused.
+
+    It may have more, where it needs that:
+
+    - ``options``: a frozen dataclass based on :class:`~limbeck.options.DataOptions`, whose further fields are settings
+      of this kind alone; it then gets an instance. An entry point of the group ``limbeck.source_options`` that names
+      the class makes flags of them.
+    - ``reading_key`` and ``reading_in(folder, described)``: where models keep how their inputs were made, the key in
+      their ``config.json``, and what makes the :class:`Reading` of it again.
+    - ``not_predicted``: why ``limbeck predict`` does not take it, and what does.
     """
 
     name: str
@@ -63,6 +83,41 @@ class Kind(Protocol):
 
     def open_inputs(self, path: Path, options: DataOptions, like: "DataSet | None") -> "Examples":
         """Read examples whose labels are not wanted, to be used beside a data set."""
+
+
+class Reading(Protocol):
+    """How inputs are made of what is on the disk, where a model keeps that: it must see other data in the same way."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the model's ``config.json``."""
+
+    @property
+    def presentation(self) -> Any:
+        """What :meth:`Examples.with_presentation` takes to show examples as such a model sees them."""
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write what does not fit ``config.json`` beside a model, and return what does, as plain values."""
+
+    def write_training(self, folder: Path, examples: "Examples", classes: int) -> None:
+        """Write what the training examples tell of the classes, and whoever uses the model will want."""
+
+    def seen_in(self, other: "Reading | None", role: str, name: str) -> Any:
+        """The presentation for data that were read as ``other`` says, or None where that is the same.
+
+        MismatchError, which names ``role`` and the data, where a model of this reading cannot take such data.
+        """
+
+    def fill_in(self, options: DataOptions, *, context: bool) -> DataOptions:
+        """Settings as the model's data were read, where these leave it open; ``context``: also what is its own."""
+
+    def illustrate(
+        self, config: Mapping[str, Any], examples: "Examples", ask: Callable[["Examples"], Iterator[tuple[str, Any]]]
+    ) -> tuple[tuple[Any, ...] | None, list[str]]:
+        """What a report shows of one example: the fields of :class:`limbeck.report.Heard`, or None; and notes.
+
+        ``ask`` gives each model's role and its log-probabilities, one after the other, and may raise LimbeckError.
+        """
 
 
 @cache
@@ -110,6 +165,23 @@ def kind_of(path: str | Path, options: DataOptions | None = None) -> Kind:
         >>> kind_of("mnist").name
         'mnist'
     """
+    return claimed(path, options)[0]
+
+
+def claimed(path: str | Path, options: DataOptions | None = None) -> tuple[Kind, DataOptions]:
+    """The kind that a path is of, and the settings as this kind takes them.
+
+    Args:
+        path: Any.
+        options: How it would be read; settings of other kinds may be among them, at their defaults.
+
+    Returns:
+        The first kind that claims it, and its settings: of the class that it has for them.
+
+    Raises:
+        ConfigError: If a setting has no meaning for it.
+        FormatError: If there is no such file, or none claims it.
+    """
     asked = options or DataOptions(data=str(path))
     place = Path(path)
     found = next((kind for kind in kinds() if _claims(kind, place, asked)), None)
@@ -119,7 +191,18 @@ def kind_of(path: str | Path, options: DataOptions | None = None) -> Kind:
         known = "; ".join(kind.what[0] for kind in kinds())
         raise FormatError(place, f"is not of a known kind: known are {known}")
     refuse_others(found, place, asked)
-    return found
+    wanted = _options_of(found)
+    if type(asked) is not wanted:
+        shared = {f.name for f in dataclasses.fields(wanted)} & {f.name for f in dataclasses.fields(asked)}
+        asked = wanted(**{name: getattr(asked, name) for name in shared})
+    return found, asked
+
+
+def not_predicted(path: Path) -> str | None:
+    """Why ``limbeck predict`` does not take a path, and what does; None where it may."""
+    asked = DataOptions(data=str(path))
+    found = next((kind for kind in kinds() if _claims(kind, path, asked)), None)
+    return getattr(found, "not_predicted", None)
 
 
 def _claims(kind: Kind, path: Path, options: DataOptions) -> bool:
@@ -137,9 +220,37 @@ def own_settings() -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for kind in kinds():
-        for setting in sorted(kind.settings):
+        plain = {field.name for field in dataclasses.fields(DataOptions)}
+        own = {field.name for field in dataclasses.fields(_options_of(kind))} - plain
+        for setting in sorted(kind.settings | own):
             found.setdefault(setting, []).append(kind.name)
     return found
+
+
+def reading_keys() -> frozenset[str]:
+    """Keys of a model's ``config.json`` that say how its inputs were made, of all kinds."""
+    return frozenset(key for kind in kinds() if (key := getattr(kind, "reading_key", None)) is not None)
+
+
+def reading_in(folder: Path, config: Mapping[str, Any]) -> Reading | None:
+    """How the inputs of a model were made, where its description says so.
+
+    Args:
+        folder: Of the model.
+        config: What its ``config.json`` holds.
+
+    Returns:
+        The reading, or None.
+    """
+    for kind in kinds():
+        described = config.get(getattr(kind, "reading_key", ""))
+        if described is not None:
+            return cast(Reading, kind.reading_in(folder, described))  # type: ignore[attr-defined]
+    return None
+
+
+def _options_of(kind: Kind) -> type[DataOptions]:
+    return getattr(kind, "options", DataOptions)
 
 
 def refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
@@ -154,7 +265,7 @@ def refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
         ConfigError: If one is set that belongs to other kinds alone.
     """
     own = own_settings()
-    for setting in (f.name for f in dataclasses.fields(DataOptions) if _set(options, f)):
+    for setting in (f.name for f in dataclasses.fields(options) if _set(options, f)):
         owners = own.get(setting)
         if owners is not None and kind.name not in owners:
             raise ConfigError(f"{setting} is for {' and '.join(owners)}, and {path} is {kind.name}: leave it out")

@@ -12,12 +12,13 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.kinds import kind_of_rows
 from limbeck.data.part_sources import whole_name
-from limbeck.data.registry import Kind, kind_of, refuse_others
+from limbeck.data.registry import Kind, claimed, refuse_others
 from limbeck.data.splits import cut_validation, subset
 from limbeck.errors import ConfigError
 from limbeck.formats.held import is_held
 from limbeck.options import DataKeywords, DataOptions
 from limbeck.options.checks import from_keywords, shown
+from limbeck.options.kinds import every_option
 
 
 def open_data(
@@ -70,12 +71,12 @@ def open_data(
             raise ConfigError(f"source is options already: set {next(iter(settings))} in these")
         return _divided(_open(source, progress), source)
     if is_held(source) or isinstance(source, Mapping):
-        options = from_keywords(DataOptions, {**settings, "data": str(whole_name(source))})
+        options = from_keywords(every_option(), {**settings, "data": str(whole_name(source))})
         kind = kind_of_rows(options)
         refuse_others(cast(Kind, kind), whole_name(source), options)
         data = kind.open(source, options, progress)
     elif isinstance(source, str | os.PathLike) and isinstance(os.fspath(source), str):
-        options = from_keywords(DataOptions, {**settings, "data": os.fspath(source)})
+        options = from_keywords(every_option(), {**settings, "data": os.fspath(source)})
         data = _open(options, progress)
     else:
         raise ConfigError(f"source must be a name, a path, a table or options, and is {shown(source)}")
@@ -111,9 +112,11 @@ def open_inputs(
     """
     path = Path(source)
     asked = replace(options, data=os.fspath(source))
-    return kind_of(path, asked).open_inputs(path, asked, like)
+    kind, settled = claimed(path, asked)
+    return kind.open_inputs(path, settled, like)
 
 
 def _open(options: DataOptions, progress: Callable[[int, int], None] | None) -> DataSet:
     path = Path(options.data)
-    return kind_of(path, options).open(path, options, progress)
+    kind, settled = claimed(path, options)
+    return kind.open(path, settled, progress)

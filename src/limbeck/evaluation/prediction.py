@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,9 +16,7 @@ from limbeck.data.feed import Feed
 from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
-from limbeck.inputs import move
-from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
-from limbeck.models.wrapped import unwrapped
+from limbeck.evaluation.subjects import Subject, subject_of
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -41,10 +38,7 @@ def device_of(subject: nn.Module | Teacher) -> torch.device:
         >>> device_of(nn.Linear(2, 2)), device_of(nn.Flatten())
         (device(type='cpu'), device(type='cpu'))
     """
-    if isinstance(subject, nn.Module):
-        first = next(chain(subject.parameters(), subject.buffers()), None)
-        return torch.device("cpu") if first is None else first.device
-    return torch.device(getattr(subject, "device", "cpu"))
+    return subject_of(subject).device
 
 
 def answers_in_blocks(
@@ -73,19 +67,16 @@ def answers_in_blocks(
     Raises:
         DataError: If the answers are not of shape ``(N, K)``, or there is no memory for a single example.
     """
-    place = device or Device(device_of(model), "float32")
+    subject = subject_of(model)
+    place = device or Device(subject.device, "float32")
     first, stop, _ = (within or slice(None)).indices(len(examples))
-    examples = shown_to(model, examples)
-    viewing = Viewing(examples, presentations=[each for _, each in _modules(model)])
+    examples = subject.shown(examples)
+    viewing = Viewing(examples, presentations=subject.presentations)
 
-    def answer(batch: Batch, subject: nn.Module | Teacher = model) -> Tensor:
+    def answer(batch: Batch, asked: Subject = subject) -> Tensor:
         exactly = full_float32() if device is None else nullcontext()
         with torch.no_grad(), place.autocast(), exactly:
-            if not isinstance(subject, nn.Module):
-                return subject.log_probs(batch.to(place.device), 1.0).float().cpu()
-            logits = call_model(subject, move(batch.inputs, place.device))
-            require_logits(logits, len(batch.index))
-            return torch.log_softmax(logits, -1).cpu()
+            return asked.log_probs(batch, place.device).cpu()
 
     def rows_from(start: int, stop: int) -> Tensor:
         return torch.arange(start, stop, device=examples.index.device)
@@ -94,11 +85,10 @@ def answers_in_blocks(
         largest = examples.largest(few)
         return rows_from(first, first + few) if largest is None else largest
 
-    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
-        # A compiled module may not be watched.
-        watched = unwrapped(model) if isinstance(model, nn.Module) else model
+    with subject.asking():
+        watched = subject.watched()
         size = batch_size or _fitting(
-            watched,
+            watched.measured,
             examples,
             stop - first,
             place,
@@ -129,16 +119,7 @@ def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
     Returns:
         The examples.
     """
-    if isinstance(subject, nn.Module):
-        return examples.with_presentation(presentation_of(subject))
-    seen = next((each for _, each in _modules(subject) if each is not None), None)
-    return examples.shown_as(seen)
-
-
-def _modules(model: nn.Module | Teacher) -> Sequence[tuple[nn.Module, object]]:
-    if isinstance(model, nn.Module) or not hasattr(model, "modules"):
-        return []
-    return model.modules()
+    return subject_of(subject).shown(examples)
 
 
 _SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
@@ -146,9 +127,9 @@ _SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDic
 
 
 def _fitting(
-    model: nn.Module | Teacher, examples: Examples, count: int, place: Device, answer: Callable[[int], Tensor]
+    model: nn.Module | None, examples: Examples, count: int, place: Device, answer: Callable[[int], Tensor]
 ) -> int:
-    if not isinstance(model, nn.Module) or count < 2:
+    if model is None or count < 2:
         return _size(answer, examples, count, place.device)
     known, key = _SIZES.setdefault(model, {}), (examples.shape, place)
     if key not in known:

@@ -39,6 +39,10 @@ class Specialist(nn.Module):
 
     special: Tensor
 
+    def title_around(self, inner: str) -> str:
+        """What it is called, given what the network inside is."""
+        return f"specialist for {len(self.chosen)} classes on {inner}"
+
     def __init__(self, network: nn.Module, special: Sequence[int], *, bias: float = 0.0) -> None:
         super().__init__()
         chosen = [int(k) for k in special]

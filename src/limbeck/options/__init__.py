@@ -8,7 +8,6 @@ __all__ = [
     "DataKeywords",
     "DataOptions",
     "Distillation",
-    "ExampleOptions",
     "FineTuning",
     "ImagePresentation",
     "ModelOptions",
@@ -17,7 +16,6 @@ __all__ = [
     "OwnOptimizer",
     "RankRule",
     "SoftLoss",
-    "SpeechOptions",
     "TeacherView",
     "TextPresentation",
     "Training",
@@ -25,15 +23,7 @@ __all__ = [
 ]
 
 from limbeck.options.compression import FineTuning, RankRule
-from limbeck.options.data import (
-    Augmentation,
-    DataKeywords,
-    DataOptions,
-    ExampleOptions,
-    OwnAugmentation,
-    SpeechOptions,
-    TeacherView,
-)
+from limbeck.options.data import Augmentation, DataKeywords, DataOptions, OwnAugmentation, TeacherView
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation

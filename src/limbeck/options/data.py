@@ -1,14 +1,6 @@
 """Which examples, and which views of them."""
 
-__all__ = [
-    "Augmentation",
-    "DataKeywords",
-    "DataOptions",
-    "ExampleOptions",
-    "OwnAugmentation",
-    "SpeechOptions",
-    "TeacherView",
-]
+__all__ = ["Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
 
 import math
 from dataclasses import dataclass, replace
@@ -22,56 +14,8 @@ TeacherView = Literal["consistent", "fixed", "independent"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechOptions:
-    """What belongs to Kaldi data directories alone.
-
-    Attributes:
-        ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
-        validation_ali: Alignments of --validation-data; where it has no final.mdl, that of the training data holds.
-        test_ali: Alignments of --test-data.
-        mdl: The final.mdl of the training alignments, where it is elsewhere.
-        left: Frames of context before each frame; default 5.
-        right: Frames of context after it; default 5.
-        cmvn: Take the mean off by "speaker" or "utterance", or "none"; "auto": by speaker where there is a cmvn.scp.
-        norm_vars: Make the variance 1 too.
-        deltas: Order of time derivatives beside the features.
-        every: Learn from every n-th frame only; context comes from all.
-        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas; its splice is the
-            context.
-        allow_pipes: Run script lines that end in a pipe in a shell: only for files you trust.
-        most_left_out: Largest share of utterances whose labels may be missing or of another number.
-        in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
-    """
-
-    ali: str | None = None
-    validation_ali: str | None = None
-    test_ali: str | None = None
-    mdl: str | None = None
-    left: int | None = None
-    right: int | None = None
-    cmvn: Literal["auto", "none", "speaker", "utterance"] = "auto"
-    norm_vars: bool = False
-    deltas: int = 0
-    every: int = 1
-    feature_transform: str | None = None
-    allow_pipes: bool = False
-    most_left_out: float = 0.05
-    in_memory_gb: float = 4.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("left", "right"):
-            side = getattr(self, name)
-            require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
-        require(0 <= self.deltas <= 4, "deltas", self.deltas, "from 0 to 4")
-        require(self.every >= 1, "every", self.every, "at least 1")
-        require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
-        require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleOptions:
-    """Which examples, and how they are divided.
+class DataOptions:
+    """Which examples, and how they are divided. Kinds of data with settings of their own have a class based on this.
 
     Attributes:
         data: A data set: "mnist" (inside the package), or the path of one; limbeck data lists the kinds.
@@ -159,7 +103,7 @@ class ExampleOptions:
 
 
 class DataKeywords(TypedDict, total=False):
-    """The fields of :class:`ExampleOptions` but ``data``, as keyword arguments."""
+    """The fields of :class:`DataOptions` but ``data``, as keyword arguments."""
 
     validation: float
     image_size: int | None
@@ -181,15 +125,6 @@ class DataKeywords(TypedDict, total=False):
     group_column: str | None
     id_column: str | None
     leave_out: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions(SpeechOptions, ExampleOptions):
-    """Which examples, how they are divided, and what belongs to Kaldi data directories alone."""
-
-    def __post_init__(self) -> None:
-        ExampleOptions.__post_init__(self)
-        SpeechOptions.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

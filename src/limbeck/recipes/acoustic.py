@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.data.data_set import DataSet
+from limbeck.kaldi.source import FrontEnd
 from limbeck.options import ModelOptions, Training
 from limbeck.protocols import Teacher
 from limbeck.recipes.corpus import EPOCHS, Corpus
@@ -176,13 +177,13 @@ def best(tried: Mapping[Lesson, Cell]) -> Lesson:
 
 
 def _settings(network: ModelOptions, data: DataSet) -> dict[str, Any]:
-    assert data.front_end is not None
-    return {"hidden": list(network.hidden or ()), "context": list(data.front_end.splicing.offsets)}
+    assert isinstance(data.reading, FrontEnd)
+    return {"hidden": list(network.hidden or ()), "context": list(data.reading.splicing.offsets)}
 
 
 def _seeing(model: nn.Module, classes: tuple[str, ...]) -> ModelTeacher:
     """A network that sees the neighbours it was trained with, whatever the examples show."""
-    front: Any = model.front_end
+    front: Any = model.reading
     return ModelTeacher(model, classes, front.splicing)
 
 

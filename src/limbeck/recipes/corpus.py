@@ -14,8 +14,9 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.splits import count_of, subset
 from limbeck.errors import FormatError
+from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source.opening import with_context
-from limbeck.options import DataOptions, ModelOptions, Training
+from limbeck.options import ModelOptions, Training
 from limbeck.recipes.series import Series, blind
 from limbeck.runs.inputs import model_maker
 
@@ -159,7 +160,7 @@ def corpus(series: Series, source: str) -> Corpus:
     if missing:
         raise FormatError(root, f"has no {missing[0]}: the recipe needs {', '.join(_NEEDED)}")
     teacher, student = _contexts(series)
-    options = DataOptions(
+    options = SpeechOptions(
         data=str(root / "train"),
         ali=str(root / "ali_train"),
         validation_data=str(root / "dev"),

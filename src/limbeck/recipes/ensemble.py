@@ -2,11 +2,13 @@
 
 __all__ = ["run"]
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from torch import nn
 
 from limbeck.recipes.findings import Findings, Order
-from limbeck.recipes.letters import letters
+from limbeck.recipes.letters import Letters, letters
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves
@@ -63,15 +65,6 @@ def run(series: Series, order: Order) -> Findings:
     distilled = [here.accuracy(cell.model) for cell in students]
     gain = together - float(np.mean(single))
     kept = [100 * (value - float(np.mean(single))) / gain for value in distilled] if gain > 0 else []
-    growing = [
-        here.accuracy(Ensemble(models[:count], mean="geometric", classes=here.data.classes))
-        for count in range(1, len(models) + 1)
-    ]
-    table = Table(
-        "Validation errors by temperature, first student",
-        ("T", "errors on validation"),
-        tuple((f"{t:g}" + (" (chosen)" if t == best else ""), str(cell.errors)) for t, cell in trials.items()),
-    )
     return Findings(
         {"single": single, "ensemble": [together], "distilled": distilled, "kept": kept},
         {
@@ -82,24 +75,36 @@ def run(series: Series, order: Order) -> Findings:
         },
         f"The ensemble gains {gain:.2f} points over its members; one network distilled from it keeps "
         f"{float(np.mean(kept)) if kept else 0:.0f} % of that (paper, on speech: 86 %).",
-        (table,),
-        (
-            Drawing(
-                "growing",
-                "How much each further network brings",
-                "Test accuracy of the first networks averaged, by their number.",
-                draw_curves(
-                    [float(count) for count in range(1, len(growing) + 1)],
-                    {"ensemble": np.array([growing])},
-                    x_label="networks in the ensemble",
-                    y_label="test accuracy (%)",
-                ),
-            ),
-        ),
+        (_trial_table(trials, best),),
+        (_growing(here, models),),
         (
             here.about(),
             f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each picture. "
             "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
             "first student. Students learn from soft targets alone.",
+        ),
+    )
+
+
+def _trial_table(trials: Mapping[float, Cell], chosen: float) -> Table:
+    rows = tuple((f"{t:g}" + (" (chosen)" if t == chosen else ""), str(cell.errors)) for t, cell in trials.items())
+    return Table("Validation errors by temperature, first student", ("T", "errors on validation"), rows)
+
+
+def _growing(here: Letters, models: Sequence[nn.Module]) -> Drawing:
+    """Test accuracy of ensembles of the first networks."""
+    accuracies = [
+        here.accuracy(Ensemble(models[:count], mean="geometric", classes=here.data.classes))
+        for count in range(1, len(models) + 1)
+    ]
+    return Drawing(
+        "growing",
+        "How much each further network brings",
+        "Test accuracy of the first networks averaged, by their number.",
+        draw_curves(
+            [float(count) for count in range(1, len(accuracies) + 1)],
+            {"ensemble": np.array([accuracies])},
+            x_label="networks in the ensemble",
+            y_label="test accuracy (%)",
         ),
     )

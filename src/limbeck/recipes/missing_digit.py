@@ -149,15 +149,7 @@ def _judge(
     assert here.whole.test is not None
     truth = torch.from_numpy(labels_of(here.whole.test))
     of_class = torch.isin(truth, torch.tensor(case.classes))
-    values: dict[str, list[float]] = {}
-    for trial in students:
-        models = {"plain": trial.model} | {how: trial.fixed(case, how) for how in ("labels", "prior", "all")}
-        for key, model in models.items():
-            wrong = here.wrong(model)
-            count = float(wrong.sum())
-            values.setdefault(key, []).append(count if case.absent else 100 * count / len(wrong))
-            if case.absent:
-                values.setdefault(f"{key}_threes", []).append(float((wrong & of_class).sum()))
+    values = _values(here, case, students, of_class)
     listed = ", ".join(f"{trial.by_labels:.1f}" for trial in students)
     found = ", ".join(f"{trial.by_prior:.1f}" for trial in students)
     word = "raised" if case.absent else "lowered"
@@ -179,19 +171,7 @@ def _judge(
         answer,
         (_temperatures(trials, temperature),),
         (
-            Drawing(
-                "bias",
-                "What the bias does",
-                f"Errors on {len(here.data.validation or [])} validation digits as the bias is {word}, a curve a "
-                "seed. The label-free rule sees none of these errors.",
-                draw_curves(
-                    _SHIFTS[::10],
-                    {f"seed {n}": trial.curve[None, ::10].astype(float) for n, trial in enumerate(students)},
-                    x_label=f"bias of {' and '.join(map(str, case.classes))} {word} by",
-                    y_label="validation errors",
-                    log_y=True,
-                ),
-            ),
+            _bias_curves(here, case, students, word),
             Drawing(
                 "gallery",
                 "A student's answers before and after",
@@ -207,6 +187,36 @@ def _judge(
             "By labels: the shift with fewest errors on validation, in steps of 0.1 up to 15. By share: the "
             "probabilities that the student gives to the pictures of the validation digits, whose labels are not "
             "looked at, agree on average with the classes' shares of the training set (`limbeck.fix_bias`).",
+        ),
+    )
+
+
+def _values(here: Digits, case: _Case, students: list[_Trial], of_class: Tensor) -> dict[str, list[float]]:
+    """Test errors, or their share, of each student as it is and with each bias."""
+    values: dict[str, list[float]] = {}
+    for trial in students:
+        models = {"plain": trial.model} | {how: trial.fixed(case, how) for how in ("labels", "prior", "all")}
+        for key, model in models.items():
+            wrong = here.wrong(model)
+            count = float(wrong.sum())
+            values.setdefault(key, []).append(count if case.absent else 100 * count / len(wrong))
+            if case.absent:
+                values.setdefault(f"{key}_threes", []).append(float((wrong & of_class).sum()))
+    return values
+
+
+def _bias_curves(here: Digits, case: _Case, students: list[_Trial], word: str) -> Drawing:
+    return Drawing(
+        "bias",
+        "What the bias does",
+        f"Errors on {len(here.data.validation or [])} validation digits as the bias is {word}, a curve a "
+        "seed. The label-free rule sees none of these errors.",
+        draw_curves(
+            _SHIFTS[::10],
+            {f"seed {n}": trial.curve[None, ::10].astype(float) for n, trial in enumerate(students)},
+            x_label=f"bias of {' and '.join(map(str, case.classes))} {word} by",
+            y_label="validation errors",
+            log_y=True,
         ),
     )
 

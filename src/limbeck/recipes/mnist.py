@@ -88,65 +88,80 @@ def run(series: Series, order: Order) -> Findings:
     truth = labels_of(here.whole.test)
     together = answers_of(committee, here.whole.test)
     values["committee"] = [float(scores_of(together, truth)["test_errors"])]
-    means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
+    return Findings(
+        values,
+        _protocols(rounds[0], temperature, bent_temperature),
+        _answer({name: sum(numbers) / len(numbers) for name, numbers in values.items()}),
+        (
+            _trial_table("the student of the paper's protocol", trials, temperature),
+            _trial_table("a student of the ensemble, after a sixth of its epochs", bent_trials, bent_temperature),
+        ),
+        _drawings(here, rounds[0], truth),
+        (_NOTE,),
+    )
+
+
+_NOTE = (
+    "5,000 of the 60,000 training digits are set aside for validation: on them the students' temperature and "
+    "learning rate were chosen, and the best epoch of networks on labels and of the jittered student; others "
+    "end with their last. Transfer sets are the other 55,000 digits; students learn from soft targets alone "
+    "where the table names no weight of labels. Each seed has teachers of its own. AdamW, cosine schedule; the "
+    "paper's are not given there."
+)
+
+
+def _answer(means: Mapping[str, float]) -> str:
+    """What was found, in words, by mean test errors."""
     lead = means["alone"] - means["teacher"]
     kept = ""
     if lead > 0:
         share = 100 * (means["alone"] - means["distilled"]) / lead
         kept = f": it keeps {share:.0f} % of the teacher's lead (paper: 91 %)"
-    answer = (
+    return (
         f"The student of the paper's protocol makes {means['distilled']:.1f} test errors, the same network on labels "
         f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept}. With jitter it makes "
         f"{means['jittered']:.1f}. On digits that are bent, too, labels alone bring it to {means['bent_alone']:.1f}, "
         f"labels and a teacher of {means['bent_teacher']:.1f} to {means['bent']:.1f}, and an ensemble of "
         f"{means['committee']:.0f} to {means['committee_800']:.1f}."
     )
-    epochs = {name: getattr(rounds[0], name).epochs for name in _Round.__dataclass_fields__}
-    return Findings(
-        values,
-        {
-            "teacher": f"dropout 0.4, {epochs['teacher']} epochs",
-            "alone": f"{epochs['alone']} epochs",
-            "distilled": f"{epochs['distilled']} epochs",
-            "chosen": f"T = {temperature:g}",
-            "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
-            "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, turns by up to "
-            "10 degrees, sizes within a tenth, bends by up to 4 pixels",
-            "bent_alone": f"{epochs['bent_alone']} epochs, a new view in each",
-            "bent": f"T = {bent_temperature:g}, labels with a weight of {_LABELS:g}, {epochs['bent']} epochs, a new "
-            "view in each",
-            "committee": f"{_OF_EACH} CNNs and {_OF_EACH} MLPs, geometric mean, the same for all seeds",
-            "committee_800": f"T = {bent_temperature:g}, {_BENT_VIEWS} views of each digit, {epochs['committee_800']} "
-            "epochs",
-            "committee_300": f"T = {bent_temperature:g}, likewise, {epochs['committee_300']} epochs",
-        },
-        answer,
-        (
-            _trial_table("the student of the paper's protocol", trials, temperature),
-            _trial_table("a student of the ensemble, after a sixth of its epochs", bent_trials, bent_temperature),
+
+
+def _protocols(networks: _Round, temperature: float, bent_temperature: float) -> dict[str, str]:
+    """How each network was trained, for the table."""
+    epochs = {name: getattr(networks, name).epochs for name in _Round.__dataclass_fields__}
+    return {
+        "teacher": f"dropout 0.4, {epochs['teacher']} epochs",
+        "alone": f"{epochs['alone']} epochs",
+        "distilled": f"{epochs['distilled']} epochs",
+        "chosen": f"T = {temperature:g}",
+        "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
+        "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, turns by up to "
+        "10 degrees, sizes within a tenth, bends by up to 4 pixels",
+        "bent_alone": f"{epochs['bent_alone']} epochs, a new view in each",
+        "bent": f"T = {bent_temperature:g}, labels with a weight of {_LABELS:g}, {epochs['bent']} epochs, a new "
+        "view in each",
+        "committee": f"{_OF_EACH} CNNs and {_OF_EACH} MLPs, geometric mean, the same for all seeds",
+        "committee_800": f"T = {bent_temperature:g}, {_BENT_VIEWS} views of each digit, {epochs['committee_800']} "
+        "epochs",
+        "committee_300": f"T = {bent_temperature:g}, likewise, {epochs['committee_300']} epochs",
+    }
+
+
+def _drawings(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> tuple[Drawing, ...]:
+    return (
+        Drawing(
+            "dark-knowledge",
+            "What the student is taught",
+            "Softened answers of teacher and student (first seed, the paper's protocol) to three test digits: the "
+            "two that the teacher was least sure of, and an ordinary one.",
+            _softened(here, networks, truth),
         ),
-        (
-            Drawing(
-                "dark-knowledge",
-                "What the student is taught",
-                "Softened answers of teacher and student (first seed, the paper's protocol) to three test digits: the "
-                "two that the teacher was least sure of, and an ordinary one.",
-                _softened(here, rounds[0], truth),
-            ),
-            Drawing(
-                "bent-digits",
-                "Bent digits",
-                "The first twelve training digits, and four views of each as the better teachers and their students "
-                "see them.",
-                _bent_digits(here),
-            ),
-        ),
-        (
-            "5,000 of the 60,000 training digits are set aside for validation: on them the students' temperature and "
-            "learning rate were chosen, and the best epoch of networks on labels and of the jittered student; others "
-            "end with their last. Transfer sets are the other 55,000 digits; students learn from soft targets alone "
-            "where the table names no weight of labels. Each seed has teachers of its own. AdamW, cosine schedule; the "
-            "paper's are not given there.",
+        Drawing(
+            "bent-digits",
+            "Bent digits",
+            "The first twelve training digits, and four views of each as the better teachers and their students "
+            "see them.",
+            _bent_digits(here),
         ),
     )
 

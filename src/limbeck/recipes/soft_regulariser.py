@@ -2,6 +2,7 @@
 
 __all__ = ["run"]
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from limbeck.evaluation.prediction import predict
 from limbeck.recipes.findings import Findings, Order
-from limbeck.recipes.letters import accuracy, letters
+from limbeck.recipes.letters import Letters, accuracy, letters
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves
@@ -58,14 +59,7 @@ def run(series: Series, order: Order) -> Findings:
     rounds = [(everything(seed), few_hard(seed), few_soft(seed, best)) for seed in series.seeds]
 
     # All choices are made: now the test set is read.
-    values: dict[str, list[float]] = {}
-    for seed, (whole, hard, soft) in zip(series.seeds, rounds, strict=True):
-        train = here.part(share, seed=seed).train
-        values.setdefault("all_hard", []).append(here.accuracy(whole.model))
-        values.setdefault("few_hard", []).append(here.accuracy(hard.model))
-        own = accuracy(predict(hard.model, train), torch.from_numpy(labels_of(train)))
-        values.setdefault("few_hard_train", []).append(own)
-        values.setdefault("few_soft", []).append(here.accuracy(soft.model))
+    values = _values(here, share, dict(zip(series.seeds, rounds, strict=True)))
     mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
     lost = mean["all_hard"] - mean["few_hard"]
     undone = 100 * (mean["few_soft"] - mean["few_hard"]) / lost if lost > 0 else 0.0
@@ -92,6 +86,19 @@ def run(series: Series, order: Order) -> Findings:
             "seed; it is larger than the small part, as it is for all networks alike.",
         ),
     )
+
+
+def _values(here: Letters, share: float, rounds: Mapping[int, tuple[Cell, Cell, Cell]]) -> dict[str, list[float]]:
+    """Test accuracies by seed, and that of the network on few hard targets on what it learnt from."""
+    values: dict[str, list[float]] = {}
+    for seed, (whole, hard, soft) in rounds.items():
+        train = here.part(share, seed=seed).train
+        values.setdefault("all_hard", []).append(here.accuracy(whole.model))
+        values.setdefault("few_hard", []).append(here.accuracy(hard.model))
+        own = accuracy(predict(hard.model, train), torch.from_numpy(labels_of(train)))
+        values.setdefault("few_hard_train", []).append(own)
+        values.setdefault("few_soft", []).append(here.accuracy(soft.model))
+    return values
 
 
 def _curves(rounds: list[tuple[Cell, Cell, Cell]], temperature: float, series: Series) -> Drawing:

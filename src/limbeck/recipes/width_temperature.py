@@ -60,46 +60,51 @@ def run(series: Series, order: Order) -> Findings:
             values[key] = list(part.max(1) - part.min(1))
     narrow = grid[:, widths.index(30)]
     values["narrow_low"], values["narrow_high"] = list(narrow[:, low].min(1)), list(narrow[:, high].min(1))
-    mean = grid.mean(0)
     return Findings(
         values,
         {},
         _answer(grid, widths, temperatures, high, low),
         (_grid_table(grid, widths, temperatures),),
-        (
-            Drawing(
-                "heat-map",
-                "The grid",
-                "Test errors, mean over seeds. Each row is coloured by itself: white is its best temperature, dark one "
-                "with twice the errors.",
-                draw_heat_map(
-                    mean,
-                    [f"2x{width}" for width in widths],
-                    [f"{t:g}" for t in temperatures],
-                    x_label="temperature",
-                    y_label="student",
-                    title="test errors",
-                ),
-            ),
-            Drawing(
-                "curves",
-                "Errors by temperature",
-                "Each curve is a width, the band the range of the seeds.",
-                draw_curves(
-                    temperatures,
-                    {f"2x{width}": grid[:, k] for k, width in enumerate(widths)},
-                    x_label="temperature",
-                    y_label="test errors",
-                    log_x=True,
-                    log_y=True,
-                ),
-            ),
-        ),
+        _drawings(grid, widths, temperatures),
         (
             f"All students were taught by one teacher (seed 0), on 55,000 digits without jitter and on soft targets "
             f"alone, for {next(iter(cells.values())).epochs} epochs: AdamW with a peak rate of 0.002 for 30 and 100 "
             "units and 0.001 for more, the same for every temperature. Validation chose each student's epoch. With "
             "ten thousand test digits a difference of about 15 errors in 100 is within chance.",
+        ),
+    )
+
+
+def _drawings(
+    grid: NDArray[np.float64], widths: tuple[int, ...], temperatures: tuple[float, ...]
+) -> tuple[Drawing, ...]:
+    return (
+        Drawing(
+            "heat-map",
+            "The grid",
+            "Test errors, mean over seeds. Each row is coloured by itself: white is its best temperature, dark one "
+            "with twice the errors.",
+            draw_heat_map(
+                grid.mean(0),
+                [f"2x{width}" for width in widths],
+                [f"{t:g}" for t in temperatures],
+                x_label="temperature",
+                y_label="student",
+                title="test errors",
+            ),
+        ),
+        Drawing(
+            "curves",
+            "Errors by temperature",
+            "Each curve is a width, the band the range of the seeds.",
+            draw_curves(
+                temperatures,
+                {f"2x{width}": grid[:, k] for k, width in enumerate(widths)},
+                x_label="temperature",
+                y_label="test errors",
+                log_x=True,
+                log_y=True,
+            ),
         ),
     )
 

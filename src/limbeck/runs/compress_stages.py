@@ -85,7 +85,7 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     folder.unseal_stage()
     save_model(
         folder.path / "model", stage, classes=data.classes, source=plan.conduct.origin("model"),
-        front_end=data.front_end,
+        reading=data.reading,
     )  # fmt: skip
     folder.seal_stage()
 

@@ -22,22 +22,18 @@ A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run b
 ``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
 """
 
-__all__ = ["FIRST_WEIGHTS", "RunFolder", "options_of", "require_out"]
+__all__ = ["RunFolder", "require_out"]
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from limbeck.errors import ConfigError, FormatError, RunError
-from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
-from limbeck.options.checks import shown
+from limbeck.runs.leftovers import FIRST_WEIGHTS, give_up, sweep
+from limbeck.runs.settings import plain_settings, require_settings, settings_text
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.system.files import (
     make_folder,
@@ -50,49 +46,12 @@ from limbeck.system.files import (
     unseal_files,
     why,
 )
-from limbeck.system.locks import LOCK, hold
+from limbeck.system.locks import hold
 from limbeck.system.processes import is_first, on_first
 from limbeck.system.watcher import warn_user
 from limbeck.training.identity import require_agreement
 
-_FREE_KEYS = frozenset(
-    {
-        "epochs",
-        "patience",
-        "device",
-        "checkpoint_minutes",
-        "skip_nonfinite",
-        "trials",
-        "timeout_minutes",
-        "jobs",
-        "in_memory_gb",
-        "workers",
-        "compile",
-    }
-)
-"""Settings that may differ when a run is continued."""
-
-
-_LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
-"""Of these, what a training that is finished cannot differ in."""
-
 _IDENTITY, _FIRST = "identity.json", "first weights"
-
-FIRST_WEIGHTS = "first.safetensors"
-"""What the trainings of a run start from, until it is finished."""
-
-_DEFAULTS = {
-    field.name: field.default
-    for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
-    for field in dataclasses.fields(options)
-}
-"""What a setting was in a run of a Limbeck that did not have it yet."""
-
-_RENAMED = {"export": "save_hdf5"}
-"""What settings were called in runs of before."""
-
-_STARTED_BY = {True: "on the command line", False: "in Python"}
-"""Only the command line has a setting "data"; in Python data are given as they are."""
 
 _BESIDE = frozenset({".lock", "teacher"})
 """What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
@@ -105,28 +64,6 @@ _PLAN = ("plan.json", "spectrum.safetensors", "singular_values.safetensors")
 
 _RESULTS = ("ensemble.json", "answers.safetensors", "metrics.json", "best.toml", "study.db")
 """What a run leaves beside its trainings; it is written anew when the run is continued."""
-
-_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/")
-"""Folders of a run and of its parts."""
-
-_FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
-"""What lies in each."""
-
-_WRITTEN = (
-    *("config.toml", "identity.json", "history.jsonl", "timings.jsonl", "plan.json", "ensemble.json", "metrics.json"),
-    *("best.toml", SUMS, "config.json", "*.safetensors", "ali_train_pdf.counts", "final.feature_transform"),
-    *(
-        "final.h5",
-        "final.nnet.txt",
-        "epoch-*.h5",
-        "report.html",
-        "*.svg",
-        "*.png",
-        "events.out.tfevents.*",
-        "study.db*",
-    ),
-)
-"""Names of the files that runs write."""
 
 
 class RunFolder:
@@ -206,7 +143,7 @@ class RunFolder:
             RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
                 be written, or if what it holds was started with other settings.
         """
-        _plain_settings(settings)  # refuses what cannot be kept, before anything is made
+        plain_settings(settings)  # refuses what cannot be kept, before anything is made
         try:
             if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
                 # The library that reads safetensors files cannot open such a path, which showed after the training.
@@ -232,9 +169,9 @@ class RunFolder:
                     if taken:
                         self.agree(settings)
                         identity = self.agree_in_identity(identity)
-                        self._sweep()
+                        sweep(self.path)
                     else:
-                        self._sweep()
+                        sweep(self.path)
                         unseal_files(self.path, ())
                     self.write_settings("config.toml", command, settings, heading=heading)
                     if identity is not None:
@@ -242,7 +179,7 @@ class RunFolder:
                     yield self
                 except BaseException:
                     if not taken:
-                        self._give_up()
+                        give_up(self.path)
                     raise
         except BaseException:
             for path in missing:  # what this run made, where nothing is in it
@@ -284,44 +221,6 @@ class RunFolder:
         others = [path for path in self.path.iterdir() if path.name not in _BESIDE and path not in begun]
         return any(path.name != SUMS or path.stat().st_size for path in others)
 
-    def _made(self, *patterns: str) -> Iterator[Path]:
-        """What a run makes in its folder and in those of its parts: known names alone, and no links."""
-        for part in _PARTS:
-            for pattern in patterns:
-                for path in self.path.glob(f"{part}{pattern}"):
-                    if not path.is_symlink():
-                        yield path
-
-    def _sweep(self) -> None:
-        """Remove what a write that was killed left; nobody else writes here now."""
-        for left in self._made(*(f"{folder}.{name}.*.partial" for folder in ("", *_FOLDERS) for name in _WRITTEN)):
-            left.unlink(missing_ok=True)
-
-    def _give_up(self) -> None:
-        """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue.
-
-        Only what a run writes is removed, by name: what the user put there meanwhile stays.
-        """
-        worth = self._made("*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db")
-        if any(path.name != FIRST_WEIGHTS for path in worth):
-            return
-        self._sweep()
-        names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
-        for path in list(self._made(*names)):
-            if path.is_file():
-                path.unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)
-        for path in list(self._made(*_FOLDERS))[::-1] + [self.path / part for part in ("members", "seeds")]:
-            with contextlib.suppress(OSError):  # it holds something, or is not there
-                path.rmdir()
-        for part in reversed(_PARTS[1:]):
-            for path in self.path.glob(part):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
-        for part in ("members", "seeds"):
-            with contextlib.suppress(OSError):
-                (self.path / part).rmdir()
-
     def settled(self, name: str, default: Any) -> Any:
         """What a setting that is measured when a run starts was found to be, where the run is there already.
 
@@ -342,29 +241,8 @@ class RunFolder:
 
         Raises:
             RunError: If it was not.
-        """
-        before = {_RENAMED.get(name, name): value for name, value in self.config().items()}
-        config = _plain_settings(settings)
-        if ("data" in before) != ("data" in config):
-            begun, now = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
-            raise RunError(
-                f"{self.path} was started {begun}, and now it is resumed {now}, which may have other data and "
-                f"networks: resume it {begun}, or choose another --out"
-            )
-        finished = self.finished_stage()
-        for name in sorted(set(before) | set(config)):
-            started = before.get(name, _DEFAULTS.get(name))
-            if finished is not None and name in _LENGTH and started != config.get(name):
-                raise RunError(
-                    f"{finished} is finished with {name} = {started}, and now it is {config.get(name)}: a finished "
-                    f"training is not continued; resume with {name} = {started}, or choose another --out"
-                )
-            if name not in _FREE_KEYS and started != config.get(name):
-                was = "its default" if started is None else repr(started)
-                raise RunError(
-                    f"{self.path} was started with {name} = {was}, and now it is "
-                    f"{config.get(name, 'its default')!r}: resume with the same settings, or choose another --out"
-                )
+        """  # noqa: DOC502
+        require_settings(self.path, self.config(), settings, finished=self.finished_stage())
 
     def finished_stage(self) -> Path | None:
         """The first of the trainings in this run (its own, a baseline's, a member's, a seed's) that is finished."""
@@ -433,11 +311,7 @@ class RunFolder:
             heading: First line, where the command does not take the file. A run without a setting "data" was started
                 in Python, and the command would train on other data.
         """
-        again = f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
-        if "data" not in settings:
-            again = f"Of a run of limbeck.{command} in Python, which its data and networks were given to"
-        first = heading or again
-        self._write_listed(name, f"# {first}\n{tomli_w.dumps(_plain_settings(settings))}")
+        self._write_listed(name, settings_text(command, settings, heading=heading))
 
     def _write_listed(self, name: str, text: str) -> None:
         """Write a file, unless it holds this already, and list its digest at once where there is a list."""
@@ -539,43 +413,3 @@ def require_out(out: str | Path | None, *, resume: bool, save_hdf5: bool = False
         raise ConfigError("resume continues the run in a folder, and none is given: name it with out")
     if out is None and save_hdf5:
         raise ConfigError("save_hdf5 writes into the folder of a run, and none is given: name one with out")
-
-
-def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in settings.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if not isinstance(value, str | bool | int | float | date | time):
-        raise ConfigError(f"settings are kept as text and numbers, and one of them is {shown(value)}: leave it out")
-    return value
-
-
-def options_of(run: RunFolder, config: Mapping[str, Any]) -> DataOptions:
-    """The settings of the data that a run's ``config.toml`` holds.
-
-    Args:
-        run: The run.
-        config: Settings by name, of the data alone.
-
-    Returns:
-        The settings.
-
-    Raises:
-        FormatError: If a value is of a kind that the setting cannot have.
-    """
-    plain = DataOptions()
-    for name, value in config.items():
-        kind = type(getattr(plain, name, None))
-        right = (
-            (str, int, float, bool, list) if kind is type(None) else (int, float) if kind in {int, float} else (kind,)
-        )
-        if not isinstance(value, right) and value is not None:
-            raise FormatError(run.path / "config.toml", f"{name} cannot be {str(value)[:60]!r}")
-    return DataOptions(**config)

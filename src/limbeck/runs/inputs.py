@@ -32,13 +32,11 @@ from limbeck.data.many_labels import ManyLabels
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
-from limbeck.kaldi.source.kind import is_kaldi
 from limbeck.models import from_options, hf_teacher
 from limbeck.models.hf_files import HF_PREFIX, has_tokenizer
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.protocols import Answering, Teacher
-from limbeck.runs.models import front_end_of, load
-from limbeck.softtargets.teacher import SoftTargets
+from limbeck.runs.models import load, reading_of
 from limbeck.system.devices import widest
 from limbeck.system.processes import on_first
 from limbeck.system.watcher import Watcher, warn_user
@@ -245,8 +243,9 @@ def verify_stores(teacher: object, watcher: Watcher | None) -> None:
     Raises:
         FormatError: If a byte differs; the message names the file.
     """  # noqa: DOC502
-    if isinstance(teacher, SoftTargets):
-        said = on_first(teacher.verify_once)
+    verify = getattr(teacher, "verify_once", None)
+    if verify is not None:
+        said = on_first(verify)
         if said is not None and watcher is not None:
             watcher.note(said)
     for member in getattr(teacher, "members", None) or ():
@@ -377,52 +376,28 @@ def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, rea
 
 
 def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
-    """Let each model see the neighbours that it was trained with; nothing else of its front end may differ."""
-    if isinstance(teacher, Ensemble):
-        for member in teacher.members:
-            _see_as_trained(role, member, data)
-    front = getattr(getattr(teacher, "model", None), "front_end", None)
-    if not isinstance(teacher, ModelTeacher) or front is None:
-        return
-    if data.front_end is None:
-        raise MismatchError(f"the {role} was trained on speech, and {data.name} is none: give a Kaldi directory")
-    if not front.agrees_in_frames(data.front_end):
-        theirs, ours = front.to_dict(), data.front_end.to_dict()
-        names = ("cmvn", "norm_vars", "deltas", "feature_transform")
-        odd = next((name for name in names if theirs[name] != ours[name]), "feature_transform")
-        raise MismatchError(
-            f"the {role} was trained with {odd} = {theirs[odd]}, and {data.name} is read with {ours[odd]}"
-            + (": the transforms differ" if theirs[odd] == ours[odd] else "")
-        )
-    if front.splicing != data.front_end.splicing:
-        teacher.presentation = front.splicing
+    """Let each model see the examples as it was trained to, where the data were read for another."""
+    for member in getattr(teacher, "members", None) or ():
+        _see_as_trained(role, member, data)
+    mine = getattr(getattr(teacher, "model", None), "reading", None)
+    seen = None if mine is None else mine.seen_in(data.reading, role, data.name)
+    if seen is not None:
+        teacher.presentation = seen  # type: ignore[attr-defined]
 
 
 def options_as_trained(options: DataOptions, folder: Path, *, context: bool) -> DataOptions:
-    """Fill in, for speech, what a run's model says of its inputs and the options leave open.
+    """Fill in what a run's model says of how its inputs were made, and the options leave open.
 
     Args:
         options: What was asked for.
         folder: The run.
-        context: Whether the context is wanted too; a student may have another than its teacher.
+        context: Whether what is the model's own is wanted too; a student may see another part than its teacher.
 
     Returns:
-        The options, as they were for pictures.
+        The options; as they were where the model keeps nothing of the kind.
     """
-    front = front_end_of(folder) if is_kaldi(options.data) else None
-    if front is None:
-        return options
-    fresh = DataOptions()
-    found: dict[str, Any] = {
-        name: getattr(front, name)
-        for name in ("cmvn", "norm_vars", "deltas")
-        if getattr(options, name) == getattr(fresh, name)
-    }
-    offsets = front.splicing.offsets
-    plain = front.transform is None and offsets == tuple(range(offsets[0], offsets[-1] + 1))
-    if context and plain and options.feature_transform is None and (options.left, options.right) == (None, None):
-        found |= {"left": -offsets[0], "right": offsets[-1]}
-    return dataclasses.replace(options, **found)
+    reading = reading_of(folder)
+    return options if reading is None else reading.fill_in(options, context=context)
 
 
 def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Module:

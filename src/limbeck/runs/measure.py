@@ -32,16 +32,16 @@ from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
 from limbeck.evaluation.prediction import answers_in_blocks, device_of, shown_to
 from limbeck.inputs import move
-from limbeck.models import Specialist, count_parameters, describe
+from limbeck.models import count_parameters
 from limbeck.models.calling import call_model, evaluating
+from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
-from limbeck.specialists import Committee
 from limbeck.system.devices import Device, find_device
-from limbeck.teachers import Ensemble, ModelTeacher, as_teacher
+from limbeck.teachers import as_teacher
 
 _KEPT = 1 << 24
 """Answers of up to this many numbers are kept whole."""
@@ -266,41 +266,3 @@ def _int8_flops(inputs: Sequence[int], *_: object, out_shape: Sequence[int], **_
 
 
 _INT8_FLOPS = {torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32: _int8_flops}
-
-
-def title_of(subject: nn.Module | Teacher) -> str:
-    """A short description of a model.
-
-    Args:
-        subject: A module or a teacher.
-
-    Returns:
-        Kind and sizes, or the name of its class.
-
-    Example:
-        >>> from limbeck.models import MLP, MLPConfig
-        >>> title_of(MLP(MLPConfig(input_shape=(1, 28, 28), classes=10, hidden=(300, 300))))
-        'mlp 784-300-300-10'
-    """
-    if isinstance(subject, Ensemble):
-        kinds = sorted({title_of(member) for member in subject.members})
-        return f"{subject.mean} mean of {len(subject.members)}: {', '.join(kinds)}"
-    if isinstance(subject, ModelTeacher):
-        return title_of(subject.model)
-    if isinstance(subject, Committee):
-        return f"{title_of(subject.generalist)} and {len(subject.specialists)} specialists"
-    if not isinstance(subject, nn.Module):
-        return str(getattr(subject, "title", type(subject).__name__))
-    if isinstance(subject, Specialist):
-        return f"specialist for {len(subject.chosen)} classes on {title_of(subject.network)}"
-    description = describe(subject)
-    if description is None:
-        return type(subject).__name__
-    if "input_shape" not in description:
-        return type(subject).__name__
-    inputs, kind = description["input_shape"], description["model_type"]
-    first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
-    channels = [f"conv{width}" for width in description.get("channels", ())]
-    sizes = [first, *channels, *map(str, description.get("hidden", ())), str(description["classes"])]
-    changes = [*(["low rank"] if "ranks" in description else []), *(["int8"] if "int8" in description else [])]
-    return ", ".join([f"{kind} {'-'.join(sizes)}", *changes])

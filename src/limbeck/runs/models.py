@@ -1,6 +1,6 @@
 """Models in folders: ``config.json`` and ``model.safetensors``, in the layout of the Hugging Face Hub."""
 
-__all__ = ["classes_of", "front_end_of", "load", "save_ensemble", "save_model"]
+__all__ = ["classes_of", "load", "reading_of", "save_ensemble", "save_model"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,23 +12,21 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from limbeck.arguments import checked_arguments
+from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
-from limbeck.kaldi.formats.nnet1 import read_nnet, write_nnet
-from limbeck.kaldi.source import FrontEnd, Splicing
-from limbeck.kaldi.source.frontend import divide_transform
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.models.makers import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
+from limbeck.options.kinds import kept_files
 from limbeck.runs.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.system.checksums import check_file
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.system.model_folders import open_model_folder
 from limbeck.teachers import Ensemble, ModelTeacher
 
-_TRANSFORM = "final.feature_transform"
-_FILES = ("config.json", "model.safetensors", _TRANSFORM, "ali_train_pdf.counts")
+_FILES = ("config.json", "model.safetensors", *kept_files())
 """What a model's folder lists in ``SHA256SUMS``."""
 
 
@@ -39,7 +37,7 @@ def save_model(
     *,
     classes: Sequence[str],
     source: str | None = None,
-    front_end: FrontEnd | None = None,
+    reading: Reading | None = None,
 ) -> Path:
     """Write a model's description and weights, and the digests of both in ``SHA256SUMS``.
 
@@ -48,7 +46,7 @@ def save_model(
         model: One of Limbeck's architectures, or a module of your own.
         classes: Names of the classes in order.
         source: For a module of your own, the ``package.module:function`` that makes it; for the record.
-        front_end: For speech, how the inputs are made; a feature transform is written beside the weights.
+        reading: How the inputs are made, where a model of such data keeps that.
 
     Returns:
         The folder.
@@ -77,10 +75,8 @@ def save_model(
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
     }
-    if front_end is not None:
-        config["front_end"] = front_end.to_dict()
-        if front_end.transform is not None:
-            write_nnet(path / _TRANSFORM, front_end.transform)
+    if reading is not None:
+        config[reading.key] = reading.write(path)
     presentation = save_presentation(path, presentation_of(plain))
     if presentation is not None:
         config["presentation"] = presentation
@@ -176,43 +172,28 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     presentation = load_presentation(folder, config)
     if presentation is not None:
         module.presentation = presentation
-    module.front_end = _front_end(folder, config)  # type: ignore[assignment]
+    module.reading = reading_in(folder, config)  # type: ignore[assignment]
     return module.eval()
 
 
-def front_end_of(path: str | Path) -> FrontEnd | None:
-    """How the inputs of a run's model are made of features; None for a model of pictures.
+def reading_of(path: str | Path) -> Reading | None:
+    """How the inputs of a run's model are made, where it keeps that.
 
     Args:
         path: A run's folder, of one model or several, or a model's folder.
 
     Returns:
-        The front end.
+        The reading, or None.
 
     Raises:
         FormatError: If the description is damaged.
-    """
+    """  # noqa: DOC502
     folder = Path(path)
     if (folder / "ensemble.json").exists():
         folder = folder / "members" / "1"
     folder = folder / "model" if (folder / "model").is_dir() else folder
     config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
-    return _front_end(folder, config) if isinstance(config, dict) else None
-
-
-def _front_end(folder: Path, config: dict[str, Any]) -> FrontEnd | None:
-    described = config.get("front_end")
-    if described is None:
-        return None
-    try:
-        given = dict(described)
-        offsets = tuple(int(offset) for offset in given.pop("offsets"))
-        check_file(folder / _TRANSFORM)
-        transform = read_nnet(folder / _TRANSFORM) if given.pop("feature_transform") else None
-        before, splicing = (None, None) if transform is None else divide_transform(transform)
-        return FrontEnd(splicing or Splicing(offsets), before=before, transform=transform, **given)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {error}") from error
+    return reading_in(folder, config) if isinstance(config, dict) else None
 
 
 def _architecture(
@@ -229,7 +210,7 @@ def _architecture(
             return rebuild(made, config)
         except LimbeckError as error:
             raise FormatError(folder / "config.json", f"does not fit the architecture given: {error}") from error
-    beside = {"library_name", "id2label", "label2id", "front_end", "presentation"}
+    beside = {"library_name", "id2label", "label2id", "presentation"} | reading_keys()
     fields = {name: value for name, value in config.items() if name not in beside}
     try:
         _refuse_larger(folder, fields)

@@ -5,6 +5,7 @@ __all__ = ["gather", "report_run"]
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.models.calling import presentation_of
-from limbeck.options import DataOptions
-from limbeck.report import Contents, Layer, Model, Singular, write_report
-from limbeck.runs.folder import RunFolder, options_of
-from limbeck.runs.hearing import hear, with_words
+from limbeck.options.kinds import every_option
+from limbeck.report import Contents, Heard, Layer, Model, Singular, write_report
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import classes_of, load
+from limbeck.runs.run_models import answers_by_role, with_words
+from limbeck.runs.settings import options_of
+from limbeck.runs.speed import modules_of
 from limbeck.system.files import read_json
-from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import load_tensors
 
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
@@ -35,7 +37,7 @@ _NOT_OURS = (
     "or another file of the run does not hold what Limbeck writes there ({said}): restore the folder from a copy, or "
     "continue the run with --resume"
 )
-_DATA_KEYS = tuple(field.name for field in dataclasses.fields(DataOptions))
+_DATA_KEYS = tuple(field.name for field in dataclasses.fields(every_option()))
 
 
 def report_run(
@@ -89,42 +91,21 @@ def gather(
     config = run.config()
     if not run.finished:
         raise RunError(f"{run.path} is not finished: continue it with --resume, then draw its report")
-    metrics = run.metrics()
+    metrics = _metrics(run)
     notes: list[str] = []
-    if not isinstance(metrics.get("judged_on"), str | None):
-        raise FormatError(run.path / "metrics.json", "judged_on must be the name of a part of the data, or null")
-    if not any(role in metrics for role in ("model", "student", "stages")):
-        raise FormatError(run.path / "metrics.json", "is not that of a run: it has no model, student or stages")
     if data is None and "data" in config:
-        try:
-            known = {key: config[key] for key in _DATA_KEYS if key in config}
-            data = open_data(options_of(run, {**known, "allow_pipes": allow_pipes}))
-        except LimbeckError as error:
-            notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
-    examples = None
-    if data is not None and metrics.get("judged_on"):
-        examples = data.parts().get(metrics["judged_on"])
-    answers = _answers(run)
-    wanted = (0 if examples is None else len(examples), 0 if data is None else len(data.classes))
-    if examples is not None and any(answer.shape != wanted for answer in answers.values()):
-        notes.append("The data are not those that the run was judged on, so no pictures are shown.")
-        data = examples = None
-    if examples is None:
-        answers = {}  # they mean nothing without the examples they answer
-    models = [_model(run, config, metrics, role, answers, examples) for role in ("teacher", "baseline", "student")]
-    if "model" in metrics:
-        models = [_model(run, config, metrics, "model", answers, examples)]
-    stages = metrics.get("stages", {})
-    if stages:
-        models = [_model(run, config, stages, role, answers, examples) for role in stages]
-    if metrics.get("judged_on") == "validation":
-        notes.append("There was no test set: everything is judged on validation, by which epochs may have been chosen.")
-    shown = with_words(tuple(model for model in models if model is not None), run, config, decoded)
+        data = _opened(run, config, allow_pipes=allow_pipes, notes=notes)
+    data, examples, answers = _judged(run, metrics, data, notes)
+    models = _models(run, config, metrics, answers, examples)
+    shown = with_words(models, run, config, decoded)
     heard = None
-    if data is not None and examples is not None and data.front_end is not None:
-        heard, said = hear(run, config, data, examples)
+    if data is not None and examples is not None and data.reading is not None:
+        found, said = data.reading.illustrate(config, examples, partial(answers_by_role, run, config, data))
+        heard = None if found is None else Heard(*found)
         notes += said
     modified = (run.path / "metrics.json").stat().st_mtime
+    taught = bool(config.get("finetune_epochs", 1))
+    seeds = tuple(metrics.get("seeds", ()))
     return Contents(
         title=f"{shown[-1].title} on {data.name if data is not None else config.get('data', 'own data')}",
         created=datetime.datetime.fromtimestamp(modified, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -133,20 +114,69 @@ def gather(
         labels=None if examples is None or examples.labels is None or not answers else examples.labels.long().numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
-        temperature=config.get("temperature")
-        if config.get("finetune_epochs", 1) and config.get("loss") != "logits"
-        else None,
-        hard_weight=config.get("hard_weight") if config.get("finetune_epochs", 1) else None,
+        temperature=config.get("temperature") if taught and config.get("loss") != "logits" else None,
+        hard_weight=config.get("hard_weight") if taught else None,
         verdict=metrics.get("verdict"),
         margin=metrics.get("margin"),
         judged_on=metrics.get("judged_on") or "test",
-        seeds=tuple(metrics.get("seeds", ())) if len(metrics.get("seeds", ())) > 1 else (),
+        seeds=seeds if len(seeds) > 1 else (),
         config=config,
         notes=tuple(notes),
-        way=tuple(stages),
-        spectra=_spectra(run) if stages else (),
+        way=tuple(metrics.get("stages", {})),
+        spectra=_spectra(run) if metrics.get("stages") else (),
         heard=heard,
     )
+
+
+def _metrics(run: RunFolder) -> dict[str, Any]:
+    """The metrics of a run, which must be those of one."""
+    metrics = run.metrics()
+    if not isinstance(metrics.get("judged_on"), str | None):
+        raise FormatError(run.path / "metrics.json", "judged_on must be the name of a part of the data, or null")
+    if not any(role in metrics for role in ("model", "student", "stages")):
+        raise FormatError(run.path / "metrics.json", "is not that of a run: it has no model, student or stages")
+    return metrics
+
+
+def _opened(run: RunFolder, config: Mapping[str, Any], *, allow_pipes: bool, notes: list[str]) -> DataSet | None:
+    """The run's data, opened again; None, and a note, where they cannot be."""
+    try:
+        known = {key: config[key] for key in _DATA_KEYS if key in config}
+        return open_data(options_of(run.path, {**known, "allow_pipes": allow_pipes}))
+    except LimbeckError as error:
+        notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
+        return None
+
+
+def _judged(
+    run: RunFolder, metrics: Mapping[str, Any], data: DataSet | None, notes: list[str]
+) -> tuple[DataSet | None, Examples | None, dict[str, NDArray[Any]]]:
+    """The data, the part that was judged on, and the answers by role: each only where they belong together."""
+    examples = None
+    if data is not None and metrics.get("judged_on"):
+        examples = data.parts().get(metrics["judged_on"])
+    answers = _answers(run)
+    wanted = (0 if examples is None else len(examples), 0 if data is None else len(data.classes))
+    if examples is not None and any(answer.shape != wanted for answer in answers.values()):
+        notes.append("The data are not those that the run was judged on, so no pictures are shown.")
+        data = examples = None
+    if metrics.get("judged_on") == "validation":
+        notes.append("There was no test set: everything is judged on validation, by which epochs may have been chosen.")
+    return data, examples, {} if examples is None else answers  # they mean nothing without what they answer
+
+
+def _models(
+    run: RunFolder,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    answers: Mapping[str, NDArray[Any]],
+    examples: Examples | None,
+) -> tuple[Model, ...]:
+    """The models that were judged: the stages of a compression, one model, or teacher, baseline and student."""
+    scores = metrics.get("stages") or metrics
+    roles = metrics.get("stages") or (("model",) if "model" in metrics else ("teacher", "baseline", "student"))
+    found = [_model(run, config, scores, role, answers, examples) for role in roles]
+    return tuple(model for model in found if model is not None)
 
 
 def _spectra(run: RunFolder) -> tuple[Singular, ...]:
@@ -230,10 +260,11 @@ def _model(
         except ConfigError:
             loaded = None  # an architecture of the user's own: its diagram is left out
         if loaded is not None and examples is not None:
-            members = len(loaded.members) if isinstance(loaded, Ensemble) else 1
-            module = _first_module(loaded)
-            front = getattr(module, "front_end", None)
-            inputs = examples.as_seen(slice(0, 1), presentation_of(module) if front is None else front.splicing)
+            members = 1 if isinstance(loaded, nn.Module) else len(loaded.members)
+            module = modules_of(loaded)[0][0]
+            reading = getattr(module, "reading", None)
+            seen = presentation_of(module) if reading is None else reading.presentation
+            inputs = examples.as_seen(slice(0, 1), seen)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))
     rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
     return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)
@@ -241,10 +272,3 @@ def _model(
 
 def _holds_model(path: Path) -> bool:
     return (path / "model").is_dir() or (path / "ensemble.json").exists()
-
-
-def _first_module(loaded: nn.Module | Ensemble) -> nn.Module:
-    if isinstance(loaded, nn.Module):
-        return loaded
-    first = loaded.members[0]
-    return _first_module(first) if isinstance(first, Ensemble) else first.model  # type: ignore[attr-defined]

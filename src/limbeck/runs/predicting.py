@@ -22,6 +22,7 @@ from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
 from limbeck.data.many_labels import ManyLabels, MultiLabel
 from limbeck.data.position_files import WORDS, is_conll, open_next_token_inputs, open_word_inputs
+from limbeck.data.registry import not_predicted
 from limbeck.data.sources import open_inputs
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
@@ -30,7 +31,6 @@ from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.frames import is_table, read_frame
 from limbeck.formats.held import is_held, with_columns
-from limbeck.kaldi.source.kind import is_kaldi
 from limbeck.models import describe
 from limbeck.models.calling import presentation_of
 from limbeck.models.hf_files import OF_TOKENS
@@ -278,34 +278,22 @@ def open_unlabelled(
     Raises:
         MismatchError: If the model sees other things than the path holds.
         FormatError: If a file is missing or damaged.
-        ConfigError: If it is speech, or ``id_column`` has no meaning.
+        ConfigError: If its kind is for another command, or ``id_column`` has no meaning.
     """
     place = Path(path)
-    if is_kaldi(place):
-        raise ConfigError(f"{path} is a Kaldi directory: posteriors of its frames are written by limbeck forward")
-    if isinstance(seen, TableEncoding):
-        if not is_table(place):
-            raise MismatchError(f"the model sees rows of a table, and {path} is no .csv or .parquet file")
-        return _table(str(path), read_frame(place), seen, id_column)
-    if isinstance(seen, TextPresentation):
-        return _texts(place, seen, options, id_column)
+    refused = not_predicted(place)
+    if refused is not None:
+        raise ConfigError(f"{path} {refused}")
+    opener = _OPENERS.get(type(seen))
+    if opener is not None:
+        return opener(place, seen, options, id_column)
     if options.image_column is not None:
-        from limbeck.data.image_tables import open_image_table_inputs
-
-        shown = seen if isinstance(seen, ImagePresentation) else None
-        listed = open_image_table_inputs(
-            place,
-            image_column=options.image_column,
-            id_column=id_column or options.id_column,
-            image_size=options.image_size,
-            presentation=shown,
-        )
-        return listed, _names_of(listed)
+        return _listed_images(place, seen, options, id_column)
     if id_column is not None:
         raise ConfigError("id_column is for rows of files, and the model does not see such: leave it out")
     if place.is_dir() and not has_idx(place):
         return _images(place, seen, options)
-    if isinstance(seen, ImagePresentation):
+    if type(seen) is ImagePresentation:
         if not place.exists():
             raise FormatError(place, "there is no such folder")
         raise MismatchError(f"the model sees images, and {path} is no folder of images")
@@ -335,13 +323,50 @@ def _names_of(examples: Examples) -> Sequence[Any]:
     return range(len(examples)) if examples.names is None else examples.names.tolist()
 
 
+_Opened = tuple[Examples, Sequence[Any]]
+
+
+def _open_rows(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
+    """Rows of a table, for a model that sees its columns."""
+    if not is_table(place):
+        raise MismatchError(f"the model sees rows of a table, and {place} is no .csv or .parquet file")
+    return _table(str(place), read_frame(place), seen, id_column)
+
+
+_OPENERS: dict[type[Any], Callable[[Path, Any, DataOptions, str | None], _Opened]] = {
+    TableEncoding: _open_rows,
+    TextPresentation: _texts,
+}
+"""By what the model sees; whatever else it sees is opened by what the path holds."""
+
+
+def _listed_images(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
+    """The images that a column of a table names."""
+    from limbeck.data.image_tables import open_image_table_inputs
+
+    assert options.image_column is not None
+    listed = open_image_table_inputs(
+        place,
+        image_column=options.image_column,
+        id_column=id_column or options.id_column,
+        image_size=options.image_size,
+        presentation=_of_images(seen),
+    )
+    return listed, _names_of(listed)
+
+
+def _of_images(seen: Any) -> ImagePresentation | None:
+    """The model's presentation, where it is one of images."""
+    return seen if isinstance(seen, ImagePresentation) else None
+
+
 def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Sequence[Any]]:
     """All images in a folder and those below it, named by their paths from there."""
     from limbeck.data.image_reading import read_images
     from limbeck.formats.image_files import list_images
 
     files = list_images(folder).files
-    shown = seen if isinstance(seen, ImagePresentation) else None
+    shown = _of_images(seen)
     found = read_images(folder, {"all": files}, image_size=options.image_size, presentation=shown)[0]["all"]
     layout = None if shown is not None or not hasattr(found, "dtype") else "NCHW"
     return Examples.of(found, layout=layout), [str(file.relative_to(folder)) for file in files]  # type: ignore[arg-type]

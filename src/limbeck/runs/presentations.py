@@ -4,7 +4,8 @@ __all__ = ["load_presentation", "presentation_files", "save_presentation"]
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from limbeck.system.files import make_folder, replace_bytes
 from limbeck.system.hugging_face import load_tokenizer
 
 _TOKENIZER = "tokenizer"
-_PLAIN: dict[str, Any] = {"image": ImagePresentation, "table": TableEncoding}
-"""Kinds that are plain values."""
 
 
 def presentation_files(folder: Path) -> list[str]:
@@ -36,22 +35,8 @@ def save_presentation(folder: Path, presentation: Any) -> dict[str, Any] | None:
     Returns:
         What ``config.json`` holds of it; None where there is none, or a kind that is written elsewhere.
     """
-    if isinstance(presentation, ManyLabels):
-        inner = save_presentation(folder, presentation.inner)
-        return {"kind": "labels", "names": list(presentation.names), "inner": inner}
-    for kind, made in _PLAIN.items():
-        if type(presentation) is made:
-            return {"kind": kind, **presentation.to_dict()}
-    if not isinstance(presentation, TextPresentation):
-        return None
-    fresh = load_tokenizer.__wrapped__(presentation.tokenizer)  # the one in use remembers how it was last called
-    place = make_folder(folder / _TOKENIZER)
-    with tempfile.TemporaryDirectory() as made:
-        fresh.save_pretrained(made)
-        for file in sorted(Path(made).iterdir()):
-            if file.is_file():
-                replace_bytes(place / file.name, file.read_bytes())
-    return {"kind": "text", **dataclasses.asdict(presentation), "tokenizer": _TOKENIZER}
+    name = next((name for name, kind in _KINDS.items() if type(presentation) is kind.of), None)
+    return None if name is None else {"kind": name, **_KINDS[name].save(folder, presentation)}
 
 
 def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
@@ -72,17 +57,61 @@ def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
         return None
     try:
         fields = dict(described)
-        if fields.get("kind") == "labels":
-            return ManyLabels(
-                tuple(map(str, fields["names"])), load_presentation(folder, {"presentation": fields["inner"]})
-            )
-        if fields.get("kind") in _PLAIN:
-            return _PLAIN[fields.pop("kind")].from_dict(fields)
-        if fields.pop("kind") != "text" or fields.pop("tokenizer") != _TOKENIZER:
-            raise ValueError("its kind is not known, or its tokenizer is elsewhere")
-        for name in presentation_files(folder):
-            check_file(folder / name, folder=folder)
-        names = fields.pop("names")
-        return TextPresentation(str(folder / _TOKENIZER), names=None if names is None else tuple(names), **fields)
+        name = fields.pop("kind")
+        if name not in _KINDS:
+            raise ValueError("its kind is not known")
+        return _KINDS[name].load(folder, fields)
     except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
         raise FormatError(folder / "config.json", f"describes a presentation that cannot be used: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of presentation: its class, and how it is written beside a model and read again."""
+
+    of: type[Any]
+    save: Callable[[Path, Any], dict[str, Any]]
+    load: Callable[[Path, dict[str, Any]], Any]
+
+
+def _plain(of: type[Any]) -> _Kind:
+    """A kind that plain values tell."""
+    return _Kind(of, lambda _, presentation: dict(presentation.to_dict()), lambda _, fields: of.from_dict(fields))
+
+
+def _save_text(folder: Path, presentation: TextPresentation) -> dict[str, Any]:
+    fresh = load_tokenizer.__wrapped__(presentation.tokenizer)  # the one in use remembers how it was last called
+    place = make_folder(folder / _TOKENIZER)
+    with tempfile.TemporaryDirectory() as made:
+        fresh.save_pretrained(made)
+        for file in sorted(Path(made).iterdir()):
+            if file.is_file():
+                replace_bytes(place / file.name, file.read_bytes())
+    return {**dataclasses.asdict(presentation), "tokenizer": _TOKENIZER}
+
+
+def _load_text(folder: Path, fields: dict[str, Any]) -> TextPresentation:
+    if fields.pop("tokenizer") != _TOKENIZER:
+        raise ValueError("its tokenizer is elsewhere")
+    for name in presentation_files(folder):
+        check_file(folder / name, folder=folder)
+    names = fields.pop("names")
+    return TextPresentation(str(folder / _TOKENIZER), names=None if names is None else tuple(names), **fields)
+
+
+def _save_labels(folder: Path, presentation: ManyLabels) -> dict[str, Any]:
+    return {"names": list(presentation.names), "inner": save_presentation(folder, presentation.inner)}
+
+
+def _load_labels(folder: Path, fields: dict[str, Any]) -> ManyLabels:
+    inner = load_presentation(folder, {"presentation": fields["inner"]})
+    return ManyLabels(tuple(map(str, fields["names"])), inner)
+
+
+_KINDS = {
+    "image": _plain(ImagePresentation),
+    "table": _plain(TableEncoding),
+    "text": _Kind(TextPresentation, _save_text, _load_text),
+    "labels": _Kind(ManyLabels, _save_labels, _load_labels),
+}
+"""By the name under which ``config.json`` has it."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from limbeck.data.registry import kind_of
 from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions
-from limbeck.runs.folder import RunFolder, options_of
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.settings import options_of
 
 _ROWS = ("text_column", "pair_column", "words_column", "next_token", "image_column", "layout", "image_size")
 """Which columns hold what, and what they are."""
@@ -30,8 +31,7 @@ def options_as_read(options: DataOptions, run: str | Path, *, labelled: bool = T
     place = Path(run)
     if not (place / "config.toml").is_file():
         return options
-    folder, plain = RunFolder(place), DataOptions()
-    config = folder.config()
+    config, plain = RunFolder(place).config(), DataOptions()
     names = (*_ROWS, *(_LABELS if labelled else ()))
     kept = {
         name: config[name]
@@ -41,7 +41,7 @@ def options_as_read(options: DataOptions, run: str | Path, *, labelled: bool = T
     if not kept:
         return options
     try:
-        filled = dataclasses.replace(options, **{name: getattr(options_of(folder, kept), name) for name in kept})
+        filled = dataclasses.replace(options, **{name: getattr(options_of(place, kept), name) for name in kept})
         kind_of(filled.data, filled)
     except (ConfigError, FormatError):
         return options

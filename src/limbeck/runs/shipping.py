@@ -35,10 +35,12 @@ from limbeck.models.calling import presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import DataOptions, ImagePresentation
+from limbeck.options.kinds import every_option
 from limbeck.report.parity import FileSummary, Flip, ParityContents, write_parity_page
-from limbeck.runs.folder import RunFolder, options_of
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_part, check_classes, load_module
 from limbeck.runs.measure import title_of
+from limbeck.runs.settings import options_of
 from limbeck.system.files import make_beside, make_folder, replace_bytes, replace_json, seal_files, sync_folder, why
 from limbeck.system.machine import machine
 from limbeck.system.watcher import Watcher
@@ -177,13 +179,12 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
     Raises:
         ConfigError: If the run does not name its data.
     """
-    run = RunFolder(folder)
-    config = run.config() if (folder / "config.toml").exists() else {}
-    names = {field.name for field in dataclasses.fields(DataOptions)} - {"allow_pipes"}
+    config = RunFolder(folder).config() if (folder / "config.toml").exists() else {}
+    names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}
     if data is None and "data" not in known:
         raise ConfigError(f"{folder} does not name its data, which files are compared on: give them with data")
-    return options_of(run, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
+    return options_of(folder, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
 
 
 def _loaded(folder: Path) -> nn.Module | Ensemble:

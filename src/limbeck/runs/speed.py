@@ -2,10 +2,9 @@
 
 __all__ = ["modules_of", "placed", "speed_of"]
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
@@ -16,9 +15,9 @@ from torch import nn
 from limbeck.data.examples import Examples
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.evaluation.prediction import device_of
+from limbeck.evaluation.subjects import Subject, subject_of
 from limbeck.models import has_int8
-from limbeck.models.calling import call_model, evaluating, presentation_of, weights_dtype
-from limbeck.models.wrapped import unwrapped
+from limbeck.models.calling import weights_dtype
 from limbeck.protocols import Batch, Teacher
 from limbeck.system.devices import Device
 
@@ -30,7 +29,7 @@ _BEFORE, _LONGEST = 2, 1.0
 
 def modules_of(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
     """The modules in a model or teacher, each with its own presentation of the examples."""
-    return [(subject, presentation_of(subject))] if isinstance(subject, nn.Module) else list(subject.modules())
+    return subject_of(subject).modules()
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def placed(subject: nn.Module | Teacher, device: torch.device) -> Iterator[Any]:
     Yields:
         The module or teacher.
     """
-    parts = [subject] if isinstance(subject, nn.Module) else [module for module, _ in modules_of(subject)]
+    parts = [module for module, _ in modules_of(subject)]
     place = torch.device("cpu") if any(map(has_int8, parts)) else torch.empty(0, device=device).device
     before, move = device_of(subject), getattr(subject, "to", None)
     if before == place or move is None:
@@ -76,31 +75,24 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
         ``latency_ms``, the median of single answers, and ``images_per_second`` for up to 256 at a time, as many as fit
         into the time and a bounded part of the memory. Nothing where there is no module.
     """
-    if not modules_of(subject):
+    asked = subject_of(subject)
+    networks = asked.modules()
+    if not networks:
         return {}
-    device, dtype = device_of(subject), weights_dtype(modules_of(subject)[0][0])
+    device, dtype = asked.device, weights_dtype(networks[0][0])
 
     def batch_of(size: int) -> Batch:
         rows = torch.arange(size) % len(examples)
-        batch = examples.batch(rows.to(examples.index.device))
-        if isinstance(subject, nn.Module):
-            batch = dataclasses.replace(batch, inputs=batch.seen_as(presentation_of(subject)))
-        return batch.to(device)
+        return asked.presented(examples.batch(rows.to(examples.index.device))).to(device)
 
-    def ask(batch: Batch, asked: nn.Module | Teacher = subject) -> object:
-        if isinstance(asked, nn.Module):
-            return call_model(asked, batch.inputs, dtype=dtype)
-        return asked.log_probs(batch, 1.0)
+    def ask(batch: Batch, one: Subject = asked) -> object:
+        return one.answer(batch, dtype=dtype)
 
-    with (
-        evaluating(subject) if isinstance(subject, nn.Module) else nullcontext(),
-        Device(device, "float32").autocast(),
-        torch.inference_mode(),
-    ):
+    with asked.asking(), Device(device, "float32").autocast(), torch.inference_mode():
         alone = _seconds(partial(ask, batch_of(1)), seconds, device)
         many, together = 1, alone
         if 4 * alone <= seconds:
-            watched = unwrapped(subject) if isinstance(subject, nn.Module) else subject
+            watched = asked.watched()
             most = min(_MOST_AT_A_TIME, block_size(lambda few: ask(batch_of(few), watched), _MOST_AT_A_TIME, device))
             many, together = _at_a_time(lambda size: partial(ask, batch_of(size)), most, alone, seconds, device)
     return {"latency_ms": 1000 * alone, "images_per_second": many / together}

@@ -8,7 +8,6 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.feed import Feed
-from limbeck.kaldi.source.alignments import write_pdf_counts
 from limbeck.models.calling import presentation_of
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective, Teaching
@@ -156,8 +155,7 @@ def _keep(
         save_tensors(folder.path / "last.safetensors", fitted.last)
     if save_hdf5:
         write_final(folder.path, model)
-    if data.front_end is not None and data.train.labels is not None:
-        counts = make_folder(folder.path / "model") / "ali_train_pdf.counts"
-        write_pdf_counts(counts, data.train.class_counts(len(data.classes)))
-    save_model(folder.path / "model", model, classes=data.classes, source=source, front_end=data.front_end)
+    if data.reading is not None and data.train.labels is not None:
+        data.reading.write_training(make_folder(folder.path / "model"), data.train, len(data.classes))
+    save_model(folder.path / "model", model, classes=data.classes, source=source, reading=data.reading)
     folder.seal_stage()

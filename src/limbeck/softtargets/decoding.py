@@ -16,13 +16,13 @@ from torch import Tensor
 from limbeck.errors import MismatchError
 from limbeck.losses import softened
 from limbeck.softtargets.encodings import Encoding
-from limbeck.softtargets.sampled import Sampled
-from limbeck.softtargets.topk import TopK, tail_weights
+from limbeck.softtargets.topk import TopK, tail_of, tail_weights
 
 
 def profile_tensors(encoding: Encoding, device: torch.device) -> tuple[Tensor, Tensor] | None:
     """Means and directions of a top-k encoding's profile on a device; None where there is none."""
-    profile = encoding.profile if isinstance(encoding, TopK) else None
+    top = tail_of(encoding)
+    profile = None if top is None else top.profile
     if profile is None:
         return None
     return torch.from_numpy(profile.means).to(device), torch.from_numpy(profile.directions).to(device)
@@ -50,27 +50,50 @@ def decoded(
     Raises:
         MismatchError: If the encoding cannot serve the temperature.
     """
-    if isinstance(encoding, TopK):
-        return share_tail(
-            fields["ids"].long(),
-            fields["gaps"].float() if encoding.k > 1 else None,
-            fields["tail"].float(),
-            fields.get("place"),
-            encoding,
-            classes,
-            temperature,
-            profile,
-        )
-    if isinstance(encoding, Sampled):
-        if temperature != 1:
-            raise MismatchError("sampled soft targets serve the temperature that they were drawn at, and no other")
-        ids = fields["ids"].long()
-        if "log_weights" in fields:
-            each = fields["log_weights"].exp()
-        else:
-            each = torch.full(ids.shape, 1 / encoding.draws, dtype=torch.float32, device=ids.device)
-        return torch.zeros(len(ids), classes, dtype=torch.float32, device=ids.device).scatter_add_(1, ids, each).log_()
+    return _DECODERS[encoding.name](fields, encoding, classes, temperature, profile)
+
+
+_Profile = tuple[Tensor, Tensor] | None
+
+
+def _dense(
+    fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temperature: float, profile: _Profile
+) -> Tensor:
     return softened(fields["scores"].float(), temperature)
+
+
+def _top(
+    fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temperature: float, profile: _Profile
+) -> Tensor:
+    top = tail_of(encoding)
+    assert top is not None, "by its name"
+    return share_tail(
+        fields["ids"].long(),
+        fields["gaps"].float() if top.k > 1 else None,
+        fields["tail"].float(),
+        fields.get("place"),
+        top,
+        classes,
+        temperature,
+        profile,
+    )
+
+
+def _sampled(
+    fields: Mapping[str, Tensor], encoding: Encoding, classes: int, temperature: float, profile: _Profile
+) -> Tensor:
+    if temperature != 1:
+        raise MismatchError("sampled soft targets serve the temperature that they were drawn at, and no other")
+    ids = fields["ids"].long()
+    if "log_weights" in fields:
+        each = fields["log_weights"].exp()
+    else:
+        each = torch.full(ids.shape, 1 / ids.shape[-1], dtype=torch.float32, device=ids.device)
+    return torch.zeros(len(ids), classes, dtype=torch.float32, device=ids.device).scatter_add_(1, ids, each).log_()
+
+
+_DECODERS = {"dense": _dense, "topk": _top, "sampled": _sampled}
+"""By the name of the encoding."""
 
 
 def share_tail(

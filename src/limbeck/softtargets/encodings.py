@@ -11,7 +11,7 @@ __all__ = ["FLOOR", "Dense", "Encoding", "Field", "below_largest", "log_softmax"
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,19 @@ class Field:
 
 
 class Encoding(Protocol):
-    """A way to keep rows of scores."""
+    """A way to keep rows of logits."""
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether a row has the logit of every class."""
+
+    @property
+    def estimates(self) -> bool:
+        """Whether a row is an estimate, so that it says little of one answer."""
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether it is a :class:`~limbeck.softtargets.TopK`, whose tail is known in sum, with a profile beside."""
 
     @property
     def name(self) -> str:
@@ -156,6 +168,10 @@ class Dense:
     """
 
     dtype: Literal["float16", "float32"] = "float16"
+
+    keeps_logits: ClassVar[bool] = True
+    estimates: ClassVar[bool] = False
+    has_tail: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.dtype not in {"float16", "float32"}:

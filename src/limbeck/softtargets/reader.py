@@ -25,7 +25,7 @@ from limbeck.softtargets.manifest import Manifest
 from limbeck.softtargets.shard_files import MAPPED_BYTES, ShardFiles
 from limbeck.softtargets.shards import read_header, shard_name
 from limbeck.softtargets.side_files import check_data, check_shard, check_tail, index_layout, read_tail
-from limbeck.softtargets.topk import TopK
+from limbeck.softtargets.topk import tail_of
 from limbeck.system.files import read_json
 from limbeck.system.locks import LOCK
 
@@ -81,8 +81,9 @@ class Store:
             for shard, seal in enumerate(manifest.seals)
         ]
         self.codec: Encoding = self.plan.codec
-        if isinstance(self.codec, TopK):
-            self.codec = replace(self.codec, profile=read_tail(self.folder, self.plan, seal=manifest.tail))
+        top = tail_of(self.codec)
+        if top is not None:
+            self.codec = replace(top, profile=read_tail(self.folder, self.plan, seal=manifest.tail))
         self.fields = self.codec.fields(len(self.plan.classes))
         self.files = ShardFiles(self.folder, self.plan, mapped=self.size <= mapped_bytes)
 
@@ -194,7 +195,7 @@ class Store:
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:  # hashing lets other threads go on
             for _ in pool.map(self._check_shard, range(self.plan.shards)):
                 pass
-        if isinstance(self.codec, TopK):
+        if self.codec.has_tail:
             check_tail(self.folder, self.plan)
         self.__dict__.pop("index", None)
         _ = self.index

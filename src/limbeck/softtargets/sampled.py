@@ -18,7 +18,7 @@ __all__ = ["Sampled"]
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,10 @@ class Sampled:
     draws: int
     proposal: float = 1.0
     seed: int = 0
+
+    keeps_logits: ClassVar[bool] = False
+    estimates: ClassVar[bool] = True
+    has_tail: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.draws < 1:

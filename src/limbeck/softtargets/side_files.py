@@ -12,7 +12,7 @@ from limbeck.softtargets.encodings import Field
 from limbeck.softtargets.manifest import Plan
 from limbeck.softtargets.shards import Header, Layout, build_header, read_header
 from limbeck.softtargets.tail import TailProfile, means_rows
-from limbeck.softtargets.topk import TopK
+from limbeck.softtargets.topk import tail_of
 from limbeck.system.files import replace_bytes
 
 _CHUNK = 4 << 20
@@ -76,8 +76,8 @@ def index_header(plan: Plan) -> bytes:
 
 def _tail_layout(plan: Plan) -> Layout:
     """Means and directions, each as one row."""
-    classes, codec = len(plan.classes), plan.codec
-    assert isinstance(codec, TopK)
+    classes, codec = len(plan.classes), tail_of(plan.codec)
+    assert codec is not None, "only a tail has a profile"
     sizes = {"means": means_rows(classes), "directions": codec.directions(classes)}
     return Layout(tuple(Field(name, "<f4", rows * classes) for name, rows in sizes.items() if rows), 1)
 

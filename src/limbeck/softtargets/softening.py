@@ -8,6 +8,7 @@ __all__ = ["precision_of", "soften"]
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
-from limbeck.protocols import Answering, Batch
+from limbeck.protocols import Answering, Teacher
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
@@ -99,40 +100,26 @@ def soften(
     named = guide.classes
     if named is not None and tuple(named) not in {tuple(classes), labels_of_each}:
         raise MismatchError(f"the teacher names the classes {named[:4]}..., and {tuple(classes)[:4]}... are given")
-    active = augmentation.active
     views_kept = _views(augmentation, views)
-    mean, only = mean_kind(teacher), _temperature_of(teacher)
-    if temperature is None and (encoding == "sampled" or only is not None):
-        temperature = 1.0 if only is None else only
-    if only is not None and temperature != only:
-        raise MismatchError(f"the teacher answers at temperature {only} alone, and {temperature} is asked for")
-    if mean == "arithmetic" and temperature is None:
-        raise ConfigError(
-            "the soft targets of an arithmetic mean depend on the temperature: set temperature, or use a "
-            "geometric mean, which serves every temperature"
-        )
+    temperature = _settled_temperature(teacher, temperature, encoding)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, and is {batch_size}")
-    codec = _encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes))
-    settings = dataclasses.asdict(augmentation) if active else None
-    numbers = examples.index.long().cpu().numpy()
+    place = device or Device(torch.device("cpu"), "float32")
+    index = examples.index.long().cpu().numpy()
     known = examples.labels if not augmentation.mixes else None  # a mixture has no class to be right about
     labels = None if known is None else known.long().cpu().numpy()
-    place = device or Device(torch.device("cpu"), "float32")
-    if not guide.live and isinstance(examples.inputs, Source) and not active:
-        looked_at = examples.unseen()
-    else:
-        looked_at = examples.shown_as(next((seen for _, seen in guide.modules() if seen is not None), None))
+    looked_at = _looked_at(guide, examples, augmentation)
+    settings = {name: value for name, value in dataclasses.asdict(augmentation).items() if name != "views"}
     plan = make_plan(
         classes=classes,
         examples=len(examples),
         views=views_kept,
-        encoding=codec,
+        encoding=_encoding(encoding, k, draws, proposal, dtype, seed, temperature, len(classes)),
         temperature=temperature,
-        index=numbers,
+        index=index,
         labelled=labels is not None,
-        augmentation=None if settings is None else {n: v for n, v in settings.items() if n != "views"},
-        mean=mean,
+        augmentation=settings if augmentation.active else None,
+        mean=mean_kind(teacher),
         teacher_digest=teacher_digest(teacher),
         data_digest=examples.digest,
         inputs_digest=examples.without_labels().digest,
@@ -143,46 +130,95 @@ def soften(
     used = 1.0 if temperature is None else temperature
     if is_first() and not (Path(folder) / MANIFEST).exists():  # what is continued was looked at when it began
         tell_probabilities("teacher", guide, looked_at, place, None)
-        tell_odd_teacher(guide, looked_at, augmentation or Augmentation(), used, place, None, classes=classes)
-    shown = looked_at.to(place.device)
-    viewing = Viewing(shown, augmentation if active else None, presentations=[seen for _, seen in guide.modules()])
-
-    def asked(batch: Batch) -> Tensor:
-        answers = guide.log_probs(batch, used)
-        if answers.shape[-1] != len(classes):
-            raise MismatchError(
-                f"the teacher answers with {answers.shape[-1]} classes, and {len(classes)} classes are named"
-            )
-        return answers
-
-    def blocks(first_row: int) -> Iterator[NDArray[np.float32]]:
-        # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
-        for view in range(first_row // len(examples), views_kept):
-            skip = first_row - view * len(examples) if view == first_row // len(examples) else 0
-            order = torch.arange(skip - skip % batch_size, len(examples), device=place.device)
-            for batch in viewing.batches(order, in_parts(len(order), batch_size), view):
-                with torch.no_grad(), place.autocast():
-                    answers = asked(batch)
-                yield answers.float().cpu().numpy()[skip % batch_size :]
-                skip = 0
-
-    def sample(count: int) -> NDArray[np.float32]:
-        # Rows spread evenly over all examples and views, for data may be sorted by class.
-        chosen = np.linspace(0, plan.rows - 1, count).round().astype(np.int64)
-        found = []
-        for view in range(views_kept):
-            rows = torch.from_numpy(chosen[chosen // len(examples) == view] % len(examples)).to(place.device)
-            for batch in viewing.batches(rows, in_parts(len(rows), batch_size), view):
-                with torch.no_grad(), place.autocast():
-                    found.append(asked(batch).float().cpu().numpy())
-        return np.concatenate(found)
-
+        tell_odd_teacher(guide, looked_at, augmentation, used, place, None, classes=classes)
+    presentations = [seen for _, seen in guide.modules()]
+    viewing = Viewing(
+        looked_at.to(place.device), augmentation if augmentation.active else None, presentations=presentations
+    )
+    asking = _Asking(guide, viewing, plan, used, place, batch_size)
     if world().size > 1:
-        _share(Path(folder), plan, Ahead(blocks, len(plan.classes)), numbers, labels, sample, progress)
+        _share(Path(folder), plan, Ahead(asking.blocks, len(plan.classes)), index, labels, asking.sample, progress)
     # Where all the shards are there it adds up, and makes the store complete.
     return on_first(
-        lambda: write_plan(Path(folder), plan, blocks, index=numbers, labels=labels, sample=sample, progress=progress)
+        lambda: write_plan(
+            Path(folder), plan, asking.blocks, index=index, labels=labels, sample=asking.sample, progress=progress
+        )
     )
+
+
+def _looked_at(guide: Teacher, examples: Examples, augmentation: Augmentation) -> Examples:
+    """Examples as the teacher sees them; without what is not looked at where its answers are stored."""
+    if not guide.live and isinstance(examples.inputs, Source) and not augmentation.active:
+        return examples.unseen()
+    return examples.shown_as(next((seen for _, seen in guide.modules() if seen is not None), None))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asking:
+    """A teacher's answers to all views of some examples, in the order in which a store has them.
+
+    Attributes:
+        guide: Who is asked.
+        viewing: The examples on the device, and their views.
+        plan: Of the store.
+        temperature: What it is asked at.
+        device: Where and how precisely to compute.
+        batch_size: Examples at a time.
+    """
+
+    guide: Teacher
+    viewing: Viewing
+    plan: Plan
+    temperature: float
+    device: Device
+    batch_size: int
+
+    def blocks(self, first_row: int) -> Iterator[NDArray[np.float32]]:
+        """Answers from a row of the store on; ``(rows, K)``."""
+        # Batches begin at multiples of the batch size, wherever writing goes on: rounding is then the same.
+        examples = self.plan.examples
+        for view in range(first_row // examples, self.plan.views):
+            skip = first_row - view * examples if view == first_row // examples else 0
+            begin = skip - skip % self.batch_size
+            for answers in self._answers(torch.arange(begin, examples, device=self.device.device), view):
+                yield answers[skip % self.batch_size :]
+                skip = 0
+
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Answers to rows spread evenly over all examples and views, for data may be sorted by class."""
+        examples = self.plan.examples
+        chosen = np.linspace(0, self.plan.rows - 1, count).round().astype(np.int64)
+        found: list[NDArray[np.float32]] = []
+        for view in range(self.plan.views):
+            rows = torch.from_numpy(chosen[chosen // examples == view] % examples)
+            found += self._answers(rows.to(self.device.device), view)
+        return np.concatenate(found)
+
+    def _answers(self, rows: Tensor, view: int) -> Iterator[NDArray[np.float32]]:
+        for batch in self.viewing.batches(rows, in_parts(len(rows), self.batch_size), view):
+            with torch.no_grad(), self.device.autocast():
+                answers = self.guide.log_probs(batch, self.temperature)
+            if answers.shape[-1] != len(self.plan.classes):
+                raise MismatchError(
+                    f"the teacher answers with {answers.shape[-1]} classes, and {len(self.plan.classes)} classes are "
+                    "named"
+                )
+            yield answers.float().cpu().numpy()
+
+
+def _settled_temperature(teacher: nn.Module | Answering, temperature: float | None, encoding: str) -> float | None:
+    """The only temperature that the answers will hold for, or None where they serve every one."""
+    only = _temperature_of(teacher)
+    if temperature is None and (encoding == "sampled" or only is not None):
+        temperature = 1.0 if only is None else only
+    if only is not None and temperature != only:
+        raise MismatchError(f"the teacher answers at temperature {only} alone, and {temperature} is asked for")
+    if mean_kind(teacher) == "arithmetic" and temperature is None:
+        raise ConfigError(
+            "the soft targets of an arithmetic mean depend on the temperature: set temperature, or use a "
+            "geometric mean, which serves every temperature"
+        )
+    return temperature
 
 
 def precision_of(folder: str | Path) -> Literal["auto", "float32", "bf16"]:

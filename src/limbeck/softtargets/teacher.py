@@ -26,11 +26,8 @@ from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.card import Card
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.digests import teacher_digest
-from limbeck.softtargets.encodings import Dense
 from limbeck.softtargets.reader import Store
-from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.softening import soften
-from limbeck.softtargets.topk import TopK
 from limbeck.teachers import as_teacher
 from limbeck.teachers.saved import saved_answers
 from limbeck.teachers.stored import refuse_other_data
@@ -269,7 +266,7 @@ class SoftTargets:
     @property
     def has_logits(self) -> bool:
         """Whether the logits of every class are kept."""
-        return isinstance(self.store.codec, Dense) and self.temperature is None
+        return self.store.codec.keeps_logits and self.temperature is None
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:
@@ -345,7 +342,7 @@ class SoftTargets:
         return places
 
     def _compare(self, teacher: nn.Module | Answering, examples: Examples) -> None:
-        if isinstance(self.store.codec, Sampled):
+        if self.store.codec.estimates:
             return  # a few draws say nothing of one answer
         viewing = Viewing(examples, self.augmentation)
         rows = torch.linspace(0, len(examples) - 1, min(_COMPARED, len(examples))).long()
@@ -359,7 +356,7 @@ class SoftTargets:
                 f"the teacher answers with {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"
             )
         difference = (live - stored).abs()
-        if isinstance(self.store.codec, TopK):  # the tail is known in sum only
+        if self.store.codec.has_tail:  # the tail is known in sum only
             numbers = self._places(batch.index).numpy() + batch.view * len(examples)
             head = torch.from_numpy(self.store.rows(numbers)["ids"].astype(np.int64))
             difference = difference.gather(1, head)

@@ -26,13 +26,13 @@ __all__ = ["COORDINATES", "LADDER", "TopK", "id_dtype", "ladder_for", "tail_weig
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, MismatchError
-from limbeck.softtargets.encodings import FLOOR, Field, below_largest, log_softmax
+from limbeck.softtargets.encodings import FLOOR, Encoding, Field, below_largest, log_softmax
 from limbeck.softtargets.tail import TailProfile, learn_profile
 
 LADDER = (1.0, 4.0)
@@ -148,6 +148,10 @@ class TopK:
     coordinates: int = COORDINATES
     profile: TailProfile | None = field(default=None, compare=False, repr=False)
 
+    keeps_logits: ClassVar[bool] = False
+    estimates: ClassVar[bool] = False
+    has_tail: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"k must be at least 1, and is {self.k}")
@@ -253,6 +257,11 @@ class TopK:
         """The profile of some rows of a teacher's answers, ``(N, K)``."""
         below, ids, _ = self._parted(scores)
         return learn_profile(below, ids[:, 0], self.directions(scores.shape[1]))
+
+
+def tail_of(encoding: Encoding) -> TopK | None:
+    """An encoding as one whose tail has a profile, or None."""
+    return cast(TopK, encoding) if encoding.has_tail else None
 
 
 def _head(fields: Mapping[str, NDArray[Any]], k: int) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from limbeck.softtargets.side_files import (
     write_tail,
 )
 from limbeck.softtargets.tail import sample_size
-from limbeck.softtargets.topk import TopK
+from limbeck.softtargets.topk import tail_of
 from limbeck.system.files import make_folder, replace_bytes, replace_json
 from limbeck.system.locks import LOCK, hold
 from limbeck.system.watcher import warn_user
@@ -165,7 +165,7 @@ def write_plan(
             temperature=plan.temperature,
         )
         replace_json(folder / "card.json", card.to_dict())
-        tail = check_tail(folder, plan) if isinstance(codec, TopK) else None
+        tail = check_tail(folder, plan) if codec.has_tail else None
         Manifest(plan).complete([found[shard][0] for shard in range(plan.shards)], tail).write(folder)
     return card
 
@@ -189,8 +189,9 @@ def take_store(
         Manifest(plan).write(folder)
         if plan.index is not None and index is not None:
             replace_bytes(folder / "index.safetensors", [index_header(plan), index.astype("<i8").tobytes()])
-        if isinstance(plan.codec, TopK) and not _has_tail(folder, plan):
-            write_tail(folder, plan, plan.codec.learn(sample(sample_size(plan.rows, len(plan.classes)))))
+        top = tail_of(plan.codec)
+        if top is not None and not _has_tail(folder, plan):
+            write_tail(folder, plan, top.learn(sample(sample_size(plan.rows, len(plan.classes)))))
     return found
 
 
@@ -220,7 +221,7 @@ def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
     try:
         if plan.index is not None:
             check_shard(folder / "index.safetensors", index_layout(plan), plan=plan.digest, number=-1)
-        if isinstance(plan.codec, TopK):
+        if plan.codec.has_tail:
             check_tail(folder, plan)
         for shard in range(plan.shards):
             path = folder / shard_name(shard)
@@ -254,9 +255,9 @@ def write_shards(
     Returns:
         Seals and sums.
     """
-    codec, classes = plan.codec, len(plan.classes)
-    if isinstance(codec, TopK):
-        codec = replace(codec, profile=read_tail(folder, plan))
+    codec, classes, top = plan.codec, len(plan.classes), tail_of(plan.codec)
+    if top is not None:
+        codec = replace(top, profile=read_tail(folder, plan))
     rows = blocks.rows(plan.first_row(shards.start))
     piece = max(1, _PIECE_BYTES // (4 * classes))
     every = -(-plan.rows_per_shard // plan.card_rows)

@@ -17,6 +17,7 @@ from limbeck.errors import DataError
 from limbeck.losses import softened
 from limbeck.models.calling import call_model
 from limbeck.models.copying import copy_module
+from limbeck.models.titles import title_of
 from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
 from limbeck.specialists.training import correct_dustbin
@@ -84,6 +85,16 @@ class Committee:
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "Committee":
         """Itself: it answers whatever it is shown."""
         return self
+
+    @property
+    def title(self) -> str:
+        """What it is called in reports."""
+        return f"{title_of(self.generalist)} and {len(self.specialists)} specialists"
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks that are each looked at by themselves."""
+        return [self.generalist, *self.specialists]
 
     def settings(self) -> dict[str, Any]:
         """What its answers depend on beside its networks, as plain values."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError, MismatchError
 from limbeck.losses import widened
+from limbeck.models.titles import title_of
 from limbeck.protocols import Answering, Batch
 from limbeck.teachers.making import as_teacher
 
@@ -107,6 +108,12 @@ class Ensemble:
     def live(self) -> bool:
         """Whether any member computes its answers."""
         return any(member.live for member in self.members)
+
+    @property
+    def title(self) -> str:
+        """What it is called in reports."""
+        kinds = sorted({title_of(member) for member in self.members})
+        return f"{self.mean} mean of {len(self.members)}: {', '.join(kinds)}"
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
         """The networks of all members."""

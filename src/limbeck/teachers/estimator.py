@@ -49,6 +49,8 @@ class EstimatorTeacher:
     every_temperature = True
     has_logits = False  # a class may have a probability of 0, whose logit is infinite
     looks_up = False
+    softens = True
+    """Answers are softened here, and heed the temperature."""
     fitted = True
     """Whether it may have been fitted on the very rows that it is asked about."""
 

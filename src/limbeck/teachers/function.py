@@ -33,6 +33,8 @@ class FunctionTeacher:
     """
 
     every_temperature = has_logits = True
+    softens = True
+    """Answers are softened by what asks, and heed the temperature."""
     classes: tuple[str, ...] | None = None
 
     def __init__(self, function: Callable[[Any], Any], classes: Sequence[str] | None = None) -> None:
@@ -42,6 +44,10 @@ class FunctionTeacher:
     def takes(given: Any) -> bool:
         """Whether something can be called, and is not a class."""
         return callable(given) and not inspect.isclass(given)
+
+    def before_softmax(self, batch: Batch) -> Tensor:
+        """What the function gives, for a look at what it ends in."""
+        return self.logits(batch)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

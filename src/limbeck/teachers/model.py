@@ -16,6 +16,7 @@ from limbeck.errors import DataError
 from limbeck.losses import softened
 from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
 from limbeck.models.copying import copy_module
+from limbeck.models.titles import title_of
 from limbeck.protocols import Batch
 from limbeck.system.watcher import warn_user
 
@@ -58,6 +59,11 @@ class ModelTeacher:
         self.model.to(device)
         return self
 
+    @property
+    def title(self) -> str:
+        """What it is called in reports: as its model is."""
+        return title_of(self.model)
+
     def modules(self) -> list[tuple[nn.Module, Any]]:
         """The model, with its presentation of the examples."""
         return [(self.model, self.presentation)]
@@ -84,6 +90,10 @@ class ModelTeacher:
             Natural logarithms, without gradient.
         """
         return softened(self.logits(batch), temperature)
+
+    def before_softmax(self, batch: Batch) -> Tensor:
+        """What the model answers, for a look at what it ends in."""
+        return self.logits(batch)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

@@ -66,6 +66,16 @@ class UserTeacher:
         self._sample: Batch | None = None
 
     @property
+    def softens(self) -> bool:
+        """Whether it is known to heed the temperature that it is asked at; one of the user's own may not."""
+        return self.temperature is not None or bool(getattr(self.teacher, "softens", False))
+
+    @property
+    def before_softmax(self) -> Any:
+        """What the object answers before a softmax, where it is one of ours that says so, or None."""
+        return getattr(self.teacher, "before_softmax", None)
+
+    @property
     def title(self) -> str:
         """What it is called in reports."""
         return str(getattr(self.teacher, "title", type(self.teacher).__name__))

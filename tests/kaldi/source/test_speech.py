@@ -18,19 +18,19 @@ from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.forward import propagate, read_pdf_counts
+from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source import FrontEnd, Spliced, Splicing, open_directory, read_labels
 from limbeck.kaldi.source import spliced as spliced_module
 from limbeck.kaldi.source.alignments import write_pdf_counts
 from limbeck.kaldi.source.frontend import splice
 from limbeck.kaldi.source.opening import judged_alone, open_frames, with_context
 from limbeck.kaldi.source.store import FrameStore
-from limbeck.options import DataOptions
 from limbeck.softtargets import SoftTargets
 from limbeck.teachers import ModelTeacher
 
 KALDI = Path(__file__).parents[2] / "fixtures" / "kaldi"
 SO762 = KALDI / "so762"
-OPTIONS = DataOptions(data=str(SO762 / "train"), ali=str(SO762 / "ali_train"), left=2, right=1, norm_vars=True)
+OPTIONS = SpeechOptions(data=str(SO762 / "train"), ali=str(SO762 / "ali_train"), left=2, right=1, norm_vars=True)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_counts_are_those_of_analyze_counts(tmp_path):
 def test_a_feature_transform_is_run_as_nnet_forward_runs_it(tmp_path):
     transform = KALDI / "e2e" / "final.feature_transform"
     directory = open_directory(KALDI / "e2e")
-    options = DataOptions(feature_transform=str(transform))
+    options = SpeechOptions(feature_transform=str(transform))
     from limbeck.kaldi.source.opening import front_end
 
     examples, _ = open_frames(directory, front_end(options, directory))

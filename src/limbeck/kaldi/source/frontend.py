@@ -7,22 +7,36 @@ neighbours are put together later, in batches, where the training is (:mod:`limb
 Axes: ``N`` frames of one utterance, ``D`` features.
 """
 
-__all__ = ["FrontEnd", "Splicing", "divide_transform", "splice"]
+__all__ = ["KEY", "FrontEnd", "Splicing", "divide_transform", "read_front_end", "splice"]
 
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ConfigError, MismatchError
+from limbeck.errors import ConfigError, FormatError, MismatchError
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.cmvn import add_deltas, apply_cmvn
-from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
 from limbeck.kaldi.forward import propagate
+from limbeck.kaldi.options import SpeechOptions, is_kaldi
+from limbeck.kaldi.source.alignments import write_pdf_counts
+from limbeck.options import DataOptions
+from limbeck.system.checksums import check_file
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
 
 Frames = NDArray[np.float32]
 Statistics = NDArray[np.float64]
+
+KEY = "front_end"
+"""In the ``config.json`` of a model: how its inputs are made."""
+_TRANSFORM, _COUNTS = SpeechOptions.kept_files
 
 _AFTER = (nc.AddShift, nc.Rescale, nc.Copy, nc.AffineTransform, nc.LinearTransform)
 
@@ -56,7 +70,9 @@ class Splicing:
 
 @dataclass(frozen=True, eq=False)
 class FrontEnd:
-    """How the inputs of an acoustic model are made.
+    """How the inputs of an acoustic model are made: what a model of speech keeps beside its weights.
+
+    It is a :class:`limbeck.data.registry.Reading`.
 
     Attributes:
         splicing: The neighbours.
@@ -108,11 +124,135 @@ class FrontEnd:
             "feature_transform": self.transform is not None,
         }
 
+    @property
+    def key(self) -> str:
+        """Where it is in the ``config.json`` of a model."""
+        return KEY
+
+    @property
+    def presentation(self) -> Splicing:
+        """How a model sees a frame: with which neighbours."""
+        return self.splicing
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the feature transform, where there is one, and return the rest.
+
+        Args:
+            folder: Of the model.
+
+        Returns:
+            Plain values for its ``config.json``.
+        """
+        if self.transform is not None:
+            write_nnet(folder / _TRANSFORM, self.transform)
+        return self.to_dict()
+
+    def write_training(self, folder: Path, examples: "Examples", classes: int) -> None:
+        """Write how many training frames each pdf has, for scaled likelihoods.
+
+        Args:
+            folder: Of the model.
+            examples: With labels.
+            classes: How many pdfs there are.
+        """
+        write_pdf_counts(folder / _COUNTS, examples.class_counts(classes))
+
+    def seen_in(self, other: object, role: str, name: str) -> Splicing | None:
+        """The neighbours that a model of this front end sees in data that were read with another.
+
+        Args:
+            other: How the data were read, or None.
+            role: What to call the model.
+            name: What the data are called.
+
+        Returns:
+            The neighbours, or None where they are the same.
+
+        Raises:
+            MismatchError: If more than the neighbours differs.
+        """
+        if not isinstance(other, FrontEnd):
+            raise MismatchError(f"the {role} was trained on speech, and {name} is none: give a Kaldi directory")
+        if not self.agrees_in_frames(other):
+            theirs, ours = self.to_dict(), other.to_dict()
+            names = ("cmvn", "norm_vars", "deltas", "feature_transform")
+            odd = next((field for field in names if theirs[field] != ours[field]), "feature_transform")
+            raise MismatchError(
+                f"the {role} was trained with {odd} = {theirs[odd]}, and {name} is read with {ours[odd]}"
+                + (": the transforms differ" if theirs[odd] == ours[odd] else "")
+            )
+        return None if self.splicing == other.splicing else self.splicing
+
+    def fill_in(self, options: DataOptions, *, context: bool) -> DataOptions:
+        """Fill in what this says of the inputs, and the options leave open.
+
+        Args:
+            options: What was asked for.
+            context: Whether the context is wanted too; a student may have another than its teacher.
+
+        Returns:
+            The options; as they were where the data are no speech.
+        """
+        if not isinstance(options, SpeechOptions) or not is_kaldi(options.data):
+            return options
+        fresh = SpeechOptions()
+        found: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("cmvn", "norm_vars", "deltas")
+            if getattr(options, name) == getattr(fresh, name)
+        }
+        offsets = self.splicing.offsets
+        plain = self.transform is None and offsets == tuple(range(offsets[0], offsets[-1] + 1))
+        if context and plain and options.feature_transform is None and (options.left, options.right) == (None, None):
+            found |= {"left": -offsets[0], "right": offsets[-1]}
+        return dataclasses.replace(options, **found)
+
+    def illustrate(
+        self, config: Mapping[str, Any], examples: "Examples", ask: Callable[["Examples"], Iterator[tuple[str, Any]]]
+    ) -> tuple[tuple[Any, ...] | None, list[str]]:
+        """One utterance, and what models take each frame of it for.
+
+        Args:
+            config: Settings of a run.
+            examples: The part that it was judged on.
+            ask: Gives each model's role and log-probabilities of some examples.
+
+        Returns:
+            What :func:`limbeck.kaldi.source.phones.heard` does.
+        """
+        from limbeck.kaldi.source.phones import heard
+
+        return heard(config, examples, ask)
+
     def agrees_in_frames(self, other: "FrontEnd") -> bool:
         """Whether single frames are the same with both, so that one reading of the data serves both."""
         settings = [(front.cmvn, front.norm_vars, front.deltas) for front in (self, other)]
         befores = [() if front.before is None else front.before.components for front in (self, other)]
         return settings[0] == settings[1] and befores[0] == befores[1]
+
+
+def read_front_end(folder: Path, described: Any) -> FrontEnd:
+    """The front end that a model keeps.
+
+    Args:
+        folder: Of the model, where a feature transform is.
+        described: What its ``config.json`` holds under :data:`KEY`.
+
+    Returns:
+        The front end.
+
+    Raises:
+        FormatError: If the description is damaged.
+    """
+    try:
+        given = dict(described)
+        offsets = tuple(int(offset) for offset in given.pop("offsets"))
+        check_file(folder / _TRANSFORM)
+        transform = read_nnet(folder / _TRANSFORM) if given.pop("feature_transform") else None
+        before, splicing = (None, None) if transform is None else divide_transform(transform)
+        return FrontEnd(splicing or Splicing(offsets), before=before, transform=transform, **given)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(folder / "config.json", f"describes a front end that cannot be used: {error}") from error
 
 
 def splice(frames: Frames, offsets: tuple[int, ...]) -> Frames:

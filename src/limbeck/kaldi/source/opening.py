@@ -19,12 +19,12 @@ from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import read_entries
+from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source.alignments import Alignment, Match, match_frames, read_labels, refuse_too_many
 from limbeck.kaldi.source.directory import KaldiDirectory, open_directory
 from limbeck.kaldi.source.frontend import FrontEnd, Splicing, divide_transform
 from limbeck.kaldi.source.spliced import Spliced
 from limbeck.kaldi.source.store import FrameStore, checked_frames
-from limbeck.options import DataOptions, SpeechOptions
 
 CONTEXT = 5
 """Neighbours on each side where nothing says otherwise."""
@@ -135,7 +135,7 @@ def open_frames(
     return Examples(inputs, targets, torch.arange(len(inputs), dtype=torch.int32)), match
 
 
-def open_speech(options: DataOptions, *, progress: Progress | None = None) -> DataSet:
+def open_speech(options: SpeechOptions, *, progress: Progress | None = None) -> DataSet:
     """Open the Kaldi directories that options name.
 
     Without validation data, whole speakers are set aside by :func:`~limbeck.data.cut_validation`.
@@ -192,12 +192,12 @@ def open_speech(options: DataOptions, *, progress: Progress | None = None) -> Da
         parts.get("test"),
         parts.get("validation"),
         every_class=False,
-        front_end=front,
+        reading=front,
         notes=tuple(notes),
     )
 
 
-def open_transfer(path: Path, front: FrontEnd, options: DataOptions) -> Examples:
+def open_transfer(path: Path, front: FrontEnd, options: SpeechOptions) -> Examples:
     """Features whose labels are not wanted.
 
     Args:
@@ -213,7 +213,7 @@ def open_transfer(path: Path, front: FrontEnd, options: DataOptions) -> Examples
     return examples
 
 
-def with_context(data: DataSet, options: DataOptions) -> DataSet:
+def with_context(data: DataSet, options: SpeechOptions) -> DataSet:
     """The same frames with the context that other options name; nothing is read again.
 
     Args:
@@ -223,7 +223,8 @@ def with_context(data: DataSet, options: DataOptions) -> DataSet:
     Returns:
         The data set.
     """
-    assert data.front_end is not None
+    front = data.reading
+    assert isinstance(front, FrontEnd)
     left, right = (CONTEXT if side is None else side for side in (options.left, options.right))
     splicing = Splicing(tuple(range(-left, right + 1)))
 
@@ -236,11 +237,11 @@ def with_context(data: DataSet, options: DataOptions) -> DataSet:
         train=other(data.train),
         validation=None if data.validation is None else other(data.validation),
         test=None if data.test is None else other(data.test),
-        front_end=dataclasses.replace(data.front_end, splicing=splicing),
+        reading=dataclasses.replace(front, splicing=splicing),
     )
 
 
-def judged_alone(options: DataOptions) -> DataOptions:
+def judged_alone(options: SpeechOptions) -> SpeechOptions:
     """Options that open only what is judged on: the test directory, or the one given as the data.
 
     Args:

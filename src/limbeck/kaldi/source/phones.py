@@ -3,21 +3,26 @@
 Axes: ``N`` frames, ``K`` pdfs, ``P`` phones.
 """
 
-__all__ = ["Phones", "one_utterance", "phones_of", "spectrogram"]
+__all__ = ["Phones", "heard", "one_utterance", "phones_of", "spectrogram"]
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from limbeck.data.examples import Examples
-from limbeck.errors import DataError
+from limbeck.errors import DataError, LimbeckError
 from limbeck.kaldi.formats.lines import read_symbols
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.source.frontend import Splicing
 from limbeck.kaldi.source.spliced import Spliced
+
+_FRAME_SHIFT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,39 @@ def phones_of(mdl: Path) -> Phones:
     table = mdl.parent / "phones.txt"
     names = read_symbols(table) if table.exists() else {}
     return Phones(of_pdf, tuple(names.get(phone, str(phone)) for phone in range(int(model.tid_to_phone.max()) + 1)))
+
+
+def heard(
+    config: Mapping[str, Any], examples: Examples, ask: Callable[[Examples], Iterator[tuple[str, Tensor]]]
+) -> tuple[tuple[Any, ...] | None, list[str]]:
+    """One utterance that a run was judged on, and what its models take each frame for.
+
+    Args:
+        config: The run's settings, which name the transition model.
+        examples: The part that it was judged on.
+        ask: Gives each model's role and log-probabilities of some examples; it may raise LimbeckError at any of them.
+
+    Returns:
+        Key, spectrogram, posteriors of phones by role, the right phones, their names and the frame shift in seconds;
+        None where the phones are not known. And what could not be shown, a note each.
+    """
+    mdl = Path(str(config.get("mdl") or Path(str(config.get("ali", ""))) / "final.mdl"))
+    if not mdl.is_file() or examples.labels is None:
+        return None, []
+    one = one_utterance(examples)
+    assert isinstance(one.inputs, Spliced) and one.labels is not None
+    found: dict[str, NDArray[np.float32]] = {}
+    notes = []
+    try:
+        phones = phones_of(mdl)
+        for role, log_probs in ask(one):
+            found[role] = phones.add_up(log_probs.exp().numpy())
+    except LimbeckError as error:
+        notes.append(f"Not all posteriors could be shown: {error}")
+        if not found:
+            return None, notes
+    truth = phones.of_pdf[one.labels.long().cpu().numpy()]
+    return (one.inputs.keys[0], spectrogram(one), found, truth, phones.names, _FRAME_SHIFT), notes
 
 
 def one_utterance(examples: Examples, *, least: int = 200, most: int = 450) -> Examples:

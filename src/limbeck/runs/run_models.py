@@ -1,68 +1,44 @@
-"""What a report of speech shows beside that of pictures: an utterance with posteriors, and word error rates.
+"""What the models of a run say of examples, and what ``limbeck decode`` found with them, by role, for its report."""
 
-Axes: ``N`` frames, ``P`` phones.
-"""
-
-__all__ = ["hear", "with_words"]
+__all__ = ["answers_by_role", "with_words"]
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.errors import FormatError, LimbeckError, MismatchError
+from limbeck.errors import FormatError, MismatchError
 from limbeck.evaluation.prediction import predict
-from limbeck.kaldi.source import Spliced
-from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
-from limbeck.report import Heard, Model
+from limbeck.report import Model
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import load_teacher
-from limbeck.runs.measure import labels_of
 from limbeck.system.files import read_json
 
-_FRAME_SHIFT = 0.01
 _FIGURES = ("wer", "insertions", "deletions", "substitutions", "acoustic_scale", "real_time_factor")
 
 
-def hear(
+def answers_by_role(
     run: RunFolder, config: Mapping[str, Any], data: DataSet, examples: Examples
-) -> tuple[Heard | None, list[str]]:
-    """One utterance that a run was judged on, and what its models take each frame for.
+) -> Iterator[tuple[str, Tensor]]:
+    """What each model of a run says of some examples.
 
     Args:
         run: The run.
         config: Its settings.
-        data: Its data set, of speech.
-        examples: The part that it was judged on.
+        data: Its data set.
+        examples: What they are asked.
 
-    Returns:
-        The utterance, or None where its phones are not known; and what could not be shown, a note each.
+    Yields:
+        Role and log-probabilities ``(N, K)`` of teacher, baseline and student, or of the model.
     """
-    mdl = Path(str(config.get("mdl") or Path(str(config.get("ali", ""))) / "final.mdl"))
-    if not mdl.is_file() or examples.labels is None:
-        return None, []
-    one = one_utterance(examples)
-    assert isinstance(one.inputs, Spliced)
-    found: dict[str, NDArray[np.float32]] = {}
-    notes = []
-    try:
-        phones = phones_of(mdl)
-        for role, folders in _models(run, config).items():
-            mean: Any = config.get("mean") or "arithmetic"
-            weights = config.get("weights") if len(folders) > 1 else None
-            guide = load_teacher(folders, data=data, role=role, mean=mean, weights=weights)
-            found[role] = phones.add_up(predict(guide, one).exp().numpy())
-    except LimbeckError as error:
-        notes.append(f"Not all posteriors could be shown: {error}")
-        if not found:
-            return None, notes
-    truth = phones.of_pdf[labels_of(one)]
-    return Heard(one.inputs.keys[0], spectrogram(one), found, truth, phones.names, _FRAME_SHIFT), notes
+    for role, folders in _models(run, config).items():
+        mean: Any = config.get("mean") or "arithmetic"
+        weights = config.get("weights") if len(folders) > 1 else None
+        yield role, predict(load_teacher(folders, data=data, role=role, mean=mean, weights=weights), examples)
 
 
 def with_words(

@@ -1,0 +1,76 @@
+"""What a Kaldi data directory is, and its settings. Nothing here imports torch, so that ``limbeck --help`` is quick."""
+
+__all__ = ["SpeechOptions", "is_kaldi"]
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from limbeck.options import DataOptions
+from limbeck.options.checks import require
+
+
+def is_kaldi(path: str | Path) -> bool:
+    """Whether a path is a Kaldi data directory, or a script file of features.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        Whether it is.
+    """
+    place = Path(path)
+    return os.path.exists(place / "feats.scp") or (place.suffix == ".scp" and os.path.isfile(place))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions(DataOptions):
+    """A Kaldi data directory, and how frames of speech become examples.
+
+    Attributes:
+        kept_files: What runs keep of such data beside a model.
+        ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
+        validation_ali: Alignments of --validation-data; where it has no final.mdl, that of the training data holds.
+        test_ali: Alignments of --test-data.
+        mdl: The final.mdl of the training alignments, where it is elsewhere.
+        left: Frames of context before each frame; default 5.
+        right: Frames of context after it; default 5.
+        cmvn: Take the mean off by "speaker" or "utterance", or "none"; "auto": by speaker where there is a cmvn.scp.
+        norm_vars: Make the variance 1 too.
+        deltas: Order of time derivatives beside the features.
+        every: Learn from every n-th frame only; context comes from all.
+        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas; its splice is the
+            context.
+        allow_pipes: Run script lines that end in a pipe in a shell: only for files you trust.
+        most_left_out: Largest share of utterances whose labels may be missing or of another number.
+        in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
+    """
+
+    kept_files: ClassVar[tuple[str, ...]] = ("final.feature_transform", "ali_train_pdf.counts")
+
+    ali: str | None = None
+    validation_ali: str | None = None
+    test_ali: str | None = None
+    mdl: str | None = None
+    left: int | None = None
+    right: int | None = None
+    cmvn: Literal["auto", "none", "speaker", "utterance"] = "auto"
+    norm_vars: bool = False
+    deltas: int = 0
+    every: int = 1
+    feature_transform: str | None = None
+    allow_pipes: bool = False
+    most_left_out: float = 0.05
+    in_memory_gb: float = field(default=4.0, metadata={"free": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("left", "right"):
+            side = getattr(self, name)
+            require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
+        require(0 <= self.deltas <= 4, "deltas", self.deltas, "from 0 to 4")
+        require(self.every >= 1, "every", self.every, "at least 1")
+        require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
+        require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")

@@ -1,0 +1,77 @@
+"""What runs write, by name, and what is removed of it: after a write that was killed, or a run that never began."""
+
+__all__ = ["FIRST_WEIGHTS", "give_up", "sweep"]
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from limbeck.options.kinds import kept_files
+from limbeck.system.checksums import SUMS
+from limbeck.system.locks import LOCK
+
+FIRST_WEIGHTS = "first.safetensors"
+"""What the trainings of a run start from, until it is finished."""
+
+_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/")
+"""Folders of a run and of its parts."""
+
+_FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
+"""What lies in each."""
+
+_WRITTEN = (
+    *("config.toml", "identity.json", "history.jsonl", "timings.jsonl", "plan.json", "ensemble.json", "metrics.json"),
+    *("best.toml", SUMS, "config.json", "*.safetensors", *kept_files()),
+    *(
+        "final.h5",
+        "final.nnet.txt",
+        "epoch-*.h5",
+        "report.html",
+        "*.svg",
+        "*.png",
+        "events.out.tfevents.*",
+        "study.db*",
+    ),
+)
+"""Names of the files that runs write."""
+
+
+def _made(run: Path, *patterns: str) -> Iterator[Path]:
+    """What a run makes in its folder and in those of its parts: known names alone, and no links."""
+    for part in _PARTS:
+        for pattern in patterns:
+            for path in run.glob(f"{part}{pattern}"):
+                if not path.is_symlink():
+                    yield path
+
+
+def sweep(run: Path) -> None:
+    """Remove what a write that was killed left; nobody else writes here now."""
+    for left in _made(run, *(f"{folder}.{name}.*.partial" for folder in ("", *_FOLDERS) for name in _WRITTEN)):
+        left.unlink(missing_ok=True)
+
+
+def give_up(run: Path) -> None:
+    """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue.
+
+    Only what a run writes is removed, by name: what the user put there meanwhile stays.
+    """
+    worth = _made(run, "*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db")
+    if any(path.name != FIRST_WEIGHTS for path in worth):
+        return
+    sweep(run)
+    names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
+    for path in list(_made(run, *names)):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+    (run / LOCK).unlink(missing_ok=True)
+    for path in list(_made(run, *_FOLDERS))[::-1] + [run / part for part in ("members", "seeds")]:
+        with contextlib.suppress(OSError):  # it holds something, or is not there
+            path.rmdir()
+    for part in reversed(_PARTS[1:]):
+        for path in run.glob(part):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    for part in ("members", "seeds"):
+        with contextlib.suppress(OSError):
+            (run / part).rmdir()

@@ -1,0 +1,165 @@
+"""The settings of a run as ``config.toml`` holds them: written, read, and compared when the run is continued."""
+
+__all__ = ["options_of", "plain_settings", "require_settings", "settings_text"]
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import date, time
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
+from limbeck.options.checks import shown
+from limbeck.options.kinds import every_option
+
+_FREE_KEYS = frozenset(
+    {
+        "epochs",
+        "patience",
+        "device",
+        "checkpoint_minutes",
+        "skip_nonfinite",
+        "trials",
+        "timeout_minutes",
+        "jobs",
+        "workers",
+        "compile",
+    }
+)
+"""Settings that may differ when a run is continued; fields of options with the metadata "free" may too."""
+
+
+_LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
+"""Of these, what a training that is finished cannot differ in."""
+
+_DEFAULTS = {
+    field.name: field.default
+    for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
+    for field in dataclasses.fields(options)
+}
+"""What a setting was in a run of a Limbeck that did not have it yet."""
+
+_RENAMED = {"export": "save_hdf5"}
+"""What settings were called in runs of before."""
+
+_STARTED_BY = {True: "on the command line", False: "in Python"}
+"""Only the command line has a setting "data"; in Python data are given as they are."""
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as TOML can hold them; None values are left out, for TOML has none.
+
+    Args:
+        settings: Values by name.
+
+    Returns:
+        Plain values by name.
+
+    Raises:
+        ConfigError: If a value is neither text nor a number, or made of such.
+    """  # noqa: DOC502
+    return {name: _plain(value) for name, value in settings.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if not isinstance(value, str | bool | int | float | date | time):
+        raise ConfigError(f"settings are kept as text and numbers, and one of them is {shown(value)}: leave it out")
+    return value
+
+
+def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | None = None) -> str:
+    """Settings as TOML that a command takes with ``--config``.
+
+    Args:
+        command: Which command takes them.
+        settings: Values by name; None values are left out.
+        heading: First line, where the command does not take the file. A run without a setting "data" was started
+            in Python, and the command would train on other data.
+
+    Returns:
+        The text of the file.
+    """
+    again = f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+    if "data" not in settings:
+        again = f"Of a run of limbeck.{command} in Python, which its data and networks were given to"
+    return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
+
+
+def require_settings(
+    path: Path, before: Mapping[str, Any], settings: Mapping[str, Any], *, finished: Path | None
+) -> None:
+    """Make sure that a run was started with these settings, but for those that may differ.
+
+    Args:
+        path: The folder of the run.
+        before: The settings that it was started with.
+        settings: Those that it is continued with.
+        finished: A training of it that is finished, or None.
+
+    Raises:
+        RunError: If others differ.
+    """
+    before = {_RENAMED.get(name, name): value for name, value in before.items()}
+    config, own = plain_settings(settings), _own_fields()
+    if ("data" in before) != ("data" in config):
+        begun, here = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
+        raise RunError(
+            f"{path} was started {begun}, and now it is resumed {here}, which may have other data and "
+            f"networks: resume it {begun}, or choose another --out"
+        )
+    for name in sorted(set(before) | set(config)):
+        # A kind of data has settings of its own, and runs of other kinds may not name them.
+        field = own.get(name)
+        default = None if field is None else field.default
+        started, now = before.get(name, _DEFAULTS.get(name, default)), config.get(name, default)
+        if finished is not None and name in _LENGTH and started != now:
+            raise RunError(
+                f"{finished} is finished with {name} = {started}, and now it is {now}: a finished "
+                f"training is not continued; resume with {name} = {started}, or choose another --out"
+            )
+        free = name in _FREE_KEYS or (field is not None and field.metadata.get("free", False))
+        if not free and started != now:
+            was = "its default" if started is None else repr(started)
+            raise RunError(
+                f"{path} was started with {name} = {was}, and now it is "
+                f"{'its default' if now is None else now!r}: resume with the same settings, or choose another --out"
+            )
+
+
+def _own_fields() -> dict[str, dataclasses.Field[Any]]:
+    """The settings that belong to some kinds of data alone, by name."""
+    plain = {field.name for field in dataclasses.fields(DataOptions)}
+    return {field.name: field for field in dataclasses.fields(every_option()) if field.name not in plain}
+
+
+def options_of(run: Path, config: Mapping[str, Any]) -> DataOptions:
+    """The settings of the data that a run's ``config.toml`` holds.
+
+    Args:
+        run: The folder of the run.
+        config: Settings by name, of the data alone.
+
+    Returns:
+        The settings.
+
+    Raises:
+        FormatError: If a value is of a kind that the setting cannot have.
+    """
+    plain = every_option()()
+    for name, value in config.items():
+        kind = type(getattr(plain, name, None))
+        right = (
+            (str, int, float, bool, list) if kind is type(None) else (int, float) if kind in {int, float} else (kind,)
+        )
+        if not isinstance(value, right) and value is not None:
+            raise FormatError(run / "config.toml", f"{name} cannot be {str(value)[:60]!r}")
+    return every_option()(**config)

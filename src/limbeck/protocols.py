@@ -3,7 +3,7 @@
 Axes: ``N`` examples in a batch, ``K`` classes.
 """
 
-__all__ = ["Answering", "Batch", "Loss", "MixedLabels", "Objective", "Teacher", "Teaching"]
+__all__ = ["Answering", "Batch", "Loss", "MixedLabels", "Objective", "Output", "Teacher", "Teaching"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -128,6 +128,22 @@ class Loss:
     parts: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What a model says of a batch, as methods of distillation see it.
+
+    Attributes:
+        logits: Logits ``(N, K)`` of the student; of a teacher its log-probabilities, natural logarithms, softened at
+            :attr:`temperature`. At T = 1 these are its logits but for a constant per example.
+        features: Outputs of submodules by their names in the model, each ``(N, ...)``.
+        temperature: At which the teacher's log-probabilities are softened; 1 for a student.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    temperature: float = 1.0
+
+
 class Answering(Protocol):
     """The least that a teacher has: :func:`limbeck.teachers.as_teacher` makes a :class:`Teacher` of it."""
 
@@ -199,8 +215,11 @@ class Objective(Protocol):
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of the model's scores ``(N, K)`` on a batch."""
 
-    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The gradient of the sum of the losses, ``(N, K)`` in float64, from its formula and not from autograd."""
+    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """The gradient of the sum of the losses, ``(N, K)`` in float64, from its formula and not from autograd.
+
+        None where no formula is known, as of a loss function of the user's own.
+        """
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What a run that resumes must agree in, as plain values by name."""

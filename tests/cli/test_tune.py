@@ -90,14 +90,14 @@ def test_a_store_of_one_temperature_is_searched_for_the_rest(limbeck, tiny, teac
     assert done.code == 0, done.err
     assert "The soft targets hold for temperature 3 alone, so it is not searched" in done.err
     best = tomllib.loads((tmp_path / "search" / "best.toml").read_text())
-    assert best["temperature"] == 3.0 and best["loss"] == "kl"
+    assert best["temperature"] == 3.0 and best["method"] == "kd"
     live = limbeck("tune", "--data", tiny, "--teacher", teacher, teacher, *SMALL, "--out", tmp_path / "live")
     assert live.code == 2 and "give that one as temperatures" in live.err and not (tmp_path / "live").exists()
 
 
 def test_scores_are_matched_where_that_is_best(limbeck, tiny, teacher, store, tmp_path):
     words = ("--data", tiny, "--teacher-targets", store, *SMALL, "--epochs", 2, "--learning-rate", 0.02)
-    grid = ("--grid", "--losses", "logits", "--hard-weights", 0, "--out", tmp_path / "grid")
+    grid = ("--grid", "--methods", "logits", "--hard-weights", 0, "--out", tmp_path / "grid")
     done = limbeck("tune", *words, *grid)
     assert done.code == 0, done.err
     assert "logits" in done.out
@@ -106,10 +106,10 @@ def test_scores_are_matched_where_that_is_best(limbeck, tiny, teacher, store, tm
     assert done.code == 0, done.err
     history = [json.loads(line) for line in (tmp_path / "s" / "history.jsonl").read_text().splitlines()]
     assert min(row["validation_errors"] for row in history) == best["validation_errors"]
-    assert tomllib.loads((tmp_path / "s" / "config.toml").read_text())["loss"] == "logits"
+    assert tomllib.loads((tmp_path / "s" / "config.toml").read_text())["method"] == "logits"
     topk = ("--encoding", "topk", "--k", 1, "--shift", 1, "--views", 2, "--out", tmp_path / "few")
     assert limbeck("soften", "--data", tiny, "--teacher", teacher, *topk).code == 0
-    done = limbeck("distill", "--data", tiny, "--teacher-targets", tmp_path / "few", "--loss", "logits", *SMALL,
+    done = limbeck("distill", "--data", tiny, "--teacher-targets", tmp_path / "few", "--method", "logits", *SMALL,
                    "--out", tmp_path / "y")  # fmt: skip
     assert done.code == 2 and "logits are not known for every class" in done.err and not (tmp_path / "y").exists()
 

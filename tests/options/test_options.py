@@ -53,7 +53,8 @@ def test_no_two_groups_of_settings_share_a_name():
         (lambda: Training(seed=-1), "seed must be"),
         (lambda: Distillation(temperature=0), "temperature must be positive"),
         (lambda: Distillation(temperature=float("inf")), "temperature must be positive and finite"),
-        (lambda: Distillation(loss="mse"), "loss must be kl or logits, and is mse"),
+        (lambda: Distillation(method="dkb"), "there is no method 'dkb': did you mean dkd?"),
+        (lambda: Distillation(method="kl"), "there is no method 'kl': kl is called kd now"),
         (lambda: Distillation(hard_weight=1.1), "hard_weight must be in"),
         (lambda: ModelOptions(model="mlp", channels=(4,)), "channels has no meaning for model mlp"),
         (

@@ -15,7 +15,7 @@ def axes(search, **others):
 def test_a_grid_has_every_combination_once_and_temperatures_side_by_side():
     lists = {"temperatures": (8.0, 1.0), "hard_weights": (0.0, 0.5), "learning_rates": (0.1,), "epoch_counts": (2, 1)}
     points = combinations(Search(grid=True, **lists).axes(**DEFAULTS))
-    assert {tuple(point.values()) for point in points} == set(itertools.product(("kl",), *lists.values()))
+    assert {tuple(point.values()) for point in points} == set(itertools.product(("kd",), *lists.values()))
     assert len(points) == 8
     assert [point["temperature"] for point in points] == [1.0] * 4 + [8.0] * 4
 
@@ -32,10 +32,10 @@ def test_what_is_not_named_is_searched_around_the_defaults_or_fixed():
 
 
 def test_matched_scores_have_no_temperature_to_combine_with():
-    search = Search(grid=True, losses=("kl", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
+    search = Search(grid=True, methods=("kd", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
     points = combinations(search.axes(**DEFAULTS))
-    assert [(p["loss"], p.get("temperature"), p["hard_weight"]) for p in points] == [
-        ("kl", 1.0, 0.0), ("kl", 1.0, 0.5), ("kl", 4.0, 0.0), ("kl", 4.0, 0.5), ("logits", None, 0.0),
+    assert [(p["method"], p.get("temperature"), p["hard_weight"]) for p in points] == [
+        ("kd", 1.0, 0.0), ("kd", 1.0, 0.5), ("kd", 4.0, 0.0), ("kd", 4.0, 0.5), ("logits", None, 0.0),
         ("logits", None, 0.5),
     ]  # fmt: skip
     assert all("temperature" not in point for point in points[4:])
@@ -73,10 +73,10 @@ def test_without_labels_they_have_no_weight():
         ({"epoch_counts": (0, 5)}, "epoch_counts must be whole numbers of at least 1"),
         ({"epoch_counts": (2.5,)}, "epoch_counts must be a whole number"),
         ({"grid": True, "trials": 5}, "a grid tries each combination once: leave trials out"),
-        ({"losses": ()}, "losses must be kl, logits or both, once each, and are none"),
-        ({"losses": ("kl", "kl")}, "losses must be kl, logits or both, once each, and are kl kl"),
-        ({"losses": ("hinge",)}, "losses must be kl, logits or both"),
-        ({"losses": ("logits",), "temperatures": (1.0, 4.0)}, "no temperature counts: leave temperatures out"),
+        ({"methods": ()}, "methods must be named, once each, and are none"),
+        ({"methods": ("kd", "kd")}, "methods must be named, once each, and are kd kd"),
+        ({"methods": ("hinge",)}, "there is no method 'hinge'"),
+        ({"methods": ("logits",), "temperatures": (1.0, 4.0)}, "no temperature counts: leave temperatures out"),
         ({"trials": 0}, "trials must be at least 1, and is 0"),
         ({"timeout_minutes": 0.0}, "timeout_minutes must be above 0"),
     ],

@@ -218,7 +218,7 @@ def test_any_temperature_trains_and_a_hot_one_is_matched_logits(temperature, rec
     assert bool(found.isfinite().all())
     assert not [str(each.message) for each in recwarn]
     if temperature > 100:
-        assert torch.allclose(found, student(loss="logits"), atol=10 / temperature + 1e-4)
+        assert torch.allclose(found, student(method="logits"), atol=10 / temperature + 1e-4)
 
 
 def test_logits_that_are_far_apart_are_matched():
@@ -232,7 +232,7 @@ def test_logits_that_are_far_apart_are_matched():
 
     inputs, labels = torch.randn(60, 8), torch.arange(60) % 4
     run = limbeck.distill(
-        Sure(), nn.Linear(8, 4), (inputs, labels), (inputs, labels), loss="logits", epochs=1, baseline=False,
+        Sure(), nn.Linear(8, 4), (inputs, labels), (inputs, labels), method="logits", epochs=1, baseline=False,
         precision="float32",
     )  # fmt: skip
     assert run.history[0]["train_loss"] > 1e6

@@ -81,7 +81,7 @@ CHANGES = {
     "another student": ({"student": nn.Sequential(nn.Linear(6, 3), nn.Tanh())}, "another student"),
     "another temperature": ({"temperature": 2.0}, "temperature"),
     "another weight": ({"hard_weight": 0.5}, "hard_weight"),
-    "another loss": ({"loss": "logits"}, "loss"),
+    "another method": ({"method": "logits"}, "method"),
     "another learning rate": ({"learning_rate": 0.06}, "learning_rate"),
 }
 

@@ -37,7 +37,7 @@ def net():
     "given, told",
     [
         ({}, []),
-        ({"loss": "logits", "temperature": 3.0}, ["temperature"]),
+        ({"method": "logits", "temperature": 3.0}, ["temperature"]),
         ({"hard_weight": 1.0, "temperature": 3.0}, ["temperature"]),
         ({"baseline": False, "baseline_learning_rate": 0.1}, ["baseline_learning_rate"]),
         ({"baseline": False, "searched": "both"}, ["searched"]),

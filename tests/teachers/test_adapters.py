@@ -66,7 +66,7 @@ def test_a_forest_teaches_as_its_probabilities_stored_do():
     expected = (forest.predict(X[80:].numpy()) != Y[80:].numpy()).sum()
     assert run.metrics["teacher"]["test_errors"] == expected
     with pytest.raises(limbeck.LimbeckError, match="logits"):
-        limbeck.distill(forest, nn.Linear(8, 4), *PARTS, loss="logits", **SHORT)
+        limbeck.distill(forest, nn.Linear(8, 4), *PARTS, method="logits", **SHORT)
     missing = ensemble.RandomForestClassifier(5).fit(X[Y != 3].numpy(), Y[Y != 3].numpy())
     with pytest.raises(MismatchError, match="knows the classes 0, 1, 2"):
         limbeck.distill(missing, nn.Linear(8, 4), *PARTS, **SHORT)

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-import limbeck.training.objective
+import limbeck.methods.logits
 from limbeck.data import Examples, Feed
 from limbeck.errors import ConfigError, DataError, SelfCheckError
 from limbeck.losses import hard_target_loss, logit_matching_loss, soft_target_loss, softened
+from limbeck.methods import Method, Output, targets_at
+from limbeck.methods.kd import KD
 from limbeck.options import Training
 from limbeck.protocols import Batch, Loss
 from limbeck.system.devices import Device
@@ -63,24 +65,22 @@ MISTAKES = [forgotten_square, mean_over_classes, student_not_softened]
 MORE_MISTAKES = [*MISTAKES, teacher_softened_twice, the_other_way_round, probabilities_taken_for_logarithms]
 
 
-class Own(DistillationObjective):
-    """The objective with a soft term of somebody's own, of the targets as they are given."""
+class Own(KD):
+    """The method with a soft term of somebody's own, of the targets as they are given."""
 
     soft = staticmethod(soft_target_loss)
 
-    def __call__(self, logits, batch):
-        soft = self.divergence(logits, batch)
-        if self.hard_weight == 0:
-            return Loss(soft)
-        hard = hard_target_loss(logits, batch.labels, label_smoothing=self.label_smoothing)
-        return Loss((1 - self.hard_weight) * soft + self.hard_weight * hard)
+    def forward(self, student, teacher, batch):
+        return type(self).soft(student.logits, targets_at(teacher, self.temperature), temperature=self.temperature)
 
-    def divergence(self, logits, batch):
-        return type(self).soft(logits, self.targets(batch), temperature=self.temperature)
+    with_labels = Method.with_labels
 
 
 def with_soft_term(loss):
-    return type("Changed", (Own,), {"soft": staticmethod(loss)})
+    kind = type("Changed", (Own,), {"soft": staticmethod(loss)})
+    return lambda teacher, *, temperature, hard_weight: DistillationObjective(
+        teacher, method=kind(temperature=temperature), hard_weight=hard_weight
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
@@ -101,7 +101,7 @@ def test_matched_logits_pass(batch, teacher, hard_weight, smoothing):
     geometric = Ensemble([teacher, nn.Linear(5, CLASSES)], mean="geometric")
     for guide in (teacher, geometric):
         objective = DistillationObjective(
-            guide, temperature=4.0, hard_weight=hard_weight, label_smoothing=smoothing, loss="logits"
+            guide, temperature=4.0, hard_weight=hard_weight, label_smoothing=smoothing, method="logits"
         )
         check_objective(objective, batch, CLASSES)
 
@@ -110,7 +110,7 @@ def test_matched_logits_teach_what_very_hot_targets_teach(batch, teacher):
     scores = torch.randn(40, CLASSES, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     warm = {"hard_weight": 0.25, "temperature": 100.0}
     hot = DistillationObjective(teacher, **warm)(scores, batch).per_example
-    ours = DistillationObjective(teacher, **warm, loss="logits")(scores, batch).per_example
+    ours = DistillationObjective(teacher, **warm, method="logits")(scores, batch).per_example
     torch.testing.assert_close(ours, hot, rtol=5e-2, atol=5e-3)
 
 
@@ -131,8 +131,8 @@ def student_scaled(z, v):
 @pytest.mark.parametrize("mistake", [summed_over_classes, not_zero_meaned, student_scaled])
 @pytest.mark.parametrize("hard_weight", [0.0, 0.5])
 def test_each_mistake_in_matching_logits_is_caught(monkeypatch, batch, teacher, mistake, hard_weight):
-    monkeypatch.setattr(limbeck.training.objective, "logit_matching_loss", mistake)
-    objective = DistillationObjective(teacher, temperature=4.0, hard_weight=hard_weight, loss="logits")
+    monkeypatch.setattr(limbeck.methods.logits, "logit_matching_loss", mistake)
+    objective = DistillationObjective(teacher, temperature=4.0, hard_weight=hard_weight, method="logits")
     with pytest.raises(SelfCheckError, match="nothing was trained"):
         check_objective(objective, batch, CLASSES)
 
@@ -142,8 +142,8 @@ def test_scores_that_are_not_known_are_not_matched(teacher):
     fixed = StoredTargets(torch.zeros(3, CLASSES).log_softmax(-1), torch.arange(3), temperature=2.0)
     for guide in (Ensemble(two), fixed):
         with pytest.raises(ConfigError, match="logits are not known for every class"):
-            DistillationObjective(guide, temperature=2.0, hard_weight=0.0, loss="logits")
-    DistillationObjective(Ensemble(two[:1]), temperature=2.0, hard_weight=0.0, loss="logits")
+            DistillationObjective(guide, temperature=2.0, hard_weight=0.0, method="logits")
+    DistillationObjective(Ensemble(two[:1]), temperature=2.0, hard_weight=0.0, method="logits")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -167,7 +167,9 @@ def test_each_mistake_is_caught_at_every_temperature(batch, teacher, mistake, te
         with pytest.raises(SelfCheckError, match="nothing was trained"):
             check_objective(objective, batch, CLASSES)
         # The same with the right term is let through.
-        check_objective(Own(teacher, temperature=temperature, hard_weight=hard_weight), batch, CLASSES)
+        check_objective(
+            with_soft_term(soft_target_loss)(teacher, temperature=temperature, hard_weight=hard_weight), batch, CLASSES
+        )
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.3, 4.0, 40.0, 500.0, 1e4, 1e9])
@@ -175,12 +177,13 @@ def test_mistakes_in_the_hard_term_are_caught_at_every_temperature(batch, teache
     class Softened(Own):
         """Softens the hard term too."""
 
-        def __call__(self, logits, batch):
-            soft = self.divergence(logits, batch)
-            return Loss(0.5 * soft + 0.5 * hard_target_loss(logits / 2, batch.labels))
+        def with_labels(self, student, teacher, batch, hard_weight, label_smoothing):
+            soft = self(student, teacher, batch)
+            return 0.5 * soft + 0.5 * hard_target_loss(student.logits / 2, batch.labels)
 
     with pytest.raises(SelfCheckError, match="differs from its formula"):
-        check_objective(Softened(teacher, temperature=temperature, hard_weight=0.5), batch, CLASSES)
+        method = Softened(temperature=temperature)
+        check_objective(DistillationObjective(teacher, method=method, hard_weight=0.5), batch, CLASSES)
 
 
 def some_teacher(draw, count, classes, generator):
@@ -223,7 +226,7 @@ def check_some_right_objective(seed):
         "temperature": 10 ** draw.choice([draw.uniform(-3, 2), draw.uniform(-6, 30), 0.0]),
         "hard_weight": draw.choice([0.0, 0.1, draw.random(), 1.0]),
         "label_smoothing": draw.choice([0.0, draw.random()]),
-        "loss": draw.choice(["kl", "kl", "logits"]),
+        "method": draw.choice(["kd", "kd", "logits"]),
     }
     try:
         objective = draw.choice([DistillationObjective, DistillationObjective, LabelObjective])
@@ -231,7 +234,7 @@ def check_some_right_objective(seed):
         check_objective(made, batch, classes)
     except (ConfigError, DataError) as error:
         # Limits that are named; each has a test of its own.
-        named = ("float32 can", "logits are not known", "set loss to kl", "lower temperature")
+        named = ("float32 can", "logits are not known", "take kd", "lower temperature")
         assert any(words in str(error) for words in named), (settings, error)
 
 
@@ -290,9 +293,9 @@ def test_no_teacher_is_asked_where_labels_have_all_the_weight(batch):
     student, alone = nn.Linear(5, CLASSES), nn.Linear(5, CLASSES)
     alone.load_state_dict(student.state_dict())
     device, training = Device(torch.device("cpu"), "float32"), Training(epochs=2, batch_size=8)
-    for loss in ("kl", "logits"):
+    for method in ("kd", "logits"):
         teacher.every_temperature = True
-        objective = DistillationObjective(teacher, temperature=4.0, hard_weight=1.0, label_smoothing=0.1, loss=loss)
+        objective = DistillationObjective(teacher, temperature=4.0, hard_weight=1.0, label_smoothing=0.1, method=method)
         check_objective(objective, batch, CLASSES)
     fit(student, objective, feed, training, device)
     assert teacher.asked == 0
@@ -304,45 +307,49 @@ def test_an_objective_whose_targets_carry_a_gradient_is_caught(batch):
     weight = torch.zeros(CLASSES, requires_grad=True)
 
     class Carrying(Own):
-        def divergence(self, logits, batch):
-            return soft_target_loss(logits, softened(self.targets(batch) + weight), temperature=self.temperature)
+        def forward(self, student, teacher, batch):
+            return soft_target_loss(student.logits, softened(teacher.logits + weight), temperature=self.temperature)
 
     teacher = Counting(torch.randn(40, CLASSES).log_softmax(-1))
     with pytest.raises(SelfCheckError, match="detach its targets"):
-        check_objective(Carrying(teacher, temperature=1.0, hard_weight=0.0), batch, CLASSES)
+        check_objective(
+            DistillationObjective(teacher, method=Carrying(temperature=1.0), hard_weight=0.0), batch, CLASSES
+        )
     # A teacher that forgets no_grad is none of the student's business.
     trained = Counting(torch.randn(40, CLASSES, requires_grad=True).log_softmax(-1))
     check_objective(DistillationObjective(trained, temperature=1.0, hard_weight=0.5), batch, CLASSES)
 
 
 @pytest.mark.parametrize(
-    ("answer", "loss", "words"),
+    ("answer", "method", "words"),
     [
-        (math.nan, "kl", "holds NaN"),
-        (math.inf, "kl", "holds NaN or plus infinity"),
+        (math.nan, "kd", "holds NaN"),
+        (math.inf, "kd", "holds NaN or plus infinity"),
         (math.nan, "logits", "holds NaN"),
-        (-math.inf, "logits", "cannot be matched: set loss to kl"),
-        (3.0, "kl", "sum to .* and not to 1: it must answer with log-probabilities"),
+        (-math.inf, "logits", "cannot be matched by method logits: take kd"),
+        (3.0, "kd", "sum to .* and not to 1: it must answer with log-probabilities"),
     ],
 )
-def test_answers_that_are_not_log_probabilities_are_the_teachers_fault(batch, answer, loss, words):
+def test_answers_that_are_not_log_probabilities_are_the_teachers_fault(batch, answer, method, words):
     answers = torch.full((40, CLASSES), 1 / CLASSES).log()
     answers[17, 2] = answer
     teacher = Counting(answers)
     teacher.every_temperature = True
-    objective = DistillationObjective(teacher, temperature=2.0, hard_weight=0.1, loss=loss)
+    objective = DistillationObjective(teacher, temperature=2.0, hard_weight=0.1, method=method)
     with pytest.raises(DataError, match=f"the teacher's answer to example 17 .*{words}"):
         check_objective(objective, batch, CLASSES)
 
 
 def test_a_student_softened_otherwise_than_the_teacher_is_caught_by_the_zero_alone(batch, teacher):
     # The gradient's reference is made as wrong as the loss, so that only the zero at the teacher can tell.
-    class Both(with_soft_term(student_not_softened)):
-        def reference_gradient(self, logits, batch):
-            return 16 * (logits.double().softmax(-1) - self.targets(batch).double().exp())
+    class Both(Own):
+        soft = staticmethod(student_not_softened)
+
+        def reference_gradient(self, student, teacher, batch):
+            return Output(16 * (student.logits.softmax(-1) - teacher.logits.exp()))
 
     with pytest.raises(SelfCheckError, match="not softened alike"):
-        check_objective(Both(teacher, temperature=4.0, hard_weight=0.0), batch, CLASSES)
+        check_objective(DistillationObjective(teacher, method=Both(temperature=4.0), hard_weight=0.0), batch, CLASSES)
 
 
 class Wrong(torch.autograd.Function):

@@ -123,35 +123,35 @@ def test_each_trial_is_the_distillation_with_its_settings(teacher, keep):
         assert row["best_epoch"] == kept["epoch"]
     least = min(found.trials, key=lambda row: (row["validation_errors"], row["validation_nll"]))
     assert found.best == {
-        name: least[name] for name in ("loss", "temperature", "hard_weight", "learning_rate", "epochs")
+        name: least[name] for name in ("method", "temperature", "hard_weight", "learning_rate", "epochs")
     }
     assert found.folder is None
 
 
-def test_the_loss_is_searched_too(teacher, tmp_path, drawn):
-    both = Search(grid=True, losses=("kl", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
+def test_the_method_is_searched_too(teacher, tmp_path, drawn):
+    both = Search(grid=True, methods=("kd", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
     found = tune(teacher, student, data(), search=both, out=tmp_path / "grid", **SETTINGS)
-    assert [(row["loss"], row["temperature"]) for row in found.trials] == [
-        ("kl", 1), ("kl", 1), ("kl", 4), ("kl", 4), ("logits", None), ("logits", None),
+    assert [(row["method"], row["temperature"]) for row in found.trials] == [
+        ("kd", 1), ("kd", 1), ("kd", 4), ("kd", 4), ("logits", None), ("logits", None),
     ]  # fmt: skip
     for row in found.trials[4:]:
         run = limbeck.distill(
-            teacher, student, data(), baseline=False, loss="logits", hard_weight=row["hard_weight"], **SETTINGS
+            teacher, student, data(), baseline=False, method="logits", hard_weight=row["hard_weight"], **SETTINGS
         )
         assert row["validation_errors"] == min(epoch["validation_errors"] for epoch in run.history)
     page = (tmp_path / "grid" / "report.html").read_text()
     assert ">logits<" in page
     kinds = Search(
-        trials=12, losses=("logits", "kl"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1), baseline=False
+        trials=12, methods=("logits", "kd"), temperatures=(1.0, 8.0), learning_rates=(1e-4, 0.1), baseline=False
     )
     drawn_ones = tune(teacher, student, data(), search=kinds, **FREE).trials
-    assert {row["loss"] for row in drawn_ones} == {"kl", "logits"}
-    assert all((row["temperature"] is None) == (row["loss"] == "logits") for row in drawn_ones)
-    alone = Search(grid=True, losses=("logits",), hard_weights=(0.0,))
+    assert {row["method"] for row in drawn_ones} == {"kd", "logits"}
+    assert all((row["temperature"] is None) == (row["method"] == "logits") for row in drawn_ones)
+    alone = Search(grid=True, methods=("logits",), hard_weights=(0.0,))
     only = tune(teacher, student, data(), search=alone, out=tmp_path / "one", **SETTINGS)
-    assert "temperature" not in only.best and only.best["loss"] == "logits"
+    assert "temperature" not in only.best and only.best["method"] == "logits"
     best = tomllib.loads((tmp_path / "one" / "best.toml").read_text())
-    assert best["loss"] == "logits" and "temperature" not in best
+    assert best["method"] == "logits" and "temperature" not in best
 
 
 def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
@@ -168,10 +168,10 @@ def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
         tune(store, student, data(), search=GRID, **SETTINGS)
     for guide in (store, two):
         with pytest.raises(ConfigError, match="logits are not known for every class"):
-            tune(guide, student, data(), search=Search(losses=("kl", "logits")), **SETTINGS)
+            tune(guide, student, data(), search=Search(methods=("kd", "logits")), **SETTINGS)
     SoftTargets.write(tmp_path / "few", teacher, data().train, classes=data().classes, encoding="topk", k=1)
     with pytest.raises(ConfigError, match="logits are not known for every class"):
-        tune(SoftTargets.open(tmp_path / "few"), student, data(), search=Search(losses=("logits",)), **SETTINGS)
+        tune(SoftTargets.open(tmp_path / "few"), student, data(), search=Search(methods=("logits",)), **SETTINGS)
 
 
 class Forbidden:

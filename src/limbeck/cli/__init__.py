@@ -21,6 +21,7 @@ from limbeck.cli.export import export
 from limbeck.cli.features import features
 from limbeck.cli.forward import forward
 from limbeck.cli.info import info
+from limbeck.cli.methods import methods
 from limbeck.cli.predict import predict
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
@@ -57,7 +58,7 @@ app = cyclopts.App(
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
     quickstart, train, soften, distill, tune, compress, evaluate, predict, export, report, reproduce, data,
-    features, convert, info, forward, decode,
+    methods, features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command(_command)
@@ -74,6 +75,7 @@ def main(tokens: list[str] | None = None) -> None:
         # Of several processes the first speaks.
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
+        _refuse_renamed(words)
         words = _with_config(words)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -96,6 +98,16 @@ def _show_warning(*given: Any, **more: Any) -> None:
     from limbeck.cli.console import show_warning
 
     show_warning(*given, **more)
+
+
+def _refuse_renamed(words: list[str]) -> None:
+    """Say what a flag of earlier versions is called now."""
+    given = {word.split("=")[0] for word in words}
+    if given & {"--loss", "--losses"}:
+        raise ConfigError(
+            "--loss is called --method now, and --losses --methods: kd is what kl was, and logits is as it was; "
+            "limbeck methods lists them"
+        )
 
 
 def _misspelt(error: cyclopts.CycloptsError) -> ConfigError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError, FormatError
+from limbeck.options.methods import names_code, option_list, renamed
 from limbeck.system.files import read_toml
 
 _RENAMED = {"export": "save_hdf5"}
@@ -30,8 +31,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     except FormatError as error:
         raise ConfigError(f"--config {error}") from error
     settings: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in renamed(found).items():
         name = _RENAMED.get(key, key).replace("_", "-")
+        if isinstance(value, dict) and name == "method-options":
+            value = list(option_list(value))
         if isinstance(value, dict):
             raise ConfigError(f"--config {path}: [{key}] is a table, and settings are keys on the top level")
         if name in settings:
@@ -40,10 +43,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-_EXECUTED = frozenset({"model", "optimizer", "student", "teacher-model"})
+_EXECUTED = frozenset({"method", "model", "optimizer", "student", "teacher-model"})
 """Settings that may name code of the user's own, as package.module:function."""
 _LIBRARIES = ("hf:", "timm:")
 """What models of libraries begin with: their weights are tensors, and nothing of theirs is executed."""
+
+
+def _runs(name: str, value: str) -> bool:
+    """Whether a setting names code that would be imported."""
+    if name == "method":
+        return names_code(value)
+    return ":" in value and not value.startswith(_LIBRARIES)
 
 
 def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -
             "the command line, if you trust the script files"
         )
     for name in sorted(_EXECUTED & found.keys()):
-        if ":" in str(found[name]) and not str(found[name]).startswith(_LIBRARIES) and f"--{name}" not in given:
+        if _runs(name, str(found[name])) and f"--{name}" not in given:
             raise ConfigError(
                 f"--config {source} names code to import, {name} = {str(found[name])!r}, and nothing is executed "
                 f"because a file says so: give --{name} {found[name]} on the command line, if you trust it"

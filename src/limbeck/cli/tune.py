@@ -53,7 +53,7 @@ def tune(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Search temperature, weight, learning rate, epochs and loss on validation, over one store of soft targets.
+    """Search temperature, weight, learning rate, epochs and method on validation, over one store of soft targets.
 
     The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
     kept in study.db; the same command with --resume goes on after a stop.
@@ -61,7 +61,7 @@ def tune(
     ```
     limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
     limbeck tune --teacher-targets runs/targets --grid --temperatures 1 2 4 8 --hard-weights 0 0.1 0.5 --out runs/grid
-    limbeck tune --teacher-targets runs/targets --losses kl logits --hidden 300 300 --trials 40 --out runs/search
+    limbeck tune --teacher-targets runs/targets --methods kd logits --hidden 300 300 --trials 40 --out runs/search
     limbeck tune --teacher runs/teacher --temperatures 1 10 --learning-rates 0.0005 0.01 --jobs 2 --out runs/search
     limbeck distill --config runs/search/best.toml --out runs/student
     ```

@@ -15,7 +15,6 @@ __all__ = [
     "OwnAugmentation",
     "OwnOptimizer",
     "RankRule",
-    "SoftLoss",
     "TeacherView",
     "TextPresentation",
     "Training",
@@ -27,4 +26,4 @@ from limbeck.options.data import Augmentation, DataKeywords, DataOptions, OwnAug
 from limbeck.options.network import ModelOptions, Network
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TextPresentation
-from limbeck.options.training import Distillation, OwnOptimizer, SoftLoss, Training, TrainingKeywords
+from limbeck.options.training import Distillation, OwnOptimizer, Training, TrainingKeywords

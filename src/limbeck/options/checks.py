@@ -17,6 +17,12 @@ from limbeck.errors import ConfigError, DataError
 
 T = TypeVar("T")
 
+_RENAMED = {
+    "loss": 'method: method="kd" for loss "kl", and method="logits" for "logits"',
+    "losses": 'methods: "kd" for "kl", and "logits"',
+}
+"""Settings of earlier versions."""
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -120,6 +126,8 @@ def from_keywords(kind: type[T], given: Mapping[str, Any]) -> T:
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
         if name not in names:
+            if name in _RENAMED:
+                raise ConfigError(f"{name} is called {_RENAMED[name]} now")
             near = difflib.get_close_matches(name, names, 1)
             raise ConfigError(f"there is no setting {name!r}" + (f": did you mean {near[0]}?" if near else ""))
     return kind(**given)

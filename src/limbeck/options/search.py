@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types
+from limbeck.options.methods import has_temperature, method_parts
 
 Values = dict[str, Any]
 """Settings of a trial by name; where scores are matched there is no temperature."""
@@ -24,7 +25,8 @@ class Axis:
     """One setting that is searched.
 
     Attributes:
-        name: The setting, as flags and TOML have it: "loss", "temperature", "hard_weight", "learning_rate" or "epochs".
+        name: The setting, as flags and TOML have it: "method", "temperature", "hard_weight", "learning_rate" or
+            "epochs".
         values: The lowest and the highest value; in a grid every value, rising; names to choose from; one value alone
             is fixed.
         scale: How values lie in a range: "log", "linear" or "whole" for whole numbers; "choice" for names.
@@ -45,7 +47,7 @@ class Search:
     """What is searched, and for how long.
 
     Attributes:
-        losses: Soft terms to choose from: kl, logits, or both. Default kl alone. In logits no temperature counts.
+        methods: Methods to choose from, such as kd logits dkd. Default kd alone. In logits no temperature counts.
         temperatures: Lowest and highest temperature, such as 1 20; with --grid the list of them; one value is fixed.
             Default 1 to 20, and 1 2 4 8 16 with --grid.
         hard_weights: The same for the weight of the true labels. Default 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
@@ -60,7 +62,7 @@ class Search:
             on labels alone: a verdict that compares a searched student with an unsearched baseline is not fair.
     """
 
-    losses: tuple[Literal["kl", "logits"], ...] = ("kl",)
+    methods: tuple[str, ...] = ("kd",)
     temperatures: tuple[float, ...] | None = None
     hard_weights: tuple[float, ...] | None = None
     learning_rates: tuple[float, ...] | None = None
@@ -94,12 +96,14 @@ class Search:
                 )
             if not self.grid and list(values) != sorted(values):
                 raise ConfigError(f"{name} are an empty range: {values[0]:g} is above {values[1]:g}")
-        if not self.losses or not set(self.losses) <= {"kl", "logits"} or len(set(self.losses)) != len(self.losses):
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ConfigError(f"methods must be named, once each, and are {' '.join(self.methods) or 'none'}")
+        for method in self.methods:
+            method_parts(method)
+        if not any(map(has_temperature, self.methods)) and self.temperatures is not None:
             raise ConfigError(
-                f"losses must be kl, logits or both, once each, and are {' '.join(self.losses) or 'none'}"
+                f"methods are {' '.join(self.methods)} alone, in which no temperature counts: leave temperatures out"
             )
-        if "kl" not in self.losses and self.temperatures is not None:
-            raise ConfigError("losses are logits alone, in which no temperature counts: leave temperatures out")
         if self.grid and self.trials is not None:
             raise ConfigError("a grid tries each combination once: leave trials out")
         if self.trials is not None and self.trials < 1:
@@ -119,7 +123,7 @@ class Search:
             labelled: Whether there are true labels to give a weight to.
 
         Returns:
-            The axes, in the order loss, temperature, hard weight, learning rate, epochs.
+            The axes, in the order method, temperature, hard weight, learning rate, epochs.
 
         Raises:
             ConfigError: If temperatures are asked for that the soft targets do not hold for, or weights of labels that
@@ -128,7 +132,7 @@ class Search:
         Example:
             >>> for axis in Search(hard_weights=(0.1,)).axes(learning_rate=0.001, epochs=5):
             ...     print(axis.name, axis.values, axis.fixed)
-            loss ('kl',) True
+            method ('kd',) True
             temperature (1.0, 20.0) False
             hard_weight (0.1,) True
             learning_rate (0.0001, 0.01) False
@@ -159,7 +163,7 @@ class Search:
         )
         scales: dict[str, Literal["log", "linear", "whole"]] = {"hard_weight": "linear", "epochs": "whole"}
         return (
-            Axis("loss", self.losses, "choice"),
+            Axis("method", self.methods, "choice"),
             *(
                 Axis(name, tuple(sorted(float(value) for value in values)), scales.get(name, "log"))
                 for name, values in found
@@ -177,7 +181,7 @@ def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
     Returns:
         The same axes, of which only the learning rate's is free.
     """
-    fixed = {"loss": "kl", "hard_weight": 1.0, "epochs": float(epochs)}
+    fixed = {"method": "kd", "hard_weight": 1.0, "epochs": float(epochs)}
     fixed |= {axis.name: axis.values[0] for axis in axes if axis.name == "temperature"}
     return tuple(dataclasses.replace(axis, values=(fixed[axis.name],)) if axis.name in fixed else axis for axis in axes)
 
@@ -202,7 +206,7 @@ def combinations(axes: tuple[Axis, ...]) -> list[Values]:
     found: list[Values] = []
     for values in itertools.product(*(axis.values for axis in axes)):
         point: Values = dict(zip(names, values, strict=True))
-        if point["loss"] == "logits":
+        if not has_temperature(point["method"]):
             del point["temperature"]
         if point not in found:
             found.append(point)

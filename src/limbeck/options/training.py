@@ -1,6 +1,6 @@
 """How a network is trained, on labels and on soft targets."""
 
-__all__ = ["Distillation", "OwnOptimizer", "SoftLoss", "Training", "TrainingKeywords"]
+__all__ = ["Distillation", "OwnOptimizer", "Training", "TrainingKeywords"]
 
 import math
 from collections.abc import Callable
@@ -10,9 +10,7 @@ from typing import Any, Literal, TypedDict
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
 from limbeck.options.data import TeacherView
-
-SoftLoss = Literal["kl", "logits"]
-"""What is made small between student and teacher."""
+from limbeck.options.methods import WITHOUT_TEMPERATURE, method_parts, option_table
 
 
 class OwnOptimizer(str):
@@ -226,9 +224,11 @@ class Distillation:
     Attributes:
         temperature: Temperature T of the softmax for soft targets; above 0.
         hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
-        loss: What is made small beside the labels' loss: "kl", the divergence of the softened distributions times T
-            squared, or "logits", its limit at high temperatures: half the mean squared distance of the zero-meaned
-            logits, in which no temperature counts.
+        method: What the student learns from the teacher beside the labels: kd, the divergence of the softened
+            distributions times T squared; another method that limbeck methods lists; several with weights, as
+            kd:1+dkd:0.5; or FILE.py:NAME for a class or a function of your own.
+        method_options: Options of the method, as NAME=VALUE, such as beta=8; limbeck methods lists them. In a sum of
+            methods METHOD.NAME=VALUE where several have one of that name.
         baseline_learning_rate: Largest learning rate of the baseline; default: the student's. A search that chose the
             student's by limbeck tune chooses this one with as many trials.
         teacher_view: Which view of an example the teacher answers: the student's ("consistent"); the example as it is,
@@ -239,17 +239,19 @@ class Distillation:
 
     temperature: float = 4.0
     hard_weight: float = 0.1
-    loss: SoftLoss = "kl"
+    method: str = "kd"
+    method_options: tuple[str, ...] = ()
     baseline_learning_rate: float | None = None
     teacher_view: TeacherView = "consistent"
     searched: Literal["nobody", "student", "both"] = "nobody"
 
     def __post_init__(self) -> None:
         check_types(self)
-        require(self.loss in {"kl", "logits"}, "loss", self.loss, "kl or logits")
+        parts = method_parts(self.method)
+        option_table(self.method_options)
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
-        range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or set loss to logits)"
-        hot = self.loss == "kl" and self.hard_weight < 1
+        range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or take method logits)"
+        hot = self.hard_weight < 1 and any(part.name not in WITHOUT_TEMPERATURE for part in parts)
         require(not hot or 1e-6 <= self.temperature <= 1e30, "temperature", self.temperature, range_of_float32)
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
         rate = self.baseline_learning_rate

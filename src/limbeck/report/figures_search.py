@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STUDENT = "#d55e00"
 _NAMES = {
-    "loss": "soft term",
+    "method": "method",
     "temperature": "temperature",
     "hard_weight": "weight of the true labels",
     "learning_rate": "learning rate",

@@ -7,7 +7,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.evaluation.prediction import answer_views
-from limbeck.options import Augmentation, Distillation, Training
+from limbeck.options import Augmentation, Training
 from limbeck.protocols import Teacher
 from limbeck.system.devices import Device
 from limbeck.system.watcher import Watcher
@@ -21,10 +21,11 @@ def answer_once(
     examples: Examples,
     data: DataSet,
     augmentation: Augmentation,
-    aims: Distillation,
     options: Training,
     device: Device,
     watcher: Watcher | None,
+    *,
+    temperature: float | None,
 ) -> Teacher:
     """The teacher, or its answers where each will be wanted more than once and they fit into memory.
 
@@ -33,16 +34,16 @@ def answer_once(
         examples: What the student will see.
         data: Whose classes are answered.
         augmentation: Random views.
-        aims: Temperature and weight of the labels.
         options: The settings of the training.
         device: Where to compute.
         watcher: Hears how it goes.
+        temperature: That of a teacher whose answers hold for one alone; None where answers that are kept serve nobody.
 
     Returns:
         A teacher.
     """
     views = 1 if not augmentation.active else augmentation.views
-    if not guide.live or views is None or views >= options.epochs or aims.hard_weight == 1:
+    if not guide.live or views is None or views >= options.epochs or temperature is None:
         return guide
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
@@ -60,7 +61,7 @@ def answer_once(
         classes=data.classes,
         views=views,
         device=device,
-        temperature=None if guide.every_temperature else aims.temperature,
+        temperature=None if guide.every_temperature else temperature,
     )
 
 

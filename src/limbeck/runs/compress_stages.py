@@ -115,7 +115,16 @@ def _finetune(plan: CompressPlan, small: nn.Module, folder: RunFolder | None) ->
         tell_probabilities("teacher", guide, data.train, device, watcher)
         tell_odd_teacher(guide, data.train, plan.augmentation, aims.temperature, device, watcher, classes=data.classes)
     objective = DistillationObjective(
-        answer_once(guide, data.train, data, plan.augmentation, aims, options, device, watcher),
+        answer_once(
+            guide,
+            data.train,
+            data,
+            plan.augmentation,
+            options,
+            device,
+            watcher,
+            temperature=aims.temperature if aims.hard_weight < 1 else None,
+        ),  # fmt: skip
         temperature=aims.temperature,
         hard_weight=aims.hard_weight,
     )

@@ -14,8 +14,10 @@ from torch import nn
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import device_of
+from limbeck.methods import Method, make_method
 from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, ModelOptions, Training
+from limbeck.options.methods import OWN, names_code
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
@@ -25,7 +27,7 @@ from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
-from limbeck.training.objective import require_logits, require_temperature
+from limbeck.training.objective import require_teacher
 from limbeck.training.optimizers import make_optimizer
 
 
@@ -40,6 +42,7 @@ class DistillPlan:
         data: What baselines learn from, and what is judged on.
         source: What students learn from: ``data``, or the transfer set in the place of its training examples.
         aims: What the student learns from the teacher.
+        method: How, which each student gets a copy of.
         options: The settings of the training, with the precision that was found.
         augmentation: Random views of the training examples, as students and baselines see them.
         taught: The views that the teacher answers.
@@ -55,6 +58,7 @@ class DistillPlan:
     data: DataSet
     source: DataSet
     aims: Distillation
+    method: Method
     options: Training
     augmentation: Augmentation
     taught: Augmentation
@@ -93,6 +97,8 @@ class DistillPlan:
         """Digests in which a run that resumes must agree."""
         found = {**self.data.identity(), "teacher": teacher_fingerprint(self.guide)}
         found |= network_identity(self.made[0], "student")
+        if self.aims.method == OWN or names_code(self.aims.method):
+            found["method"] = self.method.fingerprint()
         return found | ({"transfer": self.source.train.digest} if self.transfers else {})
 
     @contextmanager
@@ -148,6 +154,7 @@ def plan_distillation(
     baseline: bool,
     margin: float | None,
     conduct: Conduct,
+    own: Method | None = None,
 ) -> DistillPlan:
     """Look at what was given, refuse what cannot be distilled, and decide the rest.
 
@@ -162,6 +169,7 @@ def plan_distillation(
         baseline: Whether to train baselines.
         margin: Percentage points to judge the student within, or None.
         conduct: The folder, the processes, and who is told.
+        own: The method where it is not one that ``aims`` names.
 
     Returns:
         The plan, with the teacher on the device.
@@ -170,13 +178,16 @@ def plan_distillation(
         ConfigError: If labels are needed and missing, or settings do not fit the teacher.
         MismatchError: If teacher, student and data do not belong together.
     """  # noqa: DOC502
-    _require_labels(data, source, aims, baseline=baseline)
+    method = own or make_method(
+        aims.method, aims.method_options, temperature=aims.temperature, classes=len(data.classes)
+    )
+    _require_labels(data, source, aims, method, baseline=baseline)
     options, device = conduct.settle(options)
     make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
     guide = teacher_for(teacher, data)
-    _require_teacher(guide, aims)
+    _require_teacher(guide, data, aims, method)
     home = device_of(guide)
     guide = guide.to(device.device).bind(source.train, taught)
     if guide.live:
@@ -186,28 +197,30 @@ def plan_distillation(
     check_margin(margin, data, guide)
     check_answers("student", made[0], source)
     plan = DistillPlan(
-        guide=guide, home=home, made=made, data=data, source=source, aims=aims, options=options,
+        guide=guide, home=home, made=made, data=data, source=source, aims=aims, method=method, options=options,
         augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, conduct=conduct,
     )  # fmt: skip
     _tell_oddities(plan)
     return plan
 
 
-def _require_labels(data: DataSet, source: DataSet, aims: Distillation, *, baseline: bool) -> None:
+def _require_labels(data: DataSet, source: DataSet, aims: Distillation, method: Method, *, baseline: bool) -> None:
     """Refuse aims that need labels where there are none."""
-    if source.train.labels is None and aims.hard_weight > 0:
+    if source.train.labels is None and (aims.hard_weight > 0 or method.needs_labels):
         transfers = source is not data
         why = "transfer examples are used without labels" if transfers else "the training set has no labels"
+        if aims.hard_weight == 0:
+            raise ConfigError(f"method {method.name} needs labels, and {why}: take kd")
         raise ConfigError(f"hard_weight is {aims.hard_weight}, and {why}: set it to 0")
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
 
 
-def _require_teacher(guide: Teacher, aims: Distillation) -> None:
-    """Refuse a teacher whose answers cannot serve what is aimed at."""
-    require_logits(guide, aims.loss)
-    if aims.loss == "kl" and aims.hard_weight < 1:
-        require_temperature(guide, aims.temperature)
+def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: Method) -> None:
+    """Refuse a teacher, or a number of classes, that cannot serve what is aimed at."""
+    if aims.hard_weight < 1:
+        method.require(len(data.classes))
+        require_teacher(guide, method)
 
 
 def _tell_oddities(plan: DistillPlan) -> None:
@@ -221,7 +234,7 @@ def _tell_oddities(plan: DistillPlan) -> None:
     tell_unused(unused, watcher)
     tell_class_weights(plan.options, data, source, watcher)
     if plan.asks:
-        temperature = plan.aims.temperature
+        temperature = plan.method.temperature
         tell_odd_teacher(
             guide, source.train, plan.taught, temperature, plan.device, watcher, classes=data.classes
         )  # fmt: skip

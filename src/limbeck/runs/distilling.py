@@ -12,11 +12,14 @@ from torch import nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
+from limbeck.errors import ConfigError
 from limbeck.evaluation.non_inferiority import MarginVerdict
 from limbeck.evaluation.verdicts import Verdict
+from limbeck.methods import Method, OwnLoss
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, Distillation, SoftLoss, TeacherView, Training, TrainingKeywords
-from limbeck.options.checks import from_keywords, require
+from limbeck.options import Augmentation, Distillation, TeacherView, Training, TrainingKeywords
+from limbeck.options.checks import from_keywords, require, shown
+from limbeck.options.methods import OWN, option_list, spelled
 from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.conduct import Conduct
@@ -77,7 +80,9 @@ def distill(
     classes: Sequence[str] | None = None,
     temperature: float = 4.0,
     hard_weight: float = 0.1,
-    loss: SoftLoss = "kl",
+    method: str | Mapping[str, float] | Method = "kd",
+    method_options: Mapping[str, Any] | Sequence[str] = (),
+    objective: Callable[..., Any] | None = None,
     baseline_learning_rate: float | None = None,
     searched: Literal["nobody", "student", "both"] = "nobody",
     teacher_view: TeacherView = "consistent",
@@ -112,7 +117,12 @@ def distill(
         classes: Names of the classes.
         temperature: T of the soft targets, above 0.
         hard_weight: Weight of the true labels in [0, 1].
-        loss: The soft term: "kl", or "logits", its limit at high temperatures, in which ``temperature`` does not count.
+        method: What the student learns from the teacher, by its name (:mod:`limbeck.methods` has them); several as
+            ``{"kd": 1, "dkd": 0.5}``; or a :class:`~limbeck.methods.Method` of your own.
+        method_options: The method's options, such as ``{"beta": 8}``; in a sum ``{"dkd": {"beta": 8}}``.
+        objective: Instead of method, temperature and hard weight, a loss function of your own:
+            ``f(student_logits, teacher_log_probs, labels)`` with the teacher's log-probabilities at T = 1 gives one
+            value per example, ``(N,)``. A module's parameters are trained and checkpointed with the student's.
         baseline_learning_rate: Largest learning rate of the baseline, where one was searched for it; None for that of
             the student.
         teacher_view: Which view of an example the teacher answers, where there is an augmentation: "consistent" for
@@ -155,8 +165,9 @@ def distill(
     require_out(out, resume=resume, save_hdf5=save_hdf5)
     aims = Distillation(
         temperature=temperature,
-        hard_weight=hard_weight,
-        loss=loss,
+        hard_weight=hard_weight if objective is None or isinstance(objective, Method) else 0.0,
+        method=OWN if objective is not None or isinstance(method, Method) else spelled(method),
+        method_options=option_list(method_options),
         baseline_learning_rate=baseline_learning_rate,
         searched=searched,
         teacher_view=teacher_view,
@@ -167,10 +178,22 @@ def distill(
     given = as_data_set(train, validation, test, classes)
     made, data, source = student_data(student, given, transfer, options, seeds, conduct)
     plan = plan_distillation(
-        teacher, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin, conduct=conduct
-    )
+        teacher, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin, conduct=conduct,
+        own=_own_method(method, objective, len(data.classes)),
+    )  # fmt: skip
     with plan.borrowed(), conduct.opened("distill", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)
+
+
+def _own_method(method: Any, objective: Any, classes: int) -> Method | None:
+    """The method where it is given as an object and not by name: a method, or a loss function as one."""
+    if objective is None:
+        return method if isinstance(method, Method) else None
+    if not callable(objective) or isinstance(objective, type):
+        raise ConfigError(f"objective must be a function, a module or a method, and is {shown(objective)}")
+    if method != "kd":
+        raise ConfigError("objective takes the place of method: give one of them")
+    return objective if isinstance(objective, Method) else OwnLoss(objective, classes=classes)
 
 
 def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:

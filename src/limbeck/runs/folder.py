@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.options.methods import renamed
 from limbeck.runs.leftovers import FIRST_WEIGHTS, give_up, sweep
 from limbeck.runs.settings import plain_settings, require_settings, settings_text
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
@@ -297,7 +298,7 @@ class RunFolder:
         if not path.exists():
             raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
         tell_unlisted(self.path)
-        return read_toml(path)
+        return renamed(read_toml(path))
 
     def write_settings(
         self, name: str, command: str, settings: Mapping[str, Any], *, heading: str | None = None

@@ -2,6 +2,7 @@
 
 __all__ = ["train_pairs"]
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
     """
     conduct, count = plan.conduct, plan.seeds * (1 + plan.baseline)
     answered = answer_once(
-        plan.guide, plan.source.train, plan.data, plan.taught, plan.aims, plan.options, plan.device,
-        conduct.watcher,
+        plan.guide, plan.source.train, plan.data, plan.taught, plan.options, plan.device, conduct.watcher,
+        temperature=plan.method.temperature if plan.asks and not plan.method.teacher_taps else None,
     )  # fmt: skip
 
     def tell(done: int, count: int) -> None:
@@ -93,10 +94,9 @@ def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
     """What a student minimises: made anew for each, so that one with weights of its own shares them with nobody."""
     return DistillationObjective(
         answered,
-        temperature=plan.aims.temperature,
+        method=copy.deepcopy(plan.method),
         hard_weight=plan.aims.hard_weight,
         label_smoothing=plan.options.label_smoothing,
-        loss=plan.aims.loss,
         teacher_view=plan.aims.teacher_view,
     )
 

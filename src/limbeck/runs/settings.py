@@ -14,6 +14,7 @@ from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Training
 from limbeck.options.checks import shown
 from limbeck.options.kinds import every_option
+from limbeck.options.methods import renamed
 
 _FREE_KEYS = frozenset(
     {
@@ -36,7 +37,7 @@ _LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
 """Of these, what a training that is finished cannot differ in."""
 
 _DEFAULTS = {
-    field.name: field.default
+    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
     for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
     for field in dataclasses.fields(options)
 }
@@ -108,7 +109,7 @@ def require_settings(
     Raises:
         RunError: If others differ.
     """
-    before = {_RENAMED.get(name, name): value for name, value in before.items()}
+    before = {_RENAMED.get(name, name): value for name, value in renamed(before).items()}
     config, own = plain_settings(settings), _own_fields()
     if ("data" in before) != ("data" in config):
         begun, here = _STARTED_BY["data" in before], _STARTED_BY["data" in config]

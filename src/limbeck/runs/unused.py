@@ -9,6 +9,7 @@ from typing import Any
 from limbeck.data.data_set import DataSet
 from limbeck.lowrank import metric_for
 from limbeck.options import Augmentation, Distillation, RankRule, Training
+from limbeck.options.methods import has_temperature
 from limbeck.system.watcher import Watcher
 
 Unused = tuple[str, Any, str]
@@ -98,16 +99,16 @@ def unused_in_distillation(aims: Distillation, options: Training, *, baseline: b
         Which, and why.
 
     Example:
-        >>> unused_in_distillation(Distillation(loss="logits", temperature=2.0), Training(), baseline=True)
-        [('temperature', 2.0, 'loss is logits, in which no temperature counts')]
+        >>> unused_in_distillation(Distillation(method="logits", temperature=2.0), Training(), baseline=True)
+        [('temperature', 2.0, 'method is logits, in which no temperature counts')]
     """
     reasons: dict[str, str] = {}
     if not baseline:
         reasons |= dict.fromkeys(("baseline_learning_rate", "searched"), "there is no baseline")
-    if aims.loss == "logits":
-        reasons["temperature"] = "loss is logits, in which no temperature counts"
+    if not has_temperature(aims.method):
+        reasons["temperature"] = f"method is {aims.method}, in which no temperature counts"
     if aims.hard_weight == 1:
-        reasons |= dict.fromkeys(("temperature", "loss"), _UNASKED)
+        reasons |= dict.fromkeys(("temperature", "method", "method_options"), _UNASKED)
     found = _differing(aims, Distillation(), reasons)
     if aims.hard_weight == 0 and not baseline:
         found += _differing(options, Training(), {"label_smoothing": "nothing is learnt from labels"})

@@ -56,6 +56,7 @@ class SoftTargets:
         store: The arrays.
         classes: Names of the classes, in order.
         temperature: The only temperature that the targets hold for, or None.
+        drawn: Whether the targets are drawn at random, and right on average alone.
         views: How many views of each example.
         augmentation: What the views were made with; training with it sees the same pictures.
         source: Digest of the data whose numbers the answers are kept by, :attr:`limbeck.Examples.source`.
@@ -79,6 +80,7 @@ class SoftTargets:
         self.classes: tuple[str, ...] = plan.classes
         self.temperature, self.views = plan.temperature, plan.views
         self.mean, self.teacher_digest = plan.mean, plan.teacher_digest
+        self.drawn = plan.encoding.get("name") == "sampled"
         self.source = plan.source or plan.inputs_digest
         self.augmentation = Augmentation() if plan.augmentation is None else _settings(plan.augmentation, plan.views)
         self._device = torch.device("cpu")

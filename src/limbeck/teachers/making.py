@@ -33,5 +33,7 @@ def as_teacher(teacher: nn.Module | Answering, classes: Sequence[str] | None = N
     """  # noqa: DOC502
     teacher = adapted(teacher, classes)
     if isinstance(teacher, nn.Module):
-        return ModelTeacher(teacher)
+        named = getattr(teacher, "classes", None)  # as of a run's model that was loaded
+        whole = isinstance(named, tuple | list) and all(isinstance(name, str) for name in named)
+        return ModelTeacher(teacher, named if whole else None)
     return teacher if hasattr(teacher, "bind") else UserTeacher(teacher)  # type: ignore[return-value]

@@ -115,9 +115,10 @@ class Weighted:
         found, weights = self.inner(logits, batch), self._of(batch)
         return Loss(found.per_example * weights.to(found.per_example.dtype), found.parts)
 
-    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
+    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
         """The gradient of the objective inside by its formula, times the weights, float64 ``(N, K)`` on the CPU."""
-        return self.inner.reference_gradient(logits, batch) * exact(self._of(batch))[:, None]
+        inside = self.inner.reference_gradient(logits, batch)
+        return None if inside is None else inside * exact(self._of(batch))[:, None]
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What a run that resumes must agree in."""

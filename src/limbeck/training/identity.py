@@ -6,6 +6,8 @@ from limbeck.errors import RunError
 
 _TOLERANCE = 0.02
 """Largest difference of two probabilities that a teacher without a digest answered on two machines."""
+_ALIKE = 1e-4
+"""Of what a loss function of the user's own gives on its probes."""
 _DATA = {
     "examples": "training data",
     "train": "training data",
@@ -33,7 +35,7 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
         Traceback (most recent call last):
         limbeck.errors.RunError: runs/a was begun with temperature = 4.0, and now it is 2.0: resume with the same ...
     """
-    if _agree(before, now, _TOLERANCE if name == "teacher" else 0.0):
+    if _agree(before, now, {"teacher": _TOLERANCE, "method": _ALIKE}.get(name, 0.0)):
         return
     if name in _DATA:
         raise RunError(f"{folder} belongs to other {_DATA[name]}: {_told(before)}, and these have {_told(now)}")
@@ -41,6 +43,11 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
         raise RunError(
             f"{folder} was begun with another teacher: {_told(before)}, and this one has {_told(now)}: resume with the "
             "same teacher or store, or start in another folder"
+        )
+    if name == "method":
+        raise RunError(
+            f"{folder} was begun with another method or loss function, or with other options: {_named(before)}, and "
+            f"this one is {_named(now)}: resume with the same, or start in another folder"
         )
     if name in {"student", "model", "network"}:
         raise RunError(
@@ -56,9 +63,16 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
 def _agree(before: object, now: object, tolerance: float) -> bool:
     if isinstance(before, list | tuple) and isinstance(now, list | tuple):
         return len(before) == len(now) and all(_agree(*pair, tolerance) for pair in zip(before, now, strict=True))
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(_agree(value, now[key], tolerance) for key, value in before.items())
     if isinstance(before, float) and isinstance(now, float):
         return before == now or abs(before - now) <= tolerance
     return before == now
+
+
+def _named(value: object) -> str:
+    shown = {key: each for key, each in value.items() if key != "probes"} if isinstance(value, dict) else value
+    return str(shown)[:200]
 
 
 def _told(value: object) -> str:

@@ -3,18 +3,21 @@
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
 """
 
-__all__ = ["DistillationObjective", "LabelObjective", "check_objective", "require_logits", "require_temperature"]
+__all__ = ["DistillationObjective", "LabelObjective", "check_objective", "require_teacher"]
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from limbeck.errors import ConfigError, DataError
-from limbeck.losses import logit_matching_loss, softened, widened
-from limbeck.losses.fused import HOT, fused_loss, label_loss
-from limbeck.options import SoftLoss, TeacherView
+from limbeck.errors import ConfigError
+from limbeck.losses import softened, widened
+from limbeck.losses.fused import HOT, label_loss
+from limbeck.methods import Method, Output, labels_of, make_method
+from limbeck.methods.formulas import one_hot, softmax
+from limbeck.options import TeacherView
 from limbeck.protocols import Answering, Batch, Loss, Teacher, Teaching
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
@@ -38,7 +41,7 @@ class LabelObjective:
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of logits ``(N, K)``."""
-        return Loss(label_loss(widened(logits), _labels(batch), self.label_smoothing, batch.mixed))
+        return Loss(label_loss(widened(logits), labels_of(batch), self.label_smoothing, batch.mixed))
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
         r"""Gradient :math:`\mathrm{softmax}(z) - q` by its formula, float64 ``(N, K)`` on the CPU."""
@@ -50,43 +53,52 @@ class LabelObjective:
 
 
 class DistillationObjective:
-    """Soft targets of a teacher, and true labels beside them.
+    """A method of distillation, and true labels beside it.
 
     Args:
         teacher: Who answers: live or stored; it is not asked where ``hard_weight`` is 1.
-        temperature: T > 0.
         hard_weight: w in [0, 1]; 0 needs no labels.
+        method: A method, or its name as :func:`~limbeck.methods.make_method` takes it.
+        temperature: T > 0 of a method that is named.
         label_smoothing: Share of the hard term's mass spread over all classes, in [0, 1).
-        loss: The soft term: "kl" for :func:`~limbeck.losses.soft_target_loss`, "logits" for
-            :func:`~limbeck.losses.logit_matching_loss`, which needs a teacher whose logits are known.
         teacher_view: Which view of an example the teacher answers; a :class:`~limbeck.data.Feed` that is told
             :attr:`teaching` makes it.
 
     Raises:
-        ConfigError: If the teacher's answers do not determine its logits, and ``loss`` is "logits" or the temperature
-            is higher than float32 log-probabilities can serve.
-    """
+        ConfigError: If the teacher's answers do not serve the method.
+    """  # noqa: DOC502
 
     def __init__(
         self,
         teacher: Answering,
         *,
-        temperature: float,
         hard_weight: float,
+        method: Method | str | Mapping[str, float] = "kd",
+        temperature: float = 4.0,
         label_smoothing: float = 0.0,
-        loss: SoftLoss = "kl",
         teacher_view: TeacherView = "consistent",
     ) -> None:
         self.teacher: Teacher = as_teacher(teacher)
-        self._remembered: Tensor | None = None
         self.teacher_view = teacher_view
-        require_logits(self.teacher, loss)
-        self.hard_weight, self.label_smoothing, self.loss = hard_weight, label_smoothing, loss
-        self.temperature = 1.0 if loss == "logits" else temperature
-        if hard_weight < 1:
-            require_temperature(self.teacher, self.temperature)  # it never asks the teacher otherwise
+        self.method = make_method(method, temperature=temperature)
+        self.hard_weight, self.label_smoothing = hard_weight, label_smoothing
+        self._taught: Output | None = None
+        self._features: Mapping[str, Tensor] = {}
+        if hard_weight < 1:  # it never asks the teacher otherwise
+            require_teacher(self.teacher, self.method)
         # Softened log-probabilities in float32 would lose, at a high temperature, what those at T = 1 still tell.
-        self._at_one = self.temperature > HOT and self.teacher.has_logits
+        hot = self.temperature > HOT and self.teacher.has_logits
+        self.asked_at = 1.0 if self.method.needs_logits or hot else self.temperature
+
+    @property
+    def temperature(self) -> float:
+        """T of the method."""
+        return self.method.temperature
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the loss of an example depends on the others in its batch."""
+        return self.hard_weight < 1 and self.method.coupled
 
     @property
     def presentations(self) -> list[Any]:
@@ -102,113 +114,86 @@ class DistillationObjective:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a run that resumes must agree in, the teacher among it."""
-        names = ("loss", "temperature", "hard_weight", "label_smoothing", "teacher_view")
+        names = ("temperature", "hard_weight", "label_smoothing", "teacher_view")
         found = {"objective": "distillation", **{name: getattr(self, name) for name in names}}
-        return found | {"teacher": teacher_fingerprint(self.teacher) if self.hard_weight < 1 else None}
+        asked = self.hard_weight < 1
+        return found | {
+            "method": self.method.fingerprint() if asked else None,
+            "teacher": teacher_fingerprint(self.teacher) if asked else None,
+        }
 
     def remembering(self, batch: Batch) -> Self:
         """The same objective for this batch alone, with the teacher asked once: what the check of it looks at.
 
-        A teacher may answer otherwise each time it is asked, and that is no fault of the loss.
+        A teacher may answer otherwise each time it is asked, and that is not a fault of the loss.
 
         Args:
             batch: The batch that the check looks at.
 
         Returns:
-            The objective, whose targets are those of this batch.
+            The objective, whose targets are those of this batch, and whose own parameters are constants.
+        """
+        return self.fixed(self.taught(batch))
+
+    def fixed(self, teacher: Output, method: Method | None = None) -> Self:
+        """The same objective with given answers of a teacher, and its own parameters as constants.
+
+        Args:
+            teacher: What the teacher says, whoever asks.
+            method: In the place of this one's, such as a copy in float64; None for this one.
+
+        Returns:
+            A copy.
         """
         kept = copy.copy(self)
-        kept._remembered = self._answers(batch)
+        kept._taught = teacher
+        kept.method = self.method if method is None else method
+        if any(parameter.requires_grad for parameter in kept.method.parameters()):
+            kept.method = copy.deepcopy(kept.method).requires_grad_(False)
         return kept
 
-    def targets(self, batch: Batch) -> Tensor:
-        """The teacher's log-probabilities, softened for "kl" and at T = 1 for "logits", constants ``(N, K)``."""
-        if self._at_one:
-            return softened(self._answers(batch), self.temperature)
-        answers = self._answers(batch)
-        return softened(answers) if self.temperature > HOT else answers
-
-    def _answers(self, batch: Batch) -> Tensor:
-        """What the teacher says, at T = 1 where that serves a hot temperature; half precision sums to 1 but nearly."""
-        if self._remembered is not None:
-            return self._remembered
-        answers = self.teacher.log_probs(batch.for_teacher, 1.0 if self._at_one else self.temperature).detach()
-        return answers if answers.dtype in {torch.float32, torch.float64} else softened(answers.float())
+    def taught(self, batch: Batch) -> Output:
+        """What the teacher says of a batch, constants: at T = 1 where that serves the method."""
+        if self._taught is not None:
+            return self._taught
+        answers = self.teacher.log_probs(batch.for_teacher, self.asked_at).detach()
+        # Half precision sums to 1 but nearly.
+        exactly = answers.dtype in {torch.float32, torch.float64}
+        return Output(answers if exactly else softened(answers.float()), {}, self.asked_at)
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of the student's logits ``(N, K)``."""
         logits = widened(logits)
         if self.hard_weight == 1:
-            return Loss(label_loss(logits, _labels(batch), self.label_smoothing, batch.mixed))
-        if self.loss == "kl":
-            return Loss(self._kl(logits, batch, self.hard_weight))
-        soft = logit_matching_loss(logits, self.targets(batch))
-        if self.hard_weight == 0:
-            return Loss(soft)
-        hard = label_loss(logits, _labels(batch), self.label_smoothing, batch.mixed)
-        return Loss((1 - self.hard_weight) * soft + self.hard_weight * hard)
+            return Loss(label_loss(logits, labels_of(batch), self.label_smoothing, batch.mixed))
+        student = Output(logits, self._features)
+        return Loss(self.method.with_labels(student, self.taught(batch), batch, self.hard_weight, self.label_smoothing))
 
-    def _kl(self, logits: Tensor, batch: Batch, hard_weight: float) -> Tensor:
-        return fused_loss(
-            logits,
-            self._answers(batch),
-            _labels(batch) if hard_weight else None,
-            temperature=self.temperature,
-            hard_weight=hard_weight,
-            label_smoothing=self.label_smoothing,
-            targets_at_one=self._at_one,
-            mixed=batch.mixed,
-        )
-
-    def divergence(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The soft term alone, ``(N,)``: the check asks that it vanish where student equals teacher."""
-        if self.loss == "logits":
-            return logit_matching_loss(logits, self.targets(batch))
-        return self._kl(logits, batch, 0.0)
-
-    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor:
-        r"""Gradient by its formula, float64 ``(N, K)`` on the CPU.
-
-        .. math::
-            (1 - w)\,T\,(\mathrm{softmax}(z / T) - p) + w\,(\mathrm{softmax}(z) - [k = y])
-
-        with :math:`\bigl((z - \bar z) - (v - \bar v)\bigr) / K` for :math:`T\,(\mathrm{softmax}(z / T) - p)` where
-        the soft term is that of the teacher's logits v.
+    def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        r"""Gradient :math:`(1 - w)\,g + w\,(\mathrm{softmax}(z) - [k = y])` with that of the method, by its formula.
 
         Args:
             logits: Logits ``(N, K)``.
             batch: The examples.
 
         Returns:
-            The gradient of the sum of the losses.
+            The gradient of the sum of the losses, float64 ``(N, K)`` on the CPU; None where the method has no formula.
         """
         z = exact(logits)
         if self.hard_weight == 1:
             return _reference_hard(z, batch, self.label_smoothing)
-        targets = exact(self.targets(batch))
-        if self.loss == "logits":
-            classes = z.shape[-1]
-            soft = (z - z.sum(-1, keepdim=True) / classes - targets + targets.sum(-1, keepdim=True) / classes) / classes
-        else:
-            p = targets.exp()
-            soft = self.temperature * (_softmax(z / self.temperature) * p.sum(-1, keepdim=True) - p)
-        if self.hard_weight == 0:
-            return soft
+        found = self.method.reference_gradient(
+            Output(z, exactly(self._features)), exact_output(self.taught(batch)), batch
+        )
+        if found is None or self.hard_weight == 0:
+            return None if found is None else found.logits
         hard = _reference_hard(z, batch, self.label_smoothing)
-        return (1 - self.hard_weight) * soft + self.hard_weight * hard
+        return (1 - self.hard_weight) * found.logits + self.hard_weight * hard
 
-    def with_teacher(self, teacher: Answering) -> Self:
-        """The same objective of another teacher, whose logits are known or not as this one's are.
-
-        Args:
-            teacher: Who answers instead.
-
-        Returns:
-            A copy.
-        """
-        other = copy.copy(self)
-        other.teacher = teacher  # type: ignore[assignment]
-        return other
+    def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None:
+        """What rounding may do to the method's value and gradient, see :meth:`limbeck.methods.Method.rounding`."""
+        student = Output(exact(logits), exactly(self._features))
+        return self.method.rounding(student, exact_output(self.taught(batch)), batch, unit, moved)
 
     def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None:
         """Look whether the teacher's answers are log-probabilities.
@@ -221,13 +206,14 @@ class DistillationObjective:
         """
         if self.hard_weight == 1:
             return None
-        answers = self.targets(batch)
+        answers = self.taught(batch).logits
         spoilt = answers.isnan() | (answers == torch.inf)
         if bool(spoilt.any()):
             return "holds NaN or plus infinity", batch.index[spoilt.any(-1)]
         excluded = (answers == -torch.inf).any(-1)
-        if self.loss == "logits" and bool(excluded.any()):
-            return "gives a class no mass, so that its logits cannot be matched: set loss to kl", batch.index[excluded]
+        if self.method.needs_every_class and bool(excluded.any()):
+            words = f"gives a class no mass, so that its logits cannot be matched by method {self.method.name}: take kd"
+            return words, batch.index[excluded]
         if self.temperature > _HOTTEST and bool(excluded.any()):
             return f"gives a class no mass even when hot: lower temperature to {_HOTTEST:g}", batch.index[excluded]
         mass = answers.exp().sum(-1)
@@ -242,24 +228,32 @@ _MASS_TOLERANCE = 0.1
 """Answers in bf16 over many classes sum to 1 within this."""
 
 
-def require_logits(teacher: Teacher, loss: SoftLoss) -> None:
-    """Make sure that a teacher has what a soft term is made of.
+def require_teacher(teacher: Teacher, method: Method) -> None:
+    """Make sure that a teacher has what a method is made of.
 
     Args:
         teacher: Who answers.
-        loss: The soft term.
+        method: The method.
 
     Raises:
-        ConfigError: If ``loss`` is "logits", and the teacher's answers do not determine its logits.
+        ConfigError: If its answers do not determine its logits, and the method needs these; they hold on average
+            alone, and the method is not linear in them; or float32 cannot carry what they say at the temperature.
     """
-    if loss == "logits" and not teacher.has_logits:
+    if method.needs_logits and not teacher.has_logits:
         raise ConfigError(
-            "loss is logits, and this teacher's logits are not known for every class: they are for one model or a "
-            "geometric mean, live or in a dense store that serves every temperature; set loss to kl"
+            f"method {method.name} needs them, and this teacher's logits are not known for every class: they are for "
+            "one model or a geometric mean, live or in a dense store that serves every temperature; take method kd"
         )
+    if getattr(teacher, "drawn", False) and not method.takes_samples:
+        raise ConfigError(
+            f"method {method.name} is not linear in the soft targets, and sampled ones are right on average alone: "
+            "write a dense or top-k store, or take method kd"
+        )
+    if method.reads_logits:
+        _require_temperature(teacher, method.temperature)
 
 
-def require_temperature(teacher: Teacher, temperature: float) -> None:
+def _require_temperature(teacher: Teacher, temperature: float) -> None:
     """Make sure that a teacher's answers at a temperature say more than rounding.
 
     Args:
@@ -272,7 +266,7 @@ def require_temperature(teacher: Teacher, temperature: float) -> None:
     if not _COLDEST <= temperature <= _INFINITE:
         raise ConfigError(
             f"temperature is {temperature:g}, and float32 carries soft targets from {_COLDEST:g} to {_INFINITE:g}: "
-            "above that set loss to logits, the limit at high temperatures"
+            "above that take method logits, the limit at high temperatures"
         )
     if temperature > _HOTTEST and not teacher.has_logits:
         raise ConfigError(
@@ -281,23 +275,20 @@ def require_temperature(teacher: Teacher, temperature: float) -> None:
         )
 
 
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        raise DataError("this objective needs labels, and these examples have none: set hard_weight to 0")
-    return batch.labels
+def exactly(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Features in float64 on the CPU."""
+    return {name: exact(value) for name, value in features.items()}
+
+
+def exact_output(output: Output) -> Output:
+    """What a model says, in float64 on the CPU."""
+    return Output(exact(output.logits), exactly(output.features), output.temperature)
 
 
 def _reference_hard(z: Tensor, batch: Batch, smoothing: float) -> Tensor:
     classes = z.shape[-1]
-    truth = torch.nn.functional.one_hot(_labels(batch).to(z.device), classes).to(z)
+    truth = one_hot(labels_of(batch), classes).to(z)
     if batch.mixed is not None:
         share = batch.mixed.share.to(z).unsqueeze(-1)
-        other = torch.nn.functional.one_hot(batch.mixed.labels.to(z.device), classes).to(z)
-        truth = share * truth + (1 - share) * other
-    return _softmax(z) - (truth * (1 - smoothing) + smoothing / classes)
-
-
-def _softmax(z: Tensor) -> Tensor:
-    """Softmax from its definition, apart from the library functions that the losses use."""
-    powers = torch.exp(z - z.max(-1, keepdim=True).values)
-    return powers / powers.sum(-1, keepdim=True)
+        truth = share * truth + (1 - share) * one_hot(batch.mixed.labels, classes).to(z)
+    return softmax(z) - (truth * (1 - smoothing) + smoothing / classes)

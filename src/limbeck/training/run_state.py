@@ -28,7 +28,7 @@ from limbeck.training.optimizer_state import describe_groups, pack, unpack
 from limbeck.training.optimizers import check_slots, make_optimizer, rates_of
 from limbeck.training.schedules import Schedule
 
-_LATER = frozenset({"steps", "objective", "loss", "temperature", "hard_weight", "teacher"})
+_LATER = frozenset({"steps", "objective", "method", "temperature", "hard_weight", "teacher"})
 """What checkpoints of earlier versions do not hold."""
 _BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent", "accumulate": 1, "class_weight": None}
 """What held before checkpoints told it."""

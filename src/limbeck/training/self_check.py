@@ -20,7 +20,8 @@ from torch import Tensor
 
 from limbeck.errors import DataError, SelfCheckError
 from limbeck.losses import softened
-from limbeck.protocols import Answering, Batch, MixedLabels, Objective
+from limbeck.methods import Method, Output
+from limbeck.protocols import Batch, MixedLabels, Objective
 
 _EXAMPLES = 32
 """Examples of the first batch that are used."""
@@ -34,45 +35,27 @@ _STRICTER = 1e-4
 """Share of the tolerance in float64, so that a mistake in a small term is seen beside a large one."""
 _NAMED = 5
 """Examples that a message names."""
+_FAR = 3000.0
+"""Logits of saturated answers, as multiples of the temperature."""
 
 
 @runtime_checkable
 class _Distilling(Objective, Protocol):
     """An objective with a teacher, which can be proven on another one."""
 
-    temperature: float
+    method: Method
     hard_weight: float
-    loss: str
+    asked_at: float
 
-    def targets(self, batch: Batch) -> Tensor: ...
-
-    def divergence(self, logits: Tensor, batch: Batch) -> Tensor: ...
+    def taught(self, batch: Batch) -> Output: ...
 
     def remembering(self, batch: Batch) -> Self: ...
 
-    def with_teacher(self, teacher: Answering) -> Self: ...
+    def fixed(self, teacher: Output, method: Method | None = None) -> Self: ...
+
+    def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None: ...
 
     def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None: ...
-
-
-@runtime_checkable
-class _Proving(Protocol):
-    """An objective around another one, which proves both."""
-
-    def prove(self, batch: Batch, classes: int) -> None: ...
-
-
-class _Probe:
-    """A teacher with given logits, ``(N, K)``."""
-
-    classes = None
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-
-    def log_probs(self, batch: Batch, temperature: float) -> Tensor:
-        """The logits, softened."""
-        return softened(self.logits, temperature)
 
 
 def exact(values: Tensor) -> Tensor:
@@ -131,9 +114,6 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         DataError: If the teacher's answers are not log-probabilities; the message names an example.
         SelfCheckError: If a check fails; the message says which, and by how much.
     """
-    if isinstance(objective, _Proving):
-        objective.prove(batch, classes)
-        return
     few = batch.head(max(1, min(_EXAMPLES, _NUMBERS // classes)))
     asked = distilling = objective if isinstance(objective, _Distilling) and objective.hard_weight < 1 else None
     if distilling is not None:
@@ -158,11 +138,16 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         taught=None,
     )
     strict = tolerance * (_STRICTER if _exact_type() == torch.float64 else 1.0)
-    for size in dict.fromkeys((asked.temperature, 1.0)):
+    for size in dict.fromkeys((asked.method.temperature, 1.0)):
         taught, learnt = (3 * size * exact(torch.randn(2, count, classes, generator=generator))).unbind()
-        proven = asked.with_teacher(_Probe(taught))
+        says = Output(softened(taught, asked.asked_at), {}, asked.asked_at)
+        proven = asked.fixed(says)
         _prove(proven, learnt, made_up, size, strict)
-        _vanish(proven, taught, made_up, strict * size)
+        _prove_known(proven, taught, made_up, strict * size)
+    # Logits so far apart that a mask of -1000, or the logarithm of a probability that is 0, shows.
+    distance = _FAR * max(asked.method.temperature, 1.0)
+    far, apart = (distance * exact(torch.randn(2, count, classes, generator=generator))).unbind()
+    _prove_far(asked.fixed(Output(softened(far, asked.asked_at), {}, asked.asked_at)), apart, made_up, strict)
 
 
 def _made_up_mixture(count: int, classes: int) -> MixedLabels:
@@ -182,40 +167,80 @@ def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolera
     if value.shape != few.index.shape or not bool(value.isfinite().all()):
         raise SelfCheckError(
             f"the objective must give one finite value per example: {len(few.index)} examples gave shape "
-            f"{tuple(value.shape)}, {int((~value.isfinite()).sum())} of them not finite"
+            f"{tuple(value.shape)}, {int((~value.isfinite()).sum())} of them not finite; nothing was trained"
         )
     reference = objective.reference_gradient(logits, few)
-    moved_value, moved_gradient = _value_and_gradient(objective, logits + 5.0 * size, few)
-    of_value, of_gradient = _rounding(objective, logits, few, 5.0 * size)
+    bounds = None if reference is None else _rounding(objective, logits, few, 5.0 * size)
+    if reference is None or bounds is None:
+        return  # nothing is known of it
+    of_value, of_gradient = bounds
     scale = float(reference.abs().max())
-
     wrong = (gradient - reference).abs()
     if not bool((wrong <= tolerance * scale + of_gradient).all()):
         raise SelfCheckError(
             f"the objective's gradient differs from its formula in float64 by {float(wrong.max()):.3g}, where the "
             f"largest gradient is {scale:.3g}: the loss is wrong, and nothing was trained"
         )
-    of_values, of_gradients = (moved_value - value).abs(), (moved_gradient - gradient).abs()
-    if not (
-        bool((of_values <= tolerance * value.abs().max() + of_value).all())
-        and bool((of_gradients <= tolerance * scale + 2 * of_gradient).all())
-    ):
-        change = max(float(of_values.max()), float(of_gradients.max()))
-        raise SelfCheckError(
-            f"adding a constant to the logits changed the objective by {change:.3g}: it must not, since a softmax "
-            "does not; nothing was trained"
-        )
+    method = objective.method if isinstance(objective, _Distilling) else None
+    if method is None or method.shift_invariant:
+        _prove_shift(objective, logits, few, size, tolerance, (value, gradient, of_value, of_gradient))
     # The value must have that gradient too: a loss may work both out apart.
     step = torch.randn(logits.shape, generator=generator).to(reference)
     length = size * (1e-4 if logits.dtype == torch.float64 else 1e-2)
     ahead, behind = (exact(objective(logits + sign * length * step.to(logits), few).per_example) for sign in (1, -1))
-    off = ((ahead - behind) / (2 * length) - (reference * step).sum(-1)).abs()
+    off = (ahead - behind) / (2 * length) - (reference * step).sum(-1)
+    if method is not None and method.coupled:  # an example's value is not its own
+        off = off.sum(0, keepdim=True).expand_as(off)
+    off = off.abs()
     steepest = float(reference.norm(dim=-1).max())
     allowed = 1e-2 * steepest + of_value / length + (of_gradient * step.abs()).sum(-1)
     if not bool((off <= allowed).all()):
         raise SelfCheckError(
             f"the objective's value rises by {float(off.max()):.3g} per unit otherwise than its gradient says: value "
             "and gradient do not belong together, and nothing was trained"
+        )
+
+
+def _prove_far(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
+    """Check the gradient where student and teacher are sure, and differ."""
+    reference = objective.reference_gradient(logits, few)
+    if reference is None:
+        return
+    value, gradient = _value_and_gradient(objective, logits, few)
+    bounds = _rounding(objective, logits, few, 0.0)
+    if not bool(value.isfinite().all()) or not bool(gradient.isfinite().all()):
+        raise SelfCheckError(
+            "the objective is not finite where student and teacher are sure of different classes: it takes the "
+            "logarithm of a probability that is 0; nothing was trained"
+        )
+    wrong, allowed = (gradient - reference).abs(), tolerance * float(reference.abs().max())
+    if bounds is not None and not bool((wrong <= allowed + bounds[1]).all()):
+        raise SelfCheckError(
+            f"where student and teacher are sure of different classes the objective's gradient differs from its "
+            f"formula by {float(wrong.max()):.3g}: the loss is wrong there, and nothing was trained"
+        )
+
+
+def _prove_shift(
+    objective: Objective,
+    logits: Tensor,
+    few: Batch,
+    size: float,
+    tolerance: float,
+    before: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """Check that a constant that is added to the logits changes nothing: value and gradient, each with its bound."""
+    value, gradient, of_value, of_gradient = before
+    moved_value, moved_gradient = _value_and_gradient(objective, logits + 5.0 * size, few)
+    of_values, of_gradients = (moved_value - value).abs(), (moved_gradient - gradient).abs()
+    if not (
+        bool((of_values <= tolerance * value.abs().max() + of_value).all())
+        and bool((of_gradients <= tolerance * gradient.abs().max() + 2 * of_gradient).all())
+    ):
+        change = max(float(of_values.max()), float(of_gradients.max()))
+        raise SelfCheckError(
+            f"adding a constant to the logits changed the objective by {change:.3g}: it must not, since a softmax "
+            "does not; nothing was trained"
         )
 
 
@@ -226,11 +251,8 @@ def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> t
     return exact(value), exact(gradient)
 
 
-def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) -> tuple[Tensor, Tensor]:
+def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) -> tuple[Tensor, Tensor] | None:
     """What rounding may do to a right objective: to each value, ``(N,)``, and to its gradient, ``(N, K)``.
-
-    A softmax of z / T is off by its own size times the rounding of z / T and of a logarithm of K; the soft term's
-    gradient multiplies that by T, its value by T squared.
 
     Args:
         objective: What is checked.
@@ -239,34 +261,33 @@ def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) ->
         moved: The constant that is added to the logits.
 
     Returns:
-        Both bounds.
+        Both bounds; None where the objective knows none.
     """
     z, unit = exact(logits), _ROUNDINGS * torch.finfo(logits.dtype).eps
     largest = z.abs().amax(-1, keepdim=True) + moved
-    logarithm = math.log(z.shape[-1]) + 1
-    of_labels = unit * (largest + logarithm)
+    of_labels = unit * (largest + math.log(z.shape[-1]) + 1)
     if not isinstance(objective, _Distilling) or objective.hard_weight == 1:
-        temperature = float(getattr(objective, "temperature", 1.0))
-        return (temperature**2 * of_labels).squeeze(-1), (temperature * of_labels).expand_as(z)
-    targets, temperature = exact(objective.targets(few)), objective.temperature
-    if objective.loss == "logits":
-        reach = largest + targets.abs().amax(-1, keepdim=True)
-        value, gradient = unit * reach**2, unit * logarithm * reach.expand_as(z) / z.shape[-1]
-    else:
-        p = targets.exp()
-        entropy = torch.where(p > 0, -p * targets, 0.0).sum(-1, keepdim=True)
-        value = unit * temperature**2 * (largest / temperature + logarithm + entropy)
-        gradient = unit * temperature * (largest / temperature + logarithm) * (p + torch.softmax(z / temperature, -1))
-    return (of_labels + value).squeeze(-1), of_labels * torch.softmax(z, -1) + gradient
+        return of_labels.squeeze(-1), of_labels.expand_as(z)
+    found = objective.rounding(logits, few, unit, moved)
+    if found is None:
+        return None
+    return of_labels.squeeze(-1) + found[0], of_labels * torch.softmax(z, -1) + found[1]
 
 
-def _vanish(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
-    """Check that the soft term's gradient is zero where the student's logits are the teacher's."""
-    same = logits.detach().requires_grad_(True)
-    (leftover,) = torch.autograd.grad(objective.divergence(same, few).sum(), same)
-    _, rounding = _rounding(objective, logits, few, 0.0)
-    if not bool((exact(leftover).abs() <= tolerance + rounding).all()):
+def _prove_known(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
+    """Check the method's gradient where it is known without its formula: mostly zero where student equals teacher."""
+    known = objective.method.known_gradient(logits, few) if objective.method.reads_logits else None
+    if known is None:
+        return
+    place, expected = known
+    same = place.detach().requires_grad_(True)
+    value = objective.method(Output(same), objective.taught(few), few)
+    (leftover,) = torch.autograd.grad(value.sum(), same)
+    bounds = _rounding(objective, place, few, 0.0)
+    off = (exact(leftover) - exact(expected)).abs()
+    if bounds is not None and not bool((off <= tolerance + bounds[1]).all()):
+        where = "the student equals the teacher" if place is logits else "the student is the softened teacher"
         raise SelfCheckError(
-            f"where the student equals the teacher the soft term's gradient is {float(leftover.abs().max()):.3g} "
-            "and must be 0: teacher and student are not softened alike; nothing was trained"
+            f"where {where} the soft term's gradient is {float(leftover.abs().max()):.3g} and must be "
+            f"{float(expected.abs().max()):.3g}: teacher and student are not softened alike; nothing was trained"
         )

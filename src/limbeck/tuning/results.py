@@ -13,7 +13,7 @@ from limbeck.errors import FormatError, RunError
 from limbeck.report import SearchContents, write_search_report
 from limbeck.runs.folder import RunFolder
 
-_SETTINGS = ("loss", "temperature", "hard_weight", "learning_rate", "epochs")
+_SETTINGS = ("method", "temperature", "hard_weight", "learning_rate", "epochs")
 
 
 def conclude(

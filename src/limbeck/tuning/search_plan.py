@@ -13,6 +13,7 @@ from torch import nn
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import answer_views
+from limbeck.methods import make_method
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, Training
 from limbeck.options.search import Axis, Search, Values, combinations
@@ -25,7 +26,7 @@ from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.devices import Device
-from limbeck.training.objective import require_logits
+from limbeck.training.objective import require_teacher
 from limbeck.tuning.study import hidden_password
 from limbeck.tuning.trials import Bench
 
@@ -210,7 +211,7 @@ def plan_search(
         only_temperature=getattr(guide, "temperature", None),
         labelled=data.train.labels is not None,
     )
-    _check_axes(guide, search, options, axes)
+    _check_axes(guide, len(data.classes), options, axes)
     demand = _demand(guide, data, views, axes)
     hottest = max(next(axis for axis in axes if axis.name == "temperature").values)
     tell_odd_teacher(guide, data.train, views, float(hottest), device, None, classes=data.classes)
@@ -229,12 +230,14 @@ def _tell_oddities(guide: Teacher, student: nn.Module, data: DataSet, device: De
     tell_shared_examples(data, ["validation"], None)
 
 
-def _check_axes(guide: Teacher, search: Search, options: Training, axes: tuple[Axis, ...]) -> None:
+def _check_axes(guide: Teacher, classes: int, options: Training, axes: tuple[Axis, ...]) -> None:
     """Refuse values that no trial could have; here, and not in the trial that is the first to have them."""
-    for loss in search.losses:
-        require_logits(guide, loss)
     for values in combinations(axes):
-        Distillation(**{name: values[name] for name in ("loss", "temperature", "hard_weight") if name in values})
+        named = {name: values[name] for name in ("method", "temperature", "hard_weight") if name in values}
+        aims = Distillation(**named)
+        method = make_method(aims.method, temperature=aims.temperature, classes=classes)
+        method.require(classes)
+        require_teacher(guide, method)
         dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
 
 

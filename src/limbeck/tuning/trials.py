@@ -16,6 +16,7 @@ from torch import nn
 from limbeck.data.data_set import DataSet
 from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.options import Augmentation, Training
+from limbeck.options.methods import has_temperature
 from limbeck.options.search import Axis
 from limbeck.protocols import Teacher
 from limbeck.runs.stages import fit_stage
@@ -67,7 +68,7 @@ class Bench:
         """Train a student.
 
         Args:
-            values: Loss, temperature (but for "logits"), hard weight, learning rate and epochs by name.
+            values: Method, temperature (where it has one), hard weight, learning rate and epochs by name.
             watcher: Hears how it goes, and may raise.
 
         Returns:
@@ -81,7 +82,7 @@ class Bench:
             temperature=values.get("temperature", 1.0),
             hard_weight=values["hard_weight"],
             label_smoothing=training.label_smoothing,
-            loss=values["loss"],
+            method=values["method"],
         )
         _, history = fit_stage(
             None,
@@ -175,7 +176,7 @@ def work(
             raise _NothingLeft
         values: dict[str, Any] = {}
         for axis in bench.axes:
-            if axis.name != "temperature" or values["loss"] != "logits":
+            if axis.name != "temperature" or has_temperature(values["method"]):
                 values[axis.name] = _suggest(trial, axis)
         reporter = _Reporter(trial, int(values["epochs"]), staged=staged, caught=caught)
         began = time.perf_counter()
@@ -268,7 +269,7 @@ def _row(trial: "FrozenTrial", axes: tuple[Axis, ...], *, complete: bool) -> dic
     fixed = {axis.name: axis.values[0] for axis in axes if axis.fixed}
     values: dict[str, Any] = {axis.name: {**fixed, **trial.params}.get(axis.name) for axis in axes}
     values["epochs"] = int(values["epochs"])
-    if values["loss"] == "logits":
+    if not has_temperature(values["method"]):
         values["temperature"] = None
     attributes = trial.user_attrs
     state = "complete" if complete else "diverged" if "note" in attributes else "stopped early"

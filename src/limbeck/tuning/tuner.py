@@ -1,4 +1,4 @@
-"""Search loss, temperature, hard weight, learning rate and epochs on validation, over soft targets kept before."""
+"""Search method, temperature, hard weight, learning rate and epochs on validation, over soft targets kept before."""
 
 __all__ = ["TuneRun", "tune"]
 
@@ -34,7 +34,7 @@ class TuneRun:
     """What a search found.
 
     Attributes:
-        best: The settings that were best on validation: ``loss``, ``temperature`` where it counts, ``hard_weight``,
+        best: The settings that were best on validation: ``method``, ``temperature`` where it counts, ``hard_weight``,
             ``learning_rate`` and ``epochs``, as :func:`~limbeck.distill` takes them.
         trials: A mapping a trial that came to an end, in the order in which they began.
         metrics: What ``metrics.json`` holds.
@@ -111,7 +111,7 @@ def tune(
         >>> grid = Search(grid=True, temperatures=(1, 4), hard_weights=(0, 0.5))
         >>> found = tune(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), search=grid, epochs=2)
         >>> len(found.trials), sorted(found.best)
-        (4, ['epochs', 'hard_weight', 'learning_rate', 'loss', 'temperature'])
+        (4, ['epochs', 'hard_weight', 'learning_rate', 'method', 'temperature'])
     """
     optuna_here()
     options, sought = from_keywords(Training, training), search or Search()

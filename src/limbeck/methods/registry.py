@@ -1,0 +1,206 @@
+"""Methods by name: those that come with Limbeck, those of other packages, and those in a user's own file.
+
+A method of another package is an entry point of the group ``limbeck.methods`` that names a subclass of
+:class:`~limbeck.methods.Method`. Modules are imported when a method is wanted.
+"""
+
+__all__ = ["MethodClass", "describe_methods", "make_method", "method_class"]
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from limbeck.errors import ConfigError
+from limbeck.methods.base import Method
+from limbeck.methods.own import OwnLoss
+from limbeck.methods.sums import Sum
+from limbeck.options.checks import as_type
+from limbeck.options.methods import GROUP, METHODS, OWN, method_names, method_parts, option_list, option_table, spelled
+
+MethodClass = type[Method]
+
+
+def method_class(name: str) -> MethodClass:
+    """The class of a method.
+
+    Args:
+        name: As :func:`~limbeck.options.methods.method_names` lists it.
+
+    Returns:
+        The class; one of another package comes before one of Limbeck's of the same name.
+
+    Raises:
+        ConfigError: If a package's method cannot be imported, or is not a class of methods.
+
+    Example:
+        >>> method_class("kd").__name__
+        'KD'
+    """
+    for point in entry_points(group=GROUP):
+        if point.name != name:
+            continue
+        try:
+            found = point.load()
+        except Exception as error:  # whatever another package raises
+            raise ConfigError(
+                f"the method {name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        if not (inspect.isclass(found) and issubclass(found, Method)):
+            raise ConfigError(f"the method {name} ({point.value}) is not a subclass of limbeck.methods.Method")
+        return found
+    if name == OWN:
+        raise ConfigError("method own was given as an object in Python: give it again, with method= or objective=")
+    method_parts(name)  # refuses an unknown name
+    module, kind = METHODS[name].split(":")
+    return getattr(importlib.import_module(module), kind)  # type: ignore[no-any-return]
+
+
+def make_method(
+    method: str | Mapping[str, float] | Method,
+    options: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    temperature: float = 4.0,
+    classes: int = 5,
+) -> Method:
+    """A method, or a sum of several, with its options.
+
+    Args:
+        method: A name; several as ``kd:1+dkd:0.5`` or a mapping of names to weights; ``FILE.py:NAME`` or
+            ``package.module:NAME`` for a class or a function of your own; or a method, which is taken as it is.
+        options: By name, as a mapping or as texts ``NAME=VALUE``; in a sum ``METHOD.NAME`` where several have it.
+        temperature: For every method that has one, unless an option says otherwise.
+        classes: Number of classes.
+
+    Returns:
+        The method.
+
+    Raises:
+        ConfigError: If a name or an option is unknown, or a value out of range.
+
+    Example:
+        >>> make_method("dkd", {"beta": 2}, temperature=1.0)
+        DKD(temperature=1.0, alpha=1.0, beta=2.0)
+    """
+    if isinstance(method, Method):
+        return method
+    parts = method_parts(spelled(method))
+    given = option_table(option_list(options))
+    kinds = [_kind(part.name) for part in parts]
+    apart = _divided(given, [part.name for part in parts], kinds)
+    made = [
+        _made(part.name, kind, own, temperature, classes) for part, kind, own in zip(parts, kinds, apart, strict=True)
+    ]
+    if len(made) == 1 and parts[0].weight == 1:
+        return made[0]
+    return Sum(made, [part.weight for part in parts], [part.name for part in parts])
+
+
+def _kind(name: str) -> Any:
+    """What makes the method: a class, or a function or a method of the user's own."""
+    return _own(name) if ":" in name else method_class(name)
+
+
+def _divided(given: Mapping[str, Any], names: Sequence[str], kinds: Sequence[Any]) -> list[dict[str, Any]]:
+    """The options of each method."""
+    found: list[dict[str, Any]] = [{} for _ in names]
+    taken = [list(kind.option_defaults()) if _is_class(kind) else [] for kind in kinds]
+    for key, value in given.items():
+        head, dot, option = key.rpartition(".")
+        if dot and head not in names:
+            raise ConfigError(f"method_options name {key}, and the methods are {', '.join(names)}")
+        places = [k for k in range(len(names)) if (not dot or names[k] == head) and option in taken[k]]
+        if not places:
+            known = [each for k in range(len(names)) if not dot or names[k] == head for each in taken[k]]
+            near = difflib.get_close_matches(option, known, 1)
+            cure = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+            raise ConfigError(f"method {head or ' + '.join(names)} has no option {option!r}: {cure}")
+        if len(places) > 1:
+            both = " and ".join(names[k] for k in places)
+            raise ConfigError(f"{both} each have an option {option}: name one, as {names[places[0]]}.{option}")
+        found[places[0]][option] = value
+    return found
+
+
+def _is_class(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Method)
+
+
+def _made(name: str, kind: Any, options: dict[str, Any], temperature: float, classes: int) -> Method:
+    if isinstance(kind, Method):
+        return kind
+    if not _is_class(kind):
+        return OwnLoss(kind, classes=classes)
+    if "temperature" in kind.option_defaults():
+        options = {"temperature": temperature, **options}
+    hints = get_type_hints(kind.__init__)
+    try:
+        return kind(**{key: as_type(key, value, hints.get(key, Any)) for key, value in options.items()})  # type: ignore[no-any-return]
+    except ConfigError as error:
+        raise ConfigError(f"method {name}: {error}" if name not in str(error) else str(error)) from None
+
+
+def _own(spec: str) -> Any:
+    """A class, a method or a function in a file or a module of the user's own."""
+    place, _, name = spec.rpartition(":")
+    module = _from_file(Path(place), spec) if place.endswith(".py") else _from_module(place, spec)
+    found = getattr(module, name, None)
+    if found is None:
+        raise ConfigError(f"method {spec}: {place} has no {name}")
+    if inspect.isclass(found) and not issubclass(found, Method):
+        raise ConfigError(f"method {spec}: {name} is not a subclass of limbeck.methods.Method, or a function")
+    if not callable(found):
+        raise ConfigError(f"method {spec}: {name} is not a function or a class")
+    return found
+
+
+def _from_module(place: str, spec: str) -> Any:
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise ConfigError(
+            f"method {spec}: the module {place} cannot be imported ({error}); it must be on PYTHONPATH"
+        ) from error
+
+
+def _from_file(path: Path, spec: str) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"method {spec}: there is no file {path}")
+    name = f"limbeck_method_{path.stem}"
+    described = importlib.util.spec_from_file_location(name, os.fspath(path))
+    assert described is not None and described.loader is not None, "it is a .py file"
+    module = importlib.util.module_from_spec(described)
+    sys.modules[name] = module  # so that its source can be read, and its classes pickled
+    try:
+        described.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        del sys.modules[name]
+        raise ConfigError(f"method {spec}: {path} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def describe_methods(names: Sequence[str] | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+    """Methods: name, one line, and options with their defaults.
+
+    Args:
+        names: Which; None for all.
+
+    Returns:
+        A tuple per method.
+
+    Example:
+        >>> describe_methods()[2][::2]
+        ('dkd', {'temperature': 4.0, 'alpha': 1.0, 'beta': 8.0})
+    """
+    found = []
+    for name in method_names() if names is None else names:
+        kind = method_class(name)
+        line = (inspect.getdoc(kind) or "").split("\n", 1)[0]
+        found.append((name, line, kind.option_defaults()))
+    return found

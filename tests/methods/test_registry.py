@@ -1,0 +1,153 @@
+"""Methods by name: of Limbeck, of another package, of a user's file; their options, sums and names that are wrong."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.errors import ConfigError
+from limbeck.methods import Method, Output, describe_methods, make_method, registry, targets_at
+from limbeck.options import Distillation
+from limbeck.options import methods as spelling
+from limbeck.options.methods import method_parts, option_list
+from limbeck.protocols import Batch
+
+SHORT = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "float32"}
+
+
+class Squares(Method):
+    """Squared distance of the softened probabilities."""
+
+    def __init__(self, *, temperature: float = 4.0, weight: float = 1.0) -> None:
+        super().__init__()
+        self.temperature, self.weight = temperature, weight
+
+    def forward(self, student, teacher, batch):
+        p = (student.logits / self.temperature).softmax(-1)
+        return self.weight * (p - targets_at(teacher, self.temperature).exp()).square().sum(-1)
+
+    def reference_gradient(self, student, teacher, batch):
+        powers = (student.logits / self.temperature).exp()
+        p = powers / powers.sum(-1, keepdim=True)
+        away = 2 * self.weight * (p - (teacher.logits * teacher.temperature / self.temperature).softmax(-1))
+        return Output(p * (away - (p * away).sum(-1, keepdim=True)) / self.temperature)
+
+
+class Doubled(Squares):
+    """The same, with a value that is twice what its formula says."""
+
+    def forward(self, student, teacher, batch):
+        return 2 * super().forward(student, teacher, batch)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Methods as an installed package would have them."""
+    kinds = {"squares": Squares, "doubled": Doubled, "odd": dict}
+    points = [EntryPoint(name, f"some.package:{kind.__name__}", "limbeck.methods") for name, kind in kinds.items()]
+    monkeypatch.setattr(EntryPoint, "load", lambda self: kinds[self.name])
+    for module in (registry, spelling):
+        monkeypatch.setattr(module, "entry_points", lambda *, group: points)
+
+
+def knowing():
+    torch.manual_seed(0)
+    return nn.Linear(6, 3)
+
+
+def examples():
+    inputs = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
+    return inputs, knowing()(inputs).argmax(-1)
+
+
+def test_a_method_of_another_package_is_one_class(installed, tmp_path):
+    teacher = knowing()
+    settings = {"method": "squares", "method_options": {"weight": 2.0}, "out": tmp_path / "run"}
+    run = limbeck.distill(teacher, nn.Linear(6, 3), examples(), baseline=False, **settings, **SHORT)
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert 'method = "squares"' in config and "weight=2.0" in config
+    same = limbeck.distill(teacher, run.student, examples(), baseline=False, method=Squares(weight=2.0), **SHORT)
+    assert len(same.history) == 1
+    line = "Squared distance of the softened probabilities."
+    assert ("squares", line, {"temperature": 4.0, "weight": 1.0}) in describe_methods(["kd", "squares"])
+    with pytest.raises(limbeck.LimbeckError, match="differs from its formula.*nothing was trained"):
+        limbeck.distill(teacher, nn.Linear(6, 3), examples(), baseline=False, method="doubled", **SHORT)
+
+
+def test_what_is_not_a_method_is_named(installed):
+    with pytest.raises(ConfigError, match=r"the method odd \(some.package:dict\) is not a subclass"):
+        make_method("odd")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("dkb", {}, "there is no method 'dkb': did you mean dkd?"),
+        ("kl", {}, "there is no method 'kl': kl is called kd now"),
+        ("zzz", {}, "there is no method 'zzz': there are kd, logits"),
+        ("kd+kd", {}, "names kd twice"),
+        ("kd:-1", {}, "weights are positive and finite"),
+        ("kd:nan+dkd", {}, "weights are positive and finite"),
+        ("kd+", {}, "method must name methods"),
+        ("dkd", {"betta": 1}, "method dkd has no option 'betta': did you mean beta?"),
+        ("kd", {"beta": 1}, "method kd has no option 'beta': it has temperature"),
+        ("dkd", {"beta": "much"}, "method dkd: beta must be a number, and is 'much'"),
+        ("dkd", {"beta": -1}, "option beta must be at least 0 and finite, and is -1"),
+        ("dist", {"variant": "mine"}, "option variant must be code or paper, and is mine"),
+        ("dkd", {"temperature": 1e6}, "temperature of method dkd must be from 0.05 to 100"),
+        ("kd+dkd", {"temperature": 2}, "kd and dkd each have an option temperature: name one, as kd.temperature"),
+        ("kd+dkd", {"nkd.gamma": 2}, "method_options name nkd.gamma, and the methods are kd, dkd"),
+        ("own", {}, "method own was given as an object in Python: give it again"),
+        ("nowhere.py:loss", {}, "there is no file nowhere.py"),
+        ("no.such.module:loss", {}, "the module no.such.module cannot be imported"),
+    ],
+)
+def test_wrong_names_and_options_are_told_in_a_line(method, options, words):
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")) as caught:
+        make_method(method, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_spellings_are_told_before_anything_is_read():
+    for made, words in (
+        (lambda: Distillation(method_options=("beta",)), "method_options are NAME=VALUE"),
+        (lambda: Distillation(method_options=("beta=1", "beta=2")), "method_options name beta twice"),
+        (lambda: option_list(3), "method_options must be a mapping"),
+        (lambda: limbeck.distill(nn.Linear(6, 3), nn.Linear(6, 3), examples(), loss="kl"), "loss is called method"),
+        (lambda: spelling.spelled({"kd": "much"}), "method gives each name a weight"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            made()
+
+
+def test_a_sum_is_the_sum_of_its_parts():
+    z, v = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(1)).unbind()
+    batch = Batch(torch.arange(6), 0, torch.zeros(6, 1), torch.arange(6) % 4)
+    teacher = Output(v.log_softmax(-1))
+    both = make_method({"kd": 1, "dkd": 0.5}, {"dkd": {"beta": 2}, "kd.temperature": 3})
+    assert [(part.name, part.weight) for part in method_parts("kd:1+dkd:0.5")] == [("kd", 1.0), ("dkd", 0.5)]
+    assert (both.needs_logits, both.needs_labels, both.coupled) == (True, True, False)
+    one, other = make_method("kd", temperature=3.0), make_method("dkd", {"beta": 2})
+    expected = one(Output(z), teacher, batch) + 0.5 * other(Output(z), teacher, batch)
+    torch.testing.assert_close(both(Output(z), teacher, batch), expected)
+    assert make_method("kd+dist").coupled and make_method("kd:2").options == {"kd": {"weight": 2.0, "temperature": 4.0}}
+
+
+def test_a_method_in_a_users_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from limbeck.methods.kd import KD\n\n\nclass Mine(KD):\n    '''Mine.'''\n\n\n"
+        "def loss(logits, teacher, labels):\n    return (logits.log_softmax(-1) - teacher).square().mean(-1)\n\n\n"
+        "number = 3\n"
+    )
+    assert make_method(f"{file}:Mine", temperature=2.0).temperature == 2.0
+    own = make_method(f"{file}:loss", classes=3)
+    assert own.fingerprint()["name"] == "loss" and len(own.fingerprint()["probes"]) == 4
+    for name, words in (("number", "is not a function or a class"), ("nothing", "has no nothing")):
+        with pytest.raises(ConfigError, match=words):
+            make_method(f"{file}:{name}")
+    file.write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match="cannot be run: ZeroDivisionError"):
+        make_method(f"{file}:Mine")

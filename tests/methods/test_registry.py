@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 import limbeck
-from limbeck.errors import ConfigError
+from limbeck.cli.settings import read_settings, safe_settings
+from limbeck.errors import ConfigError, RunError
 from limbeck.methods import Method, Output, describe_methods, make_method, registry, targets_at
 from limbeck.options import Distillation
 from limbeck.options import methods as spelling
 from limbeck.options.methods import method_parts, option_list
 from limbeck.protocols import Batch
+from limbeck.runs.folder import RunFolder
 
 SHORT = {"epochs": 1, "batch_size": 16, "device": "cpu", "precision": "float32"}
 
@@ -151,3 +153,26 @@ def test_a_method_in_a_users_file(tmp_path):
     file.write_text("1 / 0\n")
     with pytest.raises(ConfigError, match="cannot be run: ZeroDivisionError"):
         make_method(f"{file}:Mine")
+
+
+@pytest.mark.parametrize(("loss", "method"), [("kl", "kd"), ("logits", "logits")])
+def test_a_run_of_a_version_that_named_a_loss_is_read(tmp_path, loss, method):
+    folder = RunFolder(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text(f'loss = "{loss}"\ntemperature = 2.0\n')
+    settings = {"method": method, "method_options": (), "temperature": 2.0}
+    folder.agree(settings)
+    with pytest.raises(RunError, match="was started with method = "):
+        folder.agree({**settings, "method": "dkd"})
+    assert read_settings(tmp_path / "run" / "config.toml") == {"method": method, "temperature": 2.0}
+
+
+def test_a_settings_file_gives_options_and_names_no_code_by_itself(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('method = "kd:1+dkd:0.5"\nmethod_options = {dkd = {beta = 2}}\n')
+    found = read_settings(file)
+    assert found["method-options"] == ["dkd.beta=2"] and safe_settings(found, [], "run.toml") == found
+    file.write_text('method = "mine.py:loss"\n')
+    with pytest.raises(ConfigError, match="names code to import, method = 'mine.py:loss'"):
+        safe_settings(read_settings(file), [], "run.toml")
+    safe_settings(read_settings(file), ["--method", "mine.py:loss"], "run.toml")

@@ -75,7 +75,7 @@ def test_an_exporter_that_cannot_be_loaded_and_an_unknown_format_are_named(monke
         ({"after": lambda z: z[:, [0, 2, 1]]}, "answers differ that were no ties"),
         ({"after": lambda z: z * 1.05}, "a logit differs by .*, far more than rounding"),
         ({"after": lambda z: z + 0 * torch.log(z[:, :1] - 100)}, "answers are not numbers"),
-        ({"after": lambda z: z[:, :2]}, r"with 1 examples at a time it fails: .* shape \(1, 2\)"),
+        ({"after": lambda z: z[:, :2]}, r"a batch of 1 fails: .* shape \(1, 2\)"),
     ],
 )
 def test_wrong_files_are_refused_and_only_the_report_is_kept(registered, tmp_path, change, message):
@@ -95,7 +95,7 @@ def test_a_frozen_batch_is_caught(registered, tmp_path):
             torch.export.save(torch.export.export(model, (example[:1],)), path)
             return {}
 
-    with pytest.raises(ParityError, match="with 3 examples at a time it fails: "):
+    with pytest.raises(ParityError, match="a batch of 3 fails: "):
         shipped(Frozen(), registered, tmp_path / "out")
 
 
@@ -205,6 +205,17 @@ def test_a_sample_of_the_held_out_examples_and_an_example_alone(registered, tmp_
     alone = limbeck.export(net(), torch.rand(4, 1, 8, 8), out=tmp_path / "alone", formats=["elsewhere"])
     assert alone.parity["judged_on"] == "example"
     assert alone.parity["formats"]["elsewhere"]["original"]["accuracy"] is None
+
+
+def test_several_labels_are_compared_label_by_label(registered, tmp_path):
+    x, y = images(40, seed=6)
+    held = Examples.of_labels(x, torch.eye(3, dtype=torch.long)[y], names=["red", "round", "sweet"])
+    found = shipped(Elsewhere(), registered, tmp_path / "out", data=held, classes=["red", "round", "sweet"])
+    assert found.parity["formats"]["elsewhere"]["examples"] == 120
+    with pytest.raises(ParityError, match="were no ties"):
+        shipped(Elsewhere(after=lambda z: z.flip(1)), registered, tmp_path / "no", data=held)
+    with pytest.raises(ConfigError, match="with_preprocessing is for images"):
+        shipped(Elsewhere(), registered, tmp_path / "pixels", data=held, with_preprocessing=True)
 
 
 def test_wrong_calls_write_nothing(registered, tmp_path):

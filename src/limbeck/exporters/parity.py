@@ -45,7 +45,7 @@ class Held:
 
     Attributes:
         examples: As the original sees them.
-        part: Which they are: "test", "validation", or "example" for inputs that were given to trace with.
+        part: Which they are: "test", "validation", "held-out" where they were given, or "example" for inputs that were.
         rows: Those that are used, int64 ``(N,)``.
         pixels: Whether files take pixels and answer with probabilities.
     """
@@ -192,7 +192,7 @@ def judge_file(
     verdict = None
     if found.labels is not None and margin is not None and not broken:
         verdict = _within(found, held, margin, exporter.name)
-    reasons = [f"with {size} examples at a time it fails: {said}" for size, said in broken.items()]
+    reasons = [f"a batch of {size} fails: {said}" for size, said in broken.items()]
     limit = max(_FAR * rounding, _SHARE * (1.0 if held.pixels else found.scale))
     if exporter.exact and not broken:
         reasons += _faults(found, tied, batches, limit)
@@ -230,7 +230,7 @@ def _faults(found: Comparison, tied: NDArray[np.bool_], batches: Mapping[int, fl
         reasons.append(f"a {unit} differs by {found.differences.max():.3g}, far more than rounding ({limit:.2g})")
     odd = [size for size, value in batches.items() if not isinstance(value, str) and not value <= limit]
     if odd:
-        reasons.append(f"with {odd[0]} examples at a time it answers otherwise, by {batches[odd[0]]:.3g}")
+        reasons.append(f"a batch of {odd[0]} is answered otherwise, by {batches[odd[0]]:.3g}")
     return reasons
 
 

@@ -14,6 +14,7 @@ from limbeck.exporters.protocol import Exporter
 _BUILT_IN = (
     "limbeck.exporters.onnx_file:ONNX",
     "limbeck.exporters.torch_program:TORCH",
+    "limbeck.exporters.hub_folder:HUB",
 )
 _GROUP = "limbeck.exporters"
 

@@ -3,6 +3,7 @@
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ImagePresentation"]
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -151,6 +152,35 @@ class ImagePresentation:
             interpolation=_OF_PILLOW[resample],
         )
 
+    def to_processor(self) -> dict[str, Any]:
+        """The contents of a ``preprocessor_config.json`` for Hugging Face's image processors.
+
+        Returns:
+            Values by name; :meth:`from_processor` makes of them a presentation that shows square images to the same
+            pixels: ``size / crop_pct`` is rounded to pixels.
+
+        Example:
+            >>> shown = ImagePresentation(size=224)
+            >>> ImagePresentation.from_processor(shown.to_processor()) == shown
+            True
+        """
+        high, wide = (math.floor(side / self.crop_pct) for side in self.size)
+        size = {"height": high, "width": wide} if self.squash else {"shortest_edge": min(high, wide)}
+        return {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": self.channels == 3,
+            "do_resize": True,
+            "size": size,
+            "resample": _OF_PILLOW.index(self.interpolation),
+            "do_center_crop": True,
+            "crop_size": {"height": self.size[0], "width": self.size[1]},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""
         return dataclasses.asdict(self)
@@ -190,11 +220,19 @@ def _sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
         # A single number is the shorter side where a crop follows, and a square elsewhere.
         whole = (edge, edge) if edge is not None else sides
         assert whole is not None
-        return {"size": kept, "crop_pct": min(1.0, min(kept) / min(whole)), "squash": edge is None}
+        return {"size": kept, "crop_pct": _share(min(kept), min(whole)), "squash": edge is None}
     if edge is not None and config.get("crop_pct") is not None:
         large = edge >= _SQUASHED_FROM
         return {"size": edge, "crop_pct": 1.0 if large else float(config["crop_pct"]), "squash": large}
     return {"size": edge, "crop_pct": 1.0} if sides is None else {"size": sides, "crop_pct": 1.0, "squash": True}
+
+
+def _share(kept: int, whole: int) -> float:
+    """The share that a crop keeps, so that the kept side divided by it is the whole one, not a pixel less."""
+    share = min(1.0, kept / whole)
+    while share < 1 and math.floor(kept / share) < whole:
+        share = math.nextafter(share, 0.0)
+    return share
 
 
 def _sides(size: Any) -> tuple[int, int] | None:

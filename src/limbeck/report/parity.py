@@ -165,15 +165,15 @@ def _rows(contents: ParityContents) -> Iterator[tuple[str, Sequence[str]]]:
         return name, [_DASH if value is None else form.format(value) for value in (first, *values)]
 
     yield each("Answers that differ", [m["flips"]["count"] for m in measured], "{:,}")
-    yield each("of these ties", [m["flips"]["ties"] for m in measured], "{:,}")
-    yield each("At most, exact, 95 %", [100 * m["flips"]["high"] for m in measured], "{:.3g} %")
+    yield each("of which ties", [m["flips"]["ties"] for m in measured], "{:,}")
+    yield each("Share that differs, exact upper limit, 95 %", [100 * m["flips"]["high"] for m in measured], "{:.3g} %")
     for place, name in (("p50", "median"), ("p99", "99 %"), ("max", "largest")):
         yield each(f"Difference of an output, {name}", [_difference(m, place) for m in measured], "{:.2g}")
     yield each("Divergence, mean (nats)", [m["divergence"]["mean"] for m in measured], "{:.2g}")
     yield both("Accuracy", "accuracy", "{:.2f} %", 100)
     yield both("Negative log-likelihood (nats)", "nll", "{:.4f}")
     yield both("Calibration error", "ece", "{:.2f} %", 100)
-    yield "Errors more than the original, 95 % (points)", [_DASH, *[_points(m) for m in measured]]
+    yield "Error rate less the original's, 95 % (points)", [_DASH, *[_points(m) for m in measured]]
     for name, key, form in (
         ("Latency, one example, median (ms)", "p50_ms", "{:.3g}"),
         ("Latency, one example, 95 % (ms)", "p95_ms", "{:.3g}"),

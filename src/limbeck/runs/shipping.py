@@ -211,7 +211,7 @@ def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels
         if examples is None:
             raise DataError(f"{data.name} has no test or validation examples to compare the files on")
     elif data is not None:
-        part, examples = "given", as_part("held-out", data)
+        part, examples = "held-out", as_part("held-out", data)
     elif example is not None:
         part, examples = "example", as_part("example", example).without_labels()
     else:
@@ -313,7 +313,7 @@ def _write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card)
         ),
         flips=tuple(flip for each in found for flip in _flips(each, held, card.classes)),
         notes=tuple(_notes(held)),
-        settings=about,
+        settings={name: value for name, value in about.items() if value},
     )
     write_parity_page(contents, folder / "parity.html")
     return parity

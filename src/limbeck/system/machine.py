@@ -42,7 +42,7 @@ def machine(packages: tuple[str, ...] = ()) -> dict[str, Any]:
             features |= _FEATURES & set(value.split())
     return {
         "processor": model,
-        "features": sorted(features),
+        "features": " ".join(sorted(features)),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": sys.version.split()[0],

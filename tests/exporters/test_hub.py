@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
 def test_any_network_is_a_program_beside_its_weights(tmp_path):
     done = limbeck.export(
         net(), out=tmp_path / "out", formats=["hub"], data=images(30, seed=1), classes=CLASSES,
-        metrics={"verdict": {"sentence": "It helped."}, "judged_on": "test", "model": {"title": "a|b", "accuracy": 0.91}},
+        metrics={"verdict": {"sentence": "It helped."}, "model": {"title": "a|b", "accuracy": 0.91}},
     )  # fmt: skip
     folder = done.files["hub"]
     assert sorted(each.name for each in folder.iterdir()) == [

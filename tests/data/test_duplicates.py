@@ -33,7 +33,7 @@ def test_long_examples_that_differ_between_the_hashed_words_are_not_the_same():
 
 
 def test_equal_hashes_alone_claim_nothing(monkeypatch):
-    monkeypatch.setattr(duplicates, "_hashes", lambda rows: np.zeros(len(rows), np.uint64))
+    monkeypatch.setattr(duplicates, "hash_rows", lambda rows: np.zeros(len(rows), np.uint64))
     some = torch.eye(3)
     assert shared_examples(Examples.of(some), Examples.of(some))[0].tolist() == [0]
 

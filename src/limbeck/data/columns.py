@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.row_hashes import bytes_of, hash_rows, mixed
 from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs
@@ -80,6 +82,15 @@ class Columns(Source):
     def to(self, device: torch.device | str) -> "Columns":
         """The columns on a device."""
         return Columns({name: values.to(device) for name, values in self.columns.items()})
+
+    def marks(self) -> NDArray[np.int64]:
+        """Hashes of all tensors of each example."""
+        each = [hash_rows(bytes_of(self.columns[name])) for name in sorted(self.columns)]
+        return mixed(np.stack(each, 1)).view(np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """The values of all tensors."""
+        return b"".join(bytes_of(self.columns[name][row : row + 1]).tobytes() for name in sorted(self.columns))
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Names, types, shapes and bytes of all columns."""

@@ -5,6 +5,7 @@ Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels.
 
 __all__ = ["Held", "ImageArrays", "ImageFiles", "Images", "measured"]
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from limbeck.data.augment_policies import Numbers, draw
+from limbeck.data.row_hashes import bytes_of, hash_rows
 from limbeck.data.showing import Picture, erase, normalise, room, show
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, FormatError
@@ -159,6 +161,7 @@ class ImageFiles(Images):
         super().__init__(presentation)
         self.root = str(root)
         self.names = names if isinstance(names, Names) else Names.of(names)
+        self._digests: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -173,7 +176,27 @@ class ImageFiles(Images):
 
     def select(self, rows: Tensor) -> "ImageFiles":
         """Some of the files."""
-        return ImageFiles(self.root, self.names.select(rows.cpu().numpy()), self.presentation)
+        found = ImageFiles(self.root, self.names.select(rows.cpu().numpy()), self.presentation)
+        found._digests = self._digests
+        return found
+
+    def marks(self) -> NDArray[np.int64]:
+        """Sizes of the files, which are compared by their bytes where they are the same."""
+        try:
+            return np.array([os.stat(self.path(row)).st_size for row in range(len(self))], np.int64)
+        except (OSError, ValueError):  # told where the image is read
+            return np.arange(len(self)) - (1 << 62)
+
+    def exact(self, row: int) -> bytes:
+        """SHA-256 of a file's bytes, read once."""
+        start = int(self.names.starts[row])
+        if start not in self._digests:
+            try:
+                with open(self.path(row), "rb") as file:
+                    self._digests[start] = hashlib.file_digest(file, "sha256").digest()
+            except OSError:
+                return self.names.raw(row)
+        return self._digests[start]
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Names and sizes of all files, and the bytes of 64 of them, spread evenly.
@@ -274,6 +297,14 @@ class ImageArrays(Images):
     def select(self, rows: Tensor) -> "ImageArrays":
         """Some of the images."""
         return ImageArrays(self.pixels[rows.cpu()], self.presentation)
+
+    def marks(self) -> NDArray[np.int64]:
+        """Hashes of the pixels."""
+        return hash_rows(bytes_of(self.pixels)).view(np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """The pixels."""
+        return self.pixels[row].numpy().tobytes()
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Shape and bytes of all."""

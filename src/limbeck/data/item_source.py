@@ -9,20 +9,24 @@ Axes: ``N`` items.
 
 __all__ = ["ItemSource", "example_seed"]
 
+import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.parsing import LABEL_KEYS, Item, parse_item, seen, stack_inputs
+from limbeck.data.row_hashes import mark_of
 from limbeck.data.source import Source
 from limbeck.data.workers import made_ahead
 from limbeck.errors import DataError, LimbeckError
-from limbeck.inputs import Inputs
+from limbeck.inputs import Inputs, tensors_of
 from limbeck.keyed import seeds
 
 if TYPE_CHECKING:
@@ -81,6 +85,7 @@ class ItemSource(Source):
         leading = made if isinstance(made, Tensor) else next(iter(made.values()))
         self.kind = "floating-point numbers" if leading.is_floating_point() else "integers"
         self._shape = tuple(leading.shape)
+        self.digests: dict[int | str, bytes] = {}
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -92,7 +97,33 @@ class ItemSource(Source):
 
     def select(self, rows: Tensor) -> "ItemSource":
         """Some of the items."""
-        return ItemSource(self.items, self.numbers[rows.cpu()], self.first, random=self.random, collate=self.collate)
+        found = ItemSource(self.items, self.numbers[rows.cpu()], self.first, random=self.random, collate=self.collate)
+        found.digests = self.digests
+        return found
+
+    def marks(self) -> NDArray[np.int64] | None:
+        """Sizes of the items' files, or hashes of the items where each was read for its label; else None."""
+        files = [_file_of(self.items, number) for number in self.numbers.tolist()]
+        if files and all(file is not None for file in files):
+            with suppress(OSError, ValueError):
+                return np.array([os.stat(str(file)).st_size for file in files], np.int64)
+        if not all(number in self.digests for number in self.numbers.tolist()):
+            return None
+        return np.array([mark_of(self.digests[number]) for number in self.numbers.tolist()], np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """A digest of the file, or of the item read under one seed."""
+        number = int(self.numbers[row])
+        file = _file_of(self.items, number)
+        if file is None:
+            return self.digests[number]
+        if file not in self.digests:
+            try:
+                with open(file, "rb") as stream:
+                    self.digests[file] = hashlib.file_digest(stream, "sha256").digest()
+            except OSError:  # told where it is read
+                return os.fsencode(file)
+        return self.digests[file]
 
     def fetch(
         self,
@@ -159,7 +190,8 @@ class ItemSource(Source):
         chunks = [chunk.tolist() for chunk in torch.split(self.numbers, _CHUNK)]
         found: list[int | None] = []
         for part in made_ahead(self._labels_of, chunks, workers):
-            found += part
+            self.digests |= dict(zip(self.numbers[len(found) :].tolist(), [digest for _, digest in part], strict=False))
+            found += [label for label, _ in part]
             if progress is not None:
                 progress(len(found), len(self))
         without = [place for place, label in enumerate(found) if label is None]
@@ -170,9 +202,30 @@ class ItemSource(Source):
             raise DataError(f"item {number} of the {self.name} has no label, and others have one")
         return torch.tensor(found)
 
-    def _labels_of(self, numbers: Sequence[int]) -> list[int | None]:
-        labels = [self.item(number, 0).label for number in numbers]
-        return [None if label is None else int(label) for label in labels]
+    def _labels_of(self, numbers: Sequence[int]) -> list[tuple[int | None, bytes]]:
+        """Labels, and digests of the items, which are read only once for both."""
+        items = [self.item(number, 0) for number in numbers]
+        return [(None if each.label is None else int(each.label), _digest_of(each.inputs)) for each in items]
+
+
+def _digest_of(inputs: Inputs) -> bytes:
+    held = hashlib.sha256()
+    for values in tensors_of(inputs):
+        array = values.contiguous().numpy()
+        held.update(f"{array.dtype.str}{array.shape}".encode())
+        held.update(np.atleast_1d(array).reshape(-1).view(np.uint8).data)
+    return held.digest()
+
+
+def _file_of(items: Any, number: int) -> str | None:
+    """The file that an item is read from, where the data set lists it, as ``ImageFolder`` does."""
+    while hasattr(items, "dataset") and hasattr(items, "indices"):
+        items, number = items.dataset, int(items.indices[number])
+    listed = getattr(items, "samples", getattr(items, "imgs", None))
+    if not isinstance(listed, list) or number >= len(listed) or not isinstance(listed[number], tuple | list):
+        return None
+    file = listed[number][0]
+    return os.fspath(file) if isinstance(file, str | os.PathLike) else None
 
 
 def _unlabelled(joined: Any) -> Any:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.columns import seen_values
+from limbeck.data.row_hashes import bytes_of, hash_rows
 from limbeck.data.source import Source, numbered
 from limbeck.errors import DataError
 from limbeck.inputs import BARE, Inputs, labels_key
@@ -78,6 +79,7 @@ class MultiLabel(Source):
         self.row, self.which = (pairs // self.outputs).astype(np.int32), (pairs % self.outputs).astype(np.int32)
         self.kind = base.kind if isinstance(base, Source) else _kind(base)
         self.decoded = isinstance(base, Source) and base.decoded
+        self.alike = base.alike if isinstance(base, Source) else "to the bit"
         self.random = isinstance(base, Source) and base.random
         self.augments = isinstance(base, Source) and base.augments
 
@@ -174,6 +176,28 @@ class MultiLabel(Source):
     def together_at_once(self) -> float:
         """Pairs of an example in the mean."""
         return len(self) / len(np.unique(self.row))
+
+    def group_names(self) -> list[Any] | None:
+        """What each pair's example belongs to."""
+        names = self.base.group_names() if isinstance(self.base, Source) else None
+        return None if names is None else [names[row] for row in self.row.tolist()]
+
+    def marks(self) -> NDArray[np.int64] | None:
+        """Hashes of the examples, each with the label of the pair."""
+        if isinstance(self.base, Tensor):
+            found: NDArray[np.int64] | None = hash_rows(bytes_of(self.base)).view(np.int64)
+        else:
+            found = self.base.marks()
+        return None if found is None else found[self.row] ^ self.which.astype(np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """The example, and which label is meant."""
+        place = int(self.row[row])
+        if isinstance(self.base, Tensor):
+            content = bytes_of(self.base[place : place + 1]).tobytes()
+        else:
+            content = self.base.exact(place)
+        return content + int(self.which[row]).to_bytes(4, "little")
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch: examples are shuffled, and the labels of each follow each other."""

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.row_hashes import mark_of
 from limbeck.data.source import Source, numbered
 from limbeck.data.text import Strings
 from limbeck.data.tokens import Tokens, tokenise
@@ -63,6 +64,7 @@ class Positions(Source):
         if not len(sequence):
             raise DataError("no position of any sequence is an example: at least one needs a class")
         numbers = {name: number for number, name in enumerate(dict.fromkeys(groups or ()))}
+        self.named = None if groups is None else list(numbers)
         self.group = np.array([numbers[name] for name in groups]) if groups is not None else np.arange(len(lengths))
 
     @abstractmethod
@@ -146,6 +148,24 @@ class Positions(Source):
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor:
         """The groups, whatever is set aside."""
         return self.groups()
+
+    def group_names(self) -> list[Any] | None:
+        """What each example's sequence belongs to."""
+        return None if self.named is None else [self.named[number] for number in self.group[self.sequence].tolist()]
+
+    @abstractmethod
+    def sequence_bytes(self, number: int) -> bytes:
+        """What tells one sequence from any other."""
+
+    def marks(self) -> NDArray[np.int64]:
+        """Hashes of the sequences, each with the place in it."""
+        there, which = np.unique(self.sequence, return_inverse=True)
+        hashes = np.array([mark_of(self.sequence_bytes(number)) for number in there.tolist()], np.int64)
+        return hashes[which] ^ self.place
+
+    def exact(self, row: int) -> bytes:
+        """The sequence, and the place in it."""
+        return self.sequence_bytes(int(self.sequence[row])) + int(self.place[row]).to_bytes(8, "little")
 
     @property
     def together_at_once(self) -> float:
@@ -269,6 +289,11 @@ class Words(Positions):
                         firsts[start + word] = place
         return Tokens.of(ids, tokenizer), firsts
 
+    def sequence_bytes(self, number: int) -> bytes:
+        """The words of a sentence."""
+        first, last = self.ends[number], self.ends[number + 1]
+        return "\0".join(self.words[first:last]).encode()
+
     def names(self, sentences: Sequence[Any] | None = None) -> list[str]:
         """What each word is called: its sentence, and its place in that, from 0.
 
@@ -331,9 +356,18 @@ class NextTokens(Positions):
         belongs = owners if groups is None else [groups[owner] for owner in owners]
         super().__init__(sequence, place, lengths, belongs, presentation)
         self.labels = torch.from_numpy(found.ids[self.starts[sequence] + place + 1])
-        self.owner = np.array(owners, np.int64)
+        self.owner, self._grouped = np.array(owners, np.int64), groups is not None
         self._first = presentation.tokenizer
         self._same: set[str] = {presentation.tokenizer}
+
+    def sequence_bytes(self, number: int) -> bytes:
+        """The tokens of a window, of the same tokenizer."""
+        first = int(self.starts[number])
+        return self.tokens.ids[first : first + int(self.lengths[number]) + 1].tobytes()
+
+    def group_names(self) -> list[Any] | None:
+        """What each position's text belongs to, where that was given."""
+        return super().group_names() if self._grouped else None
 
     def names(self) -> list[str]:
         """What each position is called: its text, and its place in that, from 0, such as "12:3"."""

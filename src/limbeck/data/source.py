@@ -38,6 +38,7 @@ class Source(ABC):
             user's own draws.
         augments: Whether it draws what an :class:`~limbeck.Augmentation` asks for.
         unmixable: What the examples are, where mixup of two is not one of them; None for floating-point numbers.
+        alike: How far examples agree that are called the same by :meth:`exact`, in words.
     """
 
     kind: str = "floating-point numbers"
@@ -45,6 +46,7 @@ class Source(ABC):
     random: bool = False
     augments: bool = False
     unmixable: str | None = None
+    alike: str = "to the bit"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -97,6 +99,18 @@ class Source(ABC):
     def groups(self) -> Tensor | None:
         """Which examples belong together, int64 ``(N,)``, such as texts of one author; None where none do."""
         return None
+
+    def group_names(self) -> Sequence[Any] | None:
+        """What each example belongs to, by name, ``(N,)``; None where each stands alone, or has a number only."""
+        return None
+
+    def marks(self) -> NDArray[np.int64] | None:
+        """A number for each example that the same examples share, int64 ``(N,)``; None where that takes too long."""
+        return None
+
+    def exact(self, row: int) -> bytes:
+        """Bytes that tell an example from any other: a digest, or all of it where it is short."""
+        raise NotImplementedError(f"{type(self).__name__} has marks, and nothing that tells examples apart")
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
         """Which examples stay together when some are set aside, numbered from 0 by first appearance, int64 ``(N,)``."""

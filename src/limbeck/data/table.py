@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.row_hashes import mark_of, mixed
 from limbeck.data.source import Source, numbered
 from limbeck.data.table_encoding import CategoryColumn, NumberColumn, RawColumns, TableEncoding
 from limbeck.errors import DataError
@@ -23,6 +24,8 @@ from limbeck.inputs import Inputs
 if TYPE_CHECKING:
     from limbeck.options import Augmentation
 
+_WHOLE = 1 << 53
+"""Up to here all whole numbers are floats too."""
 _MOST = 1024
 """Different texts above which a column may be names or free text."""
 
@@ -170,6 +173,35 @@ class Table(Source):
     def groups(self) -> Tensor | None:
         """Which rows belong together, numbered by first appearance, int64 ``(N,)``."""
         return None if self.group is None else numbered(self.group)
+
+    def group_names(self) -> list[str] | None:
+        """What each row belongs to."""
+        return None if self.group is None else [str(name) for name in self.group.tolist()]
+
+    def marks(self) -> NDArray[np.int64]:
+        """Hashes of all columns of each row, whatever their order and the codes of categories are."""
+        return mixed(self._words).view(np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """A number of 64 bits for each value."""
+        return bytes(self._words[row].tobytes())
+
+    @cached_property
+    def _words(self) -> NDArray[np.uint64]:
+        """Numbers as they are, and a hash of each category, ``(N, columns)``."""
+        found = np.empty((len(self), len(self.values)), np.uint64)
+        for place, name in enumerate(sorted(self.values)):
+            values = self.values[name]
+            if name in self.categories:
+                known = [mark_of(text.encode()) for text in self.categories[name]]
+                found[:, place] = np.array([*known, 0], np.int64)[values].view(np.uint64)
+            else:
+                numbers = values.astype(np.float64) + 0.0  # -0 is 0
+                found[:, place] = np.where(np.isnan(numbers), np.nan, numbers).view(np.uint64)
+                large = np.abs(numbers) > _WHOLE
+                if values.dtype.kind in "iu" and large.any():  # such as keys, which are told apart as they are
+                    found[large, place] = values[large].astype(np.int64).view(np.uint64)
+        return found
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Names, types and bytes of all columns; how they are encoded does not count."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from limbeck.data.row_hashes import mark_of
 from limbeck.data.source import Source
 from limbeck.data.tokens import Tokens, tokenise
 from limbeck.errors import ConfigError, DataError
@@ -209,6 +210,19 @@ class Text(Source):
             return None
         numbers = {name: place for place, name in enumerate(dict.fromkeys(self.names_of_groups))}
         return torch.tensor([numbers[name] for name in self.names_of_groups])
+
+    def group_names(self) -> Sequence[Any] | None:
+        """What each text belongs to."""
+        return self.names_of_groups
+
+    def marks(self) -> NDArray[np.int64]:
+        """Hashes of the texts, of which white space does not count."""
+        return np.array([mark_of(self.exact(row)) for row in range(len(self))], np.int64)
+
+    def exact(self, row: int) -> bytes:
+        """The text, with one space wherever there is white space, and the second one after it."""
+        both = [self.texts[row]] if self.pairs is None else [self.texts[row], self.pairs[row]]
+        return b"\0".join(" ".join(each.split()).encode() for each in both)
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
         """The groups, whatever is set aside."""

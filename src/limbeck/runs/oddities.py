@@ -2,10 +2,10 @@
 
 __all__ = ["tell_contradictions", "tell_shared_examples"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from limbeck.data.data_set import DataSet
-from limbeck.data.duplicates import shared_examples
+from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.examples import Examples
 from limbeck.system.watcher import Watcher
 
@@ -25,8 +25,8 @@ def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:
     rows, first = rows[wrong], first[wrong]
     if len(rows):
         (watcher or Watcher()).warn(
-            f"{len(rows)} of {len(examples)} training examples have the inputs of an earlier one, to the bit, and "
-            f"another label (the first is example {int(rows[0])}, labelled {int(labels[rows[0]])}, and example "
+            f"{len(rows)} of {len(examples)} training examples have the inputs of an earlier one, {_alike(examples)}, "
+            f"and another label (the first is example {int(rows[0])}, labelled {int(labels[rows[0]])}, and example "
             f"{int(first[0])} is labelled {int(labels[first[0]])}): no model can be right on both"
         )
 
@@ -58,14 +58,31 @@ def tell_shared_examples(
             rows, found = shared_examples(examples, seen)
             if len(rows):
                 tell(
-                    f"{len(rows)} of {len(examples)} {part} examples are in the {name} set too, to the bit (the first "
-                    f"is {part} example {int(rows[0])}, which is {name} example {int(found[0])}): errors on them say "
-                    "little of new examples"
+                    f"{len(rows)} of {len(examples)} {part} examples are in the {name} set too, {_alike(examples)} "
+                    f"(the first is {part} example {int(rows[0])}, which is {name} example {int(found[0])}): errors on "
+                    "them say little of new examples"
                 )
+            _tell_groups(part, examples, name, seen, tell)
         rows, found = shared_examples(examples, examples)
         again = rows[rows != found]
         if len(again):
             tell(
-                f"{len(again)} of {len(examples)} {part} examples have come before in it, to the bit (the first is "
-                f"{part} example {int(again[0])}): they count as if each were more evidence, which they are not"
+                f"{len(again)} of {len(examples)} {part} examples have come before in it, {_alike(examples)} (the "
+                f"first is {part} example {int(again[0])}): they count as if each were more evidence, and are not"
             )
+
+
+def _alike(examples: Examples) -> str:
+    """How far examples agree that are called the same."""
+    return str(getattr(examples.inputs, "alike", "to the bit"))
+
+
+def _tell_groups(part: str, examples: Examples, name: str, seen: Examples, tell: Callable[[str], None]) -> None:
+    """Warn of groups on both sides of a division, which files that were given apart may have."""
+    groups, count = shared_groups(examples, seen)
+    if groups:
+        shown = ", ".join(map(repr, groups[:3])) + (", ..." if len(groups) > 3 else "")
+        tell(
+            f"{len(groups)} groups of {part} examples are in the {name} set too ({shown}), with {count} of "
+            f"{len(examples)} {part} examples: errors on them say little of new groups"
+        )

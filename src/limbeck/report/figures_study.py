@@ -18,7 +18,12 @@ _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7f
 
 
 def draw_results(
-    names: Sequence[str], values: Sequence[Sequence[float]], paper: Sequence[float | None], unit: str
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    paper: Sequence[float | None],
+    unit: str,
+    *,
+    legend: tuple[str, str] = ("ours", "paper"),
 ) -> "Figure":
     """A line for each measurement: a dot a seed, a bar at their mean, a diamond where the paper is.
 
@@ -27,6 +32,7 @@ def draw_results(
         values: For each, one number a seed.
         paper: For each, the paper's number, or None.
         unit: What the numbers are.
+        legend: What the dots and the diamonds are.
 
     Returns:
         The figure.
@@ -36,11 +42,11 @@ def draw_results(
         axes = drawing.add_subplot()
         places = np.arange(len(names))[::-1]
         for place, numbers, theirs in zip(places, values, paper, strict=True):
-            axes.plot(numbers, [place] * len(numbers), "o", color=_LINES[1], markersize=6, alpha=0.6, label="ours")
+            axes.plot(numbers, [place] * len(numbers), "o", color=_LINES[1], markersize=6, alpha=0.6, label=legend[0])
             mean = float(np.mean(numbers))
             axes.plot([mean, mean], [place - 0.28, place + 0.28], color=_LINES[1], linewidth=2.2)
             if theirs is not None:
-                axes.plot([theirs], [place], "D", color=_LINES[0], markersize=7, label="paper")
+                axes.plot([theirs], [place], "D", color=_LINES[0], markersize=7, label=legend[1])
         axes.set_yticks(places, [clean(name, 64) for name in names])
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlim(left=0 if min(map(min, values)) < 0.6 * max(map(max, values)) else None)

@@ -187,9 +187,14 @@ def _work(options: argparse.Namespace) -> dict[str, float]:
     found = {"teacher": 3 * dear * options.train * options.teacher_epochs}
     for name, arm in ARMS.items():
         found[f"answers {name}"] = dear * options.learn * (1 if arm.answered is None else options.views)
-    for seed in range(options.seeds):
+    for seed in _seeds(options):
         found |= {f"{name} {seed}": 3.0 * options.learn * options.epochs for name in ("labels", *ARMS)}
     return found
+
+
+def _seeds(options: argparse.Namespace) -> range:
+    only = options.only_seed
+    return range(options.seeds) if only is None else range(only, only + 1)
 
 
 COMMON: dict[str, Any] = {
@@ -201,8 +206,6 @@ def measure(data: DataSet, runs: Path, options: argparse.Namespace) -> dict[str,
     """Train teacher, students and baselines, then judge them on the test set."""
     clock = Clock(_work(options))
     teacher = taught(replace(data, test=None), runs, options, clock)
-    if options.teacher_only:
-        return {}
     assert data.validation is not None
     few = replace(
         data,
@@ -216,11 +219,13 @@ def measure(data: DataSet, runs: Path, options: argparse.Namespace) -> dict[str,
         SoftTargets.write(stores[name], teacher, few.train, classes=CLASSES, augmentation=answered)
         clock.tell(f"answers {name}")
     models: dict[str, list[nn.Module]] = {name: [] for name in ("labels", *ARMS)}
-    for seed in range(options.seeds):
+    for seed in _seeds(options):
         for name, trained in models.items():
             model, accuracy = learnt(name, seed, few, runs / name / str(seed), stores, options)
             trained.append(model)
             clock.tell(f"{name} {seed}", f"{accuracy:.2%} on validation")
+    if options.only_seed is not None:
+        return {}
     assert data.test is not None
     kept = {name: getattr(options, name) for name in ("seeds", "epochs", "teacher_epochs", "views")}
     parts = {
@@ -259,7 +264,7 @@ def learnt(
     """A student of an arm, or the network on labels alone: the same but for the targets; its accuracy on validation."""
     warmup = min(1.0, options.epochs / 4)
     same: dict[str, Any] = {
-        **COMMON, "epochs": options.epochs, "warmup_epochs": warmup, "batch_size": 64, "seed": seed, "out": out,
+        **COMMON, "epochs": options.epochs, "warmup_epochs": warmup, "batch_size": 32, "seed": seed, "out": out,
     }  # fmt: skip
     started = network(STUDENT_WIDTH, seed)
     if name == "labels":
@@ -395,9 +400,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--validation", type=int, default=2_000, help="images to choose the epoch by; students: a quarter"
     )
     parser.add_argument("--teacher-epochs", type=int, default=20, help="passes of the teacher")
-    parser.add_argument("--epochs", type=int, default=16, help="passes of students and baselines")
+    parser.add_argument("--epochs", type=int, default=10, help="passes of students and baselines")
     parser.add_argument("--views", type=int, default=8, help="views of each image")
-    parser.add_argument("--teacher-only", action="store_true", help="stop once the teacher is trained")
+    parser.add_argument("--only-seed", type=int, help="train the networks of this seed, from 0, and stop; the same "
+                        "command without it takes them from --runs")  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="also write cifar.md and its figure there")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
     parser.add_argument("--quick", action="store_true", help="a short run on made-up images that shows that it works")
@@ -413,7 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
             data = read_cifar(options.data, options.train, options.validation)
         began = time.perf_counter()
         found = measure(data, options.runs or Path(scratch), options)
-        if options.teacher_only:
+        if not found:
             return 0
         page = study(found, options, time.perf_counter() - began)
         print(markdown(page))

@@ -12,10 +12,14 @@ from limbeck.data import Examples, Feed
 from limbeck.data.columns import Columns
 from limbeck.data.images import ImageArrays
 from limbeck.data.items import read_items
-from limbeck.data.mixing import Mixture, draw_mixture
+from limbeck.data.many_labels import MultiLabel
+from limbeck.data.mixing import Mixture, draw_mixture, refuse_mixing
+from limbeck.data.positions import Positions
 from limbeck.data.table import Table
+from limbeck.data.text import Text
 from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, DataError, MismatchError, SelfCheckError
+from limbeck.kaldi.source.spliced import Spliced
 from limbeck.keyed import uniform
 from limbeck.losses import hard_target_loss
 from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
@@ -206,6 +210,20 @@ REFUSED = [
 def test_what_has_no_mean_is_refused_by_name(examples, settings, words):
     with pytest.raises(ConfigError, match=words):
         Viewing(examples, Augmentation(**settings))
+
+
+@pytest.mark.parametrize("source", [Text, Positions, MultiLabel, Spliced])
+def test_other_sources_say_what_they_are(source):
+    with pytest.raises(ConfigError, match=f"mixup 1: these examples are {source.unmixable}, of which there is no mean"):
+        refuse_mixing(Augmentation(mixup=1.0), kind="", shape=(3,), unmixable=source.unmixable)
+
+
+def test_an_epoch_is_continued_at_any_step():
+    feed = Feed(pictures(), batch_size=7, seed=2, augmentation=BOTH)
+    every = list(feed.batches(3))
+    for start in range(len(every)):
+        for batch, wanted in zip(feed.batches(3, start=start), every[start:], strict=True):
+            assert torch.equal(batch.inputs, wanted.inputs) and torch.equal(batch.mixed.share, wanted.mixed.share)
 
 
 def test_token_ids_beside_numbers_are_refused_by_name():

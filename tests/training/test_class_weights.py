@@ -1,6 +1,7 @@
 """Class weights: scikit-learn's rule, on the whole loss, proven by the self-check, for student and baseline alike."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from limbeck.data import DataSet, Examples, Feed
 from limbeck.errors import ConfigError, DataError, RunError, SelfCheckError
 from limbeck.evaluation.metrics import balanced_accuracy
 from limbeck.options import Training
+from limbeck.protocols import MixedLabels
 from limbeck.system.devices import Device
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import ModelTeacher
@@ -107,6 +109,15 @@ def test_a_weighted_objective_that_is_wrong_is_refused(which, wrong):
         objective.weights = objective.weights.roll(1)
     with pytest.raises(SelfCheckError, match="nothing was trained|the loss is wrong"):
         check_objective(objective, batch(), 3)
+
+
+def test_a_mixed_example_has_the_weights_of_both_by_their_shares():
+    some, share = batch(8), torch.linspace(0, 1, 8)
+    mixed = dataclasses.replace(some, mixed=MixedLabels(some.labels.roll(1), share))
+    weights = torch.tensor(balanced_weights(COUNTS))
+    found = Weighted(LabelObjective(), COUNTS)(torch.zeros(8, 3), mixed).per_example / np.log(3)
+    assert torch.allclose(found, share * weights[some.labels] + (1 - share) * weights[some.labels.roll(1)])
+    check_objective(Weighted(LabelObjective(), COUNTS), mixed, 3)
 
 
 def test_training_is_the_bare_weighted_loop():

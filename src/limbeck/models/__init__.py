@@ -203,11 +203,19 @@ def _as_described(
     model: nn.Module, builder: Callable[[Mapping[str, Any]], nn.Module], description: Mapping[str, Any]
 ) -> bool:
     """Whether a model of another library is what its configuration says: its user may have replaced a part."""
-    # Networks of timm compute while they are made, which the device "meta" cannot.
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if builder is build_hf else "cpu"):
-        made = builder(description)
+    try:
+        made = _made_on("meta", builder, description)  # without memory: the model may be large
+    except (RuntimeError, NotImplementedError, ConfigError):  # some networks of timm compute while they are made
+        made = _made_on("cpu", builder, description)
     weights = ({name: value.shape for name, value in each.state_dict().items()} for each in (made, model))
     return next(weights) == next(weights)
+
+
+def _made_on(
+    device: str, builder: Callable[[Mapping[str, Any]], nn.Module], description: Mapping[str, Any]
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        return builder(description)
 
 
 def from_options(

@@ -13,14 +13,16 @@ from limbeck.models import to_int8
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
+from limbeck.options import Training
 from limbeck.runs.answering import answer_once
 from limbeck.runs.compress_plan import CompressPlan, Ranks
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import save_model
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.stages import fit_stage
-from limbeck.system.devices import find_device
+from limbeck.system.devices import Device, find_device
 from limbeck.system.watcher import Watcher
+from limbeck.teachers import lent
 from limbeck.training.objective import DistillationObjective
 
 
@@ -106,10 +108,18 @@ def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Ranks | None:
 
 def _finetune(plan: CompressPlan, small: nn.Module, folder: RunFolder | None) -> nn.Module:
     """The small network, taught by the network as it was or by another teacher."""
-    tuning, data, watcher, aims = plan.tuning, plan.data, plan.conduct.watcher, plan.tuning.aims
+    tuning = plan.tuning
     options = tuning.training(tuning.finetune_epochs)
     device = find_device(options.device, options.precision)
     options = dataclasses.replace(options, precision=device.precision)
+    with lent(plan.guide):
+        return _taught(plan, small, folder, options, device)
+
+
+def _taught(
+    plan: CompressPlan, small: nn.Module, folder: RunFolder | None, options: Training, device: Device
+) -> nn.Module:
+    data, watcher, aims = plan.data, plan.conduct.watcher, plan.tuning.aims
     guide = plan.guide.to(device.device)
     if plan.own_teacher and aims.hard_weight < 1:
         tell_probabilities("teacher", guide, data.train, device, watcher)

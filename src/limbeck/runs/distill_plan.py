@@ -3,25 +3,22 @@
 __all__ = ["DistillPlan", "plan_distillation", "student_data"]
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
-from limbeck.evaluation.prediction import device_of
 from limbeck.methods import Method, make_method
 from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, ModelOptions, Training
 from limbeck.options.methods import OWN, names_code
-from limbeck.protocols import Answering, Teacher
+from limbeck.protocols import Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
-from limbeck.runs.inputs import as_part, check_answers, model_maker, teacher_for, verify_stores
+from limbeck.runs.inputs import as_part, check_answers, model_maker, verify_stores
 from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
@@ -37,7 +34,6 @@ class DistillPlan:
 
     Attributes:
         guide: The teacher, on the device and bound to what the student sees.
-        home: Where the teacher was, and is brought back to.
         made: Students with their first weights, one for each seed.
         data: What baselines learn from, and what is judged on.
         source: What students learn from: ``data``, or the transfer set in the place of its training examples.
@@ -53,7 +49,6 @@ class DistillPlan:
     """
 
     guide: Teacher
-    home: torch.device
     made: list[nn.Module]
     data: DataSet
     source: DataSet
@@ -101,14 +96,6 @@ class DistillPlan:
             found["method"] = self.method.fingerprint()
         return found | ({"transfer": self.source.train.digest} if self.transfers else {})
 
-    @contextmanager
-    def borrowed(self) -> Iterator[None]:
-        """Bring the teacher back to where it was, whatever happens meanwhile."""
-        try:
-            yield
-        finally:
-            self.guide.to(self.home)
-
 
 def student_data(
     student: nn.Module | Callable[[int], nn.Module] | str,
@@ -143,7 +130,7 @@ def student_data(
 
 
 def plan_distillation(
-    teacher: nn.Module | Answering,
+    teacher: Teacher,
     made: list[nn.Module],
     data: DataSet,
     source: DataSet,
@@ -186,10 +173,8 @@ def plan_distillation(
     make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
-    guide = teacher_for(teacher, data)
-    _require_teacher(guide, data, aims, method)
-    home = device_of(guide)
-    guide = guide.to(device.device).bind(source.train, taught)
+    _require_teacher(teacher, data, aims, method)
+    guide = teacher.to(device.device).bind(source.train, taught)
     if guide.live:
         check_answers("teacher", guide, source)
     if aims.hard_weight < 1:
@@ -197,7 +182,7 @@ def plan_distillation(
     check_margin(margin, data, guide)
     check_answers("student", made[0], source)
     plan = DistillPlan(
-        guide=guide, home=home, made=made, data=data, source=source, aims=aims, method=method, options=options,
+        guide=guide, made=made, data=data, source=source, aims=aims, method=method, options=options,
         augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, conduct=conduct,
     )  # fmt: skip
     _tell_oddities(plan)

@@ -26,13 +26,14 @@ from limbeck.runs.conduct import Conduct
 from limbeck.runs.distill_plan import DistillPlan, plan_distillation, student_data
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set
+from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs
 from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.pairs import train_pairs
 from limbeck.runs.shippable import Shippable
-from limbeck.runs.starts import tell_equal_ends
+from limbeck.runs.starts import apart_from, tell_equal_ends
 from limbeck.system.watcher import Watcher
+from limbeck.teachers import lent
 from limbeck.training.checkpoint import save_tensors
 
 
@@ -106,7 +107,8 @@ def distill(
     more than once (no augmentation, or a number of views), the teacher answers it once and the answer is kept.
 
     Args:
-        teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store.
+        teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store. A module
+            is not copied: it is frozen in evaluation mode, on the device of the run, and given back as it was.
         student: A module (it is copied, and every seed starts from its weights), or a function that makes one from a
             seed or from nothing; it is called for each seed under that seed; or "mlp" or "cnn".
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels. Without
@@ -177,12 +179,15 @@ def distill(
     )  # fmt: skip
     given = as_data_set(train, validation, test, classes)
     made, data, source = student_data(student, given, transfer, options, seeds, conduct)
-    plan = plan_distillation(
-        teacher, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin, conduct=conduct,
-        own=_own_method(method, objective, len(data.classes)),
-    )  # fmt: skip
-    with plan.borrowed(), conduct.opened("distill", plan.settings(), plan.identity) as folder:
-        return _carry_out(plan, folder)
+    guide = teacher_for(teacher, data)
+    made = apart_from(guide, made)
+    with lent(guide):
+        plan = plan_distillation(
+            guide, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin, conduct=conduct,
+            own=_own_method(method, objective, len(data.classes)),
+        )  # fmt: skip
+        with conduct.opened("distill", plan.settings(), plan.identity) as folder:
+            return _carry_out(plan, folder)
 
 
 def _own_method(method: Any, objective: Any, classes: int) -> Method | None:

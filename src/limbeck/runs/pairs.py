@@ -43,6 +43,8 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
         plan.guide, plan.source.train, plan.data, plan.taught, plan.options, plan.device, conduct.watcher,
         temperature=plan.method.temperature if plan.asks and not plan.method.teacher_taps else None,
     )  # fmt: skip
+    if plan.options.compile and plan.asks:
+        answered = getattr(answered, "compiled", lambda: answered)()
 
     def tell(done: int, count: int) -> None:
         conduct.note(f"{done} of {count} trainings are done")

@@ -1,6 +1,6 @@
 """The weights that trainings start from: a module's own, or those that a function makes of each seed."""
 
-__all__ = ["starts", "tell_equal_ends"]
+__all__ = ["apart_from", "starts", "tell_equal_ends"]
 
 from collections.abc import Callable, Sequence
 
@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.errors import DataError
 from limbeck.models.copying import copy_module
 from limbeck.models.makers import make_model
+from limbeck.protocols import Teacher
 from limbeck.system.watcher import Watcher
 
 _HALF = {torch.float16, torch.bfloat16}
@@ -62,6 +63,21 @@ def starts(
             "so that these trainings differ by order, views and dropout alone: let it make the model anew at each call"
         )
     return [_trainable(one, role, watcher) for one in made]
+
+
+def apart_from(teacher: Teacher, models: Sequence[nn.Module]) -> list[nn.Module]:
+    """Students that share no weight with their teacher, which is frozen for the time: those that do are copied.
+
+    Args:
+        teacher: Who teaches.
+        models: The students, as a function of the user's own may have made them around a part of the teacher.
+
+    Returns:
+        The students, in order.
+    """
+    held = {id(weight) for network, _ in teacher.modules() for weight in network.parameters()}
+    shared = [any(id(weight) in held for weight in model.parameters()) for model in models]
+    return [copy_module(model, what="student") if own else model for model, own in zip(models, shared, strict=True)]
 
 
 def tell_equal_ends(models: Sequence[nn.Module], *, role: str, watcher: Watcher | None) -> None:

@@ -139,7 +139,7 @@ def _module_digest(module: nn.Module, *, weights: bool = True) -> str:
             held = tensor.detach().cpu().contiguous()
             digest.update(f"{name}{held.dtype}{tuple(held.shape)}".encode())
             if weights:
-                digest.update(held.flatten().view(torch.uint8).numpy().tobytes())
+                digest.update(held.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -31,6 +33,7 @@ from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, LimbeckWar
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.main_module import require_importable
 from limbeck.system.processes import several
+from limbeck.system.sharing import Shelf
 from limbeck.system.watcher import Watcher, warn_user
 
 T = TypeVar("T")
@@ -150,24 +153,29 @@ def run_jobs(
             if done is not None:
                 done(len(results), len(tasks))
         return results
-    packed = {id(task): _packed(task) for task in tasks}
-    for payload in packed.values():
-        require_importable(payload, elsewhere=ray is not None)
-    payloads = [packed[id(task)] for task in tasks]
     threads = torch.get_num_threads()
     if ray is not None:
-        answers = _on_ray(payloads, threads, ray, done)
+        answers = _on_ray(_payloads(tasks, pickle.dumps, elsewhere=True), threads, ray, done)
     else:
-        answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done, tick)
+        with tempfile.TemporaryDirectory(prefix="limbeck-", ignore_cleanup_errors=True) as folder:
+            payloads = _payloads(tasks, Shelf(Path(folder)).pack, elsewhere=False)
+            answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done, tick)
     for _, _, heard in answers:
         for text in heard:
             warn_user(text)
     return [_unpacked(kind, content) for kind, content, _ in answers]
 
 
-def _packed(task: Callable[[], Any]) -> bytes:
+def _payloads(tasks: Sequence[Callable[[], Any]], pack: Callable[[object], bytes], *, elsewhere: bool) -> list[bytes]:
+    packed = {id(task): _packed(task, pack) for task in tasks}
+    for payload in packed.values():
+        require_importable(payload, elsewhere=elsewhere)
+    return [packed[id(task)] for task in tasks]
+
+
+def _packed(task: Callable[[], Any], pack: Callable[[object], bytes]) -> bytes:
     try:
-        return pickle.dumps(task)
+        return pack(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"this cannot be sent to another process ({' '.join(str(error).split())[:200]}): define your model or its "

@@ -1,14 +1,15 @@
 r"""Teachers: whatever can answer with a distribution over classes.
 
-A teacher is frozen, in evaluation mode and without gradient, whatever is done with the modules it was made from: it
-holds copies of its own.
+A teacher is asked in evaluation mode and without gradient. It holds the modules it was made from, and no copies, which
+for large ones there may be no room for: a run freezes them in place, and gives them back as they were.
 
 Axes: ``N`` examples, ``K`` classes, ``M`` members; ``T`` is the temperature.
 """
 
-__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "UserTeacher", "as_teacher"]
+__all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "UserTeacher", "as_teacher", "lent"]
 
 from limbeck.teachers.ensemble import Ensemble
+from limbeck.teachers.lending import lent
 from limbeck.teachers.making import as_teacher
 from limbeck.teachers.model import ModelTeacher
 from limbeck.teachers.stored import StoredTargets

@@ -93,6 +93,12 @@ class Ensemble:
         moved.members = tuple(member.to(device) for member in self.members)
         return moved
 
+    def compiled(self) -> "Ensemble":
+        """The ensemble with each member compiled that is a model."""
+        found = copy.copy(self)
+        found.members = tuple(getattr(member, "compiled", lambda m=member: m)() for member in self.members)
+        return found
+
     @property
     def every_temperature(self) -> bool:
         """Whether answers at T = 1 serve every temperature: not for an arithmetic mean of several."""

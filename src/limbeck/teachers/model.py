@@ -5,6 +5,7 @@ Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 
 __all__ = ["ModelTeacher"]
 
+import copy
 from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import DataError
+from limbeck.inputs import Inputs
 from limbeck.losses import softened
-from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
-from limbeck.models.copying import copy_module
+from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits, weights_dtype
+from limbeck.models.compiled import refuse_uncompiled
 from limbeck.models.titles import title_of
+from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Batch
-from limbeck.system.watcher import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class ModelTeacher:
-    """One model as a teacher.
+    """One model as a teacher. It is asked in evaluation mode and without gradient, and is not copied.
 
     Args:
-        model: Maps inputs ``(N, ...)`` to scores ``(N, K)``; it is copied.
+        model: Maps inputs ``(N, ...)`` to logits ``(N, K)``. Whoever changes its weights changes the answers.
         classes: Names of the classes in order, where known.
         presentation: How this model sees the examples, where that is not how the batches show them: another size,
             another tokenizer, frames of speech with other neighbours; None for its attribute ``presentation``.
@@ -45,14 +46,21 @@ class ModelTeacher:
     every_temperature = has_logits = live = True
 
     def __init__(self, model: nn.Module, classes: Sequence[str] | None = None, presentation: Any = None) -> None:
-        try:
-            self.model = copy_module(model, what="teacher")
-            self.model.requires_grad_(False)
-        except DataError as error:
-            warn_user(f"{error}; the teacher is used as it is: leave its weights alone until training ends")
-            self.model = model
+        self.model = model
         self.presentation = presentation_of(model) if presentation is None else presentation
         self.classes = None if classes is None else tuple(classes)
+        self._compiles = False
+        self._called: nn.Module | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it compiles anew."""
+        return {**vars(self), "_called": None}
+
+    def compiled(self) -> "ModelTeacher":
+        """The same teacher, whose model is compiled when it is asked first."""
+        found = copy.copy(self)
+        found._compiles = True
+        return found
 
     def to(self, device: torch.device | str) -> "ModelTeacher":
         """Move the teacher to a device."""
@@ -98,7 +106,19 @@ class ModelTeacher:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
+        inputs = batch.seen_as(self.presentation)
         with evaluating(self.model):
-            logits = call_model(self.model, batch.seen_as(self.presentation))
+            logits = self._ask_compiled(inputs) if self._compiles else call_model(self.model, inputs)
         require_logits(logits, len(batch.index))
         return logits
+
+    def _ask_compiled(self, inputs: Inputs) -> Tensor:
+        tried = self._called is not None
+        try:
+            if self._called is None:
+                self._called = torch.compile(unwrapped(self.model))  # type: ignore[assignment]
+            return call_model(self._called, inputs, dtype=weights_dtype(self.model))  # type: ignore[arg-type]
+        except Exception as error:
+            if tried:
+                raise
+            refuse_uncompiled(error, self.model)

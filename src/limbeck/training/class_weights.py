@@ -146,7 +146,8 @@ class Weighted:
         even = sum(self.counts) / len(rule)
         if not all(math.isclose(each, even, rel_tol=1e-6) for each in rule):
             raise SelfCheckError("the classes' weights are not N / (K n_k): nothing was trained")
-        expected = exact(torch.tensor([even / max(1, self.counts[int(label)]) for label in _labels(few)]))
+        by_rule = torch.tensor([even / max(1, count) for count in self.counts])
+        expected = exact(_by_label(by_rule.to(few.index.device), few))
         logits = torch.randn(len(few.index), classes, generator=torch.Generator().manual_seed(2)).to(few.index.device)
         once, found = _value_and_gradient(kept, logits, few), _value_and_gradient(mine, logits, few)
         # What cancels in a gradient is as large as the temperature, in a value as its square.
@@ -161,15 +162,18 @@ class Weighted:
                 )
 
     def _of(self, batch: Batch) -> Tensor:
-        labels = _labels(batch)
-        self.weights = self.weights.to(labels.device)
-        return self.weights[labels]
+        self.weights = self.weights.to(batch.index.device)
+        return _by_label(self.weights, batch)
 
 
-def _labels(batch: Batch) -> Tensor:
+def _by_label(weights: Tensor, batch: Batch) -> Tensor:
+    """The weight of each example: of one that is mixed of two, the mean of theirs by their shares."""
     if batch.labels is None:
         raise DataError("class_weight needs the labels of the examples, and these have none: leave it out")
-    return batch.labels
+    own = weights[batch.labels]
+    if batch.mixed is None:
+        return own
+    return batch.mixed.share * own + (1 - batch.mixed.share) * weights[batch.mixed.labels]
 
 
 def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models.calling import call_model, require_logits
+from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
 from limbeck.options import Training
@@ -32,7 +33,6 @@ from limbeck.system.interrupts import collect_signals
 from limbeck.system.processes import world
 from limbeck.system.watcher import Watcher
 from limbeck.training.batch_norm import has_batch_norm, refuse_unshared
-from limbeck.training.compiling import compiled_for
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState

@@ -301,6 +301,10 @@ def check_search(search: Search, options: Training) -> None:
     Raises:
         ConfigError: If they do.
     """
+    if options.own_optimizer:
+        raise ConfigError(
+            f"a search is for learning rates, and optimizer {options.optimizer} sets its own: take sgd or adamw"
+        )
     if search.learning_rates is not None and options.learning_rate is not None:
         raise ConfigError("learning_rate and learning_rates contradict each other: give one of them")
     if search.epoch_counts is not None and options.epochs != Training().epochs:

@@ -22,6 +22,7 @@ from limbeck.protocols import Answering
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set
 from limbeck.system.checksums import check_file
+from limbeck.teachers import as_teacher, lent
 from limbeck.tuning.conducting import Conductor
 from limbeck.tuning.results import conclude, conclude_baseline, report_search
 from limbeck.tuning.search_plan import SearchPlan, Where, check_search, plan_search
@@ -121,11 +122,12 @@ def tune(
     if isinstance(train, DataSet):
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
-    plan = plan_search(teacher, student, data, sought, options, augmentation, where)
-    if out is None:
-        return _carry_out(plan, None, progress)
-    with RunFolder(out).open("tune", plan.settings(), resume=resume) as folder:
-        return _carry_out(plan, folder, progress)
+    with lent(as_teacher(teacher), freeze=False):
+        plan = plan_search(teacher, student, data, sought, options, augmentation, where)
+        if out is None:
+            return _carry_out(plan, None, progress)
+        with RunFolder(out).open("tune", plan.settings(), resume=resume) as folder:
+            return _carry_out(plan, folder, progress)
 
 
 def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[int, int], None] | None) -> TuneRun:

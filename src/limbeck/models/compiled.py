@@ -1,8 +1,9 @@
 """``torch.compile`` for the steps of a training, tried before the first one."""
 
-__all__ = ["compiled_for"]
+__all__ = ["compiled_for", "refuse_uncompiled"]
 
 import warnings
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -39,16 +40,14 @@ def compiled_for(model: nn.Module, batch: Batch, device: Device) -> nn.Module:
         model.train()
         with torch.random.fork_rng(devices=fork), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the compiler's own parts
+            torch.compiler.reset()  # after a number of models of one class it would compile no further one
             called: nn.Module = torch.compile(unwrapped(model))  # type: ignore[assignment]
             with device.autocast():
                 logits = call_model(called, batch.inputs, dtype=weights_dtype(model))
             if logits.requires_grad:
                 logits.sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # the model was called without compiling before: what fails is the compiler
-        cause = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ is not None else error
-        if is_out_of_memory(cause):
-            raise
-        raise ConfigError(_told(cause, type(unwrapped(model)).__name__)) from error
+        refuse_uncompiled(error, model)
     finally:
         model.train(training)
         with torch.no_grad():
@@ -60,9 +59,28 @@ def compiled_for(model: nn.Module, batch: Batch, device: Device) -> nn.Module:
     return called
 
 
-def _told(error: BaseException, name: str) -> str:
-    """Why a model cannot be compiled, in one line."""
-    words = " ".join(str(error).split())
-    if "compiler" in words and any(sign in words for sign in ("C++", "cxx", "No working", "InvalidCxxCompiler")):
-        return "compile needs a C++ compiler, and none is found: install g++ (or set CXX), or leave compile out"
-    return f"{name} cannot be compiled ({type(error).__name__}: {words[:200]}): leave compile out"
+def refuse_uncompiled(error: Exception, model: nn.Module) -> NoReturn:
+    """Raise what a compiled model raised as one line that says what is missing.
+
+    Args:
+        error: What was raised. Errors of memory pass as they are.
+        model: The model, which can be called without compiling.
+
+    Raises:
+        ConfigError: Whose ``__cause__`` is the error.
+
+    Example:
+        >>> refuse_uncompiled(RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), nn.Linear(1, 1))
+        Traceback (most recent call last):
+        limbeck.errors.ConfigError: compile needs a C++ compiler, and none is found: install g++ (or set CXX), or ...
+    """
+    cause = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ is not None else error
+    if is_out_of_memory(cause):
+        raise error
+    words = " ".join(str(cause).split())
+    if "No working C++ compiler" in words or "InvalidCxxCompiler" in words:
+        told = "compile needs a C++ compiler, and none is found: install g++ (or set CXX), or leave compile out"
+    else:
+        name = type(unwrapped(model)).__name__
+        told = f"{name} cannot be compiled ({type(cause).__name__}: {words[:200]}): leave compile out"
+    raise ConfigError(told) from error

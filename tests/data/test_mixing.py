@@ -22,9 +22,11 @@ from limbeck.errors import ConfigError, DataError, MismatchError, SelfCheckError
 from limbeck.kaldi.source.spliced import Spliced
 from limbeck.keyed import uniform
 from limbeck.losses import hard_target_loss
+from limbeck.methods.own import OwnLoss, OwnObjective
 from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
 from limbeck.protocols import Batch, Loss, MixedLabels
 from limbeck.teachers import StoredTargets
+from limbeck.training.class_weights import Weighted
 from limbeck.training.objective import DistillationObjective, LabelObjective, check_objective
 
 draw = torch.Generator().manual_seed(0)
@@ -287,7 +289,7 @@ OBJECTIVES = [
     DistillationObjective(TEACHER, temperature=4.0, hard_weight=1.0),
     DistillationObjective(TEACHER, temperature=4.0, hard_weight=0.3, label_smoothing=0.1),
     DistillationObjective(TEACHER, temperature=100.0, hard_weight=0.3),
-    DistillationObjective(TEACHER, temperature=1.0, hard_weight=0.5, loss="logits"),
+    DistillationObjective(TEACHER, method="logits", hard_weight=0.5),
 ]
 
 
@@ -301,6 +303,35 @@ def test_labels_are_mixed_and_the_objective_proves_itself(objective, batch):
         return objective(logits, Batch(batch.index, 0, batch.inputs, labels)).per_example
 
     wanted = mixed.share * of(batch.labels) + (1 - mixed.share) * of(mixed.labels)
+    assert torch.allclose(objective(logits, batch).per_example, wanted, rtol=1e-5, atol=1e-5)
+
+
+def own_loss(logits, teacher, labels):
+    return hard_target_loss(logits, labels) + (logits.log_softmax(-1) - teacher).square().mean(-1)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        DistillationObjective(TEACHER, method=OwnLoss(own_loss, classes=7), hard_weight=0.0),
+        OwnObjective(hard_target_loss, classes=7),
+        Weighted(LabelObjective(), [5, 1, 2, 3, 4, 5, 6]),
+        Weighted(DistillationObjective(TEACHER, hard_weight=0.3), [5, 1, 2, 3, 4, 5, 6]),
+    ],
+    ids=["own method", "own objective", "weighted labels", "weighted distillation"],
+)
+def test_losses_of_one_s_own_and_weights_of_classes_are_mixed_too(objective, batch):
+    logits = torch.randn(40, 7, generator=torch.Generator().manual_seed(6))
+    getattr(objective, "prove", lambda batch, classes: check_objective(objective, batch, classes))(batch, 7)
+    mixed, inner = batch.mixed, getattr(objective, "inner", objective)
+
+    def of(labels):
+        return inner(logits, Batch(batch.index, 0, batch.inputs, labels)).per_example
+
+    wanted = mixed.share * of(batch.labels) + (1 - mixed.share) * of(mixed.labels)
+    if inner is not objective:
+        own, others = (objective.weights[labels] for labels in (batch.labels, mixed.labels))
+        wanted = wanted * (mixed.share * own + (1 - mixed.share) * others)
     assert torch.allclose(objective(logits, batch).per_example, wanted, rtol=1e-5, atol=1e-5)
 
 

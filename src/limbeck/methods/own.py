@@ -52,7 +52,7 @@ class OwnLoss(Method):
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         """The value of each example, ``(N,)``."""
-        return _called(self.function, student.logits, targets_at(teacher, 1.0), batch.labels)
+        return _mixed(self.function, batch, student.logits, targets_at(teacher, 1.0))
 
     def known_gradient(self, logits: Tensor, batch: Batch) -> None:
         """Nothing is known of it."""
@@ -84,7 +84,8 @@ class OwnObjective:
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of logits ``(N, K)``."""
-        return Loss(_called(self.function, widened(logits), labels_of(batch)))
+        labels_of(batch)  # refuses examples without labels
+        return Loss(_mixed(self.function, batch, widened(logits)))
 
     @property
     def own(self) -> nn.Module | None:
@@ -99,6 +100,15 @@ class OwnObjective:
         """Its name, a digest of its source, and what it gives on some probes."""
         found = {"method": "own", **code_of(self.function), "probes": probed(self.function, self.classes, taught=False)}
         return {"objective": "own", "method": found}
+
+
+def _mixed(function: Callable[..., Any], batch: Batch, *arguments: Any) -> Tensor:
+    """A function's value with the labels; of examples that are mixed, the mean of both labels' by their shares."""
+    own = _called(function, *arguments, batch.labels)
+    if batch.mixed is None:
+        return own
+    share = batch.mixed.share.to(own.dtype)
+    return share * own + (1 - share) * _called(function, *arguments, batch.mixed.labels)
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Tensor:

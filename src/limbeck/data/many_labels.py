@@ -14,7 +14,7 @@ Axes: ``M`` examples, ``L`` labels, ``N`` pairs of both.
 __all__ = ["ManyLabels", "MultiLabel"]
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -198,6 +198,12 @@ class MultiLabel(Source):
         else:
             content = self.base.exact(place)
         return content + int(self.which[row]).to_bytes(4, "little")
+
+    @property
+    def text_lengths(self) -> Callable[[], NDArray[np.int64]] | None:
+        """Lengths of the texts that the pairs are of, where they are such."""
+        known = getattr(self.base, "text_lengths", None)
+        return None if known is None else lambda: known()[self.row]
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
         """The order of an epoch: examples are shuffled, and the labels of each follow each other."""

@@ -172,6 +172,10 @@ class Positions(Source):
         """Examples of a sequence in the mean."""
         return len(self) / len(np.unique(self.sequence))
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """How long each example's sequence is, ``(N,)``."""
+        return self.lengths[self.sequence]
+
     def largest(self, count: int) -> Tensor:
         """Rows of all examples in the longest sequences, int64."""
         there = np.unique(self.sequence)

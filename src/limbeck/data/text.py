@@ -228,6 +228,10 @@ class Text(Source):
         """The groups, whatever is set aside."""
         return self.groups()
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Bytes of each text, ``(N,)``."""
+        return self.lengths
+
     def largest(self, count: int) -> Tensor:
         """Rows of the longest texts, int64: by these the memory of a batch is measured."""
         return torch.from_numpy(np.argsort(-self.lengths, kind="stable")[:count].copy())

@@ -19,7 +19,7 @@ from limbeck.protocols import Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.inputs import as_part, check_answers, model_maker, verify_stores
-from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
@@ -225,7 +225,9 @@ def _tell_oddities(plan: DistillPlan) -> None:
         )  # fmt: skip
         tell_probabilities("teacher", guide, source.train, plan.device, watcher)
         tell_fitted_rows(guide, data, plan.device, watcher)
+        tell_padding("teacher", guide, source.train, watcher)
     tell_probabilities("student", plan.made[0], source.train, None, watcher)
+    tell_padding("student", plan.made[0], source.train, watcher)
     if plan.baseline or plan.aims.hard_weight > 0:
         tell_contradictions(data.train, watcher)
     tell_shared_examples(data, ["validation"], watcher, transfer=source.train if plan.transfers else None)

@@ -1,13 +1,24 @@
 """What is odd about the examples of a run, though it is not an error: told before hours are spent on it."""
 
-__all__ = ["tell_contradictions", "tell_shared_examples"]
+__all__ = ["tell_contradictions", "tell_padding", "tell_shared_examples"]
 
 from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.examples import Examples
+from limbeck.data.many_labels import ManyLabels
+from limbeck.inputs import move
+from limbeck.models.calling import call_model, evaluating, presentation_of
+from limbeck.options.text import TOKEN_INPUTS, TextPresentation
+from limbeck.protocols import Teacher
 from limbeck.system.watcher import Watcher
+
+_PADDED = 1e-4
+"""Nats by which rounding may change an answer."""
 
 
 def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:
@@ -69,6 +80,46 @@ def tell_shared_examples(
             tell(
                 f"{len(again)} of {len(examples)} {part} examples have come before in it, {_alike(examples)} (the "
                 f"first is {part} example {int(again[0])}): they count as if each were more evidence, and are not"
+            )
+
+
+def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, watcher: Watcher | None) -> None:
+    """Warn of a model of texts whose answer to a short one depends on a long one beside it.
+
+    Texts of a batch are padded to the longest of it. A model that takes no mask sees the padding, so its answers depend
+    on which texts are answered together, and stored ones are not those of training.
+
+    Args:
+        role: What to call the model.
+        subject: A module, or a teacher, whose networks are looked at.
+        examples: Texts, or positions of such; of others nothing is told.
+        watcher: Is told.
+    """
+    lengths = getattr(examples.inputs, "text_lengths", None)
+    if lengths is None or not len(examples):
+        return
+    sizes = lengths()
+    pair = torch.tensor([int(sizes.argmin()), int(sizes.argmax())])
+    alone = isinstance(subject, nn.Module)
+    networks = [(subject, presentation_of(subject))] if isinstance(subject, nn.Module) else subject.modules()
+    for network, seen in networks:
+        inner = seen.inner if isinstance(seen, ManyLabels) else seen
+        if not isinstance(inner, TextPresentation):
+            continue
+        device = next((each.device for each in network.parameters()), torch.device("cpu"))
+        with evaluating(network), torch.no_grad():
+            beside, by_itself = (
+                call_model(network, move(examples.as_seen(rows, seen), device))[0].log_softmax(-1)
+                for rows in (pair, pair[:1])
+            )
+        difference = float((beside - by_itself).abs().max())
+        if difference > _PADDED:
+            name = role if alone else f"{role} {type(network).__name__}"
+            mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
+            (watcher or Watcher()).warn(
+                f"the {name} answers a short text otherwise beside a long one, by up to {difference:.2g} nats, so that "
+                f"answers depend on what they are padded with.{mask} Let its forward take attention_mask and leave out "
+                "what that masks"
             )
 
 

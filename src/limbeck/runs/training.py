@@ -27,7 +27,7 @@ from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
-from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
+from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
 from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
@@ -209,6 +209,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     tell_unused(unused, watcher)
     tell_class_weights(plan.options, data, data, watcher)
     tell_probabilities("model", plan.begun[0], data.train, None, watcher)
+    tell_padding("model", plan.begun[0], data.train, watcher)
     tell_contradictions(data.train, watcher)
     tell_shared_examples(data, ["validation"], watcher)
     keep_first_weights(folder, plan.begun)

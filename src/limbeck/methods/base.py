@@ -46,6 +46,7 @@ class Method(nn.Module):
         takes_samples: Whether its gradient is linear in the teacher's distribution, so that targets that are right on
             average (sampled ones) give a gradient that is.
         reads_logits: Whether the teacher's logits count; False for a method of features alone.
+        reads_features: Whether it reads layers of both networks.
         shift_invariant: Whether a constant that is added to an example's logits changes nothing.
         student_taps: Names of the student's submodules whose outputs it reads.
         teacher_taps: Names of the teacher's.
@@ -59,6 +60,7 @@ class Method(nn.Module):
     needs_labels: bool = False
     takes_samples: bool = False
     reads_logits: bool = True
+    reads_features: bool = False
     shift_invariant: bool = True
     student_taps: Sequence[str] = ()
     teacher_taps: Sequence[str] = ()
@@ -184,6 +186,14 @@ class Method(nn.Module):
         Raises:
             ConfigError: If so.
         """  # noqa: DOC502
+
+    def find_taps(self, stages: list[str], others: list[str]) -> None:
+        """Settle :attr:`student_taps` and :attr:`teacher_taps`; called once, before :meth:`prepare`.
+
+        Args:
+            stages: Layers of the student that stand for its stages, from the first to the last.
+            others: Those of the teacher.
+        """
 
     def prepare(self, student: Output, teacher: Output) -> None:
         """Make parameters of its own, once, from the shapes of a first batch; nothing by default.

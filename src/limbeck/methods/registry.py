@@ -22,7 +22,17 @@ from limbeck.methods.base import Method
 from limbeck.methods.own import OwnLoss
 from limbeck.methods.sums import Sum
 from limbeck.options.checks import as_type
-from limbeck.options.methods import GROUP, METHODS, OWN, method_names, method_parts, option_list, option_table, spelled
+from limbeck.options.methods import (
+    GROUP,
+    METHODS,
+    OWN,
+    method_names,
+    method_parts,
+    option_list,
+    option_table,
+    option_value,
+    spelled,
+)
 
 MethodClass = type[Method]
 
@@ -107,9 +117,9 @@ def _kind(name: str) -> Any:
     return _own(name) if ":" in name else method_class(name)
 
 
-def _divided(given: Mapping[str, Any], names: Sequence[str], kinds: Sequence[Any]) -> list[dict[str, Any]]:
+def _divided(given: Mapping[str, str], names: Sequence[str], kinds: Sequence[Any]) -> list[dict[str, str]]:
     """The options of each method."""
-    found: list[dict[str, Any]] = [{} for _ in names]
+    found: list[dict[str, str]] = [{} for _ in names]
     taken = [list(kind.option_defaults()) if _is_class(kind) else [] for kind in kinds]
     for key, value in given.items():
         head, dot, option = key.rpartition(".")
@@ -132,16 +142,18 @@ def _is_class(kind: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, Method)
 
 
-def _made(name: str, kind: Any, options: dict[str, Any], temperature: float, classes: int) -> Method:
+def _made(name: str, kind: Any, options: dict[str, str], temperature: float, classes: int) -> Method:
     if isinstance(kind, Method):
         return kind
     if not _is_class(kind):
         return OwnLoss(kind, classes=classes)
-    if "temperature" in kind.option_defaults():
-        options = {"temperature": temperature, **options}
     hints = get_type_hints(kind.__init__)
     try:
-        return kind(**{key: as_type(key, value, hints.get(key, Any)) for key, value in options.items()})  # type: ignore[no-any-return]
+        values = {key: option_value(value, hints.get(key)) for key, value in options.items()}
+        given = {key: as_type(key, value, hints.get(key, Any)) for key, value in values.items()}
+        if "temperature" in kind.option_defaults():
+            given = {"temperature": temperature, **given}
+        return kind(**given)  # type: ignore[no-any-return]
     except ConfigError as error:
         raise ConfigError(f"method {name}: {error}" if name not in str(error) else str(error)) from None
 

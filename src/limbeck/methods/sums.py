@@ -41,7 +41,7 @@ class Sum(Method):
         asked = {part.temperature for part in parts if part.reads_logits}
         self.temperature = asked.pop() if len(asked) == 1 else 1.0
         self.needs_logits = bool(asked) or any(part.needs_logits for part in parts)
-        for name in ("coupled", "needs_every_class", "needs_labels", "reads_logits"):
+        for name in ("coupled", "needs_every_class", "needs_labels", "reads_logits", "reads_features"):
             setattr(self, name, any(getattr(part, name) for part in parts))
         for name in ("shift_invariant", "takes_samples"):
             setattr(self, name, all(getattr(part, name) for part in parts))
@@ -97,6 +97,11 @@ class Sum(Method):
         """Refuse what any part refuses."""
         for _, part in self.members:
             part.require(classes)
+
+    def find_taps(self, stages: list[str], others: list[str]) -> None:
+        """Let each part settle its layers."""
+        for _, part in self.members:
+            part.find_taps(stages, others)
 
     def prepare(self, student: Output, teacher: Output) -> None:
         """Let each part make its parameters."""

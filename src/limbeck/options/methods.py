@@ -13,6 +13,7 @@ __all__ = [
     "names_code",
     "option_list",
     "option_table",
+    "option_value",
     "renamed",
     "spelled",
 ]
@@ -22,7 +23,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_origin
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import shown
@@ -35,9 +36,11 @@ METHODS = {
     "dist": "limbeck.methods.dist:DIST",
     "ttm": "limbeck.methods.ttm:TTM",
     "standardised": "limbeck.methods.standardised:Standardised",
+    "fitnets": "limbeck.methods.fitnets:FitNets",
+    "attention": "limbeck.methods.attention:Attention",
 }
 """Where each method that comes with Limbeck is: named, so that none is imported before it is wanted."""
-WITHOUT_TEMPERATURE = frozenset({"logits"})
+WITHOUT_TEMPERATURE = frozenset({"logits", "fitnets", "attention"})
 """Those in which no temperature counts."""
 OWN = "own"
 """What a method is called that was given as an object in Python."""
@@ -228,23 +231,23 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def option_table(options: Sequence[str]) -> dict[str, Any]:
-    """Options of methods by name, with values of the type that they look like.
+def option_table(options: Sequence[str]) -> dict[str, str]:
+    """Options of methods by name, as text: what they are is said by the method that has them.
 
     Args:
         options: From :func:`option_list`.
 
     Returns:
-        Numbers, booleans or texts by name.
+        Texts by name.
 
     Raises:
         ConfigError: If one is not of the form ``NAME=VALUE``, or comes twice.
 
     Example:
-        >>> option_table(["beta=8", "weighted=true", "variant=paper"])
-        {'beta': 8, 'weighted': True, 'variant': 'paper'}
+        >>> option_table(["beta=8", "dkd.weighted = true"])
+        {'beta': '8', 'dkd.weighted': 'true'}
     """
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for text in options:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -252,8 +255,27 @@ def option_table(options: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"method_options are NAME=VALUE, such as beta=8, and one is {text!r}")
         if name in found:
             raise ConfigError(f"method_options name {name} twice")
-        try:
-            found[name] = tomllib.loads(f"value = {value.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[name] = value.strip()
+        found[name] = value.strip()
     return found
+
+
+def option_value(text: str, hint: Any) -> Any:
+    """The value of an option, by the annotation of the method's argument.
+
+    Args:
+        text: From :func:`option_table`.
+        hint: The annotation.
+
+    Returns:
+        Text where that is wanted; else a number or a boolean, where it looks like one.
+
+    Example:
+        >>> option_value("1.10", str), option_value("1.10", float), option_value("true", bool)
+        ('1.10', 1.1, True)
+    """
+    if hint is str or get_origin(hint) is Literal:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

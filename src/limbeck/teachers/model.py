@@ -17,9 +17,10 @@ from limbeck.inputs import Inputs
 from limbeck.losses import softened
 from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits, weights_dtype
 from limbeck.models.compiled import refuse_uncompiled
+from limbeck.models.taps import Taps, default_stages, list_taps
 from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
-from limbeck.protocols import Batch
+from limbeck.protocols import Batch, Output
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -102,6 +103,29 @@ class ModelTeacher:
     def before_softmax(self, batch: Batch) -> Tensor:
         """What the model answers, for a look at what it ends in."""
         return self.logits(batch)
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, temperature: float, taps: Sequence[str] = ()) -> Output:
+        """Log-probabilities softened at a temperature, and outputs of submodules.
+
+        Args:
+            batch: The examples.
+            temperature: :math:`T > 0`.
+            taps: Names of the submodules.
+
+        Returns:
+            Both, without gradient.
+        """
+        plain = unwrapped(self.model)  # a compiled model does not call its layers one by one
+        with evaluating(self.model), Taps(plain, taps) as read:
+            logits = call_model(plain, batch.seen_as(self.presentation))
+            require_logits(logits, len(batch.index))
+            features = read.take(len(logits))
+        return Output(softened(logits, temperature), features, temperature)
+
+    def stages(self, batch: Batch) -> list[str]:
+        """Layers that stand for the stages of the model, see :func:`~limbeck.models.taps.default_stages`."""
+        return default_stages(list_taps(unwrapped(self.model), batch.seen_as(self.presentation)))
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, DataError, SelfCheckError
 from limbeck.options import Training
@@ -109,6 +109,15 @@ class Weighted:
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+    def begun(self, model: nn.Module, feed: Any) -> "Weighted":
+        """The objective of one training, see :meth:`limbeck.training.objective.DistillationObjective.begun`."""
+        begin = getattr(self.inner, "begun", None)
+        if begin is None:
+            return self
+        one = copy.copy(self)
+        one.inner = begin(model, feed)
+        return one
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of logits ``(N, K)``."""

@@ -98,15 +98,18 @@ def fit(
         torch.manual_seed(training.seed)
         run = _Run(model, objective, feed, training, device, validation, folder, watcher, clock)
         run.after_epoch = after_epoch
-        if resume:
-            run.restore()
-        run.check()
-        watcher.start(training.epochs, feed.steps, run.state.epoch)
         try:
-            with collect_signals(enabled=run.kept) as caught:
-                run.loop(caught)
+            if resume:
+                run.restore()
+            run.check()
+            watcher.start(training.epochs, feed.steps, run.state.epoch)
+            try:
+                with collect_signals(enabled=run.kept) as caught:
+                    run.loop(caught)
+            finally:
+                watcher.finish()
         finally:
-            watcher.finish()
+            getattr(run.objective, "ended", lambda: None)()
     return run.finish()
 
 
@@ -126,7 +129,10 @@ class _Run:
         clock: Callable[[], float],
     ) -> None:
         self.world = world()
-        self.model, self.objective, self.feed = model.to(device.device), objective, feed
+        self.model, self.feed = model.to(device.device), feed
+        begin = getattr(objective, "begun", None)
+        self.objective: Objective = objective if begin is None else begin(self.model, feed)
+        self.own: nn.Module | None = getattr(self.objective, "own", None)
         self.training, self.device, self.folder, self.watcher = training, device, folder, watcher
         self.kept = self.world.told(folder is not None)
         if folder is not None:
@@ -134,8 +140,15 @@ class _Run:
         if self.world.size > 1:
             refuse_unshared(model)
             self.world.agree({**dict(model.named_parameters()), **dict(model.named_buffers())})
+            if getattr(self.objective, "coupled", False):
+                raise ConfigError(
+                    "in this method an example's loss depends on the others in its batch, of which several processes "
+                    "have a part each: train it in one process, or take another method"
+                )
+            if self.own is not None:
+                self.world.agree({**dict(self.own.named_parameters()), **dict(self.own.named_buffers())})
         self.validation = None if validation is None else validation.to(device.device)
-        self.state = RunState(self.model, feed, training, device, objective.fingerprint())
+        self.state = RunState(self.model, feed, training, device, self.objective.fingerprint(), self.own)
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
         self.called: nn.Module | None = None
         self.clock = clock
@@ -158,6 +171,8 @@ class _Run:
         if _smallest(self.feed) == 1:
             _try_one(self.model, batch.head(1), self.feed, self.device)
         if self.training.compile:
+            if getattr(getattr(self.objective, "method", None), "reads_features", False):
+                raise ConfigError("a method that reads layers of the student does not go with compile: leave it out")
             if self.world.size > 1 and has_batch_norm(self.model):
                 raise ConfigError("compile does not go with batch normalisation in several processes: leave it out")
             self.called = compiled_for(self.model, batch, self.device)
@@ -187,7 +202,7 @@ class _Run:
         """Make the steps of one epoch that are left."""
         state, feed = self.state, self.feed
         steps = Stepper(
-            self.model, self.objective, state.optimizer, self.training, self.device, self.world, self.called
+            self.model, self.objective, state.optimizer, self.training, self.device, self.world, self.called, self.own
         )  # fmt: skip
         guard, skip, spread = steps.guard, steps.skip, self.world.size > 1
         divided = spread or feed.accumulate > 1
@@ -195,6 +210,8 @@ class _Run:
         minutes = self.training.checkpoint_minutes
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
         self.model.train()
+        if self.own is not None:
+            self.own.train()
         began, seen_before = time.perf_counter(), 0
         batches = feed.batches(state.epoch, start=state.step)
         for batch in batches:

@@ -10,18 +10,21 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError
 from limbeck.losses import softened, widened
 from limbeck.losses.fused import HOT, label_loss
 from limbeck.methods import Method, Output, labels_of, make_method
 from limbeck.methods.formulas import one_hot, softmax
+from limbeck.models.taps import Taps
 from limbeck.options import TeacherView
 from limbeck.protocols import Answering, Batch, Loss, Teacher, Teaching
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
 from limbeck.training.self_check import check_objective, exact
+from limbeck.training.tapped import Shapes, drawn, tapped
 
 _COLDEST, _INFINITE = 1e-6, 1e30
 """Temperatures between which logits over T, and the loss, are numbers in float32."""
@@ -83,7 +86,9 @@ class DistillationObjective:
         self.method = make_method(method, temperature=temperature)
         self.hard_weight, self.label_smoothing = hard_weight, label_smoothing
         self._taught: Output | None = None
+        self._taps: Taps | None = None
         self._features: Mapping[str, Tensor] = {}
+        self._shapes: tuple[Shapes, Shapes] = ({}, {})
         if hard_weight < 1:  # it never asks the teacher otherwise
             require_teacher(self.teacher, self.method)
         # Softened log-probabilities in float32 would lose, at a high temperature, what those at T = 1 still tell.
@@ -94,6 +99,36 @@ class DistillationObjective:
     def temperature(self) -> float:
         """T of the method."""
         return self.method.temperature
+
+    @property
+    def own(self) -> nn.Module | None:
+        """The method, where it has parameters of its own, which are trained and checkpointed with the student."""
+        return self.method if self.hard_weight < 1 and next(self.method.parameters(), None) is not None else None
+
+    def begun(self, model: nn.Module, feed: Feed) -> Self:
+        """The objective of one training: it reads the layers of this student, with a method of its own.
+
+        Args:
+            model: The student, on its device.
+            feed: Its batches; the first tells the shapes of the layers.
+
+        Returns:
+            Itself, where the method has no parameters and reads no layers.
+        """
+        if self.hard_weight == 1 or not (self.method.reads_features or self.own is not None):
+            return self
+        one = copy.copy(self)
+        one.method = copy.deepcopy(self.method)
+        batch = next(feed.batches(0)).head(_SHOWN)
+        if one.method.reads_features:
+            one._taps, one._shapes = tapped(one.method, model, self.teacher, batch, self.asked_at)
+        one.method.to(batch.index.device)
+        return one
+
+    def ended(self) -> None:
+        """Let the student be as it was."""
+        if self._taps is not None:
+            self._taps.close()
 
     @property
     def coupled(self) -> bool:
@@ -135,27 +170,45 @@ class DistillationObjective:
         """
         return self.fixed(self.taught(batch))
 
-    def fixed(self, teacher: Output, method: Method | None = None) -> Self:
-        """The same objective with given answers of a teacher, and its own parameters as constants.
+    def fixed(self, teacher: Output) -> Self:
+        """The same objective with given answers of a teacher, of drawn features, its own parameters as constants.
 
         Args:
             teacher: What the teacher says, whoever asks.
-            method: In the place of this one's, such as a copy in float64; None for this one.
 
         Returns:
             A copy.
         """
         kept = copy.copy(self)
-        kept._taught = teacher
-        kept.method = self.method if method is None else method
-        if any(parameter.requires_grad for parameter in kept.method.parameters()):
-            kept.method = copy.deepcopy(kept.method).requires_grad_(False)
+        kept._taught, kept._taps = teacher, None
+        kept._features = drawn(self._shapes[0], teacher.logits, seed=3)
+        if self.own is not None:
+            kept.method = copy.deepcopy(self.method).requires_grad_(False).to(teacher.logits)
         return kept
+
+    def made_up(self, logits: Tensor) -> Output:
+        """What a teacher of some logits says, with features that are drawn: what the check of this is made on.
+
+        Args:
+            logits: ``(N, K)``.
+
+        Returns:
+            Its answers, as this objective asks for them.
+        """
+        return Output(softened(logits, self.asked_at), drawn(self._shapes[1], logits, seed=4), self.asked_at)
+
+    @property
+    def features(self) -> Mapping[str, Tensor]:
+        """Those of the student that the check looks at."""
+        return self._features
 
     def taught(self, batch: Batch) -> Output:
         """What the teacher says of a batch, constants: at T = 1 where that serves the method."""
         if self._taught is not None:
             return self._taught
+        if self.method.teacher_taps:
+            answer: Output = self.teacher.answer(batch.for_teacher, self.asked_at, self.method.teacher_taps)  # type: ignore[attr-defined]
+            return answer
         answers = self.teacher.log_probs(batch.for_teacher, self.asked_at).detach()
         # Half precision sums to 1 but nearly.
         exactly = answers.dtype in {torch.float32, torch.float64}
@@ -166,7 +219,7 @@ class DistillationObjective:
         logits = widened(logits)
         if self.hard_weight == 1:
             return Loss(label_loss(logits, labels_of(batch), self.label_smoothing, batch.mixed))
-        student = Output(logits, self._features)
+        student = Output(logits, self._features if self._taps is None else self._taps.take(len(logits)))
         return Loss(self.method.with_labels(student, self.taught(batch), batch, self.hard_weight, self.label_smoothing))
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
@@ -182,9 +235,8 @@ class DistillationObjective:
         z = exact(logits)
         if self.hard_weight == 1:
             return _reference_hard(z, batch, self.label_smoothing)
-        found = self.method.reference_gradient(
-            Output(z, exactly(self._features)), exact_output(self.taught(batch)), batch
-        )
+        student, says = Output(z, exactly(self._features)), exact_output(self.taught(batch))
+        found = self._exact_method().reference_gradient(student, says, batch)
         if found is None or self.hard_weight == 0:
             return None if found is None else found.logits
         hard = _reference_hard(z, batch, self.label_smoothing)
@@ -193,7 +245,11 @@ class DistillationObjective:
     def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None:
         """What rounding may do to the method's value and gradient, see :meth:`limbeck.methods.Method.rounding`."""
         student = Output(exact(logits), exactly(self._features))
-        return self.method.rounding(student, exact_output(self.taught(batch)), batch, unit, moved)
+        return self._exact_method().rounding(student, exact_output(self.taught(batch)), batch, unit, moved)
+
+    def _exact_method(self) -> Method:
+        """The method in float64 on the CPU, where it has parameters."""
+        return self.method if self.own is None else copy.deepcopy(self.method).to(exact(torch.zeros(())))
 
     def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None:
         """Look whether the teacher's answers are log-probabilities.
@@ -224,6 +280,8 @@ class DistillationObjective:
         return None
 
 
+_SHOWN = 4
+"""Examples that tell the shapes of layers."""
 _MASS_TOLERANCE = 0.1
 """Answers in bf16 over many classes sum to 1 within this."""
 
@@ -248,6 +306,11 @@ def require_teacher(teacher: Teacher, method: Method) -> None:
         raise ConfigError(
             f"method {method.name} is not linear in the soft targets, and sampled ones are right on average alone: "
             "write a dense or top-k store, or take method kd"
+        )
+    if method.reads_features and not hasattr(teacher, "answer"):
+        raise ConfigError(
+            f"method {method.name} reads layers of the teacher, and this one has none to read: a single model that "
+            "answers as it is asked is needed, not a store, an ensemble, an estimator or a function"
         )
     if method.reads_logits:
         _require_temperature(teacher, method.temperature)

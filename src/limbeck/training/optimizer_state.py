@@ -4,7 +4,7 @@ What such an optimiser keeps is not known beforehand: numbers beside tensors, av
 values in its parameter groups that change as it goes. All of its ``state_dict`` is kept, or it is told what cannot be.
 """
 
-__all__ = ["describe_groups", "pack", "unpack"]
+__all__ = ["describe_groups", "laid_as", "pack", "unpack"]
 
 import math
 from collections.abc import Mapping
@@ -113,4 +113,23 @@ def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plai
         if isinstance(number, int) and isinstance(slots, dict):
             for name, value in slots.items():
                 if isinstance(value, Tensor):
-                    optimizer.state[parameters[number]][name] = value
+                    optimizer.state[parameters[number]][name] = laid_as(parameters[number], value)
+
+
+def laid_as(weight: Tensor, value: Tensor) -> Tensor:
+    """A tensor in the memory format of a weight, such as channels last, which steps that go through memory need.
+
+    Args:
+        weight: Of any shape.
+        value: What an optimiser keeps of it.
+
+    Returns:
+        The same numbers; tensors of another shape as they are.
+
+    Example:
+        >>> weight = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
+        >>> laid_as(weight, torch.ones(2, 3, 4, 4)).stride() == weight.stride()
+        True
+    """
+    same = value.shape == weight.shape and value.layout == weight.layout == torch.strided
+    return torch.empty_like(weight, dtype=value.dtype, device=value.device).copy_(value) if same else value

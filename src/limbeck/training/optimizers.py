@@ -18,13 +18,16 @@ from limbeck.system.devices import Device
 from limbeck.system.user_code import introduce_error
 
 
-def make_optimizer(model: nn.Module, training: Training, device: Device) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, training: Training, device: Device, own: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """Make the optimiser; weight decay is for matrices alone, and not for biases and normalisation.
 
     Args:
         model: What is to be trained, on its device.
         training: The settings.
         device: Where it computes.
+        own: What the objective has of parameters of its own, which are trained too; None where it has none.
 
     Returns:
         A fused optimiser where there is one; or what the user's function makes of the parameter groups.
@@ -45,6 +48,8 @@ def make_optimizer(model: nn.Module, training: Training, device: Device) -> torc
         frozen = next(model.parameters(), None) is not None
         cure = ": all are frozen (requires_grad is False): call model.requires_grad_(True)" if frozen else ""
         raise DataError(f"the model has no parameters to train{cure}")
+    if own is not None:
+        trainable += [parameter for parameter in own.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},

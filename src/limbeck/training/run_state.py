@@ -24,7 +24,7 @@ from limbeck.system.devices import Device, has_float64
 from limbeck.system.processes import on_first
 from limbeck.training.checkpoint import load_latest, save_rotating
 from limbeck.training.identity import require_agreement
-from limbeck.training.optimizer_state import describe_groups, pack, unpack
+from limbeck.training.optimizer_state import describe_groups, laid_as, pack, unpack
 from limbeck.training.optimizers import check_slots, make_optimizer, rates_of
 from limbeck.training.schedules import Schedule
 
@@ -115,6 +115,7 @@ class RunState:
         training: Optimiser, schedule, epochs, seed.
         device: Where and how precisely to compute.
         objective: What the objective says that a run that resumes must agree in.
+        own: What the objective has of parameters of its own: trained and checkpointed, and no part of the result.
 
     Attributes:
         optimizer: With its averages.
@@ -135,10 +136,12 @@ class RunState:
         training: Training,
         device: Device,
         objective: Mapping[str, Any] | None = None,
+        own: nn.Module | None = None,
     ) -> None:
         self.model, self.feed, self.training, self.device = model, feed, training, device
         self.objective = dict(objective or {})
-        self.optimizer = make_optimizer(model, training, device)
+        self.own = own
+        self.optimizer = make_optimizer(model, training, device, own)
         self.rates = rates_of(self.optimizer, training)
         self._own_groups = describe_groups(self.optimizer) if training.own_optimizer else None
         self.schedule = Schedule(training, feed.steps)
@@ -215,6 +218,7 @@ class RunState:
         """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {} if self.own is None else {f"own.{name}": v for name, v in self.own.state_dict().items()}
         held, plain = pack(self.optimizer) if self.training.own_optimizer else (self._slots(), None)
         tensors |= held
         tensors["random"] = torch.get_rng_state()
@@ -256,6 +260,12 @@ class RunState:
         check_slots(self.optimizer, slots)
         for place, held in slots.items():
             _require_numbers(f"optimizer.{place}.", held, held)
+        # Fused steps go through memory: averages lie there as their weights do, which may have channels last.
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        slots = {
+            place: {name: laid_as(weights[place], value) for name, value in held.items()}
+            for place, held in slots.items()
+        }
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def restore(self, folder: Path | None) -> str | None:
@@ -300,6 +310,11 @@ class RunState:
         if best:
             _require_like("best.", best, wanted)
             _require_numbers("best.", best, parameters)
+        if self.own is not None:
+            beside = _group(tensors, "own.")
+            _require_like("own.", beside, self.own.state_dict())
+            _require_numbers("own.", beside, [name for name, _ in self.own.named_parameters()])
+            self.own.load_state_dict(beside)
         self.model.load_state_dict(weights)
         device = self.device.device
         self.best = {name: value.to(device) for name, value in best.items()}

@@ -12,14 +12,13 @@ __all__ = ["check_objective", "exact", "name_examples"]
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from limbeck.errors import DataError, SelfCheckError
-from limbeck.losses import softened
 from limbeck.methods import Method, Output
 from limbeck.protocols import Batch, MixedLabels, Objective
 
@@ -35,6 +34,8 @@ _STRICTER = 1e-4
 """Share of the tolerance in float64, so that a mistake in a small term is seen beside a large one."""
 _NAMED = 5
 """Examples that a message names."""
+_OF_FEATURES = 1e-6
+"""Largest error of a gradient by features in float64, as a share of the largest."""
 _FAR = 3000.0
 """Logits of saturated answers, as multiples of the temperature."""
 
@@ -51,7 +52,12 @@ class _Distilling(Objective, Protocol):
 
     def remembering(self, batch: Batch) -> Self: ...
 
-    def fixed(self, teacher: Output, method: Method | None = None) -> Self: ...
+    @property
+    def features(self) -> Mapping[str, Tensor]: ...
+
+    def fixed(self, teacher: Output) -> Self: ...
+
+    def made_up(self, logits: Tensor) -> Output: ...
 
     def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None: ...
 
@@ -150,14 +156,14 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
     strict = tolerance * (_STRICTER if _exact_type() == torch.float64 else 1.0)
     for size in dict.fromkeys((asked.method.temperature, 1.0)):
         taught, learnt = (3 * size * exact(torch.randn(2, count, classes, generator=generator))).unbind()
-        says = Output(softened(taught, asked.asked_at), {}, asked.asked_at)
-        proven = asked.fixed(says)
+        proven = asked.fixed(asked.made_up(taught))
         _prove(proven, learnt, made_up, size, strict)
         _prove_known(proven, taught, made_up, strict * size)
+        _prove_features(proven, learnt, made_up)
     # Logits so far apart that a mask of -1000, or the logarithm of a probability that is 0, shows.
     distance = _FAR * max(asked.method.temperature, 1.0)
     far, apart = (distance * exact(torch.randn(2, count, classes, generator=generator))).unbind()
-    _prove_far(asked.fixed(Output(softened(far, asked.asked_at), {}, asked.asked_at)), apart, made_up, strict)
+    _prove_far(asked.fixed(asked.made_up(far)), apart, made_up, strict)
 
 
 def _made_up_mixture(count: int, classes: int) -> MixedLabels:
@@ -209,6 +215,27 @@ def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolera
             f"the objective's value rises by {float(off.max()):.3g} per unit otherwise than its gradient says: value "
             "and gradient do not belong together, and nothing was trained"
         )
+
+
+def _prove_features(objective: _Distilling, logits: Tensor, few: Batch) -> None:
+    """Check the gradient by the student's features against its formula, where the method reads some."""
+    if not objective.features:
+        return
+    method, says = objective.method, objective.taught(few)
+    leaves = {name: value.detach().requires_grad_(True) for name, value in objective.features.items()}
+    reference = method.reference_gradient(Output(logits, objective.features), says, few)
+    value = method(Output(logits, leaves), says, few)
+    found = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
+    for (name, leaf), slope in zip(leaves.items(), found, strict=True):
+        if slope is None:
+            raise SelfCheckError(f"method {method.name} does not learn from layer {name}, which it reads")
+        right = slope if reference is None else reference.features.get(name, torch.zeros_like(leaf))
+        wrong = float((slope - right).abs().max())
+        if wrong > _OF_FEATURES * float(right.abs().max()):
+            raise SelfCheckError(
+                f"the gradient by layer {name} differs from its formula by {wrong:.3g}, where the largest is "
+                f"{float(right.abs().max()):.3g}: the loss is wrong, and nothing was trained"
+            )
 
 
 def _prove_far(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
@@ -291,7 +318,7 @@ def _prove_known(objective: _Distilling, logits: Tensor, few: Batch, tolerance: 
         return
     place, expected = known
     same = place.detach().requires_grad_(True)
-    value = objective.method(Output(same), objective.taught(few), few)
+    value = objective.method(Output(same, objective.features), objective.taught(few), few)
     (leftover,) = torch.autograd.grad(value.sum(), same)
     bounds = _rounding(objective, place, few, 0.0)
     off = (exact(leftover) - exact(expected)).abs()

@@ -39,6 +39,7 @@ class Stepper:
         device: Where and how precisely to compute.
         world: This process among those that divide each batch.
         called: What is called in the place of the model, such as its compiled form; None for itself.
+        own: What the objective has of parameters of its own; None where it has none.
 
     Attributes:
         guard: Keeps steps that are not finite out of the weights.
@@ -54,15 +55,17 @@ class Stepper:
         device: Device,
         world: World,
         called: nn.Module | None = None,
+        own: nn.Module | None = None,
     ) -> None:
         self.model, self.objective, self.optimizer, self.world = model, objective, optimizer, world
         self.called = model if called is None else called
         # An optimiser that is not a fused one of ours cannot read the verdict on the device.
         self.waits = device.device.type != "cuda" or training.own_optimizer
         self.skip, self.clip = training.skip_nonfinite, training.clip_norm
-        self.guard = Guard(model, optimizer, skip=self.skip, waits=self.waits, device=device.device)
+        trained = model if own is None else nn.ModuleList([model, own])
+        self.guard = Guard(trained, optimizer, skip=self.skip, waits=self.waits, device=device.device)
         self._autocast, self._dtype = device.autocast(), weights_dtype(model)
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
         self._project = getattr(model, "project_", None)
         self._spread = world.size > 1
         self._normalised = self._spread and has_batch_norm(model)

@@ -35,18 +35,20 @@ def export(
     ```
     limbeck export runs/student --to onnx --out shipped
     limbeck export runs/student --to onnx torch hub --out shipped
+    limbeck export runs/student --to onnx int8 --margin 0.5 --out shipped
     limbeck export runs/photos --to onnx --with-preprocessing --out shipped
     limbeck export runs/student --to onnx --data new.npz --parity-examples 2000 --out shipped --json
     ```
 
     Args:
         run: Folder of a run.
-        to: Formats: "onnx" (one ONNX file), "torch" (a program of torch.export), "hub" (a folder in the layout of the
-            Hugging Face Hub), and those of installed packages.
+        to: Formats: "onnx" (one ONNX file), "int8" (an ONNX file of 8-bit layers, calibrated on training examples),
+            "torch" (a program of torch.export), "hub" (a folder in the layout of the Hugging Face Hub), and those of
+            installed packages.
         out: The folder to write, which does not exist yet.
         with_preprocessing: For images: the files take uint8 pixels and give probabilities; normalisation is inside.
-        margin: Percentage points of the error rate that a file may lose, such as 0.5: a file that is not shown to be as
-            good within it is refused.
+        margin: Percentage points of the error rate that a file may lose: one that is not shown to be as good within it
+            is refused. None: 0.5 for int8, and no margin for the others.
         parity_examples: Compare on so many held-out examples, drawn evenly; none: on all.
         data: Held-out data in place of the run's own, read with the run's settings.
         allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust.
@@ -81,12 +83,24 @@ def export(
     print_rows(_HEADING, [_row(name, found) for name, found in done.parity["formats"].items()])
     for sentence in done.sentences:
         say(sentence)
+    for name, found in done.parity["formats"].items():
+        if "float_layers" in found:
+            say(f"{name}: {_rounded(found)}")
     say(f"The files are in {out}, the parity report is {out / 'parity.html'}")
 
 
 _HEADING = (
     "format", "file", "bytes", "answers that differ", "largest difference", "accuracy", "ms at batch 1", "PyTorch's ms"
 )  # fmt: skip
+
+
+def _rounded(found: dict[str, Any]) -> str:
+    """Which layers were rounded, and which stay float."""
+    divergence, kept = found["calibration_divergence"], found["float_layers"]
+    said = f"{found['layers'] - len(kept)} of {found['layers']} layers have 8 bits"
+    if kept:
+        said += f"; {', '.join(kept)} stay float (divergence {divergence['all_int8']:.2g} with all rounded)"
+    return f"{said}; divergence {divergence['chosen']:.2g} nats on {found['calibration_examples']} training examples"
 
 
 def _row(name: str, measured: dict[str, Any]) -> tuple[str, ...]:

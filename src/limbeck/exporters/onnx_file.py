@@ -1,6 +1,6 @@
 """An ONNX file, for onnxruntime and whatever else reads the format: one file, any number of examples."""
 
-__all__ = ["ONNX", "OnnxExporter"]
+__all__ = ["ONNX", "OPSET", "OnnxExporter", "graph_of", "name_axes", "session_of"]
 
 import json
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ class OnnxExporter:
         """Write the file; where the weights alone have 2 GiB they go into ``.data`` beside it."""
         found = traced(portable(model), example)
         proto = graph_of(found, type(model).__name__)
-        _name_axes(proto, found)
+        name_axes(proto, found)
         helper = load_extra("onnx", "onnx").helper
         known = {"classes": json.dumps(list(card.classes), ensure_ascii=False), "title": card.title}
         helper.set_model_props(proto, {**known, "output": found.output, "producer": "limbeck"})
@@ -102,8 +102,13 @@ def _reason(error: BaseException) -> str:
     return f"{said or ' '.join(lines)}"[:240] + ": replace that operation, or export to torch"
 
 
-def _name_axes(proto: Any, found: Traced) -> None:
-    """Call the axes of any size "batch" and "length", and forget the shapes in between, which use other names."""
+def name_axes(proto: Any, found: Traced) -> None:
+    """Call the axes of any size "batch" and "length", and forget the shapes in between, which use other names.
+
+    Args:
+        proto: The graph, changed in place.
+        found: What it was made of.
+    """
     named: dict[str, str] = {}
     for each in proto.graph.input:
         for place, axis in enumerate(each.type.tensor_type.shape.dim):

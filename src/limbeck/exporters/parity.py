@@ -37,6 +37,8 @@ _TIES = 4
 _FAR, _SHARE = 100, 0.01
 """A logit that is off by this many roundings, and by this share of the largest, is not rounded but wrong."""
 _LISTED = 200
+_MARGIN = 0.5
+"""Percentage points that a format that rounds may lose where nobody says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +171,7 @@ def judge_file(
         model: What it was made of, in evaluation mode on the CPU.
         held: The examples.
         noted: What the exporter said of the file.
-        margin: Percentage points of the error rate that the file may lose.
+        margin: Percentage points of the error rate that the file may lose; None for 0.5 where the format rounds.
         seconds: About how long each measurement of speed takes.
         progress: Called with the examples done and all.
 
@@ -189,6 +191,7 @@ def judge_file(
         facts["speed"] = side_by_side(_asked(model), alone, inputs, given, count=count_of(inputs), seconds=seconds)
     rounding = rounding_of(model, [inputs], found.scale)
     tied = found.margin[found.flips] <= _TIES * rounding
+    margin = _MARGIN if margin is None and not exporter.exact else margin
     verdict = None
     if found.labels is not None and margin is not None and not broken:
         verdict = _within(found, held, margin, exporter.name)

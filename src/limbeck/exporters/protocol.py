@@ -2,7 +2,7 @@
 
 __all__ = ["Card", "Exporter"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ class Card:
         data: Digests of the parts of the data, by name, where they are known.
         settings: The run's settings.
         source: What was exported, such as the run's folder; for the record.
+        calibration: A function that gives batches of training examples, as the model takes them, for formats that
+            round; None where there are none. They are never those that files are judged on.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Card:
     data: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    calibration: Callable[[], Iterator[Inputs]] | None = None
 
 
 class Exporter(Protocol):

@@ -13,6 +13,7 @@ from limbeck.exporters.protocol import Exporter
 
 _BUILT_IN = (
     "limbeck.exporters.onnx_file:ONNX",
+    "limbeck.exporters.int8_file:INT8",
     "limbeck.exporters.torch_program:TORCH",
     "limbeck.exporters.hub_folder:HUB",
 )

@@ -48,6 +48,8 @@ from limbeck.teachers import Ensemble
 
 _TRACED = 5
 """Examples that a model is traced with."""
+_CALIBRATED, _TOGETHER = 512, 32
+"""Training examples that formats that round are calibrated with, and how many at a time."""
 _PACKAGES = ("limbeck", "torch", "onnx", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
 _SHOWN = 200
 """Flips of each file on the page."""
@@ -84,6 +86,7 @@ def export(
     classes: Sequence[str] | None = None,
     with_preprocessing: bool = False,
     margin: float | None = None,
+    calibration: Any = None,
     parity_examples: int | None = None,
     metrics: Mapping[str, Any] | None = None,
     source: str | Path | None = None,
@@ -104,7 +107,9 @@ def export(
             examples as :func:`limbeck.evaluate` takes them. None for those of the run.
         classes: Names of the classes; None for those of the model or the data.
         with_preprocessing: For images: the file takes uint8 pixels and gives probabilities.
-        margin: Percentage points of the error rate that a file may lose.
+        margin: Percentage points of the error rate that a file may lose; None for 0.5 in formats that round.
+        calibration: Examples for formats that round; None for training examples of the data. They must not be those
+            that files are judged on.
         parity_examples: Compare on so many examples, drawn evenly; None for all.
         metrics: What was measured of the model, for the model card.
         source: What is exported, for the record.
@@ -143,6 +148,10 @@ def export(
     original = copy_module(unwrapped(model)).cpu().eval()
     held = _held(original, example, data, parity_examples, pixels=with_preprocessing)
     card = _card(original, data, classes, held, metrics or {}, source)
+    if calibration is None and isinstance(data, DataSet):
+        calibration = data.train
+    if calibration is not None:
+        card = dataclasses.replace(card, calibration=_calibrating(original, as_part("calibration", calibration), held))
     subject, inputs = _subject(original, held)
     for exporter in chosen:
         refusal = exporter.refusal(subject)
@@ -237,6 +246,21 @@ def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:
     return FromPixels(model, presentation_of(model) or examples.presentation).eval(), pixels_of(
         batch, plain_view(examples, model)
     )
+
+
+def _calibrating(model: nn.Module, examples: Examples, held: Held) -> Callable[[], Iterator[Inputs]]:
+    """A function that gives some examples to calibrate with, in batches, as what is written takes them."""
+    if examples.digest == held.examples.digest:
+        raise ConfigError("calibration has the examples that the files are judged on: give others")
+    shown = shown_to(model, examples.without_labels())
+    rows = permutation(len(shown), seed=0, epoch=0)[:_CALIBRATED]
+
+    def batches() -> Iterator[Inputs]:
+        for part in torch.split(rows, _TOGETHER):
+            batch = shown.batch(part)
+            yield pixels_of(batch, plain_view(shown, model)) if held.pixels else bare_inputs(batch.inputs)[0]
+
+    return batches
 
 
 def _has_pixels(examples: Examples, model: nn.Module) -> bool:

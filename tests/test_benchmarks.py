@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_dropout_prints_its_table(tmp_path, capsys):
         assert positive(row["forward"]) and positive(row["both"])
         assert row["forward"]["limbeck"] < row["both"]["limbeck"]
         assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_compiling_prints_its_table(tmp_path, capsys):
+    assert load("compiling").main(["--quick", "--device", "cpu", "--json", str(tmp_path / "rows.json")]) == 0
+    assert re.search(r"^mlp +[\d.]+ +[\d.]+ +[\d.]+ \([\d.]+, [\d.]+\)", capsys.readouterr().out, re.M)
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert positive(row["milliseconds"]) and positive(row["seconds_to_compile"]) and ordered(row["times_as_fast"])
+    assert row["largest_difference"] < 1e-4
 
 
 @pytest.mark.slow

@@ -68,8 +68,15 @@ def open_lesson(
         raise ConfigError("give either --teacher or --teacher-targets")
     from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
+    from limbeck.runs.unused import tell_unused
     from limbeck.softtargets import SoftTargets
 
+    if targets is not None:
+        reason = "the answers are in a store"
+        given = {"--mean": None if mean == "arithmetic" else mean, "--weights": weights, "--teacher-model": own}
+        tell_unused([(name, value, reason) for name, value in given.items() if value is not None], None)
+    elif mean != "arithmetic" and len(teacher or ()) == 1:
+        tell_unused([("--mean", mean, "there is one teacher")], None)
     options = require_models(options, model=student, teachers=teacher or (), own=own)
     if teacher:
         options = options_as_trained(options, teacher[0], context=False)

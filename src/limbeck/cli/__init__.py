@@ -113,6 +113,8 @@ def _refuse_renamed(words: list[str]) -> None:
 def _misspelt(error: cyclopts.CycloptsError) -> ConfigError:
     """What cyclopts found wrong with the words of a command, and where to read what would be right."""
     found = " ".join(str(error).split()).rstrip(".")
+    if "--validation:" in found and "into float" in found:
+        found += ": it is a share or a count, and --validation-data names a file to choose by"
     chain = " ".join(error.command_chain or ())
     return ConfigError(f"{found}; see  {' '.join(('limbeck', chain)).strip()} --help")
 

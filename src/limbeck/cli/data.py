@@ -3,13 +3,16 @@
 __all__ = ["data"]
 
 from importlib.metadata import entry_points
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import Json
 from limbeck.cli.console import print_json, print_rows, say
 from limbeck.options.kinds import DATA_KINDS
+
+if TYPE_CHECKING:
+    from limbeck.data.examples import Examples
 
 
 def data(
@@ -18,6 +21,15 @@ def data(
     *,
     image_size: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
+    text_column: str | None = None,
+    words_column: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    label_columns: tuple[str, ...] | None = None,
+    label_separator: str | None = None,
+    leave_out: tuple[str, ...] | None = None,
+    validation_data: str | None = None,
+    test_data: str | None = None,
     json: Json = False,
 ) -> None:
     """List the data sets there are, or describe one.
@@ -26,12 +38,23 @@ def data(
     limbeck data
     limbeck data mnist
     limbeck data pictures/ --image-size 32 --json
+    limbeck data reviews.csv --text-column text --label-column stars
+    limbeck data customers.csv --label-column tags --label-separator ";" --leave-out name
     ```
 
     Args:
         source: A data set to describe; leave out to list the kinds.
         image_size: Resize a folder's images to this many pixels, square.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
+        text_column: Of a file of rows, the column of the texts.
+        words_column: Of a file of rows, the column of lists of words.
+        image_column: Of a file of rows, the column of paths of images.
+        label_column: The column of the labels.
+        label_columns: Columns of 0 and 1, one per label.
+        label_separator: What separates several labels in the label column.
+        leave_out: Columns of a table that models do not see.
+        validation_data: A file of validation examples.
+        test_data: A file of test examples.
         json: Print the description as JSON.
     """
     if source is None:
@@ -47,16 +70,41 @@ def data(
         return
     from limbeck.data import open_data
 
-    found = open_data(source, image_size=image_size, layout=layout)
+    found = open_data(
+        source,
+        image_size=image_size,
+        layout=layout,
+        text_column=text_column,
+        words_column=words_column,
+        image_column=image_column,
+        label_column=label_column,
+        label_columns=label_columns,
+        label_separator=label_separator,
+        leave_out=leave_out,
+        validation_data=validation_data,
+        test_data=test_data,
+    )
     for note in found.notes:
         say(note)
     if json:
         print_json(found.describe())
         return
-    counts = {name: part.class_counts(len(found.classes)) for name, part in found.parts().items()}
+    if found.outputs != found.classes:
+        counts = {name: _label_counts(part, len(found.outputs)) for name, part in found.parts().items()}
+        known = f"{len(found.outputs)} labels, of which several may hold"
+    else:
+        counts = {name: part.class_counts(len(found.classes)) for name, part in found.parts().items()}
+        known = f"{len(found.classes)} classes"
     shape = "x".join(str(size) for size in found.train.shape)
     totals = ", ".join(f"{len(part):,} {name}" for name, part in found.parts().items())
     print_rows(
-        (f"{found.name}: {len(found.classes)} classes, examples of {shape}, {totals}", *counts),
-        [(name, *(f"{column[k]:,}" for column in counts.values())) for k, name in enumerate(found.classes)],
+        (f"{found.name}: {known}, examples of {shape}, {totals}", *counts),
+        [(name, *(f"{column[k]:,}" for column in counts.values())) for k, name in enumerate(found.outputs)],
     )
+
+
+def _label_counts(part: "Examples", labels: int) -> list[int]:
+    """Of how many examples each label holds."""
+    assert part.labels is not None, "labels were read"
+    which: Any = part.inputs
+    return [int(part.labels[which.which == label].sum()) for label in range(labels)]

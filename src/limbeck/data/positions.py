@@ -112,8 +112,8 @@ class Positions(Source):
     ) -> Inputs:
         if not isinstance(presentation, TextPresentation):
             raise DataError(
-                "the examples are positions of texts, and the model does not say how it sees them: set its attribute "
-                "presentation to limbeck.TextPresentation(tokenizer, max_length)"
+                "the examples are positions of texts, and the model does not say how it sees them: give hf:FOLDER, or "
+                "set its attribute presentation to limbeck.TextPresentation(tokenizer, max_length)"
             )
         inputs, tokens = self.padded(chosen, presentation)
         found = tokens[which, self.place[rows]]

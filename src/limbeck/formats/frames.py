@@ -66,7 +66,7 @@ def read_frame(path: Any) -> Any:
                 load_extra("pyarrow", "table")
                 frame = pandas.read_parquet(path).reset_index(drop=True)
             else:
-                separator = "\t" if ".tsv" in Path(name).suffixes else ","
+                separator = "\t" if ".tsv" in Path(name).suffixes else _separator(pandas, path)
                 _refuse_repeated(path, pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str))
                 frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False)
     except FormatError:
@@ -99,6 +99,12 @@ def list_array(path: str | PathLike[str], name: str, column: Any) -> NDArray[Any
     if len(lengths) != 1 or -1 in lengths:
         raise FormatError(path, f"column {name!r} must hold lists of one length, and has {sorted(lengths)[:4]}")
     return np.stack([np.asarray(row) for row in column])
+
+
+def _separator(pandas: Any, path: str | PathLike[str]) -> str:
+    """A comma, or a semicolon or tab where the first line has no other separator."""
+    first = pandas.read_csv(path, sep="\0", header=None, nrows=1, dtype=str, engine="c", quoting=3).iloc[0, 0]
+    return next((each for each in (",", ";", "\t") if each in str(first)), ",")
 
 
 def _refuse_repeated(path: str | PathLike[str], first: Any) -> None:

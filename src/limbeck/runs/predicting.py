@@ -31,11 +31,13 @@ from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.frames import is_table, read_frame
 from limbeck.formats.held import is_held, with_columns
+from limbeck.formats.records import peek_columns
 from limbeck.models import describe
 from limbeck.models.calling import presentation_of
 from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers, model_maker
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
@@ -180,6 +182,7 @@ def predict(
     if isinstance(data, str | Path):
         if isinstance(model, str | Path):
             asked = options_as_read(asked, model, labelled=False)
+            id_column = id_column or _known_names(model, data)
         examples, ids = open_unlabelled(data, seen, _as_answered(subject, asked), id_column=id_column)
         name = str(data)
     elif is_held(data) and isinstance(seen, TextPresentation):
@@ -203,6 +206,14 @@ def predict(
     words = getattr(examples.inputs, "words_of_examples", None)
     beside = {} if words is None else {"word": words()}
     return Predictions(subject, examples, tuple(map(str, names)), ids, device, beside=beside)
+
+
+def _known_names(run: str | Path, data: str | Path) -> str | None:
+    """The column that named the rows of a run's own data, where a file has it too."""
+    config = RunFolder(run).config() if (Path(run) / "config.toml").is_file() else {}
+    column = config.get("id_column")
+    names = peek_columns(data, [column]) if isinstance(column, str) else None
+    return column if names is not None and column in names else None
 
 
 def _as_answered(subject: Any, options: DataOptions) -> DataOptions:

@@ -5,7 +5,7 @@ __all__ = ["options_as_read"]
 import dataclasses
 from pathlib import Path
 
-from limbeck.data.registry import kind_of
+from limbeck.data.registry import kind_of, own_settings
 from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions
 from limbeck.runs.folder import RunFolder
@@ -38,11 +38,16 @@ def options_as_read(options: DataOptions, run: str | Path, *, labelled: bool = T
         for name in names
         if config.get(name) not in (None, False) and getattr(options, name) == getattr(plain, name)
     }
-    if not kept:
-        return options
+    found = options_of(place, kept)
     try:
-        filled = dataclasses.replace(options, **{name: getattr(options_of(place, kept), name) for name in kept})
+        filled = dataclasses.replace(options, **{name: getattr(found, name) for name in kept})
         kind_of(filled.data, filled)
-    except (ConfigError, FormatError):
-        return options
-    return filled
+        return filled
+    except (ConfigError, FormatError):  # data of another kind: only what has a meaning for these
+        try:
+            kind = kind_of(options.data, options).name
+        except (ConfigError, FormatError):
+            return options
+    owners = own_settings()
+    shared = {name: getattr(found, name) for name in kept if kind in owners.get(name, [kind])}
+    return dataclasses.replace(options, **shared)

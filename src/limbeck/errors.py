@@ -6,6 +6,7 @@ __all__ = [
     "DataError",
     "FormatError",
     "InterruptedRun",
+    "ItemError",
     "LimbeckError",
     "LimbeckWarning",
     "MismatchError",
@@ -45,6 +46,10 @@ class ConfigError(LimbeckError):
 
 class DataError(LimbeckError):
     """Values that cannot be used: wrong shape, NaN, a label outside the classes, an empty set."""
+
+
+class ItemError(DataError):
+    """An item or a file among many that cannot be read, when it is wanted; the message names it."""
 
 
 class ArgumentError(ConfigError, DataError):

@@ -1,16 +1,32 @@
 """Folders of image files as data sets: what is held in memory, what is decoded as it is wanted, and what is told."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from image_makers import put, scene
+from tiny_runs import run_here
 
 from limbeck.data import image_reading
+from limbeck.data.feed import Feed
 from limbeck.data.image_folders import open_folder, open_folder_inputs
 from limbeck.data.images import ImageFiles
 from limbeck.data.sources import open_inputs
 from limbeck.errors import FormatError
 from limbeck.options import ImagePresentation
+
+RENAMED_NET = """
+import torch
+from limbeck.options import ImagePresentation
+
+
+def net(input_shape, classes):
+    made = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, classes))
+    made.presentation = ImagePresentation(size=16)
+    return made
+"""
 
 
 def make(root, parts=("",), *, count=4, sizes=((20, 20),), kind="png", grey=False):
@@ -102,3 +118,37 @@ def test_a_corrupt_file_is_named_while_it_is_looked_at(tmp_path, monkeypatch):
         monkeypatch.setattr(image_reading, "_IN_MEMORY", limit)
         with pytest.raises(FormatError, match=r"dog/3\.png: not an image"):
             open_folder(root)
+
+
+def test_a_folder_that_was_renamed_continues_and_a_file_that_went_is_named(tmp_path, monkeypatch):
+    """Digests say that the images are the same; a file that is gone stops the run, which continues when it is back."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        put(tmp_path, f"photos/{'ab'[number % 2]}/{number}.jpg", scene(114 + number % 3, 120, number))
+    (tmp_path / "renamed_net.py").write_text(RENAMED_NET)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ("--model", "renamed_net:net", "--augment", "standard", "--batch-size", 4, "--precision", "float32",
+             "--workers", 0, "--quiet")  # fmt: skip
+    assert run_here("train", "--data", "photos", *words, "--epochs", 3, "--out", "whole").code == 0
+    whole = Feed.batches
+
+    def batches(self, epoch, *, start=0):
+        yield from whole(self, epoch, start=start)
+        if epoch == 1:
+            (tmp_path / "photos/a").rename("aside")
+
+    monkeypatch.setattr(Feed, "batches", batches)
+    gone = run_here("train", "--data", "photos", *words, "--epochs", 3, "--out", "run")
+    assert gone.code == 2
+    assert re.search(r"limbeck: photos/a/\d+\.jpg: cannot be read: No such file or directory$", gone.err.strip())
+    monkeypatch.setattr(Feed, "batches", whole)
+    Path("aside").rename("photos/a")
+    Path("photos").rename("pictures")
+    again = run_here("train", "--data", "pictures", *words, "--epochs", 3, "--resume", "--out", "run")
+    assert again.code == 0, again.err
+    weights = "model/model.safetensors"
+    assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    for number in range(0, 12, 2):
+        put(tmp_path, f"pictures/a/{number}.jpg", scene(114, 121, 50 + number))
+    other = run_here("train", "--data", "pictures", *words, "--epochs", 3, "--resume", "--out", "run")
+    assert other.code == 2 and re.search("digest .* these have digest", other.err)

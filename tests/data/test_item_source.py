@@ -19,7 +19,7 @@ from limbeck.data.item_source import ItemSource, example_seed
 from limbeck.data.source import Source
 from limbeck.data.viewing import Viewing
 from limbeck.data.workers import ahead
-from limbeck.errors import ConfigError, DataError, LimbeckWarning, MismatchError
+from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, LimbeckWarning, MismatchError
 from limbeck.keyed import seeds, uniform
 from limbeck.runs.inputs import as_data_set, as_examples
 from limbeck.softtargets import SoftTargets
@@ -401,3 +401,24 @@ def test_items_of_another_type_are_refused_where_they_are_read_late(monkeypatch)
 def test_labels_of_few_items_start_no_process(monkeypatch):
     monkeypatch.setattr(worker_module, "DataLoader", None)
     assert torch.equal(as_examples(Unlisted()).labels, Y)
+
+
+def test_what_cannot_be_read_is_not_put_down_to_the_model():
+    class Fails(Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, number):
+            if number == 17 and self.broken:
+                raise KeyError("seventeen")
+            shift = torch.rand(3)
+            return (shift / 0 if number == 9 and not self.broken else shift), number % 2
+
+    Fails.broken = True
+    with pytest.raises(
+        ItemError, match="^(training data: )?item 17 of the Fails cannot be read: KeyError: 'seventeen'"
+    ):
+        limbeck.distill(nn.Linear(3, 2), nn.Linear(3, 2), Fails(), epochs=1, precision="float32")
+    Fails.broken = False
+    with pytest.raises(LimbeckError, match="the inputs of .*example.* 9 are not finite; repair or leave out"):
+        limbeck.train(nn.Linear(3, 2), Fails(), epochs=1, precision="float32", workers=0)

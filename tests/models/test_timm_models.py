@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import limbeck
 from limbeck import load
-from limbeck.errors import ConfigError, FormatError, LimbeckWarning, MissingExtraError
+from limbeck.errors import ConfigError, FormatError, LimbeckWarning, MismatchError, MissingExtraError
 from limbeck.models import build, describe, from_options
 from limbeck.models.timm_models import import_timm, make_timm
 from limbeck.options import ImagePresentation, ModelOptions
 from limbeck.runs.models import save_model
+from limbeck.teachers.adapters import adapted
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 SMALL = "timm:test_resnet"  # of 0.5 million parameters, which timm has for its own tests
@@ -149,3 +151,20 @@ def test_timm_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"limbeck\[vision\]"):
         make_timm(SMALL, classes=3)
+
+
+def test_a_trained_network_teaches_by_its_name(tmp_path):
+    made = make_timm(SMALL, classes=3, input_shape=(3, 32, 32)).eval()
+    save_file(made.state_dict(), tmp_path / "weights.safetensors")
+    name = f"{SMALL}@{tmp_path}/weights.safetensors"
+    taught = adapted(name, ("a", "b", "c"))
+    x = torch.randn(2, 3, 32, 32)
+    assert not taught.training and torch.equal(taught(x), made(x))
+    with pytest.raises(ConfigError, match="has no weights, and a teacher must be trained"):
+        adapted(SMALL, ("a", "b", "c"))
+    with pytest.raises(MismatchError, match="has a head for other classes than the data's 4"):
+        adapted(name, ("a", "b", "c", "d"))
+    y = torch.arange(12) % 3
+    run = limbeck.train(SMALL, (torch.randint(0, 255, (12, 3, 16, 16), dtype=torch.uint8), y), epochs=1,
+                        batch_size=6, precision="float32", workers=0)  # fmt: skip
+    assert run.model.presentation.size == (16, 16) and len(run.history) == 1

@@ -100,10 +100,13 @@ def _plan_sizes(
     """The plan for images that are decoded as they are wanted, in a size that nobody gave."""
     if min(min(size) for size in sizes) >= _SMALL:
         return _streamed(len(files), ImagePresentation(channels=channels))
-    odd = next((row for row, size in enumerate(sizes) if size != sizes[0]), None)
-    if odd is None:
+    if len(set(sizes)) == 1:
         return _streamed(len(files), ImagePresentation(size=sizes[0], crop_pct=1.0, channels=channels))
-    error = _SizesDiffer(chosen[odd], sizes[odd], chosen[0], sizes[0])
+    odd = min(
+        range(len(sizes)), key=lambda row: (min(sizes[row]), sizes[row] == sizes[0])
+    )  # were it as large as others, all would be shown
+    other = next(row for row, size in enumerate(sizes) if size != sizes[odd])
+    error = _SizesDiffer(chosen[odd], sizes[odd], chosen[other], sizes[other])
     raise FormatError(error.path, error.reason)
 
 

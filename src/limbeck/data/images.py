@@ -24,7 +24,7 @@ from limbeck.data.augment_policies import Numbers, draw
 from limbeck.data.row_hashes import bytes_of, hash_rows
 from limbeck.data.showing import Picture, erase, normalise, room, show
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.errors import ConfigError, DataError, FormatError, ItemError
 from limbeck.formats.pictures import open_picture
 from limbeck.inputs import Inputs
 from limbeck.options import ImagePresentation
@@ -90,7 +90,7 @@ class Images(Source):
 
         Raises:
             ConfigError: If images that are read are to be shifted, turned or bent.
-            DataError: If an image is missing, corrupt or too large to be safe; the message names its file.
+            ItemError: If an image is missing, corrupt or too large to be safe; the message names its file.
         """
         wanted = [self._known(each) for each in presentations]
         drawn = self._drawn(keys, view, augmentation)
@@ -102,7 +102,7 @@ class Images(Source):
                         pixels = show(picture, each, None if drawn is None else drawn[place], augmentation)
                         normalise(pixels, each, values[place])
             except FormatError as error:
-                raise DataError(str(error)) from error
+                raise ItemError(str(error)) from error
         if drawn is not None and augmentation is not None and augmentation.erasing:
             for normalised in made:
                 erase(normalised, drawn, augmentation.erasing)

@@ -25,7 +25,7 @@ from limbeck.data.parsing import LABEL_KEYS, Item, parse_item, seen, stack_input
 from limbeck.data.row_hashes import mark_of
 from limbeck.data.source import Source
 from limbeck.data.workers import made_ahead
-from limbeck.errors import DataError, LimbeckError
+from limbeck.errors import DataError, ItemError, LimbeckError
 from limbeck.inputs import Inputs, tensors_of
 from limbeck.keyed import seeds
 
@@ -137,7 +137,8 @@ class ItemSource(Source):
         """Read items, each under the seed of its number and the view, and join them.
 
         Raises:
-            DataError: If an item cannot be read, or items do not fit together; the message names it.
+            DataError: If items do not fit together; the message names one.
+            ItemError: If an item cannot be read.
         """  # noqa: DOC201, DOC502
         drawn = seeds(keys.cpu(), seed=0 if augmentation is None else augmentation.view_seed, view=view).tolist()
         numbers = self.numbers[rows.cpu()].tolist()
@@ -168,7 +169,7 @@ class ItemSource(Source):
             raise
         except Exception as error:  # whatever the user's data set raises
             reason = " ".join(str(error).split())[:200]
-            raise DataError(
+            raise ItemError(
                 f"item {number} of the {self.name} cannot be read: {type(error).__name__}: {reason}"
             ) from error
 

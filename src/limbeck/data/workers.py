@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError, DataError, LimbeckError
+from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError
 from limbeck.inputs import Inputs
 from limbeck.options import Augmentation
 
@@ -103,7 +103,7 @@ def made_ahead(make: Callable[[T], R], requests: Iterable[T], workers: int | Non
         results = iter(loader)
     for result in results:
         if isinstance(result, _Failed):
-            raise DataError(result.words)
+            raise result.kind(result.words)
         yield result
 
 
@@ -157,8 +157,9 @@ def _as_made(made: Any) -> Any:
 class _Failed:
     """An error of ours in a process: torch would print its traceback into the message."""
 
-    def __init__(self, words: str) -> None:
-        self.words = words
+    def __init__(self, error: LimbeckError) -> None:
+        self.words = str(error)
+        self.kind = ItemError if isinstance(error, ItemError) else DataError
 
 
 class _Making(Dataset[Any], Generic[T, R]):
@@ -171,4 +172,4 @@ class _Making(Dataset[Any], Generic[T, R]):
         try:
             return self.make(request)
         except LimbeckError as error:
-            return _Failed(str(error))
+            return _Failed(error)

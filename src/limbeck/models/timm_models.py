@@ -1,6 +1,15 @@
 """Networks of timm by name, with the weights of a local checkpoint; nothing is downloaded."""
 
-__all__ = ["TIMM_PREFIX", "TimmModel", "build_timm", "describe_timm", "import_timm", "make_timm", "require_timm"]
+__all__ = [
+    "TIMM_PREFIX",
+    "TimmModel",
+    "build_timm",
+    "checkpoint_of",
+    "describe_timm",
+    "import_timm",
+    "make_timm",
+    "require_timm",
+]
 
 import difflib
 import importlib
@@ -163,6 +172,22 @@ def require_timm(model: str) -> None:
     _require_name(timm, name)
     if checkpoint is not None and not checkpoint.is_file():
         raise FormatError(checkpoint, "there is no such checkpoint; nothing is downloaded, so give a file that is here")
+
+
+def checkpoint_of(model: str) -> Path | None:
+    """The file that holds the weights of a network.
+
+    Args:
+        model: As for :func:`make_timm`.
+
+    Returns:
+        The file, or None where weights are drawn anew.
+
+    Raises:
+        ConfigError: If it is neither a name nor a folder.
+        FormatError: If a folder does not hold a network of timm.
+    """  # noqa: DOC502
+    return _parsed(model)[1]
 
 
 def build_timm(fields: Mapping[str, Any]) -> nn.Module:

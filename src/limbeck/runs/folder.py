@@ -26,7 +26,7 @@ __all__ = ["RunFolder", "require_out"]
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ from limbeck.system.locks import hold
 from limbeck.system.processes import is_first, on_first
 from limbeck.system.watcher import warn_user
 from limbeck.training.identity import require_agreement
+
+_PLACES = frozenset({"data"})
+"""Settings that may differ too where digests say what they stood for: a folder of images may have been renamed."""
 
 _IDENTITY, _FIRST = "identity.json", "first weights"
 
@@ -168,7 +171,8 @@ class RunFolder:
                     raise RunError(f"{self.path} was taken by another run just now: choose another --out")
                 try:
                     if taken:
-                        self.agree(settings)
+                        known = identity is not None and (self.path / _IDENTITY).exists()
+                        self.agree(settings, free=_PLACES if known else ())
                         identity = self.agree_in_identity(identity)
                         sweep(self.path)
                     else:
@@ -234,16 +238,17 @@ class RunFolder:
         """
         return self.config().get(name, default) if (self.path / "config.toml").exists() else default
 
-    def agree(self, settings: Mapping[str, Any]) -> None:
+    def agree(self, settings: Mapping[str, Any], *, free: Collection[str] = ()) -> None:
         """Make sure that the run was started with these settings, but for those that may differ.
 
         Args:
             settings: As for :meth:`open`.
+            free: Names of further settings that may differ.
 
         Raises:
             RunError: If it was not.
         """  # noqa: DOC502
-        require_settings(self.path, self.config(), settings, finished=self.finished_stage())
+        require_settings(self.path, self.config(), settings, finished=self.finished_stage(), free=free)
 
     def finished_stage(self) -> Path | None:
         """The first of the trainings in this run (its own, a baseline's, a member's, a seed's) that is finished."""

@@ -30,10 +30,11 @@ from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
 from limbeck.data.many_labels import ManyLabels
 from limbeck.data.splits import PART_NAMES
-from limbeck.errors import ConfigError, DataError, LimbeckError, MismatchError, UserCodeError
+from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models import from_options, hf_teacher
 from limbeck.models.hf_files import HF_PREFIX, has_tokenizer
+from limbeck.models.timm_models import TIMM_PREFIX
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.models import load, reading_of
@@ -134,7 +135,8 @@ def as_part(name: str, given: Any) -> Examples:
     try:
         return as_examples(given)
     except DataError as error:
-        raise DataError(f"{name} data: {error}") from error
+        kind = ItemError if isinstance(error, ItemError) else DataError
+        raise kind(f"{name} data: {error}") from error
 
 
 def check_classes(role: str, subject: object, data: DataSet) -> None:
@@ -211,6 +213,7 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         data: The data set, of which one example is tried.
 
     Raises:
+        ItemError: If the example cannot be read.
         MismatchError: If the model fails on the example, or answers with another number of classes.
     """
     try:
@@ -225,6 +228,8 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         raise MismatchError(
             f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
         ) from cause
+    except ItemError:
+        raise  # which is not for the model to mend
     except LimbeckError as error:
         raise MismatchError(f"the {role}: {error}") from error
     if answers.shape[1] != len(data.classes):
@@ -369,7 +374,7 @@ def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, rea
     if str(path).startswith(HF_PREFIX):
         module = hf_teacher(str(path), data.outputs, **_text_settings(str(path), reading))
         return ModelTeacher(module, data.classes)  # in whose order it answers
-    if not path.is_dir() and path.suffix:
+    if str(path).startswith(TIMM_PREFIX) or (not path.is_dir() and path.suffix):
         return teacher_for(path, data).bind(data.train)  # type: ignore[arg-type]
     loaded = load(path, model=architecture)
     return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, getattr(loaded, "classes", None))

@@ -3,7 +3,7 @@
 __all__ = ["options_of", "plain_settings", "require_settings", "settings_text"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,12 @@ def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | N
 
 
 def require_settings(
-    path: Path, before: Mapping[str, Any], settings: Mapping[str, Any], *, finished: Path | None
+    path: Path,
+    before: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    finished: Path | None,
+    free: Collection[str] = (),
 ) -> None:
     """Make sure that a run was started with these settings, but for those that may differ.
 
@@ -105,6 +110,7 @@ def require_settings(
         before: The settings that it was started with.
         settings: Those that it is continued with.
         finished: A training of it that is finished, or None.
+        free: Names of further settings that may differ.
 
     Raises:
         RunError: If others differ.
@@ -127,8 +133,8 @@ def require_settings(
                 f"{finished} is finished with {name} = {started}, and now it is {now}: a finished "
                 f"training is not continued; resume with {name} = {started}, or choose another --out"
             )
-        free = name in _FREE_KEYS or (field is not None and field.metadata.get("free", False))
-        if not free and started != now:
+        of_kind = field is not None and field.metadata.get("free", False)
+        if name not in _FREE_KEYS and name not in free and not of_kind and started != now:
             was = "its default" if started is None else repr(started)
             raise RunError(
                 f"{path} was started with {name} = {was}, and now it is "

@@ -19,12 +19,12 @@ from limbeck.errors import DataError
 from limbeck.evaluation.prediction import device_of
 from limbeck.models.calling import autograd_enabled
 from limbeck.odd_teachers import tell_probabilities
-from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set, check_answers
+from limbeck.runs.inputs import as_data_set, check_answers, model_maker
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
 from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
@@ -70,7 +70,7 @@ class TrainRun(Shippable):
 @autograd_enabled
 @checked_arguments
 def train(
-    model: nn.Module | Callable[[int], nn.Module],
+    model: nn.Module | Callable[[int], nn.Module] | str,
     train: Any,
     validation: Any = None,
     *,
@@ -92,7 +92,8 @@ def train(
 
     Args:
         model: A module (it is copied, and all members start from its weights), or a function that makes one from a
-            seed or from nothing; it is called for each member under the seed of that member.
+            seed or from nothing; it is called for each member under the seed of that member; or a name, such as "mlp",
+            "cnn" or "timm:resnet18".
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Examples to choose the best epoch by.
         test: Examples to judge on, read once, at the end.
@@ -131,6 +132,8 @@ def train(
         out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, watcher=watcher
     )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
+    if isinstance(model, str):
+        model = model_maker(ModelOptions(model=model), data)
     plan = _plan(model, data, options, augmentation, members, mean, conduct)
     with conduct.opened("train", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)

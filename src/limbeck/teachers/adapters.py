@@ -18,6 +18,7 @@ from limbeck.teachers.estimator_file import EstimatorFile
 from limbeck.teachers.function import FunctionTeacher
 from limbeck.teachers.hugging_face import hugging_face
 from limbeck.teachers.onnx_file import OnnxTeacher
+from limbeck.teachers.timm_network import timm_network
 
 
 class Adapter(Protocol):
@@ -30,7 +31,7 @@ class Adapter(Protocol):
         """Whether it makes a teacher of something."""
 
 
-_ADAPTERS: list[Adapter] = [hugging_face, OnnxTeacher, EstimatorFile, EstimatorTeacher]
+_ADAPTERS: list[Adapter] = [hugging_face, timm_network, OnnxTeacher, EstimatorFile, EstimatorTeacher]
 _LAST: Adapter = FunctionTeacher  # much can be called that is given by mistake
 
 

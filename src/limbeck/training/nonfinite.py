@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
+from limbeck.inputs import tensors_of
 from limbeck.models.calling import call_model
 from limbeck.protocols import Batch, Objective
 from limbeck.system.devices import Device
@@ -120,7 +121,7 @@ def explain_nonfinite(
 ) -> Fault | None:
     """Run a batch that went wrong once more, and look where it does.
 
-    The teacher is asked first, where there is one: no setting of the training mends its answers.
+    Inputs are looked at first, then the teacher's answers, where there are such: no setting mends either.
 
     Args:
         model: With the weights from before the step.
@@ -132,6 +133,9 @@ def explain_nonfinite(
     Returns:
         Which examples, and what is wrong; None where all is finite this time.
     """
+    odd = _odd_inputs(batch)
+    if len(odd):
+        return Fault(named := name_examples(odd.tolist()), f"the inputs of {named} are not finite", _OF_INPUTS)
     with device.autocast():
         taught = _teachers_fault(objective, batch)
     if taught is not None:
@@ -168,6 +172,18 @@ def explain_nonfinite(
     if wrong:
         return Fault(examples, f"the gradient of {wrong[-1]} is not finite")
     return None
+
+
+_OF_INPUTS = "repair or leave out such examples"
+
+
+def _odd_inputs(batch: Batch) -> Tensor:
+    """Numbers of the examples whose inputs are not finite, such as a data set makes only when they are wanted."""
+    wrong = torch.zeros(len(batch.index), dtype=torch.bool, device=batch.index.device)
+    for values in tensors_of(batch.inputs):
+        if values.is_floating_point() and len(values) == len(wrong):
+            wrong |= ~values.isfinite().flatten(1).all(1).to(wrong.device)
+    return batch.index[wrong]
 
 
 def _teachers_fault(objective: Objective, batch: Batch) -> Fault | None:

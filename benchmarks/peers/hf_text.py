@@ -10,7 +10,7 @@ teacher = AutoModelForSequenceClassification.from_pretrained("bert-finetuned").e
 config = AutoConfig.from_pretrained("tiny-config", label2id=teacher.config.label2id, id2label=teacher.config.id2label)
 student = AutoModelForSequenceClassification.from_config(config)
 numbered = load_dataset("csv", data_files="reviews.csv", split="train").map(
-    lambda row: {"label": teacher.config.label2id[row["label"]]}
+    lambda row: {"number": teacher.config.label2id[row["label"]]}
 )
 parts = numbered.train_test_split(0.1, seed=0)
 
@@ -20,7 +20,7 @@ def collate(rows):
     seen = {name: each(texts, padding=True, truncation=True, return_tensors="pt") for name, each in tokenizers.items()}
     return {
         **seen["tiny-config"],
-        "labels": torch.tensor([row["label"] for row in rows]),
+        "labels": torch.tensor([row["number"] for row in rows]),
         "for_teacher": seen["bert-finetuned"],
     }
 

@@ -30,7 +30,7 @@ def require_models(
     Args:
         options: How the data will be read.
         model: What will be trained, as ``--model`` and ``--student`` have it; None for nothing.
-        teachers: Folders of runs, files, or models of Hugging Face as ``hf:FOLDER``.
+        teachers: Folders of runs, files, or models as ``hf:FOLDER`` or ``timm:FOLDER``.
         own: The teachers' architecture where it is the user's own.
 
     Returns:
@@ -51,6 +51,8 @@ def require_models(
     for teacher in map(str, teachers):
         if teacher.startswith(HF_PREFIX):
             looks.append(look_at(teacher, tokenizer=options.tokenizer, trained=True))
+        elif teacher.startswith(TIMM_PREFIX):
+            require_timm(teacher)
         elif (found := _run(Path(teacher))) is not None:
             looks.append(found)
     return reading_of_models(options, looks)

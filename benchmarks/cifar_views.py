@@ -351,8 +351,8 @@ def study(found: dict[str, Any], options: argparse.Namespace) -> Study:
     answer = (
         f"The students of the arm {titles[first]} are the best on average: {means[first]:.2f} % of the test images, "
         f"against {means['labels']:.2f} % for labels alone and {best:.2f} % for the teacher. Of the seven comparisons "
-        f"below {sum(_said(row) != _UNSHOWN for row in found['comparisons']) or 'none'} show a difference once they are "
-        "adjusted for their number."
+        f"below {sum(_said(row) != _UNSHOWN for row in found['comparisons']) or 'none'} show a difference once they "
+        "are adjusted for their number."
     )
     words = "Test accuracy of each seed and their mean; the diamond is the teacher."
     drawing = draw_results(

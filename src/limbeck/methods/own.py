@@ -5,10 +5,11 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["OwnLoss", "OwnObjective", "code_of", "probed"]
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,24 @@ class OwnObjective:
 
     @property
     def own(self) -> nn.Module | None:
-        """The function's own parameters, where it is a module that has some."""
-        return self.function if isinstance(self.function, nn.Module) else None
+        """The function, where it is a module that has parameters."""
+        module = self.function if isinstance(self.function, nn.Module) else None
+        return None if module is None or next(module.parameters(), None) is None else module
+
+    def begun(self, model: nn.Module, feed: Any) -> Self:
+        """The objective of one training, with a function of its own where it is a module."""
+        one = copy.copy(self)
+        if isinstance(self.function, nn.Module):
+            place = next((weight.device for weight in model.parameters()), None)
+            one.function = copy.deepcopy(self.function).to(place)
+        return one
+
+    def frozen(self) -> Self:
+        """The same with its parameters as constants: what the check of it looks at."""
+        one = copy.copy(self)
+        if isinstance(self.function, nn.Module):
+            one.function = copy.deepcopy(self.function).requires_grad_(False)
+        return one
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> None:
         """None: its formula is not known."""

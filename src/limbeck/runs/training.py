@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.prediction import device_of
+from limbeck.methods import Method, OwnObjective
 from limbeck.models.calling import autograd_enabled
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
+from limbeck.protocols import Objective
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
@@ -78,6 +80,7 @@ def train(
     classes: Sequence[str] | None = None,
     members: int = 1,
     mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    objective: Callable[..., Any] | None = None,
     augmentation: Augmentation | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -100,6 +103,8 @@ def train(
         classes: Names of the classes.
         members: How many to train, with seeds that follow each other; above 1 they make an ensemble.
         mean: How the ensemble averages: "arithmetic" or "geometric".
+        objective: Instead of cross-entropy with the labels, a loss function of your own: ``f(logits, labels)`` gives
+            one value per example, ``(N,)``. A module's parameters are trained and checkpointed with the model's.
         augmentation: Random views of the training pictures.
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
@@ -134,7 +139,7 @@ def train(
     data = as_data_set(train, validation, test, classes)
     if isinstance(model, str):
         model = model_maker(ModelOptions(model=model), data)
-    plan = _plan(model, data, options, augmentation, members, mean, conduct)
+    plan = _plan(model, data, options, augmentation, members, mean, conduct, objective)
     with conduct.opened("train", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)
 
@@ -152,6 +157,7 @@ class _Plan:
         members: How many are trained.
         mean: How several are averaged.
         conduct: The folder, the processes, and who is told.
+        objective: The loss function, where it is the user's own.
     """
 
     begun: list[nn.Module]
@@ -162,6 +168,13 @@ class _Plan:
     members: int
     mean: Literal["arithmetic", "geometric"]
     conduct: Conduct
+    objective: Callable[..., Any] | None
+
+    def loss(self) -> Objective:
+        """What a member minimises, made anew for each, so that parameters of its own are shared with nobody."""
+        if self.objective is None:
+            return LabelObjective(self.options.label_smoothing)
+        return OwnObjective(self.objective, classes=len(self.data.classes))
 
     def settings(self) -> dict[str, Any]:
         """What ``config.toml`` keeps."""
@@ -170,7 +183,8 @@ class _Plan:
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
-        return {**self.data.identity(), **network_identity(self.begun[0], "model")}
+        found = {**self.data.identity(), **network_identity(self.begun[0], "model")}
+        return found if self.objective is None else {**found, "method": self.loss().fingerprint()["method"]}
 
 
 def _plan(
@@ -181,8 +195,11 @@ def _plan(
     members: int,
     mean: Literal["arithmetic", "geometric"],
     conduct: Conduct,
+    objective: Callable[..., Any] | None,
 ) -> _Plan:
     """Look at what was given, refuse what cannot be trained, and decide the rest."""
+    if isinstance(objective, Method | type):
+        raise ConfigError("objective must be a function or a module of logits and labels; a method needs a teacher")
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
     options, device = conduct.settle(options)
@@ -193,7 +210,7 @@ def _plan(
     make_optimizer(begun[0], options, device)  # refuses a user's own that cannot be trained with
     return _Plan(
         begun=begun, data=data, options=options, augmentation=views, device=device, members=members, mean=mean,
-        conduct=conduct,
+        conduct=conduct, objective=objective,
     )  # fmt: skip
 
 
@@ -209,6 +226,8 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
         trainings=plan.members,
     )
     unused += [("mean", plan.mean, "there is one member")] if plan.mean != "arithmetic" and plan.members == 1 else []
+    if plan.objective is not None and plan.options.label_smoothing:
+        unused.append(("label_smoothing", plan.options.label_smoothing, "objective takes the place of cross-entropy"))
     tell_unused(unused, watcher)
     tell_class_weights(plan.options, data, data, watcher)
     tell_probabilities("model", plan.begun[0], data.train, None, watcher)
@@ -243,7 +262,7 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
             fit_stage,
             stage_for(folder, None if plan.members == 1 else f"members/{number + 1}", apart=apart),
             plan.begun[number],
-            LabelObjective(plan.options.label_smoothing),
+            plan.loss(),
             plan.data,
             dataclasses.replace(plan.options, seed=plan.options.seed + number),
             plan.device,

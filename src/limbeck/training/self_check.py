@@ -139,6 +139,8 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         if fault is not None:
             words, numbers = fault
             raise DataError(f"the teacher's answer to {name_examples(numbers.tolist())} {words}; nothing was trained")
+    elif frozen := getattr(objective, "frozen", None):
+        objective = frozen()
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(len(few.index), classes, generator=generator)
     _prove(objective, logits.to(few.index.device), few, 1.0, tolerance)
@@ -284,8 +286,10 @@ def _prove_shift(
 def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     leaf = logits.detach().requires_grad_(True)
     value = objective(leaf, batch).per_example
-    (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    return exact(value), exact(gradient)
+    found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+    if found is None:
+        raise SelfCheckError("the objective does not depend on the logits, so that nothing would be learnt from it")
+    return exact(value), exact(found)
 
 
 def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) -> tuple[Tensor, Tensor] | None:

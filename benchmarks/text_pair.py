@@ -210,7 +210,7 @@ def page(found: dict[str, Any], options: argparse.Namespace) -> str:
 {found["classes"]} sections and {found["sources"]:,} source packages; those of one source package are in one part, and
 are the clusters of the verdict. The teacher is an ensemble of {options.members} networks that take the vectors of a
 text's tokens, their weighted mean and their maximum, and one hidden layer; the student is a small one of the kind, with
-a tokenizer of {STUDENT.tokens:,} entries for {TEACHER.tokens:,}; the baseline is the same network trained on labels alone.
+a tokenizer of {STUDENT.tokens:,} entries for {TEACHER.tokens:,}; the baseline is its network trained on labels alone.
 Accuracies of baseline and student are means over {options.seeds} seeds; agreement is that of the first.
 
 {table}

@@ -131,7 +131,7 @@ def unused_in_compression(
         Which, and why.
     """
     found: list[Unused] = []
-    counts = calibration != 2000
+    counts = calibration >= 1 and calibration != 2000  # what is out of range is refused elsewhere
     if rule.name is None:
         reason = "the plan says the ranks" if planned else "there is no rank rule"
         found += [("metric", metric, reason)] if metric is not None else []

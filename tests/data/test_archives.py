@@ -216,7 +216,7 @@ def test_parts_of_other_sizes_and_colours(tmp_path):
     data = open_data(tmp_path)
     assert data.train.shape == data.test.shape == (3, 5, 6)
     images(tmp_path, {name: 1 for name in parts("test")}, size=(9, 9))
-    with pytest.raises(FormatError, match=r"test/cat/0.png: it has 9 x 9 .*train/cat/0.png has 5 x 6: .*--image-size"):
+    with pytest.raises(FormatError, match=r"train/cat/0.png: it has 5 x 6 .*test/cat/0.png has 9 x 9: .*--image-size"):
         open_data(tmp_path)
 
 

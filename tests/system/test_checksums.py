@@ -164,7 +164,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("make", [partial(students, seeds=1), smaller], ids=["students", "smaller"])
 def test_a_kill_between_any_two_writes_changes_no_bit(tmp_path, monkeypatch, make, every):
     """Each write in turn is the last of a process; the run is then continued, and once more from its end."""
-    monkeypatch.setattr(RunFolder, "_give_up", lambda *_: None)
+    monkeypatch.setattr("limbeck.runs.folder.give_up", lambda _: None)
     write = files.replace_bytes
     make(tmp_path / "whole")
     whole = content(tmp_path / "whole")

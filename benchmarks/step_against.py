@@ -84,6 +84,7 @@ class Checkout:
         """Let the process end."""
         _open(self.process.stdin).close()
         self.process.wait()
+        _open(self.process.stdout).close()
 
 
 def _open(stream: IO[str] | None) -> IO[str]:

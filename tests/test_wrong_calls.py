@@ -190,7 +190,7 @@ OTHERS: list[Call] = [
     (limbeck.load, {"path": "a\0b"}, "null character"),
     (limbeck.save_model, {"folder": "here", "model": NET, "classes": 5}, "classes must be a list"),
     (limbeck.save_model, {"folder": "here", "model": "a", "classes": "ab"}, "model must be a torch.nn.Module"),
-    (limbeck.open_data, {"source": 5}, "source must be a name, a path or options, and is 5"),
+    (limbeck.open_data, {"source": 5}, "source must be a name, a path, a table or options, and is 5"),
     (limbeck.open_data, {"source": b"a"}, "source must be a name"),
     (limbeck.fix_bias, {"model": 5, "shift": [1, 2]}, "model must be a torch.nn.Module, and is 5"),
     (limbeck.fix_bias, {"model": NET, "shift": "abc"}, "shift must be numbers"),

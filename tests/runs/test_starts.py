@@ -134,8 +134,8 @@ def test_arguments_are_those_that_a_function_takes():
         make_model(lambda a, b: nn.Identity(), 9)
     with pytest.raises(ConfigError, match="returned a int, and a torch.nn.Module is needed"):
         make_model(lambda: 3, 9)
-    with pytest.raises(ConfigError, match="a function that makes one is needed, and a str was given"):
-        limbeck.train("mlp", (X, Y), **SHORT)
+    with pytest.raises(ConfigError, match="model must be mlp, cnn, .* and is 'resnet999'"):
+        limbeck.train("resnet999", (X, Y), **SHORT)
 
 
 def test_own_functions_of_the_command_line_take_what_they_name(tmp_path, monkeypatch):

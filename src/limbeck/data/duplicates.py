@@ -30,6 +30,7 @@ def shared_examples(some: Examples, others: Examples) -> tuple[NDArray[np.int64]
         are looked up among themselves need not be listed where no other is the same.
 
     Example:
+        >>> import torch
         >>> some = torch.eye(4)
         >>> train, test = Examples.of(some), Examples.of(torch.stack([some[3], 2 * some[3], some[0]]))
         >>> [rows.tolist() for rows in shared_examples(test, train)]

@@ -219,6 +219,7 @@ def test_letters_of_low_rank_are_measured_once_and_chosen_on_validation(tmp_path
     assert letters.smallest(made, 0.85) is None and letters.smallest(made, 0.8)["share"] == 0.3
 
 
+@pytest.mark.slow
 def test_against_others_runs_each_way_in_its_process(tmp_path, capsys):
     others = load("against_others")
     arguments = ["--quick", "--ways", "limbeck", "pytorch-0", "--json", str(tmp_path / "others.json")]
@@ -243,6 +244,7 @@ def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tm
     assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_speech_feed_compares_disk_and_memory(tmp_path, capsys):
     speech_feed = load("speech_feed")
     assert speech_feed.main(["--quick", "--json", str(tmp_path / "feed.json")]) == 0
@@ -288,6 +290,7 @@ def test_scale_compares_a_formula_with_measurements():
     assert len(re.findall(r"^ +[\d,]+ +[\d.]+ +[\d.]+$", done.stdout, re.M)) == 2
 
 
+@pytest.mark.slow
 def test_step_against_another_checkout_times_both(tmp_path, capsys):
     against = load("step_against")
     root = Path(against.__file__).parents[1]

@@ -57,7 +57,11 @@ def test_lines_are_counted_without_what_is_silent():
     assert code_lines("") == code_lines('"""Alone."""\n') == 0 and code_lines('x = 1\n"""no docstring"""\n') == 2
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(one, marks=[pytest.mark.slow] if one.stem == "timm_images" else []) for one in SCRIPTS],
+    ids=[one.stem for one in SCRIPTS],
+)
 def test_a_journey(script, here, monkeypatch, capsys):
     make_small(script.stem)
     capsys.readouterr()

@@ -123,6 +123,7 @@ def test_what_is_done_is_not_done_again(whole, spoken):
         reproduce("speech", out, command="", seeds=1, quick=True, data=str(spoken))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_without_a_graph_goes_on(whole, tmp_path):
     class Stopping(Watcher):
         def epoch(self, row):

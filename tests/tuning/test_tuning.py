@@ -128,6 +128,7 @@ def test_each_trial_is_the_distillation_with_its_settings(teacher, keep):
     assert found.folder is None
 
 
+@pytest.mark.slow
 def test_the_method_is_searched_too(teacher, tmp_path, drawn):
     both = Search(grid=True, methods=("kd", "logits"), temperatures=(1.0, 4.0), hard_weights=(0.0, 0.5))
     found = tune(teacher, student, data(), search=both, out=tmp_path / "grid", **SETTINGS)

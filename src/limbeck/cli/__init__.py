@@ -28,6 +28,7 @@ from limbeck.cli.report import report
 from limbeck.cli.reproduce import reproduce
 from limbeck.cli.settings import read_settings, safe_settings
 from limbeck.cli.soften import soften
+from limbeck.cli.taps import taps
 from limbeck.cli.train import train
 from limbeck.cli.tune import tune
 from limbeck.errors import ConfigError
@@ -58,7 +59,7 @@ app = cyclopts.App(
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
     quickstart, train, soften, distill, tune, compress, evaluate, predict, export, report, reproduce, data,
-    methods, features, convert, info, forward, decode,
+    methods, taps, features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command(_command)

@@ -264,8 +264,8 @@ class Bar:
 _COLUMNS = (
     ("test_errors", "errors", "{:,}"),
     ("accuracy", "accuracy", "{:.2%}"),
-    ("nll", "nll", "{:.4f}"),
     ("balanced_accuracy", "balanced accuracy", "{:.2%}"),
+    ("nll", "nll", "{:.4f}"),
     ("ece", "ece", "{:.4f}"),
     ("agreement_with_teacher", "agrees", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),

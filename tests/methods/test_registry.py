@@ -8,7 +8,7 @@ from torch import nn
 
 import limbeck
 from limbeck.cli.settings import read_settings, safe_settings
-from limbeck.errors import ConfigError, RunError
+from limbeck.errors import ConfigError, LimbeckWarning, RunError
 from limbeck.methods import Method, Output, describe_methods, make_method, registry, targets_at
 from limbeck.options import Distillation
 from limbeck.options import methods as spelling
@@ -117,11 +117,20 @@ def test_wrong_spellings_are_told_before_anything_is_read():
         (lambda: Distillation(method_options=("beta",)), "method_options are NAME=VALUE"),
         (lambda: Distillation(method_options=("beta=1", "beta=2")), "method_options name beta twice"),
         (lambda: option_list(3), "method_options must be a mapping"),
-        (lambda: limbeck.distill(nn.Linear(6, 3), nn.Linear(6, 3), examples(), loss="kl"), "loss is called method"),
+        (lambda: limbeck.distill(nn.Linear(6, 3), nn.Linear(6, 3), examples(), loss="l1"), "loss is called method"),
         (lambda: spelling.spelled({"kd": "much"}), "method gives each name a weight"),
     ):
         with pytest.raises(ConfigError, match=words):
             made()
+
+
+def test_a_call_that_names_a_loss_means_the_method():
+    short = {"epochs": 1, "precision": "float32", "checkpoint_minutes": None}
+    net, older = nn.Linear(6, 3), nn.Linear(6, 3)
+    with pytest.warns(LimbeckWarning, match='loss="logits" is called method="logits" now'):
+        first = limbeck.distill(net, older, examples(), loss="logits", **short)
+    second = limbeck.distill(net, older, examples(), method="logits", **short)
+    assert torch.equal(first.student.weight, second.student.weight)
 
 
 def test_a_sum_is_the_sum_of_its_parts():

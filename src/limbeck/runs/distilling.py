@@ -3,6 +3,7 @@
 __all__ = ["DistillRun", "distill"]
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,14 @@ from torch import nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckWarning
 from limbeck.evaluation.non_inferiority import MarginVerdict
 from limbeck.evaluation.verdicts import Verdict
 from limbeck.methods import Method, OwnLoss
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, Distillation, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require, shown
-from limbeck.options.methods import OWN, option_list, spelled
+from limbeck.options.methods import OLD_LOSSES, OWN, option_list, renamed, spelled
 from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.conduct import Conduct
@@ -161,6 +162,11 @@ def distill(
         >>> sorted(run.metrics)
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
+    if training.get("loss") in OLD_LOSSES and method == "kd":
+        anew = renamed(training)
+        method = anew.pop("method")
+        _tell_new_name(training, method)
+        training = anew  # type: ignore[assignment]
     options = from_keywords(Training, training)
     for name, count in (("seeds", seeds), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
@@ -188,6 +194,12 @@ def distill(
         )  # fmt: skip
         with conduct.opened("distill", plan.settings(), plan.identity) as folder:
             return _carry_out(plan, folder)
+
+
+def _tell_new_name(training: Mapping[str, Any], method: Any) -> None:
+    """A call of an earlier version, in which the method was called the loss, means what it meant."""
+    words = f'loss="{training["loss"]}" is called method="{method}" now'
+    warnings.warn(words, LimbeckWarning, stacklevel=5)
 
 
 def _own_method(method: Any, objective: Any, classes: int) -> Method | None:

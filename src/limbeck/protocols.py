@@ -3,7 +3,7 @@
 Axes: ``N`` examples in a batch, ``K`` classes.
 """
 
-__all__ = ["Answering", "Batch", "Loss", "MixedLabels", "Objective", "Output", "Teacher", "Teaching"]
+__all__ = ["Answering", "Batch", "Loss", "MixedLabels", "Objective", "Output", "TappedTeacher", "Teacher", "Teaching"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -207,6 +207,16 @@ class Teaching:
     view: "TeacherView"
     live: bool
     presentations: tuple[Any, ...] = ()
+
+
+class TappedTeacher(Teacher, Protocol):
+    """A teacher whose layers can be read: a live model."""
+
+    def stages(self, batch: Batch) -> list[str]:
+        """Names of layers that stand for its stages, from the first to the last."""
+
+    def answer(self, batch: Batch, temperature: float, taps: Sequence[str] = ()) -> "Output":
+        """Log-probabilities softened at a temperature, and outputs of submodules."""
 
 
 class Objective(Protocol):

@@ -112,6 +112,13 @@ def test_wrong_names_and_options_are_told_in_a_line(method, options, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_method_without_a_forward_is_told_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from limbeck.methods import Method\n\n\nclass Idle(Method):\n    pass\n")
+    with pytest.raises(ConfigError, match="method mine.py:Idle: Idle has no forward"):
+        make_method("mine.py:Idle", {})
+
+
 def test_wrong_spellings_are_told_before_anything_is_read():
     for made, words in (
         (lambda: Distillation(method_options=("beta",)), "method_options are NAME=VALUE"),

@@ -24,7 +24,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions
@@ -83,6 +83,15 @@ class Kind(Protocol):
 
     def open_inputs(self, path: Path, options: DataOptions, like: "DataSet | None") -> "Examples":
         """Read examples whose labels are not wanted, to be used beside a data set."""
+
+
+@runtime_checkable
+class _KeepsReading(Protocol):
+    """What a kind has besides whose models keep how their inputs were made."""
+
+    reading_key: str
+
+    def reading_in(self, folder: Path, described: Any) -> "Reading": ...
 
 
 class Reading(Protocol):
@@ -229,7 +238,7 @@ def own_settings() -> dict[str, list[str]]:
 
 def reading_keys() -> frozenset[str]:
     """Keys of a model's ``config.json`` that say how its inputs were made, of all kinds."""
-    return frozenset(key for kind in kinds() if (key := getattr(kind, "reading_key", None)) is not None)
+    return frozenset(kind.reading_key for kind in kinds() if isinstance(kind, _KeepsReading))
 
 
 def reading_in(folder: Path, config: Mapping[str, Any]) -> Reading | None:
@@ -243,9 +252,8 @@ def reading_in(folder: Path, config: Mapping[str, Any]) -> Reading | None:
         The reading, or None.
     """
     for kind in kinds():
-        described = config.get(getattr(kind, "reading_key", ""))
-        if described is not None:
-            return cast(Reading, kind.reading_in(folder, described))  # type: ignore[attr-defined]
+        if isinstance(kind, _KeepsReading) and (described := config.get(kind.reading_key)) is not None:
+            return kind.reading_in(folder, described)
     return None
 
 

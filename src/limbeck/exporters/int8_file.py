@@ -100,6 +100,17 @@ def _feeds(inputs: Inputs, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {name: np.ascontiguousarray(given[name].detach().cpu().numpy()) for name in names}
 
 
+class _Reader:
+    """What onnxruntime asks for calibration examples; its own base class goes by the method alone."""
+
+    def __init__(self, given: Iterator[dict[str, NDArray[Any]]]) -> None:
+        self.given = given
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The next batch, or None at the end."""
+        return next(self.given, None)
+
+
 @dataclass(frozen=True, eq=False)
 class _Rounding:
     """A float network with the ranges of its activations: any of its layers can be rounded.
@@ -127,18 +138,10 @@ class _Rounding:
             for node in graph.node
             if node.op_type in _KINDS
         }
-
-        class Reader(quantisation.CalibrationDataReader):  # type: ignore[name-defined, misc]
-            def __init__(self, given: Iterator[dict[str, NDArray[Any]]]) -> None:
-                self.given = given
-
-            def get_next(self) -> dict[str, NDArray[Any]] | None:
-                return next(self.given, None)
-
         calibrator = quantisation.create_calibrator(
             path, list(_KINDS), augmented_model_path=str(folder / "augmented.onnx")
         )
-        calibrator.collect_data(Reader(iter(feeds)))
+        calibrator.collect_data(_Reader(iter(feeds)))
         return cls(path, layers, calibrator.compute_data(), feeds)
 
     def rounded(self, names: set[str]) -> Any:
@@ -194,11 +197,12 @@ class _Rounding:
         options.log_severity_level = 3
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         output = session.get_outputs()[0].name
-        values = np.asarray(session.run([output], dict(feeds))[0], np.float64)
+        values: NDArray[np.float64] = np.asarray(session.run([output], dict(feeds))[0], np.float64)
         if "prob" in output:
             return np.log(np.maximum(values, 1e-30))
         values = values - values.max(-1, keepdims=True)
-        return values - np.log(np.exp(values).sum(-1, keepdims=True))  # type: ignore[no-any-return]
+        log_p: NDArray[np.float64] = values - np.log(np.exp(values).sum(-1, keepdims=True))
+        return log_p
 
 
 INT8 = Int8Exporter()

@@ -69,9 +69,11 @@ def _by_name(names: Sequence[str]) -> type[_Logits]:
 
     def forward(self: Any, **inputs: Tensor) -> Tensor:
         returned = self.model(**{name: self.cast(values) for name, values in inputs.items()})
-        return self.taken(returned, next(iter(inputs.values())))  # type: ignore[no-any-return]
+        logits: Tensor = self.taken(returned, next(iter(inputs.values())))
+        return logits
 
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *names)]
+    # The attribute is inspect's, and typeshed does not know it of functions.
     forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return type("_NamedLogits", (_Logits,), {"forward": forward})
 

@@ -7,6 +7,7 @@ __all__ = ["Method", "labels_of", "main_labels", "require_option", "require_temp
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ _SAFETY = 8.0
 """Roundings that add up may be this much larger than what one perturbation of the logits does."""
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     r"""One method of distillation: what a student is to learn from a teacher, as a value per example.
 
     A subclass gives :meth:`forward`, and where its formula is known :meth:`reference_gradient`; everything else has a
@@ -69,6 +70,7 @@ class Method(nn.Module):
         super().__init_subclass__(**kwargs)
         cls.name = cls.__dict__.get("name", cls.__name__.lower())
 
+    @abstractmethod
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         """The value of each example.
 
@@ -82,7 +84,6 @@ class Method(nn.Module):
             One value per example, ``(N,)``, whose mean over the batch is minimised. A coupled method may give the
             value of the whole batch N times.
         """  # noqa: DOC202
-        raise NotImplementedError
 
     def with_labels(
         self, student: Output, teacher: Output, batch: Batch, hard_weight: float, label_smoothing: float
@@ -99,11 +100,11 @@ class Method(nn.Module):
         Returns:
             One value per example, ``(N,)``.
         """
-        soft = self(student, teacher, batch)
+        soft: Tensor = self(student, teacher, batch)
         if hard_weight == 0:
-            return soft  # type: ignore[no-any-return]
+            return soft
         hard = label_loss(student.logits, labels_of(batch), label_smoothing, batch.mixed)
-        return (1 - hard_weight) * soft + hard_weight * hard  # type: ignore[no-any-return]
+        return (1 - hard_weight) * soft + hard_weight * hard
 
     def reference_gradient(self, student: Output, teacher: Output, batch: Batch) -> Output | None:
         """The gradient of the sum of the values by its formula: not by autograd, and not by what :meth:`forward` calls.

@@ -69,7 +69,8 @@ def method_class(name: str) -> MethodClass:
         raise ConfigError("method own was given as an object in Python: give it again, with method= or objective=")
     method_parts(name)  # refuses an unknown name
     module, kind = METHODS[name].split(":")
-    return getattr(importlib.import_module(module), kind)  # type: ignore[no-any-return]
+    own: type[Method] = getattr(importlib.import_module(module), kind)
+    return own
 
 
 def make_method(
@@ -147,13 +148,16 @@ def _made(name: str, kind: Any, options: dict[str, str], temperature: float, cla
         return kind
     if not _is_class(kind):
         return OwnLoss(kind, classes=classes)
+    if inspect.isabstract(kind):
+        raise ConfigError(f"method {name}: {kind.__name__} has no forward, which gives the value of each example")
     hints = get_type_hints(kind.__init__)
     try:
         values = {key: option_value(value, hints.get(key)) for key, value in options.items()}
         given = {key: as_type(key, value, hints.get(key, Any)) for key, value in values.items()}
         if "temperature" in kind.option_defaults():
             given = {"temperature": temperature, **given}
-        return kind(**given)  # type: ignore[no-any-return]
+        made: Method = kind(**given)
+        return made
     except ConfigError as error:
         raise ConfigError(f"method {name}: {error}" if name not in str(error) else str(error)) from None
 

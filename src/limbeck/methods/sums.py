@@ -5,8 +5,8 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["Sum"]
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Sum(Method):
 
     def __init__(self, parts: Sequence[Method], weights: Sequence[float], names: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.parts, self.weights = nn.ModuleList(parts), tuple(map(float, weights))
+        self.parts, self.weights = nn.ModuleList(parts), tuple(map(float, weights))  # registered, so that they move
         self.names = tuple(names or (type(part).__name__ for part in parts))
         asked = {part.temperature for part in parts if part.reads_logits}
         self.temperature = asked.pop() if len(asked) == 1 else 1.0
@@ -46,11 +46,12 @@ class Sum(Method):
         for name in ("shift_invariant", "takes_samples"):
             setattr(self, name, all(getattr(part, name) for part in parts))
         self.name = "+".join(self.names)
+        self._gather_taps()
 
     @property
     def members(self) -> list[tuple[float, Method]]:
         """Each method with its weight."""
-        return list(zip(self.weights, self.parts, strict=True))  # type: ignore[arg-type]
+        return [(weight, cast(Method, part)) for weight, part in zip(self.weights, self.parts, strict=True)]
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         """The value of each example, ``(N,)``."""
@@ -102,6 +103,13 @@ class Sum(Method):
         """Let each part settle its layers."""
         for _, part in self.members:
             part.find_taps(stages, others)
+        self._gather_taps()
+
+    def _gather_taps(self) -> None:
+        """Names of all submodules that are read, each once."""
+        parts = [part for _, part in self.members]
+        self.student_taps = tuple(dict.fromkeys(name for part in parts for name in part.student_taps))
+        self.teacher_taps = tuple(dict.fromkeys(name for part in parts for name in part.teacher_taps))
 
     def prepare(self, student: Output, teacher: Output) -> None:
         """Let each part make its parameters."""
@@ -109,17 +117,7 @@ class Sum(Method):
             part.prepare(student, teacher)
 
     @property
-    def student_taps(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of all submodules of the student that are read, each once."""
-        return tuple(dict.fromkeys(name for _, part in self.members for name in part.student_taps))
-
-    @property
-    def teacher_taps(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of all submodules of the teacher that are read, each once."""
-        return tuple(dict.fromkeys(name for _, part in self.members for name in part.teacher_taps))
-
-    @property
-    def options(self) -> Mapping[str, Any]:  # type: ignore[override]
+    def options(self) -> dict[str, Any]:
         """The weight and the options of each part, by its name."""
         return {
             name: {"weight": weight, **part.options}

@@ -7,7 +7,7 @@ __all__ = ["DistillationObjective", "LabelObjective", "check_objective", "requir
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from limbeck.methods import Method, Output, labels_of, make_method
 from limbeck.methods.formulas import one_hot, softmax
 from limbeck.models.taps import Taps
 from limbeck.options import TeacherView
-from limbeck.protocols import Answering, Batch, Loss, Teacher, Teaching
+from limbeck.protocols import Answering, Batch, Loss, TappedTeacher, Teacher, Teaching
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.teachers import as_teacher
 from limbeck.training.self_check import check_objective, exact
@@ -121,7 +121,7 @@ class DistillationObjective:
         one.method = copy.deepcopy(self.method)
         batch = next(feed.batches(0)).head(_SHOWN)
         if one.method.reads_features:
-            one._taps, one._shapes = tapped(one.method, model, self.teacher, batch, self.asked_at)
+            one._taps, one._shapes = tapped(one.method, model, cast(TappedTeacher, self.teacher), batch, self.asked_at)
         one.method.to(batch.index.device)
         return one
 
@@ -207,8 +207,8 @@ class DistillationObjective:
         if self._taught is not None:
             return self._taught
         if self.method.teacher_taps:
-            answer: Output = self.teacher.answer(batch.for_teacher, self.asked_at, self.method.teacher_taps)  # type: ignore[attr-defined]
-            return answer
+            teacher = cast(TappedTeacher, self.teacher)  # others were refused beforehand
+            return teacher.answer(batch.for_teacher, self.asked_at, self.method.teacher_taps)
         answers = self.teacher.log_probs(batch.for_teacher, self.asked_at).detach()
         # Half precision sums to 1 but nearly.
         exactly = answers.dtype in {torch.float32, torch.float64}

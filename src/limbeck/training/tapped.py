@@ -15,14 +15,14 @@ from limbeck.methods import Method, Output
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.taps import Taps, default_stages, list_taps
 from limbeck.models.wrapped import unwrapped
-from limbeck.protocols import Batch, Teacher
+from limbeck.protocols import Batch, TappedTeacher
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of one example's features, by the layers' names."""
 
 
 def tapped(
-    method: Method, model: nn.Module, teacher: Teacher, batch: Batch, asked_at: float
+    method: Method, model: nn.Module, teacher: TappedTeacher, batch: Batch, asked_at: float
 ) -> tuple[Taps, tuple[Shapes, Shapes]]:
     """Find the layers that a method reads, let it make its parameters for them, and begin to read the student's.
 
@@ -45,12 +45,12 @@ def tapped(
             "them one by one: give the model itself, and leave compile out"
         )
     stages = default_stages(list_taps(model, batch.inputs))
-    method.find_taps(stages, teacher.stages(batch.for_teacher))  # type: ignore[attr-defined]
+    method.find_taps(stages, teacher.stages(batch.for_teacher))
     taps = Taps(model, method.student_taps)
     with evaluating(model), torch.no_grad():
         student = Output(call_model(model, batch.inputs), {})
     student = Output(student.logits, taps.take(len(student.logits)))
-    says: Output = teacher.answer(batch.for_teacher, asked_at, method.teacher_taps)  # type: ignore[attr-defined]
+    says = teacher.answer(batch.for_teacher, asked_at, method.teacher_taps)
     method.prepare(student, says)
     return taps, (_shapes(student), _shapes(says))
 

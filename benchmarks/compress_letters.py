@@ -29,8 +29,8 @@ from limbeck.models import Dropout
 from limbeck.options import Augmentation, DataOptions
 from limbeck.report.figures_style import MUTED, figure, styled, svg, tidy
 from limbeck.runs import distill
-from limbeck.runs.inputs import load_module
 from limbeck.runs.measure import file_bytes
+from limbeck.runs.models_for_data import load_module
 from limbeck.system.devices import find_device
 from limbeck.system.files import replace_text
 from limbeck.teachers import ModelTeacher, StoredTargets

@@ -22,8 +22,8 @@ from limbeck.data import open_data
 from limbeck.evaluation.prediction import answer_views
 from limbeck.options import Augmentation, DataOptions, ModelOptions
 from limbeck.runs import distill
-from limbeck.runs.inputs import load_teacher, model_maker
 from limbeck.runs.measure import answers_of, labels_of, scores_of
+from limbeck.runs.models_for_data import load_teacher, model_maker
 from limbeck.runs.pages import report_run
 from limbeck.system.devices import find_device
 

@@ -25,7 +25,7 @@ import torch
 import limbeck
 from limbeck.options import DataOptions, Training
 from limbeck.recipes.quickstart import Quickstart
-from limbeck.runs.inputs import model_maker
+from limbeck.runs.models_for_data import model_maker
 
 SET_ASIDE = 10_000
 

@@ -12,12 +12,12 @@ from torch import nn
 import limbeck
 from limbeck import RankRule
 from limbeck.exporters import registry
-from limbeck.runs import shipping
+from limbeck.runs import parity_files, shipping
 
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    monkeypatch.setattr(shipping, "write_parity_page", lambda contents, path: path.write_text(contents.title))
+    monkeypatch.setattr(parity_files, "write_parity_page", lambda contents, path: path.write_text(contents.title))
 
 
 def test_a_run_is_exported_with_its_own_held_out_examples(teacher, tmp_path, limbeck):

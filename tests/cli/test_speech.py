@@ -34,9 +34,9 @@ from limbeck.report.figures_style import svg
 from limbeck.report.page import render_report
 from limbeck.runs.exporting import nnet_of
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import load_teacher
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import load, reading_of, save_model
+from limbeck.runs.models_for_data import load_teacher
 from limbeck.runs.pages import gather
 from limbeck.system.files import unseal_files
 

@@ -15,9 +15,9 @@ from limbeck.data.images import ImageArrays, ImageFiles
 from limbeck.data.items import read_items
 from limbeck.data.many_labels import MultiLabel
 from limbeck.data.position_files import open_words
-from limbeck.data.positions import Words
 from limbeck.data.table import Table
 from limbeck.data.text import Text
+from limbeck.data.words import Words
 from limbeck.options import ImagePresentation
 
 FIRST = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from limbeck.exporters.parity import judge_file
-from limbeck.runs import shipping
+from limbeck.runs import parity_files
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,4 +18,4 @@ def quick():
 
 @pytest.fixture
 def no_drawing(monkeypatch):
-    monkeypatch.setattr(shipping, "write_parity_page", lambda contents, path: path.write_text(contents.title))
+    monkeypatch.setattr(parity_files, "write_parity_page", lambda contents, path: path.write_text(contents.title))

@@ -13,8 +13,9 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
-from limbeck.runs.inputs import check_answers, check_classes, load_teacher
+from limbeck.runs.inputs import check_answers, check_classes
 from limbeck.runs.models import classes_of, load, save_ensemble, save_model
+from limbeck.runs.models_for_data import load_teacher
 from limbeck.teachers import Ensemble
 
 SHAPE = (1, 8, 8)

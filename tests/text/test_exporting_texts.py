@@ -8,19 +8,19 @@ import torch
 
 import limbeck
 from limbeck.data.examples import Examples
-from limbeck.data.positions import Words
 from limbeck.data.text import Text
+from limbeck.data.words import Words
 from limbeck.exporters import exporter_named
 from limbeck.exporters.parity import judge_file
 from limbeck.models.copying import copy_module
 from limbeck.options import TextPresentation
-from limbeck.runs import shipping
+from limbeck.runs import parity_files
 from limbeck.system.hugging_face import transformers
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(shipping, "write_parity_page", lambda contents, path: path.write_text(contents.title))
+    monkeypatch.setattr(parity_files, "write_parity_page", lambda contents, path: path.write_text(contents.title))
     monkeypatch.setitem(inspect.unwrap(judge_file).__kwdefaults__, "seconds", 0.001)
 
 

@@ -15,8 +15,8 @@ from limbeck.models import build, describe, from_options
 from limbeck.models.calling import call_model
 from limbeck.models.hf_models import build_hf, hf_model, hf_teacher
 from limbeck.options import ModelOptions, TextPresentation
-from limbeck.runs.inputs import load_teacher
 from limbeck.runs.models import load, save_model
+from limbeck.runs.models_for_data import load_teacher
 from limbeck.system.hugging_face import transformers
 
 SIZES = {"vocab_size": 64, "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
@@ -217,7 +217,7 @@ def test_a_run_of_texts_from_a_teacher_to_a_student_of_another_kind(folder, bare
     student = ModelOptions(model=f"hf:{bare}")
     data = open_text(reviews, presentation=hf_model(str(bare), NAMES).presentation)
     teacher = load_teacher([f"hf:{folder}"], data=data)
-    maker = limbeck.runs.inputs.model_maker(student, data)
+    maker = limbeck.runs.models_for_data.model_maker(student, data)
     with pytest.warns(LimbeckWarning, match="the teacher is right on"):
         run = limbeck.distill(teacher, maker, data, epochs=1, out=tmp_path / "run", precision="float32")
     assert run.metrics["teacher"]["parameters"] > run.metrics["student"]["parameters"]

@@ -6,8 +6,9 @@ from torch import nn
 
 import limbeck
 from limbeck import Examples
-from limbeck.data.positions import NextTokens, Words
+from limbeck.data.next_tokens import NextTokens
 from limbeck.data.text import Text
+from limbeck.data.words import Words
 from limbeck.evaluation.prediction import predict
 from limbeck.models.hf_models import hf_model
 from limbeck.options import TextPresentation

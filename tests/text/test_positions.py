@@ -8,8 +8,9 @@ import torch
 
 import limbeck
 from limbeck.data import Examples, Feed, cut_validation
+from limbeck.data.next_tokens import NextTokens
 from limbeck.data.position_files import next_token_set, open_next_tokens, open_words
-from limbeck.data.positions import NextTokens, Words
+from limbeck.data.words import Words
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.evaluation.prediction import answer_views, predict
 from limbeck.inputs import POSITIONS

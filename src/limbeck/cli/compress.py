@@ -176,7 +176,7 @@ def _compress_run(
     options: dict[str, Any],
 ) -> None:
     from limbeck.runs.compressing import compress as run_compression
-    from limbeck.runs.inputs import load_module
+    from limbeck.runs.models_for_data import load_module
     from limbeck.runs.pages import report_run
     from limbeck.runs.ranks import read_plan
     from limbeck.softtargets import SoftTargets
@@ -223,7 +223,7 @@ def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[s
     """What to call the network, and the teacher that it was distilled from, where there is one that can be loaded."""
     from limbeck.errors import FormatError, MismatchError
     from limbeck.runs.folder import RunFolder
-    from limbeck.runs.inputs import load_teacher
+    from limbeck.runs.models_for_data import load_teacher
 
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if "temperature" not in known or "source" in known:

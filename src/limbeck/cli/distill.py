@@ -98,7 +98,7 @@ def distill(
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
     from limbeck.data.sources import open_inputs
     from limbeck.runs import distill as run_distillation
-    from limbeck.runs.inputs import model_maker
+    from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 

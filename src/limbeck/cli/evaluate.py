@@ -45,8 +45,8 @@ def evaluate(
     from limbeck.kaldi.options import SpeechOptions, is_kaldi
     from limbeck.kaldi.source.opening import judged_alone
     from limbeck.runs import evaluate as judge
-    from limbeck.runs.inputs import load_teacher, options_as_trained
     from limbeck.runs.measure import title_of
+    from limbeck.runs.models_for_data import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
     from limbeck.runs.reading import options_as_read
 

@@ -57,7 +57,7 @@ def export(
         json: Print what parity.json holds.
     """
     from limbeck.runs.folder import RunFolder
-    from limbeck.runs.inputs import load_module
+    from limbeck.runs.models_for_data import load_module
     from limbeck.runs.shipping import export as ship
     from limbeck.runs.shipping import run_options
 

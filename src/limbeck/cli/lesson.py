@@ -66,7 +66,7 @@ def open_lesson(
     """
     if (teacher is None) == (targets is None):
         raise ConfigError("give either --teacher or --teacher-targets")
-    from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.runs.models_for_data import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
     from limbeck.runs.unused import tell_unused
     from limbeck.softtargets import SoftTargets

@@ -97,7 +97,7 @@ def soften(
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
     """
-    from limbeck.runs.inputs import load_teacher, options_as_trained
+    from limbeck.runs.models_for_data import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
     from limbeck.softtargets import SoftTargets
     from limbeck.softtargets.softening import precision_of

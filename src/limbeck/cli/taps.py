@@ -36,7 +36,7 @@ def taps(
         quiet: No progress bar.
     """
     from limbeck.models.taps import default_stages, list_taps
-    from limbeck.runs.inputs import load_module, model_maker
+    from limbeck.runs.models_for_data import load_module, model_maker
 
     examples = open_examples(data, quiet=quiet)
     folder = Path(model)

@@ -74,7 +74,7 @@ def train(
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
     from limbeck.runs import train as run_training
-    from limbeck.runs.inputs import model_maker
+    from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.named_models import require_models
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first

@@ -85,7 +85,8 @@ def tune(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
-    from limbeck.runs.inputs import model_maker, verify_stores
+    from limbeck.runs.inputs import verify_stores
+    from limbeck.runs.models_for_data import model_maker
     from limbeck.tuning import tune as run_search
 
     lesson = open_lesson(

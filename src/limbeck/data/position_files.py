@@ -18,9 +18,10 @@ from typing import Any
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.label_columns import Labels, class_labels, number_labels
+from limbeck.data.next_tokens import NextTokens
 from limbeck.data.part_sources import part_sources, require_columns, whole_name
-from limbeck.data.positions import NextTokens, Words
 from limbeck.data.splits import cut_test
+from limbeck.data.words import Words
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.conll import CONLL_SUFFIXES, read_conll
 from limbeck.formats.held import class_names, is_held, source_name

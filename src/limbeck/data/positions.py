@@ -6,7 +6,7 @@ and in the clusters of verdicts.
 Axes: ``N`` examples, ``S`` sequences, ``L`` tokens of the longest.
 """
 
-__all__ = ["NextTokens", "Positions", "Words"]
+__all__ = ["Positions"]
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,16 @@ from torch import Tensor
 
 from limbeck.data.row_hashes import mark_of
 from limbeck.data.source import Source, numbered
-from limbeck.data.text import Strings
-from limbeck.data.tokens import Tokens, tokenise
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import POSITIONS, Inputs
 from limbeck.keyed import permutation
 from limbeck.options.text import TextPresentation
-from limbeck.system.hugging_face import filler, load_tokenizer
 
 if TYPE_CHECKING:
     from limbeck.options import Augmentation
 
 _WINDOW = 50
 """Batches among whose examples sequences of like length are put together."""
-_AT_A_TIME = 1000
-"""Sentences that are given to a tokenizer together."""
 
 
 class Positions(Source):
@@ -215,202 +210,3 @@ class Positions(Source):
         yield from self.content_of_sequences()
         yield self.sequence.tobytes()
         yield self.place.tobytes()
-
-
-class Words(Positions):
-    """Sentences of words that have a class each; a model's answer to a word is that at the word's first token.
-
-    Teacher and student may have different tokenizers.
-
-    Args:
-        sentences: The words of each sentence.
-        kept: Which words are examples, bool for each word of each sentence; None for all.
-        groups: What each sentence belongs to; None where each stands alone.
-        presentation: The student's tokenizer; None until it is known.
-
-    Raises:
-        DataError: If a word is missing, or no word is an example.
-
-    Example:
-        >>> some = Words([["Anna", "lives", "here"], ["yes"]], kept=[[True, False, True], [True]])
-        >>> len(some), some.groups()
-        (3, tensor([0, 0, 1]))
-    """
-
-    def __init__(
-        self,
-        sentences: Sequence[Sequence[str]],
-        kept: Sequence[Sequence[bool]] | None = None,
-        *,
-        groups: Sequence[Any] | None = None,
-        presentation: TextPresentation | None = None,
-    ) -> None:
-        lengths = np.array([len(sentence) for sentence in sentences], np.int64)
-        self.words = Strings([word for sentence in sentences for word in sentence])
-        self.ends = np.concatenate([[0], lengths.cumsum()])
-        sequence = np.repeat(np.arange(len(lengths)), lengths)
-        place = np.arange(len(self.words)) - self.ends[sequence]
-        if kept is not None:
-            chosen = np.array([flag for sentence in kept for flag in sentence], bool)
-            sequence, place = sequence[chosen], place[chosen]
-        super().__init__(sequence, place, lengths, groups, presentation)
-        self._known: dict[tuple[str, int], tuple[Tokens, NDArray[np.int64]]] = {}
-
-    def padded(self, chosen: NDArray[np.int64], presentation: Any) -> tuple[dict[str, Tensor], NDArray[np.int64]]:
-        """Tokens of some sentences, and the first token of each word."""
-        key = (presentation.tokenizer, presentation.max_length)
-        if key not in self._known:
-            self._known[key] = self._tokenised(presentation)
-        tokens, firsts = self._known[key]
-        lengths = self.lengths[chosen]
-        found = np.full((len(chosen), int(lengths.max(initial=0))), -1, np.int64)
-        held = np.arange(found.shape[1]) < lengths[:, None]
-        starts = self.ends[chosen]
-        found[held] = firsts[np.repeat(starts - lengths.cumsum() + lengths, lengths) + np.arange(lengths.sum())]
-        return tokens.padded(chosen, presentation.names), found
-
-    def _tokenised(self, presentation: TextPresentation) -> tuple[Tokens, NDArray[np.int64]]:
-        """All sentences, and for each word the place of its first token, -1 where that was truncated."""
-        tokenizer = load_tokenizer(presentation.tokenizer)
-        if not tokenizer.is_fast:
-            raise ConfigError(
-                f"tokenizer {presentation.tokenizer} does not say which word a token is of: give one with a "
-                "tokenizer.json"
-            )
-        firsts = np.full(len(self.words), -1, np.int64)
-        ids: list[list[int]] = []
-        settings = {"is_split_into_words": True, "truncation": True, "max_length": presentation.max_length}
-        for begin in range(0, len(self.lengths), _AT_A_TIME):
-            starts = self.ends[begin : begin + _AT_A_TIME + 1]
-            block = [self.words[first:last] for first, last in zip(starts[:-1], starts[1:], strict=True)]
-            found = tokenizer(
-                block, return_attention_mask=False, return_token_type_ids=False, verbose=False, **settings
-            )
-            ids += [row or [filler(tokenizer)] for row in found["input_ids"]]
-            for number, start in enumerate(starts[:-1]):
-                for place, word in enumerate(found.word_ids(number)):
-                    if word is not None and firsts[start + word] < 0:
-                        firsts[start + word] = place
-        return Tokens.of(ids, tokenizer), firsts
-
-    def sequence_bytes(self, number: int) -> bytes:
-        """The words of a sentence."""
-        first, last = self.ends[number], self.ends[number + 1]
-        return "\0".join(self.words[first:last]).encode()
-
-    def names(self, sentences: Sequence[Any] | None = None) -> list[str]:
-        """What each word is called: its sentence, and its place in that, from 0.
-
-        Args:
-            sentences: Names of all sentences; None for their numbers, from 0.
-
-        Returns:
-            Such as "12:3".
-
-        Example:
-            >>> Words([["a", "b"], ["c"]]).names(["x", "y"])
-            ['x:0', 'x:1', 'y:0']
-        """
-        called = range(len(self.lengths)) if sentences is None else sentences
-        return [f"{called[s]}:{p}" for s, p in zip(self.sequence.tolist(), self.place.tolist(), strict=True)]
-
-    def words_of_examples(self) -> list[str]:
-        """The word that each example is."""
-        return [self.words[row] for row in (self.ends[self.sequence] + self.place).tolist()]
-
-    def content_of_sequences(self) -> Iterator[bytes | memoryview]:
-        """Lengths of sentences and words, and the words."""
-        yield self.ends.tobytes()
-        yield self.words.ends.tobytes()
-        yield self.words.bytes
-
-
-class NextTokens(Positions):
-    """Windows of text whose positions each have the next token as their class: what language models learn.
-
-    The vocabulary is the classes, so teacher and student must have the same tokenizer.
-
-    Args:
-        texts: The texts; each is cut into windows of the presentation's ``max_length``.
-        presentation: The tokenizer.
-        groups: What each text belongs to; None where each stands alone.
-
-    Attributes:
-        labels: The next token of each position, int32 ``(N,)``.
-
-    Raises:
-        DataError: If no text has two tokens.
-    """
-
-    def __init__(
-        self, texts: Sequence[str], presentation: TextPresentation, *, groups: Sequence[Any] | None = None
-    ) -> None:
-        whole = TextPresentation(presentation.tokenizer, 1 << 20)
-        found = tokenise(texts, None, whole)
-        size, starts, owners = presentation.max_length, list[int](), list[int]()
-        for number, (begin, end) in enumerate(zip(found.ends[:-1], found.ends[1:], strict=True)):
-            windows = range(int(begin), int(end) - 1, size)
-            starts += windows
-            owners += [number] * len(windows)
-        self.tokens, self.starts = found, np.array(starts, np.int64)
-        ends = found.ends[1:][owners] if owners else np.empty(0, np.int64)
-        lengths = np.minimum(size, ends - 1 - self.starts)
-        sequence = np.repeat(np.arange(len(starts)), lengths)
-        place = np.arange(len(sequence)) - np.repeat(lengths.cumsum() - lengths, lengths)
-        belongs = owners if groups is None else [groups[owner] for owner in owners]
-        super().__init__(sequence, place, lengths, belongs, presentation)
-        self.labels = torch.from_numpy(found.ids[self.starts[sequence] + place + 1])
-        self.owner, self._grouped = np.array(owners, np.int64), groups is not None
-        self._first = presentation.tokenizer
-        self._same: set[str] = {presentation.tokenizer}
-
-    def sequence_bytes(self, number: int) -> bytes:
-        """The tokens of a window, of the same tokenizer."""
-        first = int(self.starts[number])
-        return self.tokens.ids[first : first + int(self.lengths[number]) + 1].tobytes()
-
-    def group_names(self) -> list[Any] | None:
-        """What each position's text belongs to, where that was given."""
-        return super().group_names() if self._grouped else None
-
-    def names(self) -> list[str]:
-        """What each position is called: its text, and its place in that, from 0, such as "12:3"."""
-        place = self.starts[self.sequence] + self.place - self.tokens.ends[self.owner[self.sequence]]
-        return [f"{o}:{p}" for o, p in zip(self.owner[self.sequence].tolist(), place.tolist(), strict=True)]
-
-    def words_of_examples(self) -> list[str]:
-        """The token at each position, whose next one is the example's class."""
-        tokenizer = load_tokenizer(self._first)
-        ids = self.tokens.ids[self.starts[self.sequence] + self.place]
-        return [str(token) for token in tokenizer.convert_ids_to_tokens(ids.tolist())]
-
-    def padded(self, chosen: NDArray[np.int64], presentation: Any) -> tuple[dict[str, Tensor], NDArray[np.int64]]:
-        """Tokens of some windows; each place is its token."""
-        self._refuse_other(presentation)
-        starts, lengths = self.starts[chosen], self.lengths[chosen]
-        ids = np.concatenate([self.tokens.ids[a : a + n] for a, n in zip(starts, lengths, strict=True)])
-        ends = np.concatenate([[0], lengths.cumsum()])
-        part = Tokens(ids, ends, None, self.tokens.pad, self.tokens.names)
-        places = np.broadcast_to(np.arange(lengths.max(initial=0)), (len(chosen), int(lengths.max(initial=0))))
-        return part.padded(np.arange(len(chosen)), presentation.names), places
-
-    def _refuse_other(self, presentation: TextPresentation) -> None:
-        if self.presentation is not None and presentation.tokenizer not in self._same:
-            ours, theirs = (load_tokenizer(each.tokenizer).get_vocab() for each in (self.presentation, presentation))
-            if ours != theirs:
-                raise DataError(
-                    f"the classes are the tokens of {self.presentation.tokenizer}, and a model has the other tokenizer "
-                    f"{presentation.tokenizer}: teacher and student need the same"
-                )
-            self._same.add(presentation.tokenizer)
-        if self.lengths.max(initial=0) > presentation.max_length:
-            raise DataError(
-                f"windows have up to {self.lengths.max()} tokens, and a model takes {presentation.max_length}: give "
-                "them that max_length"
-            )
-
-    def content_of_sequences(self) -> Iterator[bytes | memoryview]:
-        """Where the windows begin, and all tokens."""
-        yield self.starts.tobytes()
-        yield self.lengths.tobytes()
-        yield self.tokens.ids.data

@@ -18,7 +18,7 @@ from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source.opening import with_context
 from limbeck.options import ModelOptions, Training
 from limbeck.recipes.series import Series, blind
-from limbeck.runs.inputs import model_maker
+from limbeck.runs.models_for_data import model_maker
 
 EPOCHS = {"large": 3, "patient": 6, "small": 4, "few": 90}
 """Of the teachers, of what is distilled into their size, of the small networks, and of those on a share of the data."""

@@ -13,8 +13,8 @@ from limbeck.data.data_set import DataSet
 from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.recipes.series import Cell, Series, blind, smaller
-from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import labels_of
+from limbeck.runs.models_for_data import model_maker
 
 
 @dataclass(frozen=True)

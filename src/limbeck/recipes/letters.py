@@ -17,8 +17,8 @@ from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.protocols import Teacher
 from limbeck.recipes.series import Series, blind, smaller
-from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import labels_of
+from limbeck.runs.models_for_data import model_maker
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves, draw_gallery
-from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import labels_of
+from limbeck.runs.models_for_data import model_maker
 from limbeck.training.bias import fix_bias, matching_shift
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from limbeck.recipes.series import Cell, Series
 from limbeck.report import Contents, Drawing, Model, Table
 from limbeck.report.figures_softness import draw_temperature
 from limbeck.report.figures_study import draw_views
-from limbeck.runs.inputs import model_maker
 from limbeck.runs.measure import answers_of, labels_of, scores_of
+from limbeck.runs.models_for_data import model_maker
 from limbeck.teachers import Ensemble, as_teacher
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import torch
 from limbeck.data import open_data
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
-from limbeck.runs.inputs import load_teacher, model_maker
+from limbeck.runs.models_for_data import load_teacher, model_maker
 from limbeck.system.devices import find_device
 from limbeck.system.jobs import get_ready
 from limbeck.system.watcher import Watcher

@@ -10,7 +10,7 @@ from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.series import Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves, draw_heat_map
-from limbeck.runs.inputs import model_maker
+from limbeck.runs.models_for_data import model_maker
 
 _WIDTHS = (30, 100, 300, 800)
 _TEMPERATURES = (1.0, 2.0, 2.5, 4.0, 8.0, 12.0, 20.0)

@@ -18,7 +18,8 @@ from limbeck.options.methods import OWN, names_code
 from limbeck.protocols import Teacher
 from limbeck.runs.claims import check_margin
 from limbeck.runs.conduct import Conduct
-from limbeck.runs.inputs import as_part, check_answers, model_maker, verify_stores
+from limbeck.runs.inputs import as_part, check_answers, verify_stores
+from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
 from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training

@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["Predictions", "load_own", "open_unlabelled", "predict"]
+__all__ = ["Predictions", "load_own", "predict"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,32 +18,26 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.given import as_examples
-from limbeck.data.idx_folders import has_idx
 from limbeck.data.many_labels import ManyLabels, MultiLabel
-from limbeck.data.position_files import WORDS, is_conll, open_next_token_inputs, open_word_inputs
-from limbeck.data.registry import not_predicted
-from limbeck.data.sources import open_inputs
-from limbeck.data.table import Table
-from limbeck.data.table_encoding import TableEncoding
-from limbeck.data.text_files import open_text_inputs
-from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.data.position_files import WORDS
+from limbeck.errors import ConfigError, FormatError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
-from limbeck.formats.frames import is_table, read_frame
-from limbeck.formats.held import is_held, with_columns
+from limbeck.formats.held import is_held
 from limbeck.formats.records import peek_columns
 from limbeck.models import describe
 from limbeck.models.calling import presentation_of
 from limbeck.models.hf_files import OF_TOKENS
-from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
+from limbeck.options import DataOptions, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import check_answers, model_maker
+from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
+from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
 from limbeck.runs.presentations import load_presentation
 from limbeck.runs.reading import options_as_read
 from limbeck.runs.speed import placed
+from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device
 from limbeck.system.files import read_json
 from limbeck.teachers import Ensemble, as_teacher
@@ -186,10 +180,10 @@ def predict(
         examples, ids = open_unlabelled(data, seen, _as_answered(subject, asked), id_column=id_column)
         name = str(data)
     elif is_held(data) and isinstance(seen, TextPresentation):
-        examples, ids = _texts(data, seen, _as_answered(subject, asked), id_column)
+        examples, ids = open_unlabelled_texts(data, seen, _as_answered(subject, asked), id_column)
         name = "the data"
     else:
-        examples, ids, name = *_given(data, seen, id_column), "the data"
+        examples, ids, name = *given_unlabelled(data, seen, id_column), "the data"
     if not isinstance(subject, nn.Module):
         subject = subject.bind(examples)
     if many is not None:
@@ -263,143 +257,3 @@ def _presentation(subject: Any) -> Any:
     if isinstance(subject, nn.Module):
         return presentation_of(subject)
     return next((seen for _, seen in subject.modules() if seen is not None), None)
-
-
-def _given(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
-    if is_held(data) and (isinstance(seen, TableEncoding) or hasattr(data, "iloc")):
-        return _table("the DataFrame", with_columns(data), seen, id_column)
-    examples = as_examples(data).without_labels()
-    return examples.with_presentation(seen), range(len(examples))
-
-
-def open_unlabelled(
-    path: str | Path, seen: Any, options: DataOptions, *, id_column: str | None = None
-) -> tuple[Examples, Sequence[Any]]:
-    """Read what a model is to be asked about, as it sees it.
-
-    Args:
-        path: A folder of images, a table, a file of texts, or whatever else :func:`~limbeck.data.open_inputs` reads.
-        seen: The model's presentation, or None.
-        options: How it is read.
-        id_column: The column of a table that names its rows.
-
-    Returns:
-        The examples, and the name or number of each: names of files, or numbers of rows from 0.
-
-    Raises:
-        MismatchError: If the model sees other things than the path holds.
-        FormatError: If a file is missing or damaged.
-        ConfigError: If its kind is for another command, or ``id_column`` has no meaning.
-    """
-    place = Path(path)
-    refused = not_predicted(place)
-    if refused is not None:
-        raise ConfigError(f"{path} {refused}")
-    opener = _OPENERS.get(type(seen))
-    if opener is not None:
-        return opener(place, seen, options, id_column)
-    if options.image_column is not None:
-        return _listed_images(place, seen, options, id_column)
-    if id_column is not None:
-        raise ConfigError("id_column is for rows of files, and the model does not see such: leave it out")
-    if place.is_dir() and not has_idx(place):
-        return _images(place, seen, options)
-    if type(seen) is ImagePresentation:
-        if not place.exists():
-            raise FormatError(place, "there is no such folder")
-        raise MismatchError(f"the model sees images, and {path} is no folder of images")
-    examples = open_inputs(path, options=options)
-    return examples, range(len(examples))
-
-
-def _texts(
-    source: Any, seen: TextPresentation, options: DataOptions, id_column: str | None
-) -> tuple[Examples, Sequence[Any]]:
-    """Texts, words or next tokens, as options say."""
-    named = id_column or options.id_column
-    if options.words_column is not None or is_conll(source):
-        column = None if is_conll(source) and options.words_column == WORDS else options.words_column
-        found = open_word_inputs(source, words_column=column, id_column=named, presentation=seen)
-    elif options.next_token:
-        if named is not None:
-            raise ConfigError("id_column is for rows, and next tokens are named by their text and place: leave it out")
-        found = open_next_token_inputs(source, seen, text_column=options.text_column or "text")
-    else:
-        column, pair = options.text_column or "text", options.pair_column
-        found = open_text_inputs(source, text_column=column, pair_column=pair, id_column=named, presentation=seen)
-    return found, _names_of(found)
-
-
-def _names_of(examples: Examples) -> Sequence[Any]:
-    return range(len(examples)) if examples.names is None else examples.names.tolist()
-
-
-_Opened = tuple[Examples, Sequence[Any]]
-
-
-def _open_rows(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
-    """Rows of a table, for a model that sees its columns."""
-    if not is_table(place):
-        raise MismatchError(f"the model sees rows of a table, and {place} is no .csv or .parquet file")
-    return _table(str(place), read_frame(place), seen, id_column)
-
-
-_OPENERS: dict[type[Any], Callable[[Path, Any, DataOptions, str | None], _Opened]] = {
-    TableEncoding: _open_rows,
-    TextPresentation: _texts,
-}
-"""By what the model sees; whatever else it sees is opened by what the path holds."""
-
-
-def _listed_images(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
-    """The images that a column of a table names."""
-    from limbeck.data.image_tables import open_image_table_inputs
-
-    assert options.image_column is not None
-    listed = open_image_table_inputs(
-        place,
-        image_column=options.image_column,
-        id_column=id_column or options.id_column,
-        image_size=options.image_size,
-        presentation=_of_images(seen),
-    )
-    return listed, _names_of(listed)
-
-
-def _of_images(seen: Any) -> ImagePresentation | None:
-    """The model's presentation, where it is one of images."""
-    return seen if isinstance(seen, ImagePresentation) else None
-
-
-def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Sequence[Any]]:
-    """All images in a folder and those below it, named by their paths from there."""
-    from limbeck.data.image_reading import read_images
-    from limbeck.formats.image_files import list_images
-
-    files = list_images(folder).files
-    shown = _of_images(seen)
-    found = read_images(folder, {"all": files}, image_size=options.image_size, presentation=shown)[0]["all"]
-    layout = None if shown is not None or not hasattr(found, "dtype") else "NCHW"
-    return Examples.of(found, layout=layout), [str(file.relative_to(folder)) for file in files]  # type: ignore[arg-type]
-
-
-def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
-    """The columns that the model sees; others are not looked at."""
-    if id_column is not None and id_column not in frame.columns:
-        raise ConfigError(f"{path} has no column {id_column!r}: it has {', '.join(map(str, list(frame.columns)[:12]))}")
-    ids = range(len(frame)) if id_column is None else frame[id_column].tolist()
-    if isinstance(seen, TableEncoding):
-        names = [column.name for column in seen.columns]
-        missing = [name for name in names if name not in frame.columns]
-        if missing:
-            raise MismatchError(
-                f"the model sees the column {missing[0]!r}, which {path} does not have; it has "
-                f"{', '.join(map(str, list(frame.columns)[:12]))}"
-            )
-        frame = frame[names]
-    elif id_column is not None:
-        frame = frame.drop(columns=[id_column])
-    try:
-        return Examples.of(Table.of(frame)).with_presentation(seen), ids
-    except DataError as error:
-        raise MismatchError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ from limbeck.errors import FormatError, MismatchError
 from limbeck.evaluation.prediction import predict
 from limbeck.report import Model
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import load_teacher
+from limbeck.runs.models_for_data import load_teacher
 from limbeck.system.files import read_json
 
 _FIGURES = ("wer", "insertions", "deletions", "substitutions", "acoustic_scale", "real_time_factor")

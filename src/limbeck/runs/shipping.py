@@ -3,7 +3,6 @@
 __all__ = ["ExportRun", "export", "run_options"]
 
 import dataclasses
-import datetime
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from limbeck.arguments import checked_arguments
@@ -36,13 +33,13 @@ from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import DataOptions, ImagePresentation
 from limbeck.options.kinds import every_option
-from limbeck.report.parity import FileSummary, Flip, ParityContents, write_parity_page
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.inputs import as_part, check_classes, load_module
+from limbeck.runs.inputs import as_part, check_classes
 from limbeck.runs.measure import title_of
+from limbeck.runs.models_for_data import load_module
+from limbeck.runs.parity_files import write_report
 from limbeck.runs.settings import options_of
-from limbeck.system.files import make_beside, make_folder, replace_bytes, replace_json, seal_files, sync_folder, why
-from limbeck.system.machine import machine
+from limbeck.system.files import make_beside, make_folder, replace_bytes, seal_files, sync_folder, why
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 
@@ -50,9 +47,6 @@ _TRACED = 5
 """Examples that a model is traced with."""
 _CALIBRATED, _TOGETHER = 512, 32
 """Training examples that formats that round are calibrated with, and how many at a time."""
-_PACKAGES = ("limbeck", "torch", "onnx", "onnxscript", "onnxruntime", "timm", "transformers", "numpy")
-_SHOWN = 200
-"""Flips of each file on the page."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +155,7 @@ def export(
     fresh = _beside(place)
     try:
         found = [_ship(each, fresh, subject, original, inputs, held, card, margin, progress) for each in chosen]
-        parity = _write_report(fresh, found, held, card)
+        parity = write_report(fresh, found, held, card)
         for each in found:
             (watcher or Watcher()).note(each.sentence())
         if any(each.refused for each in found):
@@ -310,88 +304,6 @@ def _ship(
         return judge_file(exporter, path, model, held, noted=noted, margin=margin, progress=progress)
     except FormatError as error:
         raise ParityError(f"the {exporter.name} file that was written cannot be opened: {error}") from error
-
-
-def _write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) -> dict[str, Any]:
-    """``parity.json`` and ``parity.html``."""
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    about = {
-        "model": card.title,
-        "source": card.source,
-        "judged_on": held.part,
-        "examples": held.examples.digest,
-        "data": dict(card.data),
-        "machine": machine(_PACKAGES),
-    }
-    measured = [each.to_dict() for each in found]
-    parity = {**about, "created": now, "formats": {each.name: m for each, m in zip(found, measured, strict=True)}}
-    replace_json(folder / "parity.json", parity)
-    contents = ParityContents(
-        title=card.title,
-        created=now,
-        part=held.part,
-        examples=len(held.rows),
-        files=tuple(
-            FileSummary(each.name, m, each.found.differences, each.sentence())
-            for each, m in zip(found, measured, strict=True)
-        ),
-        flips=tuple(flip for each in found for flip in _flips(each, held, card.classes)),
-        notes=tuple(_notes(held)),
-        settings={name: value for name, value in about.items() if value},
-    )
-    write_parity_page(contents, folder / "parity.html")
-    return parity
-
-
-def _notes(held: Held) -> Iterator[str]:
-    if held.part == "example":
-        yield (
-            "There were no held-out examples: the files were compared on the inputs that were given as an example, "
-            "which says little of real ones. Give data."
-        )
-    if held.part == "validation":
-        yield "There was no test set: the files are compared on validation."
-    if held.pixels:
-        yield "The files take uint8 pixels and give probabilities; normalisation is inside."
-
-
-def _flips(found: Parity, held: Held, classes: Sequence[str]) -> list[Flip]:
-    """The examples to which a file answers otherwise, with their images where they are images."""
-    answers, rows = found.found, found.found.rows
-    flips = answers.flips[:_SHOWN]
-    if (answers.answers[1] < 0).all():  # it could not be asked
-        return []
-    images = _images(held, torch.from_numpy(rows[flips]))
-
-    def named(number: int) -> str:
-        return classes[number] if number < len(classes) else str(number)
-
-    return [
-        Flip(
-            found.name,
-            int(rows[at]),
-            named(int(answers.answers[0][at])),
-            named(int(answers.answers[1][at])),
-            None if answers.labels is None else named(int(answers.labels[at])),
-            float(answers.margin[at]) if np.isfinite(answers.margin[at]) else None,
-            bool(found.tied[place]),
-            None if images is None else images[place],
-        )
-        for place, at in enumerate(flips.tolist())
-    ]
-
-
-def _images(held: Held, rows: torch.Tensor) -> NDArray[np.uint8] | None:
-    """Pixels of some examples, ``(n, H, W)`` or ``(n, H, W, 3)``; None where they are no images."""
-    examples = held.examples
-    seen = examples.presentation
-    if not len(rows) or not (isinstance(seen, ImagePresentation) or examples.kind == "uint8 images"):
-        return None
-    inputs = pixels_of(examples.batch(rows), plain_view(examples, None))
-    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4 or inputs.shape[1] not in {1, 3}:
-        return None
-    array: NDArray[np.uint8] = inputs.numpy()
-    return array[:, 0] if array.shape[1] == 1 else np.moveaxis(array, 1, -1)
 
 
 def _refused(found: Sequence[Parity], report: Path) -> str:

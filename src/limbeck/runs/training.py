@@ -26,9 +26,10 @@ from limbeck.protocols import Objective
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.inputs import as_data_set, check_answers, model_maker
+from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
+from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
 from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed

@@ -19,20 +19,21 @@ from torch import nn
 
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.errors import ConfigError, DataError, InterruptedRun, NonFiniteError, UserCodeError
+from limbeck.errors import ConfigError, InterruptedRun, NonFiniteError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models.calling import call_model, require_logits
 from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
 from limbeck.options import Training
-from limbeck.protocols import Batch, Objective
+from limbeck.protocols import Objective
 from limbeck.system.devices import Device, sum64, widest
 from limbeck.system.files import make_folder
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.processes import world
 from limbeck.system.watcher import Watcher
 from limbeck.training.batch_norm import has_batch_norm, refuse_unshared
+from limbeck.training.first_batch import refuse_coupled, refuse_labels, smallest_part, try_one
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState
@@ -163,13 +164,13 @@ class _Run:
             scores = call_model(self.model, batch.inputs)
         require_logits(scores, len(batch.index))
         labels = batch.main_labels
-        _refuse_labels(self.feed.examples, "training", scores.shape[1])
+        refuse_labels(self.feed.examples, "training", scores.shape[1])
         if self.validation is not None:
-            _refuse_labels(self.validation, "validation", scores.shape[1])
+            refuse_labels(self.validation, "validation", scores.shape[1])
         check_objective(self.objective, batch, scores.shape[1])
-        _refuse_coupled(self.objective, self.feed)
-        if _smallest(self.feed) == 1:
-            _try_one(self.model, batch.head(1), self.feed, self.device)
+        refuse_coupled(self.objective, self.feed)
+        if smallest_part(self.feed) == 1:
+            try_one(self.model, batch.head(1), self.feed, self.device)
         if self.training.compile:
             if getattr(getattr(self.objective, "method", None), "reads_features", False):
                 raise ConfigError("a method that reads layers of the student does not go with compile: leave it out")
@@ -378,70 +379,3 @@ class _Run:
             self.model.load_state_dict(state.best)
         self.model.eval()
         return state.fitted
-
-
-def _refuse_labels(examples: Examples, part: str, classes: int) -> None:
-    """Every label is looked at once here, so that no step has to."""
-    if examples.labels is None:
-        return
-    outside = (examples.labels < 0) | (examples.labels >= classes)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise DataError(
-            f"the model gives {classes} classes, and there is a label {int(examples.labels[row])}: {part} example "
-            f"{int(examples.index[row])} has it"
-        )
-
-
-def _refuse_coupled(objective: Objective, feed: Feed) -> None:
-    """Refuse to compute a batch in parts where the loss of an example depends on the others in its batch."""
-    if feed.accumulate > 1 and getattr(objective, "coupled", False):
-        raise ConfigError(
-            f"accumulate is {feed.accumulate}, and in this method an example's loss depends on the others in its "
-            "batch, so that parts would have another loss than the whole: leave accumulate out, or take another method"
-        )
-
-
-def _smallest(feed: Feed) -> int:
-    """Examples in the smallest part of a batch."""
-    sizes = (feed.batch_size, (len(feed.examples) - 1) % feed.batch_size + 1)
-    return min(size // feed.parts_of(size) for size in sizes)
-
-
-def _try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None:
-    """Refuse a last batch of one example, before training, where batch normalisation has nothing to compare it with."""
-    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
-        return
-    kept = {name: value.clone() for name, value in model.named_buffers()}
-    draws = torch.get_rng_state()
-    try:
-        model.train()
-        with torch.no_grad(), device.autocast():
-            call_model(model, batch.inputs)
-    except UserCodeError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        count = len(feed.examples)
-        if feed.accumulate > 1:
-            raise ConfigError(
-                f"accumulate {feed.accumulate} leaves a part of one example of batches of {feed.batch_size}, of which "
-                "batch normalisation has no variance: set accumulate lower, or batch_size higher"
-            ) from error
-        raise ConfigError(
-            f"batch_size {feed.batch_size} leaves the last of {count} examples in a batch of its own, of which batch "
-            f"normalisation has no variance: set batch_size to {_without_remainder(count, feed.batch_size)}"
-        ) from error
-    finally:
-        torch.set_rng_state(draws)
-        model.eval()
-        with torch.no_grad():
-            for name, value in model.named_buffers():
-                if name in kept:
-                    value.copy_(kept[name])
-
-
-def _without_remainder(count: int, size: int) -> int:
-    """The nearest batch size, at least 2, that leaves no single example."""
-    return min(
-        (other for other in range(2, count + 1) if count % other != 1), key=lambda other: abs(other - size), default=2
-    )

@@ -1,0 +1,195 @@
+"""Models for a data set: made anew by name, or loaded from a folder or a file."""
+
+__all__ = ["load_module", "load_teacher", "model_maker", "options_as_trained"]
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
+from limbeck.errors import ConfigError, DataError, LimbeckError
+from limbeck.models import from_options, hf_teacher
+from limbeck.models.hf_files import HF_PREFIX, has_tokenizer
+from limbeck.models.timm_models import TIMM_PREFIX
+from limbeck.options import DataOptions, ModelOptions
+from limbeck.protocols import Teacher
+from limbeck.runs.inputs import check_answers, check_classes, teacher_for
+from limbeck.runs.models import load, reading_of
+from limbeck.system.devices import widest
+from limbeck.teachers import Ensemble, ModelTeacher
+
+
+def model_maker(options: ModelOptions, data: DataSet, reading: DataOptions | None = None) -> Callable[[int], nn.Module]:
+    """A function that makes the network that options name, for the shape and classes of a data set, from a seed.
+
+    Args:
+        options: The network.
+        data: The examples.
+        reading: How they were read, which says the tokenizer and the length of texts where they are; or None.
+
+    Returns:
+        The function.
+    """
+    mean, std = _moments(data.train) if options.standardise else (0.0, 1.0)
+    return partial(
+        _make_model, options, data.train.shape, data.outputs, mean, std, _text_settings(options.model, reading)
+    )
+
+
+def _text_settings(model: str, reading: DataOptions | None) -> dict[str, Any]:
+    """The tokenizer and the length of texts for a model of Hugging Face; nothing for others."""
+    if reading is None or not model.startswith(HF_PREFIX) or (reading.tokenizer, reading.max_length) == (None, None):
+        return {}
+    beside = has_tokenizer(model.removeprefix(HF_PREFIX))
+    return {"tokenizer": None if beside else reading.tokenizer, "max_length": reading.max_length}
+
+
+def _make_model(
+    options: ModelOptions,
+    shape: tuple[int, ...],
+    classes: tuple[str, ...],
+    mean: float,
+    std: float,
+    text: Mapping[str, Any],
+    seed: int,
+) -> nn.Module:
+    try:
+        return from_options(
+            options,
+            input_shape=shape,
+            classes=len(classes),
+            class_names=classes,
+            seed=seed,
+            input_mean=mean,
+            input_std=std,
+            **text,
+        )
+    except LimbeckError:
+        raise
+    except Exception as error:
+        if ":" not in options.model:
+            raise
+        raise ConfigError(f"model {options.model} failed: {type(error).__name__}: {error}") from error
+
+
+def _moments(examples: Examples) -> tuple[float, float]:
+    """Mean and standard deviation over all inputs, in blocks, as models see them."""
+    count, total, squares = 0, 0.0, 0.0
+    for start in range(0, len(examples), 4096):
+        seen = examples.as_seen(slice(start, start + 4096))
+        if not isinstance(seen, Tensor):
+            raise DataError("inputs by name are not standardised: set standardise to False")
+        block = seen.to(widest("cpu"))
+        count, total, squares = count + block.numel(), total + float(block.sum()), squares + float(block.square().sum())
+    mean = total / count
+    deviation = max(squares / count - mean**2, 0.0) ** 0.5
+    if deviation == 0:
+        raise DataError("all inputs have the same value: there is nothing to standardise, or to learn")
+    return mean, deviation
+
+
+def load_teacher(
+    folders: Sequence[Path],
+    *,
+    data: DataSet,
+    mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    weights: Sequence[float] | None = None,
+    own: str | None = None,
+    role: str = "teacher",
+    reading: DataOptions | None = None,
+) -> Teacher:
+    """The teacher that runs' folders hold; several make an ensemble.
+
+    Args:
+        folders: At least one; ``hf:`` and a folder or name for one of Hugging Face's classifiers.
+        data: The examples it will answer, whose classes it must have.
+        mean: How several are averaged.
+        weights: How much each folder counts; None for all alike.
+        own: The architecture where it is the user's own, as ``package.module:function``.
+        role: What to call it in a message.
+        reading: How the examples were read: the tokenizer and the length of texts for Hugging Face's models.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        ConfigError: If there is not one weight a folder.
+        MismatchError: If its classes or the shape of its inputs are not those of the data.
+    """
+    if weights is not None and (len(folders) < 2 or len(weights) != len(folders)):
+        raise ConfigError(f"weights are for several teachers, one each: {len(weights)} are given for {len(folders)}")
+    maker = None
+    if own is not None:
+        maker = model_maker(ModelOptions(model=own), data)
+    members: list[Teacher] = []
+    for folder in folders:
+        member = _open_teacher(folder, data, None if maker is None else maker(0), reading)
+        _see_as_trained(f"{role} {folder}", member, data)
+        check_classes(f"{role} {folder}", member, data)
+        check_answers(f"{role} {folder}", member, data)
+        members.append(member)
+    return members[0] if len(members) == 1 else Ensemble(members, mean=mean, weights=weights, classes=data.classes)
+
+
+def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, reading: DataOptions | None) -> Teacher:
+    """The teacher in a run's folder, or in a file that an adapter takes."""
+    if str(path).startswith(HF_PREFIX):
+        module = hf_teacher(str(path), data.outputs, **_text_settings(str(path), reading))
+        return ModelTeacher(module, data.classes)  # in whose order it answers
+    if str(path).startswith(TIMM_PREFIX) or (not path.is_dir() and path.suffix):
+        return teacher_for(path, data).bind(data.train)  # type: ignore[arg-type]
+    loaded = load(path, model=architecture)
+    return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, getattr(loaded, "classes", None))
+
+
+def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
+    """Let each model see the examples as it was trained to, where the data were read for another."""
+    for member in getattr(teacher, "members", None) or ():
+        _see_as_trained(role, member, data)
+    mine = getattr(getattr(teacher, "model", None), "reading", None)
+    seen = None if mine is None else mine.seen_in(data.reading, role, data.name)
+    if seen is not None:
+        teacher.presentation = seen  # type: ignore[attr-defined]
+
+
+def options_as_trained(options: DataOptions, folder: Path, *, context: bool) -> DataOptions:
+    """Fill in what a run's model says of how its inputs were made, and the options leave open.
+
+    Args:
+        options: What was asked for.
+        folder: The run.
+        context: Whether what is the model's own is wanted too; a student may see another part than its teacher.
+
+    Returns:
+        The options; as they were where the model keeps nothing of the kind.
+    """
+    reading = reading_of(folder)
+    return options if reading is None else reading.fill_in(options, context=context)
+
+
+def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Module:
+    """The one network that a run's folder holds.
+
+    Args:
+        folder: The run.
+        data: Examples of its classes and shape.
+        own: The architecture where it is the user's own, as ``package.module:function``.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        ConfigError: If the run holds an ensemble.
+        MismatchError: If its classes or the shape of its inputs are not those of the data.
+    """  # noqa: DOC502
+    loaded = load(folder, model=None if own is None else model_maker(ModelOptions(model=own), data)(0))
+    if isinstance(loaded, Ensemble):
+        raise ConfigError(
+            f"{folder} holds an ensemble of {len(loaded.members)}: distil it into one network first, or name one of "
+            f"them, such as {folder / 'members' / '1'}"
+        )
+    return loaded

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from limbeck.errors import ConfigError, FormatError
 from limbeck.options import DataOptions
+from limbeck.system.extras import load_entry_point
 
 if TYPE_CHECKING:
     from limbeck.data.data_set import DataSet
@@ -141,12 +142,7 @@ def kinds() -> tuple[Kind, ...]:
     """
     found: list[Kind] = []
     for point in entry_points(group=_GROUP):
-        try:
-            found.append(cast(Kind, point.load()))
-        except Exception as error:  # whatever another package raises
-            raise ConfigError(
-                f"the kind of data {point.name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+        found.append(cast(Kind, load_entry_point(point, "kind of data")))
     return (*found, *_built_in())
 
 

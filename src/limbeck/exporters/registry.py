@@ -10,6 +10,7 @@ from typing import cast
 
 from limbeck.errors import ConfigError
 from limbeck.exporters.protocol import Exporter
+from limbeck.system.extras import load_entry_point
 
 _BUILT_IN = (
     "limbeck.exporters.onnx_file:ONNX",
@@ -35,12 +36,7 @@ def exporters() -> dict[str, Exporter]:
         module, name = place.split(":")
         found.append(cast(Exporter, getattr(import_module(module), name)))
     for point in entry_points(group=_GROUP):
-        try:
-            found.append(cast(Exporter, point.load()))
-        except Exception as error:  # whatever another package raises
-            raise ConfigError(
-                f"the exporter {point.name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+        found.append(cast(Exporter, load_entry_point(point, "exporter")))
     return {each.name: each for each in found}
 
 

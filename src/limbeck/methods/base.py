@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError, DataError
 from limbeck.losses import softened, widened
 from limbeck.losses.fused import label_loss
+from limbeck.options.checks import require
 from limbeck.protocols import Batch, Output
 
 _DRAWS = 3
@@ -281,8 +282,7 @@ def require_option(holds: bool, name: str, value: object, rule: str) -> None:
     Raises:
         ConfigError: If it is not.
     """
-    if not holds:
-        raise ConfigError(f"the method's option {name} must be {rule}, and is {value}")
+    require(holds, f"the method's option {name}", value, rule)
 
 
 _COLDEST, _HOTTEST = 0.05, 100.0

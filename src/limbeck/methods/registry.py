@@ -33,6 +33,7 @@ from limbeck.options.methods import (
     option_value,
     spelled,
 )
+from limbeck.system.extras import load_entry_point
 
 MethodClass = type[Method]
 
@@ -56,12 +57,7 @@ def method_class(name: str) -> MethodClass:
     for point in entry_points(group=GROUP):
         if point.name != name:
             continue
-        try:
-            found = point.load()
-        except Exception as error:  # whatever another package raises
-            raise ConfigError(
-                f"the method {name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+        found = load_entry_point(point, "method")
         if not (inspect.isclass(found) and issubclass(found, Method)):
             raise ConfigError(f"the method {name} ({point.value}) is not a subclass of limbeck.methods.Method")
         return found

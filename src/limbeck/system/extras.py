@@ -1,11 +1,12 @@
 """Optional packages, imported where they are used."""
 
-__all__ = ["load_extra"]
+__all__ = ["load_entry_point", "load_extra"]
 
 import importlib
+from importlib.metadata import EntryPoint
 from typing import Any
 
-from limbeck.errors import MissingExtraError
+from limbeck.errors import ConfigError, MissingExtraError
 
 
 def load_extra(module: str, extra: str, *, package: str | None = None) -> Any:
@@ -30,3 +31,24 @@ def load_extra(module: str, extra: str, *, package: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(package or module.partition(".")[0], extra) from error
+
+
+def load_entry_point(point: EntryPoint, what: str) -> Any:
+    """What a package of somebody else's adds to Limbeck.
+
+    Args:
+        point: The entry point.
+        what: What it names, such as "exporter".
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigError: If it cannot be imported, whatever the package raises.
+    """
+    try:
+        return point.load()
+    except Exception as error:
+        raise ConfigError(
+            f"the {what} {point.name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error

@@ -134,6 +134,9 @@ def test_wrong_spellings_are_told_before_anything_is_read():
 def test_a_call_that_names_a_loss_means_the_method():
     short = {"epochs": 1, "precision": "float32", "checkpoint_minutes": None}
     net, older = nn.Linear(6, 3), nn.Linear(6, 3)
+    for given in ({"loss": []}, {"loss": "kl", "method": "dkd"}):
+        with pytest.raises(ConfigError, match="loss is called method"):
+            limbeck.distill(net, older, examples(), **given)
     with pytest.warns(LimbeckWarning, match='loss="logits" is called method="logits" now'):
         first = limbeck.distill(net, older, examples(), loss="logits", **short)
     second = limbeck.distill(net, older, examples(), method="logits", **short)

@@ -20,7 +20,7 @@ from limbeck.methods import Method, OwnLoss
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, Distillation, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require, shown
-from limbeck.options.methods import OLD_LOSSES, OWN, option_list, renamed, spelled
+from limbeck.options.methods import OWN, option_list, renamed, spelled
 from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.conduct import Conduct
@@ -162,12 +162,11 @@ def distill(
         >>> sorted(run.metrics)
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
-    if training.get("loss") in OLD_LOSSES and method == "kd":
-        anew = renamed(training)
-        method = anew.pop("method")
-        _tell_new_name(training, method)
-        training = anew  # type: ignore[assignment]
-    options = from_keywords(Training, training)
+    given_settings: dict[str, Any] = renamed(training) if method == "kd" else dict(training)
+    if "method" in given_settings:  # a call of an earlier version, which named a loss
+        method = given_settings.pop("method")
+        warnings.warn(f'loss="{training.get("loss")}" is called method="{method}" now', LimbeckWarning, stacklevel=4)
+    options = from_keywords(Training, given_settings)
     for name, count in (("seeds", seeds), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
     require_out(out, resume=resume, save_hdf5=save_hdf5)
@@ -194,12 +193,6 @@ def distill(
         )  # fmt: skip
         with conduct.opened("distill", plan.settings(), plan.identity) as folder:
             return _carry_out(plan, folder)
-
-
-def _tell_new_name(training: Mapping[str, Any], method: Any) -> None:
-    """A call of an earlier version, in which the method was called the loss, means what it meant."""
-    words = f'loss="{training["loss"]}" is called method="{method}" now'
-    warnings.warn(words, LimbeckWarning, stacklevel=5)
 
 
 def _own_method(method: Any, objective: Any, classes: int) -> Method | None:

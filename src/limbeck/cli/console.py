@@ -264,7 +264,7 @@ class Bar:
 _COLUMNS = (
     ("test_errors", "errors", "{:,}"),
     ("accuracy", "accuracy", "{:.2%}"),
-    ("balanced_accuracy", "balanced accuracy", "{:.2%}"),
+    ("balanced_accuracy", "balanced acc.", "{:.2%}"),
     ("nll", "nll", "{:.4f}"),
     ("ece", "ece", "{:.4f}"),
     ("agreement_with_teacher", "agrees", "{:.2%}"),

@@ -207,12 +207,14 @@ def test_the_older_script_with_one_command(good, refused, tmp_path):
     assert sum(matrix.size for matrix in matrices) == 621_080 and len(matrices) == 2 * (len(SIZES) - 1)
     assert target.with_name("small.txt.svg").read_text().startswith("<svg")
     before = target.read_bytes()
-    good("compress", source, target, "--plan", tmp_path / "small.txt.plan.json")
+    again = ("compress", source, target, "--plan", tmp_path / "small.txt.plan.json")
+    refused(*again, says="small.txt exists already: choose another name, or give --overwrite")
+    good(*again, "--overwrite")
     assert target.read_bytes() == before
     good("compress", source, tmp_path / "out.nnet", "--energy", 0.9, "--dialect", "binary")
     tags = [part.tag for part in read_nnet(tmp_path / "out.nnet").components]
     assert dialect_of(tmp_path / "out.nnet") == "binary" and tags.count("ParametricRelu") == 3 and "Relu" not in tags
-    refused("compress", KALDI / "tiny.nnet.bin", target, "--plan", tmp_path / "small.txt.plan.json",
+    refused("compress", KALDI / "tiny.nnet.bin", target, "--plan", tmp_path / "small.txt.plan.json", "--overwrite",
             says="the plan is for the network")  # fmt: skip
 
 
@@ -221,7 +223,7 @@ def test_a_kaldi_network_with_features(good, tmp_path):
     errors = {}
     words = ("compress", source, tmp_path / "out.nnet", "--parameters", 0.45)
     features = ("--features", KALDI / "e2e/feats.ark", "--feature-transform", transform)
-    for name, more in (("weights", ()), ("features", features)):
+    for name, more in (("weights", ()), ("features", (*features, "--overwrite"))):
         plan = json.loads(good(*words, *more, "--json").out)
         small = read_nnet(tmp_path / "out.nnet")
         assert plan["parameters_after"] == small.parameter_count <= 0.45 * read_nnet(source).parameter_count
@@ -261,11 +263,15 @@ def test_a_kaldi_network_with_features(good, tmp_path):
         (("infinite.nnet", "out.nnet", "--rank", 2), "infinite.nnet"),
         (("maxout.nnet", "out.nnet", "--rank", 2, "--dialect", "text"), "no maxout"),
         (("none.nnet", "out.nnet", "--rank", 2), "none.nnet"),
+        (("final.nnet", "taken.nnet", "--rank", 2), "taken.nnet exists already"),
+        (("final.nnet", "mine", "--rank", 2), "mine.svg exists already"),
     ],
 )
 def test_what_cannot_be_asked_of_a_file(refused, tmp_path, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "final.nnet").write_bytes((KALDI / "e2e/final.nnet").read_bytes())
+    (tmp_path / "taken.nnet").write_bytes(b"mine")
+    (tmp_path / "mine.svg").write_bytes(b"mine")
     (tmp_path / "empty.nnet").write_bytes(b"")
     (tmp_path / "bare.nnet").write_bytes(b"<relu> 4 4\n<softmax> 4 4\n")
     (tmp_path / "infinite.nnet").write_bytes(b"<affinetransform> 2 2\n[\n1 inf\n2 3\n]\n[ 1 2 ]\n")

@@ -132,3 +132,15 @@ def test_the_precision_that_was_measured_when_a_store_was_begun_stays(place, tmp
     with pytest.raises(SystemExit):
         main([*words, "--precision", "float32"])
     assert 'its precision is "bf16", not "float32"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [["teacher", "teacher"], ["ensemble"]])
+def test_an_arithmetic_mean_without_a_temperature_is_refused_before_anything_is_read(place, tmp_path, capsys, named):
+    folder, _ = place
+    (folder / "ensemble").mkdir(exist_ok=True)
+    (folder / "ensemble" / "ensemble.json").write_text('{"members": 2, "mean": "arithmetic"}')
+    teachers = [str(folder / name) for name in named]
+    with pytest.raises(SystemExit) as stopped:
+        main(["soften", "--data", "nowhere.npz", "--teacher", *teachers, "--out", str(tmp_path / "t")])
+    assert stopped.value.code == 2
+    assert "--temperature" in capsys.readouterr().err

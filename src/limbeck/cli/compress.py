@@ -48,6 +48,7 @@ def compress(
     features: Annotated[Path | None, _KALDI] = None,
     feature_transform: Annotated[Path | None, _KALDI] = None,
     dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
+    overwrite: Annotated[bool, Parameter(group="Kaldi nnet1 files", negative=())] = False,
     allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
     resume: Resume = False,
     config: Config = None,
@@ -91,6 +92,7 @@ def compress(
         features: For an nnet1 file: an archive of features to calibrate with, as text or binary (.ark).
         feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
         dialect: For an nnet1 file: how to write; default: as it came.
+        overwrite: For an nnet1 file: replace the file to write, and what lies beside it, if they exist.
         allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust. What the
             settings of the run say does not count.
         resume: Continue what the folder holds.
@@ -112,11 +114,16 @@ def compress(
 
         compress_file(
             source, target, rule=rule, plan=plan, metric=metric, calibration=calibration, placement=placement,
-            features=features, feature_transform=feature_transform, dialect=dialect, json=json,
+            features=features, feature_transform=feature_transform, dialect=dialect, overwrite=overwrite, json=json,
         )  # fmt: skip
         return
     _refuse(
-        {"--features": features, "--feature-transform": feature_transform, "--dialect": dialect},
+        {
+            "--features": features,
+            "--feature-transform": feature_transform,
+            "--dialect": dialect,
+            "--overwrite": overwrite or None,
+        },  # fmt: skip
         f"{source} is a folder, and belongs to nnet1 files alone",
     )
     if target is not None or out is None:

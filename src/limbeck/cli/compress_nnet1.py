@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.cli.console import print_json, print_text, say
+from limbeck.cli.kaldi import refuse_taken
 from limbeck.errors import ConfigError
 from limbeck.options import RankRule
 from limbeck.system.files import read_json, replace_text
@@ -23,6 +24,7 @@ def compress_file(
     features: Path | None,
     feature_transform: Path | None,
     dialect: Literal["binary", "text", "legacy"] | None,
+    overwrite: bool,
     json: bool,
 ) -> None:
     """Make an nnet1 network smaller, and write it, its plan and a picture of its spectra."""
@@ -46,16 +48,17 @@ def compress_file(
     if plan is not None and features is not None:
         found.append(("features", str(features), "the plan says the ranks"))
     tell_unused(found, None)
-    nnet = read_nnet(source)
     if target is None:
         raise ConfigError(f"give the file to write: limbeck compress {source} smaller.nnet ...")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise ConfigError(f"{target} is the network to read: give another file to write")
+    beside = {name: target.with_name(f"{target.name}.{name}") for name in ("plan.json", "spectrum.safetensors", "svg")}
+    refuse_taken(target, *beside.values(), overwrite=overwrite)
+    nnet = read_nnet(source)
     frames = None
     if features is not None:
         transform = None if feature_transform is None else read_nnet(feature_transform)
         frames = calibration_frames(features, nnet, transform=transform, count=calibration)
-    beside = {name: target.with_name(f"{target.name}.{name}") for name in ("plan.json", "spectrum.safetensors", "svg")}
     spectrum: Spectrum | None
     if plan is not None:
         chosen = RankPlan.load(plan)

@@ -12,6 +12,7 @@ from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examp
 from limbeck.cli.console import Bar, print_json, print_text, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions
+from limbeck.system.files import read_json
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
@@ -107,6 +108,7 @@ def soften(
     _refuse(
         augmentation, teacher, posteriors, from_file, answers, index_column, min_post=min_post, archive=write_posteriors
     )
+    _refuse_mean(teacher or [], mean, temperature, encoding)
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
         data = options_as_trained(require_models(data, teachers=teacher, own=teacher_model), teacher[0], context=True)
@@ -173,6 +175,22 @@ def _refuse(
         raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and archive is not None:
         raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
+
+
+def _refuse_mean(teachers: list[Path], mean: str, temperature: float | None, encoding: str | None) -> None:
+    """Refuse an arithmetic mean without a temperature before anything is read."""
+    if temperature is not None or encoding == "sampled":  # which is drawn at T = 1
+        return
+    kinds = [mean] if len(teachers) > 1 else []
+    for teacher in teachers:
+        listed = read_json(teacher / "ensemble.json") if (teacher / "ensemble.json").is_file() else None
+        if isinstance(listed, dict) and listed.get("members") != 1:
+            kinds.append(str(listed.get("mean")))
+    if "arithmetic" in kinds:
+        raise ConfigError(
+            "the soft targets of an arithmetic mean depend on the temperature: give --temperature, or --mean "
+            "geometric, which serves every temperature"
+        )
 
 
 def _saved(

@@ -2,13 +2,16 @@
 
 __all__ = ["FileKind", "identify"]
 
+import os
 import re
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import FormatError
-from limbeck.kaldi.formats.nnet1_components import KNOWN_TAGS
+from limbeck.kaldi.formats.nnet1_components import KNOWN_TAGS, NOT_RUN
+from limbeck.kaldi.formats.scp import lookup_folders
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.kaldi.formats.table import open_stream
 
@@ -41,7 +44,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FST = b"\xd6\xfd\xb2\x7e"
 _OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": "matrices",
                                    b"FV": "vectors", b"DV": "vectors"}  # fmt: skip
-_SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*(?:\[[0-9:,]*\])?|.*\|\s*")
+_SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
+_RANGE = re.compile(rb"\S.*\[[0-9:,]*\]", re.DOTALL)
 _LONGEST_LINE = 1 << 12
 
 
@@ -68,7 +72,7 @@ def identify(path: str | PathLike[str]) -> FileKind:
     if where.is_dir():
         return _identify_folder(where)
     with open_stream(path) as stream:
-        if (kind := _identify_stream(stream)) is not None:
+        if (kind := _identify_stream(stream, lookup_folders(path))) is not None:
             return kind
     raise FormatError(
         path,
@@ -92,7 +96,7 @@ def _identify_folder(folder: Path) -> FileKind:
     raise FormatError(folder, "is a folder, and neither a run, a store of soft targets nor a Kaldi data directory")
 
 
-def _identify_stream(stream: KaldiStream) -> FileKind | None:
+def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | None:
     head = stream.peek(16)
     if not head:
         raise stream.error("an empty file")
@@ -116,14 +120,14 @@ def _identify_stream(stream: KaldiStream) -> FileKind | None:
             return "topology"
         if token.lower() == "<nnet>":
             return "nnet1 text"
-        if token[1:-1].lower() in KNOWN_TAGS:
+        if token == "<NnetProto>" or token[1:-1].lower() in KNOWN_TAGS.keys() | NOT_RUN.keys():
             return "nnet1 legacy"
     if token == "[":
         return "counts"
-    return _identify_table(stream)
+    return _identify_table(stream, folders)
 
 
-def _identify_table(stream: KaldiStream) -> FileKind | None:
+def _identify_table(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | None:
     """Tell a script file or an archive by what follows its first key."""
     stream.skip_space()
     line = stream.peek(_LONGEST_LINE)
@@ -145,9 +149,17 @@ def _identify_table(stream: KaldiStream) -> FileKind | None:
         return "vectors" if one_line else "matrices"
     if all(re.fullmatch(rb"-?\d+", word) for word in first.split()):
         return "integers"
-    if _SCP.fullmatch(first.strip()):
+    if _is_place(first.strip(), folders):
         return "scp"
     return "words" if first.isascii() and first.decode().strip().isprintable() else None
+
+
+def _is_place(line: bytes, folders: Sequence[Path]) -> bool:
+    """Whether this is where an object is: with a range, by the look of it, or as the name of a file that is there."""
+    if _RANGE.fullmatch(line) or _SCP.fullmatch(line):
+        return True
+    name = os.fsdecode(line)
+    return len(line.split()) == 1 and any(os.path.isfile(folder / name) for folder in folders)
 
 
 def _are_pairs(rest: bytes) -> bool:

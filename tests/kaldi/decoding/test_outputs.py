@@ -114,8 +114,12 @@ def test_missing_speakers_and_statistics(tmp_path):
     (place / "utt2spk").write_text(owners.replace("s2-u1 s2\n", ""))
     with pytest.raises(MismatchError, match="utt2spk names no speaker of the utterance s2-u1"):
         consume(place, cmvn="speaker")
+    (place / "utt2spk").unlink()
+    with pytest.raises(FormatError, match="utt2spk: is missing"):
+        consume(place, cmvn="speaker")
     (place / "cmvn.scp").unlink()
-    with pytest.raises(FormatError, match=r"cmvn\.scp"):
+    (place / "utt2spk").write_text(owners)
+    with pytest.raises(FormatError, match=r"cmvn\.scp: is missing"):
         consume(place, cmvn="speaker")
     write_ark(place / "cmvn.ark", {"s1": np.ones((2, 7)), "s2": np.ones((2, 7))}, scp=place / "cmvn.scp")
     (place / "utt2spk").write_text(owners)

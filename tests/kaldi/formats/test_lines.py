@@ -78,6 +78,28 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_text(tmp_path
     assert read_json(put(b'{"a": 1}\n')) == {"a": 1} and read_toml(put(b"a = 1\nb = 2\n")) == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "utt feats.ark:10[0:10]",
+        "utt feats[0:10]",
+        "utt feats.ark:10[0:10,0:3]",
+        "utt feats[:,0:3]",
+        "utt\tfeats.ark:10[]",
+        "utt here",
+        "utt zcat a b |",
+    ],
+)
+def test_a_script_file_is_told_from_a_table_of_words(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").write_bytes(b"[ 1 ]\n")
+    (tmp_path / "a").write_text(line + "\n")
+    assert identify("a") == identify(tmp_path / "a") == "scp"
+    for words in ("utt gone", "utt here there", "utt gone [noise] there"):
+        (tmp_path / "a").write_text(words + "\n")
+        assert identify("a") == "words"
+
+
 def test_text_of_16_bits_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_text("utt1 spk1\n", "utf-16")

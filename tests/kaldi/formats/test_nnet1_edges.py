@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from limbeck.errors import FormatError
+from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats import nnet1_components as nc
-from limbeck.kaldi.formats.nnet1 import read_nnet_bytes
+from limbeck.kaldi.formats.nnet1 import read_nnet, read_nnet_bytes
 
 ROWS = Path(__file__).parents[2] / "fixtures" / "kaldi" / "edge_results.txt"
 KALDI = {line.split()[0]: "OK" in line.split()[:4] for line in ROWS.read_text().splitlines()}
@@ -210,3 +211,20 @@ def test_numbers_as_kaldi_reads_them(token):
 def test_dropout_is_told_by_what_is_dropped_or_by_what_is_kept(token, number, rate):
     text = f"<Nnet> \n<Dropout> 2 2 \n<{token}> {number} <!EndOfComponent> \n</Nnet> \n"
     assert read_nnet_bytes(text.encode()).components[0].rate == rate
+
+
+@pytest.mark.parametrize("body", ["<{}> 2 2 \n", "<Sigmoid> 2 2 <{}> 2 2 "])
+def test_components_of_kaldi_that_are_not_run_are_named(body, tmp_path):
+    for name in nc.NOT_RUN.values():
+        for data in (net(body.format(name)), body.format(name.lower()).encode()):
+            with pytest.raises(FormatError, match=f"<{name}> is a component of Kaldi's"):
+                read_nnet_bytes(data)
+            (tmp_path / "a").write_bytes(data)
+            assert identify(tmp_path / "a").startswith("nnet1")
+
+
+def test_a_prototype_is_no_network_yet(tmp_path):
+    (tmp_path / "nnet.proto").write_text("<NnetProto>\n<AffineTransform> <InputDim> 6 <OutputDim> 4\n</NnetProto>\n")
+    assert identify(tmp_path / "nnet.proto") == "nnet1 legacy"
+    with pytest.raises(FormatError, match="run nnet-initialize"):
+        read_nnet(tmp_path / "nnet.proto")

@@ -1,6 +1,7 @@
 """Kaldi archives and script files: Kaldi's own files, every truncation, lengths that lie, pipes."""
 
 import gzip
+import io
 import struct
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from limbeck.errors import ConfigError, DataError, FormatError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckWarning, RunError
 from limbeck.kaldi.formats.scp import read_entries, read_entry, read_scp
-from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.stream import KaldiStream
+from limbeck.kaldi.formats.table import read_ark, read_object
 from limbeck.kaldi.formats.write import ArkWriter, write_ark
 
 KALDI = Path(__file__).parents[2] / "fixtures" / "kaldi"
@@ -64,16 +66,28 @@ def test_compressed_features_are_near_the_exact_ones_and_kaldis_formula():
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 300))), st.integers(0, 2**32 - 1))
 def test_one_byte_codes_against_the_slow_formula(codes, seed):
     marks = np.sort(np.random.default_rng(seed).integers(0, 65536, (codes.shape[1], 4)), axis=1)
-    import io
-
-    from limbeck.kaldi.formats.stream import KaldiStream
-    from limbeck.kaldi.formats.table import read_object
-
     data = b"\0B" + compressed(b"CM", codes, marks=marks)
     value = read_object(KaldiStream(io.BytesIO(data), "x", end=len(data)), "matrix")
     for row, column in ((0, 0), (-1, -1), (0, -1)):
         points = -1 + 2 * marks[column] / 65535
         assert value[row, column] == pytest.approx(slow_byte(int(codes[row, column]), *points), abs=1e-6)
+
+
+def test_one_byte_codes_to_the_last_bit():
+    """Every code between every kind of percentiles, with the roundings that C++ makes in the same expression."""
+    random = np.random.default_rng(0)
+    marks = np.sort(random.integers(0, 65536, (400, 4)), axis=1)
+    codes = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 400))
+    data = b"\0B" + compressed(b"CM", codes, marks=marks)
+    value = read_object(KaldiStream(io.BytesIO(data), "x", end=len(data)), "matrix")
+    single = np.float32
+    for column in range(400):
+        points = [single(-1) + single(2) * single(1.52590218966964e-05) * single(mark) for mark in marks[column]]
+        for code, found in enumerate(value[:, column]):
+            pieces = ((0, 0, 64), (1, 64, 128), (2, 192, 63))
+            piece, begin, size = next(piece for piece in pieces if code <= piece[1] + piece[2])
+            scaled = (points[piece + 1] - points[piece]) * single(code - begin)
+            assert found == single(float(points[piece]) + float(scaled) * (1 / size))
 
 
 def test_two_and_one_byte_codes(tmp_path):
@@ -268,6 +282,22 @@ def test_ranges_include_both_ends(range_, expected, tmp_path):
     write_ark(tmp_path / "a.ark", {"a": matrix})
     (tmp_path / "a.scp").write_text(f"a {tmp_path}/a.ark:2{range_}\n")
     np.testing.assert_array_equal(read_entry(read_scp(tmp_path / "a.scp")[0]), matrix[expected])
+
+
+def test_a_range_up_to_three_rows_too_long_is_cut(tmp_path):
+    matrix = np.arange(61, dtype=np.float32).reshape(61, 1)
+    write_ark(tmp_path / "a.ark", {"a": matrix})
+
+    def read(range_):
+        (tmp_path / "a.scp").write_text(f"a {tmp_path}/a.ark:2{range_}\n")
+        return read_entry(read_scp(tmp_path / "a.scp")[0])
+
+    for last in (61, 62, 63):
+        with pytest.warns(LimbeckWarning, match=f"rows 5 to {last} of an object of 61 rows: cut"):
+            np.testing.assert_array_equal(read(f"[5:{last}]"), matrix[5:])
+    for range_ in ("[0:64]", "[61:62]", "[0:60,0:1]"):
+        with pytest.raises(FormatError, match="asks for"):
+            read(range_)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ class Utterances:
         options = self.options
         script = options.cmvn_scp or self.path.parent / "cmvn.scp"
         owners_path = options.utt2spk or self.path.parent / "utt2spk"
+        for place, flag, cure in (
+            (script, "--cmvn-scp", "statistics by speaker"),
+            (owners_path, "--utt2spk", "the speaker of each utterance"),
+        ):
+            if not place.is_file():
+                raise FormatError(
+                    place, f"is missing, and --cmvn speaker needs {cure}: give {flag}, or --cmvn utterance"
+                )
         entries = read_scp(script, root=options.feats_root, allow_pipes=options.allow_pipes)
         stats = dict(read_entries(entries, dtype=np.float64, allow_pipes=options.allow_pipes))
         owners = read_map(owners_path)

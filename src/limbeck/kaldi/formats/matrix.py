@@ -179,13 +179,16 @@ def _read_compressed(stream: KaldiStream, kind: str, what: str) -> NDArray[np.fl
 
 
 def _code_table(percentiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what each byte means in each column, ``(columns, 256)``, in three linear pieces."""
+    """Return what each byte means in each column, ``(columns, 256)``, in three linear pieces.
+
+    The difference times the code is rounded to float32; its fraction and the sum are taken in float64 and rounded once.
+    """
     p0, p25, p75, p100 = (percentiles[:, index : index + 1] for index in range(4))
     code = np.arange(256, dtype=np.float32)
     table = np.empty((len(percentiles), 256), np.float32)
-    table[:, :65] = p0 + (p25 - p0) * code[:65] * np.float32(1 / 64.0)
-    table[:, 65:193] = p25 + (p75 - p25) * (code[65:193] - 64) * np.float32(1 / 128.0)
-    table[:, 193:] = p75 + (p100 - p75) * (code[193:] - 192) * np.float32(1 / 63.0)
+    table[:, :65] = p0 + ((p25 - p0) * code[:65]).astype(np.float64) * (1 / 64.0)
+    table[:, 65:193] = p25 + ((p75 - p25) * (code[65:193] - 64)).astype(np.float64) * (1 / 128.0)
+    table[:, 193:] = p75 + ((p100 - p75) * (code[193:] - 192)).astype(np.float64) * (1 / 63.0)
     return table
 
 

@@ -254,6 +254,13 @@ def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int) 
     kind = nc.KNOWN_TAGS.get(token[1:-1].lower()) if token[:1] == "<" and token[-1:] == ">" else None
     in_older_dialect = not (wrapped or stream.binary)
     if kind is None or (kind in (nc.Linear, nc.Maxout) and not in_older_dialect):
+        if token == "<NnetProto>":
+            raise stream.error(
+                "a prototype, which has no weights yet: run nnet-initialize on it, and give the network that it writes",
+                offset=start,
+            )
+        if (name := nc.NOT_RUN.get(token[1:-1].lower())) is not None:
+            raise stream.error(f"<{name}> is a component of Kaldi's that is not run here", offset=start)
         hint = "; <Nnet> is written with a capital N" if token == "<nnet>" else ""
         known = ", ".join(sorted(kind.tag for kind in nc.KNOWN_TAGS.values()))
         raise stream.error(f"unknown component {token!r}{hint}; known are {known}", offset=start)

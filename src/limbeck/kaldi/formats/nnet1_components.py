@@ -5,6 +5,7 @@ Axes: ``I`` inputs, ``O`` outputs of a component. Weights are ``(O, I)``, so ``y
 
 __all__ = [
     "KNOWN_TAGS",
+    "NOT_RUN",
     "AddShift",
     "AffineTransform",
     "BlockSoftmax",
@@ -332,3 +333,14 @@ KNOWN_TAGS: dict[str, type[Component]] = {
         BlockSoftmax, ParametricRelu, Dropout, Splice, Copy, AddShift, Rescale, Relu, Linear, Maxout,
     )
 }  # fmt: skip
+
+NOT_RUN: dict[str, str] = {
+    name.lower(): name
+    for name in (
+        "ConvolutionalComponent", "Convolutional2DComponent", "MaxPoolingComponent", "MaxPooling2DComponent",
+        "AveragePoolingComponent", "AveragePooling2DComponent", "FramePoolingComponent", "LstmProjected",
+        "LstmProjectedStreams", "BlstmProjected", "BlstmProjectedStreams", "RecurrentComponent", "Rbm", "KlHmm",
+        "ParallelComponent", "MultiBasisComponent", "SentenceAveragingComponent", "SimpleSentenceAveragingComponent",
+    )
+}  # fmt: skip
+"""Components that Kaldi has and that are not read here, by their names in lower case."""

@@ -1,10 +1,11 @@
 """Kaldi script files: lines of a key and where its object is, ``path:offset``, with a range or not."""
 
-__all__ = ["ScpEntry", "read_entries", "read_entry", "read_scp"]
+__all__ = ["ScpEntry", "lookup_folders", "read_entries", "read_entry", "read_scp"]
 
 import os
 import re
 import subprocess
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from limbeck.errors import FormatError, RunError
+from limbeck.errors import FormatError, LimbeckWarning, RunError
 from limbeck.formats._bounded import open_regular
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.kaldi.formats.table import Kind, read_object
 
 _LONGEST_LINE = 1 << 14
 _LARGEST_PIPED = 1 << 30
+_ROWS_TOO_LONG = 3
+"""Rows by which Kaldi lets a range reach beyond the end: tools count frames of a segment with some play."""
 _RANGE = re.compile(r"(.*)\[([0-9:,]*)\]", re.DOTALL)
 _OFFSET = re.compile(r"(.*):([0-9]{1,18})", re.DOTALL)
 _BOUNDS = re.compile(r"(?:([0-9]{1,9}):([0-9]{1,9})|:?)")
@@ -79,7 +82,7 @@ def read_scp(
         >>> read_scp(path)[0].offset
         5
     """
-    folders = [Path(root)] if root is not None else [Path(), Path(path).parent, Path(path).absolute().parent.parent]
+    folders = [Path(root)] if root is not None else lookup_folders(path)
     entries: dict[str, ScpEntry] = {}
     found: dict[str, str] = {}  # a path is looked up once
     for number, line in _lines(path):
@@ -103,6 +106,18 @@ def read_scp(
             found[entry.source] = _find(entry.source, folders)
         entries[key] = ScpEntry(key, found[entry.source], entry.offset, entry.rows, entry.columns, where=where)
     return list(entries.values())
+
+
+def lookup_folders(path: str | PathLike[str]) -> list[Path]:
+    """Where the relative paths in a script file are looked for: the working folder, the file's, and the one above.
+
+    Args:
+        path: The script file.
+
+    Returns:
+        The folders.
+    """
+    return [Path(), Path(path).parent, Path(path).absolute().parent.parent]
 
 
 def read_entries(
@@ -227,13 +242,22 @@ def _cut(entry: ScpEntry, value: NDArray[Any]) -> NDArray[Any]:
     for axis, bound in enumerate((entry.rows, entry.columns)):
         if bound is None:
             continue
-        if axis >= value.ndim or bound[1] >= value.shape[axis]:
+        last = bound[1]
+        if axis == 0 and value.ndim and bound[0] < len(value) <= last < len(value) + _ROWS_TOO_LONG:
+            last = len(value) - 1
+            warnings.warn(
+                f"{entry.where} asks for rows {bound[0]} to {bound[1]} of an object of {len(value)} rows: cut at its "
+                "end, as Kaldi does",
+                LimbeckWarning,
+                stacklevel=2,
+            )
+        if axis >= value.ndim or last >= value.shape[axis]:
             raise FormatError(
                 entry.source,
                 f"{entry.where} asks for {'columns' if axis else 'rows'} {bound[0]} to {bound[1]} of an "
                 f"object of shape {value.shape}",
             )
-        value = np.ascontiguousarray(value.take(range(bound[0], bound[1] + 1), axis))
+        value = np.ascontiguousarray(value.take(range(bound[0], last + 1), axis))
     return value
 
 

@@ -62,6 +62,12 @@ class KaldiDirectory:
         names = {self.entries[n].key: self.speakers[n] if whose == "speaker" else self.entries[n].key for n in numbers}
         for key, name in names.items():
             if name not in self.cmvn:
+                if whose == "speaker" and not (self.path / "utt2spk").exists():
+                    raise FormatError(
+                        self.path / "utt2spk",
+                        f"is missing, so {key} has no speaker whose statistics cmvn.scp could hold: add the file, or "
+                        "use --cmvn utterance",
+                    )
                 cure = "" if whose == "utterance" else ", or use --cmvn utterance"
                 raise FormatError(
                     self.path / "cmvn.scp",

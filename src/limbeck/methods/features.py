@@ -3,7 +3,10 @@ r"""What methods of features have in common: which layers they read, and how lay
 Axes: ``N`` examples, ``C`` channels or hidden units, ``H`` and ``W`` of a feature map, ``L`` positions of a sequence.
 """
 
-__all__ = ["FeatureMethod", "as_map", "pooled_to", "spread_back"]
+__all__ = ["FeatureMethod", "as_map", "averaged", "pooled_to", "scaled", "spread_average", "spread_back", "unrounded"]
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -145,3 +148,66 @@ def spread_back(slope: Tensor, s: Tensor, t: Tensor) -> Tensor:
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
             found[:, :, rows, columns] += shaped[:, :, i : i + 1, j : j + 1] / area
     return found
+
+
+def averaged(features: Tensor) -> Tensor:
+    """One vector per example: of a map the mean over its pixels, of a sequence that over its positions.
+
+    Args:
+        features: ``(N, C, H, W)``, ``(N, L, C)`` or ``(N, C)``.
+
+    Returns:
+        ``(N, C)``.
+
+    Example:
+        >>> averaged(torch.tensor([[[[1.0, 3.0]]]]))
+        tensor([[2.]])
+    """
+    return as_map(features).mean(2)
+
+
+def spread_average(slope: Tensor, features: Tensor) -> Tensor:
+    """A gradient by what :func:`averaged` gives as one by the features themselves.
+
+    Args:
+        slope: ``(N, C)``.
+        features: What was averaged.
+
+    Returns:
+        The gradient, of the shape of ``features``.
+    """
+    if features.ndim == 2:
+        return slope
+    if features.ndim == 3:
+        return (slope / features.shape[1]).unsqueeze(1).expand_as(features)
+    return (slope / (features.shape[2] * features.shape[3]))[:, :, None, None].expand_as(features)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Features times a power of two, without rounding, so that the largest is about 1 and squares are numbers.
+
+    Args:
+        x: Any numbers.
+
+    Returns:
+        The same but for the factor, which is a constant.
+
+    Example:
+        >>> scaled(torch.tensor([3e30, -1e30])).abs() < 2
+        tensor([True, True])
+    """
+    exponent = torch.frexp(x.detach().abs().amax()).exponent.clamp(-126, 126)
+    return x * torch.ldexp(torch.ones_like(x[:1].flatten()[:1]), -exponent)
+
+
+def unrounded(like: Tensor) -> AbstractContextManager[Any]:
+    """Within it products are computed in the type of their factors, in a training in bf16 too.
+
+    Args:
+        like: On whose device.
+
+    Returns:
+        A context: a product of matrices in bf16 has three digits, which differences of examples do not survive.
+    """
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

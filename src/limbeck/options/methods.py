@@ -38,9 +38,12 @@ METHODS = {
     "standardised": "limbeck.methods.standardised:Standardised",
     "fitnets": "limbeck.methods.fitnets:FitNets",
     "attention": "limbeck.methods.attention:Attention",
+    "rkd": "limbeck.methods.rkd:RKD",
+    "similarity": "limbeck.methods.similarity:Similarity",
+    "srd": "limbeck.methods.srd:SRD",
 }
 """Where each method that comes with Limbeck is: named, so that none is imported before it is wanted."""
-WITHOUT_TEMPERATURE = frozenset({"logits", "fitnets", "attention"})
+WITHOUT_TEMPERATURE = frozenset({"logits", "fitnets", "attention", "rkd", "similarity", "srd"})
 """Those in which no temperature counts."""
 OWN = "own"
 """What a method is called that was given as an object in Python."""

@@ -223,17 +223,37 @@ def _prove_features(objective: _Distilling, logits: Tensor, few: Batch) -> None:
     """Check the gradient by the student's features against its formula, where the method reads some."""
     if not objective.features:
         return
+    # Examples that are alike, or that a layer says nothing of, come in real batches: lengths are divided by.
+    for features in (objective.features, {name: _alike(value) for name, value in objective.features.items()}):
+        _prove_slopes(objective, logits, few, features)
+
+
+def _alike(features: Tensor) -> Tensor:
+    """The first example's features 0, and the next two the same."""
+    found = features.clone()
+    found[0] = 0
+    found[1:3] = found[1].clone()
+    return found
+
+
+def _prove_slopes(objective: _Distilling, logits: Tensor, few: Batch, features: Mapping[str, Tensor]) -> None:
+    """Check the gradient by some features against its formula, where this is finite, and that it is finite."""
     method, says = objective.method, objective.taught(few)
-    leaves = {name: value.detach().requires_grad_(True) for name, value in objective.features.items()}
-    reference = method.reference_gradient(Output(logits, objective.features), says, few)
+    leaves = {name: value.detach().requires_grad_(True) for name, value in features.items()}
+    reference = method.reference_gradient(Output(logits, features), says, few)
     value = method(Output(logits, leaves), says, few)
     found = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
     for (name, leaf), slope in zip(leaves.items(), found, strict=True):
         if slope is None:
             raise SelfCheckError(f"method {method.name} does not learn from layer {name}, which it reads")
         right = slope if reference is None else reference.features.get(name, torch.zeros_like(leaf))
+        if not bool(slope.isfinite().all()):
+            raise SelfCheckError(
+                f"the gradient by layer {name} is not finite where two examples are alike, or one has features of 0: "
+                "the method divides by a length; nothing was trained"
+            )
         wrong = float((slope - right).abs().max())
-        if wrong > _OF_FEATURES * float(right.abs().max()):
+        if bool(right.isfinite().all()) and wrong > _OF_FEATURES * float(right.abs().max()):
             raise SelfCheckError(
                 f"the gradient by layer {name} differs from its formula by {wrong:.3g}, where the largest is "
                 f"{float(right.abs().max()):.3g}: the loss is wrong, and nothing was trained"

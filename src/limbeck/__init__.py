@@ -7,6 +7,7 @@
 
 __all__ = [
     "Augmentation",
+    "Comparison",
     "DataSet",
     "Ensemble",
     "Examples",
@@ -17,6 +18,7 @@ __all__ = [
     "Search",
     "SoftTargets",
     "TextPresentation",
+    "compare_methods",
     "compress",
     "distill",
     "evaluate",
@@ -36,9 +38,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limbeck import specialists
+    from limbeck.comparing import compare_methods
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
+    from limbeck.options.comparison import Comparison
     from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
     from limbeck.softtargets import SoftTargets
@@ -50,6 +54,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Augmentation": "limbeck.options",
+    "Comparison": "limbeck.options.comparison",
     "DataSet": "limbeck.data",
     "Ensemble": "limbeck.teachers",
     "Examples": "limbeck.data",
@@ -60,6 +65,7 @@ _HOMES = {
     "Search": "limbeck.options.search",
     "SoftTargets": "limbeck.softtargets",
     "TextPresentation": "limbeck.options",
+    "compare_methods": "limbeck.comparing",
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",
     "evaluate": "limbeck.runs",

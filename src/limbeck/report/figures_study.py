@@ -1,6 +1,14 @@
 """Figures of a study: results beside the paper's, curves, heat maps, bars, and pictures with answers to them."""
 
-__all__ = ["draw_bars", "draw_curves", "draw_gallery", "draw_heat_map", "draw_results", "draw_views"]
+__all__ = [
+    "draw_bars",
+    "draw_curves",
+    "draw_differences",
+    "draw_gallery",
+    "draw_heat_map",
+    "draw_results",
+    "draw_views",
+]
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +21,8 @@ from limbeck.report.figures_style import INK, MUTED, clean, figure, styled, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from limbeck.evaluation.statistics import Interval
 
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7f8790")
 
@@ -54,6 +64,34 @@ def draw_results(
         tidy(axes, grid="x")
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         axes.legend(list(handles.values()), list(handles), loc="best")
+    return drawing
+
+
+def draw_differences(names: Sequence[str], intervals: Sequence["Interval"], shown: Sequence[bool]) -> "Figure":
+    """A line for each arm: its difference from a reference in percentage points, with its interval.
+
+    Args:
+        names: Of the arms.
+        intervals: Differences of error rates.
+        shown: Whether each is more than chance: such are filled.
+
+    Returns:
+        The figure.
+    """
+    with styled():
+        drawing = figure(9.0, 0.9 + 0.42 * len(names))
+        axes = drawing.add_subplot()
+        places = np.arange(len(names))[::-1]
+        for place, interval, filled in zip(places, intervals, shown, strict=True):
+            low, middle, high = (100 * value for value in (interval.low, interval.estimate, interval.high))
+            color = MUTED if not filled else _LINES[2] if middle < 0 else _LINES[1]
+            axes.plot([low, high], [place, place], color=color, linewidth=2.0)
+            axes.plot([middle], [place], "o", color=color, markerfacecolor=color if filled else "white", markersize=7)
+        axes.axvline(0, color=INK, linewidth=1.0)
+        axes.set_yticks(places, [clean(name, 64) for name in names])
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_xlabel("points of the test error rate; left of 0 is better")
+        tidy(axes, grid="x")
     return drawing
 
 

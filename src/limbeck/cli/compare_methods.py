@@ -1,0 +1,99 @@
+"""``limbeck compare-methods``."""
+
+__all__ = ["compare_methods"]
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import (
+    Config,
+    Data,
+    Jobs,
+    Json,
+    NetworkSizes,
+    Out,
+    Quiet,
+    Resume,
+    Train,
+    Views,
+)
+from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
+from limbeck.cli.lesson import open_lesson
+from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
+from limbeck.options.comparison import Comparison
+
+
+def compare_methods(
+    *,
+    out: Out,
+    teacher: Annotated[list[Path], Parameter(group="Teacher")],
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    data: Data = DataOptions(),  # noqa: B008
+    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    network: NetworkSizes = Network(),  # noqa: B008
+    comparison: Annotated[Comparison, Parameter(name="*", group="Comparison")] = Comparison(),  # noqa: B008
+    training: Train = Training(),  # noqa: B008
+    augmentation: Views = Augmentation(),  # noqa: B008
+    resume: Resume = False,
+    jobs: Jobs = 1,
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Compare methods of distillation on your own data, fairly: equal searches, fresh seeds, corrected p-values.
+
+    Beside the methods there are three arms on labels alone: as they are, with label smoothing, and with twice as many
+    epochs. Validation chooses each arm's settings, the test set is read once. The end is a table in Markdown, figures
+    and a report; the same command with --resume continues after a stop.
+
+    ```
+    limbeck compare-methods --teacher runs/teacher --hidden 300 --epochs 5 --out runs/methods
+    limbeck compare-methods --data letters.npz --teacher runs/cnn --student cnn --methods kd dkd dist --out runs/methods
+    limbeck compare-methods --teacher runs/cnn --student cnn --methods kd kd+attention --seeds 8 --out runs/m
+    ```
+
+    Args:
+        out: Folder for the comparison.
+        teacher: Folder of a run; several make an ensemble.
+        mean: How several teachers' distributions are averaged.
+        teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        resume: Continue what the folder holds.
+        jobs: How many trainings run at a time, each in a process of its own.
+        config: A TOML file with any of these settings; flags win.
+        quiet: No progress bar.
+        json: Print the metrics as JSON.
+    """
+    options = ModelOptions(model=student, **dataclasses.asdict(network))
+    from limbeck.comparing import compare_methods as run_comparison
+    from limbeck.comparing.page import comparison_table
+    from limbeck.runs.models_for_data import model_maker
+
+    lesson = open_lesson(data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet)
+    with Bar("comparing", quiet=quiet) as bar:
+        found = run_comparison(
+            lesson.teacher,
+            model_maker(options, lesson.examples, lesson.options),
+            lesson.examples,
+            out=out,
+            comparison=comparison,
+            augmentation=lesson.augmentation,
+            resume=resume,
+            jobs=jobs,
+            command=shlex.join(["limbeck", *sys.argv[1:]]),
+            progress=bar.show,
+            watcher=ProgressWatcher("comparing", quiet=quiet),
+            **dataclasses.asdict(training),
+        )
+    if json:
+        print_json(found.metrics)
+        return
+    table = comparison_table(found.rows, found.examples)
+    print_rows(("arm", "test errors", "against labels", "verdict"), [(*row[:2], row[3], row[5]) for row in table.rows])
+    say(f"The table is {out / 'results' / 'methods.md'}, the report is {out / 'report.html'}")

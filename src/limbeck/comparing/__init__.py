@@ -1,0 +1,5 @@
+"""Methods of distillation compared fairly: equal searches, fresh seeds, test set read once, Holm's correction."""
+
+__all__ = ["MethodComparison", "compare_methods"]
+
+from limbeck.comparing.comparison import MethodComparison, compare_methods

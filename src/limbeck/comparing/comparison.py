@@ -1,0 +1,235 @@
+"""Compare methods of distillation: search each with the same care, train the chosen settings over seeds, judge once."""
+
+__all__ = ["MethodComparison", "compare_methods"]
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from limbeck.arguments import checked_arguments
+from limbeck.comparing.arms import Arm, Settings, arms_for
+from limbeck.comparing.cells import Bench, Cell, Found, train_cell
+from limbeck.comparing.page import write_page
+from limbeck.comparing.rows import Row, judge_arms, resolution
+from limbeck.data.data_set import DataSet
+from limbeck.data.examples import Examples
+from limbeck.errors import ConfigError, RunError
+from limbeck.models.calling import autograd_enabled
+from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.options.checks import from_keywords
+from limbeck.options.comparison import Comparison
+from limbeck.protocols import Answering
+from limbeck.runs.claims import judged_by
+from limbeck.runs.inputs import as_data_set, teacher_for
+from limbeck.runs.measure import answers_of, labels_of
+from limbeck.runs.oddities import tell_shared_examples
+from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.files import make_folder, read_json, replace_json
+from limbeck.system.jobs import run_jobs
+from limbeck.system.watcher import Watcher
+from limbeck.teachers import lent
+
+_SEARCH_SEED = 1_000_003
+"""Trials have a seed of their own, so that no final training is one that settings were chosen by."""
+_IDENTITY = "comparison.json"
+
+
+@dataclass(frozen=True)
+class MethodComparison:
+    """What a comparison found.
+
+    Attributes:
+        rows: An arm each, labels alone first.
+        examples: Number of test examples.
+        teacher_errors: The teacher's errors on them; None where its answers are stored.
+        metrics: What ``metrics.json`` holds.
+        folder: Where it all is, with ``report.html`` and ``results/methods.md``.
+    """
+
+    rows: tuple[Row, ...]
+    examples: int
+    teacher_errors: int | None
+    metrics: dict[str, Any]
+    folder: Path
+
+
+@autograd_enabled
+@checked_arguments
+def compare_methods(
+    teacher: nn.Module | Answering,
+    student: Callable[[int], nn.Module] | str,
+    train: Any,
+    validation: Any = None,
+    *,
+    out: str | Path,
+    test: Any = None,
+    classes: Sequence[str] | None = None,
+    comparison: Comparison | None = None,
+    augmentation: Augmentation | None = None,
+    resume: bool = False,
+    jobs: int = 1,
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    watcher: Watcher | None = None,
+    **training: Unpack[TrainingKeywords],
+) -> MethodComparison:
+    """Compare methods of distillation with labels alone, and with each other.
+
+    Every arm tries as many settings, on validation and with a seed of its own; the best are trained over fresh seeds,
+    all arms from the same first weights in the same order for as many steps; then the test set is read once. The
+    intervals hold the chance of seeds and of examples, and p-values are adjusted by Holm for the number of arms.
+    "labels, longer" has twice the epochs: a method that needs more patience than labels must beat that too.
+
+    Args:
+        teacher: As :func:`limbeck.distill` takes it.
+        student: A function that makes a module from a seed, or "mlp" or "cnn", so that every seed has its own weights.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
+        validation: Examples by which settings and epochs are chosen, with labels.
+        out: Folder for the comparison; each training is kept in it.
+        test: Examples to judge on, with labels, read once, at the end.
+        classes: Names of the classes.
+        comparison: Methods, trials and seeds.
+        augmentation: Random views of the training images, for every arm alike.
+        resume: Continue what ``out`` holds.
+        jobs: How many trainings run at a time, each in a process of its own.
+        command: What is shown as the command that made the page.
+        progress: Called with the trainings that are done and all of them.
+        watcher: Callbacks for what is odd about the data.
+        **training: Fields of :class:`~limbeck.options.Training` that all arms have in common; searches draw learning
+            rates from a third to three times ``learning_rate``.
+
+    Returns:
+        The comparison, with its table.
+
+    Raises:
+        ConfigError: If a setting is out of range, or validation or test labels are missing.
+        RunError: If the folder holds another comparison.
+    """
+    options, asked = from_keywords(Training, training), comparison or Comparison()
+    data, folder = as_data_set(train, validation, test, classes), Path(out)
+    _require(data, student)
+    guide = teacher_for(teacher, data)
+    with lent(guide):
+        bound = guide.bind(data.train)
+        common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
+        tell_shared_examples(data, ["validation", "test"], watcher)
+        bench = Bench(teacher, student, data, options, augmentation)
+        work = _Work(folder, bench, arms_for(asked.methods), asked, common, jobs, progress)
+        chosen, searched = work.search()
+        trained = work.train(chosen)
+        labels, groups = labels_of(_test(data)), _test(data).groups()
+        rows = judge_arms(
+            chosen, searched, trained, len(labels), groups=None if groups is None else groups.cpu().numpy()
+        )
+        judged = judged_by(guide, _test(data))
+        wrong = None if judged is None else int((answers_of(judged, _test(data)).predicted != labels).sum())
+    found = {
+        "judged_on": "test",
+        "test_examples": len(labels),
+        "teacher_errors": wrong,
+        "trials": asked.trials,
+        "seeds": asked.seeds,
+        "resolution": resolution(rows),
+        "rows": [row.to_dict() for row in rows],
+    }
+    replace_json(folder / "metrics.json", found)
+    write_page(folder, rows, found, data, options, command)
+    return MethodComparison(tuple(rows), len(labels), wrong, found, folder)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The trainings of a comparison, and who makes them."""
+
+    folder: Path
+    bench: Bench
+    arms: Sequence[Arm]
+    asked: Comparison
+    common: str
+    jobs: int
+    progress: Callable[[int, int], None] | None
+
+    def search(self) -> tuple[dict[str, Settings], dict[str, int]]:
+        """The settings of each arm that validation chose, and the errors that they made there."""
+        drawn = {arm.name: arm.draw(self.bench.training, self.asked.trials, _SEARCH_SEED) for arm in self.arms}
+        cells = [
+            self._cell("search", arm, number, settings, _SEARCH_SEED, judged=False)
+            for arm in self.arms
+            for number, settings in enumerate(drawn[arm.name], 1)
+        ]
+        found = self._run(cells, 0)
+        best: dict[str, int] = {}
+        for arm, place in zip(self.arms, range(0, len(cells), self.asked.trials), strict=True):
+            scores = [(one.errors, one.nll) for one in found[place : place + self.asked.trials]]
+            best[arm.name] = place + scores.index(min(scores))
+        return {arm: cells[k].settings for arm, k in best.items()}, {arm: found[k].errors for arm, k in best.items()}
+
+    def train(self, chosen: Mapping[str, Settings]) -> dict[str, list[Found]]:
+        """Train every arm over the seeds, all arms of a seed after each other so that their times can be compared."""
+        first = self.bench.training.seed
+        cells = [
+            self._cell("seeds", arm, seed, chosen[arm.name], seed, judged=True)
+            for seed in range(first, first + self.asked.seeds)
+            for arm in self.arms
+        ]
+        found = self._run(cells, len(self.arms) * self.asked.trials)
+        return {arm.name: found[k :: len(self.arms)] for k, arm in enumerate(self.arms)}
+
+    def _cell(self, part: str, arm: Arm, number: int, settings: Settings, seed: int, *, judged: bool) -> Cell:
+        place = self.folder / part / re.sub(r"[^\w.+-]+", "-", arm.name) / str(number)
+        return Cell(place, arm, settings, seed, judged, self.common)
+
+    def _run(self, cells: Sequence[Cell], before: int) -> list[Found]:
+        for cell in cells:
+            make_folder(cell.folder.parent)
+        whole = len(self.arms) * (self.asked.trials + self.asked.seeds)
+
+        def done(count: int, _: int) -> None:
+            if self.progress is not None:
+                self.progress(before + count, whole)
+
+        return run_jobs([partial(train_cell, cell, self.bench) for cell in cells], jobs=self.jobs, done=done)
+
+
+def _test(data: DataSet) -> Examples:
+    assert data.test is not None, "it was required"
+    return data.test
+
+
+def _require(data: DataSet, student: object) -> None:
+    """Refuse what cannot be compared."""
+    for name in ("train", "validation", "test"):
+        part = data.parts().get(name)
+        if part is None or part.labels is None:
+            raise ConfigError(
+                f"a comparison needs labelled training, validation and test examples, and there are no such {name} "
+                "examples: validation chooses the settings, and the test set is read once, at the end"
+            )
+    if isinstance(student, nn.Module):
+        raise ConfigError(
+            "a comparison over seeds makes a student of its own for each: give a function of the seed that returns a "
+            'module, or a name such as "mlp"'
+        )
+
+
+def _settle(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> str:
+    """Note what the comparison is of, or see that it is of the same; a digest of it."""
+    make_folder(folder)
+    file, plain = folder / _IDENTITY, json.loads(json.dumps(identity, default=str))
+    if file.exists():
+        if not resume:
+            raise RunError(f"{folder} holds a comparison: continue it with resume (--resume), or choose another folder")
+        if read_json(file) != plain:
+            raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+    elif any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty, and holds no comparison: choose another folder")
+    else:
+        replace_json(file, plain)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -267,6 +267,8 @@ _COLUMNS = (
     ("balanced_accuracy", "balanced acc.", "{:.2%}"),
     ("nll", "nll", "{:.4f}"),
     ("ece", "ece", "{:.4f}"),
+    ("calibration_temperature", "calibration T", "{:.3g}"),
+    ("calibrated_ece", "ece with it", "{:.4f}"),
     ("agreement_with_teacher", "agrees", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),
     ("file_bytes", "bytes", "{:,}"),

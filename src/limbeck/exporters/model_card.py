@@ -16,6 +16,8 @@ _ROWS = (
     ("accuracy", "accuracy", "{:.2%}"),
     ("nll", "negative log-likelihood (nats)", "{:.4f}"),
     ("ece", "calibration error", "{:.2%}"),
+    ("calibration_temperature", "temperature fitted on validation", "{:.3g}"),
+    ("calibrated_ece", "calibration error with it", "{:.2%}"),
     ("agreement_with_teacher", "agreement with the teacher", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),
     ("file_bytes", "bytes of the weights", "{:,}"),

@@ -46,6 +46,7 @@ class Model:
             ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds``, ``latency_ms``,
             ``images_per_second``; of a decoded model ``wer``, ``insertions``, ``deletions``, ``substitutions``,
             ``acoustic_scale``, ``real_time_factor``.
+            With ``calibration_temperature``, its reliability is drawn at that temperature too.
         layers: Its layers in order; of one member where it is an ensemble.
         members: How many networks of these layers it is made of.
     """
@@ -69,6 +70,11 @@ class Model:
         """The probability of that class, ``(N,)``."""
         chosen = self._answers[np.arange(len(self.predicted)), self.predicted]
         return np.exp(chosen.astype(np.float64))
+
+    def sure_at(self, temperature: float) -> NDArray[np.float64]:
+        """The probability of the top-1 class at another temperature, ``(N,)``."""
+        rows = np.arange(len(self.predicted))
+        return self.softened(rows, temperature)[rows, self.predicted]
 
     def softened(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
         """Probabilities of some examples at a temperature.

@@ -9,7 +9,8 @@ __all__ = [
     "explain_reliability",
 ]
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,36 +231,66 @@ def draw_reliability(contents: Contents) -> "Figure | None":
     """
     if not contents.answering:
         return None
-    roles = [model.role for model in contents.models]
+    fitted = [(model, _fitted(model)) for model in contents.answering]
     with styled():
         drawing = figure(9.0, 3.7)
-        left, right = drawing.subplots(1, 2)
-        left.plot([0, 1], [0, 1], color="#b4bcc5", linewidth=1, linestyle=(0, (3, 2)))
-        handles, labels = [], []
-        for model in contents.answering:
-            bins = bin_confidence(model.confidence, model.predicted == contents.truth, _BINS)
-            shade, full = colour(model.role, roles), bins.counts >= _FEWEST
-            left.plot(bins.confidence[full], bins.accuracy[full], color=shade, linewidth=1.2)
-            sizes = 10 + 55 * np.sqrt(bins.counts[full] / bins.counts.max())
-            handles.append(
-                left.scatter(bins.confidence[full], bins.accuracy[full], s=sizes, color=shade, linewidth=0, zorder=3)
-            )
-            labels.append(f"{clean(model.role, 20)}, calibration error {bins.expected_error * 100:.2g} %")
-            right.stairs(bins.counts, bins.edges, color=shade, linewidth=1.6, baseline=None)
-        left.set(
-            xlim=(0, 1.02),
-            ylim=(0, 1.04),
-            xlabel="confidence: probability of the answer",
-            ylabel="share right",
-        )
+        if any(temperature is not None for _, temperature in fitted):
+            left, after, right = drawing.subplots(1, 3)
+            _diagram(after, contents, fitted)
+            after.set_title("With the temperature of validation")
+        else:
+            left, right = drawing.subplots(1, 2)
+        handles = _diagram(left, contents, [(model, 1.0) for model in contents.answering])
+        left.set_ylabel("share right")
         left.set_title("Confidence and truth")
+        labels = []
+        for model, temperature in fitted:
+            bins = bin_confidence(model.confidence, model.predicted == contents.truth, _BINS)
+            right.stairs(
+                bins.counts, bins.edges, color=colour(model.role, [each.role for each in contents.models]),
+                linewidth=1.6, baseline=None,
+            )  # fmt: skip
+            labels.append(f"{clean(model.role, 20)}, calibration error {_error(bins.expected_error)}")
+            if temperature is not None:
+                scaled = bin_confidence(model.sure_at(temperature), model.predicted == contents.truth, _BINS)
+                labels[-1] += f", {_error(scaled.expected_error)} at T = {temperature:.3g}"
         _count_axis(right)
         right.set(xlim=(0, 1), xlabel="confidence: probability of the answer")
-        right.set_title("How often each confidence occurs (examples)")
-        for axes in (left, right):
-            tidy(axes, grid="both" if axes is left else "y")
+        right.set_title("Examples of each confidence")
+        tidy(right, grid="y")
         legend(drawing, handles, labels)
     return drawing
+
+
+def _fitted(model: Model) -> float | None:
+    """The temperature that was fitted on validation, where it was not judged there."""
+    value = model.scores.get("calibration_temperature")
+    judged = model.scores.get("calibrated_ece") is not None
+    return float(value) if judged and isinstance(value, int | float) and 0 < value < np.inf else None
+
+
+def _error(share: float) -> str:
+    return f"{share * 100:.2g} %"
+
+
+def _diagram(axes: "Axes", contents: Contents, models: Sequence[tuple[Model, float | None]]) -> list[Any]:
+    """Accuracy against confidence at a temperature for each model; models without one are left out."""
+    axes.plot([0, 1], [0, 1], color="#b4bcc5", linewidth=1, linestyle=(0, (3, 2)))
+    handles: list[Any] = []
+    for model, temperature in models:
+        if temperature is None:
+            continue
+        sure = model.confidence if temperature == 1 else model.sure_at(temperature)
+        bins = bin_confidence(sure, model.predicted == contents.truth, _BINS)
+        shade, full = colour(model.role, [each.role for each in contents.models]), bins.counts >= _FEWEST
+        axes.plot(bins.confidence[full], bins.accuracy[full], color=shade, linewidth=1.2)
+        sizes = 10 + 55 * np.sqrt(bins.counts[full] / bins.counts.max())
+        handles.append(
+            axes.scatter(bins.confidence[full], bins.accuracy[full], s=sizes, color=shade, linewidth=0, zorder=3)
+        )
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence: probability of the answer")
+    tidy(axes, grid="both")
+    return handles
 
 
 def explain_reliability(contents: Contents) -> str:
@@ -276,7 +307,13 @@ def explain_reliability(contents: Contents) -> str:
         "lie on the dashed line. Points below it are a model too sure of itself, above it one too "
         "modest. Large points stand for many examples; small ones jump about by chance, and those of "
         f"fewer than {_FEWEST} are left out. The calibration error is the mean distance from the line, "
-        "every example counted alike."
+        "every example counted alike, over 15 bins of equal width."
+        + (
+            " The diagram in the middle has the same answers with one temperature for each model, which was fitted on "
+            "validation and changes no answer, but how sure of it the model is."
+            if any(_fitted(model) is not None for model in contents.answering)
+            else ""
+        )
     )
 
 

@@ -17,6 +17,7 @@ from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
@@ -192,7 +193,8 @@ def _judge(
     # The original first: the others, its teacher before it in the table too, are compared with it.
     for name, stage in sorted(stages.items(), key=lambda named: named[0] != original):
         with placed(stage, device) as there:
-            answers[name] = answers_of(there, examples)
+            fitted = calibration_of(there, data.validation)
+            answers[name] = answers_of(there, examples, calibration=fitted)
             found[name] = {
                 "title": title_of(stage),
                 **scores_of(answers[name], labels, teacher=None if name == original else answers[original]),

@@ -15,6 +15,7 @@ from limbeck.data.examples import Examples
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
 from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
 from limbeck.protocols import Teacher
+from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.claims import judged_by
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.speed import placed
@@ -69,7 +70,8 @@ def judge_pairs(
     judged = judged_by(guide, examples)
     if judged is not None:
         with placed(judged, device.device) as there:
-            reference = answers["teacher"] = answers_of(there, examples)
+            fitted = calibration_of(there, data.validation)
+            reference = answers["teacher"] = answers_of(there, examples, calibration=fitted)
             found["teacher"] = {
                 "title": title_of(judged),
                 **scores_of(reference, labels),
@@ -85,7 +87,8 @@ def judge_pairs(
             if model is None:
                 continue
             with placed(model, device.device) as there:
-                answered = answers_of(there, examples)
+                fitted = calibration_of(there, data.validation) if number == 0 else None
+                answered = answers_of(there, examples, calibration=fitted)
                 costs = {**size_of(there, examples), **speed_of(there, examples)} if number == 0 else {}
             scores = scores_of(answered, labels, teacher=reference)
             row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}

@@ -31,6 +31,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
+from limbeck.evaluation.calibration import calibrated, debiased_calibration_error
 from limbeck.evaluation.prediction import answers_in_blocks, device_of, shown_to
 from limbeck.inputs import move
 from limbeck.models import count_parameters
@@ -39,6 +40,7 @@ from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.calibrating import Calibration, calibration_of
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
@@ -67,9 +69,10 @@ def evaluate(
 
     Returns:
         ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``balanced_accuracy``, ``nll`` (nats
-        an example), ``ece``,
-        ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (an example),
-        ``latency_ms`` (one example, median) and ``images_per_second`` (up to 256 at a time).
+        per example), ``ece`` (15 bins of equal width), ``ece_debiased``; where there is a validation set,
+        ``calibration_temperature`` fitted on it, and with it ``calibrated_nll`` and so on;
+        ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (per example), ``latency_ms``
+        (one example, median) and ``images_per_second`` (up to 256 at a time).
 
     Raises:
         DataError: If there is no test set, or it has no labels.
@@ -97,7 +100,8 @@ def evaluate(
             _same_classes("teacher", guide, "the data", known)
     with placed(subject, place or device_of(subject)) as there:
         tell_probabilities("model", there, examples, Device(device_of(there), "float32"), None)
-        answers = answers_of(there, examples)
+        fitted = calibration_of(there, data.validation) if isinstance(data, DataSet) else None
+        answers = answers_of(there, examples, calibration=fitted)
         _same_classes("model", answers, "the data", known)
         _same_classes("model", answers, "the teacher", None if guide is None else guide.classes)
         return {
@@ -156,6 +160,9 @@ class Answers:
         true_log_probs: Natural logarithm of the true class's probability, float64 ``(N,)``.
         classes: K.
         log_probs: All of the answers, float32 ``(N, K)``, or None where they would be large.
+        calibration: The temperature that was fitted on other examples, or None.
+        calibrated_confidence: As ``confidence``, at that temperature; None where there is none.
+        calibrated_true_log_probs: As ``true_log_probs``, likewise.
     """
 
     predicted: NDArray[np.int64]
@@ -163,20 +170,26 @@ class Answers:
     true_log_probs: NDArray[np.float64]
     classes: int
     log_probs: Tensor | None
+    calibration: Calibration | None = None
+    calibrated_confidence: NDArray[np.float64] | None = None
+    calibrated_true_log_probs: NDArray[np.float64] | None = None
 
 
-def answers_of(subject: nn.Module | Teacher, examples: Examples) -> Answers:
+def answers_of(subject: nn.Module | Teacher, examples: Examples, *, calibration: Calibration | None = None) -> Answers:
     """Answer labelled examples, block by block, in float32 on the device where the model is.
 
     Args:
         subject: A module or a teacher.
         examples: What to answer.
+        calibration: Its temperature. Where it was fitted on these very examples nothing is said of it.
 
     Returns:
         What is kept of the answers.
     """
     labels = labels_of(examples)
     predicted, confidence, true = np.empty(len(labels), np.int64), np.empty(len(labels)), np.empty(len(labels))
+    temperature = None if calibration is None or calibration.digest == examples.digest else calibration.temperature
+    at_t = None if temperature is None else (np.empty(len(labels)), np.empty(len(labels)))
     whole: list[Tensor] | None = []
     for rows, answers in answers_in_blocks(subject, examples):
         log_probs, right = answers.numpy(), labels[rows]
@@ -185,9 +198,13 @@ def answers_of(subject: nn.Module | Teacher, examples: Examples) -> Answers:
         predicted[rows] = log_probs.argmax(-1)
         confidence[rows] = np.exp(log_probs[place, predicted[rows]].astype(np.float64))
         true[rows] = log_probs[place, right]
+        if at_t is not None and temperature is not None:
+            scaled = calibrated(log_probs, temperature)
+            at_t[0][rows], at_t[1][rows] = np.exp(scaled[place, predicted[rows]]), scaled[place, right]
         if whole is not None:
             whole = [*whole, answers] if log_probs.shape[1] * len(labels) <= _KEPT else None
-    return Answers(predicted, confidence, true, answers.shape[1], None if whole is None else torch.cat(whole))
+    kept = None if whole is None else torch.cat(whole)
+    return Answers(predicted, confidence, true, answers.shape[1], kept, calibration, *(at_t or (None, None)))
 
 
 def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers | None = None) -> dict[str, Any]:
@@ -200,7 +217,7 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
 
     Returns:
         Errors, accuracy, balanced accuracy (the mean over the classes there are of the share that is right),
-        negative log-likelihood, calibration error, agreement.
+        negative log-likelihood, calibration errors, agreement; and both of the former at the fitted temperature.
     """
     right = answers.predicted == labels
     errors = int((~right).sum())
@@ -210,12 +227,26 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
         "error_rate": errors / len(labels),
         "accuracy": 1 - errors / len(labels),
         "balanced_accuracy": metrics.balanced_accuracy(answers.predicted, labels),
-        "nll": float(max(0.0, -answers.true_log_probs.mean())),
-        "ece": metrics.bin_confidence(answers.confidence, right).expected_error,
+        **_fit(answers.confidence, answers.true_log_probs, right),
     }
+    if answers.calibration is not None:
+        found |= answers.calibration.to_dict()
+    if answers.calibrated_confidence is not None and answers.calibrated_true_log_probs is not None:
+        found |= _fit(answers.calibrated_confidence, answers.calibrated_true_log_probs, right, "calibrated_")
     if teacher is not None:
         found["agreement_with_teacher"] = float((answers.predicted == teacher.predicted).mean())
     return found
+
+
+def _fit(
+    confidence: NDArray[np.float64], true_log_probs: NDArray[np.float64], right: NDArray[np.bool_], named: str = ""
+) -> dict[str, float]:
+    """How well probabilities fit the labels."""
+    return {
+        f"{named}nll": float(max(0.0, -true_log_probs.mean())),
+        f"{named}ece": metrics.bin_confidence(confidence, right).expected_error,
+        f"{named}ece_debiased": debiased_calibration_error(confidence, right),
+    }
 
 
 def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Objective
+from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
@@ -292,7 +293,8 @@ def _judge(
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
         return {"model": {"title": title_of(whole), **size_of(whole, data.train)}, "judged_on": None}, None
-    answers, labels = answers_of(whole, examples), labels_of(examples)
+    fitted = calibration_of(whole, data.validation)
+    answers, labels = answers_of(whole, examples, calibration=fitted), labels_of(examples)
     metrics: dict[str, Any] = {
         "judged_on": part,
         "model": {

@@ -1,0 +1,104 @@
+"""The temperature of a model's probabilities, fitted on validation: never on what the model is judged on.
+
+Axes: ``N`` examples, ``K`` classes.
+"""
+
+__all__ = ["Calibration", "calibration_of", "temperature_of_run"]
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from limbeck.data.examples import Examples
+from limbeck.errors import ConfigError
+from limbeck.evaluation.calibration import NoTemperature, fit_temperature
+from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.keyed import permutation
+from limbeck.protocols import Teacher
+from limbeck.runs.claims import judged_by
+from limbeck.runs.folder import RunFolder
+
+_MOST_EXAMPLES, _MOST_NUMBERS = 20_000, 1 << 24
+"""One number needs no more; of more examples so many are drawn evenly."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted of one model.
+
+    Attributes:
+        temperature: T, or None where no temperature fits best.
+        examples: On how many examples of validation.
+        digest: Of the validation set, on which no calibrated figure is given.
+        why: Why there is none.
+    """
+
+    temperature: float | None
+    examples: int
+    digest: str
+    why: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds beside the calibrated figures."""
+        found: dict[str, Any] = {"calibration_temperature": self.temperature, "calibration_examples": self.examples}
+        return found if self.why is None else {**found, "calibration_why": self.why}
+
+
+def calibration_of(subject: nn.Module | Teacher, examples: Examples | None) -> Calibration | None:
+    """Fit a model's temperature.
+
+    Args:
+        subject: A module or a teacher, on the device where it is asked.
+        examples: The validation set, or None where there is none.
+
+    Returns:
+        What was fitted; None where there is nothing to fit on, or a teacher has no answers to it.
+    """
+    if examples is None or examples.labels is None:
+        return None
+    asked = subject if isinstance(subject, nn.Module) else judged_by(subject, examples)
+    if asked is None:
+        return None
+    whole = examples
+    if len(examples) > _MOST_EXAMPLES:
+        examples = examples.take(permutation(len(examples), seed=0, epoch=0)[:_MOST_EXAMPLES].sort().values)
+    labels = examples.labels
+    assert labels is not None, "some of what has labels"
+    answers, count = [], 0
+    for rows, block in answers_in_blocks(asked, examples):
+        answers.append(block.numpy())
+        count = rows.stop
+        if count * block.shape[1] > _MOST_NUMBERS:
+            break
+    truth = labels[:count].long().cpu().numpy()
+    try:
+        return Calibration(fit_temperature(np.concatenate(answers), truth), count, whole.digest)
+    except NoTemperature as error:
+        return Calibration(None, count, whole.digest, str(error))
+
+
+def temperature_of_run(run: str | Path) -> float:
+    """The temperature that was fitted when a run's model was judged.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        T.
+
+    Raises:
+        ConfigError: If the run has none; the message says why.
+    """
+    folder = RunFolder(run)
+    metrics = folder.metrics() if folder.finished else {}
+    stages = metrics.get("stages") or {}
+    last = list(stages)[-1] if stages else "student" if "student" in metrics else "model"
+    scores = (stages or metrics).get(last) or {}
+    found = scores.get("calibration_temperature")
+    if isinstance(found, int | float) and 0 < found < float("inf"):
+        return float(found)
+    why = scores.get("calibration_why") or "it was fitted on no validation examples"
+    raise ConfigError(f"{run} has no temperature to calibrate with ({why}): leave calibrate out, or give a temperature")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -33,3 +34,22 @@ def test_a_run_labels_new_examples(tiny, teacher, tmp_path, limbeck):
 def test_wrong_calls_are_told_in_a_line(tiny, teacher, limbeck, flags, message):
     done = limbeck("predict", teacher, tiny, *flags)
     assert done.code == 2 and message in " ".join(done.err.split()), done.err
+
+
+def probabilities(text):
+    return np.array([[float(row[f"prob_{name}"]) for name in ("one", "two", "three")] for row in csv.DictReader(text)])
+
+
+def test_probabilities_are_calibrated_by_the_temperature_of_the_run(tiny, teacher, limbeck, tmp_path):
+    plain = probabilities(io.StringIO(limbeck("predict", teacher, tiny).out))
+    found = json.loads((teacher / "metrics.json").read_text())["model"]["calibration_temperature"]
+    shown = limbeck("predict", teacher, tiny, "--calibrate")
+    if found is None:  # validation was answered without an error
+        assert shown.code == 2 and "has no temperature to calibrate with" in " ".join(shown.err.split())
+        found, shown = 3.0, limbeck("predict", teacher, tiny, "--temperature", "3")
+    scaled = plain ** (1 / found)
+    np.testing.assert_allclose(probabilities(io.StringIO(shown.out)), scaled / scaled.sum(1, keepdims=True), atol=1e-4)
+    both = limbeck("predict", teacher, tiny, "--calibrate", "--temperature", "3")
+    assert both.code == 2 and "leave one of them out" in " ".join(both.err.split())
+    bad = limbeck("predict", teacher, tiny, "--temperature", "0")
+    assert bad.code == 2 and "temperature must be a positive" in " ".join(bad.err.split())

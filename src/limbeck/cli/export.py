@@ -18,6 +18,8 @@ def export(
     to: list[str],
     out: Path,
     with_preprocessing: Annotated[bool, Parameter(negative=())] = False,
+    calibrate: Annotated[bool, Parameter(negative=())] = False,
+    temperature: float | None = None,
     margin: float | None = None,
     parity_examples: int | None = None,
     data: Annotated[str | None, Parameter(group="Data")] = None,
@@ -36,6 +38,7 @@ def export(
     limbeck export runs/student --to onnx --out shipped
     limbeck export runs/student --to onnx torch hub --out shipped
     limbeck export runs/student --to onnx int8 --margin 0.5 --out shipped
+    limbeck export runs/student --to onnx --calibrate --out shipped
     limbeck export runs/photos --to onnx --with-preprocessing --out shipped
     limbeck export runs/student --to onnx --data new.npz --parity-examples 2000 --out shipped --json
     ```
@@ -47,6 +50,9 @@ def export(
             installed packages.
         out: The folder to write, which does not exist yet.
         with_preprocessing: For images: the files take uint8 pixels and give probabilities; normalisation is inside.
+        calibrate: Divide the logits by the temperature that fits the run's validation set best, so that probabilities
+            fit how often the model is right: no answer changes. Files are then compared with the calibrated network.
+        temperature: Instead: divide them by this number.
         margin: Percentage points of the error rate that a file may lose: one that is not shown to be as good within it
             is refused. None: 0.5 for int8, and no margin for the others.
         parity_examples: Compare on so many held-out examples, drawn evenly; none: on all.
@@ -71,6 +77,8 @@ def export(
             formats=to,
             data=examples,
             with_preprocessing=with_preprocessing,
+            calibrate=calibrate,
+            temperature=temperature,
             margin=margin,
             parity_examples=parity_examples,
             metrics=RunFolder(run).metrics() if finished else None,

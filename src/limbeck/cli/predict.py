@@ -27,6 +27,8 @@ def predict(
     image_column: str | None = None,
     image_size: int | None = None,
     layout: Literal["NCHW", "NHWC"] | None = None,
+    calibrate: Annotated[bool, Parameter(negative=())] = False,
+    temperature: float | None = None,
     model: str | None = None,
     device: str = "auto",
     quiet: Quiet = False,
@@ -43,7 +45,7 @@ def predict(
     limbeck predict runs/table new.parquet --id-column customer --out predictions.parquet
     limbeck predict runs/tagger new.conll --out tags.jsonl
     limbeck predict runs/student new.npz --top 5 --out predictions.jsonl
-    limbeck predict runs/student new.npz | head
+    limbeck predict runs/student new.npz --calibrate | head
     ```
 
     Args:
@@ -59,11 +61,15 @@ def predict(
         image_column: The column of paths of images, where data is a list of them.
         image_size: Resize images to this many pixels, square, where the model does not say how it sees them.
         layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
+        calibrate: Divide logits by the temperature that was fitted on the run's validation set, so that probabilities
+            fit how often the model is right; labels stay what they are.
+        temperature: Instead: divide them by this number.
         model: The architecture where it is your own, as package.module:function.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         quiet: No progress bar.
     """
     from limbeck.options import DataOptions
+    from limbeck.runs.calibrating import temperature_of_run
     from limbeck.runs.predicting import load_own
     from limbeck.runs.predicting import predict as ask
     from limbeck.runs.prediction_files import format_of
@@ -81,7 +87,11 @@ def predict(
         layout=layout,
     )
     loaded = run if model is None else load_own(run, model, data, options)
-    found = ask(loaded, data, options=options, id_column=id_column, device=device)
+    if calibrate and model is not None and temperature is None:
+        temperature, calibrate = temperature_of_run(run), False
+    found = ask(
+        loaded, data, options=options, id_column=id_column, calibrate=calibrate, temperature=temperature, device=device
+    )
     with Bar("predicting", quiet=quiet or out is None) as bar:
         found.write(sys.stdout if out is None else out, top=top, progress=bar.show)
     if out is not None and not quiet:

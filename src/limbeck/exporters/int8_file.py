@@ -10,7 +10,6 @@ Axes: ``N`` examples, ``K`` classes.
 
 __all__ = ["INT8"]
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,8 +65,7 @@ class Int8Exporter:
             made = rounding.rounded(set(rounding.layers) - set(kept))
         name_axes(made, found)
         helper = load_extra("onnx", "onnx").helper
-        known = {"classes": json.dumps(list(card.classes), ensure_ascii=False), "title": card.title}
-        helper.set_model_props(made, {**known, "output": found.output, "producer": "limbeck"})
+        helper.set_model_props(made, {**card.properties(), "output": found.output, "producer": "limbeck"})
         replace_bytes(path, made.SerializeToString())
         return {
             "inputs": list(found.inputs),

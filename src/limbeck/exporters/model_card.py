@@ -66,6 +66,11 @@ def _about(card: Card) -> Iterator[str]:
         f"A classifier of {len(card.classes)} classes, {made} with Limbeck. How its files were compared with the model "
         "they were made of is in `parity.json` beside this folder."
     )
+    if card.temperature is not None:
+        yield (
+            f"Its logits are divided by {card.temperature:.4g}, a temperature that changes no answer and makes its "
+            "probabilities fit how often it is right."
+        )
 
 
 def _results(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 __all__ = ["ONNX", "OPSET", "OnnxExporter", "graph_of", "name_axes", "session_of"]
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,7 @@ class OnnxExporter:
         proto = graph_of(found, type(model).__name__)
         name_axes(proto, found)
         helper = load_extra("onnx", "onnx").helper
-        known = {"classes": json.dumps(list(card.classes), ensure_ascii=False), "title": card.title}
-        helper.set_model_props(proto, {**known, "output": found.output, "producer": "limbeck"})
+        helper.set_model_props(proto, {**card.properties(), "output": found.output, "producer": "limbeck"})
         noted = {"inputs": list(found.inputs), "output": found.output, "opset": OPSET}
         weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
         if weights > _LARGEST:

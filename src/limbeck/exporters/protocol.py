@@ -2,6 +2,7 @@
 
 __all__ = ["Card", "Exporter"]
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Card:
         source: What was exported, such as the run's folder; for the record.
         calibration: A function that gives batches of training examples, as the model takes them, for formats that
             round; None where there are none. They are never those that files are judged on.
+        temperature: By which the logits of the model are divided, where they are calibrated; else None.
     """
 
     title: str
@@ -34,6 +36,12 @@ class Card:
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     calibration: Callable[[], Iterator[Inputs]] | None = None
+    temperature: float | None = None
+
+    def properties(self) -> dict[str, str]:
+        """What a file's metadata holds: names of the classes as JSON, title, and the temperature where there is one."""
+        found = {"classes": json.dumps(list(self.classes), ensure_ascii=False), "title": self.title}
+        return found if self.temperature is None else {**found, "temperature": f"{self.temperature:.9g}"}
 
 
 class Exporter(Protocol):

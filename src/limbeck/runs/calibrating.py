@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["Calibration", "calibration_of", "temperature_of_run"]
+__all__ = ["Calibration", "calibration_of", "checked_temperature", "temperature_for", "temperature_of_run"]
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError
 from limbeck.evaluation.calibration import NoTemperature, fit_temperature
@@ -78,6 +79,53 @@ def calibration_of(subject: nn.Module | Teacher, examples: Examples | None) -> C
         return Calibration(fit_temperature(np.concatenate(answers), truth), count, whole.digest)
     except NoTemperature as error:
         return Calibration(None, count, whole.digest, str(error))
+
+
+def checked_temperature(value: float) -> float:
+    """A temperature that somebody gave.
+
+    Args:
+        value: It.
+
+    Returns:
+        The same.
+
+    Raises:
+        ConfigError: If it is not positive and finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigError(f"temperature must be a positive and finite number, and is {value!r}")
+    return float(value)
+
+
+def temperature_for(model: nn.Module, data: Any, *, given: float | None, calibrate: bool) -> float:
+    """The temperature that a model is exported with: the one that is given, or the one that fits validation best.
+
+    Args:
+        model: The network, in evaluation mode.
+        data: What the files are compared on: a data set has a validation part.
+        given: One that somebody chose, or None.
+        calibrate: Whether to fit one.
+
+    Returns:
+        T.
+
+    Raises:
+        ConfigError: If both are asked for, or there is nothing to fit it on, or no temperature fits best.
+    """
+    if given is not None:
+        if calibrate:
+            raise ConfigError("calibrate fits a temperature, and one is given: leave one of them out")
+        return checked_temperature(given)
+    found = calibration_of(model, data.validation) if isinstance(data, DataSet) else None
+    if found is None:
+        raise ConfigError(
+            "calibrate fits a temperature on the validation part of the data, and there is none with labels: give a "
+            "temperature instead, or leave calibrate out"
+        )
+    if found.temperature is None:
+        raise ConfigError(f"validation shows no temperature to calibrate with ({found.why}): leave calibrate out")
+    return found.temperature
 
 
 def temperature_of_run(run: str | Path) -> float:

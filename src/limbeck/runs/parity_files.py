@@ -35,6 +35,7 @@ def write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) 
         "judged_on": held.part,
         "examples": held.examples.digest,
         "data": dict(card.data),
+        "temperature": card.temperature,
         "machine": machine(_PACKAGES),
     }
     measured = [each.to_dict() for each in found]
@@ -50,14 +51,19 @@ def write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) 
             for each, m in zip(found, measured, strict=True)
         ),
         flips=tuple(flip for each in found for flip in _flips(each, held, card.classes)),
-        notes=tuple(_notes(held)),
+        notes=tuple(_notes(held, card)),
         settings={name: value for name, value in about.items() if value},
     )
     write_parity_page(contents, folder / "parity.html")
     return parity
 
 
-def _notes(held: Held) -> Iterator[str]:
+def _notes(held: Held, card: Card) -> Iterator[str]:
+    if card.temperature is not None:
+        yield (
+            f"The logits of the original and of the files are divided by the temperature {card.temperature:.4g}, which "
+            "changes no answer."
+        )
     if held.part == "example":
         yield (
             "There were no held-out examples: the files were compared on the inputs that were given as an example, "

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
@@ -29,6 +29,7 @@ from limbeck.models.calling import presentation_of
 from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.calibrating import checked_temperature, temperature_of_run
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
@@ -55,6 +56,7 @@ class Predictions:
         device: Where to compute, in PyTorch's words; None for where the model is.
         several: Whether several labels may hold at a time: ``classes`` are the labels then.
         beside: More to write of each example, by name, such as its word.
+        temperature: By which logits are divided, so that probabilities are calibrated.
     """
 
     model: nn.Module | Teacher
@@ -64,6 +66,7 @@ class Predictions:
     device: str | None = None
     several: bool = False
     beside: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    temperature: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +86,7 @@ class Predictions:
         done, waiting = 0, np.zeros((0, len(self.classes)), np.float32)
         with placed(self.model, place) as there:
             for _, answers in answers_in_blocks(there, self.examples):
-                found = answers.exp().numpy()
+                found = (answers if self.temperature == 1 else _scaled(answers, self.temperature)).exp().numpy()
                 if self.several:  # pairs of example and label, of which a block may end within an example
                     flat = np.concatenate([waiting.reshape(-1), found[:, 1]])
                     whole = len(flat) // len(self.classes) * len(self.classes)
@@ -132,6 +135,11 @@ class Predictions:
         return write_blocks(target, blocks, self.classes, top=top, kind=kind, several=self.several, beside=self.beside)
 
 
+def _scaled(answers: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities at another temperature; they are float32 as before."""
+    return (answers.double() / temperature).log_softmax(-1).float()
+
+
 def predict(
     model: nn.Module | Answering | str | Path,
     data: Any,
@@ -139,6 +147,8 @@ def predict(
     classes: Sequence[str] | None = None,
     options: DataOptions | None = None,
     id_column: str | None = None,
+    calibrate: bool = False,
+    temperature: float | None = None,
     device: str | None = None,
 ) -> Predictions:
     """Labels and probabilities of examples without labels.
@@ -150,12 +160,15 @@ def predict(
         classes: Names of the classes; None for those of the model.
         options: How a path is read, where that must be said.
         id_column: A column that names the rows.
+        calibrate: For the folder of a run: divide logits by the temperature that was fitted on its validation set.
+        temperature: Instead: divide them by this number, of your own. Labels stay what they are.
         device: Where to compute: "auto", "cpu", "cuda"; None for where the model is.
 
     Returns:
         The predictions, computed when they are asked for.
 
     Raises:
+        ConfigError: If there is no temperature to calibrate with, or two are asked for.
         MismatchError: If the model cannot take the data.
         DataError: If there is no name for the classes' number.
 
@@ -166,6 +179,7 @@ def predict(
         >>> predict(net, torch.tensor([[3.0, 0.0], [0.0, 1.0]]), classes=["left", "right"]).labels
         ['left', 'right']
     """
+    scale = _temperature(model, calibrate, temperature)
     subject: Any = load(model) if isinstance(model, str | Path) else model
     if not isinstance(subject, nn.Module | Ensemble):
         subject = as_teacher(subject, classes)
@@ -190,7 +204,9 @@ def predict(
         pairs = MultiLabel(examples.inputs, len(many.names), many.names)
         whole = Examples(pairs, None, torch.arange(len(pairs)))
         check_answers("model", subject, DataSet(name, ("no", "yes"), whole))
-        return Predictions(subject, whole, tuple(map(str, classes or many.names)), ids, device, several=True)
+        return Predictions(
+            subject, whole, tuple(map(str, classes or many.names)), ids, device, several=True, temperature=scale
+        )
     names = classes if classes is not None else getattr(subject, "classes", None)
     if names is None:
         few = dataclasses.replace(examples.take(_first(examples)), labels=None)
@@ -199,7 +215,18 @@ def predict(
     check_answers("model", subject, DataSet(name, tuple(map(str, names)), examples))
     words = getattr(examples.inputs, "words_of_examples", None)
     beside = {} if words is None else {"word": words()}
-    return Predictions(subject, examples, tuple(map(str, names)), ids, device, beside=beside)
+    return Predictions(subject, examples, tuple(map(str, names)), ids, device, beside=beside, temperature=scale)
+
+
+def _temperature(model: Any, calibrate: bool, given: float | None) -> float:
+    """By what logits are divided: 1 where nothing is asked for."""
+    if not calibrate:
+        return 1.0 if given is None else checked_temperature(given)
+    if given is not None:
+        raise ConfigError("calibrate takes the temperature of the run, and one is given: leave one of them out")
+    if not isinstance(model, str | Path):
+        raise ConfigError("calibrate takes the temperature of a run: give its folder, or a temperature instead")
+    return temperature_of_run(model)
 
 
 def _known_names(run: str | Path, data: str | Path) -> str | None:

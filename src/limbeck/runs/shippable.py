@@ -34,8 +34,8 @@ class Shippable:
         Args:
             out: A folder that does not exist yet.
             formats: Such as "onnx", "torch" and "hub".
-            **options: As of :func:`limbeck.export`: ``with_preprocessing``, ``margin``, ``parity_examples``, and
-                ``data`` in place of the run's own.
+            **options: As of :func:`limbeck.export`: ``with_preprocessing``, ``calibrate``, ``margin``,
+                ``parity_examples``, and ``data`` in place of the run's own.
 
         Returns:
             The files, and what the report says.

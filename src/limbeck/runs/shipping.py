@@ -25,6 +25,7 @@ from limbeck.exporters import Card, Exporter, exporter_named
 from limbeck.exporters.comparing import pixels_of, plain_view
 from limbeck.exporters.parity import Held, Parity, judge_file
 from limbeck.exporters.pixels import FromPixels
+from limbeck.exporters.tempered import Tempered, tempered
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
@@ -33,6 +34,8 @@ from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import DataOptions, ImagePresentation
 from limbeck.options.kinds import every_option
+from limbeck.protocols import Batch
+from limbeck.runs.calibrating import temperature_for
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_part, check_classes
 from limbeck.runs.measure import title_of
@@ -79,6 +82,8 @@ def export(
     data: Any = None,
     classes: Sequence[str] | None = None,
     with_preprocessing: bool = False,
+    calibrate: bool = False,
+    temperature: float | None = None,
     margin: float | None = None,
     calibration: Any = None,
     parity_examples: int | None = None,
@@ -101,6 +106,9 @@ def export(
             examples as :func:`limbeck.evaluate` takes them. None for those of the run.
         classes: Names of the classes; None for those of the model or the data.
         with_preprocessing: For images: the file takes uint8 pixels and gives probabilities.
+        calibrate: Divide the logits by the temperature that fits the validation part of the data best; files are then
+            compared with the calibrated model.
+        temperature: Instead: divide them by this number, of your own.
         margin: Percentage points of the error rate that a file may lose; None for 0.5 in formats that round.
         calibration: Examples for formats that round; None for training examples of the data. They must not be those
             that files are judged on.
@@ -141,7 +149,10 @@ def export(
         raise ConfigError(f"an ensemble of {len(model.members)} is not one network: distil it into one first")
     original = copy_module(unwrapped(model)).cpu().eval()
     held = _held(original, example, data, parity_examples, pixels=with_preprocessing)
-    card = _card(original, data, classes, held, metrics or {}, source)
+    if calibrate or temperature is not None:
+        temperature = temperature_for(original, data, given=temperature, calibrate=calibrate)
+        original = tempered(original, temperature, _few(held).inputs)
+    card = _card(original, data, classes, held, metrics or {}, source, temperature)
     if calibration is None and isinstance(data, DataSet):
         calibration = data.train
     if calibration is not None:
@@ -232,14 +243,19 @@ def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels
 
 def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:
     """What is written, and inputs of it to trace with: of texts the longest, for a single token would stay single."""
-    examples = held.examples
-    largest = examples.largest(_TRACED)
-    batch = examples.batch(torch.arange(min(_TRACED, len(examples))) if largest is None else largest[:_TRACED])
+    examples, batch = held.examples, _few(held)
     if not held.pixels:
         return model, bare_inputs(batch.inputs)[0]
     return FromPixels(model, presentation_of(model) or examples.presentation).eval(), pixels_of(
         batch, plain_view(examples, model)
     )
+
+
+def _few(held: Held) -> Batch:
+    """A few examples, of texts the longest."""
+    examples = held.examples
+    largest = examples.largest(_TRACED)
+    return examples.batch(torch.arange(min(_TRACED, len(examples))) if largest is None else largest[:_TRACED])
 
 
 def _calibrating(model: nn.Module, examples: Examples, held: Held) -> Callable[[], Iterator[Inputs]]:
@@ -269,6 +285,7 @@ def _card(
     held: Held,
     metrics: Mapping[str, Any],
     source: str | Path | None,
+    temperature: float | None,
 ) -> Card:
     """What is known of the model; the number of its classes is found by asking it."""
     few = dataclasses.replace(held.examples.take(held.rows[:1]), labels=None)
@@ -283,7 +300,9 @@ def _card(
     digests = {name: part.digest for name, part in data.parts().items()} if isinstance(data, DataSet) else {}
     folder = None if source is None else RunFolder(source)
     settings = folder.config() if folder is not None and (folder.path / "config.toml").exists() else {}
-    return Card(title_of(model), tuple(map(str, known)), metrics, digests, settings, str(source or ""))
+    named = tuple(map(str, known))
+    title = title_of(model.model if isinstance(model, Tempered) else model)
+    return Card(title, named, metrics, digests, settings, str(source or ""), temperature=temperature)
 
 
 def _ship(

@@ -80,6 +80,21 @@ def test_recipe_runs_writes_its_table_and_is_not_done_twice(name, out, monkeypat
     assert again.findings.values == done.findings.values
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "teacher"),
+    [
+        ("born-again", "generation-1-100", "labels-0"),
+        ("born-again", "generation-3-300", "generation-2-200"),
+        ("assistants", "direct-T4-1000", "teacher-0"),
+        ("assistants", "assisted-T4-1000", "assistant-T"),
+    ],
+)
+def test_each_is_taught_by_the_one_before(name, cell, teacher, out):
+    config = (out / "quick" / name / cell / "config.toml").read_text()
+    assert f'teacher = "{teacher}' in config
+    assert 'network = "mlp' in config
+
+
 def note_test_reads(reads, monkeypatch):
     """Note each time that test examples are shown to anything."""
     tests = []

@@ -87,6 +87,7 @@ class Recipe:
         data: A file or folder such as it needs, given with ``--data``; None for MNIST, which is inside the package. The
             paper's numbers then are of the same data.
         stand_in: Whether MNIST stands in for the data in the small version.
+        paper: The paper whose experiment it is, where that is another than Hinton, Vinyals and Dean's.
     """
 
     name: str
@@ -97,6 +98,12 @@ class Recipe:
     about: str
     data: str | None = None
     stand_in: bool = True
+    paper: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where the experiment is from, in a sentence."""
+        return f"Section {self.section} of the paper." if self.paper is None else f"After {self.paper}."
 
     @property
     def replications(self) -> tuple[Replication, ...]:
@@ -238,6 +245,44 @@ RECIPES: tuple[Recipe, ...] = (
         "from its weights, and are combined with it by minimising the summed divergence of the paper's equation 5. "
         "What the paper left open is done too: generalist and specialists are distilled back into one network.",
         "emnist-letters.mat",
+    ),
+    Recipe(
+        "born-again",
+        "A network distilled into itself",
+        "–",
+        (
+            Claim("generation_0", "the network on labels", None, None, "%"),
+            Claim("longer", "the network on labels, with the epochs of all four", None, None, "%"),
+            Claim("generation_1", "distilled from it: self-distillation", None, None, "%"),
+            Claim("generation_2", "distilled from that", None, None, "%"),
+            Claim("generation_3", "and once more", None, None, "%"),
+            Claim("chain_ensemble", "all four as an ensemble", None, None, "%"),
+            Claim("labels_ensemble", "four networks on labels as an ensemble", None, None, "%"),
+        ),
+        "limbeck.recipes.born_again",
+        "There a chain of networks of one size, each taught by the one before and by labels, gains on its first, and "
+        "its ensemble on an ensemble of networks on labels. Here it is done with letters, or any data set, beside a "
+        "network that has the whole chain's epochs on labels.",
+        "emnist-letters.mat",
+        paper="Furlanello, Lipton, Tschannen, Itti and Anandkumar 2018, arXiv 1805.04770",
+    ),
+    Recipe(
+        "assistants",
+        "A teacher's assistant",
+        "–",
+        (
+            Claim("teacher", "the teacher", None, None, "%"),
+            Claim("assistant", "the assistant, distilled from it", None, None, "%"),
+            Claim("labels", "the student on labels", None, None, "%"),
+            Claim("direct", "the student distilled from the teacher", None, None, "%"),
+            Claim("assisted", "the student distilled from the assistant", None, None, "%"),
+        ),
+        "limbeck.recipes.assistants",
+        "There a student far smaller than its teacher learns more from a network of a size in between than from the "
+        "teacher itself. The authors' public code averages the divergence over classes, which makes the soft term as "
+        "many times too small as there are classes; here it is the sum.",
+        "emnist-letters.mat",
+        paper="Mirzadeh, Farajtabar, Li, Levine, Matsukawa and Ghasemzadeh 2020, arXiv 1902.03393",
     ),
     Recipe(
         "speech",

@@ -99,7 +99,7 @@ def reproduce(
     study = Study(
         name,
         f"{recipe.title}: limbeck reproduce {name}",
-        f"Section {recipe.section} of the paper. {recipe.about}",
+        f"{recipe.origin} {recipe.about}",
         findings.answer,
         command,
         (

@@ -18,6 +18,7 @@ __all__ = [
     "Search",
     "SoftTargets",
     "TextPresentation",
+    "compare",
     "compare_methods",
     "compress",
     "distill",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from limbeck.options.comparison import Comparison
     from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
+    from limbeck.runs.comparing import compare
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
@@ -65,6 +67,7 @@ _HOMES = {
     "Search": "limbeck.options.search",
     "SoftTargets": "limbeck.softtargets",
     "TextPresentation": "limbeck.options",
+    "compare": "limbeck.runs.comparing",
     "compare_methods": "limbeck.comparing",
     "compress": "limbeck.runs",
     "distill": "limbeck.runs",

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import cyclopts
 
 from limbeck import __version__
+from limbeck.cli.compare import compare
 from limbeck.cli.compare_methods import compare_methods
 from limbeck.cli.compress import compress
 from limbeck.cli.convert import convert
@@ -59,8 +60,8 @@ app = cyclopts.App(
 )
 # The modules of the commands import torch only when a command runs.
 _COMMANDS = (
-    quickstart, train, soften, distill, tune, compare_methods, compress, evaluate, predict, export, report, reproduce,
-    data, methods, taps, features, convert, info, forward, decode,
+    quickstart, train, soften, distill, tune, compare, compare_methods, compress, evaluate, predict, export, report,
+    reproduce, data, methods, taps, features, convert, info, forward, decode,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command(_command)

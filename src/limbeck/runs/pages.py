@@ -1,6 +1,6 @@
 """A run's report: what its folder holds, gathered and drawn."""
 
-__all__ = ["gather", "report_run"]
+__all__ = ["gather", "opened_data", "report_run"]
 
 import dataclasses
 import datetime
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.errors import ConfigError, FormatError, LimbeckError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, RunError
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.models.calling import presentation_of
@@ -147,6 +147,28 @@ def _opened(run: RunFolder, config: Mapping[str, Any], *, allow_pipes: bool, not
     except LimbeckError as error:
         notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
         return None
+
+
+def opened_data(run: RunFolder) -> DataSet:
+    """A run's data, opened again by its settings.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: If the run was made in Python, of data that have no name, or they cannot be opened again.
+    """
+    notes: list[str] = []
+    data = _opened(run, run.config(), allow_pipes=False, notes=notes) if "data" in run.config() else None
+    if data is None:
+        raise DataError(
+            f"the data of {run.path} cannot be opened again: {notes[0] if notes else 'its settings do not name them'}; "
+            "in Python, give data="
+        )
+    return data
 
 
 def _judged(

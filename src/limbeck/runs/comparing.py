@@ -1,0 +1,218 @@
+"""Finished runs beside each other: their networks on the same test set, with intervals and corrected p-values."""
+
+__all__ = ["ComparedRun", "RunComparison", "compare"]
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.data.data_set import DataSet
+from limbeck.errors import ConfigError, DataError, MismatchError, RunError
+from limbeck.evaluation.statistics import Interval
+from limbeck.evaluation.verdicts import in_points, judge_many, scope
+from limbeck.report import Contents, Model, write_report
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.pages import gather, opened_data
+from limbeck.runs.shippable import Shippable
+from limbeck.system.files import make_folder, read_json
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison.
+
+    Attributes:
+        name: Of the run: its folder's.
+        title: What its network is.
+        scores: What ``metrics.json`` holds of that network.
+        difference: Its error rate minus that of the first run, with a 95 % interval; None for the first itself.
+        p_value: Of that difference, adjusted by Holm for the number of runs that are compared with the first.
+        shown: Whether there are fewer errors ("fewer"), more ("more"), or neither can be shown ("").
+    """
+
+    name: str
+    title: str
+    scores: Mapping[str, Any]
+    difference: Interval | None = None
+    p_value: float | None = None
+    shown: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return found | {"difference": None if self.difference is None else self.difference.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """Runs beside each other.
+
+    Attributes:
+        runs: In the order in which they were given.
+        judged_on: Which examples they were judged on, "test" or "validation".
+        sentences: What is shown of each against the first.
+        page: The report of the comparison, or None where none was written.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    judged_on: str
+    sentences: tuple[str, ...]
+    page: Path | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "judged_on": self.judged_on,
+            "runs": [run.to_dict() for run in self.runs],
+            "sentences": list(self.sentences),
+        }
+
+
+def compare(*runs: str | Path | Shippable, data: DataSet | None = None, out: str | Path | None = None) -> RunComparison:
+    """Compare the networks of finished runs on the test set that all of them were judged on.
+
+    Each run's own network is taken: the student, the trained model, or the last stage of a compression; of several
+    seeds the first. The first run is the one that the others are compared with. Nothing is computed anew: runs keep
+    what their networks answered.
+
+    Args:
+        *runs: Folders of runs, or runs that have one; at least two.
+        data: Their data set, where it is not to be opened again by its name in the runs' settings.
+        out: A folder for a report of all of them, with learning curves, sizes and examples on which they differ.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ConfigError: If fewer than two runs are given, one twice, or one is not kept in a folder.
+        DataError: If the data cannot be opened again, or a run keeps no answers.
+        MismatchError: If they were judged on different examples.
+        RunError: If one is not finished.
+    """  # noqa: DOC502
+    paths = _paths(runs)
+    known = data or opened_data(RunFolder(paths[0]))
+    found = [gather(RunFolder(path), data=known) for path in paths]
+    names = _names(paths)
+    models = [_own(contents, path, name) for contents, path, name in zip(found, paths, names, strict=True)]
+    _same_examples(paths, found)
+    first, labels = found[0], found[0].truth
+    wrong = {model.role: [model.predicted != labels] for model in models}
+    reference, *others = names
+    groups = known.parts()[first.judged_on].groups()
+    verdicts = judge_many(
+        {name: wrong[name] for name in others},
+        wrong[reference],
+        groups=None if groups is None else groups.cpu().numpy(),
+        judged_on=first.judged_on,
+    )
+    rows = [ComparedRun(reference, models[0].title, models[0].scores)]
+    for model in models[1:]:
+        verdict = verdicts[model.role]
+        shown = "" if verdict.helped is None else "fewer" if verdict.helped else "more"
+        rows.append(ComparedRun(model.role, model.title, model.scores, verdict.difference, verdict.p_value, shown))
+    told = tuple(_sentence(row, rows[0], len(others), first.judged_on) for row in rows[1:])
+    told = (*told, scope(1, grouped=groups is not None))
+    page = None if out is None else _page(first, models, told, Path(out))
+    return RunComparison(tuple(rows), first.judged_on, told, page)
+
+
+def _paths(runs: Sequence[str | Path | Shippable]) -> list[Path]:
+    if len(runs) < 2:
+        raise ConfigError(f"a comparison is of at least two runs, and {len(runs)} was given")
+    paths = []
+    for run in runs:
+        path = run if isinstance(run, str | Path) else getattr(run, "folder", None)
+        if path is None:
+            raise ConfigError("a run that is compared must be kept in a folder: give it out= when it is made")
+        paths.append(Path(path))
+    resolved = [path.resolve() for path in paths]
+    for path, place in zip(paths, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise ConfigError(f"{path} was given twice")
+    return paths
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each path that no other has: as many of its last folders as that takes."""
+    for depth in range(1, 1 + max(len(path.resolve().parts) for path in paths)):
+        names = ["/".join(path.resolve().parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError("different paths have different names")
+
+
+def _own(contents: Contents, path: Path, name: str) -> Model:
+    """The network that a run is about, under the run's name."""
+    model = contents.models[-1]
+    if model.log_probs is None:
+        why = "; ".join(contents.notes) or "they were too many to keep, or nothing had labels"
+        raise DataError(f"{path} has no answers to compare ({why})")
+    return dataclasses.replace(model, role=name)
+
+
+def _same_examples(paths: Sequence[Path], found: Sequence[Contents]) -> None:
+    """Refuse runs that were judged on other examples, by the digests that they keep, and by the labels."""
+    first, part = found[0], found[0].judged_on
+    for path, contents in zip(paths[1:], found[1:], strict=True):
+        digests = [_digest(one, part) for one in (paths[0], path)]
+        alike = None in digests or digests[0] == digests[1]
+        if (
+            contents.judged_on != part
+            or contents.classes != first.classes
+            or not alike
+            or not np.array_equal(contents.truth, first.truth)
+        ):
+            raise MismatchError(
+                f"{path} was judged on other examples than {paths[0]}: only runs with one test set and the same "
+                "classes can be compared"
+            )
+
+
+def _digest(path: Path, part: str) -> Any:
+    file = path / "identity.json"
+    if not file.is_file():
+        return None
+    kept = read_json(file)
+    if not isinstance(kept, dict):
+        raise RunError(f"{file} holds no JSON object: restore it from a copy")
+    return kept.get(part)
+
+
+def _sentence(row: ComparedRun, first: ComparedRun, count: int, judged_on: str) -> str:
+    assert row.difference is not None and row.p_value is not None, "it was compared"
+    errors = [one.scores["test_errors"] for one in (row, first)]
+    adjusted = f", adjusted for {count} comparisons" if count > 1 else ""
+    said = {
+        "fewer": f"{row.name} makes fewer errors than {first.name}",
+        "more": f"{row.name} makes more errors than {first.name}",
+        "": f"No difference between {row.name} and {first.name} can be shown",
+    }[row.shown]
+    return (
+        f"{said}: {errors[0]} {judged_on} errors against {errors[1]} (95 % interval of the difference: "
+        f"{in_points(row.difference)}; p = {row.p_value:.2g}{adjusted})."
+    )
+
+
+def _page(first: Contents, models: Sequence[Model], told: Sequence[str], out: Path) -> Path:
+    contents = dataclasses.replace(
+        first,
+        title=" / ".join(model.role for model in models),
+        models=tuple(models),
+        verdict={"sentence": " ".join(told), "helped": None},
+        margin=None,
+        seeds=(),
+        config={},
+        temperature=None,
+        hard_weight=None,
+        way=(),
+        spectra=(),
+        heard=None,
+    )
+    return write_report(contents, make_folder(out) / "report.html")

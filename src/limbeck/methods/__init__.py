@@ -36,6 +36,7 @@ What a method says of itself, by attributes of the class or of the instance:
 - ``coupled``: the value of an example depends on its batch. It is refused in several processes and under accumulation;
   its forward gives ``(N,)`` all the same: the value of the batch, N times.
 - ``needs_every_class``, ``needs_labels``, ``reads_logits``, ``shift_invariant``: see :class:`Method`.
+- ``phases``, ``hints``: for methods of several stages, whose :meth:`~Method.at` is told where a training is.
 - ``student_taps``, ``teacher_taps``: names of submodules whose outputs it gets in ``student.features`` and
   ``teacher.features``. Parameters of its own are made in :meth:`~Method.prepare`, from the shapes of a first batch
   under the training's seed; they are trained, checkpointed and resumed with the student's, and never saved with it.
@@ -51,6 +52,7 @@ Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 
 __all__ = [
     "Method",
+    "Moment",
     "Output",
     "OwnLoss",
     "OwnObjective",
@@ -61,7 +63,7 @@ __all__ = [
     "targets_at",
 ]
 
-from limbeck.methods.base import Method, labels_of, targets_at
+from limbeck.methods.base import Method, Moment, labels_of, targets_at
 from limbeck.methods.own import OwnLoss, OwnObjective
 from limbeck.methods.registry import describe_methods, make_method, method_class
 from limbeck.protocols import Output

@@ -3,13 +3,13 @@ r"""What a method of distillation is.
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
 
-__all__ = ["Method", "labels_of", "main_labels", "require_option", "require_temperature", "targets_at"]
+__all__ = ["Method", "Moment", "labels_of", "main_labels", "require_option", "require_temperature", "targets_at"]
 
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,22 @@ _EXACT = 1e-10
 """Rounding in float64 is less."""
 _SAFETY = 8.0
 """Roundings that add up may be this much larger than what one perturbation of the logits does."""
+
+
+class Moment(NamedTuple):
+    """Where a training is, before one of its steps.
+
+    Attributes:
+        epoch: Epochs that are done.
+        step: Steps of this epoch that are done.
+        steps: Steps per epoch.
+        epochs: How many there will be.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    epochs: int
 
 
 class Method(nn.Module, ABC):
@@ -52,6 +68,8 @@ class Method(nn.Module, ABC):
         shift_invariant: Whether a constant that is added to an example's logits changes nothing.
         student_taps: Names of the student's submodules whose outputs it reads.
         teacher_taps: Names of the teacher's.
+        phases: How many losses a training goes through, one after the other; see :meth:`at` and :meth:`enter`.
+        hints: Whether features alone count in the present phase, so that neither logits nor labels do.
     """
 
     name: str = "method"
@@ -66,6 +84,8 @@ class Method(nn.Module, ABC):
     shift_invariant: bool = True
     student_taps: Sequence[str] = ()
     teacher_taps: Sequence[str] = ()
+    phases: int = 1
+    hints: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -188,6 +208,30 @@ class Method(nn.Module, ABC):
         Raises:
             ConfigError: If so.
         """  # noqa: DOC502
+
+    def require_epochs(self, epochs: int) -> None:
+        """Refuse a training that is too short for its phases.
+
+        Args:
+            epochs: How many there will be.
+
+        Raises:
+            ConfigError: If so.
+        """  # noqa: DOC502
+
+    def at(self, moment: Moment) -> None:
+        """Told before each step where the training is: what changes on the way is a function of that, and resumes.
+
+        Args:
+            moment: Epoch and step.
+        """
+
+    def enter(self, phase: int) -> None:
+        """Be as in one of the phases, for the check before the first step, which looks at each.
+
+        Args:
+            phase: From 0.
+        """
 
     def find_taps(self, stages: list[str], others: list[str]) -> None:
         """Settle :attr:`student_taps` and :attr:`teacher_taps`; called once, before :meth:`prepare`.

@@ -5,12 +5,15 @@ Axes: ``N`` examples, ``C`` channels of the student and ``D`` of the teacher, ``
 
 __all__ = ["FitNets"]
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.methods.base import require_option
+from limbeck.methods.base import Moment, require_option
 from limbeck.methods.features import FeatureMethod, as_map, pooled_to, spread_back
+from limbeck.methods.kd import KD
 from limbeck.protocols import Batch, Output
 
 
@@ -25,12 +28,21 @@ class FitNets(FeatureMethod):
     and never shipped. Its gradient is :math:`w\,R^\top (R s + c - t) / (D P)`. The larger of two maps is averaged to
     the size of the smaller.
 
-    This is the form of one stage that others call by the name: the mean over all numbers, with the labels' loss beside
-    it from the first step. The paper trains the hint alone first, without the layers above it, and then the whole
-    student on labels and soft targets: that form of two stages is not made here.
+    ``stages=1`` is the form that others call by the name: the mean over all numbers, with the labels' loss beside it
+    from the first step. ``stages=2`` is the paper's: for the first ``hint_epochs`` the hint alone is learnt, so that
+    neither labels nor soft targets count and the layers above it stay as they are; then the whole student learns labels
+    and soft targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h and
+    :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps, under
+    one schedule of the learning rate, and a baseline has as many. The paper trains the stages one after the other with a
+    learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which is in kd here. The
+    best epoch, early stopping and schedules that go by validation look at the second stage alone.
 
     Args:
-        weight: w, a factor of the whole.
+        weight: w, a factor of the hint's loss.
+        stages: 1 or 2.
+        hint_epochs: Epochs of the first of two stages.
+        anneal: :math:`\lambda` at the beginning of the second, at least 1; 1 leaves kd as it is.
+        temperature: T of the second stage's soft targets.
         student_layers: Name of the student's layer; nothing for the middle one of its stages.
         teacher_layers: Name of the teacher's.
 
@@ -48,11 +60,29 @@ class FitNets(FeatureMethod):
         torch.Size([2])
     """
 
-    def __init__(self, *, weight: float = 1.0, student_layers: str = "", teacher_layers: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        weight: float = 1.0,
+        stages: int = 1,
+        hint_epochs: int = 5,
+        anneal: float = 1.0,
+        temperature: float = 4.0,
+        student_layers: str = "",
+        teacher_layers: str = "",
+    ) -> None:
         super().__init__()
         require_option(0 < weight < torch.inf, "weight", weight, "above 0 and finite")
-        self.weight, self.student_layers, self.teacher_layers = float(weight), student_layers, teacher_layers
+        require_option(stages in {1, 2}, "stages", stages, "1 or 2")
+        require_option(hint_epochs >= 1, "hint_epochs", hint_epochs, "at least 1")
+        require_option(1 <= anneal < torch.inf, "anneal", anneal, "at least 1 and finite")
+        self.weight, self.stages, self.hint_epochs, self.anneal = float(weight), stages, hint_epochs, float(anneal)
+        self.student_layers, self.teacher_layers = student_layers, teacher_layers
         self.regressors = nn.ModuleList()
+        self.soft = KD(temperature=temperature)
+        self.temperature = self.soft.temperature
+        self.phases, self.hints, self.reads_logits = stages, stages == 2, stages == 2
+        self.factor = self.anneal
 
     def choose(self, stages: list[str], others: list[str]) -> tuple[list[str], list[str]]:
         """The middle stage of each."""
@@ -69,8 +99,42 @@ class FitNets(FeatureMethod):
                 )
             self.regressors.append(nn.Linear(mine.shape[1], theirs.shape[1]))
 
+    def require_epochs(self, epochs: int) -> None:
+        """Refuse a training that ends with its first stage."""
+        if self.stages == 2 and epochs <= self.hint_epochs:
+            raise ConfigError(
+                f"method fitnets learns hints alone for hint_epochs = {self.hint_epochs}, and epochs is {epochs}: "
+                "nothing is left for the second stage"
+            )
+
+    def at(self, moment: Moment) -> None:
+        """Change over to the second stage, and let its factor fall."""
+        if self.stages == 1:
+            return
+        self.hints = moment.epoch < self.hint_epochs
+        done = (moment.epoch - self.hint_epochs) * moment.steps + moment.step
+        last = max((moment.epochs - self.hint_epochs) * moment.steps - 1, 1)
+        self.factor = self.anneal + (1 - self.anneal) * min(max(done / last, 0.0), 1.0)
+
+    def enter(self, phase: int) -> None:
+        """Be as in the first or the second of two stages."""
+        self.hints = self.stages == 2 and phase == 0
+
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
-        """The value of each example, ``(N,)``."""
+        """The value of each example, ``(N,)``: of the hint, or in the second of two stages of the soft targets."""
+        if self.stages == 2 and not self.hints:
+            return self.factor * self.soft(student, teacher, batch)
+        return self._of_hints(student, teacher)
+
+    def with_labels(
+        self, student: Output, teacher: Output, batch: Batch, hard_weight: float, label_smoothing: float
+    ) -> Tensor:
+        """With true labels, but for the first of two stages, ``(N,)``."""
+        if self.hints:
+            return self._of_hints(student, teacher)
+        return super().with_labels(student, teacher, batch, hard_weight, label_smoothing)
+
+    def _of_hints(self, student: Output, teacher: Output) -> Tensor:
         values = []
         for regressor, (s, t) in zip(self.regressors, self.pairs(student, teacher), strict=True):
             mine, theirs = self._alike(s, t)
@@ -81,6 +145,8 @@ class FitNets(FeatureMethod):
 
     def reference_gradient(self, student: Output, teacher: Output, batch: Batch) -> Output:
         """The formula above; of a map that is averaged, spread over what each mean is of."""
+        if self.stages == 2 and not self.hints:
+            return Output(self.factor * self.soft.reference_gradient(student, teacher, batch).logits)
         slopes = {}
         for name, regressor, (s, t) in zip(
             self.student_taps, self.regressors, self.pairs(student, teacher), strict=True
@@ -91,6 +157,25 @@ class FitNets(FeatureMethod):
             slope = self.weight * torch.einsum("dc,ndp->ncp", matrix, away) / away[0].numel()
             slopes[name] = spread_back(slope, s, t)
         return Output(torch.zeros_like(student.logits), slopes)
+
+    def known_gradient(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """In the second of two stages it vanishes at the teacher."""
+        return (logits, torch.zeros_like(logits)) if self.stages == 2 and not self.hints else None
+
+    def rounding(
+        self, student: Output, teacher: Output, batch: Batch, unit: float, moved: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """In the second of two stages that of kd."""
+        if self.stages == 1 or self.hints:
+            return super().rounding(student, teacher, batch, unit, moved)
+        value, gradient = self.soft.rounding(student, teacher, batch, unit, moved)
+        return self.factor * value, self.factor * gradient
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run that resumes must agree in: of one stage what counts in it."""
+        found = super().fingerprint()
+        unused = () if self.stages == 2 else ("stages", "hint_epochs", "anneal", "temperature")
+        return {name: value for name, value in found.items() if name not in unused}
 
     @staticmethod
     def _alike(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import ConfigError
 from limbeck.methods.base import Method
 from limbeck.protocols import Batch, Output
 
@@ -26,6 +27,9 @@ class Sum(Method):
         weights: One positive number per method.
         names: What each is called, for the fingerprint; None for the names of the classes.
 
+    Raises:
+        ConfigError: If a part goes through several losses.
+
     Example:
         >>> from limbeck.methods.kd import KD
         >>> from limbeck.methods.logits import LogitMatching
@@ -36,6 +40,12 @@ class Sum(Method):
 
     def __init__(self, parts: Sequence[Method], weights: Sequence[float], names: Sequence[str] | None = None) -> None:
         super().__init__()
+        for part in parts:
+            if part.phases > 1:
+                raise ConfigError(
+                    f"method {part.name} in {part.phases} stages says for each alone what is learnt: name it alone, "
+                    "without others and without a weight"
+                )
         self.parts, self.weights = nn.ModuleList(parts), tuple(map(float, weights))  # registered, so that they move
         self.names = tuple(names or (type(part).__name__ for part in parts))
         asked = {part.temperature for part in parts if part.reads_logits}

@@ -45,6 +45,8 @@ METHODS = {
 """Where each method that comes with Limbeck is: named, so that none is imported before it is wanted."""
 WITHOUT_TEMPERATURE = frozenset({"logits", "fitnets", "attention", "rkd", "similarity", "srd"})
 """Those in which no temperature counts."""
+_WITH_IT = {"fitnets": ("stages", "2")}
+"""An option by which one counts all the same."""
 OWN = "own"
 """What a method is called that was given as an object in Python."""
 GROUP = "limbeck.methods"
@@ -122,20 +124,27 @@ def _part(text: str, whole: str) -> Part:
     return Part(name, weight)
 
 
-def has_temperature(method: str) -> bool:
+def has_temperature(method: str, options: Sequence[str] = ()) -> bool:
     """Whether a temperature counts in a method, or in one of a sum.
 
     Args:
         method: As :func:`method_parts` takes it.
+        options: Its options, as :func:`option_list` has them.
 
     Returns:
         Whether it does.
 
     Example:
-        >>> has_temperature("logits"), has_temperature("logits+kd")
-        (False, True)
+        >>> has_temperature("logits"), has_temperature("logits+kd"), has_temperature("fitnets", ["stages=2"])
+        (False, True, True)
     """
-    return any(part.name not in WITHOUT_TEMPERATURE for part in method_parts(method))
+    given = option_table(options)
+
+    def counts(name: str) -> bool:
+        option, value = _WITH_IT.get(name, ("", ""))
+        return name not in WITHOUT_TEMPERATURE or value in {given.get(option), given.get(f"{name}.{option}")} - {None}
+
+    return any(counts(part.name) for part in method_parts(method))
 
 
 def names_code(method: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
 from limbeck.options.data import TeacherView
-from limbeck.options.methods import WITHOUT_TEMPERATURE, method_parts, option_table
+from limbeck.options.methods import has_temperature, method_parts, option_table
 
 
 class OwnOptimizer(str):
@@ -247,11 +247,11 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_types(self)
-        parts = method_parts(self.method)
+        method_parts(self.method)
         option_table(self.method_options)
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
         range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or take method logits)"
-        hot = self.hard_weight < 1 and any(part.name not in WITHOUT_TEMPERATURE for part in parts)
+        hot = self.hard_weight < 1 and has_temperature(self.method, self.method_options)
         require(not hot or 1e-6 <= self.temperature <= 1e30, "temperature", self.temperature, range_of_float32)
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")
         rate = self.baseline_learning_rate

@@ -174,7 +174,7 @@ def plan_distillation(
     make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
-    _require_teacher(teacher, data, aims, method)
+    _require_teacher(teacher, data, aims, method, options.epochs)
     guide = teacher.to(device.device).bind(source.train, taught)
     if guide.live:
         check_answers("teacher", guide, source)
@@ -198,14 +198,20 @@ def _require_labels(data: DataSet, source: DataSet, aims: Distillation, method: 
         if aims.hard_weight == 0:
             raise ConfigError(f"method {method.name} needs labels, and {why}: take kd")
         raise ConfigError(f"hard_weight is {aims.hard_weight}, and {why}: set it to 0")
+    if aims.hard_weight == 0 and not method.reads_logits:
+        raise ConfigError(
+            f"method {method.name} learns layers alone, and hard_weight is 0, so that nothing would train what makes "
+            "logits of them: give hard_weight, or add kd"
+        )
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
 
 
-def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: Method) -> None:
-    """Refuse a teacher, or a number of classes, that cannot serve what is aimed at."""
+def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: Method, epochs: int) -> None:
+    """Refuse a teacher, or a number of classes or epochs, that cannot serve what is aimed at."""
     if aims.hard_weight < 1:
         method.require(len(data.classes))
+        method.require_epochs(epochs)
         require_teacher(guide, method)
 
 

@@ -22,7 +22,7 @@ from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
 from limbeck.models.calling import presentation_of
 from limbeck.options.kinds import every_option
-from limbeck.options.methods import WITHOUT_TEMPERATURE
+from limbeck.options.methods import has_temperature, option_list
 from limbeck.report import Contents, Heard, Layer, Model, Singular, write_report
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import classes_of, load
@@ -115,7 +115,7 @@ def gather(
         labels=None if examples is None or examples.labels is None or not answers else examples.labels.long().numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
-        temperature=config.get("temperature") if taught and config.get("method") not in WITHOUT_TEMPERATURE else None,
+        temperature=config.get("temperature") if taught and _has_temperature(config) else None,
         hard_weight=config.get("hard_weight") if taught else None,
         verdict=metrics.get("verdict"),
         margin=metrics.get("margin"),
@@ -127,6 +127,14 @@ def gather(
         spectra=_spectra(run) if metrics.get("stages") else (),
         heard=heard,
     )
+
+
+def _has_temperature(config: Mapping[str, Any]) -> bool:
+    """Whether a temperature counts in a run's method; of a method that is not known here it may."""
+    try:
+        return has_temperature(config.get("method", "kd"), option_list(config.get("method_options", ())))
+    except (ConfigError, AttributeError):
+        return True
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:

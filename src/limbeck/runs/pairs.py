@@ -41,7 +41,7 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
     conduct, count = plan.conduct, plan.seeds * (1 + plan.baseline)
     answered = answer_once(
         plan.guide, plan.source.train, plan.data, plan.taught, plan.options, plan.device, conduct.watcher,
-        temperature=plan.method.temperature if plan.asks and not plan.method.teacher_taps else None,
+        temperature=plan.method.temperature if plan.asks and not plan.method.reads_features else None,
     )  # fmt: skip
     if plan.options.compile and plan.asks:
         answered = getattr(answered, "compiled", lambda: answered)()

@@ -105,7 +105,7 @@ def unused_in_distillation(aims: Distillation, options: Training, *, baseline: b
     reasons: dict[str, str] = {}
     if not baseline:
         reasons |= dict.fromkeys(("baseline_learning_rate", "searched"), "there is no baseline")
-    if not has_temperature(aims.method):
+    if not has_temperature(aims.method, aims.method_options):
         reasons["temperature"] = f"method is {aims.method}, in which no temperature counts"
     if aims.hard_weight == 1:
         reasons |= dict.fromkeys(("temperature", "method", "method_options"), _UNASKED)

@@ -145,9 +145,11 @@ class Weighted:
             SelfCheckError: If a check fails.
         """  # noqa: DOC502
         check_objective(self.inner, batch, classes)
-        remembering = getattr(self.inner, "remembering", None)
+        # Hints alone do not count logits, whose gradient is compared here.
+        inner = self.inner.in_phase(1) if getattr(self.inner, "hints", False) else self.inner
+        remembering = getattr(inner, "remembering", None)
         few = batch.head(32)
-        kept = self.inner if remembering is None else remembering(few)
+        kept = inner if remembering is None else remembering(few)
         mine = copy.copy(self)
         mine.inner = kept
         # Each class has the same sum of weights: N / K of those that have examples.

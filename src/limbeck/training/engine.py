@@ -21,6 +21,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError, InterruptedRun, NonFiniteError
 from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.methods import Moment
 from limbeck.models.calling import call_model, require_logits
 from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
@@ -156,6 +157,16 @@ class _Run:
         self.saved_at = clock()
         self.saved = ""
 
+    @property
+    def hints(self) -> bool:
+        """Whether features alone are learnt, so that the best epoch, and early stopping, look at later ones."""
+        return bool(getattr(self.objective, "hints", False))
+
+    @property
+    def phases(self) -> int:
+        """How many losses the training goes through."""
+        return int(getattr(getattr(self.objective, "method", None), "phases", 1))
+
     def check(self) -> None:
         """Prove the objective, and the shape of the model's answers, on the first batch."""
         batch = next(self.feed.batches(0))
@@ -215,8 +226,11 @@ class _Run:
             self.own.train()
         began, seen_before = time.perf_counter(), 0
         batches = feed.batches(state.epoch, start=state.step)
+        at = getattr(self.objective, "at", None)
         for batch in batches:
             state.set_rate()
+            if at is not None:
+                at(Moment(state.epoch, state.step, feed.steps, self.training.epochs))
             size = own = len(batch.index)
             if divided:
                 parts, size = feed.parts(state.epoch, state.step)
@@ -299,17 +313,21 @@ class _Run:
             row["skipped_steps"] = int(skipped)
             if skipped:
                 self.watcher.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
+        if self.phases > 1:
+            row["stage"] = 1 if self.hints else 2
         if self.validation is not None:
             row |= self.validate(self.validation)
             if not math.isfinite(row["validation_nll"]):
                 raise NonFiniteError(f"the model's answers on validation are not finite after epoch {state.epoch + 1}")
             score = (row["validation_errors"], row["validation_nll"])
-            state.schedule.observe(row["validation_nll"])
+            if not self.hints:
+                state.schedule.observe(row["validation_nll"])
             if self.training.schedule == "newbob":
                 score = (row["validation_nll"], row["validation_errors"])  # what the rule goes by
         else:
             score = (-float(state.epoch), 0.0)
-        state.keep_best(score)
+        if not self.hints:
+            state.keep_best(score)
         if state.schedule.undo:
             state.go_back()
         rate = self.feed.steps and count / max(state.seconds, 1e-9)
@@ -342,6 +360,8 @@ class _Run:
     def stalled(self) -> bool:
         """Whether early stopping, or the schedule, ends the run."""
         state = self.state
+        if self.hints:
+            return False
         if state.schedule.ended:
             return True
         patience = self.training.patience

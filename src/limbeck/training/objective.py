@@ -16,7 +16,7 @@ from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError
 from limbeck.losses import softened, widened
 from limbeck.losses.fused import HOT, label_loss
-from limbeck.methods import Method, Output, labels_of, make_method
+from limbeck.methods import Method, Moment, Output, labels_of, make_method
 from limbeck.methods.formulas import one_hot, softmax
 from limbeck.models.taps import Taps
 from limbeck.options import TeacherView
@@ -129,6 +129,23 @@ class DistillationObjective:
         """Let the student be as it was."""
         if self._taps is not None:
             self._taps.close()
+
+    def at(self, moment: Moment) -> None:
+        """Told before each step where the training is."""
+        if self.hard_weight < 1:
+            self.method.at(moment)
+
+    @property
+    def hints(self) -> bool:
+        """Whether features alone are learnt now: what validation says does not count yet."""
+        return self.hard_weight < 1 and self.method.hints
+
+    def in_phase(self, phase: int) -> Self:
+        """The same objective as in one of its method's phases, for the check."""
+        one = copy.copy(self)
+        one.method = copy.copy(self.method)
+        one.method.enter(phase)
+        return one
 
     @property
     def coupled(self) -> bool:

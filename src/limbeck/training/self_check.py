@@ -63,6 +63,8 @@ class _Distilling(Objective, Protocol):
 
     def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None: ...
 
+    def in_phase(self, phase: int) -> Self: ...
+
 
 @runtime_checkable
 class _Proving(Protocol):
@@ -114,7 +116,7 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
     Checked are: one finite value per example; the gradient, and the value's slope, against the formula; no change of
     value or gradient when a constant is added to the logits; no gradient to anything but the logits; and, for
     distillation, that the teacher answers with log-probabilities, and zero gradient of the soft term where the
-    student's logits are the teacher's. A loss that forgets :math:`T^2`, averages over classes, does not soften the
+    student's logits are the teacher's. Of a method in several stages each is looked at. A loss that forgets :math:`T^2`, averages over classes, does not soften the
     student or softens the teacher twice fails; one that is right passes at any temperature and size of logits.
 
     Args:
@@ -131,21 +133,31 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
         objective.prove(batch, classes)
         return
     few = batch.head(max(1, min(_EXAMPLES, _NUMBERS // classes)))
-    asked = distilling = objective if isinstance(objective, _Distilling) and objective.hard_weight < 1 else None
-    if distilling is not None:
-        # A teacher may answer otherwise each time it is asked, which is no fault of the loss.
-        objective = distilling = distilling.remembering(few)
-        fault = distilling.fault_of_teacher(few)
-        if fault is not None:
-            words, numbers = fault
-            raise DataError(f"the teacher's answer to {name_examples(numbers.tolist())} {words}; nothing was trained")
-    elif frozen := getattr(objective, "frozen", None):
-        objective = frozen()
-    generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(len(few.index), classes, generator=generator)
-    _prove(objective, logits.to(few.index.device), few, 1.0, tolerance)
-    if asked is None:
+    if isinstance(objective, _Distilling) and objective.hard_weight < 1:
+        for phase in range(objective.method.phases):
+            _check_distilling(objective.in_phase(phase), few, classes, tolerance)
         return
+    if frozen := getattr(objective, "frozen", None):
+        objective = frozen()
+    _prove(objective, _moderate(few, classes, torch.Generator().manual_seed(0)), few, 1.0, tolerance)
+
+
+def _moderate(few: Batch, classes: int, generator: torch.Generator) -> Tensor:
+    """Logits of a usual size."""
+    return (3 * torch.randn(len(few.index), classes, generator=generator)).to(few.index.device)
+
+
+def _check_distilling(asked: _Distilling, few: Batch, classes: int, tolerance: float) -> None:
+    """Prove one loss of a method, on the run's first batch and on logits that are made up."""
+    generator = torch.Generator().manual_seed(0)
+    # A teacher may answer otherwise each time it is asked, which is no fault of the loss.
+    kept = asked.remembering(few)
+    fault = kept.fault_of_teacher(few)
+    if fault is not None:
+        words, numbers = fault
+        raise DataError(f"the teacher's answer to {name_examples(numbers.tolist())} {words}; nothing was trained")
+    prove_logits = _prove if not asked.method.hints else _prove_hints
+    prove_logits(kept, _moderate(few, classes, generator), few, 1.0, tolerance)
     count = max(2, min(_PROBES, _NUMBERS // classes))
     made_up = dataclasses.replace(
         few,
@@ -159,13 +171,28 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
     for size in dict.fromkeys((asked.method.temperature, 1.0)):
         taught, learnt = (3 * size * exact(torch.randn(2, count, classes, generator=generator))).unbind()
         proven = asked.fixed(asked.made_up(taught))
-        _prove(proven, learnt, made_up, size, strict)
-        _prove_known(proven, taught, made_up, strict * size)
-        _prove_features(proven, learnt, made_up)
+        prove_logits(proven, learnt, made_up, size, strict)
+        if not asked.method.hints:
+            _prove_known(proven, taught, made_up, strict * size)
+        if asked.method.hints or asked.method.phases == 1:
+            _prove_features(proven, learnt, made_up)
+    if asked.method.hints:
+        return
     # Logits so far apart that a mask of -1000, or the logarithm of a probability that is 0, shows.
     distance = _FAR * max(asked.method.temperature, 1.0)
     far, apart = (distance * exact(torch.randn(2, count, classes, generator=generator))).unbind()
     _prove_far(asked.fixed(asked.made_up(far)), apart, made_up, strict)
+
+
+def _prove_hints(objective: Objective, logits: Tensor, few: Batch, size: float, tolerance: float) -> None:
+    """Check that features alone count, and that the value is finite: what a method learns before logits count."""
+    value = objective(leaf := logits.detach().requires_grad_(True), few).per_example
+    found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+    if value.shape != few.index.shape or not bool(value.isfinite().all()) or (found is not None and bool(found.any())):
+        raise SelfCheckError(
+            "a method that learns hints must give one finite value per example, to which logits do not count: nothing "
+            "was trained"
+        )
 
 
 def _made_up_mixture(count: int, classes: int) -> MixedLabels:

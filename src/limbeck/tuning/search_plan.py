@@ -237,6 +237,7 @@ def _check_axes(guide: Teacher, classes: int, options: Training, axes: tuple[Axi
         aims = Distillation(**named)
         method = make_method(aims.method, temperature=aims.temperature, classes=classes)
         method.require(classes)
+        method.require_epochs(int(values["epochs"]))
         require_teacher(guide, method)
         dataclasses.replace(options, learning_rate=values["learning_rate"], epochs=int(values["epochs"]))
 

@@ -128,6 +128,8 @@ class _Reporter(Watcher):
         """Report; raise Optuna's own TrialPruned where the trial is poor."""
         if self.caught:
             raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
+        if row.get("stage") == 1:  # hints alone, of which validation says nothing
+            return
         epoch = int(row["epoch"])
         stage = epoch * _STAGES // self.epochs if self.staged else epoch
         if stage == self.stage:
@@ -193,7 +195,7 @@ def work(
             trial.set_user_attr("seconds", time.perf_counter() - began)
         kept = history[-1]
         if bench.training.keep == "best":
-            kept = min(history, key=lambda row: (row["validation_errors"], row["validation_nll"]))
+            kept = min(_judged(history), key=lambda row: (row["validation_errors"], row["validation_nll"]))
         for name in ("validation_accuracy", "validation_nll"):
             trial.set_user_attr(name, kept[name])
         trial.set_user_attr("best_epoch", kept["epoch"])
@@ -211,6 +213,11 @@ def work(
             told()
         if caught:
             raise InterruptedRun(stopped_by(caught[0]), caught[0])
+
+
+def _judged(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The epochs of which one is kept: not those in which hints alone were learnt."""
+    return [row for row in history if row.get("stage") != 1]
 
 
 def stopped_by(number: int) -> str:

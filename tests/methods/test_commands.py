@@ -75,3 +75,18 @@ def test_a_method_with_options_in_a_file_and_on_the_command_line(tiny, teacher, 
         assert done.code == 0, done.err
         config = (out / "config.toml").read_text()
         assert f'method = "{method}"' in config and ("beta=2" in config) == bool(options)
+
+
+@pytest.mark.slow
+def test_fitnets_in_two_stages_on_the_command_line(tiny, teacher, tmp_path):
+    """It resumes, and another length of the first stage is refused."""
+    two = ("--method", "fitnets", "--method-options", "stages=2", "hint_epochs=1", "--temperature", 2)
+    given = ("distill", "--data", tiny, "--teacher", teacher, *two, *LIMITS[2:], "--out", tmp_path / "run")
+    for more in ((), ("--resume",)):
+        done = run_here(*given, "--epochs", 3, *more)
+        assert done.code == 0 and "changes nothing" not in done.err, done.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    beside = (tmp_path / "run" / "baseline" / "history.jsonl").read_text().splitlines()
+    assert [row["stage"] for row in rows] == [1, 2, 2] and len(beside) == 3
+    short = run_here(*given[:-1], tmp_path / "short", "--epochs", 1)
+    assert short.code == 2 and "nothing is left for the second stage" in short.err

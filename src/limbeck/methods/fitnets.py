@@ -31,11 +31,11 @@ class FitNets(FeatureMethod):
     ``stages=1`` is the form that others call by the name: the mean over all numbers, with the labels' loss beside it
     from the first step. ``stages=2`` is the paper's: for the first ``hint_epochs`` the hint alone is learnt, so that
     neither labels nor soft targets count and the layers above it stay as they are; then the whole student learns labels
-    and soft targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h and
-    :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps, under
-    one schedule of the learning rate, and a baseline has as many. The paper trains the stages one after the other with a
-    learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which is in kd here. The
-    best epoch, early stopping and schedules that go by validation look at the second stage alone.
+    and soft targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h
+    and :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps,
+    under one schedule of the learning rate, and a baseline has as many. The paper trains the stages one after the other
+    with a learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which is in kd here.
+    The best epoch, early stopping and schedules that go by validation look at the second stage alone.
 
     Args:
         weight: w, a factor of the hint's loss.

@@ -116,8 +116,9 @@ def check_objective(objective: Objective, batch: Batch, classes: int, *, toleran
     Checked are: one finite value per example; the gradient, and the value's slope, against the formula; no change of
     value or gradient when a constant is added to the logits; no gradient to anything but the logits; and, for
     distillation, that the teacher answers with log-probabilities, and zero gradient of the soft term where the
-    student's logits are the teacher's. Of a method in several stages each is looked at. A loss that forgets :math:`T^2`, averages over classes, does not soften the
-    student or softens the teacher twice fails; one that is right passes at any temperature and size of logits.
+    student's logits are the teacher's. Of a method in several stages each is looked at. A loss that forgets
+    :math:`T^2`, averages over classes, does not soften the student or softens the teacher twice fails; one that is
+    right passes at any temperature and size of logits.
 
     Args:
         objective: What the run will minimise.

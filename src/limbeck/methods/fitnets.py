@@ -34,7 +34,7 @@ class FitNets(FeatureMethod):
     and soft targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h
     and :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps,
     under one schedule of the learning rate, and a baseline has as many. The paper trains the stages one after the other
-    with a learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which is in kd here.
+    with a learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which kd has here.
     The best epoch, early stopping and schedules that go by validation look at the second stage alone.
 
     Args:

@@ -71,9 +71,9 @@ class FeatureMethod(Method):
         names = zip(self.student_taps, self.teacher_taps, strict=True)
         return [(widened(student.features[mine]), widened(teacher.features[theirs])) for mine, theirs in names]
 
-    def known_gradient(self, logits: Tensor, batch: Batch) -> None:
+    def known_gradient(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Nothing of the logits."""
-        return
+        return None
 
 
 def as_map(features: Tensor) -> Tensor:

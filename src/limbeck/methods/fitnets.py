@@ -123,7 +123,7 @@ class FitNets(FeatureMethod):
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         """The value of each example, ``(N,)``: of the hint, or in the second of two stages of the soft targets."""
         if self.stages == 2 and not self.hints:
-            return self.factor * self.soft(student, teacher, batch)
+            return self.factor * self.soft.forward(student, teacher, batch)
         return self._of_hints(student, teacher)
 
     def with_labels(

@@ -146,7 +146,8 @@ class Weighted:
         """  # noqa: DOC502
         check_objective(self.inner, batch, classes)
         # Hints alone do not count logits, whose gradient is compared here.
-        inner = self.inner.in_phase(1) if getattr(self.inner, "hints", False) else self.inner
+        inner: Any = self.inner
+        inner = inner.in_phase(1) if getattr(inner, "hints", False) else inner
         remembering = getattr(inner, "remembering", None)
         few = batch.head(32)
         kept = inner if remembering is None else remembering(few)

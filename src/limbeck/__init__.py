@@ -27,6 +27,7 @@ __all__ = [
     "fix_bias",
     "load",
     "open_data",
+    "open_run",
     "predict",
     "save_model",
     "specialists",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
     from limbeck.runs.comparing import compare
+    from limbeck.runs.opened import open_run
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
@@ -76,6 +78,7 @@ _HOMES = {
     "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
     "open_data": "limbeck.data",
+    "open_run": "limbeck.runs.opened",
     "predict": "limbeck.runs",
     "save_model": "limbeck.runs",
     "train": "limbeck.runs",

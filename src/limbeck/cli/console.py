@@ -32,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from limbeck.errors import LimbeckError, LimbeckWarning
+from limbeck.evaluation.score_table import score_rows
 from limbeck.system.watcher import Watcher
 
 _UNSAFE = (
@@ -261,23 +262,6 @@ class Bar:
         self.progress.update(self.task, completed=done, total=total)
 
 
-_COLUMNS = (
-    ("test_errors", "errors", "{:,}"),
-    ("accuracy", "accuracy", "{:.2%}"),
-    ("balanced_accuracy", "balanced acc.", "{:.2%}"),
-    ("nll", "nll", "{:.4f}"),
-    ("ece", "ece", "{:.4f}"),
-    ("calibration_temperature", "calibration T", "{:.3g}"),
-    ("calibrated_ece", "ece with it", "{:.4f}"),
-    ("agreement_with_teacher", "agrees", "{:.2%}"),
-    ("parameters", "parameters", "{:,}"),
-    ("file_bytes", "bytes", "{:,}"),
-    ("multiply_adds", "multiply-adds", "{:,}"),
-    ("latency_ms", "ms at batch 1", "{:.3f}"),
-    ("images_per_second", "examples/s", "{:,.0f}"),
-)
-
-
 def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test") -> None:
     """Print models side by side, a column each.
 
@@ -289,10 +273,8 @@ def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test"
     table.add_column(f"on the {part} set", no_wrap=True)
     for name, scores in models.items():
         table.add_column(Text(f"{name}\n{scores.get('title', '')}"), justify="right", overflow="fold")
-    for key, label, pattern in _COLUMNS:
-        cells = [pattern.format(scores[key]) if scores.get(key) is not None else "-" for scores in models.values()]
-        if any(cell != "-" for cell in cells):
-            table.add_row(label, *cells)
+    for row in score_rows(models):
+        table.add_row(*row)
     _out.print(table)
 
 

@@ -2,7 +2,7 @@
 
 __all__ = ["run"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -75,15 +75,12 @@ def run(series: Series, order: Order) -> Findings:
     # All choices are made: now the test set is read.
     values = {name: [here.accuracy(cell.model) for cell in found] for name, found in cells.items()}
     values["teacher"], values["assistant"] = [here.accuracy(teacher.model)], [here.accuracy(assistant.model)]
-    gain = np.array(values["assisted"]) - np.array(values["direct"])
-    told = float(np.mean(values["direct"]) - np.mean(values["labels"]))
+    trials = {"assistant": assistant_trials, "direct": direct_trials, "by way of it": way_trials}
     return Findings(
         values,
         {"assistant": f"T = {helped:g}", "direct": f"T = {direct:g}", "assisted": f"T = {by_way:g}"},
-        f"By way of the assistant the student has {gain.mean():+.2f} points against the teacher itself (seed by seed "
-        f"{', '.join(f'{each:+.2f}' for each in gain)}), and {told:+.2f} "
-        "taught by the teacher itself against labels alone.",
-        (_trial_table({"assistant": assistant_trials, "direct": direct_trials, "by way of it": way_trials}),),
+        _answer(values),
+        (_trial_table(trials),),
         remarks=(
             here.about(),
             f"The teacher has {teacher_width} hidden units, the assistant {assistant_width}, the student "
@@ -91,6 +88,16 @@ def run(series: Series, order: Order) -> Findings:
             "each temperature, with a seed of its own, and each network's epoch. The way through the assistant has "
             "one training more, which the student's own steps do not count.",
         ),
+    )
+
+
+def _answer(values: Mapping[str, Sequence[float]]) -> str:
+    gain = np.array(values["assisted"]) - np.array(values["direct"])
+    told = float(np.mean(values["direct"]) - np.mean(values["labels"]))
+    return (
+        f"By way of the assistant the student has {gain.mean():+.2f} points against the teacher itself (seed by seed "
+        f"{', '.join(f'{each:+.2f}' for each in gain)}), and {told:+.2f} taught by the teacher itself against labels "
+        "alone."
     )
 
 

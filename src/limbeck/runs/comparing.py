@@ -15,9 +15,9 @@ from limbeck.errors import ConfigError, DataError, MismatchError, RunError
 from limbeck.evaluation.statistics import Interval
 from limbeck.evaluation.verdicts import in_points, judge_many, scope
 from limbeck.report import Contents, Model, write_report
+from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.pages import gather, opened_data
-from limbeck.runs.shippable import Shippable
 from limbeck.system.files import make_folder, read_json
 
 
@@ -75,7 +75,9 @@ class RunComparison:
         }
 
 
-def compare(*runs: str | Path | Shippable, data: DataSet | None = None, out: str | Path | None = None) -> RunComparison:
+def compare(
+    *runs: str | Path | FinishedRun, data: DataSet | None = None, out: str | Path | None = None
+) -> RunComparison:
     """Compare the networks of finished runs on the test set that all of them were judged on.
 
     Each run's own network is taken: the student, the trained model, or the last stage of a compression; of several
@@ -123,7 +125,7 @@ def compare(*runs: str | Path | Shippable, data: DataSet | None = None, out: str
     return RunComparison(tuple(rows), first.judged_on, told, page)
 
 
-def _paths(runs: Sequence[str | Path | Shippable]) -> list[Path]:
+def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
     if len(runs) < 2:
         raise ConfigError(f"a comparison is of at least two runs, and {len(runs)} was given")
     paths = []

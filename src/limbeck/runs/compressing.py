@@ -22,11 +22,11 @@ from limbeck.runs.claims import tell_reach
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
 from limbeck.runs.conduct import Conduct
+from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.oddities import tell_shared_examples
-from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed
 from limbeck.system.devices import find_device
 from limbeck.system.watcher import Watcher
@@ -34,7 +34,7 @@ from limbeck.training.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
-class CompressRun(Shippable):
+class CompressRun(FinishedRun):
     """What compression left.
 
     Attributes:

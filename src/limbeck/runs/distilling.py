@@ -25,13 +25,13 @@ from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.distill_plan import DistillPlan, plan_distillation, student_data
+from limbeck.runs.finished import FinishedRun
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs
 from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.pairs import train_pairs
-from limbeck.runs.shippable import Shippable
 from limbeck.runs.starts import apart_from, tell_equal_ends
 from limbeck.system.watcher import Watcher
 from limbeck.teachers import lent
@@ -39,7 +39,7 @@ from limbeck.training.checkpoint import save_tensors
 
 
 @dataclass(frozen=True)
-class DistillRun(Shippable):
+class DistillRun(FinishedRun):
     """What distillation left.
 
     Attributes:

@@ -25,6 +25,7 @@ from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Objective
 from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.conduct import Conduct
+from limbeck.runs.finished import FinishedRun
 from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set, check_answers
@@ -32,7 +33,6 @@ from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, spee
 from limbeck.runs.models import save_ensemble
 from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
-from limbeck.runs.shippable import Shippable
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.starts import starts, tell_equal_ends
@@ -48,7 +48,7 @@ from limbeck.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
-class TrainRun(Shippable):
+class TrainRun(FinishedRun):
     """What training left.
 
     Attributes:

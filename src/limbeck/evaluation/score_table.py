@@ -1,0 +1,62 @@
+"""Scores of models side by side, as text: the rows that terminals and notebooks show."""
+
+__all__ = ["score_rows", "scores_by_role"]
+
+from collections.abc import Mapping
+from typing import Any
+
+_ROWS = (
+    ("test_errors", "errors", "{:,}"),
+    ("accuracy", "accuracy", "{:.2%}"),
+    ("balanced_accuracy", "balanced acc.", "{:.2%}"),
+    ("nll", "nll", "{:.4f}"),
+    ("ece", "ece", "{:.4f}"),
+    ("calibration_temperature", "calibration T", "{:.3g}"),
+    ("calibrated_ece", "ece with it", "{:.4f}"),
+    ("agreement_with_teacher", "agrees", "{:.2%}"),
+    ("parameters", "parameters", "{:,}"),
+    ("file_bytes", "bytes", "{:,}"),
+    ("multiply_adds", "multiply-adds", "{:,}"),
+    ("latency_ms", "ms at batch 1", "{:.3f}"),
+    ("images_per_second", "examples/s", "{:,.0f}"),
+)
+
+
+def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """A row per score that any model has: its name, and the models' values.
+
+    Args:
+        models: Scores by role, as ``metrics.json`` holds them.
+
+    Returns:
+        The rows; "-" where a model has no such score.
+
+    Example:
+        >>> score_rows({"teacher": {"test_errors": 1200, "accuracy": 0.88}, "student": {"test_errors": 90}})
+        [('errors', '1,200', '90'), ('accuracy', '88.00%', '-')]
+    """
+    rows = []
+    for key, label, pattern in _ROWS:
+        cells = [pattern.format(scores[key]) if scores.get(key) is not None else "-" for scores in models.values()]
+        if any(cell != "-" for cell in cells):
+            rows.append((label, *cells))
+    return rows
+
+
+def scores_by_role(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The models of a run in the order in which they are shown, with their scores.
+
+    Args:
+        metrics: What ``metrics.json`` holds.
+
+    Returns:
+        Scores by role.
+
+    Example:
+        >>> list(scores_by_role({"student": {}, "teacher": {}, "judged_on": "test"}))
+        ['teacher', 'student']
+    """
+    stages = metrics.get("stages")
+    if isinstance(stages, Mapping):
+        return dict(stages)
+    return {role: metrics[role] for role in ("model", "teacher", "baseline", "student") if role in metrics}

@@ -9,7 +9,7 @@ from torch import nn
 
 from limbeck.options import ModelOptions
 from limbeck.recipes.findings import Findings, Order
-from limbeck.recipes.letters import letters
+from limbeck.recipes.letters import Letters, letters
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Table
 from limbeck.runs.models_for_data import model_maker
@@ -30,13 +30,10 @@ def run(series: Series, order: Order) -> Findings:
     here = letters(series, order.data)
     teacher_width, assistant_width, student_width = (24, 12, 4) if series.quick else (1200, 160, 20)
 
-    def make(width: int) -> Callable[[int], nn.Module]:
-        return model_maker(ModelOptions(model="mlp", hidden=(width,)), here.data)
-
     def on_labels(name: str, width: int, seed: int, times: int = 1) -> Cell:
         return series.train(
             name,
-            make(width),
+            _maker(here, width),
             here.data,
             here.training(times * 30, seed=seed),
             augmentation=here.jitter,
@@ -46,7 +43,7 @@ def run(series: Series, order: Order) -> Findings:
     def taught(name: str, width: int, by: Cell, seed: int, temperature: float) -> Cell:
         return series.distil(
             f"{name}-T{temperature:g}",
-            make(width),
+            _maker(here, width),
             series.answers(by.model, here.data.train, here.data.classes, augmentation=here.jitter),
             here.data,
             here.training(30, seed=seed),
@@ -89,6 +86,10 @@ def run(series: Series, order: Order) -> Findings:
             "one training more, which the student's own steps do not count.",
         ),
     )
+
+
+def _maker(here: Letters, width: int) -> Callable[[int], nn.Module]:
+    return model_maker(ModelOptions(model="mlp", hidden=(width,)), here.data)
 
 
 def _answer(values: Mapping[str, Sequence[float]]) -> str:

@@ -344,3 +344,45 @@ def test_these_commands_import_no_torch():
     names += ", limbeck.kaldi.convert"
     probe = f"import sys, {names}"
     subprocess.run([sys.executable, "-c", f"{probe}; assert 'torch' not in sys.modules"], check=True)
+
+
+# Specifiers and pipes.
+
+
+def test_forward_in_a_pipe_of_commands(tmp_path):
+    """What nnet-forward does between other tools: archive in, archive out, nothing else on the output stream."""
+    words = [
+        sys.executable,
+        "-m",
+        "limbeck",
+        "forward",
+        KALDI / "tiny.nnet.bin",
+        "--feats",
+        "ark:-",
+        "--out",
+        "ark,t:-",
+    ]
+    done = subprocess.run(words, input=(KALDI / "feats.txt.ark").read_bytes(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "out").write_bytes(done.stdout)
+    expected = dict(read_ark(KALDI / "post.kaldi.bin.ark"))
+    for key, value in read_ark(tmp_path / "out"):
+        np.testing.assert_allclose(value, expected.pop(key), atol=1e-5)
+    assert not expected
+
+
+def test_specifiers_on_the_command_line(limbeck, refused, tmp_path):
+    model, out = KALDI / "tiny.nnet.bin", tmp_path / "a.ark"
+    feats = f"ark:cat {KALDI / 'feats.txt.ark'} |"
+    forward = ("forward", model, "--feats")
+    refused(*forward, feats, "--out", out, says="--allow-pipes")
+    refused(*forward, KALDI / "feats.txt.ark", "--out", f"ark:| cat > {out}", says="--allow-pipes")
+    both = f"ark,scp:{out},{tmp_path / 'a.scp'}"
+    refused(*forward, KALDI / "feats.txt.ark", "--out", both, "--scp", tmp_path / "b.scp", says="leave one of them out")
+    assert limbeck(*forward, feats, "--allow-pipes", "--out", both).code == 0
+    refused(*forward, KALDI / "feats.txt.ark", "--out", f"ark:{out}", says=["exists already", "--overwrite"])
+    again = limbeck(*forward, f"scp:{tmp_path / 'a.scp'}", "--out", tmp_path / "b.ark")
+    assert again.code == 2 and "5 features" in again.err
+    assert limbeck("info", f"scp:{tmp_path / 'a.scp'}").out == limbeck("info", tmp_path / "a.scp").out.replace(
+        f"{tmp_path / 'a.scp'}: ", f"scp:{tmp_path / 'a.scp'}: "
+    )

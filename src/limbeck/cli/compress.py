@@ -45,7 +45,7 @@ def compress(
     image_size: Annotated[int | None, Parameter(group="Data")] = None,
     train_examples: Annotated[float | None, Parameter(group="Data")] = None,
     model: Annotated[str | None, Parameter(group="Network")] = None,
-    features: Annotated[Path | None, _KALDI] = None,
+    features: Annotated[str | None, _KALDI] = None,
     feature_transform: Annotated[Path | None, _KALDI] = None,
     dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
     overwrite: Annotated[bool, Parameter(group="Kaldi nnet1 files", negative=())] = False,
@@ -89,7 +89,7 @@ def compress(
         image_size: Pictures of a folder are resized to this many pixels; default: as the run.
         train_examples: Use this many training examples only; default: as the run.
         model: The architecture where it is your own, as package.module:function.
-        features: For an nnet1 file: an archive of features to calibrate with, as text or binary (.ark).
+        features: For an nnet1 file: an archive or script file of features to calibrate with, or a specifier, as ark:-.
         feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
         dialect: For an nnet1 file: how to write; default: as it came.
         overwrite: For an nnet1 file: replace the file to write, and what lies beside it, if they exist.
@@ -114,7 +114,8 @@ def compress(
 
         compress_file(
             source, target, rule=rule, plan=plan, metric=metric, calibration=calibration, placement=placement,
-            features=features, feature_transform=feature_transform, dialect=dialect, overwrite=overwrite, json=json,
+            features=features, feature_transform=feature_transform, dialect=dialect, overwrite=overwrite,
+            allow_pipes=allow_pipes, json=json,
         )  # fmt: skip
         return
     _refuse(

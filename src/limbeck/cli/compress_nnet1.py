@@ -21,10 +21,11 @@ def compress_file(
     metric: Literal["weights", "outputs", "divergence"] | None,
     calibration: int,
     placement: Literal["input", "split"],
-    features: Path | None,
+    features: str | None,
     feature_transform: Path | None,
     dialect: Literal["binary", "text", "legacy"] | None,
     overwrite: bool,
+    allow_pipes: bool,
     json: bool,
 ) -> None:
     """Make an nnet1 network smaller, and write it, its plan and a picture of its spectra."""
@@ -46,7 +47,7 @@ def compress_file(
     if plan is None and features is None and calibration != 2000:
         found = [("calibration", calibration, "there are no features to calibrate with")]
     if plan is not None and features is not None:
-        found.append(("features", str(features), "the plan says the ranks"))
+        found.append(("features", features, "the plan says the ranks"))
     tell_unused(found, None)
     if target is None:
         raise ConfigError(f"give the file to write: limbeck compress {source} smaller.nnet ...")
@@ -58,7 +59,7 @@ def compress_file(
     frames = None
     if features is not None:
         transform = None if feature_transform is None else read_nnet(feature_transform)
-        frames = calibration_frames(features, nnet, transform=transform, count=calibration)
+        frames = calibration_frames(features, nnet, transform=transform, count=calibration, allow_pipes=allow_pipes)
     spectrum: Spectrum | None
     if plan is not None:
         chosen = RankPlan.load(plan)

@@ -35,8 +35,8 @@ def decode(
     prior_floor: Annotated[float, _MODEL] = 1e-10,
     prior_cutoff: Annotated[float | None, _MODEL] = None,
     activation: Annotated[str | None, _MODEL] = None,
-    feats: Annotated[Path | None, _PARTS] = None,
-    loglikes: Annotated[Path | None, _PARTS] = None,
+    feats: Annotated[str | None, _PARTS] = None,
+    loglikes: Annotated[str | None, _PARTS] = None,
     text: Annotated[Path | None, _PARTS] = None,
     ali: Annotated[Path | None, _PARTS] = None,
     frame_shift: Annotated[float, _PARTS] = 0.01,
@@ -77,7 +77,7 @@ def decode(
         prior_floor: A pdf of a lower relative frequency is never chosen.
         prior_cutoff: What older Kaldi calls --prior-floor.
         activation: For an HDF5 file that does not name its activations.
-        feats: A data directory, a script file or an archive.
+        feats: A data directory, a script file or an archive, or a specifier such as ark:-.
         loglikes: Log-likelihoods that limbeck forward or nnet-forward wrote, in place of model and feats.
         text: What was said; left out, the text in the data directory.
         ali: Alignments of the same utterances, a folder with ali.1.gz and so on: frame accuracy is counted too.
@@ -113,10 +113,10 @@ def decode(
         for note in network.notes:
             say(f"note: {note}")
 
-    def sources(place: Path, said: Path | None, aligned: Path | None) -> "Sources":
+    def sources(place: str | Path, said: Path | None, aligned: Path | None) -> "Sources":
         return open_sources(place, said, aligned, network, priors, features, opened)
 
-    test = sources(feats or loglikes or Path(), text, ali)
+    test = sources(feats or loglikes or "", text, ali)
     tried: list[Judged] = []
     if dev is not None:
         part = sources(dev, None, None)
@@ -146,8 +146,8 @@ def decode(
 
 def _check(
     model: bool,
-    feats: Path | None,
-    loglikes: Path | None,
+    feats: str | None,
+    loglikes: str | None,
     ali: Path | None,
     scale: float | None,
     dev: Path | None,

@@ -2,25 +2,34 @@
 
 __all__ = ["forward"]
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import Quiet
 from limbeck.cli.console import Bar, say
-from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, refuse_taken, with_cutoff
+from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, archive_to_write, with_cutoff
+from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
+from limbeck.kaldi.nnet3.options import Nnet3Options
+
+if TYPE_CHECKING:
+    from limbeck.kaldi.decoding.outputs import AcousticModel
+    from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
 
 
 def forward(
     *models: Annotated[Path, Parameter(name="MODEL", group="Parameters", required=True)],
-    feats: Annotated[Path, Parameter(group="Features")],
-    out: Annotated[Path, Parameter(group="Run")],
+    feats: Annotated[str, Parameter(group="Features", allow_leading_hyphen=True)],
+    out: Annotated[str, Parameter(group="Run", allow_leading_hyphen=True)],
     scp: Annotated[Path | None, Parameter(group="Run")] = None,
     text: Annotated[bool, Parameter(group="Run", negative=())] = False,
     features: Features = FeatureOptions(),  # noqa: B008
     outputs: Outputs = OutputOptions(),  # noqa: B008
+    nnet3: Annotated[Nnet3Options, Parameter(name="*", group="nnet3")] = Nnet3Options(),  # noqa: B008
     prior_cutoff: PriorCutoff = None,
     mean: Annotated[Literal["arithmetic", "geometric"] | None, Parameter(group="Ensemble")] = None,
     weights: Annotated[list[float] | None, Parameter(group="Ensemble")] = None,
@@ -28,23 +37,28 @@ def forward(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Write a network's posteriors, or log-likelihoods, as a Kaldi archive: what nnet-forward does.
+    r"""Write a network's outputs as a Kaldi archive: what nnet-forward does, and nnet3-compute.
 
     The model may be an nnet1 file, HDF5, safetensors, or the folder of a run, which knows how its features are made.
-    Posteriors of several models, or of the run of an ensemble, are averaged.
+    Posteriors of several models, or of the run of an ensemble, are averaged. Or it is one network of nnet3, raw or in a
+    final.mdl, with the flags of nnet3-compute.
 
     ```
     limbeck forward runs/student --feats data/test --out post.ark
     limbeck forward runs/a runs/b runs/c --mean geometric --feats data/test --out post.ark
     limbeck forward final.nnet --feats data/test/feats.scp --feature-transform final.feature_transform --out post.ark
+    apply-cmvn ... ark:- | limbeck forward final.nnet --feats ark:- --no-softmax --out ark:- | latgen-faster-mapped ...
     limbeck forward final.nnet --feats data/test --cmvn speaker --left-context 5 --right-context 5 \
         --no-softmax --class-frame-counts ali_train_pdf.counts --out loglikes.ark --scp loglikes.scp
+    limbeck forward exp/chain/final.mdl --feats data/test_hires --frame-subsampling-factor 3 \
+        --online-ivectors exp/ivectors_test/ivector_online.scp --out output.ark
     ```
 
     Args:
         models: A network of any format, or several.
-        feats: A script file, an archive, or a data directory.
-        out: The archive to write.
+        feats: A script file, an archive, or a data directory; or a specifier of Kaldi's, such as ark:- for the input
+            stream or, with --allow-pipes, "ark:command |".
+        out: The archive to write; or a specifier, such as ark,t:- for the output stream or ark,scp:post.ark,post.scp.
         scp: A script file to write beside it.
         text: Write text in place of binary.
         prior_cutoff: What older Kaldi calls --prior-floor.
@@ -54,21 +68,50 @@ def forward(
         overwrite: Replace files that exist.
         quiet: No progress bar.
     """
-    from limbeck.kaldi.decoding.outputs import AcousticModel
     from limbeck.kaldi.decoding.utterances import Utterances
-    from limbeck.kaldi.formats.write import ArkWriter
 
-    refuse_taken(out, scp, overwrite=overwrite)
-    network = AcousticModel(
-        models, with_cutoff(outputs, prior_cutoff), features=features, activation=activation, mean=mean, weights=weights
+    target = archive_to_write(out, scp, text=text, overwrite=overwrite, allow_pipes=features.allow_pipes)
+    network = _open(
+        models, with_cutoff(outputs, prior_cutoff), nnet3, features, activation=activation, mean=mean, weights=weights
     )
     for note in network.notes:
         say(f"note: {note}")
     utterances = Utterances(feats, features, front=network.front)
     count = frames = 0
-    with Bar("forward", quiet=quiet) as bar, ArkWriter(out, scp=scp, text=text) as writer:
+    with Bar("forward", quiet=quiet) as bar, target.open() as writer:
         for key, values in network.run(utterances):
             writer.write(key, values)
             count, frames = count + 1, frames + len(values)
             bar.show(count, utterances.count or count)
     say(f"{out}: {count:,} utterances, {frames:,} frames, {network.outputs:,} outputs")
+
+
+def _open(
+    models: Sequence[Path],
+    outputs: OutputOptions,
+    nnet3: Nnet3Options,
+    features: FeatureOptions,
+    *,
+    activation: str | None,
+    mean: Literal["arithmetic", "geometric"] | None,
+    weights: list[float] | None,
+) -> "AcousticModel | Nnet3Acoustic":
+    """The network, of whichever kind; flags of the other kind are refused."""
+    from limbeck.formats.sniff import identify
+
+    if not any(path.is_file() and identify(path) in ("nnet3", "nnet3 model") for path in models):
+        from limbeck.kaldi.decoding.outputs import AcousticModel
+
+        if nnet3.given:
+            raise ConfigError(f"{nnet3.given[0]} is for networks of nnet3, and {models[0]} is not one: leave it out")
+        return AcousticModel(models, outputs, features=features, activation=activation, mean=mean, weights=weights)
+    from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
+
+    if len(models) > 1:
+        raise ConfigError("networks of nnet3 are not averaged here: limbeck soften takes several as --teacher")
+    odd = [field.name for field in fields(outputs) if getattr(outputs, field.name) != field.default]
+    odd += [name for name, value in (("activation", activation), ("mean", mean), ("weights", weights)) if value]
+    if odd:
+        cure = "take off the priors of a final.mdl with --use-priors" if "count" in odd[0] else "leave it out"
+        raise ConfigError(f"--{odd[0].replace('_', '-')} is not for networks of nnet3, and {models[0]} is one: {cure}")
+    return Nnet3Acoustic(models[0], nnet3, features)

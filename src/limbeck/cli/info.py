@@ -2,7 +2,6 @@
 
 __all__ = ["info"]
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,7 +11,9 @@ from limbeck.cli.console import print_json, print_pairs, print_rows, print_text
 
 
 def info(
-    file: Annotated[Path, Parameter(help="A file or folder; its content says what it is.")],
+    file: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="A file or folder, or a specifier; its content says what it is.")
+    ],
     /,
     *,
     allow_pipes: Annotated[bool, Parameter(group="Run", negative=())] = False,
@@ -30,8 +31,8 @@ def info(
     ```
 
     Args:
-        file: A file or folder; its content says what it is.
-        allow_pipes: Run lines of a script file that are commands, in a shell.
+        file: A file or folder, whose content says what it is; or a specifier such as ark:-.
+        allow_pipes: Run commands in a shell: lines of a script file, and a specifier's own.
         json: Print as JSON.
     """
     from limbeck.kaldi.summaries import summarise

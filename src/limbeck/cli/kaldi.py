@@ -1,15 +1,29 @@
 """What the commands on Kaldi files share: types of their flags, and how an output file is taken."""
 
-__all__ = ["Features", "Outputs", "Overwrite", "PriorCutoff", "Search", "refuse_taken", "with_cutoff"]
+__all__ = [
+    "ArchiveToWrite",
+    "Features",
+    "Outputs",
+    "Overwrite",
+    "PriorCutoff",
+    "Search",
+    "archive_to_write",
+    "refuse_taken",
+    "with_cutoff",
+]
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from limbeck.errors import ConfigError, RunError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+
+if TYPE_CHECKING:
+    from limbeck.kaldi.formats.specifiers import Writing
+    from limbeck.kaldi.formats.write import ArkWriter
 
 Features = Annotated[FeatureOptions, Parameter(name="*", group="Features")]
 Outputs = Annotated[OutputOptions, Parameter(name="*", group="Outputs")]
@@ -36,6 +50,61 @@ def refuse_taken(*paths: Path | None, overwrite: bool) -> None:
             raise RunError(f"{path} exists already: {cure}")
         if not path.parent.is_dir():
             raise RunError(f"cannot write {path}: the folder {path.parent} does not exist: make it first")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchiveToWrite:
+    """Where an archive goes, settled before any work is done.
+
+    Attributes:
+        writing: What the specifier says.
+        script: A script file beside it, or None.
+    """
+
+    writing: "Writing"
+    script: Path | None
+
+    def open(self) -> "ArkWriter":
+        """Begin to write."""
+        from limbeck.kaldi.formats.write import ArkWriter
+
+        writing = self.writing
+        return ArkWriter(writing.archive, scp=self.script, text=writing.text, is_pipe=writing.is_pipe)
+
+
+def archive_to_write(
+    given: str, scp: Path | None = None, *, text: bool = False, overwrite: bool, allow_pipes: bool = False
+) -> ArchiveToWrite:
+    """Settle where an archive goes.
+
+    Args:
+        given: A path, or a specifier of Kaldi's.
+        scp: A script file beside it, where the specifier names none.
+        text: Whether to write text, where the specifier does not say so.
+        overwrite: Whether files may be replaced.
+        allow_pipes: Whether the specifier may be a command.
+
+    Returns:
+        Where it goes.
+
+    Raises:
+        ConfigError: If the specifier contradicts the flags.
+        RunError: If a file is taken, or a command is not allowed.
+    """
+    from limbeck.kaldi.formats.piped import is_once
+    from limbeck.kaldi.formats.specifiers import parse_writing
+
+    writing = parse_writing(given)
+    if writing.is_pipe and not allow_pipes:
+        raise RunError(f"{given!r} is a command, which would run in a shell: if you mean that, give --allow-pipes")
+    if writing.script is not None and scp is not None:
+        raise ConfigError(f"{given!r} names a script file, and --scp another: leave one of them out")
+    script = scp if writing.script is None else Path(writing.script)
+    once = writing.is_pipe or is_once(writing.archive)
+    if once and script is not None:
+        raise ConfigError(f"{given!r} can be read once, so no script file can point into it: leave --scp out")
+    refuse_taken(None if once else Path(writing.archive), script, overwrite=overwrite)
+    return ArchiveToWrite(dataclasses.replace(writing, text=writing.text or text), script)
 
 
 def with_cutoff(outputs: OutputOptions, prior_cutoff: float | None) -> OutputOptions:

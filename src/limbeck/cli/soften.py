@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import Bar, print_json, print_text, say
+from limbeck.cli.kaldi import archive_to_write
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions
 from limbeck.system.files import read_json
@@ -26,7 +27,7 @@ def soften(
     *,
     out: Out,
     teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
-    posteriors: Annotated[Path | None, Parameter(group="Teacher")] = None,
+    posteriors: Annotated[str | None, Parameter(group="Teacher")] = None,
     from_file: Annotated[Path | None, Parameter(group="Teacher")] = None,
     answers: Annotated[Literal["auto", "probs", "log_probs", "logits"], Parameter(group="Teacher")] = "auto",
     index_column: Annotated[str | None, Parameter(group="Teacher")] = None,
@@ -40,7 +41,7 @@ def soften(
     k: Annotated[int | None, _STORE] = None,
     draws: Annotated[int | None, _STORE] = None,
     temperature: Annotated[float | None, _STORE] = None,
-    write_posteriors: Annotated[Path | None, _STORE] = None,
+    write_posteriors: Annotated[str | None, _STORE] = None,
     min_post: Annotated[float | None, _STORE] = None,
     verify: Annotated[bool, Parameter(group="Store", negative=())] = False,
     device: Annotated[str, Parameter(group="Run")] = "auto",
@@ -69,9 +70,9 @@ def soften(
     Args:
         teacher: Folder of a run; several make an ensemble.
         out: Folder for the store.
-        posteriors: Instead of a teacher: a Kaldi archive (or .scp) of posteriors that somebody else wrote, a matrix an
-            utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they hold for that one
-            alone; without, they are one network's at T = 1.
+        posteriors: Instead of a teacher: a Kaldi archive, script file or specifier (as ark:-) of posteriors that others
+            wrote, a matrix an utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they
+            hold for that one alone; without, they are one network's at T = 1.
         from_file: Instead of a teacher: a file of answers that exist already, a row for each example at T = 1. An .npy
             array; an .npz archive with probs, log_probs or logits, and ids for the top k; or a CSV or parquet table
             with a column for each class under its name, or class_1, prob_1, class_2, ... for the top k.
@@ -88,7 +89,8 @@ def soften(
         k: Classes that topk keeps.
         draws: Classes drawn for each example, for sampled.
         temperature: The only temperature that the targets will hold for; none: they serve every temperature.
-        write_posteriors: Also write the posteriors of each utterance as a Kaldi archive, at --temperature or T = 1.
+        write_posteriors: Also write the posteriors of each utterance as a Kaldi archive, at --temperature or T = 1: a
+            path, beside which goes a script file, or a specifier.
         min_post: Write them as Kaldi's sparse Posterior, with the pdfs of at least this probability, as prob-to-post
             --min-post; left out: matrices.
         verify: Check every byte of the store after writing.
@@ -108,6 +110,8 @@ def soften(
     _refuse(
         augmentation, teacher, posteriors, from_file, answers, index_column, min_post=min_post, archive=write_posteriors
     )
+    if write_posteriors is not None:
+        archive_to_write(write_posteriors, overwrite=True, allow_pipes=_may_run(data))
     _refuse_mean(teacher or [], mean, temperature, encoding)
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
@@ -141,7 +145,7 @@ def soften(
     if not is_first():
         return
     if write_posteriors is not None:
-        _archive(write_posteriors, guide, examples, temperature, place, min_post, quiet=quiet)
+        _archive(write_posteriors, guide, examples, temperature, place, min_post, pipes=_may_run(data), quiet=quiet)
     if verify:
         SoftTargets.open(out, examples=examples.train).verify()
     if json:
@@ -154,13 +158,13 @@ def soften(
 def _refuse(
     augmentation: Augmentation,
     teacher: list[Path] | None,
-    posteriors: Path | None,
+    posteriors: str | None,
     from_file: Path | None,
     answers: str,
     index_column: str | None,
     *,
     min_post: float | None,
-    archive: Path | None,
+    archive: str | None,
 ) -> None:
     """Refuse flags that contradict each other."""
     if augmentation.active and augmentation.views is None:
@@ -219,29 +223,37 @@ def _saved(
     return saved.teacher(examples), saved.k
 
 
-def _posteriors(path: Path, examples: "DataSet", temperature: float | None, options: DataOptions) -> "Teacher":
+def _posteriors(path: str, examples: "DataSet", temperature: float | None, options: DataOptions) -> "Teacher":
     """Posteriors in a Kaldi archive as a teacher."""
-    from limbeck.kaldi.options import SpeechOptions
     from limbeck.kaldi.posteriors import Posteriors
     from limbeck.teachers import as_teacher
 
-    pipes = isinstance(options, SpeechOptions) and options.allow_pipes
-    return as_teacher(Posteriors(path, examples, temperature=temperature, allow_pipes=pipes))
+    return as_teacher(Posteriors(path, examples, temperature=temperature, allow_pipes=_may_run(options)))
+
+
+def _may_run(options: DataOptions) -> bool:
+    """Whether commands of specifiers and script files may run."""
+    return bool(getattr(options, "allow_pipes", False))
 
 
 def _archive(
-    path: Path,
+    path: str,
     guide: "Teacher",
     examples: "DataSet",
     temperature: float | None,
     place: "Device",
     least: float | None,
     *,
+    pipes: bool,
     quiet: bool,
 ) -> None:
-    """Write the teacher's posteriors as a Kaldi archive."""
+    """Write the teacher's posteriors as a Kaldi archive; beside a plain path goes a script file."""
     from limbeck.kaldi.posteriors import write_posteriors
 
     used = 1.0 if temperature is None else temperature
+    target = archive_to_write(path, overwrite=True, allow_pipes=pipes)
+    if target.writing.archive == path:  # a plain path
+        target = archive_to_write(path, Path(path).with_suffix(".scp"), overwrite=True)
+    writer = target.open()
     with Bar("writing", quiet=quiet) as bar:
-        write_posteriors(path, guide, examples, temperature=used, device=place, least=least, progress=bar.show)
+        write_posteriors(writer, guide, examples, temperature=used, device=place, least=least, progress=bar.show)

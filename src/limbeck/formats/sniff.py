@@ -1,6 +1,6 @@
 """What a file or folder is, told by its first bytes and never by its name."""
 
-__all__ = ["FileKind", "identify"]
+__all__ = ["FileKind", "identify", "identify_stream"]
 
 import os
 import re
@@ -19,6 +19,8 @@ FileKind = Literal[
     "nnet1 binary",
     "nnet1 text",
     "nnet1 legacy",
+    "nnet3",
+    "nnet3 model",
     "hdf5",
     "safetensors",
     "run",
@@ -72,12 +74,28 @@ def identify(path: str | PathLike[str]) -> FileKind:
     if where.is_dir():
         return _identify_folder(where)
     with open_stream(path) as stream:
-        if (kind := _identify_stream(stream, lookup_folders(path))) is not None:
-            return kind
+        return identify_stream(stream, lookup_folders(path))
+
+
+def identify_stream(stream: KaldiStream, folders: Sequence[Path] = (Path(),)) -> FileKind:
+    """Tell what an open file is, by what comes next; nothing but white space is passed.
+
+    Args:
+        stream: At its first byte; of a final.mdl more is passed.
+        folders: Where the relative paths of a script file are looked for.
+
+    Returns:
+        Its kind.
+
+    Raises:
+        FormatError: If it is nothing that Limbeck knows.
+    """
+    if (kind := _identify_stream(stream, folders)) is not None:
+        return kind
     raise FormatError(
-        path,
-        "is nothing that Limbeck knows: no nnet1 network, HDF5, safetensors, Kaldi archive, script file, alignment, "
-        "final.mdl, tree, topology, vector of counts, OpenFst graph or table of words",
+        stream.name,
+        "is nothing that Limbeck knows: no network of nnet1 or nnet3, HDF5, safetensors, Kaldi archive, script file, "
+        "alignment, final.mdl, tree, topology, vector of counts, OpenFst graph or table of words",
     )
 
 
@@ -109,13 +127,17 @@ def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind |
     if head.startswith((b"\0BFM ", b"\0BDM ", b"\0BCM")):
         return "matrix"
     if head.startswith(b"\0B<"):
-        return "transition model" if head[2:].startswith(b"<Transition") else "nnet1 binary"
+        if head[2:].startswith(b"<Transition"):
+            return _after_transitions(stream)
+        return "nnet3" if head[2:].startswith(b"<Nnet3> ") else "nnet1 binary"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30:
         return "safetensors"
     token = stream.peek_token()
     if token.startswith("<"):
         if token == "<TransitionModel>":
-            return "transition model"
+            return _after_transitions(stream)
+        if token == "<Nnet3>":
+            return "nnet3"
         if token == "<Topology>":
             return "topology"
         if token.lower() == "<nnet>":
@@ -125,6 +147,18 @@ def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind |
     if token == "[":
         return "counts"
     return _identify_table(stream, folders)
+
+
+def _after_transitions(stream: KaldiStream) -> FileKind:
+    """Tell a final.mdl with a network of nnet3 from others, by what follows its transition model."""
+    end, held = b"</TransitionModel>", b""
+    while piece := stream.take_some(1 << 16):
+        held = held[-len(end) - 16 :] + piece
+        place = held.find(end)
+        if place >= 0:
+            rest = held[place + len(end) :] + stream.peek(16)
+            return "nnet3 model" if rest.lstrip().startswith(b"<Nnet3>") else "transition model"
+    return "transition model"
 
 
 def _identify_table(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | None:

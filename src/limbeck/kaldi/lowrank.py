@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
-from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.forward import propagate, without_softmax
 from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum, check_plan, look, metric_for, most_for, plan_by_rule
 from limbeck.lowrank.act import replacement
@@ -105,16 +105,23 @@ def as_module(nnet: Nnet) -> nn.Sequential:
 
 
 def calibration_frames(
-    path: str | PathLike[str], nnet: Nnet, *, transform: Nnet | None = None, count: int = 2000, seed: int = 0
+    path: str | PathLike[str],
+    nnet: Nnet,
+    *,
+    transform: Nnet | None = None,
+    count: int = 2000,
+    seed: int = 0,
+    allow_pipes: bool = False,
 ) -> Tensor:
     """Frames of an archive, as the network sees them.
 
     Args:
-        path: An archive of feature matrices, text or binary.
+        path: An archive or script file of feature matrices, text or binary, or a specifier.
         nnet: The network.
         transform: A network to pass each utterance through first, such as a splice; or None.
         count: How many frames, drawn by the seed from the first half million.
         seed: Of the choice.
+        allow_pipes: Run commands of a specifier or a script file, in a shell.
 
     Returns:
         float32 ``(N, inputs)``, ``N`` at most ``count``.
@@ -126,7 +133,7 @@ def calibration_frames(
     """  # noqa: DOC502
     found: list[NDArray[np.float32]] = []
     total = 0
-    for key, frames in read_ark(path):
+    for key, frames in Table(path, allow_pipes=allow_pipes).read():
         seen = frames if transform is None else propagate(transform, frames)
         if seen.shape[1] != nnet.input_dim:
             raise MismatchError(

@@ -10,6 +10,7 @@ __all__ = ["Posteriors", "write_posteriors"]
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
-from limbeck.formats.sniff import identify
+from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.formats.post import dense_posteriors, sparse_posteriors
-from limbeck.kaldi.formats.scp import ScpEntry, read_entry, read_scp
+from limbeck.kaldi.formats.scp import ScpEntry, read_entry
 from limbeck.kaldi.formats.table import Kind, index_ark
 from limbeck.kaldi.formats.write import ArkWriter
 from limbeck.kaldi.source import Spliced
@@ -38,7 +39,7 @@ _HELD = 64
 
 
 def write_posteriors(
-    path: Path,
+    writer: ArkWriter,
     teacher: Teacher,
     data: DataSet,
     *,
@@ -47,10 +48,10 @@ def write_posteriors(
     least: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write a teacher's posteriors of the training utterances as a Kaldi archive, with a script file beside it.
+    """Write a teacher's posteriors of the training utterances as a Kaldi archive.
 
     Args:
-        path: The archive; the script file has the same name with ``.scp``.
+        writer: The archive, begun and not yet entered.
         teacher: Who is asked, on the device.
         data: The utterances.
         temperature: T of the posteriors.
@@ -69,7 +70,7 @@ def write_posteriors(
         raise ConfigError(f"the least probability that is written must be between 0 and 1, and is {least}")
     inputs = _speech(data.train)
     examples = data.train.to(device.device)
-    with ArkWriter(path, scp=path.with_suffix(".scp")) as writer:
+    with writer:
         for number, key in enumerate(inputs.keys):
             rows = inputs.rows_of(torch.tensor([number])).to(device.device)
             with torch.no_grad(), device.autocast():
@@ -85,7 +86,8 @@ class Posteriors:
     """An archive of posteriors as a teacher; best asked in the order of the utterances.
 
     Args:
-        path: A script file, or an archive that is not gzipped; of matrices, or of sparse posteriors.
+        path: A script file, or an archive that is not gzipped; of matrices, or of sparse posteriors. Or a specifier;
+            what can be read once only, such as ``ark:-``, is held in memory.
         data: The data set whose training frames they are for.
         temperature: The only temperature that they hold for, such as 1 for an arithmetic mean of several networks; None
             for those of one network at T = 1, which serve every temperature.
@@ -103,28 +105,35 @@ class Posteriors:
     """
 
     def __init__(
-        self, path: Path, data: DataSet, *, temperature: float | None = None, allow_pipes: bool = False
+        self, path: str | Path, data: DataSet, *, temperature: float | None = None, allow_pipes: bool = False
     ) -> None:
         self.inputs = _speech(data.train)
         self.index = data.train.index.long()
         self.classes: tuple[str, ...] | None = data.classes
         self.temperature = temperature
         self.allow_pipes = allow_pipes
-        if path.suffix == ".scp":
-            self.entries = {entry.key: entry for entry in read_scp(path, allow_pipes=allow_pipes)}
+        table = Table(path, allow_pipes=allow_pipes)
+        self._here: dict[str, NDArray[Any]] | None = None
+        if table.entries is not None:
+            self.entries = {entry.key: entry for entry in table.entries}
             self.kind = _kind(list(self.entries.values()), allow_pipes)
+        elif table.path is not None:
+            self.kind = "posterior" if table.kind == "posteriors" else "matrix"
+            places = index_ark(table.path, self.kind)
+            self.entries = {key: ScpEntry(key, str(table.path), offset) for key, offset in places.items()}
         else:
-            self.kind = "posterior" if identify(path) == "posteriors" else "matrix"
-            places = index_ark(path, self.kind)
-            self.entries = {key: ScpEntry(key, str(path), offset) for key, offset in places.items()}
+            self.kind = "posterior" if table.kind == "posteriors" else "matrix"
+            self._here = dict(table.read(self.kind))
+            self.entries = {key: ScpEntry(key, table.name, None) for key in self._here}
         missing = [key for key in self.inputs.keys if key not in self.entries]
         if missing:
             raise MismatchError(
                 f"{path} has no posteriors of {len(missing)} of {len(self.inputs.keys)} utterances, the first is "
                 f"{missing[0]}: write them for all training utterances"
             )
-        named = (f"{entry.key} {entry.source}:{entry.offset}" for entry in self.entries.values())
-        self.teacher_digest = digest_bytes([line.encode() for line in named])
+        named = [f"{entry.key} {entry.source}:{entry.offset}".encode() for entry in self.entries.values()]
+        content = [] if self._here is None else [value.tobytes() for value in self._here.values()]
+        self.teacher_digest = digest_bytes([*named, *content])
         self._held: dict[int, NDArray[np.float32]] = {}
         for number in range(len(self.inputs.keys)):  # all of it is checked before anything is written
             self._read(number)
@@ -166,7 +175,9 @@ class Posteriors:
 
     def _matrix(self, entry: ScpEntry) -> NDArray[np.float32]:
         """The posteriors of an utterance, a column a pdf; rows of sparse ones are scaled to sum to 1."""
-        found = read_entry(entry, self.kind, allow_pipes=self.allow_pipes)
+        found = (
+            read_entry(entry, self.kind, allow_pipes=self.allow_pipes) if self._here is None else self._here[entry.key]
+        )
         if self.kind == "matrix":
             return found
         try:

@@ -4,6 +4,7 @@ __all__ = ["summarise"]
 
 from collections.abc import Callable
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,30 @@ from limbeck.kaldi.convert import read_network
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.kaldi.formats.nnet1_record import read_arrays, records_of
+from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.formats.openfst import read_graphs, summarise_fst
+from limbeck.kaldi.formats.piped import is_once
 from limbeck.kaldi.formats.post import PAIR
 from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.specifiers import parse_reading
 from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_object
 from limbeck.kaldi.formats.transition_model import read_topology, read_transition_model
 from limbeck.kaldi.forward import read_pdf_counts
+from limbeck.kaldi.nnet3.components import Component
+from limbeck.kaldi.nnet3.model import read_nnet3
+from limbeck.kaldi.nnet3.planning import context_of
 from limbeck.system.files import read_json
 
 _KINDS: dict[str, Kind] = {"matrices": "matrix", "vectors": "vector", "integers": "integers",
                            "posteriors": "posterior"}  # fmt: skip
 
 
-def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
+def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[str, Any]:
     """Describe a file or folder.
 
     Args:
-        path: A network of any format, a Kaldi archive, script file, alignment, final.mdl, vector of counts or graph; a
-            run, a store of soft targets or a data directory.
+        given: A network of any format, a Kaldi archive, script file, alignment, final.mdl, vector of counts or graph; a
+            run, a store of soft targets or a data directory. Or a specifier of a table, such as ``ark:-``.
         allow_pipes: Run lines of a script file that are commands.
 
     Returns:
@@ -42,6 +49,10 @@ def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
     Raises:
         FormatError: If it is nothing that Limbeck knows, or is damaged.
     """
+    reading = parse_reading(given)
+    if reading.kind or reading.is_pipe or is_once(reading.source):
+        return _opened(Table(given, allow_pipes=allow_pipes))
+    path = Path(given)
     kind = identify(path)
     if kind in {"nnet1 binary", "nnet1 text", "nnet1 legacy", "hdf5", "safetensors", "run"}:
         return {"kind": kind, **_network(path, kind)}
@@ -54,6 +65,8 @@ def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
         return {"kind": kind, **_table(_KINDS[kind], read_ark(path, _KINDS[kind]))}
     others: dict[str, Callable[[Path], dict[str, Any]]] = {
         "transition model": _transitions,
+        "nnet3": _nnet3,
+        "nnet3 model": lambda place: _transitions(place) | _nnet3(place),
         "counts": _counts,
         "fst": lambda place: asdict(summarise_fst(place)) | {"kind": "fst"},
         "ensemble": _ensemble,
@@ -65,6 +78,16 @@ def summarise(path: Path, *, allow_pipes: bool = False) -> dict[str, Any]:
         "words": _words,
     }
     return {"kind": kind, **others[kind](path)}
+
+
+def _opened(table: Table) -> dict[str, Any]:
+    """What a table holds that may be read once only."""
+    if table.entries is not None:
+        found = _script_kind(Path(table.name), table.entries, table.allow_pipes)
+        return {"kind": table.kind, **_table(found, table.read(found))}
+    if table.holds is None:
+        raise FormatError(table.name, f"looks like {table.kind}, and a table is read from there: give it as a file")
+    return {"kind": table.kind, **_table(table.holds, table.read(table.holds))}
 
 
 def _network(path: Path, kind: FileKind) -> dict[str, Any]:
@@ -185,6 +208,41 @@ def _transitions(path: Path) -> dict[str, Any]:
         "transition_ids": model.transition_count,
         "phones": len(np.unique(model.tid_to_phone[1:])),
     }
+
+
+def _nnet3(path: Path) -> dict[str, Any]:
+    model = read_nnet3(path)
+    nnet = model.nnet
+    rows = []
+    for part in nnet.components:
+        inputs, outputs = nnet.component_dims[part.name] or ("?", "?")
+        row = {"component": f"{part.name} {part.kind}", "inputs": inputs, "outputs": outputs}
+        rows.append({**row, "parameters": part.parameter_count, "settings": _settings(part)})
+    known = {**nnet.inputs, **nnet.outputs}
+    found: dict[str, Any] = {
+        "inputs": " ".join(f"{name} {dim}" for name, dim in nnet.inputs.items()),
+        "outputs": " ".join(f"{name} {'?' if dim is None else dim}" for name, dim in nnet.outputs.items()),
+        "parameters": nnet.parameter_count,
+        "components": rows,
+        "nodes": len(nnet.nodes) - len(known),
+    }
+    try:
+        for output in nnet.outputs:
+            left, right = context_of(nnet, output)
+            found |= {f"left context of {output}": left, f"right context of {output}": right}
+    except DataError as error:
+        found["note"] = str(error)
+    if model.priors is not None:
+        found["priors"] = int(model.priors.size)
+    return found
+
+
+def _settings(part: Component) -> dict[str, Any]:
+    """What is said of a component in a few numbers, but for what only training looks at."""
+    shown = ("TimeOffsets", "BlockDim", "TargetRms", "AddLogStddev", "OrthonormalConstraint", "DropoutProportion",
+             "LearningRateFactor")  # fmt: skip
+    found = {field.tag: field.values[0].content for field in part.fields if field.tag in shown and field.values}
+    return {tag: value.tolist()[:32] if isinstance(value, np.ndarray) else value for tag, value in found.items()}
 
 
 def _counts(path: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ Another kind of teacher is a class with ``takes`` in a file of its own, put in f
 __all__ = ["Adapter", "adapted", "register_teacher"]
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from torch import nn
 
@@ -32,6 +33,8 @@ class Adapter(Protocol):
 
 
 _ADAPTERS: list[Adapter] = [hugging_face, timm_network, OnnxTeacher, EstimatorFile, EstimatorTeacher]
+_NAMED = ("limbeck.kaldi.nnet3.teacher:ADAPTER",)
+"""Asked after those; named, so that none is imported before it is wanted."""
 _LAST: Adapter = FunctionTeacher  # much can be called that is given by mistake
 
 
@@ -71,7 +74,7 @@ def adapted(teacher: Any, classes: Sequence[str] | None = None) -> Any:
     """
     if isinstance(teacher, nn.Module) or (hasattr(teacher, "log_probs") and not inspect.isclass(teacher)):
         return teacher
-    for adapter in _ADAPTERS:
+    for adapter in (*_ADAPTERS, *(_named() if _is_path(teacher) else ())):
         if adapter.takes(teacher):
             return adapter(teacher, classes)
     name = getattr(teacher, "__name__", type(teacher).__name__)
@@ -82,8 +85,13 @@ def adapted(teacher: Any, classes: Sequence[str] | None = None) -> Any:
         return _LAST(teacher, classes)
     raise DataError(
         "a teacher is a torch.nn.Module, limbeck.Ensemble, limbeck.SoftTargets, an estimator with predict_proba, the "
-        f"path of an .onnx or .skops file, or a function from inputs to logits, and a {name} was given"
+        f"path of an .onnx, .skops or nnet3 file, or a function from inputs to logits, and a {name} was given"
     )
+
+
+def _named() -> Iterator[Adapter]:
+    for module, _, name in (each.partition(":") for each in _NAMED):
+        yield cast(Adapter, getattr(import_module(module), name))
 
 
 def _sized(given: Any) -> bool:

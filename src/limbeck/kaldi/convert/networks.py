@@ -94,6 +94,8 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
     """
     kind = identify(path)
     found = _FORMATS.get(kind)
+    if kind in ("nnet3", "nnet3 model"):
+        raise FormatError(path, "is a network of nnet3, which stays one: limbeck kaldi nnet3-copy writes it anew")
     if found is None:
         raise FormatError(path, f"is no network: it looks like {_articled(kind)}")
     notes: list[str] = []

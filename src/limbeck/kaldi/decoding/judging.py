@@ -220,7 +220,7 @@ def choose_scale(scales: Sequence[float], judge: Callable[[float], Judged]) -> t
 
 
 def open_sources(
-    place: Path,
+    place: str | Path,
     said: Path | None,
     aligned: Path | None,
     model: AcousticModel | None,
@@ -231,7 +231,8 @@ def open_sources(
     """Open the features of a part, and what it is judged by.
 
     Args:
-        place: A data directory, a script file or an archive: of features, or of log-likelihoods without a model.
+        place: A data directory, a script file or an archive, or a specifier: of features, or of log-likelihoods without
+            a model.
         said: What was said; None for the ``text`` in the data directory, where there is one.
         aligned: Alignments, or None.
         model: Gives logits, or None.
@@ -242,8 +243,8 @@ def open_sources(
     Returns:
         The sources.
     """
-    if said is None and place.is_dir() and (place / "text").exists():
-        said = place / "text"
+    if said is None and Path(place, "text").exists():
+        said = Path(place, "text")
     scaled = None
     if model is not None:
         counts = model.read_counts(priors.class_frame_counts or model.stored_counts)

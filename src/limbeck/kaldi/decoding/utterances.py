@@ -5,20 +5,21 @@ Axes: ``N`` frames of an utterance, ``D`` features.
 
 __all__ = ["Utterances"]
 
+import os
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.decoding.fronts import Front, settled
 from limbeck.kaldi.decoding.options import FeatureOptions
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn, add_deltas, apply_cmvn
 from limbeck.kaldi.formats.lines import read_map
+from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.formats.scp import read_entries, read_scp
-from limbeck.kaldi.formats.table import read_ark
 
 Frames = NDArray[np.float32]
 
@@ -29,7 +30,7 @@ class Utterances:
     Neighbours are put together by the network, since those of an ensemble may see different ones.
 
     Args:
-        feats: A Kaldi data directory, a script file or an archive.
+        feats: A Kaldi data directory, a script file or an archive, or a specifier of one, such as ``ark:-``.
         options: Where things are, and what is done where no network says it.
         front: What is done to single frames, settled with a network; None for what the options say.
 
@@ -40,18 +41,22 @@ class Utterances:
         FormatError: If there is no such file, or it holds no features.
     """
 
-    def __init__(self, feats: Path, options: FeatureOptions | None = None, *, front: Front | None = None) -> None:
-        self.path = feats / "feats.scp" if feats.is_dir() else feats
+    def __init__(
+        self, feats: str | PathLike[str], options: FeatureOptions | None = None, *, front: Front | None = None
+    ) -> None:
         self.options = FeatureOptions() if options is None else options
         self.front = settled(self.options, None) if front is None else front
-        kind = identify(self.path)
-        if kind not in {"scp", "matrices"}:
-            raise FormatError(self.path, f"holds no features: a script file or an archive of matrices, and not {kind}")
         settings = self.options
-        self._entries = (
-            read_scp(self.path, root=settings.feats_root, allow_pipes=settings.allow_pipes) if kind == "scp" else None
-        )
-        self.count = None if self._entries is None else len(self._entries)
+        place = Path(feats, "feats.scp") if os.path.isdir(feats) else feats
+        self._table = Table(place, root=settings.feats_root, allow_pipes=settings.allow_pipes)
+        self.path = self._table.path or Path(self._table.name)
+        if self._table.kind not in {"scp", "matrices"}:
+            raise FormatError(
+                self.path,
+                f"holds no features: a script file or an archive of matrices, and not {self._table.kind}",
+            )
+        entries = self._table.entries
+        self.count = None if entries is None else len(entries)
         if self.count == 0:
             raise FormatError(self.path, "holds no utterance")
         self._stats = self._speaker_stats() if self.front.cmvn == "speaker" else None
@@ -62,21 +67,16 @@ class Utterances:
         Args:
             most: At least 1.
         """
-        if self._entries is not None and len(self._entries) > most:
-            places = np.linspace(0, len(self._entries) - 1, most).round().astype(int).tolist()
-            self._entries = [self._entries[place] for place in places]
+        entries = self._table.entries
+        if entries is not None and len(entries) > most:
+            places = np.linspace(0, len(entries) - 1, most).round().astype(int).tolist()
+            self._table.entries = [entries[place] for place in places]
             self.count = most
 
     def __iter__(self) -> Iterator[tuple[str, Frames]]:
         """The utterance and its frames, after CMVN and deltas."""
-        options = self.options
-        pairs = (
-            read_ark(self.path)
-            if self._entries is None
-            else read_entries(self._entries, allow_pipes=options.allow_pipes)
-        )
         width: int | None = None
-        for key, frames in pairs:
+        for key, frames in self._table.read():
             if not len(frames):
                 raise DataError(f"{self.path}: the utterance {key} has no frame")
             if not np.isfinite(frames).all():

@@ -1,7 +1,8 @@
 """Kaldi script files: lines of a key and where its object is, ``path:offset``, with a range or not."""
 
-__all__ = ["ScpEntry", "lookup_folders", "read_entries", "read_entry", "read_scp"]
+__all__ = ["ScpEntry", "lookup_folders", "read_entries", "read_entry", "read_scp", "read_scp_stream"]
 
+import io
 import os
 import re
 import subprocess
@@ -83,9 +84,31 @@ def read_scp(
         5
     """
     folders = [Path(root)] if root is not None else lookup_folders(path)
+    with open_regular(path) as (file, _):
+        return _entries(path, file, folders, allow_pipes)
+
+
+def read_scp_stream(
+    stream: KaldiStream, *, root: str | PathLike[str] | None = None, allow_pipes: bool = False
+) -> list[ScpEntry]:
+    """Read a script file that is open; relative paths are looked for in the working folder, or in ``root``.
+
+    Args:
+        stream: At its first byte.
+        root: The folder to which paths are relative.
+        allow_pipes: Accept lines that end in a pipe.
+
+    Returns:
+        The entries.
+    """
+    file = io.BytesIO(b"".join(chunk for chunk in iter(lambda: stream.take_some(1 << 16), b"")))
+    return _entries(stream.name, file, [Path(root or ".")], allow_pipes)
+
+
+def _entries(path: str | PathLike[str], file: BinaryIO, folders: list[Path], allow_pipes: bool) -> list[ScpEntry]:
     entries: dict[str, ScpEntry] = {}
     found: dict[str, str] = {}  # a path is looked up once
-    for number, line in _lines(path):
+    for number, line in _lines(path, file):
         where = f"{path}, line {number}"
         key, _, rest = line.partition(" ") if " " in line else line.partition("\t")
         rest = rest.strip()
@@ -176,20 +199,19 @@ def read_entry(
     return next(read_entries([entry], kind, dtype=dtype, allow_pipes=allow_pipes))[1]
 
 
-def _lines(path: str | PathLike[str]) -> Iterator[tuple[int, str]]:
-    with open_regular(path) as (file, _):
-        number = 0
-        while line := file.readline(_LONGEST_LINE + 1):
-            number += 1
-            if len(line) > _LONGEST_LINE:
-                raise FormatError(path, f"line {number} has more than {_LONGEST_LINE} bytes: no script file")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-            except UnicodeDecodeError as error:
-                raise FormatError(path, f"line {number} is not UTF-8: no script file") from error
-            if "\0" in text:
-                raise FormatError(path, f"line {number} holds a zero byte: no script file, perhaps an archive")
-            yield number, text
+def _lines(path: str | PathLike[str], file: BinaryIO) -> Iterator[tuple[int, str]]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            raise FormatError(path, f"line {number} has more than {_LONGEST_LINE} bytes: no script file")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+        except UnicodeDecodeError as error:
+            raise FormatError(path, f"line {number} is not UTF-8: no script file") from error
+        if "\0" in text:
+            raise FormatError(path, f"line {number} holds a zero byte: no script file, perhaps an archive")
+        yield number, text
 
 
 def _parse(path: str | PathLike[str], number: int, key: str, rest: str, where: str) -> ScpEntry:

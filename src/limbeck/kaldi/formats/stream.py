@@ -129,6 +129,13 @@ class KaldiStream:
         self._pos += count
         return self._data[self._pos - count : self._pos]
 
+    def take_some(self, count: int) -> bytes:
+        """Return up to ``count`` bytes, none only at the end of the file."""
+        self.ensure(1)
+        taken = self._data[self._pos : self._pos + count]
+        self._pos += len(taken)
+        return taken
+
     def array(self, dtype: str, count: int, what: str) -> NDArray[Any]:
         """Read a little-endian array.
 

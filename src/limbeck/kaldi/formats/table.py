@@ -4,7 +4,7 @@ Entries are read lazily, so memory holds one at a time. An object that is cut sh
 cannot hold, and a key without an object are errors.
 """
 
-__all__ = ["Kind", "index_ark", "open_stream", "read_ark", "read_object"]
+__all__ = ["Kind", "index_ark", "open_stream", "read_ark", "read_object", "read_stream"]
 
 import gzip
 from collections.abc import Iterator
@@ -58,8 +58,24 @@ def read_ark(
     """
     _check_kind(kind)
     with open_stream(path) as stream:
-        while (key := _read_key(stream)) is not None:
-            yield key, read_object(stream, kind, dtype=dtype, what=f"{kind} of {key}")
+        yield from read_stream(stream, kind, dtype=dtype)
+
+
+def read_stream(
+    stream: KaldiStream, kind: Kind = "matrix", *, dtype: DTypeLike = np.float32
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read an archive that is open; see :func:`read_ark`.
+
+    Args:
+        stream: Before a key.
+        kind: What its entries are.
+        dtype: float32 or float64 for matrices and vectors.
+
+    Yields:
+        The key and the object.
+    """
+    while (key := _read_key(stream)) is not None:
+        yield key, read_object(stream, kind, dtype=dtype, what=f"{kind} of {key}")
 
 
 def index_ark(path: str | PathLike[str], kind: Kind = "matrix") -> dict[str, int]:

@@ -5,6 +5,7 @@ __all__ = ["ArkWriter", "write_ark"]
 import os
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, RunError
 from limbeck.kaldi.formats.matrix import matrix_bytes, vector_bytes
+from limbeck.kaldi.formats.piped import is_once, open_sink
 from limbeck.kaldi.formats.post import PAIR, posterior_bytes
 from limbeck.system.files import open_beside, put_in_place, replace_bytes
 
@@ -26,9 +28,10 @@ class ArkWriter:
     a context manager; when the block is left by an error, no file remains.
 
     Args:
-        path: The archive; its folder must exist.
+        path: The archive; its folder must exist. "-" for the output stream, which gets each entry as it comes.
         scp: Where to write the script file, or None.
         text: Write text, with 9 digits for float32, in place of binary.
+        is_pipe: Whether ``path`` is a command that gets the archive, which runs in a shell.
 
     Example:
         >>> import tempfile
@@ -40,13 +43,23 @@ class ArkWriter:
     """
 
     def __init__(
-        self, path: str | PathLike[str], *, scp: str | PathLike[str] | None = None, text: bool = False
+        self,
+        path: str | PathLike[str],
+        *,
+        scp: str | PathLike[str] | None = None,
+        text: bool = False,
+        is_pipe: bool = False,
     ) -> None:
         self._path = Path(path)
+        self._sink = ExitStack()
+        self._temporary: Path | None = None
         self._scp = None if scp is None else Path(scp)
         self._text = text
         self._lines: list[str] = []
         self._keys: set[str] = set()
+        if is_pipe or is_once(os.fspath(path)):
+            self._file = self._sink.enter_context(open_sink(os.fspath(path), is_pipe=is_pipe))
+            return
         try:
             handle, self._temporary = open_beside(self._path)
             self._file = cast(BinaryIO, os.fdopen(handle, "wb"))
@@ -91,6 +104,9 @@ class ArkWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._temporary is None:
+            self._sink.__exit__(kind, error, trace)
+            return
         try:
             with self._file:
                 if kind is None:

@@ -1,0 +1,134 @@
+"""The outputs of a network of nnet3 for many utterances: what ``nnet3-compute`` writes.
+
+Axes: ``N`` frames, ``E`` values of an i-vector, ``K`` outputs.
+"""
+
+__all__ = ["Nnet3Acoustic"]
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.kaldi.decoding.fronts import Front, settled
+from limbeck.kaldi.decoding.options import FeatureOptions
+from limbeck.kaldi.formats.lines import read_map
+from limbeck.kaldi.formats.opened import Table
+from limbeck.kaldi.nnet3.computing import Computer
+from limbeck.kaldi.nnet3.model import read_nnet3
+from limbeck.kaldi.nnet3.module import Nnet3Module
+from limbeck.kaldi.nnet3.options import Nnet3Options
+
+Frames = NDArray[np.float32]
+
+
+class Nnet3Acoustic:
+    """A network of nnet3 with its i-vectors, and what is done to its outputs.
+
+    Args:
+        path: A raw network or a ``final.mdl``.
+        options: How it is run.
+        features: What is done to features before it.
+
+    Attributes:
+        front: What is done to single frames, for :class:`~limbeck.kaldi.decoding.utterances.Utterances`.
+        outputs: How many outputs there are.
+        notes: Nothing; as of other networks.
+
+    Raises:
+        ConfigError: If flags do not go together.
+        MismatchError: If i-vectors or priors are of other dimensions.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, options: Nnet3Options, features: FeatureOptions) -> None:
+        for name in ("left_context", "right_context", "feature_transform"):
+            if getattr(features, name) is not None:
+                raise ConfigError(f"{name} is for networks of nnet1: {path} is of nnet3, and sees its own context")
+        self.path, self.options = path, options
+        model = read_nnet3(path)
+        self.module = Nnet3Module(model.nnet, output=options.output_node)
+        self.outputs = self.module.outputs
+        # utt2spk tells the speaker of an i-vector too, where there is no CMVN.
+        mine = features if features.cmvn else dataclasses.replace(features, utt2spk=None)
+        self.front: Front = settled(mine, None)
+        self._log_priors = self._priors(model.priors) if options.use_priors else None
+        self._ivector = self._find_ivectors(features)
+        self._compute = Computer(self.module, options)
+
+    def _priors(self, priors: Frames | None) -> Frames:
+        if priors is None or not priors.size:
+            raise ConfigError(f"use_priors is set, and {self.path} has no priors")
+        if priors.size != self.outputs:
+            raise MismatchError(f"{self.path} has priors of {priors.size} pdfs and {self.outputs} outputs")
+        if not (priors > 0).all():
+            raise DataError(f"{self.path} has priors that are not positive")
+        return np.log(priors)
+
+    def _find_ivectors(self, features: FeatureOptions) -> Callable[[str], Frames] | None:
+        options = self.options
+        given = options.ivectors or options.online_ivectors
+        if not self.module.ivector_dim:
+            if given:
+                raise ConfigError(f"i-vectors are given, and {self.path} does not read any: leave them out")
+            return None
+        if not given:
+            raise ConfigError(
+                f"{self.path} reads i-vectors of {self.module.ivector_dim} values: give --ivectors or --online-ivectors"
+            )
+        table = Table(given, root=features.feats_root, allow_pipes=features.allow_pipes)
+        found = dict(table.read("matrix" if options.online_ivectors else "vector"))
+        if features.utt2spk is not None and options.online_ivectors:
+            raise ConfigError("utt2spk is for --ivectors of speakers, and --online-ivectors are of utterances")
+        owners = read_map(features.utt2spk) if features.utt2spk is not None else None
+
+        def find(key: str) -> Frames:
+            if owners is not None and key not in owners:
+                raise MismatchError(f"{features.utt2spk} names no speaker of the utterance {key}")
+            owner = key if owners is None else owners[key]
+            if owner not in found:
+                hint = "" if owners is not None or options.online_ivectors else ": are they of speakers? Give --utt2spk"
+                raise MismatchError(f"{given} has no i-vector of {owner}{hint}")
+            return found[owner]
+
+        return find
+
+    def run(self, utterances: Iterable[tuple[str, Frames]]) -> Iterator[tuple[str, Frames]]:
+        """The outputs of utterances.
+
+        Args:
+            utterances: Keys and frames ``(N, D)``, after CMVN and deltas.
+
+        Yields:
+            The key and its outputs, ``(ceil(N / frame_subsampling_factor), K)``.
+
+        Raises:
+            FormatError: If an i-vector holds NaN or infinity.
+            MismatchError: If the frames have another dimension than the network's inputs.
+            DataError: If an output is NaN or infinite.
+        """
+        options = self.options
+        for key, frames in utterances:
+            ivector = None if self._ivector is None else self._ivector(key)
+            if ivector is not None and not np.isfinite(ivector).all():
+                raise FormatError(options.ivectors or options.online_ivectors or "", f"{key}: NaN or infinity")
+            try:
+                values = self._compute(frames, ivector, online=options.online_ivectors is not None)
+            except MismatchError as error:
+                raise MismatchError(f"{key}: {error} ({self.path})") from error
+            if self._log_priors is not None:
+                values = values - self._log_priors
+            values = values * np.float32(options.acoustic_scale)
+            with np.errstate(over="ignore"):
+                values = np.exp(values) if options.apply_exp else values
+            if not np.isfinite(values).all():
+                row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+                raise DataError(
+                    f"{key}: output {column} of {self.path} is {values[row, column]} in row {row}: features, weights "
+                    "or a scale are too large for float32"
+                )
+            yield key, values

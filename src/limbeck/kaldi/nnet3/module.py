@@ -1,0 +1,212 @@
+"""An nnet3 network as a torch module that can be asked and trained. Axes: ``B`` chunks, ``T`` times, ``D`` features.
+
+Chunks of one length go through together, and each component sees all their times at once.
+"""
+
+__all__ = ["Nnet3Module", "Schedule"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import DataError, MismatchError
+from limbeck.kaldi.nnet3.components import offsets_of
+from limbeck.kaldi.nnet3.descriptors import Times
+from limbeck.kaldi.nnet3.expressions import Expression, TorchBuilder, places_of
+from limbeck.kaldi.nnet3.layers import layer_of
+from limbeck.kaldi.nnet3.network import Nnet3
+from limbeck.kaldi.nnet3.nodes import NetworkNode
+from limbeck.kaldi.nnet3.planning import Plan, Reach, context_of
+
+IVECTOR = "ivector"
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A node: what it reads, at which places of it for each offset of its component, and which columns it keeps."""
+
+    node: NetworkNode
+    reads: Expression
+    places: tuple[slice | Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """How the outputs of chunks of one kind are computed.
+
+    Attributes:
+        steps: Each after those whose values it reads; the output last.
+        inputs: The times of each input that are used.
+        first: Time of the first input frame that a chunk has to give.
+        length: How many input frames it has to give.
+    """
+
+    steps: tuple[_Step, ...]
+    inputs: Mapping[str, Times]
+    first: int
+    length: int
+
+
+class _Values(dict[str, Tensor]):
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self.like, self.chunks = like, len(like)
+
+
+class Nnet3Module(nn.Module):
+    """A network with one output, in test mode: batch norm as trained, no dropout.
+
+    Args:
+        nnet: The network.
+        output: Which output.
+
+    Attributes:
+        nnet: As given; :meth:`current` has the present weights.
+        context: Frames that an output needs to the left and right of its own.
+        dim: Columns of the input.
+        ivector_dim: Columns of the i-vector, or 0.
+        outputs: Columns of the output.
+        depends: Whether outputs depend on where a chunk begins or ends.
+        presentation: How frames are shown to it where each is seen alone, or None.
+
+    Raises:
+        DataError: If a component is not run here, the network is recurrent, or has other inputs.
+    """
+
+    def __init__(self, nnet: Nnet3, *, output: str = "output") -> None:
+        super().__init__()
+        order = nnet.order(output)
+        used = dict.fromkeys(node.component for node in order if node.component)
+        layers = [layer_of(nnet.component_named[name]) for name in used]
+        strange = [node.name for node in order if node.kind == "input-node" and node.name not in ("input", IVECTOR)]
+        if strange:
+            raise DataError(f"the input {strange[0]} is not known: a network reads input and ivector")
+        if "input" not in {node.name for node in order}:
+            raise DataError(f"the output {output} does not read the input")
+        self.nnet, self.output, self._order = nnet, output, order
+        self._place = {name: number for number, name in enumerate(used)}
+        self.layers = nn.ModuleList(layers)
+        self.context = context_of(nnet, output)
+        self.dim = nnet.inputs["input"]
+        self.ivector_dim = nnet.inputs[IVECTOR] if IVECTOR in {node.name for node in order} else 0
+        self.outputs = cast(int, nnet.outputs[output])
+        self.depends = any(node.reads is not None and node.reads.depends for node in order)
+        self.presentation: Any = None
+        self._window: Schedule | None = None
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Nnet3Module":
+        """Nothing differs in training: batch norm keeps its statistics, and nothing is dropped."""
+        super().train(mode)
+        return self
+
+    def schedule(self, times: Times, *, first: int, last: int) -> Schedule:
+        """How outputs at some times are computed, when input frames from ``first`` to ``last`` are there.
+
+        Args:
+            times: Wanted, increasing; 0 is the first output's.
+            first: Time of the first input frame.
+            last: Time of the last.
+
+        Returns:
+            The schedule.
+
+        Raises:
+            DataError: If one of the times cannot be computed from these frames.
+        """  # noqa: DOC502
+        nnet = self.nnet
+        given = {"input": (first, last), IVECTOR: (0, 0)}
+        plan = Plan(Reach(nnet, self.output, times, given), times)
+        builder = TorchBuilder(plan.times)
+        steps = []
+        for node in plan.order:
+            mine = plan.times[node.name]
+            if node.reads is None or not mine.size:
+                continue
+            offsets = offsets_of(nnet.component_named[node.component]) if node.component else (0,)
+            wanted = np.unique(np.concatenate([mine + offset for offset in offsets]))
+            reads = node.reads.build(wanted, plan.lookup, nnet.dims, builder)
+            steps.append(_Step(node, reads, tuple(places_of(wanted, mine + offset) for offset in offsets)))
+        inputs = {node.name: plan.times[node.name] for node in plan.order if node.reads is None}
+        return Schedule(tuple(steps), inputs, first, last - first + 1)
+
+    def run(self, frames: Tensor, schedule: Schedule, ivectors: Tensor | None = None) -> Tensor:
+        """The outputs of chunks.
+
+        Args:
+            frames: Input frames, ``(B, schedule.length, D)``.
+            schedule: For chunks of this kind.
+            ivectors: One for each chunk, ``(B, E)``, where the network reads them.
+
+        Returns:
+            ``(B, times, K)``.
+
+        Raises:
+            MismatchError: If frames or i-vectors have other dimensions than the network's inputs.
+        """
+        self._check(frames, ivectors)
+        values = _Values(frames)
+        values["input"] = frames[:, schedule.inputs["input"] - schedule.first]
+        if ivectors is not None:
+            values[IVECTOR] = ivectors[:, None, :]
+        found = frames
+        for step in schedule.steps:
+            found = step.reads.run(values)
+            if step.node.component:
+                pieces = [_at(found, places) for places in step.places]
+                joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
+                found = self.layers[self._place[step.node.component]](joined)
+            elif step.node.kind == "dim-range-node":
+                found = found[..., step.node.first : step.node.first + step.node.dim]
+            values[step.node.name] = found
+        return found
+
+    def _check(self, frames: Tensor, ivectors: Tensor | None) -> None:
+        if frames.shape[-1] != self.dim:
+            raise MismatchError(f"frames of {frames.shape[-1]} features for a network of {self.dim} inputs")
+        if self.ivector_dim and ivectors is None:
+            raise MismatchError(f"the network reads i-vectors of {self.ivector_dim} values, and none are given")
+        if ivectors is not None and ivectors.shape[-1] != self.ivector_dim:
+            wanted = f"of {self.ivector_dim}" if self.ivector_dim else "of none"
+            raise MismatchError(f"i-vectors of {ivectors.shape[-1]} values for a network {wanted}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output for single frames, each given with the neighbours that it needs.
+
+        Args:
+            x: ``(N, left + 1 + right, D)``.
+
+        Returns:
+            ``(N, K)``.
+
+        Raises:
+            MismatchError: If there are other neighbours, or another dimension.
+        """
+        left, right = self.context
+        if x.ndim != 3 or x.shape[1] != left + 1 + right:
+            raise MismatchError(
+                f"frames of shape {tuple(x.shape[1:])}, and the network sees {left} frames to the left and {right} to "
+                f"the right, ({left + 1 + right}, {self.dim})"
+            )
+        if self._window is None:
+            self._window = self.schedule(np.zeros(1, np.int64), first=-left, last=right)
+        return self.run(x, self._window)[:, 0]
+
+    def current(self) -> Nnet3:
+        """The network with the present weights."""
+        changed = {
+            name: self.nnet.component_named[name].with_arrays(**cast(Any, self.layers[place]).arrays())
+            for name, place in self._place.items()
+        }
+        parts = tuple(changed.get(part.name, part) for part in self.nnet.components)
+        return replace(self.nnet, components=parts)
+
+
+def _at(values: Tensor, places: slice | Tensor) -> Tensor:
+    if isinstance(places, slice):
+        return values[:, places]
+    return values.index_select(1, places.to(values.device))

@@ -23,6 +23,7 @@ from limbeck.cli.export import export
 from limbeck.cli.features import features
 from limbeck.cli.forward import forward
 from limbeck.cli.info import info
+from limbeck.cli.kaldi_nnet3 import app as kaldi
 from limbeck.cli.methods import methods
 from limbeck.cli.predict import predict
 from limbeck.cli.quickstart import quickstart
@@ -65,6 +66,7 @@ _COMMANDS = (
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command(_command)
+app.command(kaldi)
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -1,0 +1,164 @@
+"""Networks of nnet3 on the command line: forward, copied with edits, as a teacher, fine-tuned and written back."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.nnet3.computing import Computer
+from limbeck.kaldi.nnet3.model import read_nnet3
+from limbeck.kaldi.nnet3.module import Nnet3Module
+
+KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
+NNET3 = KALDI / "nnet3"
+FEATS = ("--feats", NNET3 / "feats.txt.ark")
+
+
+@pytest.fixture
+def done(limbeck):
+    def run(*words):
+        found = limbeck(*words)
+        assert found.code == 0, found.err
+        return found
+
+    return run
+
+
+@pytest.fixture
+def refused(limbeck, tmp_path):
+    def run(*words, says):
+        before = sorted(tmp_path.rglob("*"))
+        found = limbeck(*words)
+        assert found.code == 2 and found.err.count("\n") == 1, found.err
+        assert says in found.err, found.err
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("tdnn.bin", *FEATS), "tdnn.out.bin.ark"),
+        (("tdnnf.bin", *FEATS, "--frame-subsampling-factor", 3), "tdnnf.sub3.out.bin.ark"),
+        (("ivec.bin", *FEATS, "--ivectors", NNET3 / "ivec.utt.txt.ark"), "ivec.utt.out.txt.ark"),
+        (("ivec.bin", *FEATS, "--ivectors", NNET3 / "ivec.spk.txt.ark", "--utt2spk", NNET3 / "utt2spk"),
+         "ivec.spk.out.txt.ark"),
+        (("ivec.bin", *FEATS, "--online-ivectors", NNET3 / "ivec.online10.txt.ark", "--frames-per-chunk", 20),
+         "ivec.online.chunk20.out.txt.ark"),
+        (("am.mdl", "--feats", NNET3 / "am.feats.txt.ark", "--use-priors"), "am.priors.out.txt.ark"),
+    ],
+)  # fmt: skip
+def test_forward_does_what_nnet3_compute_does(done, tmp_path, words, expected):
+    done("forward", NNET3 / words[0], *words[1:], "--out", tmp_path / "out.ark")
+    found = dict(read_ark(tmp_path / "out.ark"))
+    for key, value in read_ark(NNET3 / expected):
+        np.testing.assert_allclose(found.pop(key), value, atol=1e-4, rtol=0)
+    assert not found
+
+
+def test_scale_and_exponential_come_last(done, tmp_path):
+    done("forward", NNET3 / "tdnn.bin", *FEATS, "--acoustic-scale", 0.1, "--apply-exp", "--out", tmp_path / "a")
+    for (_, found), (_, plain) in zip(read_ark(tmp_path / "a"), read_ark(NNET3 / "tdnn.out.bin.ark"), strict=True):
+        np.testing.assert_allclose(found, np.exp(0.1 * plain), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("ivec.bin", *FEATS), "give --ivectors or --online-ivectors"),
+        (("ivec.bin", *FEATS, "--ivectors", NNET3 / "ivec.spk.txt.ark"), "are they of speakers? Give --utt2spk"),
+        (("ivec.bin", *FEATS, "--ivectors", "a", "--online-ivectors", "b"), "exclude each other"),
+        (("tdnn.bin", *FEATS, "--ivectors", NNET3 / "ivec.utt.txt.ark"), "does not read any"),
+        (("tdnn.bin", *FEATS, "--use-priors"), "has no priors"),
+        (("tdnn.bin", *FEATS, "--no-softmax"), "--no-softmax is not for networks of nnet3"),
+        (("tdnn.bin", *FEATS, "--left-context", 3), "sees its own context"),
+        (("tdnn.bin", *FEATS, "--output-node", "x"), "there is no output x: there are output"),
+        (("tdnn.bin", *FEATS, "--frames-per-chunk", 0), "frames_per_chunk must be from 1"),
+        (("tdnn.bin", "--feats", NNET3 / "am.feats.txt.ark"), "utt000: frames of 4 features for a network of 8"),
+        (("cnn.bin", *FEATS), "component cnn1.conv is a TimeHeightConvolutionComponent, which is not run here"),
+        (("lstm.bin", *FEATS), "recurrent networks"),
+        (("../tiny.nnet.bin", "--feats", KALDI / "feats.txt.ark", "--use-priors"), "is for networks of nnet3"),
+    ],
+)
+def test_what_forward_refuses(refused, tmp_path, words, says):
+    refused("forward", NNET3 / words[0], *words[1:], "--out", tmp_path / "out.ark", says=says)
+
+
+def test_copies_and_edits(done, refused, tmp_path):
+    copy = ("kaldi", "nnet3-copy")
+    done(*copy, NNET3 / "am.mdl", tmp_path / "a.txt", "--no-binary")
+    done(*copy, tmp_path / "a.txt", tmp_path / "b.mdl", "--binary")
+    assert (tmp_path / "b.mdl").read_bytes() == (NNET3 / "am.mdl").read_bytes()
+    refused(*copy, NNET3 / "am.mdl", tmp_path / "b.mdl", says="--overwrite")
+    (tmp_path / "edits").write_text("apply-svd name=* bottleneck-dim=3  # a comment\nremove-orphans\n")
+    told = done(*copy, NNET3 / "am.mdl", tmp_path / "s.mdl", "--edits-config", tmp_path / "edits")
+    assert "tdnn1.affine: 20 to 14 over rank 3" in told.err and "294 parameters, before 650" in told.err
+    small = read_nnet3(tmp_path / "s.mdl")
+    assert small.priors.size == 6 and "tdnn1.affine_a" in small.nnet.component_named
+    done(*copy, tmp_path / "s.mdl", tmp_path / "s.raw", "--raw")
+    assert json.loads(done("info", tmp_path / "s.raw", "--json").out)["kind"] == "nnet3"
+    refused(*copy, NNET3 / "am.mdl", tmp_path / "c", "--edits", "shrink", says="'shrink' is not known")
+    refused(*copy, KALDI / "tiny.nnet.bin", tmp_path / "c", says="tiny.nnet.bin")
+    refused("convert", NNET3 / "am.mdl", tmp_path / "c.nnet", says="limbeck kaldi nnet3-copy")
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A few utterances with the features and pdfs of the acoustic model."""
+    place = tmp_path_factory.mktemp("speech")
+    (place / "ali").mkdir()
+    shutil.copyfile(KALDI / "e2e" / "ali.1.gz", place / "ali" / "ali.1.gz")
+    shutil.copyfile(KALDI / "e2e" / "mono.mdl", place / "ali" / "final.mdl")
+    (place / "ali" / "num_jobs").write_text("1\n")
+    lines = (KALDI / "e2e" / "feats.scp").read_text().splitlines()[:12]
+    (place / "feats.scp").write_text("".join(f"{line}\n" for line in lines))
+    shutil.copyfile(KALDI / "e2e" / "feats.ark", place / "feats.ark")
+    return "--data", place, "--ali", place / "ali", "--validation", 0.2
+
+
+def test_a_network_of_nnet3_teaches(done, speech, tmp_path):
+    done("soften", *speech, "--teacher", NNET3 / "am.mdl", "--precision", "float32", "--dtype", "float32",
+         "--write-posteriors", f"ark:{tmp_path / 'post.ark'}", "--out", tmp_path / "targets")  # fmt: skip
+    compute = Computer(Nnet3Module(read_nnet3(NNET3 / "am.mdl").nnet))
+    frames = dict(read_ark(KALDI / "e2e" / "feats.ark"))
+    written = dict(read_ark(tmp_path / "post.ark"))
+    assert len(written) >= 8
+    for key, posteriors in written.items():
+        np.testing.assert_allclose(posteriors, np.exp(compute(frames[key])), atol=1e-5)
+
+
+def divergence(model, expected, frames):
+    compute = Computer(Nnet3Module(read_nnet3(model).nnet))
+    found = np.concatenate([compute(matrix) for matrix in frames])
+    return float((np.exp(expected) * (expected - found)).sum(1).mean())
+
+
+def test_low_rank_is_won_back_by_distillation_and_written_back(done, refused, speech, tmp_path):
+    small, tuned = tmp_path / "small.mdl", tmp_path / "tuned.mdl"
+    edits = "apply-svd name=* bottleneck-dim=3; remove-orphans"
+    done("kaldi", "nnet3-copy", NNET3 / "am.mdl", small, "--edits", edits)
+    words = ("kaldi", "nnet3-finetune", small, tuned, "--teacher", NNET3 / "am.mdl", *speech)
+    refused(*words, "--left", 3, says="sees its own context")
+    done(*words, "--epochs", 3, "--batch-size", 64, "--learning-rate", 0.003, "--temperature", 1, "--hard-weight", 0,
+         "--precision", "float32", "--quiet")  # fmt: skip
+    frames = [matrix for _, matrix in read_ark(KALDI / "e2e" / "feats.ark")][20:40]  # which were not learned from
+    teacher = Computer(Nnet3Module(read_nnet3(NNET3 / "am.mdl").nnet))
+    expected = np.concatenate([teacher(matrix) for matrix in frames])
+    assert divergence(tuned, expected, frames) < 0.7 * divergence(small, expected, frames)
+    before, after = read_nnet3(small), read_nnet3(tuned)
+    assert after.nnet.nodes == before.nnet.nodes and np.array_equal(after.priors, before.priors)
+    assert [part.name for part in after.nnet.components] == [part.name for part in before.nnet.components]
+
+
+def test_what_cannot_teach_frames_is_refused(refused, speech, tmp_path):
+    out = ("--out", tmp_path / "targets")
+    refused("soften", *speech, "--teacher", NNET3 / "ivec.bin", *out, says="reads i-vectors")
+    refused("soften", *speech, "--teacher", NNET3 / "misc2.bin", *out, says="depend on where a chunk begins")
+    refused(
+        "soften", *speech, "--teacher", NNET3 / "tdnn.bin", *out, says="frames of 4 features for a network of 8 inputs"
+    )
+    refused("soften", *speech, "--teacher", NNET3 / "lstm.bin", *out, says="recurrent networks")

@@ -151,6 +151,6 @@ def nnet3_finetune(
         **dataclasses.asdict(training),
     )
     write_nnet3(target, as_trained(model, run.student.current()))  # type: ignore[operator]
-    judged = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}
+    judged: dict[str, Any] = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}
     print_metrics(judged, part=run.metrics["judged_on"] or "no")
     say(f"The network is in {target}")

@@ -37,6 +37,7 @@ def export(
     ```
     limbeck export runs/student --to onnx --out shipped
     limbeck export runs/student --to onnx torch hub --out shipped
+    limbeck export runs/digits --to browser --out page
     limbeck export runs/student --to onnx int8 --margin 0.5 --out shipped
     limbeck export runs/student --to onnx --calibrate --out shipped
     limbeck export runs/photos --to onnx --with-preprocessing --out shipped
@@ -46,8 +47,8 @@ def export(
     Args:
         run: Folder of a run.
         to: Formats: "onnx" (one ONNX file), "int8" (an ONNX file of 8-bit layers, calibrated on training examples),
-            "torch" (a program of torch.export), "hub" (a folder in the layout of the Hugging Face Hub), and those of
-            installed packages.
+            "torch" (a program of torch.export), "hub" (a folder in the layout of the Hugging Face Hub), "browser" (an
+            HTML file in which a person tries the network), and those of installed packages.
         out: The folder to write, which does not exist yet.
         with_preprocessing: For images: the files take uint8 pixels and give probabilities; normalisation is inside.
         calibrate: Divide the logits by the temperature that fits the run's validation set best, so that probabilities
@@ -113,6 +114,8 @@ def _rounded(found: dict[str, Any]) -> str:
 
 def _row(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
     """What the report says of a file, in a line of the table."""
+    if "not_run" in measured:
+        return (name, measured["file"], f"{measured['bytes']:,}", "not run here", "-", "-", "-", "-")
     differences = measured.get("logit_differences") or measured["probability_differences"]
     accuracy, speed = measured["exported"]["accuracy"], measured["speed"]
     return (

@@ -112,6 +112,10 @@ class Source(ABC):
         """Bytes that tell an example from any other: a digest, or all of it where it is short."""
         raise NotImplementedError(f"{type(self).__name__} has marks, and nothing that tells examples apart")
 
+    def as_given(self, rows: Tensor) -> Sequence[Any] | None:
+        """What a person would give for some examples: texts, or a table's values by column; None where nothing is."""
+        return None
+
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
         """Which examples stay together when some are set aside, numbered from 0 by first appearance, int64 ``(N,)``."""
         return self.groups()

@@ -3,8 +3,8 @@
 The package is not called ``export``, for :func:`limbeck.export` is.
 """
 
-__all__ = ["Card", "Exporter", "Opened", "exporter_named", "exporters"]
+__all__ = ["CannotRun", "Card", "Exporter", "Opened", "Samples", "exporter_named", "exporters"]
 
 from limbeck.exporters.opened import Opened
-from limbeck.exporters.protocol import Card, Exporter
+from limbeck.exporters.protocol import CannotRun, Card, Exporter, Samples
 from limbeck.exporters.registry import exporter_named, exporters

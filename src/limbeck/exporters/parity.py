@@ -23,7 +23,7 @@ from limbeck.evaluation.paired_intervals import crossed_difference
 from limbeck.evaluation.statistics import Interval, clopper_pearson
 from limbeck.exporters.comparing import Comparison, compare, pixels_of, plain_view, rounding_of
 from limbeck.exporters.opened import Opened
-from limbeck.exporters.protocol import Exporter
+from limbeck.exporters.protocol import CannotRun, Exporter
 from limbeck.exporters.timing import side_by_side
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs, count_of, mapped
@@ -75,6 +75,7 @@ class Parity:
         refused: Why the file is not kept; empty where it is.
         ours: Whether that is the fault of the file, and not of a margin.
         facts: Bytes, digest, speed, and what the exporter noted.
+        not_run: Why the file could not be run here, so that nothing is known of its answers; empty where it was.
     """
 
     name: str
@@ -89,9 +90,13 @@ class Parity:
     refused: tuple[str, ...]
     ours: bool
     facts: Mapping[str, Any]
+    not_run: str = ""
 
     def sentence(self) -> str:
         """What came out, in a line."""
+        if self.not_run:
+            said = f"{self.name}: not run here, so its answers are not proved: {self.not_run}"
+            return f"{said}; refused: {'; '.join(self.refused)}" if self.refused else said
         flips, count = len(self.tied), len(self.found.rows)
         ties = "" if not flips else f", {int(self.tied.sum())} of them ties"
         said = (
@@ -108,6 +113,14 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``parity.json``; what is infinite or no number becomes None."""
         found = self.found
+        if self.not_run:
+            return {
+                "format": self.name,
+                "file": self.file,
+                "not_run": self.not_run,
+                "refused": list(self.refused),
+                **self.facts,
+            }
         shares = (0.5, 0.9, 0.99, 0.999)
         found_at = np.quantile(found.differences, shares, method="inverted_cdf")  # one that occurs: some are infinite
         quantiles = {f"p{100 * q:g}": _finite(value) for q, value in zip(shares, found_at, strict=True)}
@@ -178,9 +191,12 @@ def judge_file(
     Returns:
         What was found.
     """
-    opened = Opened(exporter.open(path), presentation_of(model))
-    inputs, given = _some(model, held)
     facts: dict[str, Any] = {"bytes": _bytes(path), "sha256": _digest(path), **noted}
+    try:
+        opened = Opened(exporter.open(path), presentation_of(model))
+    except CannotRun as error:
+        return _not_run(exporter.name, path, held, facts, str(error), margin)
+    inputs, given = _some(model, held)
     batches = {size: _at_a_time(model, opened, inputs, given, size) for size in BATCHES}
     broken = {size: said for size, said in batches.items() if isinstance(said, str)}
     if broken:
@@ -315,6 +331,13 @@ def _nothing(held: Held) -> Comparison:
     answers = np.stack([np.zeros(count, np.int64), np.full(count, -1)])
     zeros, off = np.zeros((2, count)), np.full(count, math.inf)
     return Comparison(held.rows.cpu().numpy(), None, answers, zeros, zeros, off, off, off, 0.0, held.pixels)
+
+
+def _not_run(name: str, path: Path, held: Held, facts: Mapping[str, Any], why: str, margin: float | None) -> Parity:
+    """Of a file that this machine cannot run: kept, unless a margin was to be shown."""
+    none, share = np.zeros(0, np.bool_), clopper_pearson(0, len(held.rows))
+    refused = () if margin is None else (f"nothing shows that it is within the margin of {margin:g} points",)
+    return Parity(name, path.name, _nothing(held), none, share, None, None, {}, 0.0, refused, False, facts, why)
 
 
 def _flipped(found: Comparison, tied: NDArray[np.bool_]) -> list[dict[str, Any]]:

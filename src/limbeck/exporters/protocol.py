@@ -1,9 +1,9 @@
 """What a format of exported models is: how it is written, and how a file of it is asked."""
 
-__all__ = ["Card", "Exporter"]
+__all__ = ["CannotRun", "Card", "Exporter", "Samples"]
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,30 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from limbeck.inputs import Inputs
+
+
+class CannotRun(Exception):
+    """This machine lacks what runs a file of a format; the text says what, and how to get it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A few held-out examples as a person would give them, for formats that show some.
+
+    Attributes:
+        part: Which part of the data they are of, such as "test".
+        presentation: How the model sees them, or None.
+        inputs: As the model takes them.
+        given: What a person would give: images as uint8 ``(n, C, H, W)`` of the model's size, texts, or the values of a
+            row by column; None where the inputs are all there is.
+        labels: Numbers of the true classes, or None.
+    """
+
+    part: str
+    presentation: Any
+    inputs: Inputs
+    given: Tensor | Sequence[Any] | None = None
+    labels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,8 @@ class Card:
         calibration: A function that gives batches of training examples, as the model takes them, for formats that
             round; None where there are none. They are never those that files are judged on.
         temperature: By which the logits of the model are divided, where they are calibrated; else None.
+        samples: Held-out examples to show; None where there are none.
+        onnxruntime_web: The folder of the npm package onnxruntime-web, for pages that need it; None to download it.
     """
 
     title: str
@@ -37,6 +63,8 @@ class Card:
     source: str = ""
     calibration: Callable[[], Iterator[Inputs]] | None = None
     temperature: float | None = None
+    samples: Samples | None = None
+    onnxruntime_web: Path | None = None
 
     def properties(self) -> dict[str, str]:
         """What a file's metadata holds: names of the classes as JSON, title, and the temperature where there is one."""
@@ -86,4 +114,7 @@ class Exporter(Protocol):
 
         Returns:
             A function of inputs that gives the model's output, float32, on the CPU.
+
+        Raises:
+            CannotRun: If this machine lacks what runs the file: the report says so, and the file is kept unproved.
         """

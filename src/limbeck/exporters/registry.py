@@ -17,6 +17,7 @@ _BUILT_IN = (
     "limbeck.exporters.int8_file:INT8",
     "limbeck.exporters.torch_program:TORCH",
     "limbeck.exporters.hub_folder:HUB",
+    "limbeck.exporters.browser.exporter:BROWSER",
 )
 _GROUP = "limbeck.exporters"
 

@@ -3,7 +3,7 @@
 Axes: ``N`` frames, ``D`` features, ``K`` pdfs. Frames come already spliced and normalised, as the network wants them.
 """
 
-__all__ = ["Nnet1", "Nnet1Config"]
+__all__ = ["NNET1_LAYERS", "Nnet1", "Nnet1Config"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -141,3 +141,13 @@ _LAYERS: dict[str, Callable[[_Values], nn.Module]] = {
     "AddShift": lambda v: _AddShift(v["dim"], v.get("learn_rate", 1.0)),
     "Rescale": lambda v: _Rescale(v["dim"], v.get("learn_rate", 1.0)),
 }
+
+NNET1_LAYERS: Mapping[str, type[nn.Module]] = {
+    "ParametricRelu": _ParametricRelu,
+    "AddShift": _AddShift,
+    "Rescale": _Rescale,
+    "Copy": _Copy,
+    "Maxout": _Maxout,
+    "LengthNormComponent": _LengthNorm,
+}
+"""Types of the components that PyTorch has none for."""

@@ -1,6 +1,6 @@
 """The report as one HTML page that needs no network, no script and no other file."""
 
-__all__ = ["embedded", "render_page", "render_report", "write_report"]
+__all__ = ["embedded", "render_page", "render_report", "verdict_box", "write_report"]
 
 import base64
 import math
@@ -48,7 +48,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         title=contents.title,
         facts=list(_facts(contents)),
         command=contents.command,
-        verdict=_verdict(contents.verdict, contents.margin),
+        verdict=verdict_box(contents.verdict, contents.margin),
         tiles=list(_tiles(contents)),
         notes=contents.notes,
         columns=_columns(contents),
@@ -144,7 +144,16 @@ _TONES: Mapping[object, tuple[str, str]] = {
 }
 
 
-def _verdict(verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def verdict_box(verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the box of the verdict says.
+
+    Args:
+        verdict: What ``metrics.json`` holds of it, or None.
+        margin: Likewise of the verdict within a margin.
+
+    Returns:
+        ``tone``, ``heading`` and ``sentences``; None where neither says anything.
+    """
     found = sentences({"verdict": verdict, "margin": margin})
     if not found:
         return None

@@ -3,7 +3,7 @@
 __all__ = ["FileSummary", "Flip", "ParityContents", "write_parity_page"]
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class FileSummary:
 
     Attributes:
         name: Of the format.
-        measured: What ``parity.json`` holds of it.
+        measured: What ``parity.json`` holds of it; ``not_run`` alone says why where nothing was measured.
         differences: The largest difference of each example.
         sentence: What came out, in a line.
     """
@@ -100,24 +100,29 @@ def write_parity_page(contents: ParityContents, path: Path) -> Path:
         The file.
     """
     refused = any(file.measured["refused"] for file in contents.files)
+    sentences = [file.sentence for file in contents.files]
+    run = [file for file in contents.files if not file.measured.get("not_run")]
     words = "refused" if refused else "the files decide as the model does"
-    drawn = {"flips": draw_flips(contents), "differences": draw_differences(contents)}
+    if len(run) < len(contents.files):
+        words = "refused" if refused else "some files were not run here"
+        contents = replace(contents, files=tuple(run))
+    drawn = {"flips": draw_flips(contents), "differences": draw_differences(contents)} if run else {}
     names = [file.name for file in contents.files]
     page = render_page(
         title=f"{contents.title}: parity of what was exported",
         facts=[contents.created, f"{contents.examples:,} {contents.part} examples"],
         verdict={
-            "tone": "worse" if refused else "helped",
+            "tone": "worse" if refused else "helped" if len(run) == len(sentences) else "open",
             "heading": f"Parity: {words}",
-            "sentences": [file.sentence for file in contents.files],
+            "sentences": sentences,
         },
-        tiles=list(_tiles(contents)),
+        tiles=list(_tiles(contents)) if run else [],
         notes=contents.notes,
         columns=[
             {"role": "original", "title": "PyTorch", "colour": colour("teacher")},
             *[{"role": f.name, "title": f.measured["file"], "colour": colour(f.name, names)} for f in contents.files],
         ],
-        rows=list(_rows(contents)),
+        rows=list(_rows(contents)) if run else [],
         figures=[(name, *_WORDS[name], svg(drawing)) for name, drawing in drawn.items() if drawing is not None],
         table=_table(contents),
         config=contents.settings,

@@ -41,6 +41,7 @@ from limbeck.runs.inputs import as_part, check_classes
 from limbeck.runs.measure import title_of
 from limbeck.runs.models_for_data import load_module
 from limbeck.runs.parity_files import write_report
+from limbeck.runs.samples import samples_of
 from limbeck.runs.settings import options_of
 from limbeck.system.files import make_beside, make_folder, replace_bytes, seal_files, sync_folder, why
 from limbeck.system.watcher import Watcher
@@ -101,7 +102,7 @@ def export(
         model: A module; or the folder of a run, whose data are opened again.
         example: A batch of inputs that the model takes, where no data are given: the files are compared on it.
         out: A folder that does not exist yet.
-        formats: Names of formats: "onnx", "torch", "hub", and those of other packages.
+        formats: Names of formats: "onnx", "int8", "torch", "hub", "browser", and those of other packages.
         data: Held-out examples: a :class:`~limbeck.DataSet`, whose test part is used, or else its validation part; or
             examples as :func:`limbeck.evaluate` takes them. None for those of the run.
         classes: Names of the classes; None for those of the model or the data.
@@ -153,6 +154,8 @@ def export(
         temperature = temperature_for(original, data, given=temperature, calibrate=calibrate)
         original = tempered(original, temperature, _few(held).inputs)
     card = _card(original, data, classes, held, metrics or {}, source, temperature)
+    samples = samples_of(original, held, len(card.classes), images=_has_pixels(held.examples, original))
+    card = dataclasses.replace(card, samples=samples)
     if calibration is None and isinstance(data, DataSet):
         calibration = data.train
     if calibration is not None:

@@ -1,0 +1,75 @@
+"""An HTML file that opens from the disk, runs the network in the page, and lets a person try it."""
+
+__all__ = ["BROWSER"]
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.exporters.browser.inputs import input_of, samples_of
+from limbeck.exporters.browser.layers import layers_of
+from limbeck.exporters.browser.node import asked_in_node
+from limbeck.exporters.browser.page import Asked, Network, render
+from limbeck.exporters.pixels import FromPixels
+from limbeck.exporters.protocol import Card, Samples
+from limbeck.exporters.tracing import portable
+from limbeck.inputs import Inputs
+from limbeck.models.calling import call_model, presentation_of
+from limbeck.models.wrapped import unwrapped
+from limbeck.system.files import replace_text
+
+
+class BrowserExporter:
+    """A ``.html`` file without a server, a network or another file."""
+
+    name = "browser"
+    suffix = ".html"
+    what = "one HTML file that runs the network in the page, for a person to try it"
+    exact = True
+
+    def refusal(self, model: nn.Module) -> str | None:
+        """Why a model cannot be written; that is found out by writing it."""
+        return None
+
+    def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
+        """Write the page."""
+        pixels = isinstance(model, FromPixels)
+        network = unwrapped(model.model if isinstance(model, FromPixels) else model).eval()
+        samples = card.samples or Samples("example", presentation_of(network), example)
+        _require_one_answer(network, samples.inputs, card)
+        asked = Asked(input_of(samples), samples_of(samples, card.classes), samples.part, ("images",), pixels=pixels)
+        made = _network(network, samples.inputs)
+        page = render(made, asked, card)
+        replace_text(path, page)
+        held = 4 * -(-len(made.weights) // 3)
+        return {"runtime": made.runtime, "weights_bytes": len(made.weights), "page_bytes": len(page) - held}
+
+    def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
+        """Run the page's scripts in Node.js."""
+        return asked_in_node(path)
+
+
+def _require_one_answer(model: nn.Module, inputs: Inputs, card: Card) -> None:
+    with torch.no_grad():
+        answered = call_model(model, inputs)
+    if answered.ndim != 2:
+        raise ConfigError(
+            f"a page shows one answer to each example, and {card.title} answers with shape {tuple(answered.shape)}: "
+            "export to onnx or torch"
+        )
+
+
+def _network(model: nn.Module, inputs: Inputs) -> Network:
+    """The network as the page computes it."""
+    flat = isinstance(inputs, Tensor) and inputs.ndim == 2
+    found = layers_of(portable(model), flat=flat) if isinstance(inputs, Tensor) else None
+    if found is not None:
+        return Network("layers", found.weights(), found.layers)
+    raise ConfigError("not yet")
+
+
+BROWSER = BrowserExporter()

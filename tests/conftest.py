@@ -10,13 +10,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from limbeck.exporters.parity import judge_file  # noqa: E402
+from limbeck.runs import compress_parity  # noqa: E402
 from limbeck.runs.speed import speed_of  # noqa: E402
+from limbeck.system.files import replace_text  # noqa: E402
 
 torch.set_num_threads(1)
 
 # Every run measures how fast its models are, for 0.4 seconds twice; tests of that measurement say how long.
 assert speed_of.__kwdefaults__ is not None
 speed_of.__kwdefaults__["seconds"] = 0.002
+assert judge_file.__kwdefaults__ is not None
+judge_file.__kwdefaults__["seconds"] = 0.001
 
 # What passes once passes always; `HYPOTHESIS_PROFILE=explore` looks for new examples, as `make test-slow` does.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -27,6 +32,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 def pytest_make_parametrize_id(config, val, argname):
     """Name bytes by their length: some hold the time at which they were made, and processes must agree on names."""
     return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_parity_page_of_compressions():
+    """What it shows is gathered all the same; the test of the page draws it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            compress_parity, "write_parity_page", lambda contents, path: replace_text(path, f"<p>{contents.title}")
+        )
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,8 @@ from limbeck.lowrank import RankPlan, parse_bytes
 from limbeck.models import MLP, MLPConfig, count_parameters, describe
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.report import write_report
-from limbeck.runs import RunFolder, distill, load, pages, train
+from limbeck.report.parity import write_parity_page
+from limbeck.runs import RunFolder, compress_parity, distill, load, pages, train
 from limbeck.runs.compressing import compress
 from limbeck.runs.measure import file_bytes, speed_of
 from limbeck.runs.pages import gather, report_run
@@ -256,3 +257,22 @@ def test_the_plan_in_the_folder_is_the_plan(data, net, tmp_path):
     compress(net, data, rule=RankRule(layer_share=0.5), out=tmp_path / "plain")
     assert not (tmp_path / "plain" / "spectrum.safetensors").exists()
     assert read_plan(tmp_path / "plain") == (RankPlan.load(tmp_path / "plain" / "plan.json"), None)
+
+
+def test_the_parity_report_compares_the_last_stage_with_the_network(data, net, tmp_path, monkeypatch):
+    monkeypatch.setattr(compress_parity, "write_parity_page", write_parity_page)
+    run = compress(net, data, rule=TINY, int8=True, out=tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "parity.json").read_text())
+    assert written == json.loads(json.dumps(run.parity)) and written["judged_on"] == "test"
+    found = written["formats"]["compressed"]
+    before, after = predict(net, data.test), predict(run.model, data.test)
+    flips = int((before.argmax(1) != after.argmax(1)).sum())
+    assert found["flips"]["count"] == flips > 0 and found["refused"] == [] and found["margin"] is None
+    assert found["original"]["accuracy"] == run.metrics["stages"]["original"]["accuracy"]
+    assert found["exported"]["accuracy"] == run.metrics["stages"]["svd + int8"]["accuracy"]
+    divergence = (before.exp() * (before - after)).sum(1).mean().item()
+    assert found["divergence"]["mean"] == pytest.approx(divergence, rel=1e-3)
+    page = (tmp_path / "run" / "parity.html").read_text()
+    assert "compressed" in page and "<img" in page
+    assert "parity.json" in (tmp_path / "run" / "SHA256SUMS").read_text()
+    assert set(found["batches"]) == {"1", "3", "257"} and found["speed"]["exported"]["p50_ms"] > 0

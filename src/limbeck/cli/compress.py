@@ -35,6 +35,7 @@ def compress(
     metric: Annotated[Literal["weights", "outputs", "divergence"] | None, _RANKS] = None,
     calibration: Annotated[int, _RANKS] = 2000,
     placement: Annotated[Literal["input", "split"], _RANKS] = "input",
+    convolutions: Annotated[Literal["channels", "best"], _RANKS] = "best",
     finetuning: Annotated[FineTuning, Parameter(name="*", group="Fine-tuning")] = FineTuning(),  # noqa: B008
     teacher_targets: Annotated[Path | None, Parameter(group="Fine-tuning")] = None,
     augmentation: Views = Augmentation(),  # noqa: B008
@@ -63,6 +64,7 @@ def compress(
     ```
     limbeck compress runs/student --energy 0.95 --out runs/smaller
     limbeck compress runs/cnn --size 200KB --finetune-epochs 5 --int8 --out runs/tiny
+    limbeck compress runs/cnn --latency 2ms --out runs/quick
     limbeck compress runs/cnn --parameters 0.5 --metric weights --out runs/half
     limbeck compress runs/cnn --plan runs/half/plan.json --out runs/again
     limbeck compress final.nnet smaller.nnet --parameters 0.5 --features feats.ark
@@ -75,10 +77,12 @@ def compress(
         out: For a run: the folder to write.
         plan: A plan.json that was made for this network, in place of a rank rule.
         metric: What an error is: of "weights", of the layers' "outputs" on training data, or these weighed by the
-            "divergence" of the answers that they cause. Default: divergence for parameters, flops and size, weights for
-            the other rules.
+            "divergence" of the answers that they cause. Default: divergence for parameters, flops, size and latency,
+            weights for the other rules.
         calibration: How many training examples the last two metrics look at.
         placement: Where singular values go: to the first of the two layers ("input"), or as square roots to both.
+        convolutions: "channels": a convolution becomes one to fewer channels and a 1x1 convolution; "best": with a
+            budget (parameters, flops, size, latency) it may also become one over columns and one over rows.
         teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
             random views, in place of the network as it was.
         int8: Round the weights of linear layers to 8 bits; inputs are rounded as they come.
@@ -133,7 +137,10 @@ def compress(
         source, out, rule, plan, finetuning, teacher_targets, augmentation,
         {**_data_of(source, data, validation, image_size, train_examples), "allow_pipes": allow_pipes or None},
         model=model, resume=resume, track=track, quiet=quiet, json=json,
-        options={"int8": int8, "margin": margin, "metric": metric, "calibration": calibration, "placement": placement},
+        options={
+            "int8": int8, "margin": margin, "metric": metric, "calibration": calibration, "placement": placement,
+            "convolutions": convolutions,
+        },
     )  # fmt: skip
 
 
@@ -224,7 +231,10 @@ def _compress_run(
         print_text(str(run.plan))
     print_metrics(run.metrics["stages"], part=run.metrics["judged_on"] or "no")
     print_verdicts(run.metrics)
-    say(f"The network is in {out / 'model'}, the report is {page}")
+    if run.parity is not None:
+        for name, found in run.parity["formats"].items():
+            say(f"{name}: {found['sentence']}")
+    say(f"The network is in {out / 'model'}, the report is {page}, the parity report is {out / 'parity.html'}")
 
 
 def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[str, dict[str, nn.Module | Teacher]]":

@@ -3,7 +3,7 @@
 Axes: ``N`` examples.
 """
 
-__all__ = ["BATCHES", "Held", "Parity", "judge_file"]
+__all__ = ["BATCHES", "Held", "Parity", "asked", "judge_file"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -127,6 +127,7 @@ class Parity:
         return {
             "format": self.name,
             "file": self.file,
+            "sentence": self.sentence(),
             "refused": list(self.refused),
             "examples": len(found.rows),
             "flips": {**self.bound.to_dict(), "count": len(self.tied), "ties": int(self.tied.sum())},
@@ -173,6 +174,7 @@ def judge_file(
     *,
     noted: Mapping[str, Any],
     margin: float | None = None,
+    default_margin: float | None = _MARGIN,
     seconds: float = 0.4,
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
@@ -184,7 +186,8 @@ def judge_file(
         model: What it was made of, in evaluation mode on the CPU.
         held: The examples.
         noted: What the exporter said of the file.
-        margin: Percentage points of the error rate that the file may lose; None for 0.5 where the format rounds.
+        margin: Percentage points of the error rate that the file may lose.
+        default_margin: What they are for a format that rounds where nobody says; None: nothing is judged then.
         seconds: About how long each measurement of speed takes.
         progress: Called with the examples done and all.
 
@@ -204,10 +207,10 @@ def judge_file(
     else:
         found = compare(model, opened, held.examples, rows=held.rows, pixels=held.pixels, progress=progress)
         alone = exporter.open(path, threads=1)
-        facts["speed"] = side_by_side(_asked(model), alone, inputs, given, count=count_of(inputs), seconds=seconds)
+        facts["speed"] = side_by_side(asked(model), alone, inputs, given, count=count_of(inputs), seconds=seconds)
     rounding = rounding_of(model, [inputs], found.scale)
     tied = found.margin[found.flips] <= _TIES * rounding
-    margin = _MARGIN if margin is None and not exporter.exact else margin
+    margin = default_margin if margin is None and not exporter.exact else margin
     verdict = None
     if found.labels is not None and margin is not None and not broken:
         verdict = _within(found, held, margin, exporter.name)
@@ -293,8 +296,15 @@ def _some(model: nn.Module, held: Held) -> tuple[Inputs, Inputs]:
     return inputs, pixels_of(batch, plain_view(held.examples, model)) if held.pixels else inputs
 
 
-def _asked(model: nn.Module) -> Callable[[Inputs], object]:
-    """The model as its user calls it, without what Limbeck does about it."""
+def asked(model: nn.Module) -> Callable[[Inputs], object]:
+    """The model as its user calls it, without what Limbeck does about it.
+
+    Args:
+        model: Any module, on the CPU.
+
+    Returns:
+        A function of inputs.
+    """
     wanted = weights_dtype(model)
 
     def cast(values: Tensor) -> Tensor:

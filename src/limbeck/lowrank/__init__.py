@@ -11,6 +11,7 @@ Look, decide, act::
 """
 
 __all__ = [
+    "Convolutions",
     "Decomposition",
     "Factors",
     "LayerPlan",
@@ -20,8 +21,10 @@ __all__ = [
     "RankPlan",
     "Spectrum",
     "apply",
+    "budget_range",
     "check_plan",
     "decompose",
+    "is_budget",
     "look",
     "metric_for",
     "model_digest",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 from limbeck.lowrank.act import apply, check_plan, restructure
-from limbeck.lowrank.decide import parse_bytes, plan_ranks
+from limbeck.lowrank.decide import budget_range, parse_bytes, plan_ranks
 from limbeck.lowrank.layers import model_digest
 from limbeck.lowrank.matrices import (
     Decomposition,
@@ -51,6 +54,6 @@ from limbeck.lowrank.matrices import (
     truncate,
 )
 from limbeck.lowrank.plan import LayerPlan, RankPlan
-from limbeck.lowrank.rules import metric_for, most_for, plan_by_rule
+from limbeck.lowrank.rules import Convolutions, is_budget, metric_for, most_for, plan_by_rule
 from limbeck.lowrank.spectrum import LayerSpectrum, Metric, Spectrum, look
 from limbeck.lowrank.weigh import weigh

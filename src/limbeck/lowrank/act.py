@@ -2,7 +2,7 @@
 
 __all__ = ["apply", "check_plan", "replacement", "restructure"]
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -12,22 +12,24 @@ from limbeck.errors import ConfigError, MismatchError
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest
 from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
 from limbeck.lowrank.plan import RankPlan
+from limbeck.lowrank.spatial import spatial_factors
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
 from limbeck.models import split_layers
 from limbeck.system.devices import widest
 
 
-def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
+def restructure(model: nn.Module, ranks: Mapping[str, int], spatial: Collection[str] = ()) -> nn.Module:
     """A copy of a network in which each named layer is two; these hold no values yet.
 
     It makes the architecture that saved weights of a low-rank network are loaded into. A linear layer becomes a
     :class:`~limbeck.models.Factored` of one without bias and one with the old layer's bias, if it has one. A
     convolution becomes one of the same kernel, stride, padding and dilation to ``rank`` channels without bias, and a
-    1x1 convolution.
+    1x1 convolution; or one over columns and one over rows.
 
     Args:
         model: The network; it is left as it was.
         ranks: Of the layers, by name.
+        spatial: Convolutions among them that become one over columns and one over rows.
 
     Returns:
         The new network.
@@ -43,7 +45,7 @@ def restructure(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
     for layer in find_layers(model):
         if layer.name in ranks and layer.reason is not None:
             raise ConfigError(f"layer {layer.name!r} cannot become two: {layer.reason}")
-    return split_layers(model, ranks)
+    return split_layers(model, ranks, spatial)
 
 
 def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) -> nn.Module:
@@ -70,13 +72,13 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
         (3580, 760)
     """  # noqa: DOC502
     seen = check_plan(plan, model, spectrum)
-    new = restructure(model, plan.ranks)
+    new = restructure(model, plan.ranks, plan.spatial)
     pairs = dict(new.named_modules(remove_duplicate=False))
     for layer in find_layers(model):
         if layer.name not in plan.ranks:
             continue
-        rank = plan.ranks[layer.name]
-        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name))
+        rank, along = plan.ranks[layer.name], layer.name in plan.spatial
+        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name), spatial=along)
         pair = pairs[layer.name]
         assert isinstance(pair, nn.Sequential)
         _fill(pair[0].weight, first)
@@ -121,7 +123,7 @@ def check_plan(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None) -> d
 
 
 def replacement(
-    layer: Matrix, rank: int, placement: Placement, seen: LayerSpectrum | None
+    layer: Matrix, rank: int, placement: Placement, seen: LayerSpectrum | None, *, spatial: bool = False
 ) -> tuple[Array, Array, Array | None]:
     """The two factors of a layer, and its bias.
 
@@ -130,18 +132,26 @@ def replacement(
         rank: Of the factors.
         placement: Where the singular values go.
         seen: The layer's spectrum, or None to decompose its weights as they are.
+        spatial: Whether a convolution becomes one over columns and one over rows.
 
     Returns:
-        The first factor ``(k, N)``, the second ``(M, k)``, and the bias ``(M,)`` or None, in float64.
+        The first factor ``(k, N)``, the second ``(M, k)``, and the bias ``(M,)`` or None, in float64; where it is
+        spatial ``(k, C h)`` and ``(M, k w)``.
     """
     weight = layer.weight()
-    parts = None if seen is None else seen.decomposition
-    first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
+    form = None if seen is None else seen.forms.get(spatial)
+    parts = None if form is None else form.decomposition
+    if spatial:
+        high, wide = layer.module.weight.shape[2:]
+        first, second, product = spatial_factors(weight, (high, wide), rank, parts, placement)
+    else:
+        first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
+        product = second @ first
     if layer.module.bias is None:
         return first, second, None
     bias: Array = layer.module.bias.detach().cpu().to(widest("cpu")).numpy().astype(np.float64)
     if seen is not None and seen.mean is not None:
-        bias = bias + (weight - second @ first) @ seen.mean
+        bias = bias + (weight - product) @ seen.mean
     return first, second, bias
 
 

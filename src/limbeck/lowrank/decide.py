@@ -1,11 +1,12 @@
 """Decide: from a spectrum and one rule to a plan."""
 
-__all__ = ["parse_bytes", "plan_ranks"]
+__all__ = ["budget_range", "parse_bytes", "plan_ranks"]
 
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import cast, get_args
+from functools import partial
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -63,7 +64,8 @@ def plan_ranks(
 
     Per layer: ``rank``, ``sum_share``, ``energy_share``, ``layer_share``. For the whole network: ``parameters``,
     ``flops``, ``size``; ranks are then allotted by least loss in the spectrum's metric
-    (:func:`limbeck.lowrank.allot.allot`). A layer stays whole where its two factors would not be smaller than it.
+    (:func:`limbeck.lowrank.allot.allot`); a convolution that was looked at in both forms takes the one that loses less
+    for what it costs. A layer stays whole where its two factors would not be smaller than it.
 
     Args:
         spectrum: What :func:`limbeck.lowrank.look` saw.
@@ -110,13 +112,13 @@ def plan_ranks(
         raise ConfigError(f"placement must be 'input' or 'split', and is {placement!r}")
     name, value = next(iter(given.items()))
     if isinstance(rank, Mapping):
-        ranks = _named_ranks(spectrum, rank)
+        ranks = _plain(_named_ranks(spectrum, rank))
     elif rank is not None:
-        ranks = _same_rank(spectrum, rank)
+        ranks = _plain(_same_rank(spectrum, rank))
     elif name in ("parameters", "flops", "size"):
         ranks = _global_ranks(spectrum, name, cast(float | str, value))
     else:
-        ranks = _ranks_by_share(spectrum, name, cast(float, value))
+        ranks = _plain(_ranks_by_share(spectrum, name, cast(float, value)))
     layers = [_layer_plan(layer, ranks.get(layer.name), only_smaller) for layer in spectrum.layers]
     saved = [layer.parameters - layer.parameters_after for layer in layers]
     bytes_saved = sum(count * layer.itemsize for count, layer in zip(saved, spectrum.layers, strict=True))
@@ -133,6 +135,17 @@ def plan_ranks(
         bytes=spectrum.bytes,
         bytes_after=spectrum.bytes - bytes_saved,
     )
+
+
+class _Choice(NamedTuple):
+    """A rank, and whether a convolution becomes one over columns and one over rows."""
+
+    rank: int
+    spatial: bool
+
+
+def _plain(ranks: Mapping[str, int]) -> dict[str, _Choice]:
+    return {name: _Choice(rank, False) for name, rank in ranks.items()}
 
 
 def _named_ranks(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
@@ -184,17 +197,35 @@ def _ranks_by_share(spectrum: Spectrum, rule: str, share: float) -> dict[str, in
     return ranks
 
 
-def _global_ranks(spectrum: Spectrum, rule: str, value: float | str) -> dict[str, int]:
+def budget_range(spectrum: Spectrum, rule: Literal["parameters", "flops", "size"]) -> tuple[int, int]:
+    """The smallest budget that a rule takes, with every layer at rank 1, and what the network has.
+
+    Args:
+        spectrum: What was seen.
+        rule: The rule, whose unit counts.
+
+    Returns:
+        Parameters, multiply-adds or bytes.
+
+    Raises:
+        ConfigError: If multiply-adds are asked for and not known.
+    """  # noqa: DOC502
+    units, whole = _units(spectrum, rule)
+    curves = [_curve(each, units[each.name])[1] for each in spectrum.layers if each.decomposition is not None]
+    return whole - sum(int(curve.costs[-1] - curve.costs[0]) for curve in curves), whole
+
+
+def _global_ranks(spectrum: Spectrum, rule: str, value: float | str) -> dict[str, _Choice]:
     units, whole = _units(spectrum, rule)
     budget = (
         parse_bytes(value) if rule == "size" and isinstance(value, str | int) else _amount(rule, float(value), whole)
     )
     free = [layer for layer in spectrum.layers if layer.decomposition is not None]
-    choices: list[list[int | None]] = []
+    choices: list[list[_Choice | None]] = []
     curves = []
     for layer in free:
-        ranks, curve = _curve(layer, units[layer.name])
-        choices.append(ranks)
+        offered, curve = _curve(layer, units[layer.name])
+        choices.append(offered)
         curves.append(curve)
     fixed = whole - sum(int(curve.costs[-1]) for curve in curves)
     smallest = fixed + sum(int(curve.costs[0]) for curve in curves)
@@ -206,8 +237,8 @@ def _global_ranks(spectrum: Spectrum, rule: str, value: float | str) -> dict[str
             f"{smallest:,}{share}"
         )
     places = allot(curves, budget - fixed)
-    picked = {layer.name: ranks[place] for layer, ranks, place in zip(free, choices, places, strict=True)}
-    return {name: rank for name, rank in picked.items() if rank is not None}
+    picked = {layer.name: offered[place] for layer, offered, place in zip(free, choices, places, strict=True)}
+    return {name: choice for name, choice in picked.items() if choice is not None}
 
 
 def _amount(rule: str, value: float, whole: int) -> int:
@@ -216,50 +247,77 @@ def _amount(rule: str, value: float, whole: int) -> int:
     return int(value * whole) if value <= 1 else int(value)
 
 
-def _units(spectrum: Spectrum, rule: str) -> tuple[dict[str, Callable[[int], int]], int]:
-    """Cost of a layer from its weights' count, and the whole network's."""
+_Unit = Callable[[int, int, tuple[float, float] | None], int]
+"""Cost of a layer, from the weights of its two halves and how often each is applied."""
+
+
+def _units(spectrum: Spectrum, rule: str) -> tuple[dict[str, _Unit], int]:
+    """Cost of each layer, and the whole network's."""
     if rule == "parameters":
-        return {layer.name: lambda count: count for layer in spectrum.layers}, spectrum.parameters
+        return {layer.name: lambda first, second, _: first + second for layer in spectrum.layers}, spectrum.parameters
     if rule == "size":
         sizes = {layer.name: layer.itemsize for layer in spectrum.layers}
-        return {name: lambda count, size=size: count * size for name, size in sizes.items()}, spectrum.bytes  # type: ignore[misc]
-    positions: dict[str, float] = {}
+        return {name: partial(_bytes, size) for name, size in sizes.items()}, spectrum.bytes
+    whole = 0
     for layer in spectrum.layers:
         if layer.positions is None:
             raise ConfigError(
                 f"how often layer {layer.name} is applied is not known: look again with example= or calibration data"
             )
-        positions[layer.name] = layer.positions
-    units = {name: lambda count, p=p: round(count * p) for name, p in positions.items()}
-    whole = sum(units[layer.name](layer.shape[0] * layer.shape[1]) for layer in spectrum.layers)
-    return units, whole  # type: ignore[return-value]
+        whole += round(layer.positions * layer.shape[0] * layer.shape[1])
+    return {layer.name: _products for layer in spectrum.layers}, whole
 
 
-def _curve(layer: LayerSpectrum, unit: Callable[[int], int]) -> tuple[list[int | None], Curve]:
-    assert layer.decomposition is not None
-    parts, (m, n) = layer.decomposition, layer.shape
-    ranks = range(1, min(len(parts.values), (m * n - 1) // (m + n)) + 1)
-    tails = np.append(np.cumsum(parts.values[::-1] ** 2)[::-1], 0.0) + max(0.0, parts.discarded(len(parts.values)))
-    costs = [unit(rank * (m + n)) for rank in ranks] + [unit(m * n)]
-    losses = [float(tails[rank]) * layer.weight for rank in ranks] + [0.0]
-    return [*ranks, None], Curve(np.array(costs, np.int64), np.array(losses))
+def _bytes(itemsize: int, first: int, second: int, positions: tuple[float, float] | None) -> int:
+    return itemsize * (first + second)
 
 
-def _layer_plan(layer: LayerSpectrum, rank: int | None, only_smaller: bool) -> LayerPlan:
-    (m, n), reason = layer.shape, layer.reason
-    if rank is not None and only_smaller and rank * (m + n) >= m * n:
-        rank, reason = None, f"two factors of rank {rank} would not be smaller"
-    parts = layer.decomposition
-    kept, loss = (1.0, 0.0) if rank is None or parts is None else (parts.kept(rank), parts.discarded(rank))
+def _products(first: int, second: int, positions: tuple[float, float] | None) -> int:
+    assert positions is not None, "asked before"
+    return round(first * positions[0] + second * positions[1])
+
+
+def _curve(layer: LayerSpectrum, unit: _Unit) -> tuple[list[_Choice | None], Curve]:
+    """The choices that a layer offers: the cheaper a form is for what it loses, the sooner it is one."""
+    size = layer.shape[0] * layer.shape[1]
+    offered: list[tuple[int, float, _Choice | None]] = []
+    for spatial, form in layer.forms.items():
+        parts, (m, n) = form.decomposition, form.shape
+        tails = np.append(np.cumsum(parts.values[::-1] ** 2)[::-1], 0.0) + max(0.0, parts.discarded(len(parts.values)))
+        for rank in range(1, min(len(parts.values), (size - 1) // (m + n)) + 1):
+            cost = unit(rank * n, rank * m, form.positions)
+            offered.append((cost, float(tails[rank]) * form.weight, _Choice(rank, spatial)))
+    whole = unit(0, size, None if layer.positions is None else (layer.positions, layer.positions))
+    kept: list[tuple[int, float, _Choice | None]] = []
+    for cost, loss, choice in sorted(offered, key=lambda each: (each[0], each[1])):
+        if cost < whole and (not kept or (cost > kept[-1][0] and (loss < kept[-1][1] or layer.spatial is None))):
+            kept.append((cost, loss, choice))
+    kept.append((whole, 0.0, None))
+    costs, losses = np.array([each[0] for each in kept], np.int64), np.array([each[1] for each in kept])
+    return [each[2] for each in kept], Curve(costs, losses)
+
+
+def _layer_plan(layer: LayerSpectrum, choice: _Choice | None, only_smaller: bool) -> LayerPlan:
+    form = None if choice is None else layer.forms.get(choice.spatial)
+    rank, size, reason = None if choice is None else choice.rank, layer.shape[0] * layer.shape[1], layer.reason
+    if rank is not None and form is not None and only_smaller and rank * sum(form.shape) >= size:
+        rank, form, reason = None, None, f"two factors of rank {rank} would not be smaller"
+    kept, loss, after = 1.0, 0.0, size
+    if rank is not None and form is not None:
+        kept, loss = form.decomposition.kept(rank), form.decomposition.discarded(rank) * form.weight
+        after = rank * sum(form.shape)
+    spatial = form is not None and choice is not None and choice.spatial
     return LayerPlan(
         name=layer.name,
         kind=layer.kind,
         shape=layer.shape,
         rank=rank,
         kept=kept,
-        loss=loss * layer.weight,
-        parameters=m * n,
-        parameters_after=m * n if rank is None else rank * (m + n),
+        loss=loss,
+        parameters=size,
+        parameters_after=after,
         positions=layer.positions,
         reason=reason,
+        spatial=form.shape if spatial and form is not None else None,
+        columns=form.positions[0] if spatial and form is not None and form.positions is not None else None,
     )

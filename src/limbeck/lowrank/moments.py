@@ -169,13 +169,17 @@ def _finished(name: str, sums: _Sums, examples: int) -> Moments:
     return Moments(sums.rows / examples, mean, inputs, outputs)
 
 
-def count_positions(model: nn.Module, example: Inputs, layers: Sequence[Matrix]) -> dict[str, float]:
+def count_positions(
+    model: nn.Module, example: Inputs, layers: Sequence[Matrix], *, columns: bool = False
+) -> dict[str, float]:
     """How often each layer's matrix is applied for one example.
 
     Args:
         model: The network.
         example: A batch of inputs, of which the first is used.
         layers: The layers to watch.
+        columns: Count instead where a convolution over columns alone, the first half of one in two, would be applied:
+            at the rows of the output and the columns of the input.
 
     Returns:
         Applications by the layer's name.
@@ -191,6 +195,8 @@ def count_positions(model: nn.Module, example: Inputs, layers: Sequence[Matrix])
     def watch(layer: Matrix) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             rows = float(len(gradient_rows(layer.module, output)))
+            if columns and isinstance(layer.module, nn.Conv2d):
+                rows *= inputs[0].shape[-1] / output.shape[-1]
             counts[layer.name] = counts.get(layer.name, 0.0) + rows
 
         return note

@@ -31,6 +31,9 @@ class LayerPlan:
         parameters_after: Weights after, without the bias.
         positions: Applications an example, or None where that is unknown.
         reason: Why it stays whole, or None.
+        spatial: Where it becomes a convolution over columns and one over rows: the shape, outputs and width by channels
+            and height, of the matrix whose rank that is; else None.
+        columns: How often the first of these is applied per example; None where it is unknown, or not spatial.
     """
 
     name: str
@@ -43,6 +46,21 @@ class LayerPlan:
     parameters_after: int
     positions: float | None
     reason: str | None
+    spatial: tuple[int, int] | None = None
+    columns: float | None = None
+
+    @property
+    def multiply_adds(self) -> tuple[float, float] | None:
+        """Per example, before and after; None where unknown."""
+        if self.positions is None:
+            return None
+        before = self.positions * self.parameters
+        if self.spatial is None or self.rank is None:
+            return before, self.positions * self.parameters_after
+        if self.columns is None:
+            return None
+        m, n = self.spatial
+        return before, self.rank * (self.columns * n + self.positions * m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +97,11 @@ class RankPlan:
         return {layer.name: layer.rank for layer in self.layers if layer.rank is not None}
 
     @property
+    def spatial(self) -> tuple[str, ...]:
+        """The convolutions among them that become one over columns and one over rows."""
+        return tuple(layer.name for layer in self.layers if layer.rank is not None and layer.spatial is not None)
+
+    @property
     def loss(self) -> float:
         """Sum of the layers' losses: with calibration data an estimate of the soft-target loss, in nats an example."""
         return math.fsum(layer.loss for layer in self.layers)
@@ -88,10 +111,9 @@ class RankPlan:
         """Multiply-adds an example before and after, of linear layers and convolutions; None where unknown."""
         before = after = 0.0
         for layer in self.layers:
-            if layer.positions is None:
+            if layer.multiply_adds is None:
                 return None
-            before += layer.positions * layer.parameters
-            after += layer.positions * layer.parameters_after
+            before, after = before + layer.multiply_adds[0], after + layer.multiply_adds[1]
         return before, after
 
     def __str__(self) -> str:
@@ -101,7 +123,7 @@ class RankPlan:
             (
                 layer.name or "(network)",
                 f"{layer.shape[0]} x {layer.shape[1]}" + (" conv" if layer.kind == "conv" else ""),
-                "whole" if layer.rank is None else str(layer.rank),
+                "whole" if layer.rank is None else f"{layer.rank}{'' if layer.spatial is None else ' spatial'}",
                 f"{layer.kept:.4f}",
                 f"{layer.parameters:,}",
                 f"{layer.parameters_after:,}" + ("" if layer.reason is None else f"  ({layer.reason})"),
@@ -193,7 +215,11 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "loss": _number,
     "positions": _optional(_number),
     "reason": _optional(_text),
+    "spatial": lambda value: value is None or (isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
+    "columns": _optional(_number),
 }
+_LATER = ("spatial", "columns")
+"""What plans of before do not have."""
 
 
 def _fields(content: Any, owner: type[Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -204,17 +230,18 @@ def _fields(content: Any, owner: type[Any], extra: tuple[str, ...] = ()) -> dict
     if unknown:
         raise ValueError(f"unknown keys {', '.join(unknown)}")
     for name in names:
-        if name not in content:
+        if name not in content and name not in _LATER:
             raise ValueError(f"{name} is missing")
-        if not _CHECKS[name](content[name]):
+        if not _CHECKS[name](content.get(name)):
             raise ValueError(f"{name} cannot be {content[name]!r}"[:200])
-    return {name: content[name] for name in names}
+    return {name: content.get(name) for name in names}
 
 
 def _read_layer(content: Any) -> LayerPlan:
     values = _fields(content, LayerPlan)
     values["shape"] = tuple(values["shape"])
-    rank, possible = values["rank"], min(values["shape"])
+    values["spatial"] = None if values["spatial"] is None else tuple(values["spatial"])
+    rank, possible = values["rank"], min(values["spatial"] or values["shape"])
     if rank is not None and rank > possible:
         raise ValueError(
             f"layer {values['name']} of shape {values['shape']} cannot have rank {rank}: at most {possible}"

@@ -1,8 +1,8 @@
 """Decide: the settings that flags and TOML give, as a rule for ranks."""
 
-__all__ = ["metric_for", "most_for", "plan_by_rule"]
+__all__ = ["Convolutions", "is_budget", "metric_for", "most_for", "plan_by_rule"]
 
-from typing import Any
+from typing import Any, Literal
 
 from limbeck.errors import ConfigError
 from limbeck.lowrank.decide import plan_ranks
@@ -11,7 +11,10 @@ from limbeck.lowrank.plan import RankPlan
 from limbeck.lowrank.spectrum import Metric, Spectrum
 from limbeck.options import RankRule
 
-_GLOBAL = ("parameters", "flops", "size")
+Convolutions = Literal["channels", "best"]
+"""A convolution becomes one to fewer channels and a 1x1 convolution, or the better of that and the spatial form."""
+
+_GLOBAL = ("parameters", "flops", "size", "latency")
 _NAMES = {"singular_share": "sum_share", "energy": "energy_share"}
 
 
@@ -29,7 +32,23 @@ def metric_for(rule: RankRule) -> Metric:
         >>> metric_for(RankRule(parameters=0.5)), metric_for(RankRule(energy=0.9))
         ('divergence', 'weights')
     """
-    return "divergence" if rule.name in _GLOBAL else "weights"
+    return "divergence" if is_budget(rule) else "weights"
+
+
+def is_budget(rule: RankRule) -> bool:
+    """Whether a rule divides one budget among the layers of a network.
+
+    Args:
+        rule: The rule.
+
+    Returns:
+        Whether it does.
+
+    Example:
+        >>> is_budget(RankRule(size="20KB")), is_budget(RankRule(energy=0.9))
+        (True, False)
+    """
+    return rule.name in _GLOBAL
 
 
 def most_for(rule: RankRule) -> int | None:
@@ -71,6 +90,8 @@ def plan_by_rule(spectrum: Spectrum, rule: RankRule, *, placement: Placement = "
     """
     if rule.name is None:
         raise ConfigError("no rank rule is given")
+    if rule.latency is not None:
+        raise ConfigError("latency is measured, which is for networks of a run: give parameters, flops or size")
     value: Any = getattr(rule, rule.name)
     if rule.rank is not None:
         value = _by_layer(rule.rank, spectrum)

@@ -1,6 +1,6 @@
 """Look: the singular values of every layer, in a metric, and what truncation will need."""
 
-__all__ = ["LayerSpectrum", "Metric", "Spectrum", "look"]
+__all__ = ["Form", "LayerSpectrum", "Metric", "Spectrum", "look"]
 
 import dataclasses
 import json
@@ -23,12 +23,30 @@ from limbeck.inputs import Inputs, count_of, first_few
 from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
+from limbeck.lowrank.spatial import decompose_spatial
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.replaceable import whole_layers
 from limbeck.system.checksums import check_file
 from limbeck.system.files import digest_bytes, metadata_in_order, replace_bytes
 
 Metric = Literal["weights", "outputs", "divergence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One way in which a layer can become two.
+
+    Attributes:
+        shape: Of the matrix whose rank is chosen, ``(m, n)``: of rank k its factors have k n and k m weights.
+        weight: What a unit of squared error costs, beside other layers.
+        positions: Applications of the two factors per example; None where that is unknown.
+        decomposition: Singular values and vectors of the matrix.
+    """
+
+    shape: tuple[int, int]
+    weight: float
+    positions: tuple[float, float] | None
+    decomposition: Decomposition
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +63,7 @@ class LayerSpectrum:
         decomposition: Singular values and vectors, or None where the layer must stay whole.
         mean: Mean of the inputs, if the bias shall make up for the mean error; else None.
         reason: Why the layer must stay whole, or None.
+        spatial: Of a convolution: how it becomes one over columns and one over rows; None where that was not asked.
     """
 
     name: str
@@ -56,6 +75,16 @@ class LayerSpectrum:
     decomposition: Decomposition | None
     mean: NDArray[np.float64] | None
     reason: str | None
+    spatial: Form | None = None
+
+    @property
+    def forms(self) -> dict[bool, Form]:
+        """The ways in which it can become two, by whether they are spatial."""
+        if self.decomposition is None:
+            return {}
+        twice = None if self.positions is None else (self.positions, self.positions)
+        plain = Form(self.shape, self.weight, twice, self.decomposition)
+        return {False: plain} if self.spatial is None else {False: plain, True: self.spatial}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +120,12 @@ class Spectrum:
         for number, layer in enumerate(self.layers):
             parts = layer.decomposition
             if parts is not None:
-                arrays |= {
-                    f"{number}.{key}": np.ascontiguousarray(getattr(parts, key)) for key in ("values", "left", "right")
-                }
+                arrays |= _arrays_of(str(number), parts)
             if layer.mean is not None:
                 arrays[f"{number}.mean"] = layer.mean
+            more = {} if layer.spatial is None else {"spatial": _described(layer.spatial)}
+            if layer.spatial is not None:
+                arrays |= _arrays_of(f"{number}.spatial", layer.spatial.decomposition)
             layers.append(
                 {
                     "name": layer.name,
@@ -106,6 +136,7 @@ class Spectrum:
                     "positions": layer.positions,
                     "total": None if parts is None else parts.total,
                     "reason": layer.reason,
+                    **more,
                 }
             )
         head = {"model_digest": self.model_digest, "metric": self.metric}
@@ -152,18 +183,43 @@ class Spectrum:
         return found
 
 
+def _arrays_of(prefix: str, parts: Decomposition) -> dict[str, NDArray[np.float64]]:
+    return {f"{prefix}.{key}": np.ascontiguousarray(getattr(parts, key)) for key in ("values", "left", "right")}
+
+
+def _described(form: Form) -> dict[str, Any]:
+    positions = None if form.positions is None else list(form.positions)
+    numbers = {"shape": list(form.shape), "weight": form.weight, "positions": positions}
+    return {**numbers, "total": form.decomposition.total}
+
+
+def _read_form(prefix: str, text: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> Form:
+    m, n = (int(size) for size in text["shape"])
+    at = text["positions"]
+    positions = None if at is None else (float(at[0]), float(at[1]))
+    parts = _read_parts(prefix, (m, n), float(text["total"]), arrays)
+    return Form((m, n), float(text["weight"]), positions, parts)
+
+
+def _read_parts(
+    prefix: str, shape: tuple[int, int], total: float, arrays: dict[str, NDArray[np.float64]]
+) -> Decomposition:
+    values, left, right = (arrays[f"{prefix}.{key}"] for key in ("values", "left", "right"))
+    if left.shape != (shape[0], len(values)) or right.shape != (len(values), shape[0]):
+        raise ValueError(f"the vectors of {prefix} have shapes {left.shape} and {right.shape}")
+    return Decomposition(values, left, right, total, min(shape))
+
+
 def _read_layer(number: int, text: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> LayerSpectrum:
     m, n = (int(size) for size in text["shape"])
     decomposition = None
     if text["total"] is not None:
-        values, left, right = (arrays[f"{number}.{key}"] for key in ("values", "left", "right"))
-        if left.shape != (m, len(values)) or right.shape != (len(values), m):
-            raise ValueError(f"the vectors of layer {text['name']} have shapes {left.shape} and {right.shape}")
-        decomposition = Decomposition(values, left, right, float(text["total"]), min(m, n))
+        decomposition = _read_parts(str(number), (m, n), float(text["total"]), arrays)
     mean = arrays.get(f"{number}.mean")
     positions = None if text["positions"] is None else float(text["positions"])
     sizes = (m, n), int(text["itemsize"]), float(text["weight"])
-    return LayerSpectrum(text["name"], text["kind"], *sizes, positions, decomposition, mean, text["reason"])
+    spatial = _read_form(f"{number}.spatial", text["spatial"], arrays) if text.get("spatial") else None
+    return LayerSpectrum(text["name"], text["kind"], *sizes, positions, decomposition, mean, text["reason"], spatial)
 
 
 @autograd_enabled
@@ -176,6 +232,7 @@ def look(
     correct_bias: bool = True,
     example: Inputs | None = None,
     most: int | None = None,
+    spatial: bool = False,
     seed: int = 0,
 ) -> Spectrum:
     r"""Decompose every linear layer and convolution of a network.
@@ -201,6 +258,7 @@ def look(
             errors are then counted about their mean. Otherwise the old bias stays.
         example: One batch of inputs, from which the multiply-adds of convolutions are known without calibration.
         most: Ranks above this will not be asked for; quicker for large layers.
+        spatial: Look at convolutions in the other form too, as one over columns and one over rows.
         seed: Of the answers drawn for the Fisher information.
 
     Returns:
@@ -235,6 +293,7 @@ def look(
     weights = {layer.name: layer.weight() for layer in found}
     moments: dict[str, Moments] = {}
     positions: dict[str, float] = {}
+    columns: dict[str, float] = {}
     if chosen != "weights" and calibration is not None:
         batches = iter([calibration] if isinstance(calibration, Tensor | Mapping) else calibration)
         example = next(batches, None)
@@ -246,6 +305,7 @@ def look(
         moments = measure_moments(model, calibration, free, temperature=temperature, seed=seed)
     if example is not None:
         positions = count_positions(model, example, found)
+        columns = count_positions(model, example, found, columns=True) if spatial else {}
     layers = []
     for layer in found:
         seen = moments.get(layer.name)
@@ -254,7 +314,10 @@ def look(
             reason = "the calibration data never reach it"
         default = 1.0 if layer.kind == "linear" and example is None else None
         count = positions.get(layer.name, default)
-        layers.append(_layer_spectrum(layer, weights[layer.name], chosen, seen, count, reason, correct_bias, most))
+        made = _layer_spectrum(layer, weights[layer.name], chosen, seen, count, reason, correct_bias, most)
+        if spatial and made.decomposition is not None:
+            made = _with_spatial(made, layer, weights[layer.name], chosen, seen, columns.get(layer.name))
+        layers.append(made)
     return Spectrum(model_digest(model), chosen, tuple(layers), *model_size(model))
 
 
@@ -284,3 +347,25 @@ def _layer_spectrum(
     shape = (weight.shape[0], weight.shape[1])
     itemsize = layer.module.weight.element_size()
     return LayerSpectrum(layer.name, layer.kind, shape, itemsize, importance, positions, decomposition, mean, reason)
+
+
+def _with_spatial(
+    made: LayerSpectrum,
+    layer: Matrix,
+    weight: NDArray[np.float64],
+    metric: Metric,
+    seen: Moments | None,
+    columns: float | None,
+) -> LayerSpectrum:
+    """The other form of a convolution beside what was seen of it, where its kernel has columns and rows."""
+    if not isinstance(layer.module, nn.Conv2d) or 1 in layer.module.kernel_size:
+        return made
+    high, wide = layer.module.kernel_size
+    inputs, outputs = None, None
+    if seen is not None:
+        inputs = seen.inputs if made.mean is None else seen.inputs - np.outer(seen.mean, seen.mean)
+        outputs = seen.outputs if metric == "divergence" else None
+    parts, factor = decompose_spatial(weight, (high, wide), inputs, outputs)
+    at = None if made.positions is None or columns is None else (columns, made.positions)
+    shape = layer.module.out_channels * wide, layer.module.in_channels * high
+    return dataclasses.replace(made, spatial=Form(shape, made.weight * factor, at, parts))

@@ -89,7 +89,9 @@ def _weighed(
         if predicted > _ROUNDING and divergence > _ROUNDING:
             logs.append(math.log(divergence / predicted))
     factor = math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
-    return dataclasses.replace(seen, weight=seen.weight * factor)
+    other = seen.spatial
+    spatial = None if other is None else dataclasses.replace(other, weight=other.weight * factor)
+    return dataclasses.replace(seen, weight=seen.weight * factor, spatial=spatial)
 
 
 def _answers(model: nn.Module, batches: list[Inputs]) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "layer_sizes",
     "own_function",
     "rebuild",
+    "spatial_layers",
     "split_layers",
     "to_int8",
 ]
@@ -40,7 +41,7 @@ from limbeck.inputs import Inputs, first_few
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
-from limbeck.models.factored import Factored, factored_ranks, split_layers
+from limbeck.models.factored import Factored, factored_ranks, spatial_layers, split_layers
 from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model, hf_teacher
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.makers import make_model
@@ -83,7 +84,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     kind = fields.pop("model_type", None)
     if kind == _SPECIALIST:
         return _specialist(fields)
-    changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "int8") if name in fields}
+    changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "spatial", "int8") if name in fields}
     if kind == _HF:
         return rebuild(build_hf(fields), changes)
     if kind == _TIMM:
@@ -127,18 +128,19 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``ranks``, by layer, and ``int8``, each only where there is such a layer: true where all linear layers have 8
-        bits, or the names of those that have.
+        ``ranks``, by layer, ``spatial``, the names of those that are a convolution over columns and one over rows, and
+        ``int8``, each only where there is such a layer: true where all linear layers have 8 bits, or the names of those
+        that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
         {'ranks': {'0': 2}}
     """
-    ranks = factored_ranks(model)
+    ranks, spatial = factored_ranks(model), spatial_layers(model)
     names = [name for name, part in model.named_modules() if isinstance(part, Int8Linear)]
     partly = any(type(part) is nn.Linear for part in model.modules())
     int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
-    return {**({"ranks": ranks} if ranks else {}), **int8}
+    return {**({"ranks": ranks} if ranks else {}), **({"spatial": spatial} if spatial else {}), **int8}
 
 
 def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
@@ -158,12 +160,14 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         >>> rebuild(nn.Sequential(nn.Linear(8, 6)), {"ranks": {"0": 2}})[0].rank
         2
     """
-    ranks, int8 = changes.get("ranks", {}), changes.get("int8", False)
+    ranks, int8, spatial = changes.get("ranks", {}), changes.get("int8", False), changes.get("spatial", [])
     named = isinstance(int8, list) and bool(int8) and all(isinstance(name, str) for name in int8)
     if not isinstance(ranks, Mapping) or not (type(int8) is bool or named):
         raise ConfigError(f"ranks must be a mapping and int8 true or false, and are {ranks!r} and {int8!r}"[:300])
+    if not isinstance(spatial, list) or not all(isinstance(name, str) and name in ranks for name in spatial):
+        raise ConfigError(f"spatial must be a list of layers that have ranks, and is {spatial!r}"[:300])
     if ranks and factored_ranks(model) != ranks:
-        model = split_layers(model, ranks)
+        model = split_layers(model, ranks, spatial)
     if not int8 or has_int8(model):
         return model
     return to_int8(model, round_weights=False, only=int8 if named else None)

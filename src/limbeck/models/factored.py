@@ -1,8 +1,8 @@
 """Low-rank layers: two thin layers in the place of one, as a structure that is described and built again."""
 
-__all__ = ["Factored", "factored_ranks", "is_linear", "limit_incoming", "split_layers"]
+__all__ = ["Factored", "factored_ranks", "is_linear", "limit_incoming", "spatial_layers", "split_layers"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,23 +17,30 @@ class Factored(nn.Sequential):
     """A layer of low rank: a thin one without bias, then one with the bias that the old layer had.
 
     A linear layer becomes two linear ones. A convolution becomes one of the same kernel, stride, padding and dilation
-    to ``rank`` channels, and a 1x1 convolution. The weights are zeros until they are loaded or set.
+    to ``rank`` channels, and a 1x1 convolution; or, spatial, one over columns (``h x 1``) to ``rank`` channels, and one
+    over rows (``1 x w``). The weights are zeros until they are loaded or set.
 
     Args:
         layer: The layer whose place it takes; its weights are not read.
         rank: Width between the two.
+        spatial: Whether a convolution becomes one over columns and one over rows.
 
     Example:
         >>> [tuple(p.shape) for p in Factored(nn.Linear(8, 6), 2).parameters()]
         [(2, 8), (6, 2), (6,)]
+        >>> [tuple(p.shape) for p in Factored(nn.Conv2d(4, 6, 3), 2, spatial=True).parameters()]
+        [(2, 4, 3, 1), (6, 2, 1, 3), (6,)]
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, *, spatial: bool = False) -> None:
         like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         bias = layer.bias is not None
         if isinstance(layer, nn.Linear):
             first = _empty(nn.Linear, layer.in_features, rank, bias=False, **like)
             second = _empty(nn.Linear, rank, layer.out_features, bias=bias, **like)
+        elif spatial:
+            first = _empty(nn.Conv2d, layer.in_channels, rank, **_along(layer, 0), bias=False, **like)
+            second = _empty(nn.Conv2d, rank, layer.out_channels, **_along(layer, 1), bias=bias, **like)
         else:
             first = _empty(
                 nn.Conv2d,
@@ -56,7 +63,23 @@ class Factored(nn.Sequential):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(layer.weight.requires_grad)
         self.train(layer.training)
-        self.rank = rank
+        self.rank, self.spatial = rank, spatial
+
+
+def _along(layer: nn.Conv2d, axis: int) -> dict[str, Any]:
+    """Kernel, stride, padding and dilation of a convolution along one axis; along the other it does nothing."""
+
+    def only(values: tuple[int, ...], idle: int) -> tuple[int, int]:
+        return (values[0], idle) if axis == 0 else (idle, values[1])
+
+    padding = layer.padding if isinstance(layer.padding, str) else only(layer.padding, 0)
+    return {
+        "kernel_size": only(layer.kernel_size, 1),
+        "stride": only(layer.stride, 1),
+        "padding": padding,
+        "dilation": only(layer.dilation, 1),
+        "padding_mode": layer.padding_mode,
+    }
 
 
 def _empty(kind: type[nn.Module], *sizes: Any, **options: Any) -> nn.Module:
@@ -81,12 +104,25 @@ def factored_ranks(model: nn.Module) -> dict[str, int]:
     return {name: module.rank for name, module in model.named_modules() if isinstance(module, Factored)}
 
 
-def split_layers(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
+def spatial_layers(model: nn.Module) -> list[str]:
+    """Which low-rank layers of a network are a convolution over columns and one over rows.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Names, in the order of the layers.
+    """
+    return [name for name, module in model.named_modules() if isinstance(module, Factored) and module.spatial]
+
+
+def split_layers(model: nn.Module, ranks: Mapping[str, int], spatial: Collection[str] = ()) -> nn.Module:
     """A copy of a network in which each named layer is a :class:`Factored`, whose weights are zeros.
 
     Args:
         model: The network; it is left as it was.
         ranks: Of the layers, by name.
+        spatial: Convolutions among them that become one over columns and one over rows.
 
     Returns:
         The new network; the factored layer itself where the network was one layer.
@@ -106,12 +142,18 @@ def split_layers(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
         layer = named.get(name)
         if type(layer) is not nn.Linear and type(layer) is not nn.Conv2d:
             raise ConfigError(f"layer {name!r} cannot become two: there is no such linear layer or convolution")
+        along = name in spatial
+        if along and not isinstance(layer, nn.Conv2d):
+            raise ConfigError(f"layer {name} is not a convolution, and has no columns and rows")
         shape = tuple(layer.weight.flatten(1).shape)
+        if along:
+            outputs, channels, high, wide = layer.weight.shape
+            shape = (outputs * wide, channels * high)
         if type(rank) is not int or not 1 <= rank <= min(shape):
             raise ConfigError(
                 f"rank {rank} is impossible for layer {name} of shape {shape}: 1 to {min(shape)} are possible"
             )
-        pairs[id(layer)] = Factored(layer, rank)
+        pairs[id(layer)] = Factored(layer, rank, spatial=along)
     if id(new) in pairs:
         return pairs[id(new)]
     for parent in list(new.modules()):

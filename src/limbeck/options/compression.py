@@ -25,6 +25,8 @@ class RankRule:
             or a count.
         flops: Multiply-adds of the whole network, likewise.
         size: Bytes of the whole network's weights, likewise, such as 200KB.
+        latency: Time that one example takes on this machine with one thread, such as 2ms: plans are timed, and of those
+            that are quick enough the one that loses least is taken.
     """
 
     rank: tuple[int, ...] | None = None
@@ -34,6 +36,7 @@ class RankRule:
     parameters: float | None = None
     flops: float | None = None
     size: str | None = None
+    latency: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

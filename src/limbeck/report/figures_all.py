@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from limbeck.report import (
     figures_compression,
     figures_errors,
+    figures_pareto,
     figures_size,
     figures_softness,
     figures_speech,
@@ -43,6 +44,7 @@ class Plate:
 PLATES = (
     Plate("networks", "The networks, to scale", figures_size.draw_networks, figures_size.explain_networks),
     Plate("way", "From the first to the shipped file", figures_compression.draw_way, figures_compression.explain_way),
+    Plate("pareto", "Size, latency and errors", figures_pareto.draw_pareto, figures_pareto.explain_pareto),
     Plate(
         "spectrum",
         "Singular values",

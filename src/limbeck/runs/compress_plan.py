@@ -11,7 +11,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError
-from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum
+from limbeck.lowrank import Convolutions, Metric, Placement, RankPlan, Spectrum
 from limbeck.models import has_int8
 from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
@@ -47,6 +47,7 @@ class CompressPlan:
         metric: In which errors are counted, or None.
         calibration: How many training examples to calibrate with.
         placement: Where the singular values go.
+        convolutions: Which forms they may take.
         role: What the network is called.
         beside: Other models to show, by role.
         margin: Percentage points within which the last stage is to be as good, or None.
@@ -65,6 +66,7 @@ class CompressPlan:
     metric: Metric | None
     calibration: int
     placement: Placement
+    convolutions: Convolutions
     role: str
     beside: Mapping[str, nn.Module | Teacher]
     margin: float | None
@@ -85,7 +87,8 @@ class CompressPlan:
         """What ``config.toml`` keeps."""
         kept = {**dataclasses.asdict(self.rule), **dataclasses.asdict(self.tuning)}
         kept |= {**dataclasses.asdict(self.augmentation), "int8": self.int8, "metric": self.metric}
-        return kept | {"margin": self.margin, "calibration": self.calibration, "placement": self.placement}
+        kept |= {"margin": self.margin, "calibration": self.calibration, "placement": self.placement}
+        return kept | {"convolutions": self.convolutions}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
@@ -106,6 +109,7 @@ def plan_compression(
     metric: Metric | None,
     calibration: int,
     placement: Placement,
+    convolutions: Convolutions,
     role: str,
     before: Mapping[str, nn.Module | Teacher],
     margin: float | None,
@@ -125,6 +129,7 @@ def plan_compression(
         metric: In which errors are counted, or None.
         calibration: How many training examples to calibrate with.
         placement: Where the singular values go.
+        convolutions: Which forms they may take.
         role: What the network is called.
         before: Other models to show, by role.
         margin: Percentage points to judge the last stage within, or None.
@@ -159,7 +164,8 @@ def plan_compression(
         verify_stores(guide, watcher)
     return CompressPlan(
         model=model, data=data, rule=rule, given=given, tuning=tuning, guide=guide, own_teacher=teacher is not None,
-        augmentation=views, int8=int8, metric=metric, calibration=calibration, placement=placement, role=role,
+        augmentation=views, int8=int8, metric=metric, calibration=calibration, placement=placement,
+        convolutions=convolutions, role=role,
         beside=beside, margin=margin, conduct=conduct,
     )  # fmt: skip
 

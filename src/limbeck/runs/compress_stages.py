@@ -102,7 +102,7 @@ def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Ranks | None:
         return None
     return choose_ranks(
         plan.model, plan.data, plan.rule, metric=plan.metric, calibration=plan.calibration,
-        placement=plan.placement, int8=plan.int8, seed=plan.tuning.seed,
+        placement=plan.placement, convolutions=plan.convolutions, int8=plan.int8, seed=plan.tuning.seed,
     )  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
-from limbeck.lowrank import Metric, Placement, RankPlan, Spectrum
+from limbeck.lowrank import Convolutions, Metric, Placement, RankPlan, Spectrum
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.claims import tell_reach
+from limbeck.runs.compress_parity import write_parity
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
 from limbeck.runs.conduct import Conduct
@@ -45,6 +46,7 @@ class CompressRun(FinishedRun):
         metrics: What ``metrics.json`` holds: ``judged_on``, ``stages`` in order, each with its scores, and ``margin``.
         folder: Where it all is, or None.
         data: The data set, for :meth:`export`.
+        parity: What ``parity.json`` says of the last stage against the network as it was; None without a folder.
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class CompressRun(FinishedRun):
     metrics: dict[str, Any]
     folder: Path | None
     data: DataSet | None = field(default=None, repr=False)
+    parity: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def shipped(self) -> nn.Module:
@@ -76,6 +79,7 @@ def compress(
     metric: Metric | None = None,
     calibration: int = 2000,
     placement: Placement = "input",
+    convolutions: Convolutions = "best",
     finetuning: FineTuning | None = None,
     teacher: nn.Module | Answering | None = None,
     augmentation: Augmentation | None = None,
@@ -106,6 +110,8 @@ def compress(
             calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
         calibration: How many training examples to calibrate with, drawn by the seed.
         placement: Where the singular values go: ``"input"``, or ``"split"`` as square roots.
+        convolutions: ``"channels"``: a convolution becomes one to fewer channels and a 1x1 convolution. ``"best"``:
+            where a budget is divided, it may become one over columns and one over rows instead, if that loses less.
         finetuning: Epochs and settings of the distillation; None: no fine-tuning.
         teacher: Who is asked in place of the network as it was, such as :class:`~limbeck.SoftTargets`.
         augmentation: Random views for the fine-tuning.
@@ -140,7 +146,7 @@ def compress(
     decided = plan_compression(
         model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan,
         finetuning or FineTuning(), teacher, augmentation, int8=int8, metric=metric, calibration=calibration,
-        placement=placement, role=role, before=before or {}, margin=margin,
+        placement=placement, convolutions=convolutions, role=role, before=before or {}, margin=margin,
         conduct=Conduct(out=out, resume=resume, settings=settings, watcher=watcher),
     )  # fmt: skip
     if out is None:
@@ -165,13 +171,17 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
     ranks, spectrum = made.ranks or (None, None)
     if ranks is not None:
         metrics["plan"] = {"rule": ranks.rule, "metric": ranks.metric, "ranks": ranks.ranks}
+        metrics["plan"] |= {"spatial": list(ranks.spatial)} if ranks.spatial else {}
+    parity = None
     if folder is not None:
         folder.unseal_results()
         if answers:
             save_tensors(folder.path / "answers.safetensors", answers)
         save_stage(folder, made.last, plan)
+        parity = write_parity(plan, made.last, folder)
         folder.write_metrics(metrics)
-    return CompressRun(made.last, ranks, spectrum, verdict, metrics, None if folder is None else folder.path, data)
+    path = None if folder is None else folder.path
+    return CompressRun(made.last, ranks, spectrum, verdict, metrics, path, data, parity)
 
 
 def _judge(

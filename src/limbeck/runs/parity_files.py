@@ -3,7 +3,7 @@
 __all__ = ["write_report"]
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,26 @@ _SHOWN = 200
 """Flips of each file on the page."""
 
 
-def write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) -> dict[str, Any]:
-    """``parity.json`` and ``parity.html``."""
+def write_report(
+    folder: Path,
+    found: Sequence[Parity],
+    held: Held,
+    card: Card,
+    *,
+    draw: Callable[[ParityContents, Path], object] | None = None,
+) -> dict[str, Any]:
+    """Write ``parity.json`` and ``parity.html``.
+
+    Args:
+        folder: Where to.
+        found: What was found of each file.
+        held: The examples.
+        card: What is known of the model.
+        draw: Writes the page; None for Limbeck's own.
+
+    Returns:
+        What ``parity.json`` holds.
+    """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     about = {
         "model": card.title,
@@ -54,7 +72,7 @@ def write_report(folder: Path, found: Sequence[Parity], held: Held, card: Card) 
         notes=tuple(_notes(held, card)),
         settings={name: value for name, value in about.items() if value},
     )
-    write_parity_page(contents, folder / "parity.html")
+    (draw or write_parity_page)(contents, folder / "parity.html")
     return parity
 
 

@@ -13,10 +13,13 @@ from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.inputs import first_few
 from limbeck.lowrank import (
+    Convolutions,
     Metric,
     Placement,
     RankPlan,
     Spectrum,
+    budget_range,
+    is_budget,
     look,
     metric_for,
     most_for,
@@ -29,6 +32,7 @@ from limbeck.models import to_int8
 from limbeck.models.replaceable import whole_layers
 from limbeck.options import RankRule
 from limbeck.runs.folder import RunFolder
+from limbeck.runs.latency import fit_latency
 from limbeck.runs.measure import file_bytes
 from limbeck.training.checkpoint import save_tensors
 
@@ -41,6 +45,7 @@ def choose_ranks(
     metric: Metric | None = None,
     calibration: int = 2000,
     placement: Placement = "input",
+    convolutions: Convolutions = "best",
     int8: bool = False,
     seed: int = 0,
 ) -> tuple[RankPlan, Spectrum]:
@@ -53,6 +58,7 @@ def choose_ranks(
         metric: See :func:`limbeck.lowrank.look`; None: that which suits the rule.
         calibration: How many examples.
         placement: Where the singular values go.
+        convolutions: Whether a budget may make convolutions ones over columns and over rows ("best"), or not.
         int8: Whether the size that ``rule`` may ask for is that with 8-bit weights.
         seed: Of the choice of examples.
 
@@ -76,11 +82,16 @@ def choose_ranks(
         metric=chosen,
         example=first_few(inputs),
         most=most_for(rule),
+        spatial=convolutions == "best" and is_budget(rule),
         seed=seed,
     )
     if rule.size is not None:
         whole = whole_layers(model, first_few(inputs)) if int8 else None
         return _fit_size(model, spectrum, rule.size, placement, whole), spectrum
+    if rule.latency is not None:
+        whole = whole_layers(model, first_few(inputs)) if int8 else None
+        plan = fit_latency(model, spectrum, rule.latency, first_few(inputs), placement=placement, int8=whole)
+        return plan, spectrum
     return plan_by_rule(spectrum, rule, placement=placement), spectrum
 
 
@@ -91,10 +102,10 @@ def _fit_size(
     wanted, int8 = parse_bytes(size), whole is not None
 
     def bytes_of(plan: RankPlan) -> int:
-        small = restructure(model, plan.ranks)
+        small = restructure(model, plan.ranks, plan.spatial)
         return file_bytes(small if whole is None else to_int8(small, round_weights=False, whole=whole))
 
-    smallest = plan_ranks(spectrum, rank=1, placement=placement)
+    smallest = plan_ranks(spectrum, size=budget_range(spectrum, "size")[0], placement=placement)
     if (least := bytes_of(smallest)) > wanted:
         raise ConfigError(
             f"size {size} is {wanted:,} bytes, and the smallest file, every layer at rank 1, has {least:,}"
@@ -138,7 +149,8 @@ def write_plan(run: RunFolder, plan: RankPlan, spectrum: Spectrum | None) -> Non
     if plan.spectrum_digest is not None and spectrum is not None:
         spectrum.save(folder / "spectrum.safetensors")
     if spectrum is not None:
-        values = {layer.name: layer.decomposition.values for layer in spectrum.layers if layer.decomposition}
+        forms = {layer.name: layer.forms.get(layer.name in plan.spatial) for layer in spectrum.layers}
+        values = {name: form.decomposition.values for name, form in forms.items() if form is not None}
         named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
         save_tensors(folder / "singular_values.safetensors", named)
     plan.save(folder / "plan.json")

@@ -21,6 +21,7 @@ def export(
     calibrate: Annotated[bool, Parameter(negative=())] = False,
     temperature: float | None = None,
     margin: float | None = None,
+    finetune_epochs: int = 0,
     parity_examples: int | None = None,
     data: Annotated[str | None, Parameter(group="Data")] = None,
     allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
@@ -39,6 +40,7 @@ def export(
     limbeck export runs/student --to onnx torch hub --out shipped
     limbeck export runs/digits --to browser --out page
     limbeck export runs/student --to onnx int8 --margin 0.5 --out shipped
+    limbeck export runs/student --to int8 --finetune-epochs 3 --out shipped
     limbeck export runs/student --to onnx --calibrate --out shipped
     limbeck export runs/photos --to onnx --with-preprocessing --out shipped
     limbeck export runs/student --to onnx --data new.npz --parity-examples 2000 --out shipped --json
@@ -56,6 +58,8 @@ def export(
         temperature: Instead: divide them by this number.
         margin: Percentage points of the error rate that a file may lose: one that is not shown to be as good within it
             is refused. None: 0.5 for int8, and no margin for the others.
+        finetune_epochs: For int8: distil the network that rounds from itself over so many epochs of the training
+            examples, where rounding alone loses too much.
         parity_examples: Compare on so many held-out examples, drawn evenly; none: on all.
         data: Held-out data in place of the run's own, read with the run's settings.
         allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust.
@@ -81,6 +85,7 @@ def export(
             calibrate=calibrate,
             temperature=temperature,
             margin=margin,
+            finetune_epochs=finetune_epochs,
             parity_examples=parity_examples,
             metrics=RunFolder(run).metrics() if finished else None,
             source=run,
@@ -109,7 +114,12 @@ def _rounded(found: dict[str, Any]) -> str:
     said = f"{found['layers'] - len(kept)} of {found['layers']} layers have 8 bits"
     if kept:
         said += f"; {', '.join(kept)} stay float (divergence {divergence['all_int8']:.2g} with all rounded)"
-    return f"{said}; divergence {divergence['chosen']:.2g} nats on {found['calibration_examples']} training examples"
+    said += f"; divergence {divergence['chosen']:.2g} nats on {found['calibration_examples']} training examples"
+    if "finetuning" in found:
+        tuned = found["finetuning"]
+        without = f"{tuned['divergence']['without']:.2g} without fine-tuning, {tuned['divergence']['with']:.2g} with"
+        said += f" ({without}{'' if tuned['used'] else ', which is therefore left out'})"
+    return said
 
 
 def _row(name: str, measured: dict[str, Any]) -> tuple[str, ...]:

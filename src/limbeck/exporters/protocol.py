@@ -1,9 +1,9 @@
 """What a format of exported models is: how it is written, and how a file of it is asked."""
 
-__all__ = ["CannotRun", "Card", "Exporter", "Samples"]
+__all__ = ["CannotRun", "Card", "Exporter", "Finetuning", "Samples"]
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,21 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Finetuning:
+    """What a format that rounds fine-tunes with.
+
+    Attributes:
+        epochs: How many, at least 1.
+        steps: Batches in an epoch.
+        batches: Gives those of an epoch, training examples as the model takes them.
+    """
+
+    epochs: int
+    steps: int
+    batches: Callable[[int], Iterable[Inputs]]
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of a model beside its weights: for metadata and the model card.
 
@@ -50,6 +65,7 @@ class Card:
         source: What was exported, such as the run's folder; for the record.
         calibration: A function that gives batches of training examples, as the model takes them, for formats that
             round; None where there are none. They are never those that files are judged on.
+        finetuning: For formats that round: distil the model that rounds from itself first; None: do not.
         temperature: By which the logits of the model are divided, where they are calibrated; else None.
         samples: Held-out examples to show; None where there are none.
         onnxruntime_web: The folder of the npm package onnxruntime-web, for pages that need it; None to download it.
@@ -62,6 +78,7 @@ class Card:
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     calibration: Callable[[], Iterator[Inputs]] | None = None
+    finetuning: Finetuning | None = None
     temperature: float | None = None
     samples: Samples | None = None
     onnxruntime_web: Path | None = None

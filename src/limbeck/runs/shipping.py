@@ -25,6 +25,7 @@ from limbeck.exporters import Card, Exporter, exporter_named
 from limbeck.exporters.comparing import pixels_of, plain_view
 from limbeck.exporters.parity import Held, Parity, judge_file
 from limbeck.exporters.pixels import FromPixels
+from limbeck.exporters.protocol import Finetuning
 from limbeck.exporters.tempered import Tempered, tempered
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
@@ -51,6 +52,8 @@ _TRACED = 5
 """Examples that a model is traced with."""
 _CALIBRATED, _TOGETHER = 512, 32
 """Training examples that formats that round are calibrated with, and how many at a time."""
+_STEP = 64
+"""Examples of a step of fine-tuning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,7 @@ def export(
     temperature: float | None = None,
     margin: float | None = None,
     calibration: Any = None,
+    finetune_epochs: int = 0,
     parity_examples: int | None = None,
     metrics: Mapping[str, Any] | None = None,
     source: str | Path | None = None,
@@ -113,6 +117,8 @@ def export(
         margin: Percentage points of the error rate that a file may lose; None for 0.5 in formats that round.
         calibration: Examples for formats that round; None for training examples of the data. They must not be those
             that files are judged on.
+        finetune_epochs: For int8: so many epochs over the calibration examples, all of them, in which the model that
+            rounds is distilled from itself; it is written so where that loses less.
         parity_examples: Compare on so many examples, drawn evenly; None for all.
         metrics: What was measured of the model, for the model card.
         source: What is exported, for the record.
@@ -141,6 +147,10 @@ def export(
         checked_margin(margin)
     if parity_examples is not None and parity_examples < 1:
         raise ConfigError(f"parity_examples must be at least 1, and is {parity_examples}")
+    if finetune_epochs < 0 or (finetune_epochs and all(each.exact for each in chosen)):
+        raise ConfigError(
+            f"finetune_epochs is {finetune_epochs}: it must be at least 0, and is for formats that round, such as int8"
+        )
     if isinstance(model, str | Path):
         source, run = source or model, RunFolder(model)
         data = open_data(run_options(run.path)) if data is None else data
@@ -159,7 +169,9 @@ def export(
     if calibration is None and isinstance(data, DataSet):
         calibration = data.train
     if calibration is not None:
-        card = dataclasses.replace(card, calibration=_calibrating(original, as_part("calibration", calibration), held))
+        given = as_part("calibration", calibration)
+        tuning = None if not finetune_epochs else _finetuning(original, given, held, finetune_epochs)
+        card = dataclasses.replace(card, calibration=_calibrating(original, given, held), finetuning=tuning)
     subject, inputs = _subject(original, held)
     for exporter in chosen:
         refusal = exporter.refusal(subject)
@@ -274,6 +286,20 @@ def _calibrating(model: nn.Module, examples: Examples, held: Held) -> Callable[[
             yield pixels_of(batch, plain_view(shown, model)) if held.pixels else bare_inputs(batch.inputs)[0]
 
     return batches
+
+
+def _finetuning(model: nn.Module, examples: Examples, held: Held, epochs: int) -> Finetuning:
+    """All examples of training, in another order each epoch, as what is written takes them."""
+    shown = shown_to(model, examples.without_labels())
+    if isinstance(presentation_of(model) or shown.presentation, ManyLabels):
+        raise ConfigError("finetune_epochs is for models with one answer per example: leave it out")
+
+    def batches(epoch: int) -> Iterator[Inputs]:
+        for part in torch.split(permutation(len(shown), seed=0, epoch=epoch), _STEP):
+            batch = shown.batch(part)
+            yield pixels_of(batch, plain_view(shown, model)) if held.pixels else bare_inputs(batch.inputs)[0]
+
+    return Finetuning(epochs, -(-len(shown) // _STEP), batches)
 
 
 def _has_pixels(examples: Examples, model: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from tiny_runs import FAST, tiny_arrays
 import limbeck as package
 import limbeck.data
 from limbeck.errors import ConfigError
-from limbeck.options import Augmentation, DataOptions, Distillation, Network, Training
+from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
 from limbeck.report import write_report
 from limbeck.runs import pages
 
@@ -316,6 +316,31 @@ def test_the_quickstart_takes_a_seed(limbeck, tmp_path, monkeypatch):
     assert dataclasses.replace(with_seed, teacher_training=None, student_training=None) == dataclasses.replace(
         plain, teacher_training=None, student_training=None
     )
+
+
+@pytest.mark.slow
+def test_the_quickstart_ends_with_a_page_to_try_and_the_report_links_to_it(limbeck, tmp_path, monkeypatch):
+    from limbeck.recipes.quickstart import Quickstart
+
+    small = Quickstart(
+        data=DataOptions(data="mnist", validation=200, train_examples=600),
+        teacher=ModelOptions(model="mlp", hidden=(16,)),
+        teacher_training=Training(epochs=1, batch_size=100),
+        student=ModelOptions(model="mlp", hidden=(8,)),
+        student_training=Training(epochs=1, batch_size=100),
+    )
+    monkeypatch.setattr(Quickstart, "with_seed", lambda self, seed: small)
+    monkeypatch.setattr(pages, "write_report", write_report)
+    done = limbeck("quickstart", "--quiet", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    page = tmp_path / "run" / "try" / "model.html"
+    assert str(page) in done.err.replace("\n", "") + done.out.replace("\n", "")
+    assert "8-10" in page.read_text() and 'href="try/model.html"' in (tmp_path / "run" / "report.html").read_text()
+    verdict = json.loads((tmp_path / "run" / "metrics.json").read_text())["verdict"]["sentence"]
+    assert verdict[:40] in page.read_text()
+    before = page.stat().st_mtime_ns
+    assert limbeck("quickstart", "--quiet", "--resume", "--out", tmp_path / "run").code == 0
+    assert page.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("command", ["quickstart", "train", "distill", "evaluate", "report", "reproduce", "data"])

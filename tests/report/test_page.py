@@ -18,6 +18,7 @@ from limbeck.report.figures_errors import draw_confusions, draw_reliability
 from limbeck.report.figures_softness import dark_knowledge
 from limbeck.report.figures_style import svg
 from limbeck.report.figures_training import draw_learning_curves
+from limbeck.report.page import render_report
 
 EVERY = [
     "networks",
@@ -252,6 +253,12 @@ def test_a_report_of_nothing_but_a_name(tmp_path):
     assert "Verdict" not in page.text
     assert "Results" not in page.text
     assert "Settings" not in page.text
+    assert "Try the network" not in page.text
+
+
+def test_a_report_links_to_the_page_that_runs_the_network():
+    page = render_report(Contents("t", "now", ("a", "b"), (Model("teacher", "net"),), tried="try/model.html"), {})
+    assert '<a href="try/model.html">Try the network yourself</a>' in page
 
 
 def test_sections_without_data_are_left_out():

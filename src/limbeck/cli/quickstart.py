@@ -19,7 +19,8 @@ def quickstart(
     """MNIST from inside the package: teacher, baseline, student, verdict, report, in about three minutes.
 
     A 784-1200-1200-10 teacher with dropout and jittered digits, a 784-300-300-10 student distilled from it, and the
-    same student trained on labels alone.
+    same student trained on labels alone. It ends with a report, and with a page, try/model.html, on which you draw
+    digits for the student.
 
     ```
     limbeck quickstart --out runs/first
@@ -33,7 +34,7 @@ def quickstart(
         quiet: No progress bars.
         json: Print the metrics as JSON.
     """
-    from limbeck.recipes.quickstart import Quickstart
+    from limbeck.recipes.quickstart import Quickstart, write_page
     from limbeck.recipes.quickstart import quickstart as run_quickstart
     from limbeck.runs.pages import report_run
 
@@ -46,6 +47,7 @@ def quickstart(
             "student": ProgressWatcher("baseline and student", quiet=quiet),
         },
     )
+    tried = write_page(run, out)
     page = report_run(out)
     if json:
         print_json(run.metrics)
@@ -55,3 +57,4 @@ def quickstart(
     )
     print_verdicts(run.metrics)
     say(f"Look at {page}")
+    say(f"Draw digits for the student on {tried}: it opens in any browser, and needs no network")

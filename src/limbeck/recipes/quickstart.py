@@ -3,7 +3,7 @@
 The networks are those of the paper's first experiment, with a student a seventh of the teacher's size.
 """
 
-__all__ = ["Quickstart", "quickstart"]
+__all__ = ["Quickstart", "quickstart", "write_page"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,9 +17,13 @@ from limbeck.data import open_data
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
 from limbeck.runs.models_for_data import load_teacher, model_maker
+from limbeck.runs.pages import TRIED
 from limbeck.system.devices import find_device
 from limbeck.system.jobs import get_ready
 from limbeck.system.watcher import Watcher
+
+_COMPARED = 1000
+"""Test digits on which the page is compared with the student."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,25 @@ def quickstart(
         )
     finally:
         torch.set_num_threads(threads)
+
+
+def write_page(run: DistillRun, folder: Path) -> Path:
+    """A page on which a person can draw digits for the student, in ``try/`` of the run's folder, unless it is there.
+
+    Args:
+        run: The student's run.
+        folder: Its folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        ParityError: If the page does not decide as the student does on 1,000 test digits.
+    """  # noqa: DOC502
+    place = folder / TRIED
+    if not place.exists():
+        run.export(place, ["browser"], parity_examples=_COMPARED)
+    return place / "model.html"
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -162,6 +162,7 @@ class Contents:
         way: Roles in order from the first model to the one to ship, where one was made out of the other.
         spectra: Singular values of the layers that were made smaller.
         heard: For speech, an utterance that was judged on.
+        tried: Address, from the report, of a page on which a person can try the network; None where there is none.
     """
 
     title: str
@@ -182,6 +183,7 @@ class Contents:
     way: tuple[str, ...] = ()
     spectra: tuple[Singular, ...] = ()
     heard: Heard | None = None
+    tried: str | None = None
 
     def __post_init__(self) -> None:
         if not self.models:

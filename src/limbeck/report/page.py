@@ -60,6 +60,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
             if plate.name in figures
         ],
         config=contents.config,
+        tried=contents.tried,
     )
 
 
@@ -77,6 +78,7 @@ def render_page(
     rows: Sequence[tuple[str, Sequence[str]]] = (),
     seeds: Sequence[Sequence[str]] = (),
     table: Mapping[str, Any] | None = None,
+    tried: str | None = None,
 ) -> str:
     """A page of given parts as HTML text; all text in them is escaped.
 
@@ -93,6 +95,7 @@ def render_page(
         rows: What they are compared in, with a text a column.
         seeds: Four texts a seed.
         table: ``title``, ``heading`` and ``rows`` of a plain table, or None.
+        tried: Address of a page on which the network can be tried, or None.
 
     Returns:
         The page, equal for equal parts.
@@ -117,6 +120,7 @@ def render_page(
         rows=rows,
         seeds=seeds,
         table=table,
+        tried=tried,
         plates=[
             embedded(text) | {"name": name, "title": heading, "words": _unbroken(words)}
             for name, heading, words, text in figures

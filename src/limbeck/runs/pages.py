@@ -32,12 +32,15 @@ from limbeck.runs.speed import modules_of
 from limbeck.system.files import read_json
 from limbeck.training.checkpoint import load_tensors
 
+TRIED = "try"
+"""Name of the folder in a run's folder with a page on which a person can try the network, where somebody wrote one."""
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 """What values of the wrong kind raise."""
 _NOT_OURS = (
     "or another file of the run does not hold what Limbeck writes there ({said}): restore the folder from a copy, or "
     "continue the run with --resume"
 )
+_TRIED = f"{TRIED}/model.html"
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(every_option()))
 
 
@@ -126,6 +129,7 @@ def gather(
         way=tuple(metrics.get("stages", {})),
         spectra=_spectra(run) if metrics.get("stages") else (),
         heard=heard,
+        tried=_TRIED if (run.path / _TRIED).is_file() else None,
     )
 
 

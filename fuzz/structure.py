@@ -24,6 +24,8 @@ _WORDS = (b"nan", b"inf", b"-inf", b"1e38", b"-1e38", b"1e999", b"-1", b"0", b"1
           b"<!EndOfComponent>", b"0x10", b"1_0", b"+1", b"1.5", "é".encode(), b"")  # fmt: skip
 _TAGS = ("AffineTransform LinearTransform Sigmoid Tanh Softmax HiddenSoftmax LengthNormComponent BlockSoftmax Dropout "
          "ParametricRelu Splice Copy AddShift Rescale Relu Linear Maxout").split()  # fmt: skip
+_AROUND = (b"IfDefined(%s)", b"Round(%s, 3)", b"Offset(%s, 1000)", b"Sum(%s, %s)", b"Failover(%s, %s)",
+           b"Switch(%s, %s)", b"ReplaceIndex(%s, t, 0)", b"Append(%s, %s)", b"Scale(1e38, %s)")  # fmt: skip
 _RANGES = ("[0:0]", "[0:1,0:2]", "[1:0]", "[:]", "[0:999999999]", "[,0:0]", "[]", "[0:1,0:1,0:1]", "[-1:0]", ":0",
            ":99999999", " |", "../x", "/dev/zero", "[0:0,:]", "[:,1:1]")  # fmt: skip
 _KINDS = (b"'<f8'", b"'<i8'", b"'|O'", b"'<U1'", b"'>f4'", b"'<M8[s]'", b"'<u8'", b"'<c8'", b"'|S3'", b"'|b1'")
@@ -157,6 +159,56 @@ def _tokens(content: bytes, random: Random) -> bytes:
         case 4:
             parts[place], parts[other] = parts[other], parts[place]
     return b"".join(parts)
+
+
+def _descriptors(content: bytes, random: Random) -> bytes:
+    """Change what a node of nnet3 reads: another node, far away, deeper inside, twice, or without a bracket."""
+    places = [*re.finditer(rb"input=([^\n]*)\n", content)]
+    names = re.findall(rb"name=(\S+)", content)
+    if not places or not names:
+        return _tokens(content, random)
+    place = random.choice(places)
+    text = place[1]
+    words = [*re.finditer(rb"[A-Za-z_][\w.-]*|-?\d+", text)]
+    word = random.choice(words) if words else re.search(rb"", text)
+    assert word is not None
+    name, number = random.choice(names), str(random.choice(_INTEGERS)).encode()
+    match random.randrange(7):
+        case 0:
+            text = text[: word.start()] + name + text[word.end() :]
+        case 1:
+            text = text[: word.start()] + number + text[word.end() :]
+        case 2:
+            around = random.choice(_AROUND)
+            text = around.replace(b"%s", text)
+        case 3:
+            text = (b"IfDefined(" * 40) + text + (b")" * 40)
+        case 4:
+            text = text[: len(text) // 2] + text[len(text) // 2 + 1 :]
+        case 5:
+            text = b"Offset(" + name + b", " + number + b")"
+        case 6:
+            text = b"Sum(" + text + b", Const(" + number + b", " + number + b"))"
+    return content[: place.start(1)] + text + content[place.end(1) :]
+
+
+def _config_lines(content: bytes, random: Random) -> bytes:
+    """Drop, double or exchange lines of nnet3's nodes, or change a number in one."""
+    places = [*re.finditer(rb"[a-z-]+-node name=[^\n]*\n", content)]
+    if not places:
+        return _tokens(content, random)
+    place, other = random.choice(places), random.choice(places)
+    line = place[0]
+    match random.randrange(4):
+        case 0:
+            line = b""
+        case 1:
+            line = line + other[0]
+        case 2:
+            line = other[0]
+        case 3:
+            line = re.sub(rb"=\d+", b"=" + str(random.choice(_INTEGERS)).encode(), line)
+    return content[: place.start()] + line + content[place.end() :]
 
 
 def _lines(content: bytes, random: Random) -> bytes:
@@ -385,6 +437,7 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
     "ark": _behind(1, _KALDI),
     "scp": (_lines, _lines, _tokens, _bytes),
     "nnet1": _NNET,
+    "nnet3": (_descriptors, _descriptors, _kaldi_numbers, _kaldi_values, _config_lines, _tokens, _bytes),
     "transitions": (_kaldi_numbers, _kaldi_numbers, _tokens, _bytes),
     "alignments": tuple(map(_inside_gzip, _KALDI)),
     "checkpoint": (_safetensors, _safetensors, _bytes),

@@ -10,19 +10,25 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 import scenes
 from limbeck.cli.settings import read_settings
-from limbeck.errors import LimbeckError
+from limbeck.errors import DataError, LimbeckError
 from limbeck.formats._apart import limit_memory
 from limbeck.formats.idx import read_idx
 from limbeck.formats.keras_h5 import read_here
 from limbeck.formats.matfile import read_emnist
 from limbeck.formats.npz import read_npz
 from limbeck.formats.pictures import read_pictures
+from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.transition_model import read_alignments, read_transition_model
+from limbeck.kaldi.nnet3.computing import Computer
+from limbeck.kaldi.nnet3.model import read_nnet3, write_nnet3
+from limbeck.kaldi.nnet3.module import Nnet3Module
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import load
 from limbeck.softtargets import SoftTargets
@@ -83,6 +89,23 @@ def scp(data: bytes) -> None:
 def nnet1(data: bytes) -> None:
     """Kaldi nnet1 networks, text and binary."""
     read_nnet(_put("a.nnet", data))
+
+
+def nnet3(data: bytes) -> None:
+    """Networks of nnet3, raw and in a final.mdl: read, written in both modes, run."""
+    model = read_nnet3(_put("a.mdl", data))
+    identify(ROOT / "a.mdl")
+    for binary in (True, False):
+        try:
+            write_nnet3(ROOT / "b.mdl", model, binary=binary)
+        except DataError:  # text has no infinity, and a tag that is not known stays in its mode
+            continue
+        read_nnet3(ROOT / "b.mdl")
+    module = Nnet3Module(model.nnet)
+    if module.dim <= 100 and module.ivector_dim <= 100:
+        with np.errstate(all="ignore"):
+            Computer(module)(np.ones((20, module.dim), np.float32), np.ones(module.ivector_dim, np.float32)
+                             if module.ivector_dim else None)  # fmt: skip
 
 
 def transitions(data: bytes) -> None:
@@ -252,7 +275,7 @@ def decode(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        idx, mat, npz, picture, ark, scp, nnet1, transitions, alignments, hdf5, checkpoint, model_weights, model_config,
-        ensemble, toml, json, manifest, shard, tail, forward, decode,
+        idx, mat, npz, picture, ark, scp, nnet1, nnet3, transitions, alignments, hdf5, checkpoint, model_weights,
+        model_config, ensemble, toml, json, manifest, shard, tail, forward, decode,
     )
 }  # fmt: skip

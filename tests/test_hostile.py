@@ -141,6 +141,14 @@ PROMISES = {
         gzip.compress(b"\0\0\x08\1\x40" + bytes(64 << 20)),
     ],
     "nnet1": [b"\0B<AffineTransform> \4" + struct.pack("<i", 1 << 30) + b"\4" + struct.pack("<i", 1 << 30)],
+    "nnet3": [
+        b"\0B<Nnet3> \n\n<NumComponents> \4" + struct.pack("<i", (1 << 31) - 1),
+        b"\0B<Nnet3> \n\n<NumComponents> \4\1\0\0\0<ComponentName> a <AffineComponent> <LinearParams> FM \4"
+        + struct.pack("<i", 1 << 30)
+        + b"\4"
+        + struct.pack("<i", 1 << 30),
+        b"<Nnet3> \ninput-node name=input dim=1\noutput-node name=output input=" + b"Sum(" * 3000,
+    ],
     "scp": [
         b"a ../../../etc/hostname:0\n",
         b"a /dev/zero\n",

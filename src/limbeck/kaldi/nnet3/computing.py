@@ -21,7 +21,8 @@ Frames = NDArray[np.float32]
 _LATE = 50  # frames by which online i-vectors may end too early
 _MOST_FRAMES = 1 << 11  # of a network that is the same everywhere, run together
 _STEP = 64  # outputs of such are counted up to a multiple, so that utterances of many lengths share their schedules
-_MOST_TOGETHER = 1 << 15  # input frames of chunks that are run together
+_MOST_TOGETHER = 1 << 13  # input frames of chunks that are run together
+_MOST_VALUES = 1 << 23  # of the widest node, held at once
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Computer:
         given = torch.from_numpy(np.ascontiguousarray(frames, np.float32))
         for kind, members in kinds.items():
             schedule = self._schedule(kind)
-            together = max(1, _MOST_TOGETHER // schedule.length)
+            together = max(1, min(_MOST_TOGETHER // schedule.length, _MOST_VALUES // (kind[0] * self.module.widest)))
             for place in range(0, len(members), together):
                 self._run(schedule, [chunks[n] for n in members[place : place + together]], given,
                           None if rows is None else rows[members[place : place + together]], found)  # fmt: skip
@@ -104,7 +105,8 @@ class Computer:
         options, (left, right) = self.options, self.module.context
         factor = options.frame_subsampling_factor
         step = math.lcm(factor, self.modulus)
-        size = options.frames_per_chunk if pieces else min(_MOST_FRAMES, max(count, 1))
+        fitting = max(1, min(_MOST_FRAMES, _MOST_VALUES // self.module.widest) // _STEP * _STEP * factor)
+        size = options.frames_per_chunk if pieces else min(fitting, count)
         size = -(-size // step) * step
         total = -(-count // factor)
         found = []

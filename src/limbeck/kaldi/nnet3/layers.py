@@ -131,6 +131,9 @@ def _batch_norm(part: Component) -> Layer:
     if (variance < 0).any() or not part.real("Epsilon") > 0:
         raise DataError(f"component {part.name}, a BatchNormComponent, has a variance below 0")
     scale = part.real("TargetRms") / np.sqrt(variance + part.real("Epsilon"))
+    largest = float(np.finfo(np.float32).max)
+    if not (np.abs(scale).max() < largest and np.abs(mean * scale).max() < largest):
+        raise DataError(f"component {part.name}, a BatchNormComponent, has statistics that are too large for float32")
     return _Elementwise(part, scale, -mean * scale, {})
 
 

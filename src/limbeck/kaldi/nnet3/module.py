@@ -23,15 +23,18 @@ from limbeck.kaldi.nnet3.nodes import NetworkNode
 from limbeck.kaldi.nnet3.planning import Plan, Reach, context_of
 
 IVECTOR = "ivector"
+_MOST_VALUES = 1 << 24
+"""Of a node for one chunk: a small file may say that it has any number of columns."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A node: what it reads, at which places of it for each offset of its component, and which columns it keeps."""
+    """A node: what it reads, at which places of it for each offset of its component, and which nodes are read last."""
 
     node: NetworkNode
     reads: Expression
     places: tuple[slice | Tensor, ...]
+    last_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class Nnet3Module(nn.Module):
         dim: Columns of the input.
         ivector_dim: Columns of the i-vector, or 0.
         outputs: Columns of the output.
+        widest: Columns of the widest node, or of what it reads.
         depends: Whether outputs depend on where a chunk begins or ends.
         presentation: How frames are shown to it where each is seen alone, or None.
 
@@ -94,6 +98,7 @@ class Nnet3Module(nn.Module):
         self.dim = nnet.inputs["input"]
         self.ivector_dim = nnet.inputs[IVECTOR] if IVECTOR in {node.name for node in order} else 0
         self.outputs = cast(int, nnet.outputs[output])
+        self.widest = max(_columns(nnet, node) for node in order)
         self.depends = any(node.reads is not None and node.reads.depends for node in order)
         self.presentation: Any = None
         self._window: Schedule | None = None
@@ -127,12 +132,14 @@ class Nnet3Module(nn.Module):
             mine = plan.times[node.name]
             if node.reads is None or not mine.size:
                 continue
+            if mine.size * _columns(nnet, node) > _MOST_VALUES:
+                raise DataError(f"the node {node.name} would hold more than {_MOST_VALUES} values for one chunk")
             offsets = offsets_of(nnet.component_named[node.component]) if node.component else (0,)
             wanted = np.unique(np.concatenate([mine + offset for offset in offsets]))
             reads = node.reads.build(wanted, plan.lookup, nnet.dims, builder)
             steps.append(_Step(node, reads, tuple(places_of(wanted, mine + offset) for offset in offsets)))
         inputs = {node.name: plan.times[node.name] for node in plan.order if node.reads is None}
-        return Schedule(tuple(steps), inputs, first, last - first + 1)
+        return Schedule(_with_ends(steps), inputs, first, last - first + 1)
 
     def run(self, frames: Tensor, schedule: Schedule, ivectors: Tensor | None = None) -> Tensor:
         """The outputs of chunks.
@@ -163,6 +170,8 @@ class Nnet3Module(nn.Module):
             elif step.node.kind == "dim-range-node":
                 found = found[..., step.node.first : step.node.first + step.node.dim]
             values[step.node.name] = found
+            for name in step.last_of:
+                del values[name]
         return found
 
     def _check(self, frames: Tensor, ivectors: Tensor | None) -> None:
@@ -204,6 +213,26 @@ class Nnet3Module(nn.Module):
         }
         parts = tuple(changed.get(part.name, part) for part in self.nnet.components)
         return replace(self.nnet, components=parts)
+
+
+def _columns(nnet: Nnet3, node: NetworkNode) -> int:
+    """Columns of a node or of what its component reads at all of its offsets, whichever is more."""
+    read = 0 if node.reads is None else node.reads.dim(nnet.dims)
+    count = len(offsets_of(nnet.component_named[node.component])) if node.component else 1
+    return max(nnet.dims.get(node.name, 0), read * count)
+
+
+def _with_ends(steps: list[_Step]) -> tuple[_Step, ...]:
+    """Steps that know which values nobody reads after them."""
+    last: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        last |= dict.fromkeys(step.node.reads.names() if step.node.reads is not None else (), number)
+    inside = {step.node.name for step in steps}
+    found = []
+    for number, step in enumerate(steps):
+        over = tuple(name for name, place in last.items() if place == number and name in inside)
+        found.append(replace(step, last_of=over))
+    return tuple(found)
 
 
 def _at(values: Tensor, places: slice | Tensor) -> Tensor:

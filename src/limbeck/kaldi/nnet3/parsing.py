@@ -131,7 +131,7 @@ def _scale(word: str, arguments: _Arguments, text: str) -> d.Descriptor:
 def _const(word: str, arguments: _Arguments, text: str) -> d.Descriptor:
     if len(arguments) != 2:
         raise _wrong(word, text, "a number and a dimension")
-    return d.Const(_real(word, text, arguments[0]), _whole(word, text, arguments[1], 1, 1 << 20))
+    return d.Const(_real(word, text, arguments[0]), _whole(word, text, arguments[1], 1, 1 << 16))
 
 
 def _round(word: str, arguments: _Arguments, text: str) -> d.Descriptor:

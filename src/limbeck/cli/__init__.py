@@ -5,6 +5,7 @@ __all__ = ["app", "main"]
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,13 +41,10 @@ _HELP = """Turn a large classifier, or an ensemble, into a small one that can be
 
 ```
 limbeck quickstart
-limbeck train --data letters.mat --model cnn --out runs/cnn
-limbeck distill --data letters.mat --teacher runs/cnn --student mlp --out runs/mlp
-limbeck compress runs/mlp --energy 0.95 --out runs/smaller
-limbeck report runs/mlp
-limbeck predict runs/mlp new.npz --out predictions.csv
-limbeck export runs/mlp --to onnx --out shipped
-limbeck reproduce --list
+limbeck train --data photos/ --model timm:resnet18 --out runs/teacher
+limbeck distill --data photos/ --teacher runs/teacher --student cnn --out runs/student
+limbeck compress runs/student --size 200KB --out runs/smaller
+limbeck export runs/student --to onnx --out shipped
 ```
 
 `limbeck COMMAND --help` explains a command.
@@ -60,13 +58,23 @@ app = cyclopts.App(
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 # The modules of the commands import torch only when a command runs.
-_COMMANDS = (
-    quickstart, train, soften, distill, tune, compare, compare_methods, compress, evaluate, predict, export, report,
-    reproduce, data, methods, taps, features, convert, info, forward, decode,
-)  # fmt: skip
-for _command in _COMMANDS:
-    app.command(_command)
-app.command(kaldi)
+_COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "From a large model to a small one": (
+        quickstart, train, distill, soften, tune, compare_methods, compress, export,
+    ),
+    "What a model is worth": (evaluate, predict, report, compare, reproduce),
+    "What there is": (data, methods, taps, info),
+    "Kaldi": (features, forward, decode, convert),
+}  # fmt: skip
+for _place, (_title, _commands) in enumerate(_COMMANDS.items()):
+    _group = cyclopts.Group(_title, sort_key=_place)
+    for _number, _command in enumerate(_commands):
+        app.command(_command, group=_group, sort_key=_number)
+    if _title == "Kaldi":
+        app.command(kaldi, group=_group, sort_key=len(_commands))
+_group = cyclopts.Group("Flags", sort_key=len(_COMMANDS))
+for _flag in ("--help", "--version"):
+    app[_flag].group = _group
 
 
 def main(tokens: list[str] | None = None) -> None:

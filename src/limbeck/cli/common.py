@@ -1,6 +1,7 @@
 """Types that several commands share."""
 
 __all__ = [
+    "GROUPS",
     "Config",
     "Data",
     "Jobs",
@@ -21,34 +22,74 @@ __all__ = [
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from limbeck.cli.console import Bar, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
-from limbeck.options.kinds import every_option
+from limbeck.options.kinds import every_option, option_classes
 from limbeck.system.watcher import Watcher, Watchers
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
 
+_ORDER = (
+    "Model", "Data", "Teacher", "Store", "Network", "Ensemble", "Ranks", "8 bits", "Distillation", "Comparison",
+    "Search", "Fine-tuning", "Training", "Random views", "Run",
+)  # fmt: skip
+"""Groups of flags in the order of a command's help: what most people need comes first."""
+GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}
+_ROWS = Group("Files of rows: texts, tables, lists of images", sort_key=90)
+_OF_ROWS = frozenset(
+    {
+        "text_column", "pair_column", "words_column", "next_token", "tokenizer", "max_length", "vocabulary",
+        "image_column", "label_column", "label_columns", "label_separator", "group_column", "id_column", "leave_out",
+    }
+)  # fmt: skip
+
+
+def _grouped_options() -> type[DataOptions]:
+    """The settings of all kinds of data, with those that few people need in groups of their own, which come last."""
+    whole = every_option()
+    groups: dict[str, Group] = dict.fromkeys(_OF_ROWS, _ROWS)
+    plain = {field.name for field in dataclasses.fields(DataOptions)}
+    for place, kind in enumerate(option_classes(), 91):
+        group = Group(getattr(kind, "title", kind.__name__), sort_key=place)
+        groups |= {field.name: group for field in dataclasses.fields(kind) if field.name not in plain}
+    hints = get_type_hints(whole)
+    fields: list[Any] = [
+        (
+            field.name,
+            Annotated[hints[field.name], Parameter(group=groups[field.name])],
+            dataclasses.field(default=field.default),
+        )
+        for field in dataclasses.fields(whole)
+        if field.name in groups
+    ]
+    named = {"__doc__": whole.__doc__, "__module__": __name__}  # else it would seem to be of the standard library
+    made: type[DataOptions] = dataclasses.make_dataclass(
+        "EveryOption", fields, bases=(whole,), namespace=named, frozen=True, kw_only=True
+    )
+    return made
+
+
 if TYPE_CHECKING:
-    Data = Annotated[DataOptions, Parameter(name="*", group="Data")]
+    Data = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
 else:  # with the settings of all kinds of data; whoever opens them takes those of the kind, and refuses the rest
-    Data = Annotated[every_option(), Parameter(name="*", group="Data")]
-NetworkSizes = Annotated[Network, Parameter(name="*", group="Network")]
-Train = Annotated[Training, Parameter(name="*", group="Training")]
-Views = Annotated[Augmentation, Parameter(name="*", group="Random views")]
-Out = Annotated[Path, Parameter(group="Run")]
-Resume = Annotated[bool, Parameter(group="Run", negative=())]
-Json = Annotated[bool, Parameter(name="--json", group="Run", negative=())]
-Quiet = Annotated[bool, Parameter(group="Run", negative=())]
-SaveHdf5 = Annotated[bool, Parameter(group="Run", negative=())]
-Config = Annotated[Path | None, Parameter(group="Run")]
-Jobs = Annotated[int, Parameter(group="Run")]
-Ray = Annotated[str | None, Parameter(group="Run")]
-Track = Annotated[Literal["tensorboard"] | None, Parameter(group="Run")]
+    Data = Annotated[_grouped_options(), Parameter(name="*", group=GROUPS["Data"])]
+NetworkSizes = Annotated[Network, Parameter(name="*", group=GROUPS["Network"])]
+Train = Annotated[Training, Parameter(name="*", group=GROUPS["Training"])]
+Views = Annotated[Augmentation, Parameter(name="*", group=GROUPS["Random views"])]
+Out = Annotated[Path, Parameter(group=GROUPS["Run"])]
+Resume = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
+Json = Annotated[bool, Parameter(name="--json", group=GROUPS["Run"], negative=())]
+Quiet = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
+SaveHdf5 = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
+Config = Annotated[Path | None, Parameter(group=GROUPS["Run"])]
+Jobs = Annotated[int, Parameter(group=GROUPS["Run"])]
+Ray = Annotated[str | None, Parameter(group=GROUPS["Run"])]
+Track = Annotated[Literal["tensorboard"] | None, Parameter(group=GROUPS["Run"])]
 
 
 def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":

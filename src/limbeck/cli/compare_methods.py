@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import (
+    GROUPS,
     Config,
     Data,
     Jobs,
@@ -31,13 +32,13 @@ from limbeck.options.comparison import Comparison
 def compare_methods(
     *,
     out: Out,
-    teacher: Annotated[list[Path], Parameter(group="Teacher")],
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
-    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    teacher: Annotated[list[Path], Parameter(group=GROUPS["Teacher"])],
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
     data: Data = DataOptions(),  # noqa: B008
-    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    student: Annotated[str, Parameter(group=GROUPS["Network"])] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
-    comparison: Annotated[Comparison, Parameter(name="*", group="Comparison")] = Comparison(),  # noqa: B008
+    comparison: Annotated[Comparison, Parameter(name="*", group=GROUPS["Comparison"])] = Comparison(),  # noqa: B008
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,

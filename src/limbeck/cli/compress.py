@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from limbeck.cli.common import Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
+from limbeck.cli.common import GROUPS, Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
 from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, print_verdicts, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, FineTuning, RankRule
@@ -21,36 +21,37 @@ if TYPE_CHECKING:
     from limbeck.data import DataSet
     from limbeck.protocols import Teacher
 
-_RANKS = Parameter(group="Ranks")
-_KALDI = Parameter(group="Kaldi nnet1 files")
+_RANKS = Parameter(group=GROUPS["Ranks"])
+_KALDI_FILES = Group("Kaldi nnet1 files", sort_key=99)
+_KALDI = Parameter(group=_KALDI_FILES)
 
 
 def compress(
     source: Annotated[Path, Parameter(help="Folder of a run, or a Kaldi nnet1 file.")],
     target: Annotated[Path | None, Parameter(help="For an nnet1 file: the file to write.")] = None,
     *,
-    out: Annotated[Path | None, Parameter(group="Run")] = None,
-    rule: Annotated[RankRule, Parameter(name="*", group="Ranks")] = RankRule(),  # noqa: B008
+    out: Annotated[Path | None, Parameter(group=GROUPS["Run"])] = None,
+    rule: Annotated[RankRule, Parameter(name="*", group=GROUPS["Ranks"])] = RankRule(),  # noqa: B008
     plan: Annotated[Path | None, _RANKS] = None,
     metric: Annotated[Literal["weights", "outputs", "divergence"] | None, _RANKS] = None,
     calibration: Annotated[int, _RANKS] = 2000,
     placement: Annotated[Literal["input", "split"], _RANKS] = "input",
     convolutions: Annotated[Literal["channels", "best"], _RANKS] = "best",
-    finetuning: Annotated[FineTuning, Parameter(name="*", group="Fine-tuning")] = FineTuning(),  # noqa: B008
-    teacher_targets: Annotated[Path | None, Parameter(group="Fine-tuning")] = None,
+    finetuning: Annotated[FineTuning, Parameter(name="*", group=GROUPS["Fine-tuning"])] = FineTuning(),  # noqa: B008
+    teacher_targets: Annotated[Path | None, Parameter(group=GROUPS["Fine-tuning"])] = None,
     augmentation: Views = Augmentation(),  # noqa: B008
-    int8: Annotated[bool, Parameter(group="8 bits", negative=())] = False,
-    margin: Annotated[float | None, Parameter(group="Run")] = None,
-    data: Annotated[str | None, Parameter(group="Data")] = None,
-    validation: Annotated[float | None, Parameter(group="Data")] = None,
-    image_size: Annotated[int | None, Parameter(group="Data")] = None,
-    train_examples: Annotated[float | None, Parameter(group="Data")] = None,
-    model: Annotated[str | None, Parameter(group="Network")] = None,
+    int8: Annotated[bool, Parameter(group=GROUPS["8 bits"], negative=())] = False,
+    margin: Annotated[float | None, Parameter(group=GROUPS["Run"])] = None,
+    data: Annotated[str | None, Parameter(group=GROUPS["Data"])] = None,
+    validation: Annotated[float | None, Parameter(group=GROUPS["Data"])] = None,
+    image_size: Annotated[int | None, Parameter(group=GROUPS["Data"])] = None,
+    train_examples: Annotated[float | None, Parameter(group=GROUPS["Data"])] = None,
+    model: Annotated[str | None, Parameter(group=GROUPS["Network"])] = None,
     features: Annotated[str | None, _KALDI] = None,
     feature_transform: Annotated[Path | None, _KALDI] = None,
     dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
-    overwrite: Annotated[bool, Parameter(group="Kaldi nnet1 files", negative=())] = False,
-    allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
+    overwrite: Annotated[bool, Parameter(group=_KALDI_FILES, negative=())] = False,
+    allow_pipes: Annotated[bool, Parameter(group=GROUPS["Data"], negative=())] = False,
     resume: Resume = False,
     config: Config = None,
     track: Track = None,

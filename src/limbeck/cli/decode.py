@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Json, Quiet
+from limbeck.cli.common import GROUPS, Json, Quiet
 from limbeck.cli.console import Bar, print_json, print_pairs, say
 from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken, with_cutoff
 from limbeck.errors import ConfigError
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from limbeck.kaldi.decoding.judging import Judged, Sources
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
-_MODEL = Parameter(group="Model")
-_PARTS = Parameter(group="Data")
+_MODEL = Parameter(group=GROUPS["Model"])
+_PARTS = Parameter(group=GROUPS["Data"])
 _SCALE = Parameter(group="Acoustic scale")
 
 
@@ -26,7 +26,7 @@ def decode(
     *,
     graph: Annotated[Path, _MODEL],
     mdl: Annotated[Path, _MODEL],
-    out: Annotated[Path, Parameter(group="Run")],
+    out: Annotated[Path, Parameter(group=GROUPS["Run"])],
     model: Annotated[list[Path] | None, _MODEL] = None,
     mean: Annotated[Literal["arithmetic", "geometric"] | None, _MODEL] = None,
     weights: Annotated[list[float] | None, _MODEL] = None,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import (
+    GROUPS,
     Config,
     Data,
     Jobs,
@@ -34,19 +35,19 @@ from limbeck.options import Augmentation, DataOptions, Distillation, ModelOption
 def distill(
     *,
     out: Out,
-    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
-    teacher_targets: Annotated[Path | None, Parameter(group="Teacher")] = None,
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
-    weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
-    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    teacher: Annotated[list[Path] | None, Parameter(group=GROUPS["Teacher"])] = None,
+    teacher_targets: Annotated[Path | None, Parameter(group=GROUPS["Teacher"])] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
+    weights: Annotated[list[float] | None, Parameter(group=GROUPS["Teacher"])] = None,
+    teacher_model: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
     data: Data = DataOptions(),  # noqa: B008
-    transfer: Annotated[str | None, Parameter(group="Data")] = None,
-    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    transfer: Annotated[str | None, Parameter(group=GROUPS["Data"])] = None,
+    student: Annotated[str, Parameter(group=GROUPS["Network"])] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
-    distillation: Annotated[Distillation, Parameter(name="*", group="Distillation")] = Distillation(),  # noqa: B008
-    baseline: Annotated[bool, Parameter(group="Distillation")] = True,
-    seeds: Annotated[int, Parameter(group="Distillation")] = 1,
-    margin: Annotated[float | None, Parameter(group="Distillation")] = None,
+    distillation: Annotated[Distillation, Parameter(name="*", group=GROUPS["Distillation"])] = Distillation(),  # noqa: B008
+    baseline: Annotated[bool, Parameter(group=GROUPS["Distillation"])] = True,
+    seeds: Annotated[int, Parameter(group=GROUPS["Distillation"])] = 1,
+    margin: Annotated[float | None, Parameter(group=GROUPS["Distillation"])] = None,
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Json, Quiet, open_examples
+from limbeck.cli.common import GROUPS, Json, Quiet, open_examples
 from limbeck.cli.console import Bar, print_json, print_rows, say
 
 
@@ -23,8 +23,8 @@ def export(
     margin: float | None = None,
     finetune_epochs: int = 0,
     parity_examples: int | None = None,
-    data: Annotated[str | None, Parameter(group="Data")] = None,
-    allow_pipes: Annotated[bool, Parameter(group="Data", negative=())] = False,
+    data: Annotated[str | None, Parameter(group=GROUPS["Data"])] = None,
+    allow_pipes: Annotated[bool, Parameter(group=GROUPS["Data"], negative=())] = False,
     model: str | None = None,
     quiet: Quiet = False,
     json: Json = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Quiet
+from limbeck.cli.common import GROUPS, Quiet
 from limbeck.cli.console import Bar, say
 from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, archive_to_write, with_cutoff
 from limbeck.errors import ConfigError
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def forward(
     *models: Annotated[Path, Parameter(name="MODEL", group="Parameters", required=True)],
     feats: Annotated[str, Parameter(group="Features", allow_leading_hyphen=True)],
-    out: Annotated[str, Parameter(group="Run", allow_leading_hyphen=True)],
-    scp: Annotated[Path | None, Parameter(group="Run")] = None,
-    text: Annotated[bool, Parameter(group="Run", negative=())] = False,
+    out: Annotated[str, Parameter(group=GROUPS["Run"], allow_leading_hyphen=True)],
+    scp: Annotated[Path | None, Parameter(group=GROUPS["Run"])] = None,
+    text: Annotated[bool, Parameter(group=GROUPS["Run"], negative=())] = False,
     features: Features = FeatureOptions(),  # noqa: B008
     outputs: Outputs = OutputOptions(),  # noqa: B008
     nnet3: Annotated[Nnet3Options, Parameter(name="*", group="nnet3")] = Nnet3Options(),  # noqa: B008
     prior_cutoff: PriorCutoff = None,
-    mean: Annotated[Literal["arithmetic", "geometric"] | None, Parameter(group="Ensemble")] = None,
-    weights: Annotated[list[float] | None, Parameter(group="Ensemble")] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"] | None, Parameter(group=GROUPS["Ensemble"])] = None,
+    weights: Annotated[list[float] | None, Parameter(group=GROUPS["Ensemble"])] = None,
     activation: str | None = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Json
+from limbeck.cli.common import GROUPS, Json
 from limbeck.cli.console import print_json, print_pairs, print_rows, print_text
 
 
@@ -16,7 +16,7 @@ def info(
     ],
     /,
     *,
-    allow_pipes: Annotated[bool, Parameter(group="Run", negative=())] = False,
+    allow_pipes: Annotated[bool, Parameter(group=GROUPS["Run"], negative=())] = False,
     json: Json = False,
 ) -> None:
     """Say what a file holds: the layers of a network, the utterances of an archive, the pdfs of a model.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from limbeck.cli.common import GROUPS
 from limbeck.errors import ConfigError, RunError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 Features = Annotated[FeatureOptions, Parameter(name="*", group="Features")]
 Outputs = Annotated[OutputOptions, Parameter(name="*", group="Outputs")]
-Search = Annotated[SearchOptions, Parameter(name="*", group="Search")]
+Search = Annotated[SearchOptions, Parameter(name="*", group=GROUPS["Search"])]
 PriorCutoff = Annotated[float | None, Parameter(group="Outputs")]
-Overwrite = Annotated[bool, Parameter(group="Run", negative=())]
+Overwrite = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
 
 
 def refuse_taken(*paths: Path | None, overwrite: bool) -> None:

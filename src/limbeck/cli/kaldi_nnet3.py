@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from limbeck.cli.common import Config, Data, Quiet, Train, open_examples
+from limbeck.cli.common import GROUPS, Config, Data, Quiet, Train, open_examples
 from limbeck.cli.console import ProgressWatcher, print_metrics, say
 from limbeck.cli.kaldi import Overwrite, refuse_taken
 from limbeck.errors import ConfigError
@@ -88,13 +88,13 @@ def nnet3_finetune(
     target: _Target,
     /,
     *,
-    teacher: Annotated[list[Path], Parameter(group="Teacher")],
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
-    weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
+    teacher: Annotated[list[Path], Parameter(group=GROUPS["Teacher"])],
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
+    weights: Annotated[list[float] | None, Parameter(group=GROUPS["Teacher"])] = None,
     data: Data = DataOptions(),  # noqa: B008
-    distillation: Annotated[Distillation, Parameter(name="*", group="Distillation")] = Distillation(),  # noqa: B008
+    distillation: Annotated[Distillation, Parameter(name="*", group=GROUPS["Distillation"])] = Distillation(),  # noqa: B008
     training: Train = Training(),  # noqa: B008
-    out: Annotated[Path | None, Parameter(group="Run")] = None,
+    out: Annotated[Path | None, Parameter(group=GROUPS["Run"])] = None,
     overwrite: Overwrite = False,
     config: Config = None,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Config, Data, Json, Out, Quiet, Views, open_examples
+from limbeck.cli.common import GROUPS, Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import Bar, print_json, print_text, say
 from limbeck.cli.kaldi import archive_to_write
 from limbeck.errors import ConfigError
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from limbeck.protocols import Teacher
     from limbeck.system.devices import Device
 
-_STORE = Parameter(group="Store")
+_STORE = Parameter(group=GROUPS["Store"])
 
 
 def soften(
     *,
     out: Out,
-    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
-    posteriors: Annotated[str | None, Parameter(group="Teacher")] = None,
-    from_file: Annotated[Path | None, Parameter(group="Teacher")] = None,
-    answers: Annotated[Literal["auto", "probs", "log_probs", "logits"], Parameter(group="Teacher")] = "auto",
-    index_column: Annotated[str | None, Parameter(group="Teacher")] = None,
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
-    weights: Annotated[list[float] | None, Parameter(group="Teacher")] = None,
-    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    teacher: Annotated[list[Path] | None, Parameter(group=GROUPS["Teacher"])] = None,
+    posteriors: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
+    from_file: Annotated[Path | None, Parameter(group=GROUPS["Teacher"])] = None,
+    answers: Annotated[Literal["auto", "probs", "log_probs", "logits"], Parameter(group=GROUPS["Teacher"])] = "auto",
+    index_column: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
+    weights: Annotated[list[float] | None, Parameter(group=GROUPS["Teacher"])] = None,
+    teacher_model: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
     data: Data = DataOptions(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     encoding: Annotated[Literal["dense", "topk", "sampled"] | None, _STORE] = None,
@@ -43,9 +43,9 @@ def soften(
     temperature: Annotated[float | None, _STORE] = None,
     write_posteriors: Annotated[str | None, _STORE] = None,
     min_post: Annotated[float | None, _STORE] = None,
-    verify: Annotated[bool, Parameter(group="Store", negative=())] = False,
-    device: Annotated[str, Parameter(group="Run")] = "auto",
-    precision: Annotated[Literal["auto", "float32", "bf16"], Parameter(group="Run")] = "auto",
+    verify: Annotated[bool, Parameter(group=GROUPS["Store"], negative=())] = False,
+    device: Annotated[str, Parameter(group=GROUPS["Run"])] = "auto",
+    precision: Annotated[Literal["auto", "float32", "bf16"], Parameter(group=GROUPS["Run"])] = "auto",
     config: Config = None,
     quiet: Quiet = False,
     json: Json = False,

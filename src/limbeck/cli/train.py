@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import (
+    GROUPS,
     Config,
     Data,
     Jobs,
@@ -34,10 +35,10 @@ def train(
     *,
     out: Out,
     data: Data = DataOptions(),  # noqa: B008
-    model: Annotated[str, Parameter(group="Network")] = "mlp",
+    model: Annotated[str, Parameter(group=GROUPS["Network"])] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
-    members: Annotated[int, Parameter(group="Network")] = 1,
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Network")] = "arithmetic",
+    members: Annotated[int, Parameter(group=GROUPS["Network"])] = 1,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Network"])] = "arithmetic",
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,

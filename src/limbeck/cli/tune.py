@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import (
+    GROUPS,
     Config,
     Data,
     Jobs,
@@ -34,16 +35,16 @@ _SHOWN = 12
 def tune(
     *,
     out: Out,
-    teacher: Annotated[list[Path] | None, Parameter(group="Teacher")] = None,
-    teacher_targets: Annotated[Path | None, Parameter(group="Teacher")] = None,
-    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group="Teacher")] = "arithmetic",
-    teacher_model: Annotated[str | None, Parameter(group="Teacher")] = None,
+    teacher: Annotated[list[Path] | None, Parameter(group=GROUPS["Teacher"])] = None,
+    teacher_targets: Annotated[Path | None, Parameter(group=GROUPS["Teacher"])] = None,
+    mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
+    teacher_model: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
     data: Data = DataOptions(),  # noqa: B008
-    student: Annotated[str, Parameter(group="Network")] = "mlp",
+    student: Annotated[str, Parameter(group=GROUPS["Network"])] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
-    search: Annotated[Search, Parameter(name="*", group="Search")] = Search(),  # noqa: B008
-    storage: Annotated[str | None, Parameter(group="Search")] = None,
-    study: Annotated[str | None, Parameter(group="Search")] = None,
+    search: Annotated[Search, Parameter(name="*", group=GROUPS["Search"])] = Search(),  # noqa: B008
+    storage: Annotated[str | None, Parameter(group=GROUPS["Search"])] = None,
+    study: Annotated[str | None, Parameter(group=GROUPS["Search"])] = None,
     training: Train = Training(),  # noqa: B008
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,

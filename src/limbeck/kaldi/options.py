@@ -30,6 +30,7 @@ class SpeechOptions(DataOptions):
     """A Kaldi data directory, and how frames of speech become examples.
 
     Attributes:
+        title: What the group of these settings is called in the help.
         kept_files: What runs keep of such data beside a model.
         ali: Alignment directory of the training data: ali.*.gz and final.mdl. Kaldi directories only, as all these.
         validation_ali: Alignments of --validation-data; where it has no final.mdl, that of the training data holds.
@@ -48,6 +49,7 @@ class SpeechOptions(DataOptions):
         in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
     """
 
+    title: ClassVar[str] = "Kaldi directories"
     kept_files: ClassVar[tuple[str, ...]] = ("final.feature_transform", "ali_train_pdf.counts")
 
     ali: str | None = None

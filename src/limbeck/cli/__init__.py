@@ -71,7 +71,8 @@ for _place, (_title, _commands) in enumerate(_COMMANDS.items()):
     for _number, _command in enumerate(_commands):
         app.command(_command, group=_group, sort_key=_number)
     if _title == "Kaldi":
-        app.command(kaldi, group=_group, sort_key=len(_commands))
+        kaldi.group, kaldi.sort_key = (_group,), len(_commands)
+        app.command(kaldi)
 _group = cyclopts.Group("Flags", sort_key=len(_COMMANDS))
 for _flag in ("--help", "--version"):
     app[_flag].group = _group

@@ -44,6 +44,27 @@ def ordered(ratio: dict[str, float]) -> bool:
     return ratio["min"] <= ratio["median"] <= ratio["max"]
 
 
+def test_methods_are_timed_beside_kd(tmp_path, capsys, monkeypatch):
+    methods = load("methods")
+    monkeypatch.setattr(methods, "BATCH", 16)
+    for name, channels in (("STUDENT", (2,)), ("TEACHER", (4,))):
+        monkeypatch.setattr(methods, name, channels)
+    monkeypatch.setattr(methods, "memory_of", lambda name, options: 1 + methods.epoch_of(name, 1, "cpu").grown)
+    few = ("rkd", "srd", methods.HINTS)
+    assert methods.main(["--quick", "--methods", *few, "--json", str(tmp_path / "methods.json")]) == 0
+    rows = json.loads((tmp_path / "methods.json").read_text())["methods"]
+    assert [row["method"] for row in rows] == ["kd", *few] and positive([row["times_kd"] for row in rows])
+    assert all(ordered(row["times_kd"]) for row in rows) and rows[0]["times_kd"]["median"] == 1
+    assert len(re.findall(r"^(kd|rkd|srd|fitnets, hints) ", capsys.readouterr().out, re.M)) == 4
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_method_is_that_of_a_process_of_its_own(capsys):
+    methods = load("methods")
+    grown = [methods.memory_of(name, methods.argparse.Namespace(steps=2)) for name in ("kd", "rkd")]
+    assert 0 < grown[0] < grown[1], "rkd keeps N N N angles"
+
+
 def test_step_prints_three_tables(tmp_path, capsys, monkeypatch):
     step = load("step")
     monkeypatch.setattr(step, "BATCH", 16)

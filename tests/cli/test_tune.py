@@ -207,3 +207,31 @@ def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_pat
     assert sorted(tuple(row[name] for name in names) for row in found) == [
         tuple(row[name] for name in names) for row in expected
     ]
+
+
+@pytest.mark.slow
+def test_a_methods_own_options_are_searched_from_the_command_line(limbeck, tiny, teacher, tmp_path):
+    given = ("tune", "--data", tiny, "--teacher", teacher, *SMALL, "--shift", 1, "--teacher-view", "fixed")
+    options = (
+        "--method",
+        "dkd",
+        "--method-options",
+        "alpha=2",
+        "beta=1:16",
+        "--trials",
+        2,
+        "--epochs",
+        2,
+        "--no-baseline",
+    )
+    done = limbeck(*given, *options, "--learning-rates", 0.02, "--out", tmp_path / "search")
+    assert done.code == 0, done.err
+    assert "dkd.alpha=2" in done.out and "dkd.beta=" in done.out
+    best = tomllib.loads((tmp_path / "search" / "best.toml").read_text())
+    assert best["teacher_view"] == "fixed" and best["method_options"][0] == "dkd.alpha=2"
+    again = limbeck(
+        "distill", "--config", tmp_path / "search" / "best.toml", "--no-baseline", "--out", tmp_path / "run"
+    )
+    assert again.code == 0, again.err
+    both = limbeck(*given, "--method", "dkd", "--methods", "kd", "logits", "--out", tmp_path / "both")
+    assert both.code == 2 and "--method and --methods contradict each other" in both.err

@@ -25,8 +25,9 @@ from limbeck.cli.common import (
 )
 from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
 from limbeck.cli.lesson import open_lesson
-from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
-from limbeck.options.search import Search
+from limbeck.errors import ConfigError
+from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, TeacherView, Training
+from limbeck.options.search import Search, options_of
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
@@ -39,9 +40,11 @@ def tune(
     teacher_targets: Annotated[Path | None, Parameter(group=GROUPS["Teacher"])] = None,
     mean: Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])] = "arithmetic",
     teacher_model: Annotated[str | None, Parameter(group=GROUPS["Teacher"])] = None,
+    teacher_view: Annotated[TeacherView, Parameter(group=GROUPS["Teacher"])] = "consistent",
     data: Data = DataOptions(),  # noqa: B008
     student: Annotated[str, Parameter(group=GROUPS["Network"])] = "mlp",
     network: NetworkSizes = Network(),  # noqa: B008
+    method: Annotated[str | None, Parameter(group=GROUPS["Search"])] = None,
     search: Annotated[Search, Parameter(name="*", group=GROUPS["Search"])] = Search(),  # noqa: B008
     storage: Annotated[str | None, Parameter(group=GROUPS["Search"])] = None,
     study: Annotated[str | None, Parameter(group=GROUPS["Search"])] = None,
@@ -54,7 +57,7 @@ def tune(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Search temperature, weight, learning rate, epochs and method on validation, over one store of soft targets.
+    """Search temperature, weight, learning rate, epochs, method and its options on validation.
 
     The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
     kept in study.db; the same command with --resume goes on after a stop.
@@ -63,6 +66,7 @@ def tune(
     limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
     limbeck tune --teacher-targets runs/targets --grid --temperatures 1 2 4 8 --hard-weights 0 0.1 0.5 --out runs/grid
     limbeck tune --teacher-targets runs/targets --methods kd logits --hidden 300 300 --trials 40 --out runs/search
+    limbeck tune --teacher runs/teacher --method dkd --method-options alpha=1 beta=1:16 --out runs/search
     limbeck tune --teacher runs/teacher --temperatures 1 10 --learning-rates 0.0005 0.01 --jobs 2 --out runs/search
     limbeck distill --config runs/search/best.toml --out runs/student
     ```
@@ -74,6 +78,9 @@ def tune(
             validation and random views. Flags for random views may be left out.
         mean: How several teachers' distributions are averaged.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        teacher_view: Which view of an example the teacher answers, where there is an augmentation: the student's
+            ("consistent"); the example as it is ("fixed"); or another view ("independent").
+        method: The one method whose settings are searched; the same as --methods with it alone.
         student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
         storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
             run the same command on each, with an --out of its own. None: study.db in --out.
@@ -86,6 +93,10 @@ def tune(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
+    if method is not None:
+        if search.methods not in {Search().methods, (method,)}:
+            raise ConfigError("--method and --methods contradict each other: give one of them")
+        search = dataclasses.replace(search, methods=(method,))
     from limbeck.runs.inputs import verify_stores
     from limbeck.runs.models_for_data import model_maker
     from limbeck.tuning import tune as run_search
@@ -105,6 +116,7 @@ def tune(
             lesson.examples,
             search=search,
             augmentation=lesson.augmentation,
+            teacher_view=teacher_view,
             jobs=jobs,
             ray=ray,
             storage=storage,
@@ -136,17 +148,20 @@ def tune(
 def _print_trials(trials: list[dict[str, Any]]) -> None:
     """The best trials, the very best first."""
     complete = [row for row in trials if row["state"] == "complete"]
+    own = any("." in name for row in complete for name in row)
     ranked = sorted(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))
     rows = [
         (
             row["trial"],
-            "logits" if row["temperature"] is None else f"{row['temperature']:.3g}",
+            row["method"] if row["temperature"] is None else f"{row['temperature']:.3g}",
             f"{row['hard_weight']:.3g}",
             f"{row['learning_rate']:.3g}",
             row["epochs"],
             f"{row['validation_errors']:,}",
             f"{row['validation_accuracy']:.2%}",
+            *([options_of(row)] if own else []),
         )
         for row in ranked[:_SHOWN]
     ]
-    print_rows(("trial", "T", "weight", "learning rate", "epochs", "validation errors", "accuracy"), rows)
+    heading = ("trial", "T", "weight", "learning rate", "epochs", "validation errors", "accuracy")
+    print_rows((*heading, "options") if own else heading, rows)

@@ -153,7 +153,7 @@ def arms_for(methods: Sequence[str]) -> list[Arm]:
 
 
 def weights_of(method: str) -> dict[str, float]:
-    """A method's options that are searched: positive numbers that are no temperature, at their defaults.
+    """A method's options that are searched: the weights that it declares ranges for, at their defaults.
 
     Args:
         method: As ``--method`` takes it.
@@ -170,8 +170,10 @@ def weights_of(method: str) -> dict[str, float]:
     for part in parts:
         if ":" in part.name:  # code of the user's own: its options are not ours to guess
             continue
-        for name, value in method_class(part.name).option_defaults().items():
-            if isinstance(value, float) and name != "temperature" and 0 < value < math.inf:
+        kind = method_class(part.name)
+        weights = {name for name, limits in kind.ranges.items() if limits.log}
+        for name, value in kind.option_defaults().items():
+            if name in weights and 0 < value < math.inf:
                 found[name if len(parts) == 1 else f"{part.name}.{name}"] = value
     return found
 

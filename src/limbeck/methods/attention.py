@@ -5,6 +5,7 @@ Axes: ``N`` examples, ``C`` channels, ``P`` positions of a feature map.
 
 __all__ = ["Attention"]
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from limbeck.errors import ConfigError
 from limbeck.methods.base import require_option
 from limbeck.methods.features import FeatureMethod, as_map, pooled_to, spread_back
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-12
@@ -51,6 +53,8 @@ class Attention(FeatureMethod):
         >>> method(student, teacher, Batch(torch.arange(1), 0, torch.zeros(1, 1), None))
         tensor([0.])
     """
+
+    ranges = MappingProxyType({"weight": Range(10, 1e5)})
 
     def __init__(
         self,

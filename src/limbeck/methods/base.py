@@ -8,8 +8,8 @@ __all__ = ["Method", "Moment", "labels_of", "main_labels", "require_option", "re
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.losses import softened, widened
 from limbeck.losses.fused import label_loss
 from limbeck.options.checks import require
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _DRAWS = 3
@@ -69,6 +70,7 @@ class Method(nn.Module, ABC):
         student_taps: Names of the student's submodules whose outputs it reads.
         teacher_taps: Names of the teacher's.
         phases: How many losses a training goes through, one after the other; see :meth:`at` and :meth:`enter`.
+        ranges: Where ``limbeck tune`` looks for its options, by their names; others are not searched.
         hints: Whether features alone count in the present phase, so that neither logits nor labels do.
     """
 
@@ -86,6 +88,7 @@ class Method(nn.Module, ABC):
     teacher_taps: Sequence[str] = ()
     phases: int = 1
     hints: bool = False
+    ranges: ClassVar[Mapping[str, Range]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -259,6 +262,18 @@ class Method(nn.Module, ABC):
         """The options and their defaults, in the order of ``__init__``."""
         parameters = inspect.signature(cls.__init__).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+    @classmethod
+    def ranges_for(cls, options: Mapping[str, str]) -> Mapping[str, Range]:
+        """Where a search looks for options, beside those that are given.
+
+        Args:
+            options: What was given, as text by name.
+
+        Returns:
+            :attr:`ranges`, or of a method with several forms what counts in this one.
+        """
+        return cls.ranges
 
     @property
     def options(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Axes: ``N`` examples in a batch, ``K`` classes; ``T`` is the temperature, which 
 
 __all__ = ["DIST"]
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from limbeck.methods.base import Method, require_option, require_temperature, targets_at
 from limbeck.methods.formulas import softmax
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-8
@@ -54,6 +56,8 @@ class DIST(Method):
     """
 
     coupled = True
+
+    ranges = MappingProxyType({"beta": Range(0.1, 10), "gamma": Range(0.1, 10)})
 
     def __init__(
         self,

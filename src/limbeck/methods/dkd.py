@@ -5,12 +5,15 @@ Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 
 __all__ = ["DKD"]
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
 from limbeck.methods.base import Method, main_labels, require_option, require_temperature, targets_at
 from limbeck.methods.formulas import one_hot, softmax, softmax_of_others
 from limbeck.methods.parted import cross_entropy_of_others, label_and_rest, others
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 
@@ -49,6 +52,8 @@ class DKD(Method):
     """
 
     needs_labels = True
+
+    ranges = MappingProxyType({"alpha": Range(0.1, 10), "beta": Range(0.5, 50)})
 
     def __init__(self, *, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0) -> None:
         super().__init__()

@@ -5,6 +5,8 @@ Axes: ``N`` examples, ``C`` channels of the student and ``D`` of the teacher, ``
 
 __all__ = ["FitNets"]
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from limbeck.errors import ConfigError
 from limbeck.methods.base import Moment, require_option
 from limbeck.methods.features import FeatureMethod, as_map, pooled_to, spread_back
 from limbeck.methods.kd import KD
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 
@@ -60,6 +63,8 @@ class FitNets(FeatureMethod):
         torch.Size([2])
     """
 
+    ranges = MappingProxyType({"weight": Range(0.01, 100)})
+
     def __init__(
         self,
         *,
@@ -83,6 +88,11 @@ class FitNets(FeatureMethod):
         self.temperature = self.soft.temperature
         self.phases, self.hints, self.reads_logits = stages, stages == 2, stages == 2
         self.factor = self.anneal
+
+    @classmethod
+    def ranges_for(cls, options: Mapping[str, str]) -> Mapping[str, Range]:
+        """Of two stages the factor at the beginning of the second too."""
+        return {**cls.ranges, "anneal": Range(1, 8)} if options.get("stages") == "2" else cls.ranges
 
     def choose(self, stages: list[str], others: list[str]) -> tuple[list[str], list[str]]:
         """The middle stage of each."""

@@ -5,6 +5,8 @@ Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 
 __all__ = ["NKD"]
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from limbeck.losses import widened
 from limbeck.methods.base import Method, main_labels, require_option, require_temperature, targets_at
 from limbeck.methods.formulas import one_hot, softmax, softmax_of_others
 from limbeck.methods.parted import cross_entropy_of_others, others
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 
@@ -47,6 +50,8 @@ class NKD(Method):
     """
 
     needs_labels = True
+
+    ranges = MappingProxyType({"gamma": Range(0.1, 10)})
 
     def __init__(self, *, temperature: float = 4.0, gamma: float = 1.5) -> None:
         super().__init__()

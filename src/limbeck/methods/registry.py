@@ -4,7 +4,7 @@ A method of another package is an entry point of the group ``limbeck.methods`` t
 :class:`~limbeck.methods.Method`. Modules are imported when a method is wanted.
 """
 
-__all__ = ["MethodClass", "describe_methods", "make_method", "method_class"]
+__all__ = ["MethodClass", "OptionKind", "describe_methods", "make_method", "method_class", "option_kinds"]
 
 import difflib
 import importlib
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from limbeck.errors import ConfigError
 from limbeck.methods.base import Method
@@ -26,6 +26,7 @@ from limbeck.options.methods import (
     GROUP,
     METHODS,
     OWN,
+    Range,
     method_names,
     method_parts,
     option_list,
@@ -36,6 +37,50 @@ from limbeck.options.methods import (
 from limbeck.system.extras import load_entry_point
 
 MethodClass = type[Method]
+
+
+class OptionKind(NamedTuple):
+    """The options of one method, as a search needs them.
+
+    Attributes:
+        name: Of the method.
+        given: Those that were given, as text by name.
+        hints: The annotation of each.
+        ranges: Where the others are searched.
+    """
+
+    name: str
+    given: Mapping[str, str]
+    hints: Mapping[str, Any]
+    ranges: Mapping[str, Range]
+
+
+def option_kinds(names: Sequence[str], options: Sequence[str]) -> list[OptionKind]:
+    """The options of some methods.
+
+    Args:
+        names: Of methods, once each.
+        options: Those that are given, for all of them, as :func:`~limbeck.options.methods.option_list` has them.
+
+    Returns:
+        One for each name.
+
+    Raises:
+        ConfigError: If no method, or more than one, has an option of a name.
+
+    Example:
+        >>> kind = option_kinds(["dkd"], ["alpha=2"])[0]
+        >>> kind.given, sorted(kind.ranges)
+        ({'alpha': '2'}, ['alpha', 'beta'])
+    """
+    kinds = [_kind(name) for name in names]
+    apart = _divided(option_table(options), names, kinds)
+    return [
+        OptionKind(name, given, get_type_hints(kind.__init__), kind.ranges_for(given))
+        if _is_class(kind)
+        else OptionKind(name, given, {}, {})
+        for name, kind, given in zip(names, kinds, apart, strict=True)
+    ]
 
 
 def method_class(name: str) -> MethodClass:

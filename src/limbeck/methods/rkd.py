@@ -5,11 +5,14 @@ Axes: ``N`` examples in a batch, ``C`` features of the student and ``D`` of the 
 
 __all__ = ["RKD"]
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
 from limbeck.methods.base import require_option
 from limbeck.methods.features import FeatureMethod, averaged, scaled, spread_average, unrounded
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 
@@ -54,6 +57,8 @@ class RKD(FeatureMethod):
     """
 
     coupled = True
+
+    ranges = MappingProxyType({"distance": Range(2.5, 250), "angle": Range(5, 500)})
 
     def __init__(
         self, *, distance: float = 25.0, angle: float = 50.0, student_layers: str = "", teacher_layers: str = ""

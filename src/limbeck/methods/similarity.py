@@ -5,11 +5,14 @@ Axes: ``N`` examples in a batch, ``P`` numbers of a layer for one of them.
 
 __all__ = ["Similarity"]
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
 from limbeck.methods.base import require_option
 from limbeck.methods.features import FeatureMethod, scaled, unrounded
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 
@@ -49,6 +52,8 @@ class Similarity(FeatureMethod):
     """
 
     coupled = True
+
+    ranges = MappingProxyType({"gamma": Range(100, 1e5)})
 
     def __init__(self, *, gamma: float = 3000.0, student_layers: str = "", teacher_layers: str = "") -> None:
         super().__init__()

@@ -5,11 +5,14 @@ Axes: ``N`` examples in a batch, ``C`` features of the student and ``D`` of the 
 
 __all__ = ["SRD"]
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 
 from limbeck.methods.base import require_option
 from limbeck.methods.features import FeatureMethod, averaged, spread_average, unrounded
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-4
@@ -62,6 +65,8 @@ class SRD(FeatureMethod):
     """
 
     coupled = True
+
+    ranges = MappingProxyType({"weight": Range(0.2, 20)})
 
     def __init__(
         self, *, weight: float = 2.0, exponent: float = 4.0, student_layers: str = "", teacher_layers: str = ""

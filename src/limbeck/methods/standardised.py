@@ -5,6 +5,7 @@ Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 
 __all__ = ["Standardised"]
 
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from limbeck.errors import ConfigError
 from limbeck.losses import softened, widened
 from limbeck.methods.base import Method, require_option, require_temperature
 from limbeck.methods.formulas import softmax
+from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-7
@@ -54,6 +56,8 @@ class Standardised(Method):
     """
 
     needs_logits = needs_every_class = True
+
+    ranges = MappingProxyType({"weight": Range(0.2, 20)})
 
     def __init__(
         self,

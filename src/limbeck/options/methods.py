@@ -7,6 +7,7 @@ __all__ = [
     "METHODS",
     "OWN",
     "Part",
+    "Range",
     "has_temperature",
     "method_names",
     "method_parts",
@@ -65,6 +66,20 @@ class Part(NamedTuple):
 
     name: str
     weight: float
+
+
+class Range(NamedTuple):
+    """Where a search looks for an option of a method.
+
+    Attributes:
+        low: The lowest value.
+        high: The highest.
+        log: Whether its logarithm counts, as of a weight.
+    """
+
+    low: float
+    high: float
+    log: bool = True
 
 
 def method_names() -> list[str]:

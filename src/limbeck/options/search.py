@@ -3,18 +3,18 @@
 Nothing here imports torch or Optuna, so that ``limbeck --help`` is quick.
 """
 
-__all__ = ["Axis", "Search", "Values", "baseline_axes", "combinations"]
+__all__ = ["Axis", "Search", "Values", "baseline_axes", "combinations", "counts", "option_texts", "options_of"]
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types
-from limbeck.options.methods import has_temperature, method_parts
+from limbeck.options.methods import has_temperature, method_parts, option_table
 
 Values = dict[str, Any]
 """Settings of a trial by name; where scores are matched there is no temperature."""
@@ -26,7 +26,7 @@ class Axis:
 
     Attributes:
         name: The setting, as flags and TOML have it: "method", "temperature", "hard_weight", "learning_rate" or
-            "epochs".
+            "epochs"; of a method's own option METHOD.OPTION, such as "dkd.beta".
         values: The lowest and the highest value; in a grid every value, rising; names to choose from; one value alone
             is fixed.
         scale: How values lie in a range: "log", "linear" or "whole" for whole numbers; "choice" for names.
@@ -48,6 +48,10 @@ class Search:
 
     Attributes:
         methods: Methods to choose from, such as kd logits dkd. Default kd alone. In logits no temperature counts.
+        method_options: Options of the methods, as NAME=VALUE to fix one, and NAME=LOW:HIGH to search it in a range,
+            such as beta=1:16; with --grid NAME=FIRST,SECOND to try each. Where several methods have it METHOD.NAME.
+        search_options: Search the methods' own weights, which limbeck methods lists, in ranges around their authors';
+            with --grid none is searched that method_options do not list.
         temperatures: Lowest and highest temperature, such as 1 20; with --grid the list of them; one value is fixed.
             Default 1 to 20, and 1 2 4 8 16 with --grid.
         hard_weights: The same for the weight of the true labels. Default 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
@@ -63,6 +67,8 @@ class Search:
     """
 
     methods: tuple[str, ...] = ("kd",)
+    method_options: tuple[str, ...] = ()
+    search_options: bool = True
     temperatures: tuple[float, ...] | None = None
     hard_weights: tuple[float, ...] | None = None
     learning_rates: tuple[float, ...] | None = None
@@ -100,7 +106,9 @@ class Search:
             raise ConfigError(f"methods must be named, once each, and are {' '.join(self.methods) or 'none'}")
         for method in self.methods:
             method_parts(method)
-        if not any(map(has_temperature, self.methods)) and self.temperatures is not None:
+        option_table(self.method_options)
+        hot = any(has_temperature(method, self.method_options) for method in self.methods)
+        if not hot and self.temperatures is not None:
             raise ConfigError(
                 f"methods are {' '.join(self.methods)} alone, in which no temperature counts: leave temperatures out"
             )
@@ -112,7 +120,14 @@ class Search:
             raise ConfigError(f"timeout_minutes must be above 0 and finite, and is {self.timeout_minutes}")
 
     def axes(
-        self, *, learning_rate: float, epochs: int, only_temperature: float | None = None, labelled: bool = True
+        self,
+        *,
+        learning_rate: float,
+        epochs: int,
+        only_temperature: float | None = None,
+        labelled: bool = True,
+        least_weight: float = 0.0,
+        options: tuple[Axis, ...] = (),
     ) -> tuple[Axis, ...]:
         """What is searched, with every default filled in.
 
@@ -121,9 +136,11 @@ class Search:
             epochs: Those of the training, where none are searched.
             only_temperature: The one temperature that the soft targets hold for, or None where they serve all.
             labelled: Whether there are true labels to give a weight to.
+            least_weight: The lowest weight of the labels where none is named.
+            options: Those of the methods' own options.
 
         Returns:
-            The axes, in the order method, temperature, hard weight, learning rate, epochs.
+            The axes, in the order method, temperature, hard weight, learning rate, epochs, options.
 
         Raises:
             ConfigError: If temperatures are asked for that the soft targets do not hold for, or weights of labels that
@@ -157,7 +174,7 @@ class Search:
             tuple[Literal["temperature", "hard_weight", "learning_rate", "epochs"], tuple[float, ...]], ...
         ] = (
             ("temperature", temperatures or ((1, 2, 4, 8, 16) if self.grid else (1, 20))),
-            ("hard_weight", weights or ((0, 0.1, 0.5, 0.9) if self.grid else (0, 0.9))),
+            ("hard_weight", weights or _default_weights(least_weight, grid=self.grid)),
             ("learning_rate", self.learning_rates or rates),
             ("epochs", self.epoch_counts or (epochs,)),
         )
@@ -168,7 +185,12 @@ class Search:
                 Axis(name, tuple(sorted(float(value) for value in values)), scales.get(name, "log"))
                 for name, values in found
             ),
+            *options,
         )
+
+
+def _default_weights(least: float, *, grid: bool) -> tuple[float, ...]:
+    return tuple(weight for weight in (0, 0.1, 0.5, 0.9) if weight >= least) if grid else (least, 0.9)
 
 
 def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
@@ -183,13 +205,71 @@ def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
     """
     fixed = {"method": "kd", "hard_weight": 1.0, "epochs": float(epochs)}
     fixed |= {axis.name: axis.values[0] for axis in axes if axis.name == "temperature"}
-    return tuple(dataclasses.replace(axis, values=(fixed[axis.name],)) if axis.name in fixed else axis for axis in axes)
+    return tuple(
+        dataclasses.replace(axis, values=(fixed[axis.name],)) if axis.name in fixed else axis
+        for axis in axes
+        if "." not in axis.name
+    )
+
+
+def option_texts(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The methods' own options among the settings of a trial, as ``--method-options`` takes them.
+
+    Args:
+        values: Settings by name; None for what does not count.
+
+    Returns:
+        One text per option.
+
+    Example:
+        >>> option_texts({"method": "dkd", "dkd.beta": 2.5, "dist.beta": None, "ttm.weighted": True})
+        ('dkd.beta=2.5', 'ttm.weighted=true')
+    """
+    found = {name: value for name, value in values.items() if "." in name and value is not None}
+    return tuple(f"{name}={str(v).lower() if isinstance(v, bool) else v}" for name, v in found.items())
+
+
+def options_of(row: Mapping[str, Any]) -> str:
+    """The methods' own options in a trial, for a table.
+
+    Args:
+        row: The trial.
+
+    Returns:
+        Names and values, in three digits.
+
+    Example:
+        >>> options_of({"method": "dkd", "dkd.alpha": 1.23456, "dkd.beta": 8, "dist.beta": None})
+        'dkd.alpha=1.23 dkd.beta=8'
+    """
+    found = {name: value for name, value in row.items() if "." in name and value is not None}
+    return " ".join(f"{name}={f'{v:.3g}' if isinstance(v, float) else v}" for name, v in found.items())
+
+
+def counts(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a setting counts in a trial: a temperature, and a method's own option, not in every method.
+
+    Args:
+        name: Of the axis.
+        values: The trial's method, and the options of methods that are known.
+
+    Returns:
+        Whether it does.
+
+    Example:
+        >>> counts("temperature", {"method": "logits"}), counts("dkd.beta", {"method": "kd+dkd:0.5"})
+        (False, True)
+    """
+    if name == "temperature":
+        return has_temperature(values["method"], option_texts(values))
+    head, dot, _ = name.rpartition(".")
+    return not dot or head in {part.name for part in method_parts(values["method"])}
 
 
 def combinations(axes: tuple[Axis, ...]) -> list[Values]:
     """Every combination of the axes' values, those of one temperature beside each other.
 
-    Where scores are matched there is no temperature to combine with.
+    What does not count in a method, such as a temperature where logits are matched, is not combined with it.
 
     Args:
         axes: The axes.
@@ -202,14 +282,16 @@ def combinations(axes: tuple[Axis, ...]) -> list[Values]:
         >>> [(point["temperature"], point["hard_weight"]) for point in combinations(axes)]
         [(1.0, 0.0), (1.0, 0.5), (4.0, 0.0), (4.0, 0.5)]
     """
-    names = [axis.name for axis in axes]
     found: list[Values] = []
-    for values in itertools.product(*(axis.values for axis in axes)):
-        point: Values = dict(zip(names, values, strict=True))
-        if not has_temperature(point["method"]):
-            del point["temperature"]
-        if point not in found:
-            found.append(point)
+    for method in next(axis.values for axis in axes if axis.name == "method"):
+        own = [axis for axis in axes if "." not in axis.name or counts(axis.name, {"method": method})]
+        chosen = [(method,) if axis.name == "method" else axis.values for axis in own]
+        for values in itertools.product(*chosen):
+            point: Values = dict(zip([axis.name for axis in own], values, strict=True))
+            if not counts("temperature", point):
+                del point["temperature"]
+            if point not in found:
+                found.append(point)
     return found
 
 

@@ -28,7 +28,7 @@ _ROWS, _COLUMNS = 6, 5
 
 
 def temperature_of(trial: Mapping[str, Any]) -> str:
-    """A trial's temperature as text; "logits" where scores were matched, in which none counts.
+    """A trial's temperature as text; the method's name where none counts in it.
 
     Args:
         trial: With ``temperature``.
@@ -40,7 +40,7 @@ def temperature_of(trial: Mapping[str, Any]) -> str:
         >>> temperature_of({"temperature": 4.0}), temperature_of({"temperature": None})
         ('4', 'logits')
     """
-    return "logits" if trial["temperature"] is None else f"{trial['temperature']:.3g}"
+    return str(trial.get("method", "logits")) if trial["temperature"] is None else f"{trial['temperature']:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +86,18 @@ def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None
         temperatures = np.array([row["temperature"] for row in complete if row["temperature"] is not None], float)
         rows[soft], row_names = _places(temperatures, _ROWS, grid=grid, log=True)
     if not soft.all():
-        rows[~soft], row_names = len(row_names), (*row_names, "logits")
+        rows[~soft], row_names = len(row_names), (*row_names, _without_temperature(complete))
     columns, names = _places(np.array([row["hard_weight"] for row in complete], float), _COLUMNS, grid=grid, log=False)
     sums, counts = np.zeros((len(row_names), len(names))), np.zeros((len(row_names), len(names)), np.int64)
     np.add.at(sums, (rows, columns), [row["validation_errors"] for row in complete])
     np.add.at(counts, (rows, columns), 1)
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     return Cells(row_names, names, means, counts)
+
+
+def _without_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The methods in which no temperature counts."""
+    return ", ".join(sorted({str(row.get("method", "logits")) for row in rows if row["temperature"] is None}))
 
 
 def _places(
@@ -196,7 +201,8 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
         The figure, or None where nothing was searched.
     """
     rows = [row for row in trials if row["validation_errors"] is not None]
-    names = [name for name in _NAMES if len({row[name] for row in rows} - {None}) > 1]
+    own = sorted({name for row in rows for name in row if "." in name})  # the methods' own options
+    names = [name for name in (*_NAMES, *own) if len({row.get(name) for row in rows} - {None}) > 1]
     if not names:
         return None
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -205,20 +211,26 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
         drawing = figure(9.0, 2.9)
         for place, name in enumerate(names):
             axes = drawing.add_subplot(1, len(names), place + 1)
-            known = [row for row in rows if row[name] is not None]
+            known = [row for row in rows if row.get(name) is not None]
             _scatter(axes, name, known)
             values = [row[name] for row in known]
-            if name in {"temperature", "learning_rate"} and max(values) > 3 * min(values):
+            if (name in {"temperature", "learning_rate"} or "." in name) and _spans(values):
                 axes.set_xscale("log")
                 axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.xaxis.set_minor_formatter(NullFormatter())
                 axes.tick_params(which="minor", length=0)
-            axes.set_xlabel(_NAMES[name])
+            axes.set_xlabel(_NAMES.get(name, name))
             if place == 0:
                 axes.set_ylabel("validation errors")
             tidy(axes)
     return drawing
+
+
+def _spans(values: Sequence[Any]) -> bool:
+    """Whether values are positive numbers that a logarithm shows better."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    return numbers and min(values) > 0 and max(values) > 3 * min(values)
 
 
 def _scatter(axes: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:

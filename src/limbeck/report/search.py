@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limbeck.options.search import options_of
 from limbeck.report.figures_all import write_figures
 from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history, temperature_of
 from limbeck.report.figures_style import svg
@@ -67,7 +68,7 @@ def write_search_report(contents: SearchContents, path: Path) -> Path:
         notes=list(_notes(contents)),
         table={
             "title": "Trials, the best first",
-            "heading": ("trial", "T", "weight", "learning rate", "epochs", "errors", "accuracy", "nll", ""),
+            "heading": ("trial", "T", "weight", "learning rate", "epochs", "errors", "accuracy", "nll", "options", ""),
             "rows": [_cells(row) for row in ranked],
         },
         figures=[(name, *_WORDS[name], text) for name, text in figures.items()],
@@ -135,5 +136,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "–" if errors is None else f"{errors:,}",
         "–" if accuracy is None else f"{100 * accuracy:.2f} %",
         "–" if nll is None else f"{nll:.4f}",
+        options_of(row),
         "" if row["state"] == "complete" else row["state"],
     ]

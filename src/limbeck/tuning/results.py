@@ -10,6 +10,7 @@ from typing import Any
 
 from limbeck.data.examples import Examples
 from limbeck.errors import FormatError, RunError
+from limbeck.options.search import option_texts
 from limbeck.report import SearchContents, write_search_report
 from limbeck.runs.folder import RunFolder
 
@@ -47,7 +48,9 @@ def conclude(
         "seconds": sum(row["seconds"] or 0.0 for row in rows),
         "trials": [dict(row) for row in rows],
     }
-    return {name: best[name] for name in _SETTINGS if best[name] is not None}, metrics
+    chosen = {name: best[name] for name in _SETTINGS if best[name] is not None}
+    options = option_texts(best)
+    return {**chosen, **({"method_options": list(options)} if options else {})}, metrics
 
 
 def conclude_baseline(rows: Sequence[Mapping[str, Any]], metrics: dict[str, Any], *, left: int) -> dict[str, Any]:

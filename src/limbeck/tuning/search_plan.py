@@ -15,8 +15,8 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import answer_views
 from limbeck.methods import make_method
 from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
-from limbeck.options import Augmentation, Distillation, Training
-from limbeck.options.search import Axis, Search, Values, combinations
+from limbeck.options import Augmentation, Distillation, TeacherView, Training
+from limbeck.options.search import Axis, Search, Values, combinations, option_texts
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.conduct import Conduct
 from limbeck.runs.folder import require_out
@@ -27,10 +27,13 @@ from limbeck.runs.starts import starts
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.devices import Device
 from limbeck.training.objective import require_teacher
+from limbeck.tuning.option_axes import features_alone, option_axes, reads_features
 from limbeck.tuning.study import hidden_password
 from limbeck.tuning.trials import Bench
 
 _TRIALS = 30
+_LEAST_WEIGHT = 0.1
+"""Of labels, where a method learns layers alone and nothing else trains what makes logits of them."""
 _KEEP_BYTES = 1 << 30
 """A live teacher's answers up to this size are held in memory; larger ones belong into a store."""
 
@@ -89,11 +92,13 @@ class SearchPlan:
         data: Training and validation examples.
         options: The settings of all trials, with the precision that was found.
         augmentation: Random views.
+        taught: The views that the teacher answers.
+        teacher_view: Which these are.
         device: Where to compute.
         search: What is searched, and how.
         axes: What is chosen in each trial.
         points: What to try at each place.
-        views: How many views of each example the teacher answers; 0 where its answers are stored.
+        views: How many views of each example the teacher answers; 0 where its answers are stored, or each trial asks.
         common: What trials must have in common to be compared.
         where: Where the search is kept.
     """
@@ -103,6 +108,8 @@ class SearchPlan:
     data: DataSet
     options: Training
     augmentation: Augmentation
+    taught: Augmentation
+    teacher_view: TeacherView
     device: Device
     search: Search
     axes: tuple[Axis, ...]
@@ -136,7 +143,7 @@ class SearchPlan:
     def fixed_settings(self) -> dict[str, Any]:
         """The settings that all trials have."""
         kept = {**(self.where.settings or {}), **dataclasses.asdict(self.options)}
-        return kept | dataclasses.asdict(self.augmentation)
+        return kept | dataclasses.asdict(self.augmentation) | {"teacher_view": self.teacher_view}
 
     def bench(self, teacher: Teacher, axes: tuple[Axis, ...]) -> Bench:
         """What trials are run with.
@@ -149,17 +156,19 @@ class SearchPlan:
             The bench.
         """
         prune = self.search.prune and not self.search.grid
-        return Bench(teacher, self.student, self.data, self.augmentation, self.options, axes, prune)
+        return Bench(
+            teacher, self.student, self.data, self.augmentation, self.options, axes, prune, self.teacher_view
+        )  # fmt: skip
 
     def answers(self) -> Teacher:
-        """The teacher's answers to all that training will show."""
-        if not self.guide.live:
+        """The teacher's answers to all that training will show; itself where layers of it are read."""
+        if not self.guide.live or self.views == 0:
             return self.guide
         temperature = next(axis for axis in self.axes if axis.name == "temperature").values[0]
         return answer_views(
             self.guide,
             self.data.train,
-            self.augmentation,
+            self.taught,
             classes=self.data.classes,
             views=self.views,
             device=self.device,
@@ -175,6 +184,7 @@ def plan_search(
     options: Training,
     augmentation: Augmentation | None,
     where: Where,
+    teacher_view: TeacherView = "consistent",
 ) -> SearchPlan:
     """Look at what was given, refuse what cannot be searched, and decide the rest.
 
@@ -186,6 +196,7 @@ def plan_search(
         options: The settings of all trials.
         augmentation: Random views, or None.
         where: Where the search is kept.
+        teacher_view: Which view of an example the teacher answers.
 
     Returns:
         The plan, with the teacher on the device.
@@ -201,7 +212,8 @@ def plan_search(
     options, device = Conduct(out=where.out, resume=where.resume).settle(options)
     views = data.train.drawn(augmentation)
     guide = teacher_for(teacher, data)
-    guide = guide.to(device.device).bind(data.train, views)
+    taught = views.for_teacher(teacher_view)
+    guide = guide.to(device.device).bind(data.train, taught)
     verify_stores(guide, None)
     check_answers("student", made, data)
     _tell_oddities(guide, made, data, device)
@@ -210,15 +222,18 @@ def plan_search(
         epochs=options.epochs,
         only_temperature=getattr(guide, "temperature", None),
         labelled=data.train.labels is not None,
+        least_weight=_LEAST_WEIGHT if features_alone(search) else 0.0,
+        options=option_axes(search),
     )
     _check_axes(guide, len(data.classes), options, axes)
-    demand = _demand(guide, data, views, axes)
+    demand = 0 if reads_features(search) else _demand(guide, data, taught, axes)
     hottest = max(next(axis for axis in axes if axis.name == "temperature").values)
-    tell_odd_teacher(guide, data.train, views, float(hottest), device, None, classes=data.classes)
+    tell_odd_teacher(guide, data.train, taught, float(hottest), device, None, classes=data.classes)
     return SearchPlan(
-        guide=guide, student=student, data=data, options=options, augmentation=views, device=device, search=search,
+        guide=guide, student=student, data=data, options=options, augmentation=views, taught=taught,
+        teacher_view=teacher_view, device=device, search=search,
         axes=axes, points=combinations(axes) if search.grid else [{} for _ in range(search.trials or _TRIALS)],
-        views=demand, common=_common(guide, made, data, views, options, search, axes), where=where,
+        views=demand, common=_common(guide, made, data, views, options, search, axes, teacher_view), where=where,
     )  # fmt: skip
 
 
@@ -233,9 +248,14 @@ def _tell_oddities(guide: Teacher, student: nn.Module, data: DataSet, device: De
 def _check_axes(guide: Teacher, classes: int, options: Training, axes: tuple[Axis, ...]) -> None:
     """Refuse values that no trial could have; here, and not in the trial that is the first to have them."""
     for values in combinations(axes):
-        named = {name: values[name] for name in ("method", "temperature", "hard_weight") if name in values}
-        aims = Distillation(**named)
-        method = make_method(aims.method, temperature=aims.temperature, classes=classes)
+        temperature = values.get("temperature", 1.0)
+        method = make_method(values["method"], option_texts(values), temperature=temperature, classes=classes)
+        if values["hard_weight"] == 0 and not method.reads_logits:
+            raise ConfigError(
+                f"method {method.name} learns layers alone, and hard_weights hold 0, at which nothing would train what "
+                "makes logits of them: give weights above 0"
+            )
+        Distillation(method=values["method"], temperature=temperature, method_options=option_texts(values))
         method.require(classes)
         method.require_epochs(int(values["epochs"]))
         require_teacher(guide, method)
@@ -250,6 +270,7 @@ def _common(
     options: Training,
     search: Search,
     axes: Sequence[Axis],
+    teacher_view: TeacherView,
 ) -> dict[str, Any]:
     """What trials must have in common to be compared, as plain values; the test set is no part of it."""
     assert data.validation is not None
@@ -258,6 +279,7 @@ def _common(
     return {
         **fixed,
         **dataclasses.asdict(augmentation),
+        **({} if teacher_view == "consistent" else {"teacher_view": teacher_view}),
         **{f"searched {axis.name}": list(axis.values) for axis in axes},
         "grid": search.grid,
         "prune": search.prune,

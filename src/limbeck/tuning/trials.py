@@ -15,9 +15,9 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import InterruptedRun, NonFiniteError
-from limbeck.options import Augmentation, Training
-from limbeck.options.methods import has_temperature
-from limbeck.options.search import Axis
+from limbeck.methods import make_method
+from limbeck.options import Augmentation, TeacherView, Training
+from limbeck.options.search import Axis, counts, option_texts
 from limbeck.protocols import Teacher
 from limbeck.runs.stages import fit_stage
 from limbeck.runs.starts import starts
@@ -51,6 +51,7 @@ class Bench:
         training: The settings that are not searched, their precision settled.
         axes: What is searched.
         prune: Whether poor trials are stopped early.
+        teacher_view: Which view of an example the teacher answers.
     """
 
     teacher: Teacher
@@ -60,6 +61,7 @@ class Bench:
     training: Training
     axes: tuple[Axis, ...]
     prune: bool
+    teacher_view: TeacherView = "consistent"
 
     def __post_init__(self) -> None:
         assert self.data.test is None, "a search does not see the test set"
@@ -68,7 +70,8 @@ class Bench:
         """Train a student.
 
         Args:
-            values: Method, temperature (where it has one), hard weight, learning rate and epochs by name.
+            values: Method, temperature (where it has one), hard weight, learning rate, epochs and the method's own
+                options by name.
             watcher: Hears how it goes, and may raise.
 
         Returns:
@@ -79,10 +82,15 @@ class Bench:
         device = find_device(training.device, training.precision)
         objective = DistillationObjective(
             self.teacher.to(device.device),
-            temperature=values.get("temperature", 1.0),
             hard_weight=values["hard_weight"],
             label_smoothing=training.label_smoothing,
-            method=values["method"],
+            method=make_method(
+                values["method"],
+                option_texts(values),
+                temperature=values.get("temperature", 1.0),
+                classes=len(self.data.classes),
+            ),
+            teacher_view=self.teacher_view,
         )
         _, history = fit_stage(
             None,
@@ -177,8 +185,9 @@ def work(
         if place is None:
             raise _NothingLeft
         values: dict[str, Any] = {}
-        for axis in bench.axes:
-            if axis.name != "temperature" or has_temperature(values["method"]):
+        # Whether a temperature counts may be a matter of a method's own options.
+        for axis in sorted(bench.axes, key=lambda axis: (axis.name != "method", "." not in axis.name)):
+            if axis.name == "method" or counts(axis.name, values):
                 values[axis.name] = _suggest(trial, axis)
         reporter = _Reporter(trial, int(values["epochs"]), staged=staged, caught=caught)
         began = time.perf_counter()
@@ -276,8 +285,9 @@ def _row(trial: "FrozenTrial", axes: tuple[Axis, ...], *, complete: bool) -> dic
     fixed = {axis.name: axis.values[0] for axis in axes if axis.fixed}
     values: dict[str, Any] = {axis.name: {**fixed, **trial.params}.get(axis.name) for axis in axes}
     values["epochs"] = int(values["epochs"])
-    if not has_temperature(values["method"]):
-        values["temperature"] = None
+    for name in [axis.name for axis in axes if "." in axis.name] + ["temperature"]:
+        if not counts(name, values):
+            values[name] = None
     attributes = trial.user_attrs
     state = "complete" if complete else "diverged" if "note" in attributes else "stopped early"
     errors = trial.value if complete else min(trial.intermediate_values.values(), default=None)

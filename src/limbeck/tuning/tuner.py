@@ -15,7 +15,7 @@ from torch import nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.options import Augmentation, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
 from limbeck.options.search import Axis, Search, baseline_axes, combinations
 from limbeck.protocols import Answering
@@ -36,7 +36,8 @@ class TuneRun:
 
     Attributes:
         best: The settings that were best on validation: ``method``, ``temperature`` where it counts, ``hard_weight``,
-            ``learning_rate`` and ``epochs``, as :func:`~limbeck.distill` takes them.
+            ``learning_rate``, ``epochs`` and, where any counts, ``method_options``, as :func:`~limbeck.distill` takes
+            them.
         trials: A mapping a trial that came to an end, in the order in which they began.
         metrics: What ``metrics.json`` holds.
         folder: Where it all is, or None.
@@ -59,6 +60,7 @@ def tune(
     classes: Sequence[str] | None = None,
     search: Search | None = None,
     augmentation: Augmentation | None = None,
+    teacher_view: TeacherView = "consistent",
     jobs: int = 1,
     ray: str | None = None,
     storage: str | None = None,
@@ -81,7 +83,9 @@ def tune(
         validation: Labelled examples to judge by, where the data set has none of its own.
         classes: Names of the classes.
         search: Ranges or lists, and how many trials; None for the defaults.
-        augmentation: Random views of the training pictures; their number must be given.
+        augmentation: Random views of the training images; their number must be given, unless a method reads layers.
+        teacher_view: Which view of an example the teacher answers: "consistent" for that of the student, "fixed" for
+            the example as it is, "independent" for another view.
         jobs: How many processes of this machine work on the one study, each with as many threads as this one. Above
             1 it needs ``out`` or ``storage``, and a program that begins with ``if __name__ == "__main__"``.
         ray: Instead: the address of a Ray cluster, or "local" for one that is started here. A cluster needs
@@ -123,7 +127,7 @@ def tune(
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
     with lent(as_teacher(teacher), freeze=False):
-        plan = plan_search(teacher, student, data, sought, options, augmentation, where)
+        plan = plan_search(teacher, student, data, sought, options, augmentation, where, teacher_view)
         if out is None:
             return _carry_out(plan, None, progress)
         with RunFolder(out).open("tune", plan.settings(), resume=resume) as folder:

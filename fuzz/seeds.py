@@ -172,7 +172,7 @@ _MAKERS = {
     "picture": _picture,
     "ark": _ark,
     "scp": _scp,
-    "nnet1": lambda _: _kaldi("*.nnet*", "*.kaldi.txt", "*.seed*"),
+    "nnet1": lambda _: _kaldi("*.nnet*", "*.kaldi.txt", "*.seed*", "nnet1_more/*.bin", "nnet1_more/parallel.txt"),
     "nnet3": lambda _: _kaldi(
         "nnet3/tdnn.bin",
         "nnet3/dropout_affine.bin",

@@ -23,7 +23,8 @@ _WORDS = (b"nan", b"inf", b"-inf", b"1e38", b"-1e38", b"1e999", b"-1", b"0", b"1
           b"99999999999999999999", b"[", b"]", b"[ ]", b"<eps>", b"\xff", b"\xef\xbb\xbf", b"a", b"<Nnet>", b"</Nnet>",
           b"<!EndOfComponent>", b"0x10", b"1_0", b"+1", b"1.5", "é".encode(), b"")  # fmt: skip
 _TAGS = ("AffineTransform LinearTransform Sigmoid Tanh Softmax HiddenSoftmax LengthNormComponent BlockSoftmax Dropout "
-         "ParametricRelu Splice Copy AddShift Rescale Relu Linear Maxout").split()  # fmt: skip
+         "ParametricRelu Splice Copy AddShift Rescale Relu Linear Maxout Rbm KlHmm LstmProjected RecurrentComponent "
+         "MaxPoolingComponent SentenceAveragingComponent ParallelComponent").split()  # fmt: skip
 _AROUND = (b"IfDefined(%s)", b"Round(%s, 3)", b"Offset(%s, 1000)", b"Sum(%s, %s)", b"Failover(%s, %s)",
            b"Switch(%s, %s)", b"ReplaceIndex(%s, t, 0)", b"Append(%s, %s)", b"Scale(1e38, %s)")  # fmt: skip
 _RANGES = ("[0:0]", "[0:1,0:2]", "[1:0]", "[:]", "[0:999999999]", "[,0:0]", "[]", "[0:1,0:1,0:1]", "[-1:0]", ":0",

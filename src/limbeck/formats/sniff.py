@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import FormatError
-from limbeck.kaldi.formats.nnet1_components import KNOWN_TAGS, NOT_RUN
+from limbeck.kaldi.formats.nnet1_components import NOT_RUN
+from limbeck.kaldi.formats.nnet1_more import ALL_TAGS
 from limbeck.kaldi.formats.scp import lookup_folders
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.kaldi.formats.table import open_stream
@@ -142,7 +143,7 @@ def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind |
             return "topology"
         if token.lower() == "<nnet>":
             return "nnet1 text"
-        if token == "<NnetProto>" or token[1:-1].lower() in KNOWN_TAGS.keys() | NOT_RUN.keys():
+        if token == "<NnetProto>" or token[1:-1].lower() in ALL_TAGS.keys() | NOT_RUN.keys():
             return "nnet1 legacy"
     if token == "[":
         return "counts"

@@ -4,9 +4,17 @@ Axes: ``N`` frames of one utterance, ``D`` features, ``K`` pdfs. This is the ref
 and enough to run a network where torch is not at hand.
 """
 
-__all__ = ["forward", "likelihoods", "log_priors", "propagate", "read_pdf_counts", "without_softmax"]
+__all__ = [
+    "forward",
+    "likelihoods",
+    "log_priors",
+    "needs_utterances",
+    "propagate",
+    "read_pdf_counts",
+    "without_softmax",
+]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -16,7 +24,9 @@ from numpy.typing import NDArray
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1_more import whole_in
 from limbeck.kaldi.formats.table import open_stream, read_object
+from limbeck.kaldi.forward_more import RUN_MORE
 
 Frames = NDArray[np.float32]
 
@@ -49,10 +59,26 @@ def propagate(nnet: Nnet, frames: Frames) -> Frames:
         raise DataError(f"the frames of an utterance are a matrix with at least one row, and this is {frames.shape}")
     if frames.shape[1] != nnet.input_dim:
         raise MismatchError(f"frames of {frames.shape[1]} features for a network of {nnet.input_dim} inputs")
-    values = np.ascontiguousarray(frames, np.float32)
-    for component in nnet.components:
-        values = _RUN[type(component)](component, values)
+    return _run(nnet.components, np.ascontiguousarray(frames, np.float32))
+
+
+def _run(parts: Sequence[nc.Component], values: Frames) -> Frames:
+    for part in parts:
+        more = RUN_MORE.get(type(part))  # type: ignore[arg-type]
+        values = _RUN[type(part)](part, values) if more is None else more(part, values, _run)
     return values
+
+
+def needs_utterances(nnet: Nnet) -> bool:
+    """Whether the frames of one utterance must go together, without those of others.
+
+    Args:
+        nnet: The network.
+
+    Returns:
+        Whether a component looks at neighbours, remembers, or takes means over time.
+    """
+    return any(True for _ in whole_in(nnet.components))
 
 
 def without_softmax(nnet: Nnet) -> Nnet:

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from limbeck.errors import DataError, FormatError, RunError
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1_more import More
 from limbeck.kaldi.formats.nnet1_record import arrays_of, nnet_from_records, read_arrays, records_of
 from limbeck.system.files import make_beside, make_folder, replace_bytes, replace_json, seal_files, why
 from limbeck.system.model_folders import open_model_folder
@@ -38,6 +39,7 @@ _SIZES: dict[str, frozenset[str]] = {
     "Rescale": frozenset({"dim"}),
 }
 _NEEDS_NEIGHBOURS = "a run sees frames one by one: keep the splice in a feature transform"
+_SEES_MORE = "teach by its posteriors, which limbeck forward writes"
 _NO_MODULE = {
     nc.Splice: _NEEDS_NEIGHBOURS,
     nc.BlockSoftmax: "a run has one softmax over all its classes",
@@ -184,8 +186,8 @@ def write_run(path: str | Path, nnet: Nnet) -> None:
     if folder.exists():
         raise RunError(f"{folder} exists already: choose another folder for the run")
     for place, component in enumerate(nnet.components):
-        if type(component) in _NO_MODULE:
-            reason = _NO_MODULE[type(component)]
+        reason = _SEES_MORE if isinstance(component, More) else _NO_MODULE.get(type(component))
+        if reason is not None:
             raise DataError(f"component {place}, <{component.tag}>, has no place in a run: {reason}")
     has_softmax = isinstance(nnet.components[-1], nc.Softmax) and len(nnet.components) > 1
     kept = nnet.components[:-1] if has_softmax else nnet.components

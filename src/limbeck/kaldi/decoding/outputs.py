@@ -20,7 +20,7 @@ from limbeck.kaldi.decoding.fronts import Front, Members, agreed, members_of, re
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
-from limbeck.kaldi.forward import likelihoods, propagate, read_pdf_counts, without_softmax
+from limbeck.kaldi.forward import likelihoods, needs_utterances, propagate, read_pdf_counts, without_softmax
 
 Frames = NDArray[np.float32]
 _BATCH = 2048  # frames that go through the network together: large enough for the matrix products
@@ -98,7 +98,7 @@ class AcousticModel:
         self._refuse_odd()
         self.front = agreed([(member.path, member.front) for member in self._members])
         self.counts = self.read_counts(options.class_frame_counts)
-        self._alone = any(isinstance(part, nc.Splice) for member in self._members for part in member.nnet.components)
+        self._alone = any(needs_utterances(member.nnet) for member in self._members)
 
     def _refuse_odd(self) -> None:
         if len(self._members) == 1:

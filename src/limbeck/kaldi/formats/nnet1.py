@@ -20,10 +20,12 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.formats._bounded import open_regular
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1_codec import component_bytes, legacy_component_bytes, read_component_body
+from limbeck.kaldi.formats.nnet1_more import ALL_TAGS
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.system.files import replace_bytes
 
 _MOST_COMPONENTS = 10_000
+_DEEPEST = 8
 
 Dialect = Literal["binary", "text", "legacy"]
 
@@ -250,8 +252,24 @@ def _refuse_trailing(stream: KaldiStream) -> None:
         raise stream.error("bytes follow </Nnet>: Kaldi would ignore them in silence; one network a file")
 
 
-def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int) -> nc.Component:
-    kind = nc.KNOWN_TAGS.get(token[1:-1].lower()) if token[:1] == "<" and token[-1:] == ">" else None
+def _read_nested(stream: KaldiStream, depth: int) -> tuple[nc.Component, ...]:
+    """A network inside a component, from its tag to its end."""
+    start = stream.offset
+    if depth > _DEEPEST:
+        raise stream.error(f"networks inside networks more than {_DEEPEST} deep", offset=start)
+    stream.expect("<Nnet>")
+    components: list[nc.Component] = []
+    while (token := stream.token()) != "</Nnet>":
+        if len(components) == _MOST_COMPONENTS:
+            raise stream.error(f"more than {_MOST_COMPONENTS} components", offset=start)
+        components.append(_read_component(stream, token, True, start, depth))
+    if not components:
+        raise stream.error("a network without components inside a component", offset=start)
+    return tuple(components)
+
+
+def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int, depth: int = 0) -> nc.Component:
+    kind = ALL_TAGS.get(token[1:-1].lower()) if token[:1] == "<" and token[-1:] == ">" else None
     in_older_dialect = not (wrapped or stream.binary)
     if kind is None or (kind in (nc.Linear, nc.Maxout) and not in_older_dialect):
         if token == "<NnetProto>":
@@ -262,13 +280,13 @@ def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int) 
         if (name := nc.NOT_RUN.get(token[1:-1].lower())) is not None:
             raise stream.error(f"<{name}> is a component of Kaldi's that is not run here", offset=start)
         hint = "; <Nnet> is written with a capital N" if token == "<nnet>" else ""
-        known = ", ".join(sorted(kind.tag for kind in nc.KNOWN_TAGS.values()))
+        known = ", ".join(sorted({kind.tag for kind in ALL_TAGS.values()}))
         raise stream.error(f"unknown component {token!r}{hint}; known are {known}", offset=start)
     outputs = stream.int32(f"outputs of {token}")
     inputs = stream.int32(f"inputs of {token}")
     if outputs < 1 or inputs < 1:
         raise stream.error(f"{token} has {outputs} outputs and {inputs} inputs: both must be positive", offset=start)
-    component = read_component_body(stream, kind, outputs, inputs)
+    component = read_component_body(stream, kind, outputs, inputs, lambda inside: _read_nested(inside, depth + 1))
     if not stream.binary:
         stream.skip_space()
     if stream.peek(2) == b"<!":

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from limbeck.errors import DataError
 from limbeck.kaldi.formats import matrix as km
 from limbeck.kaldi.formats import nnet1_components as nc
+from limbeck.kaldi.formats.nnet1_more import More, Parts
+from limbeck.kaldi.formats.nnet1_more_codec import Nested, more_bytes, read_more
 from limbeck.kaldi.formats.stream import KaldiStream
 
 Piece = bytes | memoryview
@@ -33,7 +35,9 @@ _MOST_INTEGERS = 1 << 20
 _LEGACY_ONLY = (nc.Relu, nc.Linear, nc.Maxout)
 
 
-def read_component_body(stream: KaldiStream, kind: type[nc.Component], outputs: int, inputs: int) -> nc.Component:
+def read_component_body(
+    stream: KaldiStream, kind: type[nc.Component], outputs: int, inputs: int, nested: Nested
+) -> nc.Component:
     """Read what follows a component's tag and dimensions, up to ``<!EndOfComponent>``.
 
     Args:
@@ -41,6 +45,7 @@ def read_component_body(stream: KaldiStream, kind: type[nc.Component], outputs: 
         kind: The record's class, out of `nnet1_components.KNOWN_TAGS`.
         outputs: Output dimension of the header.
         inputs: Input dimension of the header.
+        nested: Reads a network inside the component.
 
     Returns:
         The record, with the dimensions of the header.
@@ -50,9 +55,12 @@ def read_component_body(stream: KaldiStream, kind: type[nc.Component], outputs: 
     """
     start = stream.offset
     tag = f"<{kind.tag}>"
-    numbers = _read_numbers(stream, kind, tag)
     try:
-        component = _READERS.get(kind, _read_pointwise)(stream, _Header(kind, tag, outputs, inputs, numbers))
+        if issubclass(kind, More):
+            component = read_more(stream, kind, outputs, inputs, nested)
+        else:
+            numbers = _read_numbers(stream, kind, tag)
+            component = _READERS.get(kind, _read_pointwise)(stream, _Header(kind, tag, outputs, inputs, numbers))
     except DataError as error:
         raise stream.error(str(error), offset=start) from error
     have = (component.output_dim, component.input_dim)
@@ -181,6 +189,10 @@ def component_bytes(component: nc.Component, *, binary: bool) -> list[Piece]:
             f"ReLU a <ParametricRelu> and leaves out the identity (a maxout has no such form)"
         )
     newline = b"" if binary else b"\n"
+    if isinstance(component, More):
+        head = _int(component.output_dim, binary) + _int(component.input_dim, binary) + newline
+        inside = more_bytes(component, binary=binary, write=lambda parts: _nested_bytes(parts, binary))
+        return [f"<{component.tag}> ".encode() + head, *inside, b"<!EndOfComponent> " + newline]
     pieces: list[Piece] = [
         f"<{component.tag}> ".encode(),
         _int(component.output_dim, binary) + _int(component.input_dim, binary) + newline,
@@ -195,6 +207,12 @@ def component_bytes(component: nc.Component, *, binary: bool) -> list[Piece]:
     if (integers := _integers(component)) is not None:
         pieces += km.int_vector_bytes(integers, binary=binary)
     return [*pieces, b"<!EndOfComponent> " + newline]
+
+
+def _nested_bytes(parts: Parts, binary: bool) -> list[Piece]:
+    newline = b"" if binary else b"\n"
+    inside = [piece for part in parts for piece in component_bytes(part, binary=binary)]
+    return [b"<Nnet> " + newline, *inside, b"</Nnet> " + newline]
 
 
 def legacy_component_bytes(component: nc.Component) -> list[Piece]:

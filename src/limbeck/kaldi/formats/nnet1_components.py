@@ -24,6 +24,7 @@ __all__ = [
     "Softmax",
     "Splice",
     "Tanh",
+    "check_axes",
 ]
 
 from dataclasses import dataclass, fields
@@ -89,12 +90,15 @@ class Component:
 
 
 def _same(left: object, right: object) -> bool:
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(_same(one, other) for one, other in zip(left, right, strict=True))
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         return left.shape == right.shape and left.tobytes() == right.tobytes()
     return left == right
 
 
-def _check_axes(tag: str, name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+def check_axes(tag: str, name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    """Raise DataError where an array has another shape; None stands for any size."""
     if array.ndim != len(shape) or any(
         want is not None and have != want for have, want in zip(array.shape, shape, strict=False)
     ):
@@ -114,8 +118,8 @@ class AffineTransform(Component):
     max_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_axes(self.tag, "weight", self.weight, (None, None))
-        _check_axes(self.tag, "bias", self.bias, (self.output_dim,))
+        check_axes(self.tag, "weight", self.weight, (None, None))
+        check_axes(self.tag, "bias", self.bias, (self.output_dim,))
         super().__post_init__()
 
     def _dims(self) -> tuple[int, int]:
@@ -131,7 +135,7 @@ class LinearTransform(Component):
     learn_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_axes(self.tag, "weight", self.weight, (None, None))
+        check_axes(self.tag, "weight", self.weight, (None, None))
         super().__post_init__()
 
     def _dims(self) -> tuple[int, int]:
@@ -252,8 +256,8 @@ class ParametricRelu(Component):
     beta_learn_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_axes(self.tag, "alpha", self.alpha, (None,))
-        _check_axes(self.tag, "beta", self.beta, (self.output_dim,))
+        check_axes(self.tag, "alpha", self.alpha, (None,))
+        check_axes(self.tag, "beta", self.beta, (self.output_dim,))
         super().__post_init__()
 
     def _dims(self) -> tuple[int, int]:
@@ -305,7 +309,7 @@ class _Elementwise(Component):
     learn_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_axes(self.tag, "vector", self.values, (None,))
+        check_axes(self.tag, "vector", self.values, (None,))
         super().__post_init__()
 
     def _dims(self) -> tuple[int, int]:
@@ -337,10 +341,7 @@ KNOWN_TAGS: dict[str, type[Component]] = {
 NOT_RUN: dict[str, str] = {
     name.lower(): name
     for name in (
-        "ConvolutionalComponent", "Convolutional2DComponent", "MaxPoolingComponent", "MaxPooling2DComponent",
-        "AveragePoolingComponent", "AveragePooling2DComponent", "FramePoolingComponent", "LstmProjected",
-        "LstmProjectedStreams", "BlstmProjected", "BlstmProjectedStreams", "RecurrentComponent", "Rbm", "KlHmm",
-        "ParallelComponent", "MultiBasisComponent", "SentenceAveragingComponent", "SimpleSentenceAveragingComponent",
+        "Convolutional2DComponent", "MaxPooling2DComponent", "AveragePooling2DComponent",
     )
 }  # fmt: skip
 """Components that Kaldi has and that are not read here, by their names in lower case."""

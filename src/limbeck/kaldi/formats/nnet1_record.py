@@ -29,6 +29,7 @@ from limbeck.errors import DataError, FormatError
 from limbeck.formats._bounded import open_regular
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1_more import More
 from limbeck.system.checksums import check_file
 from limbeck.system.files import replace_bytes
 
@@ -51,10 +52,16 @@ def records_of(nnet: Nnet) -> list[dict[str, Any]]:
     records = []
     for component in nnet.components:
         values = {field.name: getattr(component, field.name) for field in fields(component)}
-        plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        plain = {name: value for name, value in values.items() if _is_plain(value)}
         listed = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
         records.append({"tag": component.tag, **listed})
     return records
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):  # of networks inside, and of arrays
+        return all(_is_plain(each) for each in value)
+    return isinstance(value, int | float | str)
 
 
 def arrays_of(nnet: Nnet) -> dict[str, NDArray[np.float32]]:
@@ -142,6 +149,9 @@ def write_nnet_safetensors(path: str | PathLike[str], nnet: Nnet) -> None:
         path: The file; its folder must exist.
         nnet: The network.
 
+    Raises:
+        DataError: If it has a component that nnet1 files alone can hold.
+
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "net.safetensors")
@@ -149,6 +159,9 @@ def write_nnet_safetensors(path: str | PathLike[str], nnet: Nnet) -> None:
         >>> read_nnet_safetensors(file).components[0].values
         array([1., 1.], dtype=float32)
     """
+    odd = next((part.tag for part in nnet.components if isinstance(part, More)), None)
+    if odd is not None:
+        raise DataError(f"<{odd}> is written in nnet1 files alone: give a name that ends in .nnet or .txt")
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays_of(nnet).items()}
     replace_bytes(Path(path), save(arrays, {"format": "np", _KEY: json.dumps(records_of(nnet))}))
 

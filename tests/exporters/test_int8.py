@@ -73,6 +73,26 @@ def test_calibration_on_what_says_nothing_is_caught(model, tmp_path):
         shipped(model, tmp_path / "out", calibration=dark)
 
 
+def test_a_calibration_set_of_one_class_is_caught(tmp_path):
+    """Hidden units of the other classes are ten times as large, and are cut off at what the one class shows."""
+    scale = torch.tensor([1.0, 10.0, 10.0])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 3)).eval()
+    with torch.no_grad():
+        pattern = torch.zeros(3, 8, 8)
+        for k in range(3):
+            pattern[k, :, 2 * k : 2 * k + 2] = 1 / 16
+        model[1].weight.copy_(scale[:, None] * pattern.reshape(3, -1))
+        model[1].bias.copy_(-0.45 * scale)
+        model[3].weight.copy_(torch.diag(20 / scale))
+        model[3].bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    x, y = images(300, seed=11)
+    whole = shipped(model, tmp_path / "whole", calibration=(x, y)).parity["formats"]["int8"]
+    assert whole["exported"]["accuracy"] > 0.98
+    with pytest.raises(ParityError, match="int8 file is worse than the original"):
+        shipped(model, tmp_path / "one", calibration=(x[y == 0], y[y == 0]))
+    assert (tmp_path / "one.refused" / "parity.json").exists()
+
+
 def test_examples_to_calibrate_with_are_needed_and_others_than_those_judged_on(model, tmp_path):
     with pytest.raises(ConfigError, match="int8 is calibrated on training examples, and there are none"):
         shipped(model, tmp_path / "out", calibration=None)

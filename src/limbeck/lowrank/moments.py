@@ -37,6 +37,7 @@ from limbeck.errors import DataError
 from limbeck.inputs import Inputs, count_of, first_few, in_blocks, move
 from limbeck.lowrank.layers import Matrix, gradient_rows, input_rows
 from limbeck.models.calling import call_model, evaluating
+from limbeck.models.fused import plain_layers
 from limbeck.system.devices import has_float64, widest
 
 _BATCH = 256
@@ -127,7 +128,8 @@ def measure_moments(
     hooks = [layer.module.register_forward_hook(watch(layer)) for layer in layers]
     examples = 0
     try:
-        with evaluating(model), torch.enable_grad():
+        # Hooks on layers inside make PyTorch give nested tensors to layers that cannot take them.
+        with evaluating(model), plain_layers(model, ()), torch.enable_grad():
             for batch in batches_of(calibration):
                 added.clear()
                 scores = call_model(model, move(batch, device))
@@ -203,7 +205,7 @@ def count_positions(
 
     hooks = [layer.module.register_forward_hook(watch(layer)) for layer in layers]
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), plain_layers(model, ()), torch.no_grad():
             call_model(model, move(first_few(example), next(model.parameters()).device))
     finally:
         for hook in hooks:

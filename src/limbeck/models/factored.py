@@ -10,6 +10,7 @@ from torch import nn
 
 from limbeck.errors import ConfigError
 from limbeck.models.copying import copy_module
+from limbeck.models.fused import take_off_fused
 from limbeck.models.layers import limit_norms
 
 
@@ -161,6 +162,7 @@ def split_layers(model: nn.Module, ranks: Mapping[str, int], spatial: Collection
         for name, child in list(parent._modules.items()):
             if id(child) in pairs:
                 setattr(parent, name, pairs[id(child)])
+    take_off_fused(new)
     return new
 
 

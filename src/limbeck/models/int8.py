@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.models.copying import copy_module
+from limbeck.models.fused import take_off_fused
 
 _LARGEST = 127
 _EXACT = 1024
@@ -261,6 +262,7 @@ def to_int8(
         for name, child in list(parent._modules.items()):
             if id(child) in made:
                 setattr(parent, name, made[id(child)])
+    take_off_fused(new)
     return new
 
 

@@ -1,7 +1,8 @@
 """Which layers of a network can be replaced by others that do the same: found by trying, with one example.
 
-A layer is not always called: attention, the fused path of PyTorch's transformer layers and many a network of one's own
-take ``layer.weight`` instead. What replaces it then has nothing to take.
+A layer is not always called: attention and many a network of one's own take ``layer.weight`` instead. What replaces it
+then has nothing to take. The fused layers of PyTorch's transformers are taken off for the trial, as they are where a
+layer is replaced, but for encoders with a padding mask.
 """
 
 __all__ = ["whole_layers"]
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from limbeck.errors import UserCodeError
 from limbeck.inputs import Inputs, first_few, move
 from limbeck.models.calling import call_model, evaluating
+from limbeck.models.fused import masked_encoders, plain_layers
 
 _CLOSE = 1e-3
 
@@ -45,9 +47,15 @@ def whole_layers(model: nn.Module, example: Inputs) -> dict[str, str]:
         Reasons by the layers' names.
 
     Example:
-        >>> net = nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))
-        >>> sorted(whole_layers(net, torch.zeros(1, 3, 4)))
-        ['1.linear1', '1.linear2']
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.called, self.taken = nn.Linear(4, 4), nn.Linear(4, 4)
+        ...
+        ...     def forward(self, x):
+        ...         return nn.functional.linear(self.called(x), self.taken.weight)
+        >>> sorted(whole_layers(Net(), torch.zeros(1, 4)))
+        ['taken']
     """
     layers = {
         name: part
@@ -56,16 +64,25 @@ def whole_layers(model: nn.Module, example: Inputs) -> dict[str, str]:
     }
     with evaluating(model), torch.random.fork_rng(devices=[]):
         expected = _answers(model, example)
+        masked = masked_encoders(model, lambda: _answers(model, example))
         if not all(bool(answer.isfinite().all()) for answer in expected):
             return {}  # whoever looks at the weights says what is wrong with them
-        if _fault(model, list(layers.values()), example, expected) is None:
-            return {}
-        found = {name: _fault(model, [layer], example, expected) for name, layer in layers.items()}
-        reasons = {name: reason for name, reason in found.items() if reason is not None}
-        free = [layer for name, layer in layers.items() if name not in reasons]
-        together = _fault(model, free, example, expected) if free else None
-        if together is not None:
-            reasons |= {name: together for name in layers if name not in reasons}
+        with plain_layers(model, masked):
+            return _reasons(model, layers, example, expected)
+
+
+def _reasons(
+    model: nn.Module, layers: Mapping[str, nn.Module], example: Inputs, expected: Sequence[Tensor]
+) -> dict[str, str]:
+    """Each layer that cannot be replaced, tried all together, then one by one."""
+    if _fault(model, list(layers.values()), example, expected) is None:
+        return {}
+    found = {name: _fault(model, [layer], example, expected) for name, layer in layers.items()}
+    reasons = {name: reason for name, reason in found.items() if reason is not None}
+    free = [layer for name, layer in layers.items() if name not in reasons]
+    together = _fault(model, free, example, expected) if free else None
+    if together is not None:
+        reasons |= {name: together for name in layers if name not in reasons}
     return reasons
 
 

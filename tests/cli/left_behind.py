@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limbeck.system.checksums import digest_file, read_sums
 
-TIMES = {"latency_ms", "images_per_second", "latency", "seconds"}
+TIMES = {"latency_ms", "images_per_second", "latency", "seconds", "created", "speed"}
 
 
 def content(folder: Path) -> dict[str, object]:
@@ -26,7 +26,8 @@ def content(folder: Path) -> dict[str, object]:
             assert all(digest_file(path.parent / known) == digest for known, digest in listed.items())
             found[name] = sorted(listed)
             continue
-        if path.is_dir() or path.name in {".lock", "timings.jsonl", "config.toml"} or "checkpoints" in path.parts:
+        passing = {".lock", "timings.jsonl", "config.toml", "parity.html"}  # the last shows what parity.json holds
+        if path.is_dir() or path.name in passing or "checkpoints" in path.parts:
             continue
         found[name] = timeless(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
     return found

@@ -1,4 +1,4 @@
-"""The same command twice gives the same bytes, in processes that order their sets and tables differently."""
+"""The same command twice gives the same bytes, in two processes that order their sets differently."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import sys
 import numpy as np
 from left_behind import content
 from tiny_runs import tiny_arrays
+
+from limbeck.runs import pages
 
 CODE = """
 import json, sys
@@ -27,7 +29,8 @@ for words in json.loads(sys.argv[1]):
 TRAINING = ["--epochs", 2, "--batch-size", 32, "--precision", "float32", "--quiet"]
 
 
-def test_the_same_commands_leave_the_same_bytes(tmp_path):
+def test_the_same_commands_leave_the_same_bytes(limbeck, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "write_report", lambda contents, path: path)
     x, y = tiny_arrays(150)
     np.savez(tmp_path / "data.npz", x=x, y=y)
     data = ["--data", "../data.npz"]
@@ -38,15 +41,19 @@ def test_the_same_commands_leave_the_same_bytes(tmp_path):
          "--draws", 3, "--quiet", "--precision", "float32", "--out", "store"],
         ["compress", "student", "--energy", 0.7, "--finetune-epochs", 1, *data, "--quiet", "--out", "small"],
     ]  # fmt: skip
-    left = []
-    for seed in ("1", "2"):
-        place = tmp_path / seed
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
         place.mkdir()
-        words = [sys.executable, "-c", CODE, json.dumps([[str(word) for word in words] for words in commands])]
-        env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        left.append(content(place))
+    monkeypatch.chdir(here)
+    for words in commands:
+        done = limbeck(*words)
+        assert done.code == 0, done.err
+    order = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    code = [sys.executable, "-c", CODE, json.dumps([[str(word) for word in words] for words in commands])]
+    env = {**os.environ, "PYTHONHASHSEED": order, "OMP_NUM_THREADS": "1"}
+    again = subprocess.run(code, cwd=there, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    left = [content(place) for place in (here, there)]
     assert left[0] == left[1]
     names = " ".join(left[0])
     assert all(name in names for name in ("two/members", "student/baseline", "store/shard", "small/model")), names

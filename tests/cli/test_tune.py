@@ -4,14 +4,13 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 import tomllib
 from contextlib import closing
 
 import numpy as np
 import pytest
+from launcher import finished, launch
 from tiny_runs import tiny_arrays
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -156,7 +155,7 @@ def words(folder, out, *flags):
     return [
         "tune", "--data", folder / "data.npz", "--teacher-targets", folder / "targets", "--hidden", 64,
         "--batch-size", 8, "--precision", "float32", "--grid", "--temperatures", 1, 4, 16, "--hard-weights", 0, 0.5,
-        "--epochs", 4, "--out", out, *flags,
+        "--epochs", 2, "--out", out, *flags,
     ]  # fmt: skip
 
 
@@ -174,26 +173,23 @@ def states(out):
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_path, number, jobs):
-    x, y = tiny_arrays(600)
+    x, y = tiny_arrays(400)
     np.savez(tmp_path / "data.npz", x=x, y=y, classes=np.array(["one", "two", "three"]))
     done = limbeck("soften", "--data", tmp_path / "data.npz", "--teacher", teacher, "--out", tmp_path / "targets")
     assert done.code == 0, done.err
     out = tmp_path / "parts"
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from limbeck.cli import main; main()", *map(str, words(tmp_path, out, "--jobs", jobs))],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    run = launch(tmp_path / "log", *words(tmp_path, out, "--jobs", jobs))
     deadline = time.monotonic() + 120
     while "COMPLETE" not in states(out):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        assert run.process.is_alive() and time.monotonic() < deadline, run.said
         time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    os.kill(run.process.pid, number)
+    code = finished(run)
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert code == -number
     else:
-        assert process.returncode == 128 + number, errors
-        assert "--resume continues" in errors and "Traceback" not in errors and errors.count("\n") == 1
+        assert code == 128 + number, run.said
+        assert "--resume continues" in run.said and "Traceback" not in run.said and run.said.count("\n") == 1
     assert states(out).count("COMPLETE") < 6
     again = limbeck(*words(tmp_path, out, "--jobs", jobs, "--resume", "--json"))
     assert again.code == 0, again.err

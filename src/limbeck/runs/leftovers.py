@@ -3,7 +3,9 @@
 __all__ = ["FIRST_WEIGHTS", "give_up", "sweep"]
 
 import contextlib
-from collections.abc import Iterator
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from limbeck.options.kinds import kept_files
@@ -36,18 +38,28 @@ _WRITTEN = (
 """Names of the files that runs write."""
 
 
-def _made(run: Path, *patterns: str) -> Iterator[Path]:
-    """What a run makes in its folder and in those of its parts: known names alone, and no links."""
+def _places(run: Path) -> Iterator[Path]:
+    """The folders of a run and of those of its parts that are there."""
     for part in _PARTS:
-        for pattern in patterns:
-            for path in run.glob(f"{part}{pattern}"):
-                if not path.is_symlink():
-                    yield path
+        yield from run.glob(part) if part else (run,)
+
+
+def _made(run: Path, *names: str, folders: Iterable[str] = ("", *_FOLDERS)) -> Iterator[Path]:
+    """What a run makes in its folder and in those of its parts: known names alone, and no links."""
+    # Each folder is listed once: a search for each name in each of them takes longer than a small epoch.
+    wanted = re.compile("|".join(map(fnmatch.translate, names))).match
+    for place in list(_places(run)):
+        for folder in folders:
+            try:
+                listed = list((place / folder).iterdir())
+            except OSError:  # most are not there
+                continue
+            yield from (path for path in listed if wanted(path.name) and not path.is_symlink())
 
 
 def sweep(run: Path) -> None:
     """Remove what a write that was killed left; nobody else writes here now."""
-    for left in _made(run, *(f"{folder}.{name}.*.partial" for folder in ("", *_FOLDERS) for name in _WRITTEN)):
+    for left in _made(run, *(f".{name}.*.partial" for name in _WRITTEN)):
         left.unlink(missing_ok=True)
 
 
@@ -56,16 +68,16 @@ def give_up(run: Path) -> None:
 
     Only what a run writes is removed, by name: what the user put there meanwhile stays.
     """
-    worth = _made(run, "*.safetensors", "checkpoints/*.safetensors", "model/*.safetensors", "study.db")
+    worth = _made(run, "*.safetensors", "study.db", folders=("", "checkpoints/", "model/"))
     if any(path.name != FIRST_WEIGHTS for path in worth):
         return
     sweep(run)
-    names = [f"{folder}{name}" for folder in ("", *_FOLDERS) for name in _WRITTEN]
-    for path in list(_made(run, *names)):
+    for path in _made(run, *_WRITTEN):
         if path.is_file():
             path.unlink(missing_ok=True)
     (run / LOCK).unlink(missing_ok=True)
-    for path in list(_made(run, *_FOLDERS))[::-1] + [run / part for part in ("members", "seeds")]:
+    made = [place / folder for place in _places(run) for folder in _FOLDERS]
+    for path in made[::-1] + [run / part for part in ("members", "seeds")]:
         with contextlib.suppress(OSError):  # it holds something, or is not there
             path.rmdir()
     for part in reversed(_PARTS[1:]):

@@ -26,6 +26,7 @@ def export(
     data: Annotated[str | None, Parameter(group=GROUPS["Data"])] = None,
     allow_pipes: Annotated[bool, Parameter(group=GROUPS["Data"], negative=())] = False,
     model: str | None = None,
+    ort_web: Path | None = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -64,6 +65,8 @@ def export(
         data: Held-out data in place of the run's own, read with the run's settings.
         allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust.
         model: The architecture where it is your own, as package.module:function.
+        ort_web: For browser, where the network is neither mlp nor cnn: folder or archive of the npm package
+            onnxruntime-web, which the page holds then (5 MB); none: npm fetches it.
         quiet: No progress bar.
         json: Print what parity.json holds.
     """
@@ -89,6 +92,7 @@ def export(
             parity_examples=parity_examples,
             metrics=RunFolder(run).metrics() if finished else None,
             source=run,
+            ort_web=ort_web,
             progress=bar.show,
         )
     if json:

@@ -94,6 +94,7 @@ def export(
     parity_examples: int | None = None,
     metrics: Mapping[str, Any] | None = None,
     source: str | Path | None = None,
+    ort_web: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     watcher: Watcher | None = None,
 ) -> ExportRun:
@@ -122,6 +123,8 @@ def export(
         parity_examples: Compare on so many examples, drawn evenly; None for all.
         metrics: What was measured of the model, for the model card.
         source: What is exported, for the record.
+        ort_web: Folder or archive of the npm package onnxruntime-web, which a page of "browser" holds where the network
+            is not Limbeck's own; None to fetch it by npm.
         progress: Called with the examples done and all of a file.
         watcher: Hears what came out.
 
@@ -165,7 +168,7 @@ def export(
         original = tempered(original, temperature, _few(held).inputs)
     card = _card(original, data, classes, held, metrics or {}, source, temperature)
     samples = samples_of(original, held, len(card.classes), images=_has_pixels(held.examples, original))
-    card = dataclasses.replace(card, samples=samples)
+    card = dataclasses.replace(card, samples=samples, onnxruntime_web=None if ort_web is None else Path(ort_web))
     if calibration is None and isinstance(data, DataSet):
         calibration = data.train
     if calibration is not None:

@@ -13,10 +13,12 @@ from limbeck.errors import ConfigError
 from limbeck.exporters.browser.inputs import input_of, samples_of
 from limbeck.exporters.browser.layers import layers_of
 from limbeck.exporters.browser.node import asked_in_node
-from limbeck.exporters.browser.page import Asked, Network, render
+from limbeck.exporters.browser.page import Asked, Network, Script, render
+from limbeck.exporters.browser.runtime import onnxruntime_web
+from limbeck.exporters.onnx_file import graph_of, name_axes
 from limbeck.exporters.pixels import FromPixels
 from limbeck.exporters.protocol import Card, Samples
-from limbeck.exporters.tracing import portable
+from limbeck.exporters.tracing import portable, traced
 from limbeck.inputs import Inputs
 from limbeck.models.calling import call_model, presentation_of
 from limbeck.models.wrapped import unwrapped
@@ -42,11 +44,12 @@ class BrowserExporter:
         samples = card.samples or Samples("example", presentation_of(network), example)
         _require_one_answer(network, samples.inputs, card)
         asked = Asked(input_of(samples), samples_of(samples, card.classes), samples.part, ("images",), pixels=pixels)
-        made = _network(network, samples.inputs)
+        made = _network(network, samples.inputs if pixels else example, card)
         page = render(made, asked, card)
         replace_text(path, page)
-        held = 4 * -(-len(made.weights) // 3)
-        return {"runtime": made.runtime, "weights_bytes": len(made.weights), "page_bytes": len(page) - held}
+        held = sum(4 * -(-len(each) // 3) for each in (made.weights, made.wasm or b""))
+        runtime = f"{made.runtime} {made.version}".strip()
+        return {"runtime": runtime, "weights_bytes": len(made.weights), "page_bytes": len(page) - held}
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
         """Run the page's scripts in Node.js."""
@@ -63,13 +66,19 @@ def _require_one_answer(model: nn.Module, inputs: Inputs, card: Card) -> None:
         )
 
 
-def _network(model: nn.Module, inputs: Inputs) -> Network:
+def _network(model: nn.Module, inputs: Inputs, card: Card) -> Network:
     """The network as the page computes it."""
-    flat = isinstance(inputs, Tensor) and inputs.ndim == 2
-    found = layers_of(portable(model), flat=flat) if isinstance(inputs, Tensor) else None
-    if found is not None:
-        return Network("layers", found.weights(), found.layers)
-    raise ConfigError("not yet")
+    ready = portable(model)
+    if isinstance(inputs, Tensor):
+        found = layers_of(ready, flat=inputs.ndim == 2)
+        if found is not None:
+            return Network("layers", found.weights(), found.layers)
+    runtime = onnxruntime_web(card.onnxruntime_web)
+    program = traced(ready, inputs)
+    proto = graph_of(program, card.title)
+    name_axes(proto, program)
+    script = Script("ort", runtime.script, module=True)
+    return Network("onnxruntime-web", proto.SerializeToString(), (), runtime.version, (script,), runtime.wasm)
 
 
 BROWSER = BrowserExporter()

@@ -82,5 +82,5 @@ def write_parity(plan: CompressPlan, last: nn.Module, folder: RunFolder) -> dict
     path = folder.path / "model"
     found = judge_file(_Compressed(small), path, original, held, noted={}, default_margin=None)
     digests = {name: part.digest for name, part in data.parts().items()}
-    card = Card(title_of(last), data.outputs, data=digests, source=str(folder.path))
+    card = Card(title_of(last), data.outputs, data=digests)  # a run does not name its own folder, which may be moved
     return write_report(folder.path, [found], held, card, draw=write_parity_page)

@@ -66,7 +66,9 @@ _STAGE = ("history.jsonl", "timings.jsonl", "last.safetensors", "model/SHA256SUM
 _PLAN = ("plan.json", "spectrum.safetensors", "singular_values.safetensors")
 """What is decided before a compressed network is trained."""
 
-_RESULTS = ("ensemble.json", "answers.safetensors", "parity.json", "metrics.json", "best.toml", "study.db")
+_RESULTS = (
+    "ensemble.json", "answers.safetensors", "parity.json", "parity.html", "metrics.json", "best.toml", "study.db"
+)  # fmt: skip
 """What a run leaves beside its trainings; it is written anew when the run is continued."""
 
 

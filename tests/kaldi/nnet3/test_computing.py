@@ -97,6 +97,28 @@ def test_single_frames_with_their_neighbours_are_the_whole_utterance():
             np.testing.assert_allclose(alone, Computer(module)(frames), atol=2e-6)
 
 
+def test_windows_that_follow_each_other_are_computed_as_a_piece(monkeypatch):
+    """A teacher that is asked about frames in their order does not compute each neighbour again."""
+    module = Nnet3Module(read_nnet3(NNET3 / "tdnn.bin").nnet)
+    left, right = module.context
+    windows = []
+    for frames in frames_of("tdnn").values():
+        places = np.clip(np.arange(len(frames))[:, None] + np.arange(-left, right + 1), 0, len(frames) - 1)
+        windows.append(torch.from_numpy(frames[places]))
+    shuffled = torch.cat(windows)[torch.randperm(85, generator=torch.Generator().manual_seed(0))]
+    x = torch.cat([*windows, windows[1][5:9], windows[2][:1]])
+    computed = []
+    run = Nnet3Module.run
+    monkeypatch.setattr(Nnet3Module, "run", lambda *given: computed.append(len(given[1])) or run(*given))
+    expected = module(x).detach()
+    assert computed == [90]
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected, atol=2e-6, rtol=0)
+        assert computed[1:] == [5]
+        torch.testing.assert_close(module(shuffled).sum(0), expected[:85].sum(0), atol=1e-4, rtol=1e-5)
+    assert computed[2:] == [85]
+
+
 def test_chunks_and_lengths_do_not_matter_to_a_tdnn():
     module = Nnet3Module(read_nnet3(NNET3 / "tdnnf.bin").nnet)
     frames = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)

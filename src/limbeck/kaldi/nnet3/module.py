@@ -21,8 +21,10 @@ from limbeck.kaldi.nnet3.layers import layer_of
 from limbeck.kaldi.nnet3.network import Nnet3
 from limbeck.kaldi.nnet3.nodes import NetworkNode
 from limbeck.kaldi.nnet3.planning import Plan, Reach, context_of
+from limbeck.kaldi.nnet3.runs import Run, runs_of
 
 IVECTOR = "ivector"
+_STEP = 64  # outputs of a run are counted up to a multiple, so that runs of many lengths share their schedules
 _MOST_VALUES = 1 << 24
 """Of a node for one chunk: a small file may say that it has any number of columns."""
 
@@ -101,7 +103,7 @@ class Nnet3Module(nn.Module):
         self.widest = max(_columns(nnet, node) for node in order)
         self.depends = any(node.reads is not None and node.reads.depends for node in order)
         self.presentation: Any = None
-        self._window: Schedule | None = None
+        self._schedules: dict[int, Schedule] = {}
         self.eval()
 
     def train(self, mode: bool = True) -> "Nnet3Module":
@@ -201,9 +203,34 @@ class Nnet3Module(nn.Module):
                 f"frames of shape {tuple(x.shape[1:])}, and the network sees {left} frames to the left and {right} to "
                 f"the right, ({left + 1 + right}, {self.dim})"
             )
-        if self._window is None:
-            self._window = self.schedule(np.zeros(1, np.int64), first=-left, last=right)
-        return self.run(x, self._window)[:, 0]
+        if not torch.is_grad_enabled() and left + right and not self.depends:
+            runs = runs_of(x)
+            if len(runs) <= len(x) // 4:
+                return self._together(x, runs)
+        return self.run(x, self._windows(1))[:, 0]
+
+    def _windows(self, count: int) -> Schedule:
+        """How the outputs of so many consecutive frames are computed, with the context that they need."""
+        if count not in self._schedules:
+            left, right = self.context
+            times = np.arange(count, dtype=np.int64)
+            self._schedules[count] = self.schedule(times, first=-left, last=count - 1 + right)
+        return self._schedules[count]
+
+    def _together(self, x: Tensor, runs: list[Run]) -> Tensor:
+        """The outputs of windows, those of a run computed as one piece of an utterance."""
+        found = x.new_empty((len(x), self.outputs))
+        sizes: dict[int, list[Run]] = {}
+        for run in runs:
+            sizes.setdefault(-(-run.count // _STEP) * _STEP, []).append(run)
+        for size, members in sizes.items():
+            most = max(1, _MOST_VALUES // (size * self.widest))
+            for place in range(0, len(members), most):
+                some = members[place : place + most]
+                values = self.run(torch.stack([run.frames(x, size) for run in some]), self._windows(size))
+                for run, mine in zip(some, values, strict=True):
+                    found[run.first : run.first + run.count] = mine[: run.count]
+        return found
 
     def current(self) -> Nnet3:
         """The network with the present weights."""

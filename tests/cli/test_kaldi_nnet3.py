@@ -162,3 +162,27 @@ def test_what_cannot_teach_frames_is_refused(refused, speech, tmp_path):
         "soften", *speech, "--teacher", NNET3 / "tdnn.bin", *out, says="frames of 4 features for a network of 8 inputs"
     )
     refused("soften", *speech, "--teacher", NNET3 / "lstm.bin", *out, says="recurrent networks")
+
+
+def test_words_with_a_network_of_nnet3_are_those_of_its_log_likelihoods(done, tmp_path):
+    """The priors of the final.mdl are taken off as Kaldi's decoders do it."""
+    pytest.importorskip("kaldi_decoder")
+    e2e = KALDI / "e2e"
+    graph = ("--graph", e2e, "--mdl", e2e / "mono.mdl", "--text", e2e / "text", "--acoustic-scale", 0.5, "--quiet")
+    feats = tmp_path / "feats.scp"
+    feats.write_text("".join((e2e / "feats.scp").read_text().splitlines(keepends=True)[:8]))
+    given = ("--feats", feats, "--feats-root", e2e)
+    done("forward", NNET3 / "am.mdl", *given, "--use-priors", "--out", tmp_path / "loglikes.ark", "--quiet")
+    for priors, expected in (
+        (("--model", NNET3 / "am.mdl", *given), "a"),
+        (("--loglikes", tmp_path / "loglikes.ark"), "b"),
+    ):
+        done("decode", *priors, *graph, "--out", tmp_path / expected)
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+    figures = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
+    assert figures[0]["wer"] == figures[1]["wer"] and figures[0]["utterances"] == 8
+    done(
+        "decode", "--model", NNET3 / "am.mdl", *given, *graph, "--frame-subsampling-factor", 3, "--out", tmp_path / "c"
+    )
+    thirds = json.loads((tmp_path / "c.json").read_text())
+    assert thirds["audio_seconds"] == pytest.approx(figures[0]["audio_seconds"], abs=0.2)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Json, Quiet
 from limbeck.cli.console import Bar, print_json, print_pairs, say
 from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken, with_cutoff
 from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
+from limbeck.kaldi.nnet3.options import Nnet3Inputs
 
 if TYPE_CHECKING:
     from limbeck.kaldi.decoding.judging import Judged, Sources
@@ -46,6 +48,7 @@ def decode(
     dev_utterances: Annotated[int | None, _SCALE] = None,
     acoustic_scales: Annotated[tuple[float, ...], _SCALE] = _SCALES,
     search: Search = SearchOptions(),  # noqa: B008
+    nnet3: Annotated[Nnet3Inputs, Parameter(name="*", group="nnet3")] = Nnet3Inputs(),  # noqa: B008
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -69,7 +72,7 @@ def decode(
         mdl: The final.mdl with which the graph was made.
         out: File for the hypotheses, a line an utterance; the figures go to the same name with .json.
         model: A network of any format, or several, whose posteriors are averaged. A run's folder knows how its
-            features are made, and the counts of pdfs in its training.
+            features are made, and the counts of pdfs in its training; the final.mdl of nnet3 has priors.
         mean: How several models are averaged; default: as the run of an ensemble says, else arithmetic.
         weights: How much each model counts in the mean; default: all alike.
         class_frame_counts: Counts of pdfs, whose log-priors are taken off the outputs; default: those of the run.
@@ -92,7 +95,6 @@ def decode(
     """
     from limbeck.kaldi.decoding.graph import Graph, check_packages
     from limbeck.kaldi.decoding.judging import choose_scale, decode_part, open_sources
-    from limbeck.kaldi.decoding.outputs import AcousticModel
 
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
     _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
@@ -106,8 +108,15 @@ def decode(
     network = None
     if model is not None:
         # Without counts, for frame accuracy is counted on the outputs as they are.
-        network = AcousticModel(
-            model, OutputOptions(no_softmax=True), features=features, activation=activation, mean=mean, weights=weights
+        network = open_acoustic(
+            model,
+            OutputOptions(no_softmax=True),
+            nnet3,
+            features,
+            activation=activation,
+            mean=mean,
+            weights=weights,
+            decodes=True,
         )
         opened.check_pdfs(network.outputs, network.path)
         for note in network.notes:
@@ -131,7 +140,7 @@ def decode(
         scale = best.scale
     with Bar("decoding", quiet=quiet) as bar:
         judged = decode_part(test, opened, scale=scale, options=search, progress=bar.show)
-    figures = judged.to_dict(frame_shift=frame_shift)
+    figures = judged.to_dict(frame_shift=frame_shift * nnet3.frame_subsampling_factor)
     if model is not None:
         figures["model"] = [str(path) for path in model]
     if tried:

@@ -2,23 +2,17 @@
 
 __all__ = ["forward"]
 
-from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Quiet
 from limbeck.cli.console import Bar, say
 from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, archive_to_write, with_cutoff
-from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.nnet3.options import Nnet3Options
-
-if TYPE_CHECKING:
-    from limbeck.kaldi.decoding.outputs import AcousticModel
-    from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
 
 
 def forward(
@@ -71,7 +65,7 @@ def forward(
     from limbeck.kaldi.decoding.utterances import Utterances
 
     target = archive_to_write(out, scp, text=text, overwrite=overwrite, allow_pipes=features.allow_pipes)
-    network = _open(
+    network = open_acoustic(
         models, with_cutoff(outputs, prior_cutoff), nnet3, features, activation=activation, mean=mean, weights=weights
     )
     for note in network.notes:
@@ -84,34 +78,3 @@ def forward(
             count, frames = count + 1, frames + len(values)
             bar.show(count, utterances.count or count)
     say(f"{out}: {count:,} utterances, {frames:,} frames, {network.outputs:,} outputs")
-
-
-def _open(
-    models: Sequence[Path],
-    outputs: OutputOptions,
-    nnet3: Nnet3Options,
-    features: FeatureOptions,
-    *,
-    activation: str | None,
-    mean: Literal["arithmetic", "geometric"] | None,
-    weights: list[float] | None,
-) -> "AcousticModel | Nnet3Acoustic":
-    """The network, of whichever kind; flags of the other kind are refused."""
-    from limbeck.formats.sniff import identify
-
-    if not any(path.is_file() and identify(path) in ("nnet3", "nnet3 model") for path in models):
-        from limbeck.kaldi.decoding.outputs import AcousticModel
-
-        if nnet3.given:
-            raise ConfigError(f"{nnet3.given[0]} is for networks of nnet3, and {models[0]} is not one: leave it out")
-        return AcousticModel(models, outputs, features=features, activation=activation, mean=mean, weights=weights)
-    from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
-
-    if len(models) > 1:
-        raise ConfigError("networks of nnet3 are not averaged here: limbeck soften takes several as --teacher")
-    odd = [field.name for field in fields(outputs) if getattr(outputs, field.name) != field.default]
-    odd += [name for name, value in (("activation", activation), ("mean", mean), ("weights", weights)) if value]
-    if odd:
-        cure = "take off the priors of a final.mdl with --use-priors" if "count" in odd[0] else "leave it out"
-        raise ConfigError(f"--{odd[0].replace('_', '-')} is not for networks of nnet3, and {models[0]} is one: {cure}")
-    return Nnet3Acoustic(models[0], nnet3, features)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from limbeck.errors import DataError, FormatError, MismatchError
 from limbeck.kaldi.decoding.graph import Graph
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
-from limbeck.kaldi.decoding.outputs import AcousticModel
+from limbeck.kaldi.decoding.outputs import Acoustic
 from limbeck.kaldi.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
 from limbeck.kaldi.decoding.search import search
 from limbeck.kaldi.decoding.utterances import Utterances
@@ -40,7 +40,7 @@ class Sources:
     """
 
     utterances: Utterances
-    model: AcousticModel | None
+    model: Acoustic | None
     priors: NDArray[np.float32] | None
     text: Mapping[str, Sequence[str]] | None
     alignments: Mapping[str, NDArray[np.int32]] | None
@@ -223,7 +223,7 @@ def open_sources(
     place: str | Path,
     said: Path | None,
     aligned: Path | None,
-    model: AcousticModel | None,
+    model: Acoustic | None,
     priors: OutputOptions,
     features: FeatureOptions,
     graph: Graph,

@@ -3,13 +3,13 @@
 Axes: ``N`` frames, ``K`` pdfs.
 """
 
-__all__ = ["AcousticModel"]
+__all__ = ["Acoustic", "AcousticModel"]
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,32 @@ class _Member:
                 "inputs: a feature transform, deltas or context may be missing"
             )
         return spliced
+
+
+class Acoustic(Protocol):
+    """What gives outputs of utterances, whatever it is made of.
+
+    Attributes:
+        path: Where it is.
+        front: What is done to single frames.
+        outputs: How many outputs there are.
+        notes: What was left out or assumed when it was read.
+    """
+
+    path: Path
+    front: Front
+    outputs: int
+    notes: tuple[str, ...]
+
+    @property
+    def stored_counts(self) -> Path | None:
+        """The counts of pdfs beside it, or None."""
+
+    def read_counts(self, path: Path | None) -> Frames | None:
+        """Counts of pdfs to take off as priors, or None."""
+
+    def run(self, utterances: Iterable[tuple[str, Frames]]) -> Iterator[tuple[str, Frames]]:
+        """The outputs of utterances."""
 
 
 class AcousticModel:

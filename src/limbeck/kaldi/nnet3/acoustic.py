@@ -17,6 +17,7 @@ from limbeck.kaldi.decoding.fronts import Front, settled
 from limbeck.kaldi.decoding.options import FeatureOptions
 from limbeck.kaldi.formats.lines import read_map
 from limbeck.kaldi.formats.opened import Table
+from limbeck.kaldi.forward import read_pdf_counts
 from limbeck.kaldi.nnet3.computing import Computer
 from limbeck.kaldi.nnet3.model import read_nnet3
 from limbeck.kaldi.nnet3.module import Nnet3Module
@@ -56,6 +57,7 @@ class Nnet3Acoustic:
         # utt2spk tells the speaker of an i-vector too, where there is no CMVN.
         mine = features if features.cmvn else dataclasses.replace(features, utt2spk=None)
         self.front: Front = settled(mine, None)
+        self._given = model.priors
         self._log_priors = self._priors(model.priors) if options.use_priors else None
         self._ivector = self._find_ivectors(features)
         self._compute = Computer(self.module, options)
@@ -68,6 +70,30 @@ class Nnet3Acoustic:
         if not (priors > 0).all():
             raise DataError(f"{self.path} has priors that are not positive")
         return np.log(priors)
+
+    @property
+    def stored_counts(self) -> Path | None:
+        """Nothing: the priors are in the model itself."""
+        return None
+
+    def read_counts(self, path: Path | None) -> Frames | None:
+        """What to take off as priors when words are looked for: counts, or the model's own as Kaldi's decoders do.
+
+        Args:
+            path: Counts of pdfs, or None for the model's.
+
+        Returns:
+            Counts, or priors, ``(K,)``; None where there are none, as in a chain model.
+
+        Raises:
+            MismatchError: If they are of another number of pdfs.
+        """
+        counts = self._given if path is None else read_pdf_counts(path)
+        if counts is None or not counts.size:
+            return None
+        if counts.size != self.outputs:
+            raise MismatchError(f"{path or self.path} has priors of {counts.size} pdfs and {self.outputs} outputs")
+        return counts
 
     def _find_ivectors(self, features: FeatureOptions) -> Callable[[str], Frames] | None:
         options = self.options

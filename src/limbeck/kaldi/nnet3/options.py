@@ -1,6 +1,6 @@
 """Settings of a network of nnet3, as nnet3-compute calls them; nothing here imports torch."""
 
-__all__ = ["ComputeOptions", "Nnet3Options"]
+__all__ = ["ComputeOptions", "Nnet3Inputs", "Nnet3Options"]
 
 import math
 from dataclasses import dataclass, fields
@@ -48,33 +48,45 @@ class ComputeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nnet3Options(ComputeOptions):
-    """How a network of nnet3 is run on utterances, as nnet3-compute calls it.
+class Nnet3Inputs(ComputeOptions):
+    """What a network of nnet3 is given, and how it is run.
 
     Attributes:
         ivectors: An archive, script file or specifier of i-vectors, one an utterance, or one a speaker with utt2spk.
         online_ivectors: The same of matrices, with a row for every online_ivector_period frames.
-        use_priors: Take the logarithms of the priors in a final.mdl off the outputs.
-        acoustic_scale: What the outputs are multiplied by.
-        apply_exp: Take the exponential of the outputs.
         output_node: Which output is put out.
     """
 
     ivectors: str | None = None
     online_ivectors: str | None = None
-    use_priors: bool = False
-    acoustic_scale: float = 1.0
-    apply_exp: bool = False
     output_node: str = "output"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.ivectors is not None and self.online_ivectors is not None:
             raise ConfigError("ivectors and online_ivectors exclude each other: give one of them")
-        if not math.isfinite(self.acoustic_scale):
-            raise ConfigError(f"acoustic_scale must be finite, and is {self.acoustic_scale}")
 
     @property
     def given(self) -> list[str]:
         """The settings that are not as they are unless set, as flags."""
         return [f"--{each.name.replace('_', '-')}" for each in fields(self) if getattr(self, each.name) != each.default]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nnet3Options(Nnet3Inputs):
+    """How a network of nnet3 is run on utterances, as nnet3-compute calls it.
+
+    Attributes:
+        use_priors: Take the logarithms of the priors in a final.mdl off the outputs.
+        acoustic_scale: What the outputs are multiplied by.
+        apply_exp: Take the exponential of the outputs.
+    """
+
+    use_priors: bool = False
+    acoustic_scale: float = 1.0
+    apply_exp: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.acoustic_scale):
+            raise ConfigError(f"acoustic_scale must be finite, and is {self.acoustic_scale}")

@@ -1,7 +1,7 @@
 """Windows of frames that follow each other in an utterance, put together. Axes: ``N`` windows, ``C`` frames of each.
 
-Whoever asks a teacher about frames in their order asks about the same neighbours again and again. Computed together they
-cost what the utterance costs, and not what its windows do.
+Whoever asks a teacher about frames in their order asks about the same neighbours again and again. Computed together
+they cost what the utterance costs, and not what its windows do.
 """
 
 __all__ = ["Run", "runs_of"]

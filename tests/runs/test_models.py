@@ -11,6 +11,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.viewing import in_parts
 from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.runs.inputs import check_answers, check_classes
@@ -202,6 +203,15 @@ def test_trying_a_model_leaves_no_trace():
     assert torch.equal(torch.rand(2), expected)
     assert net.training and all(module.training for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_trying_a_model_plans_for_one_example_whatever_their_number(monkeypatch):
+    planned = []
+    monkeypatch.setattr(
+        "limbeck.evaluation.prediction.in_parts", lambda *asked: planned.extend(in_parts(*asked)) or planned
+    )
+    check_answers("model", Own(), examples())
+    assert planned == [slice(0, 1)]
 
 
 def test_teachers_of_several_folders(tmp_path):

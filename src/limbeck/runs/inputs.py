@@ -199,7 +199,7 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _, answers = next(answers_in_blocks(subject, data.train, batch_size=1))
+            _, answers = next(answers_in_blocks(subject, data.train, within=slice(0, 1), batch_size=1))
     except UserCodeError as error:
         cause = error.__cause__
         reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"

@@ -22,14 +22,15 @@ def no_page(monkeypatch):
 
 def test_a_run_is_exported_with_its_own_held_out_examples(teacher, tmp_path, limbeck):
     out = tmp_path / "shipped"
-    done = limbeck("export", teacher, "--to", "torch", "--out", out, "--quiet")
+    done = limbeck("export", teacher, "--to", "torch", "--temperature", 2, "--out", out, "--quiet")
     assert done.code == 0, done.err
     assert "answers differ" in done.err and "0 of 20" in done.out
     parity = json.loads((out / "parity.json").read_text())
     metrics = json.loads((teacher / "metrics.json").read_text())
     found = parity["formats"]["torch"]
     assert parity["judged_on"] == metrics["judged_on"] == "test"
-    assert found["original"]["accuracy"] == pytest.approx(metrics["model"]["accuracy"])
+    assert found["original"]["accuracy"] == pytest.approx(metrics["model"]["accuracy"]) and parity["temperature"] == 2
+    assert found["original"]["nll"] != pytest.approx(metrics["model"]["nll"], rel=1e-3)
     identity = json.loads((teacher / "identity.json").read_text())
     assert parity["data"] == {name: identity[name] for name in ("train", "validation", "test")}
     again = limbeck("export", teacher, "--to", "torch", "--out", out, "--quiet")
@@ -57,6 +58,8 @@ def test_other_data_and_pixels(tiny, teacher, tmp_path, limbeck):
         (["--to", "tflite"], "there is no format 'tflite'"),
         (["--to", "torch", "--margin", "0"], "margin must be above 0"),
         (["--to", "torch", "--data", "nowhere.npz"], "there is no such file"),
+        (["--to", "torch", "--finetune-epochs", "1"], "is for formats that round, such as int8"),
+        (["--to", "torch", "--calibrate", "--temperature", "2"], "leave one of them out"),
     ],
 )
 def test_wrong_calls_are_told_in_a_line(teacher, tmp_path, limbeck, flags, message):

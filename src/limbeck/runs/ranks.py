@@ -32,7 +32,7 @@ from limbeck.models import to_int8
 from limbeck.models.replaceable import whole_layers
 from limbeck.options import RankRule
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.latency import fit_latency
+from limbeck.runs.latency import fit_latency, parse_seconds
 from limbeck.runs.measure import file_bytes
 from limbeck.training.checkpoint import save_tensors
 
@@ -72,6 +72,8 @@ def choose_ranks(
         raise ConfigError("give a rank rule")
     if calibration < 1:
         raise ConfigError(f"calibration must be at least 1, and is {calibration}")
+    if rule.latency is not None:
+        parse_seconds(rule.latency)  # before anything is looked at
     chosen = metric or metric_for(rule)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
     inputs = data.train.as_seen(rows)

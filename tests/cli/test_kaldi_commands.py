@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from tiny_runs import sealed_again
 
+from limbeck.kaldi.formats.cmvn import add_deltas
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.sliding import apply_sliding_cmvn
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
+from limbeck.kaldi.options import SlidingOptions
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 E2E = KALDI / "e2e"
@@ -386,3 +389,27 @@ def test_specifiers_on_the_command_line(limbeck, refused, tmp_path):
     assert limbeck("info", f"scp:{tmp_path / 'a.scp'}").out == limbeck("info", tmp_path / "a.scp").out.replace(
         f"{tmp_path / 'a.scp'}: ", f"scp:{tmp_path / 'a.scp'}: "
     )
+
+
+# limbeck kaldi.
+
+
+def test_features_changed_from_archive_to_archive(limbeck, refused, tmp_path):
+    feats = KALDI / "feats.txt.ark"
+    given = dict(read_ark(feats))
+    words = ("kaldi", "apply-cmvn-sliding", f"ark:{feats}", f"ark,scp:{tmp_path / 'a.ark'},{tmp_path / 'a.scp'}")
+    assert limbeck(*words, "--center", "--cmn-window", 3, "--norm-vars").code == 0
+    settings = SlidingOptions(cmn_window=3, center=True, norm_vars=True)
+    found = dict(read_entries(read_scp(tmp_path / "a.scp")))
+    assert found.keys() == given.keys()
+    for key, frames in given.items():
+        np.testing.assert_array_equal(found[key], apply_sliding_cmvn(frames, settings))
+    deltas = ("kaldi", "add-deltas", feats, tmp_path / "d.ark", "--delta-order", 1, "--delta-window", 3)
+    assert limbeck(*deltas).code == 0
+    for key, frames in read_ark(tmp_path / "d.ark"):
+        np.testing.assert_array_equal(frames, add_deltas(given[key], order=1, window=3))
+    refused(*deltas, says="--overwrite")
+    refused("kaldi", "add-deltas", feats, tmp_path / "e.ark", "--delta-window", 0, says="--delta-window")
+    refused("kaldi", "apply-cmvn-sliding", feats, tmp_path / "e.ark", "--cmn-window", 0, says="cmn_window")
+    refused("kaldi", "add-deltas", "ark:cat a |", tmp_path / "e.ark", says="--allow-pipes")
+    refused("kaldi", "add-deltas", KALDI / "tiny.nnet.bin", tmp_path / "e.ark", says="tiny.nnet.bin")

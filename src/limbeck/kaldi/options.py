@@ -1,6 +1,6 @@
 """What a Kaldi data directory is, and its settings. Nothing here imports torch, so that ``limbeck --help`` is quick."""
 
-__all__ = ["SpeechOptions", "is_kaldi"]
+__all__ = ["SlidingOptions", "SpeechOptions", "is_kaldi"]
 
 import math
 import os
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from limbeck.errors import ConfigError
 from limbeck.options import DataOptions
 from limbeck.options.checks import require
 
@@ -76,3 +77,27 @@ class SpeechOptions(DataOptions):
         require(self.every >= 1, "every", self.every, "at least 1")
         require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
         require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingOptions:
+    """The window, as apply-cmvn-sliding calls it.
+
+    Attributes:
+        cmn_window: Frames of the window.
+        min_cmn_window: Frames that are looked at before the window is full, at the beginning of an utterance; where the
+            window is not centred.
+        center: Put the window around each frame; else it ends with the frame.
+        norm_vars: Divide by the standard deviation too.
+    """
+
+    cmn_window: int = 600
+    min_cmn_window: int = 100
+    center: bool = False
+    norm_vars: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("cmn_window", "min_cmn_window"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
+                raise ConfigError(f"{name} must be from 1 to 1000000 frames, and is {value!r}")

@@ -26,6 +26,7 @@ __all__ = [
     "export",
     "fix_bias",
     "load",
+    "mutual",
     "open_data",
     "open_run",
     "predict",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from limbeck.options.search import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
     from limbeck.runs.comparing import compare
+    from limbeck.runs.mutual_learning import mutual
     from limbeck.runs.opened import open_run
     from limbeck.softtargets import SoftTargets
     from limbeck.teachers import Ensemble
@@ -77,6 +79,7 @@ _HOMES = {
     "export": "limbeck.runs",
     "fix_bias": "limbeck.training.bias",
     "load": "limbeck.runs",
+    "mutual": "limbeck.runs.mutual_learning",
     "open_data": "limbeck.data",
     "open_run": "limbeck.runs.opened",
     "predict": "limbeck.runs",

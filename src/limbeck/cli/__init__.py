@@ -26,6 +26,7 @@ from limbeck.cli.forward import forward
 from limbeck.cli.info import info
 from limbeck.cli.kaldi_nnet3 import app as kaldi
 from limbeck.cli.methods import methods
+from limbeck.cli.mutual import mutual
 from limbeck.cli.predict import predict
 from limbeck.cli.quickstart import quickstart
 from limbeck.cli.report import report
@@ -60,7 +61,7 @@ app = cyclopts.App(
 # The modules of the commands import torch only when a command runs.
 _COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "From a large model to a small one": (
-        quickstart, train, distill, soften, tune, compare_methods, compress, export,
+        quickstart, train, distill, mutual, soften, tune, compare_methods, compress, export,
     ),
     "What a model is worth": (evaluate, predict, report, compare, reproduce),
     "What there is": (data, methods, taps, info),

@@ -42,12 +42,12 @@ class Judgement:
 
 
 def judge_pairs(
-    guide: Teacher, pairs: Sequence[Pair], data: DataSet, seed: int, device: Device, margin: float | None
+    guide: Teacher | None, pairs: Sequence[Pair], data: DataSet, seed: int, device: Device, margin: float | None
 ) -> Judgement:
     """Read the test set, once, and say what it shows; validation stands in where there is no test set.
 
     Args:
-        guide: The teacher.
+        guide: The teacher; None where there is none.
         pairs: Students and their baselines, one per seed.
         data: Whose test set is read.
         seed: Of the first pair; those of others follow.
@@ -67,7 +67,7 @@ def judge_pairs(
     answers: dict[str, Answers] = {}
     found: dict[str, Any] = {"judged_on": part}
     reference = None
-    judged = judged_by(guide, examples)
+    judged = None if guide is None else judged_by(guide, examples)
     if judged is not None:
         with placed(judged, device.device) as there:
             fitted = calibration_of(there, data.validation)

@@ -15,7 +15,7 @@ from limbeck.system.locks import LOCK
 FIRST_WEIGHTS = "first.safetensors"
 """What the trainings of a run start from, until it is finished."""
 
-_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/")
+_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/", "peers/*/")
 """Folders of a run and of its parts."""
 
 _FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
@@ -77,13 +77,13 @@ def give_up(run: Path) -> None:
             path.unlink(missing_ok=True)
     (run / LOCK).unlink(missing_ok=True)
     made = [place / folder for place in _places(run) for folder in _FOLDERS]
-    for path in made[::-1] + [run / part for part in ("members", "seeds")]:
+    for path in made[::-1] + [run / part for part in ("members", "seeds", "peers")]:
         with contextlib.suppress(OSError):  # it holds something, or is not there
             path.rmdir()
     for part in reversed(_PARTS[1:]):
         for path in run.glob(part):
             with contextlib.suppress(OSError):
                 path.rmdir()
-    for part in ("members", "seeds"):
+    for part in ("members", "seeds", "peers"):
         with contextlib.suppress(OSError):
             (run / part).rmdir()

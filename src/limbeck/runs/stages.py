@@ -1,6 +1,6 @@
 """One training of a run in a folder of its own: a stage, which is begun, continued, or taken from where it is done."""
 
-__all__ = ["fit_stage", "stage_for"]
+__all__ = ["fit_stage", "keep_stage", "stage_for"]
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def fit_stage(
     )
     model.to("cpu").eval()
     if folder is not None:
-        _keep(folder, model, fitted, data, training, source=source, save_hdf5=save_hdf5)
+        keep_stage(folder, model, fitted, data, training, source=source, save_hdf5=save_hdf5)
     return model, [{**row, **timing} for row, timing in zip(fitted.history, fitted.timings, strict=True)]
 
 
@@ -138,7 +138,7 @@ def _remember_presentation(model: nn.Module, data: DataSet) -> None:
         model.presentation = kept
 
 
-def _keep(
+def keep_stage(
     folder: RunFolder,
     model: nn.Module,
     fitted: Fitted,
@@ -148,7 +148,17 @@ def _keep(
     source: str | None,
     save_hdf5: bool,
 ) -> None:
-    """Write the result of a training, and list its files: it is finished by that."""
+    """Write the result of a training, and list its files: it is finished by that.
+
+    Args:
+        folder: Where to.
+        model: On the CPU.
+        fitted: Its history and last weights.
+        data: What it learnt from.
+        training: The settings.
+        source: Where a module of the user's own came from.
+        save_hdf5: Write the weights as HDF5 and nnet1 text too.
+    """
     folder.write_rows("history.jsonl", fitted.history)
     folder.write_rows("timings.jsonl", fitted.timings)
     if training.keep == "best" and fitted.best_epoch != len(fitted.history):

@@ -188,6 +188,7 @@ class _Maker:
     def __init__(self, here: Digits) -> None:
         self.here, self.series = here, here.series
         self.answers: dict[tuple[str, Augmentation | None], Callable[[], Teacher]] = {}
+        self.together: Ensemble | None = None
 
     def temperatures(self) -> dict[float, Cell]:
         """Students of the first seed at the paper's temperature and at others."""
@@ -269,8 +270,11 @@ class _Maker:
         return self.member("bent-mlp", network, 80, 2e-3, seed, "mlp 1200 1200, dropout 0.2")
 
     def committee(self) -> Ensemble:
-        """Convolutional networks, and the teachers of the first seeds, on bent digits; averaged."""
+        """Convolutional networks, and the teachers of the first seeds, on bent digits; averaged. Made once."""
+        if self.together is not None:
+            return self.together
         small = self.series.quick
+        each = 1 if small else _OF_EACH
         network = ModelOptions(
             model="cnn",
             channels=(4,) if small else (32, 64, 128),
@@ -281,10 +285,11 @@ class _Maker:
         )
         said = "cnn 32 64 128 256, batch norm, dropout 0.3"
         cells = [
-            *(self.member("bent-cnn", network, 20, 3e-3, number, said) for number in range(_OF_EACH)),
-            *(self.bent_teacher(number) for number in range(_OF_EACH)),
+            *(self.member("bent-cnn", network, 20, 3e-3, number, said) for number in range(each)),
+            *(self.bent_teacher(number) for number in range(each)),
         ]
-        return Ensemble([cell.model for cell in cells], mean="geometric", classes=self.here.data.classes)
+        self.together = Ensemble([cell.model for cell in cells], mean="geometric", classes=self.here.data.classes)
+        return self.together
 
     def member(self, name: str, network: ModelOptions, epochs: int, rate: float, seed: int, said: str) -> Cell:
         """A network on labels and bent digits."""

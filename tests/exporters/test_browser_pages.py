@@ -15,7 +15,9 @@ from torch.nn.functional import cross_entropy
 
 import limbeck
 from limbeck.data import open_data
+from limbeck.data.examples import Examples
 from limbeck.data.showing import show
+from limbeck.data.table import Table
 from limbeck.formats.pictures import open_picture
 from limbeck.models import CNN, CNNConfig
 from limbeck.options import DataOptions, ImagePresentation
@@ -235,6 +237,31 @@ def test_numbers_can_be_typed(browser, tmp_path):
     found = browser.run("limbeckPredict({ inputs: [1, 2, 3, 4], shape: [4] })")["logits"]
     with torch.no_grad():
         np.testing.assert_allclose(found, model(torch.tensor([1.0, 2, 3, 4])).numpy(), atol=1e-6)
+
+
+def test_a_row_of_a_table_is_filled_in(browser, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    town = ["B", "A", None, "B", "C", "A"] * 4
+    frame = pandas.DataFrame({"age": [20.5, 40, None, 31, 7, 90] * 4, "a<b": range(24), "town": town})
+    source = Table.of(frame)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(source.presentation.width, 3))
+    model.presentation = source.presentation
+    held = Examples.of(source, [k % 3 for k in range(24)])
+    limbeck.export(model, out=tmp_path / "out", formats=["browser"], data=held, classes=["x", "y", "z"])
+    browser.open(tmp_path / "out" / "model.html")
+    samples = browser.run("limbeck.spec.samples")
+    assert [sample["row"]["town"] for sample in samples] == ["B", "A", ""] and samples[2]["row"]["age"] is None
+    for sample, row in zip(samples, (0, 1, 2), strict=True):
+        (seen,) = source.fetch(torch.tensor([row]), torch.tensor([row]))
+        with torch.no_grad():
+            expected = model(seen)[0]
+        found = browser.run(f"limbeckPredict({json.dumps(sample)})")["logits"]
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    browser.run("document.querySelector('#row input').value = 'old'")
+    browser.run("document.querySelector('#row input').dispatchEvent(new Event('input', { bubbles: true }))")
+    says(browser, "“old” is not a number: age")
+    assert browser.troubles() == [] and browser.run("document.querySelectorAll('#row label').length") == 3
 
 
 @pytest.mark.parametrize(("width", "touch"), [(400, True), (1400, False)])

@@ -178,6 +178,18 @@ class Table(Source):
         """What each row belongs to."""
         return None if self.group is None else [str(name) for name in self.group.tolist()]
 
+    def as_given(self, rows: Tensor) -> list[dict[str, Any]]:
+        """Values by column: numbers, with None for gaps, and categories, with an empty text for gaps."""
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for name, values in self.values.items():
+            known = self.categories.get(name)
+            for row, value in zip(found, values[rows.cpu().numpy()].tolist(), strict=True):
+                if known is None:
+                    row[name] = None if value != value else float(value)
+                else:
+                    row[name] = known[value] if value >= 0 else ""
+        return found
+
     def marks(self) -> NDArray[np.int64]:
         """Hashes of all columns of each row, whatever their order and the codes of categories are."""
         return mixed(self._words).view(np.int64)

@@ -215,6 +215,10 @@ class Text(Source):
         """What each text belongs to."""
         return self.names_of_groups
 
+    def as_given(self, rows: Tensor) -> Sequence[str] | None:
+        """The texts; None for pairs."""
+        return None if self.pairs is not None else [self.texts[row] for row in rows.tolist()]
+
     def marks(self) -> NDArray[np.int64]:
         """Hashes of the texts, of which white space does not count."""
         return np.array([mark_of(self.exact(row)) for row in range(len(self))], np.int64)

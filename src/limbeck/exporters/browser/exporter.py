@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.exporters.browser.inputs import input_of, samples_of
+from limbeck.exporters.browser.inputs import SCRIPTS, input_of, samples_of
 from limbeck.exporters.browser.layers import layers_of
 from limbeck.exporters.browser.node import asked_in_node
 from limbeck.exporters.browser.page import Asked, Network, Script, render
@@ -43,7 +43,9 @@ class BrowserExporter:
         network = unwrapped(model.model if isinstance(model, FromPixels) else model).eval()
         samples = card.samples or Samples("example", presentation_of(network), example)
         _require_one_answer(network, samples.inputs, card)
-        asked = Asked(input_of(samples), samples_of(samples, card.classes), samples.part, ("images",), pixels=pixels)
+        given = input_of(samples)
+        scripts = SCRIPTS.get(given["kind"], ())
+        asked = Asked(given, samples_of(samples, card.classes), samples.part, scripts, pixels=pixels)
         made = _network(network, samples.inputs if pixels else example, card)
         page = render(made, asked, card)
         replace_text(path, page)

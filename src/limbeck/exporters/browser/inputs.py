@@ -3,7 +3,7 @@
 Axes: ``n`` samples, ``C`` channels, ``H`` and ``W`` pixels.
 """
 
-__all__ = ["input_of", "samples_of", "tall_first"]
+__all__ = ["SCRIPTS", "input_of", "samples_of", "tall_first"]
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError
+from limbeck.exporters.browser.tokenizer import tokenizer_for_page
 from limbeck.exporters.protocol import Samples
 from limbeck.options import ImagePresentation
+from limbeck.options.text import TextPresentation
 
 _DRAWN = 64
 """Pixels of a side up to which grey images can be drawn by hand."""
+SCRIPTS = {"image": ("images",), "text": ("tokens", "fields"), "table": ("fields",)}
+"""Scripts of the page by what it asks for."""
 _LOSSLESS = 64
 """Pixels of a side up to which sample images are kept as they are; larger ones are JPEG, for the size of the page."""
 _QUALITY = 88
@@ -35,17 +40,21 @@ def input_of(samples: Samples) -> dict[str, Any]:
         samples: Held-out examples, and how the model sees them.
 
     Returns:
-        Values by name, of which ``kind`` is "image" or "numbers".
+        Values by name, of which ``kind`` is "image", "text", "table" or "numbers".
 
     Raises:
         ConfigError: If it is something that a page cannot ask for.
     """
     if isinstance(samples.given, Tensor):
         return _image(samples)
+    if samples.given is not None and isinstance(samples.presentation, TextPresentation):
+        return _text(samples)
+    if samples.given is not None and isinstance(samples.presentation, TableEncoding):
+        return _table(samples)
     if isinstance(samples.inputs, Mapping):
         raise ConfigError(
-            f"a page cannot ask a person for the inputs {', '.join(samples.inputs)}: it is for images and vectors of "
-            "numbers"
+            f"a page cannot ask a person for the inputs {', '.join(samples.inputs)}: it is for images, single texts, "
+            "rows of a table as one tensor, and vectors of numbers"
         )
     shape = list(samples.inputs.shape[1:])
     count = int(np.prod(shape))
@@ -55,6 +64,22 @@ def input_of(samples: Samples) -> dict[str, Any]:
             f"files; vectors may have {_MOST_NUMBERS:,} numbers"
         )
     return {"kind": "numbers", "shape": shape, "count": count}
+
+
+def _text(samples: Samples) -> dict[str, Any]:
+    assert samples.given is not None and isinstance(samples.inputs, Mapping), "texts become tokens by name"
+    read = tokenizer_for_page(samples.presentation, list(samples.given))
+    most = samples.presentation.max_length
+    how = [f"The text is tokenised in the page as it was for training; the network sees at most {most:,} tokens."]
+    return {"kind": "text", "names": list(samples.inputs), "how": how, **read}
+
+
+def _table(samples: Samples) -> dict[str, Any]:
+    seen = samples.presentation
+    if seen.categories != "one-hot":
+        raise ConfigError("a page cannot ask for a table whose categories are codes: export to onnx or torch")
+    how = ["An empty field is a gap, filled as in training. Numbers are standardised in the page."]
+    return {"kind": "table", "columns": seen.to_dict()["columns"], "how": how}
 
 
 def _image(samples: Samples) -> dict[str, Any]:
@@ -104,8 +129,21 @@ def samples_of(samples: Samples, classes: Sequence[str]) -> list[dict[str, Any]]
         ``label`` of each, and what it is.
     """
     labels = [None] * 99 if samples.labels is None else [classes[label] for label in samples.labels]
-    made = [_encoded(image) for image in samples.given] if isinstance(samples.given, Tensor) else _vectors(samples)
+    if isinstance(samples.given, Tensor):
+        made = [_encoded(image) for image in samples.given]
+    elif samples.given is None:
+        made = _vectors(samples)
+    else:
+        made = [_titled(each) for each in samples.given]
     return [{"label": label, **sample} for label, sample in zip(labels, made, strict=False)]
+
+
+def _titled(given: Any) -> dict[str, Any]:
+    """A text, or a row by column, with a few words of it."""
+    if isinstance(given, str):
+        return {"title": " ".join(given.split())[:160], "text": given}
+    return {"title": ", ".join(f"{name} {value}" for name, value in given.items() if value not in {None, ""})[:160],
+            "row": given}  # fmt: skip
 
 
 def _encoded(image: Tensor) -> dict[str, Any]:

@@ -49,8 +49,11 @@ def test_equal_to_nnet3_copy(source, edits, expected):
             for value in (value for field in part.fields for value in field.values if value.kind == "M"):
                 weights[part.name] = value.content.astype(np.float64)
         halves = [name.removesuffix("_a") for name in weights if name.endswith("_a")]
+        # The roots of the singular values are in both halves: signs are free, and lengths are not.
+        lengths = {f"{name}_a": np.linalg.norm(weights[f"{name}_a"], axis=1) for name in halves}
+        lengths |= {f"{name}_b": np.linalg.norm(weights[f"{name}_b"], axis=0) for name in halves}
         whole = {name: weights.pop(f"{name}_b") @ weights.pop(f"{name}_a") for name in halves}
-        products.append(whole | weights)
+        products.append(whole | weights | lengths)
     assert products[0].keys() == products[1].keys()
     for name, product in products[0].items():
         np.testing.assert_allclose(product, products[1][name], atol=2e-6, err_msg=name)

@@ -137,7 +137,7 @@ def _apply_svd(state: _Editing, line: str, values: dict[str, str]) -> None:
             )
             continue
         root = np.sqrt(singular[:limit])
-        pairs += _halves(part, (left[:, :limit] * root), root[:, None] * right[:limit])
+        pairs += _halves(part, left[:, :limit] * root, root[:, None] * right[:limit])
         split.add(part.name)
         lost = 1 - (singular[:limit] ** 2).sum() / max((singular**2).sum(), 1e-300)
         state.notes.append(f"{part.name}: {inputs} to {outputs} over rank {limit}, {lost:.2%} of the energy is lost")

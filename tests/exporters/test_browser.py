@@ -200,6 +200,7 @@ def test_layers_that_are_not_certain_are_left_to_onnx():
     assert layers_of(nn.Sequential(nn.Linear(2, 2)), flat=True) is not None
 
 
+@pytest.mark.slow
 @in_node
 def test_the_parity_report_runs_a_page_and_refuses_a_wrong_one(tmp_path, monkeypatch):
     found = written(net(), tmp_path / "out").parity["formats"]["browser"]

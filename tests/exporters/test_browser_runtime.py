@@ -69,6 +69,7 @@ def test_an_archive_that_npm_fetched_must_be_the_known_one(tmp_path, monkeypatch
         onnxruntime_web(None)
 
 
+@pytest.mark.slow
 def test_a_page_of_another_network_holds_the_runtime_and_lets_it_compile(package, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.setattr("limbeck.exporters.browser.node.shutil.which", lambda name: None)

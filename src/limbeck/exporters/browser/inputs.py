@@ -142,8 +142,9 @@ def _titled(given: Any) -> dict[str, Any]:
     """A text, or a row by column, with a few words of it."""
     if isinstance(given, str):
         return {"title": " ".join(given.split())[:160], "text": given}
-    return {"title": ", ".join(f"{name} {value}" for name, value in given.items() if value not in {None, ""})[:160],
-            "row": given}  # fmt: skip
+    known = {name: value for name, value in given.items() if value not in {None, ""}}
+    words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in known.items()]
+    return {"title": ", ".join(words)[:160], "row": given}
 
 
 def _encoded(image: Tensor) -> dict[str, Any]:

@@ -46,6 +46,7 @@
       fill.style.width = `${100 * probabilities[k]}%`;
       track.setAttribute("aria-hidden", "true");
       track.append(fill);
+      row.title = spec.classes[k];
       row.append(make("span", "name", spec.classes[k]), track, make("span", "number", percent(probabilities[k])));
       return row;
     });

@@ -8,13 +8,14 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pyt
 # Where an environment forbids compiled files, each of the many processes of the tests would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint fuzz clean
+.PHONY: help demo test test-slow lint docs fuzz clean
 
 help:
 	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about three minutes on two cores)"
 	@echo "make test       all checks and tests (under ten minutes on two cores)"
 	@echo "make test-slow  the longer tests as well"
 	@echo "make lint       formatting, types and the direction of imports alone"
+	@echo "make docs       the site, in docs/_build/html: warnings are errors"
 	@echo "make fuzz       random and damaged files for every reader (FUZZ_RUNS=20000 inputs each, about half an hour)"
 	@echo "make clean      remove the virtual environment and the caches"
 
@@ -44,6 +45,11 @@ test: lint
 
 test-slow: lint
 	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -n auto
+
+docs: $(VENV)/.limbeck
+	$(PIP) --group docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "The site begins at docs/_build/html/index.html"
 
 fuzz: $(VENV)/.dev
 	$(PIP) --group fuzz

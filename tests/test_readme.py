@@ -15,7 +15,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 
 
 def blocks(text, *languages):
-    return [code for kind, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S) if kind in languages]
+    return [code for kind, code in re.findall(r"^```(\S*)\n(.*?)^```$", text, re.M | re.S) if kind in languages]
 
 
 def commands(text):
@@ -59,6 +59,14 @@ def test_links_lead_to_files_and_headings(page):
             headings = re.findall(r"^#+ (.+)$", place.read_text(), re.M)
             slugs = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
             assert anchor in slugs, f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    listed = set(
+        re.findall(r"^([\w/-]+)$", "\n".join(blocks((ROOT / "docs" / "index.md").read_text(), "{toctree}")), re.M)
+    )
+    pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in PAGES if "docs" in page.parts}
+    assert pages - {"index"} == listed
 
 
 def test_the_readme_fits_on_two_screens():

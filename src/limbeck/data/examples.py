@@ -62,7 +62,7 @@ class Examples:
     labels: Tensor | None
     index: Tensor
     origin: str | None = None
-    names: NDArray[np.object_] | None = None
+    names: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("labels", self.labels), ("index", self.index)):

@@ -1,0 +1,27 @@
+"""Settings of the site that ``make docs`` builds: the pages of this folder, and the reference out of the docstrings."""
+
+import limbeck
+
+project = "Limbeck"
+author = "the Limbeck authors"
+copyright = "2026, the Limbeck authors; Apache-2.0"
+release = version = limbeck.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",  # where there is no network, formulas stand as TeX
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+html_theme = "furo"
+html_title = "Limbeck"
+html_show_sourcelink = False
+exclude_patterns = ["_build"]
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True

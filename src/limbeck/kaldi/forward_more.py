@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.kaldi.formats import nnet1_more as nm
+from limbeck.kaldi.formats.nnet1_layout import More, Parts
 
 Frames = NDArray[np.float32]
-Runner = Callable[[nm.Parts, Frames], Frames]
+Runner = Callable[[Parts, Frames], Frames]
 _LEAST = 1e-20
 _LEAST_SHARE = 0.1  # a basis whose posteriors sum to no more over the utterance is left out
 
@@ -124,7 +125,7 @@ def _simple_averaging(part: nm.SimpleSentenceAveraging, x: Frames, run: Runner) 
     return np.broadcast_to(total.astype(np.float32), x.shape).copy()
 
 
-RUN_MORE: dict[type[nm.More], Callable[[Any, Frames, Runner], Frames]] = {
+RUN_MORE: dict[type[More], Callable[[Any, Frames, Runner], Frames]] = {
     nm.Convolutional: _convolution,
     nm.MaxPooling: _pooling,
     nm.AveragePooling: _pooling,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from limbeck.errors import DataError
 from limbeck.kaldi.formats import matrix as km
 from limbeck.kaldi.formats import nnet1_components as nc
-from limbeck.kaldi.formats.nnet1_more import More, Parts
+from limbeck.kaldi.formats.nnet1_layout import More, Parts
 from limbeck.kaldi.formats.nnet1_more_codec import Nested, more_bytes, read_more
 from limbeck.kaldi.formats.stream import KaldiStream
 

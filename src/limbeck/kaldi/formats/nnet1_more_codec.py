@@ -12,7 +12,7 @@ import numpy as np
 from limbeck.errors import DataError
 from limbeck.kaldi.formats import matrix as km
 from limbeck.kaldi.formats.nnet1_components import Component
-from limbeck.kaldi.formats.nnet1_more import Item, More, Parts
+from limbeck.kaldi.formats.nnet1_layout import Item, More, Parts
 from limbeck.kaldi.formats.stream import KaldiStream
 
 Nested = Callable[[KaldiStream], Parts]

@@ -14,6 +14,7 @@ LONGEST = 60
 docstring are not counted: those of public functions are long because their arguments are many and each is described."""
 SPEECH = re.compile(r"kaldi|phone|pdf|utterance|spectrogram|alignment|cmvn|nnet1", re.IGNORECASE)
 BESIDE = {
+    "exporters/browser/layers.py": "a page computes networks of nnet1 as any other, by the types of their layers",
     "formats/sniff.py": "tells files of Kaldi from others by their first bytes",
     "models/__init__.py": "its place among the architectures",
     "runs/exporting.py": "writes networks in formats of Kaldi",

@@ -18,7 +18,7 @@ import limbeck
 from limbeck.models.timm_models import import_timm
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "examples").iterdir())
+SCRIPTS = sorted(path for path in (ROOT / "examples").iterdir() if path.is_file())
 PEERS = sorted((ROOT / "benchmarks" / "peers").glob("*.py"))
 NEEDS = {"forest": "sklearn", "hf": "datasets", "next": "transformers", "timm": "timm"}
 

@@ -98,6 +98,8 @@ def decode(
 
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
     _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
+    if loglikes is not None and features.exp is not None:
+        raise ConfigError("--exp says how the features of --model are made, and --loglikes needs none: leave it out")
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
     check_packages()
     opened = Graph.open(graph, mdl)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, FormatError, MismatchError
 from limbeck.kaldi.convert import read_network
+from limbeck.kaldi.decoding.experiment import completed
 from limbeck.kaldi.decoding.options import FeatureOptions
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet
@@ -146,7 +147,7 @@ def stored_counts(path: Path) -> Path | None:
 
 
 def settled(options: FeatureOptions, front: Front | None) -> Front:
-    """What was asked for, and what a run's folder says where nothing was.
+    """What was asked for, and what a run's folder, or that of Kaldi's experiment, says where nothing was.
 
     Args:
         options: The flags, which win.
@@ -156,8 +157,11 @@ def settled(options: FeatureOptions, front: Front | None) -> Front:
         The front end.
 
     Raises:
-        ConfigError: If flags that belong to CMVN are given, and there is none.
+        ConfigError: If flags that belong to CMVN are given, and there is none; or an experiment's folder for a run.
     """
+    if options.exp is not None and front is not None:
+        raise ConfigError("exp is for files of Kaldi, and a run's folder knows how its features are made: leave it out")
+    options = completed(options)
     stored = front or Front()
     cmvn = options.cmvn or stored.cmvn
     for name in ("norm_vars", "cmvn_scp", "utt2spk"):

@@ -16,6 +16,8 @@ class FeatureOptions:
     """What is done to features before the network sees them; a run's folder says most of it.
 
     Attributes:
+        exp: The folder of Kaldi's experiment: its cmvn_opts or norm_vars, delta_opts or delta_order, splice_opts,
+            final.feature_transform and counts of pdfs say what the other flags leave open.
         cmvn: Take off the mean: "none", of each "speaker" (cmvn.scp and utt2spk beside feats.scp), of each
             "utterance" as computed from itself; default: as the run was trained, else none.
         norm_vars: Divide by the standard deviation too; default: as the run was trained.
@@ -32,6 +34,7 @@ class FeatureOptions:
         allow_pipes: Run lines of script files that are commands, in a shell.
     """
 
+    exp: Path | None = None
     cmvn: Literal["none", "speaker", "utterance"] | None = None
     norm_vars: bool | None = None
     cmvn_scp: Path | None = None

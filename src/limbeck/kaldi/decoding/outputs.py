@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.convert import read_network
+from limbeck.kaldi.decoding.experiment import read_experiment
 from limbeck.kaldi.decoding.fronts import Front, Members, agreed, members_of, read_front, settled, stored_counts
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.formats import nnet1_components as nc
@@ -119,6 +120,7 @@ class AcousticModel:
             nnet, _, said = read_network(path, activation=activation)
             notes += [note for note in said if not note.startswith(_FRONT_NOTE)]
             self._members.append(_Member(path, nnet, settled(features or FeatureOptions(), read_front(path))))
+        self._exp = None if features is None else features.exp
         self.notes = tuple(dict.fromkeys(notes))
         self.outputs = self._members[0].nnet.output_dim
         self._refuse_odd()
@@ -140,7 +142,9 @@ class AcousticModel:
 
     @property
     def stored_counts(self) -> Path | None:
-        """The counts of pdfs that training left beside the first network, or None."""
+        """The counts of pdfs that training left beside the first network, or in Kaldi's experiment; or None."""
+        if self._exp is not None:
+            return read_experiment(self._exp).class_frame_counts
         return stored_counts(self._members[0].path)
 
     def read_counts(self, path: Path | None) -> Frames | None:

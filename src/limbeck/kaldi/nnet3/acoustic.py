@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.kaldi.decoding.experiment import completed, read_experiment
 from limbeck.kaldi.decoding.fronts import Front, settled
 from limbeck.kaldi.decoding.options import FeatureOptions
 from limbeck.kaldi.formats.lines import read_map
@@ -47,6 +48,14 @@ class Nnet3Acoustic:
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Nnet3Options, features: FeatureOptions) -> None:
+        if features.exp is not None:
+            every = read_experiment(features.exp, nnet3=True).frame_subsampling_factor
+            if every != options.frame_subsampling_factor:
+                raise ConfigError(
+                    f"{features.exp} has frame_subsampling_factor {every}, and {options.frame_subsampling_factor} is "
+                    f"asked for: give --frame-subsampling-factor {every}"
+                )
+            features = completed(features, nnet3=True)
         for name in ("left_context", "right_context", "feature_transform"):
             if getattr(features, name) is not None:
                 raise ConfigError(f"{name} is for networks of nnet1: {path} is of nnet3, and sees its own context")

@@ -1,0 +1,209 @@
+"""How an experiment of Kaldi makes its features: the small files that training left in its folder.
+
+They are read as ``steps/nnet/decode.sh`` and ``steps/nnet3/decode.sh`` read them, from ``cmvn_opts``, or the older
+``norm_vars``, to the counts of pdfs.
+"""
+
+__all__ = ["Experiment", "completed", "read_experiment"]
+
+import dataclasses
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from limbeck.errors import ConfigError, FormatError
+from limbeck.kaldi.decoding.options import FeatureOptions
+
+_MOST_BYTES = 4096
+_TRUTH = {"true": True, "t": True, "1": True, "": True, "false": False, "f": False, "0": False}
+_REFUSED = {
+    "online_cmvn_opts": "apply-cmvn-online",
+    "final.mat": "transform-feats",
+    "ivector_dim": "append-vector-to-feats",
+}
+"""Files that say that the features go through another tool of Kaldi, and which."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment's folder says of its features.
+
+    Attributes:
+        cmvn: Whose mean is taken off.
+        norm_vars: Whether the variance is made 1 too.
+        deltas: Orders of differences over time.
+        context: Frames before and after each frame that are spliced to it, or None where nothing says so.
+        feature_transform: The ``final.feature_transform``, or None.
+        class_frame_counts: Counts of pdfs, or None.
+        frame_subsampling_factor: Every how many frames a network of nnet3 has an output.
+    """
+
+    cmvn: Literal["none", "speaker"] = "none"
+    norm_vars: bool = False
+    deltas: int = 0
+    context: tuple[int, int] | None = None
+    feature_transform: Path | None = None
+    class_frame_counts: Path | None = None
+    frame_subsampling_factor: int = 1
+
+
+def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
+    """Read out of an experiment's folder how its features are made.
+
+    Args:
+        folder: Such as ``exp/dnn``, where the ``final.nnet`` or ``final.mdl`` is.
+        nnet3: Whether the network is of nnet3. Its scripts look at ``cmvn_opts`` and ``frame_subsampling_factor``
+            alone, and take the means off where ``cmvn_opts`` is empty.
+
+    Returns:
+        What it says. A folder with none of the files has features as they are.
+
+    Raises:
+        ConfigError: If there is no such folder, or its features need a tool that Limbeck does not have.
+        FormatError: If a file holds what Kaldi's tool would refuse, or two of them contradict each other.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "cmvn_opts").write_text("--norm-means=true --norm-vars=true")
+        ...     found = read_experiment(Path(folder))
+        >>> found.cmvn, found.norm_vars
+        ('speaker', True)
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"exp is {folder}, and there is no such folder")
+    if nnet3:
+        factor = folder / "frame_subsampling_factor"
+        every = _number(factor, factor.name, _text(factor), 1000) if factor.exists() else 1
+        return Experiment(*_cmvn(folder, empty="speaker"), frame_subsampling_factor=every)
+    transform = folder / "final.feature_transform"
+    for name, tool in _REFUSED.items():
+        if (folder / name).exists() and not (name == "final.mat" and transform.exists()):
+            raise ConfigError(
+                f"{folder / name} says that features go through {tool}, which Limbeck does not have: write them to an "
+                "archive with Kaldi, and leave exp out"
+            )
+    names = ("prior_counts", "ali_train_pdf.counts")  # the first wins, as for Kaldi
+    counts = next((folder / name for name in names if (folder / name).exists()), None)
+    # Kaldi's scripts do not look at splice_opts beside a feature transform, which has a splice of its own.
+    if transform.exists():
+        return Experiment(*_cmvn(folder, empty="none"), _deltas(folder), None, transform, counts)
+    return Experiment(*_cmvn(folder, empty="none"), _deltas(folder), _context(folder), None, counts)
+
+
+def completed(options: FeatureOptions, *, nnet3: bool = False) -> FeatureOptions:
+    """Fill in what an experiment's folder says, where no flag is given.
+
+    Args:
+        options: The flags, which win.
+        nnet3: Whether the network is of nnet3.
+
+    Returns:
+        The options, with nothing left to the folder.
+
+    """
+    if options.exp is None:
+        return options
+    found = read_experiment(options.exp, nnet3=nnet3)
+    # "none" stays open, so that flags of CMVN beside it are refused where they are of no use, and no sooner.
+    cmvn = options.cmvn or (None if found.cmvn == "none" else found.cmvn)
+    filled = dataclasses.replace(
+        options,
+        exp=None,
+        cmvn=cmvn,
+        norm_vars=(cmvn not in (None, "none") and found.norm_vars) if options.norm_vars is None else options.norm_vars,
+        deltas=found.deltas if options.deltas is None else options.deltas,
+    )
+    # A transform and its context belong together: who gives one gives both.
+    if (options.left_context, options.right_context, options.feature_transform) != (None, None, None):
+        return filled
+    left, right = found.context or (None, None)
+    return dataclasses.replace(
+        filled, left_context=left, right_context=right, feature_transform=found.feature_transform
+    )
+
+
+def _cmvn(folder: Path, *, empty: Literal["none", "speaker"]) -> tuple[Literal["none", "speaker"], bool]:
+    """Whose mean is taken off, and whether the variance is made 1."""
+    older, path = folder / "norm_vars", folder / "cmvn_opts"
+    before = _truth(older, "norm_vars", _text(older)) if older.exists() else None
+    if not path.exists():
+        return ("none", False) if before is None else ("speaker", before)
+    given = _options(path, ("norm-means", "norm-vars", "reverse", "skip-dims"))
+    if given.get("skip-dims") or _truth(path, "reverse", given.get("reverse", "false")):
+        raise FormatError(path, "has --skip-dims or --reverse, which Limbeck does not do: give --cmvn and --norm-vars")
+    variance = _truth(path, "norm-vars", given.get("norm-vars", "false"))
+    if before is not None and before != variance:
+        raise FormatError(path, f"has norm-vars = {variance}, and {older} says {before}: remove the one that is wrong")
+    if not given:
+        return empty, False
+    if not _truth(path, "norm-means", given.get("norm-means", "true")):
+        if variance:
+            raise FormatError(path, "has norm-vars without norm-means, which apply-cmvn refuses too")
+        return "none", False
+    return "speaker", variance
+
+
+def _deltas(folder: Path) -> int:
+    older, path = folder / "delta_order", folder / "delta_opts"
+    before = _number(older, older.name, _text(older), 4) if older.exists() else None
+    given = _options(path, ("delta-order", "delta-window", "truncate")) if path.exists() else {}
+    if not given:
+        return before or 0
+    window = _number(path, "delta-window", given.get("delta-window", "2"), 1000)
+    if window != 2 or _number(path, "truncate", given.get("truncate", "0"), 10**6):
+        raise FormatError(path, "asks for a window other than 2, or cuts: use limbeck kaldi add-deltas, and --deltas 0")
+    order = _number(path, "delta-order", given.get("delta-order", "2"), 4)
+    if before is not None and before != order:
+        raise FormatError(path, f"has delta-order = {order}, and {older} says {before}: remove the one that is wrong")
+    return order
+
+
+def _context(folder: Path) -> tuple[int, int] | None:
+    path = folder / "splice_opts"
+    if not path.exists():
+        return None
+    given = _options(path, ("left-context", "right-context"))
+    left, right = (_number(path, name, given.get(name, "4"), 1000) for name in ("left-context", "right-context"))
+    return left, right
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        text = raw.decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(path, f"cannot be read as options of Kaldi's tools: {error}") from error
+    if len(raw) > _MOST_BYTES:
+        raise FormatError(path, f"has more than {_MOST_BYTES} bytes, and is to hold a few options")
+    return text
+
+
+def _options(path: Path, known: tuple[str, ...]) -> dict[str, str]:
+    """Options as on a command line, ``--name=value``; of one that comes twice the last holds, as for Kaldi."""
+    try:
+        words = shlex.split(_text(path))
+    except ValueError as error:
+        raise FormatError(path, f"cannot be read as options of Kaldi's tools: {error}") from error
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.removeprefix("--").partition("=")
+        name = name.replace("_", "-")
+        if not word.startswith("--") or name not in known:
+            raise FormatError(path, f"has {word!r}, and may have {', '.join(f'--{each}=...' for each in known)}")
+        found[name] = value
+    return found
+
+
+def _truth(path: Path, name: str, value: str) -> bool:
+    if value not in _TRUTH:
+        raise FormatError(path, f"has {name} = {value!r}, which is neither true nor false")
+    return _TRUTH[value]
+
+
+def _number(path: Path, name: str, value: str, most: int) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= most):
+        raise FormatError(path, f"has {name} = {value!r}, which must be a whole number from 0 to {most}")
+    return int(value)

@@ -265,6 +265,14 @@ def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tm
     assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out
 
 
+def test_nnet3_files_are_timed_beside_a_copy(tmp_path, capsys):
+    assert load("nnet3").main(["--quick", "--no-flush", "--json", str(tmp_path / "nnet3.json")]) == 0
+    found = json.loads((tmp_path / "nnet3.json").read_text())
+    assert found["parameters"] == (3 * 40 + 1) * 32 + (3 * 32 + 1) * 32 + 33 * 50
+    assert len(found["rows"]) == 10 and positive(found) and found["rows"][0]["times_the_copy"] == 1
+    assert len(re.findall(r"x the copy$", capsys.readouterr().out, re.M)) == 10
+
+
 @pytest.mark.slow
 def test_speech_feed_compares_disk_and_memory(tmp_path, capsys):
     speech_feed = load("speech_feed")

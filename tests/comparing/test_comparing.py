@@ -13,7 +13,7 @@ from limbeck.comparing import cells as cells_module
 from limbeck.comparing import comparison as comparison_module
 from limbeck.comparing.arms import Arm, Settings, arms_for, weights_of
 from limbeck.comparing.cells import Found
-from limbeck.comparing.page import comparison_table
+from limbeck.comparing.page import _answer, comparison_table
 from limbeck.comparing.rows import judge_arms
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.methods import make_method
@@ -71,10 +71,10 @@ def test_every_arm_draws_as_many_settings_and_the_same_learning_rates():
     assert len(set(rates[0])) == 8
     assert all(0.01 / 3 <= rate <= 0.03 for rate in rates[0])
     assert rates[0][0] == 0.01
-    assert {one.epochs for one in drawn["labels, longer"]} == {8}
-    assert {one.epochs for name, found in drawn.items() for one in found if name != "labels, longer"} == {4}
+    assert {one.epochs for one in drawn["labels longer"]} == {8}
+    assert {one.epochs for name, found in drawn.items() for one in found if name != "labels longer"} == {4}
     assert all(one.hard_weight == 1 for one in drawn["labels"])
-    assert all(0.02 <= one.label_smoothing <= 0.3 for one in drawn["labels, smoothed"])
+    assert all(0.02 <= one.label_smoothing <= 0.3 for one in drawn["labels smoothed"])
     assert {one.temperature for one in drawn["logits"]} == {None}
     assert all(1 <= one.temperature <= 8 for one in drawn["kd"])
     assert min(one.temperature for one in drawn["kd"]) < 2.5
@@ -94,10 +94,24 @@ def found_with(wrong, seconds=1.0):
     return Found(0, 0.0, seconds, tuple(np.flatnonzero(wrong).tolist()))
 
 
+def test_searches_that_end_at_an_edge_are_told(compared):
+    found, _ = compared
+    rates = sorted(
+        one.learning_rate for one in Arm("labels").draw(Training(epochs=1, learning_rate=0.01), 2, 1_000_003)
+    )
+    chosen = [
+        json.loads(path.read_text())["settings"]["learning_rate"] for path in found.folder.glob("seeds/*/0/cell.json")
+    ]
+    assert found.metrics["edge"] == {"smallest": chosen.count(rates[0]), "largest": chosen.count(rates[1])}
+    told = _answer(found.rows, {**found.metrics, "edge": {"smallest": 1, "largest": 3}})
+    assert "3 of 4 arms chose the largest learning rate" in told
+    assert "smallest" not in told
+
+
 def test_rows_say_what_helps_what_hurts_and_what_is_open():
     chance = np.random.default_rng(0)
     seeds, count = 4, 2000
-    rates = {"labels": 0.10, "labels, smoothed": 0.10, "kd": 0.06, "dkd": 0.15}
+    rates = {"labels": 0.10, "labels smoothed": 0.10, "kd": 0.06, "dkd": 0.15}
     trained = {
         arm: [found_with(chance.random(count) < rate, 2.0 if arm == "dkd" else 1.0) for _ in range(seeds)]
         for arm, rate in rates.items()
@@ -109,7 +123,7 @@ def test_rows_say_what_helps_what_hurts_and_what_is_open():
     assert rows[2].against_kd is None
     mean = np.mean(rows[2].errors) / count - np.mean(rows[0].errors) / count
     assert rows[2].against_labels.estimate == pytest.approx(mean)
-    assert [row[8] for row in comparison_table(rows, count).rows] == ["1.00", "1.00", "1.00", "2.00"]
+    assert [row[7] for row in comparison_table(rows, count).rows] == ["1.00", "1.00", "1.00", "2.00"]
 
 
 def test_arms_that_are_equal_are_seldom_called_different():
@@ -143,7 +157,7 @@ def test_validation_chooses_and_final_seeds_are_fresh(compared):
         assert [len(one["wrong"]) for one in finals] == list(row.errors)
         assert row.validation_errors == best["errors"]
         assert {one["seed"] for one in tried}.isdisjoint({one["seed"] for one in finals})
-    assert (found.folder / "results" / "methods.md").read_text().count("\n| ") == 5
+    assert (found.folder / "results" / "methods.md").read_text().count("\n| ") == 10
     assert "cannot be resolved" in (found.folder / "report.html").read_text()
 
 

@@ -96,5 +96,5 @@ def compare_methods(
         print_json(found.metrics)
         return
     table = comparison_table(found.rows, found.examples)
-    print_rows(("arm", "test errors", "against labels", "verdict"), [(*row[:2], row[3], row[5]) for row in table.rows])
+    print_rows(("arm", "test errors", "against labels", "verdict"), [(*row[:3], row[4]) for row in table.rows])
     say(f"The table is {out / 'results' / 'methods.md'}, the report is {out / 'report.html'}")

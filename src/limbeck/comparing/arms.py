@@ -18,7 +18,7 @@ from limbeck.options import Distillation, Training
 from limbeck.options.methods import has_temperature, method_parts
 
 LONGER = 2
-"""How many times as many epochs the arm "labels, longer" has."""
+"""How many times as many epochs the arm "labels longer" has."""
 _RATES = (1 / 3, 3.0)
 """Learning rates are drawn between these multiples of the given one."""
 _WEIGHTS = (1 / 4, 4.0)
@@ -142,12 +142,12 @@ def arms_for(methods: Sequence[str]) -> list[Arm]:
 
     Example:
         >>> [arm.name for arm in arms_for(["kd"])]
-        ['labels', 'labels, smoothed', 'labels, longer', 'kd']
+        ['labels', 'labels smoothed', 'labels longer', 'kd']
     """
     return [
         Arm("labels"),
-        Arm("labels, smoothed", smoothed=True),
-        Arm("labels, longer", epochs_factor=LONGER),
+        Arm("labels smoothed", smoothed=True),
+        Arm("labels longer", epochs_factor=LONGER),
         *(Arm(method, method) for method in methods),
     ]
 

@@ -85,7 +85,7 @@ def compare_methods(
     Every arm tries as many settings, on validation and with a seed of its own; the best are trained over fresh seeds,
     all arms from the same first weights in the same order for as many steps; then the test set is read once. The
     intervals hold the chance of seeds and of examples, and p-values are adjusted by Holm for the number of arms.
-    "labels, longer" has twice the epochs: a method that needs more patience than labels must beat that too.
+    "labels longer" has twice the epochs: a method that needs more patience than labels must beat that too.
 
     Args:
         teacher: As :func:`limbeck.distill` takes it.
@@ -137,6 +137,7 @@ def compare_methods(
         "trials": asked.trials,
         "seeds": asked.seeds,
         "resolution": resolution(rows),
+        "edge": work.edge(chosen),
         "rows": [row.to_dict() for row in rows],
     }
     replace_json(folder / "metrics.json", found)
@@ -170,6 +171,12 @@ class _Work:
             scores = [(one.errors, one.nll) for one in found[place : place + self.asked.trials]]
             best[arm.name] = place + scores.index(min(scores))
         return {arm: cells[k].settings for arm, k in best.items()}, {arm: found[k].errors for arm, k in best.items()}
+
+    def edge(self, chosen: Mapping[str, Settings]) -> dict[str, int]:
+        """How many arms chose the smallest and how many the largest learning rate that was drawn."""
+        drawn = {one.learning_rate for one in self.arms[0].draw(self.bench.training, self.asked.trials, _SEARCH_SEED)}
+        rates = [one.learning_rate for one in chosen.values()]
+        return {"smallest": rates.count(min(drawn)), "largest": rates.count(max(drawn))} if len(drawn) > 1 else {}
 
     def train(self, chosen: Mapping[str, Settings]) -> dict[str, list[Found]]:
         """Train every arm over the seeds, all arms of a seed after each other so that their times can be compared."""

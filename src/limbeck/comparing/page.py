@@ -34,7 +34,7 @@ def comparison_table(rows: Sequence[Row], examples: int) -> Table:
     Example:
         >>> table = comparison_table([Row("labels", "rate 0.01", 7, (60, 64), 2.0)], 1000)
         >>> table.rows[0][:4]
-        ('labels', '62 (6.20 %)', '60, 64', '')
+        ('labels', '62 (6.20 %)', '', '')
     """
     usual = next((row.seconds for row in rows if row.name == "kd"), rows[0].seconds)
     cells = []
@@ -44,7 +44,6 @@ def comparison_table(rows: Sequence[Row], examples: int) -> Table:
             (
                 row.name,
                 f"{mean_errors(row.errors)} ({100 * mean / examples:.2f} %)",
-                ", ".join(map(str, row.errors)),
                 _points(row.against_labels),
                 _p(row.p_value),
                 row.verdict,
@@ -57,7 +56,6 @@ def comparison_table(rows: Sequence[Row], examples: int) -> Table:
     heading = (
         "arm",
         "test errors",
-        "seed by seed",
         "against labels, points (95 %)",
         "p, Holm",
         "verdict",
@@ -103,7 +101,7 @@ def write_page(
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
             f"Limbeck {__version__}",
         ),
-        (comparison_table(rows, examples),),
+        (comparison_table(rows, examples), _seeds_table(rows)),
         (
             Drawing(
                 "differences",
@@ -137,6 +135,11 @@ def write_page(
     return page
 
 
+def _seeds_table(rows: Sequence[Row]) -> Table:
+    heading = ("arm", *(f"seed {number}" for number in range(len(rows[0].errors))))
+    return Table("Test errors by seed", heading, tuple((row.name, *map(str, row.errors)) for row in rows))
+
+
 def _answer(rows: Sequence[Row], found: Mapping[str, Any]) -> str:
     def named(verdict: str) -> str:
         return ", ".join(row.name for row in rows if row.verdict == verdict)
@@ -152,6 +155,12 @@ def _answer(rows: Sequence[Row], found: Mapping[str, Any]) -> str:
     worse = ", ".join(row.name for row in apart if row.against_kd and row.against_kd.low > 0)
     if any(row.against_kd for row in rows):
         parts.append(f"Better than kd: {better or 'nothing that can be shown'}; worse: {worse or 'nothing'}.")
+    parts += [
+        f"{count} of {len(rows)} arms chose the {which} learning rate that was drawn: the search ended at an edge, and "
+        f"{'a larger' if which == 'largest' else 'a smaller'} --learning-rate may change the order."
+        for which, count in found["edge"].items()
+        if 2 * count > len(rows)
+    ]
     parts.append(
         f"With {found['seeds']} seeds and {found['test_examples']:,} examples an interval reaches "
         f"{100 * found['resolution']:.2f} points to each side: smaller differences cannot be resolved here."

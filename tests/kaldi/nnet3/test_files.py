@@ -9,6 +9,7 @@ from limbeck.errors import DataError, FormatError
 from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.nnet3.model import read_nnet3, read_nnet3_bytes, write_nnet3
+from limbeck.kaldi.nnet3.text import vector_text
 from limbeck.kaldi.summaries import summarise
 
 NNET3 = Path(__file__).parents[2] / "fixtures" / "kaldi" / "nnet3"
@@ -148,3 +149,17 @@ def test_a_component_that_is_not_known_is_kept_in_its_mode(tmp_path):
     with pytest.raises(DataError, match="<Novelty> is not known"):
         write_nnet3(tmp_path / "b", model, binary=True)
     assert summarise(tmp_path / "a")["outputs"] == "output ?"
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [(np.float32, 9), (np.float64, 17)])
+def test_text_restores_every_bit_with_kaldis_digits_where_they_do(dtype, digits):
+    """Beside a slow version, number by number."""
+    random = np.random.default_rng(0)
+    values = (random.normal(size=3000) * 10.0 ** random.integers(-30, 30, 3000)).astype(dtype)
+    values[::3] = [float(f"{value:.7g}") for value in values[::3]]
+    (line,) = vector_text(values)
+    words = line.decode().split()[1:-1]
+    assert np.array_equal(np.array(words, np.float64).astype(dtype), values)
+    assert words == [
+        short if dtype(float(short := f"{value:.7g}")) == value else f"{value:.{digits}g}" for value in values.tolist()
+    ]

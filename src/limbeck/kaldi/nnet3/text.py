@@ -49,11 +49,18 @@ def _numbers(values: NDArray[Any]) -> list[bytes]:
         raise DataError("Kaldi text has no form for NaN and infinity that Kaldi reads back: write binary")
     if not values.size:
         return []
-    line = " ".join(["%.7g"] * values.size) % tuple(values.tolist())
-    words = line.split(" ")
-    longest = "%.9g" if values.dtype == np.float32 else "%.17g"
+    line = _formatted("%.7g", values)
+    words = line.split(b" ")
     with np.errstate(over="ignore"):
-        again = numbers_from_text(line.encode(), np.float64).astype(values.dtype)
-    for place in np.flatnonzero(again != values).tolist():
-        words[place] = longest % values[place]
-    return [word.encode() for word in words]
+        again = numbers_from_text(line, np.float64).astype(values.dtype)
+    places = np.flatnonzero(again != values)
+    if places.size:
+        longer = _formatted("%.9g" if values.dtype == np.float32 else "%.17g", values[places]).split(b" ")
+        for place, word in zip(places.tolist(), longer, strict=True):
+            words[place] = word
+    return words
+
+
+def _formatted(form: str, values: NDArray[Any]) -> bytes:
+    """All numbers in one go, with a space between them."""
+    return (" ".join([form] * values.size) % tuple(values.tolist())).encode()

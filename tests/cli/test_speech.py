@@ -158,6 +158,7 @@ def test_posteriors_are_written_and_read_again(done, teachers, targets):
         torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
 
 
+@pytest.mark.slow
 def test_sparse_posteriors_teach_what_they_hold(done, refused, teachers, targets, tmp_path):
     sparse = tmp_path / "sparse.ark"
     done("soften", *TRAIN, *VALIDATION, "--teacher", teachers, "--write-posteriors", sparse, "--min-post", 0.01,

@@ -31,6 +31,8 @@ TAUGHT = {
 }
 """Who teaches some of the networks of a recipe."""
 NAMES = [recipe.name for recipe in RECIPES if recipe.stand_in]
+LONG = {"mnist", "specialists", "born-again"}
+"""Those of many trainings; the others go the same way through the same code."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +54,7 @@ def cells(out):
     return {path: path.stat().st_mtime_ns for path in sorted((out / "quick").rglob("model.safetensors"))}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES])
 def test_recipe_runs_writes_its_table_and_is_not_done_twice(name, out, monkeypatch):
     fitted, test_reads = [], []
     fit = Series.fit

@@ -92,6 +92,7 @@ def whole(spoken, tmp_path_factory):
     return done, heard
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_and_drawn(whole, spoken):
     done, heard = whole
     recipe, text = recipe_named("speech"), done.markdown.read_text()
@@ -108,6 +109,7 @@ def test_every_row_is_measured_and_drawn(whole, spoken):
     assert any(line.startswith("decoding test with ensemble") for line in heard)
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(whole, spoken):
     done, heard = whole
     again: list[str] = []

@@ -281,7 +281,7 @@ def test_sections_without_data_are_left_out():
     [
         full(1),
         full(12, names=("no", "yes")),
-        full(60, names=tuple(string.ascii_uppercase[:11])),
+        pytest.param(full(60, names=tuple(string.ascii_uppercase[:11])), marks=pytest.mark.slow),
         pytest.param(full(60, names=tuple(string.ascii_uppercase)), marks=pytest.mark.slow),
         full(60, names=("one", "two", "a much longer name of a class"), size=(5, 9, 3)),
     ],
@@ -307,6 +307,7 @@ def test_perfect_answers_and_absent_classes(tmp_path):
     assert (tmp_path / "figures" / "confusions.svg").exists()
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_are_quick(tmp_path):
     contents = full(2000, names=tuple(f"class {k}" for k in range(1000)), images=None)
     start = time.process_time()

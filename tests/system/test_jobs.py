@@ -264,7 +264,7 @@ def work():
     ("model", "begin", "message"),
     [
         ("make", "work()", "imports script.py first and would come to line [0-9]+ again.*__main__"),
-        ("lambda seed: nn.Linear(8, 4)", "work()", "imports script.py first"),
+        pytest.param("lambda seed: nn.Linear(8, 4)", "work()", "imports script.py first", marks=pytest.mark.slow),
         pytest.param("make", "if __name__ == '__main__':\n    work()", None, marks=pytest.mark.slow),
     ],
 )

@@ -15,6 +15,8 @@ def test_runs_are_compared_by_what_they_kept(limbeck, tiny, teacher, tmp_path):
     assert "small" in done.out
     assert "two networks alone" in done.err
     found = json.loads(limbeck("compare", teacher, tmp_path / "small", "--json").out)
+    named = limbeck("compare", teacher, tmp_path / "small", "--data", tiny, "--json")
+    assert json.loads(named.out) == found
     errors = json.loads((tmp_path / "small" / "metrics.json").read_text())["model"]["test_errors"]
     assert found["runs"][1]["scores"]["test_errors"] == errors
 

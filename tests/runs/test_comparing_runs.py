@@ -84,7 +84,7 @@ def test_runs_that_cannot_be_compared_are_refused(data, runs, tmp_path):
         limbeck.compare(runs[0].folder, runs[0].folder / ".", data=data)
     with pytest.raises(ConfigError, match="out="):
         limbeck.compare(runs[0], trained(data, None, 1), data=data)
-    with pytest.raises(DataError, match="data="):
+    with pytest.raises(DataError, match="data"):
         limbeck.compare(runs[0], runs[1])
 
 

@@ -274,5 +274,6 @@ def test_the_parity_report_compares_the_last_stage_with_the_network(data, net, t
     assert found["divergence"]["mean"] == pytest.approx(divergence, rel=1e-3)
     page = (tmp_path / "run" / "parity.html").read_text()
     assert "compressed" in page and "<img" in page
+    assert "Parity: some answers differ" in page and "decide as the model does" not in page
     assert "parity.json" in (tmp_path / "run" / "SHA256SUMS").read_text()
     assert set(found["batches"]) == {"1", "3", "257"} and found["speed"]["exported"]["p50_ms"] > 0

@@ -7,12 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limbeck.cli.common import Json
+from limbeck.cli.common import GROUPS, Json, open_examples
 from limbeck.cli.console import print_json, print_rows, say
+from limbeck.options import DataOptions
 
 
 def compare(
     *runs: Path,
+    data: Annotated[str | None, Parameter(group=GROUPS["Data"])] = None,
     out: Annotated[Path | None, Parameter(name="--out")] = None,
     json: Json = False,
 ) -> None:
@@ -27,12 +29,14 @@ def compare(
 
     Args:
         runs: Folders of runs.
+        data: Their data set, where their settings do not name it, as in runs made in Python.
         out: A folder for a report of all of them: learning curves, errors against size, examples on which they differ.
         json: Print the comparison as JSON.
     """
     from limbeck.runs.comparing import compare as compare_runs
 
-    found = compare_runs(*runs, out=out)
+    examples = None if data is None else open_examples(DataOptions(data=data), quiet=True)
+    found = compare_runs(*runs, data=examples, out=out)
     if json:
         print_json(found.to_dict())
         return

@@ -61,10 +61,11 @@ def compare_methods(
 
     Args:
         out: Folder for the comparison.
-        teacher: Folder of a run; several make an ensemble.
+        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
         mean: How several teachers' distributions are averaged.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
-        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
+            package.module:function.
         resume: Continue what the folder holds.
         jobs: How many trainings run at a time, each in a process of its own.
         config: A TOML file with any of these settings; flags win.

@@ -233,8 +233,8 @@ def _compress_run(
     print_metrics(run.metrics["stages"], part=run.metrics["judged_on"] or "no")
     print_verdicts(run.metrics)
     if run.parity is not None:
-        for name, found in run.parity["formats"].items():
-            say(f"{name}: {found['sentence']}")
+        for found in run.parity["formats"].values():
+            say(found["sentence"])
     say(f"The network is in {out / 'model'}, the report is {page}, the parity report is {out / 'parity.html'}")
 
 

@@ -73,14 +73,15 @@ def distill(
 
     Args:
         out: Folder for the run.
-        teacher: Folder of a run; several make an ensemble.
+        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
         teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
             validation and random views. Flags for random views may be left out.
         mean: How several teachers' distributions are averaged.
         weights: How much each teacher counts in the mean; default: all alike.
         teacher_model: The teachers' architecture where it is your own, as package.module:function.
         transfer: Other examples on which the student learns the soft targets, labels not needed.
-        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
+            package.module:function.
         baseline: Train the baseline, which the verdict needs.
         seeds: How many pairs of student and baseline to train. With several the verdict is about any such trainings.
         margin: Percentage points of the error rate within which the student is to be as good as the teacher, such as

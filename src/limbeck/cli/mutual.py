@@ -56,7 +56,8 @@ def mutual(
 
     Args:
         out: Folder for the run.
-        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
+            package.module:function.
         baseline: Train the baseline, which the verdict needs.
         resume: Continue what the folder holds.
         config: A TOML file with any of these settings, such as another run's config.toml; flags win.

@@ -68,7 +68,7 @@ def soften(
     ```
 
     Args:
-        teacher: Folder of a run; several make an ensemble.
+        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
         out: Folder for the store.
         posteriors: Instead of a teacher: a Kaldi archive, script file or specifier (as ark:-) of posteriors that others
             wrote, a matrix an utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they

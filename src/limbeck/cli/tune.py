@@ -73,7 +73,8 @@ def tune(
 
     Args:
         out: Folder for the search.
-        teacher: Folder of a run; several make an ensemble. It answers once, into memory.
+        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble. It answers
+            once, into memory.
         teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
             validation and random views. Flags for random views may be left out.
         mean: How several teachers' distributions are averaged.
@@ -81,7 +82,8 @@ def tune(
         teacher_view: Which view of an example the teacher answers, where there is an augmentation: the student's
             ("consistent"); the example as it is ("fixed"); or another view ("independent").
         method: The one method whose settings are searched; the same as --methods with it alone.
-        student: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
+            package.module:function.
         storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
             run the same command on each, with an --out of its own. None: study.db in --out.
         study: Name of the study in the storage.

@@ -92,7 +92,7 @@ def write_page(
     study = Study(
         "methods",
         "Methods of distillation, compared",
-        f"{parts['train']:,} examples of {len(data.classes)} classes of `{data.name}` to learn from, "
+        f"{parts['train']:,} examples of {len(data.classes)} classes of {data.name} to learn from, "
         f"{parts['validation']:,} to choose settings and epochs by, {examples:,} to judge on.{teacher}",
         _answer(rows, found),
         command or "limbeck compare-methods ...",
@@ -162,7 +162,7 @@ def _answer(rows: Sequence[Row], found: Mapping[str, Any]) -> str:
         if 2 * count > len(rows)
     ]
     parts.append(
-        f"With {found['seeds']} seeds and {found['test_examples']:,} examples an interval reaches "
+        f"With {found['seeds']} seeds and {found['test_examples']:,} examples a typical interval reaches "
         f"{100 * found['resolution']:.2f} points to each side: smaller differences cannot be resolved here."
     )
     return " ".join(parts)

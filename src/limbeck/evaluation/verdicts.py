@@ -396,5 +396,7 @@ def _reduction(students: Sequence[int], baselines: Sequence[int]) -> float | Non
 def _p(p_value: float) -> str:
     if p_value >= 0.001:
         return f"{p_value:.2g}"
+    if p_value < 1e-300:
+        return "below 1e-300"
     mantissa, exponent = f"{p_value:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"

@@ -76,7 +76,8 @@ class Attention(FeatureMethod):
             if as_map(s).shape[2] < 2 or as_map(pooled_to(s, t)).shape[2] != as_map(pooled_to(t, s)).shape[2]:
                 raise ConfigError(
                     f"method attention compares maps, and the layers give {tuple(s.shape[1:])} and "
-                    f"{tuple(t.shape[1:])}: name layers whose outputs have height and width"
+                    f"{tuple(t.shape[1:])}: name layers whose outputs have height and width; an mlp "
+                    "has none, and learns by a method on logits"
                 )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:

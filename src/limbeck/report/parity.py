@@ -102,9 +102,11 @@ def write_parity_page(contents: ParityContents, path: Path) -> Path:
     refused = any(file.measured["refused"] for file in contents.files)
     sentences = [file.sentence for file in contents.files]
     run = [file for file in contents.files if not file.measured.get("not_run")]
-    words = "refused" if refused else "the files decide as the model does"
+    counts = [file.measured["flips"] for file in run]
+    apart = sum(each["count"] - each["ties"] for each in counts)
+    words = "refused" if refused else "some answers differ" if apart else "the files decide as the model does"
     if len(run) < len(contents.files):
-        words = "refused" if refused else "some files were not run here"
+        words = words if refused or apart else "some files were not run here"
         contents = replace(contents, files=tuple(run))
     drawn = {"flips": draw_flips(contents), "differences": draw_differences(contents)} if run else {}
     names = [file.name for file in contents.files]
@@ -112,7 +114,7 @@ def write_parity_page(contents: ParityContents, path: Path) -> Path:
         title=f"{contents.title}: parity of what was exported",
         facts=[contents.created, f"{contents.examples:,} {contents.part} examples"],
         verdict={
-            "tone": "worse" if refused else "helped" if len(run) == len(sentences) else "open",
+            "tone": "worse" if refused else "open" if apart or len(run) < len(sentences) else "helped",
             "heading": f"Parity: {words}",
             "sentences": sentences,
         },
@@ -140,9 +142,9 @@ _WORDS = {
     ),
     "differences": (
         "How far the outputs are apart",
-        "The largest difference of any output of an example, over all examples, on a logarithmic axis. Differences of "
-        "float32 files are rounding: some ten-millionths of the logits' size. The dashed line is the rounding of the "
-        "original itself, in float32 against float64.",
+        "The largest difference of any output of an example, over all examples, on a logarithmic axis. Files that "
+        "compute the same network in float32 differ by rounding: some ten-millionths of the logits' size. The "
+        "dashed line is the rounding of the original itself, in float32 against float64.",
     ),
 }
 

@@ -100,6 +100,7 @@ def compare(
     """  # noqa: DOC502
     paths = _paths(runs)
     known = data or opened_data(RunFolder(paths[0]))
+    _same_digests(paths)
     found = [gather(RunFolder(path), data=known) for path in paths]
     names = _names(paths)
     models = [_own(contents, path, name) for contents, path, name in zip(found, paths, names, strict=True)]
@@ -163,18 +164,30 @@ def _same_examples(paths: Sequence[Path], found: Sequence[Contents]) -> None:
     """Refuse runs that were judged on other examples, by the digests that they keep, and by the labels."""
     first, part = found[0], found[0].judged_on
     for path, contents in zip(paths[1:], found[1:], strict=True):
-        digests = [_digest(one, part) for one in (paths[0], path)]
-        alike = None in digests or digests[0] == digests[1]
         if (
             contents.judged_on != part
             or contents.classes != first.classes
-            or not alike
             or not np.array_equal(contents.truth, first.truth)
         ):
             raise MismatchError(
                 f"{path} was judged on other examples than {paths[0]}: only runs with one test set and the same "
                 "classes can be compared"
             )
+
+
+def _same_digests(paths: Sequence[Path]) -> None:
+    """Refuse runs whose test sets differ, by the digests that they keep; such as have none are looked at later."""
+    for path in paths[1:]:
+        for part in ("test", "validation"):
+            digests = [_digest(one, part) for one in (paths[0], path)]
+            if None in digests:
+                continue
+            if digests[0] != digests[1]:
+                raise MismatchError(
+                    f"{path} was judged on other examples than {paths[0]}: their {part} sets differ, and only runs "
+                    "with one test set can be compared"
+                )
+            break  # validation counts where there is no test set alone
 
 
 def _digest(path: Path, part: str) -> Any:

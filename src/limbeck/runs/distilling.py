@@ -58,8 +58,8 @@ class DistillRun(FinishedRun):
     baseline: nn.Module | None
     verdict: Verdict | None
     margin: MarginVerdict | None
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
+    metrics: dict[str, Any] = field(repr=False)
+    history: list[dict[str, Any]] = field(repr=False)
     folder: Path | None
     data: DataSet | None = field(default=None, repr=False)
 

@@ -31,7 +31,7 @@ class OpenedRun(FinishedRun):
         architecture: The network's, where it is your own.
     """
 
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(repr=False)
     history: list[dict[str, Any]] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
     folder: Path

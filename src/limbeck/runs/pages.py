@@ -178,7 +178,7 @@ def opened_data(run: RunFolder) -> DataSet:
     if data is None:
         raise DataError(
             f"the data of {run.path} cannot be opened again: {notes[0] if notes else 'its settings do not name them'}; "
-            "in Python, give data="
+            "give them (--data, or data=)"
         )
     return data
 

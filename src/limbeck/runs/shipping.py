@@ -211,11 +211,13 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
     Raises:
         ConfigError: If the run does not name its data.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}")
     config = RunFolder(folder).config() if (folder / "config.toml").exists() else {}
     names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}
     if data is None and "data" not in known:
-        raise ConfigError(f"{folder} does not name its data, which files are compared on: give them with data")
+        raise ConfigError(f"{folder} does not name its data, which files are compared on: give them (--data, or data=)")
     return options_of(folder, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
 
 

@@ -60,8 +60,8 @@ class TrainRun(FinishedRun):
     """
 
     model: nn.Module | Ensemble
-    history: list[dict[str, Any]]
-    metrics: dict[str, Any]
+    history: list[dict[str, Any]] = field(repr=False)
+    metrics: dict[str, Any] = field(repr=False)
     folder: Path | None
     data: DataSet | None = field(default=None, repr=False)
 

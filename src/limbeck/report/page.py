@@ -225,6 +225,11 @@ def _columns(contents: Contents) -> list[dict[str, str]]:
     return [{"role": m.role, "title": m.title, "colour": colour(m.role, roles)} for m in contents.models]
 
 
+def _debiased(value: float) -> str:
+    """A debiased error; where it ends at 0 the bins differ by no more than chance makes them."""
+    return f"{100 * value:.2f} %" if value > 0 else "within chance"
+
+
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("wer", "Word error rate", lambda value: f"{100 * value:.2f} %"),
     ("insertions", "Words inserted", lambda value: f"{value:,.0f}"),
@@ -238,11 +243,11 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("nll", "Negative log-likelihood (nats)", lambda value: f"{value:.4f}"),
     ("balanced_accuracy", "Balanced accuracy", lambda value: f"{100 * value:.2f} %"),
     ("ece", "Calibration error", lambda value: f"{100 * value:.2f} %"),
-    ("ece_debiased", "Calibration error, root mean square, debiased", lambda value: f"{100 * value:.2f} %"),
+    ("ece_debiased", "Calibration error, root mean square, debiased", _debiased),
     ("calibration_temperature", "Temperature fitted on validation", lambda value: f"{value:.3g}"),
     ("calibrated_nll", "Negative log-likelihood with it (nats)", lambda value: f"{value:.4f}"),
     ("calibrated_ece", "Calibration error with it", lambda value: f"{100 * value:.2f} %"),
-    ("calibrated_ece_debiased", "The same, debiased", lambda value: f"{100 * value:.2f} %"),
+    ("calibrated_ece_debiased", "The same, debiased", _debiased),
     ("agreement_with_teacher", "Agreement with the teacher", lambda value: f"{100 * value:.2f} %"),
     ("parameters", "Weights", lambda value: f"{value:,.0f}"),
     ("file_bytes", "File", lambda value: re.sub(r"([kMG]?)$", r" \1B", number(value), count=1)),

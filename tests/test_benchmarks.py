@@ -185,6 +185,7 @@ def test_dropout_prints_its_table(tmp_path, capsys):
         assert row["share_kept"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the compiler, on its own tensors
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_compiling_prints_its_table(tmp_path, capsys):

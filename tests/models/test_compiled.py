@@ -102,6 +102,7 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch, words, told, teaches):
             limbeck.train(net(), (X, Y), epochs=1, compile=True, **SETTINGS)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the compiler, on its own tensors
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_the_compiler_itself():

@@ -197,7 +197,7 @@ def finetuned(
                     if not bool(loss.isfinite()):
                         raise ConfigError("the fine-tuning of int8 diverged: leave finetune_epochs out")
                     optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.autograd.backward(loss)
                     optimizer.step()
     # Into a copy that was never changed: the order of its weights is what files are named by.
     made = copy_module(model).eval().requires_grad_(False)

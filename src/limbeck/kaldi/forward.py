@@ -64,7 +64,7 @@ def propagate(nnet: Nnet, frames: Frames) -> Frames:
 
 def _run(parts: Sequence[nc.Component], values: Frames) -> Frames:
     for part in parts:
-        more = RUN_MORE.get(type(part))  # type: ignore[arg-type]
+        more = RUN_MORE.get(type(part))
         values = _RUN[type(part)](part, values) if more is None else more(part, values, _run)
     return values
 

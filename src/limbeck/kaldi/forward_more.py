@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.kaldi.formats import nnet1_more as nm
-from limbeck.kaldi.formats.nnet1_layout import More, Parts
+from limbeck.kaldi.formats.nnet1_layout import Parts
 
 Frames = NDArray[np.float32]
 Runner = Callable[[Parts, Frames], Frames]
@@ -125,7 +125,7 @@ def _simple_averaging(part: nm.SimpleSentenceAveraging, x: Frames, run: Runner) 
     return np.broadcast_to(total.astype(np.float32), x.shape).copy()
 
 
-RUN_MORE: dict[type[More], Callable[[Any, Frames, Runner], Frames]] = {
+RUN_MORE: dict[type[Any], Callable[[Any, Frames, Runner], Frames]] = {
     nm.Convolutional: _convolution,
     nm.MaxPooling: _pooling,
     nm.AveragePooling: _pooling,

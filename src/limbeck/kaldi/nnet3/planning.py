@@ -197,9 +197,10 @@ def context_of(nnet: Nnet3, output: str = "output") -> tuple[int, int]:
     """
     modulus = modulus_of(nnet, output)
     for window in _WINDOWS:
-        found = [_context(nnet, output, start, window + modulus) for start in range(modulus)]
-        if None not in found:
-            return max(left for left, _ in found if left is not None), max(right for _, right in found)  # type: ignore[misc]
+        tried = [_context(nnet, output, start, window + modulus) for start in range(modulus)]
+        found = [each for each in tried if each is not None]
+        if len(found) == len(tried):
+            return max(left for left, _ in found), max(right for _, right in found)
     raise DataError(f"the output {output} cannot be computed from {_WINDOWS[-1]} frames: its context is too wide")
 
 

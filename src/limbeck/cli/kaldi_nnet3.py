@@ -4,7 +4,7 @@ __all__ = ["app"]
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import cyclopts
 from cyclopts import Parameter
@@ -126,6 +126,7 @@ def nnet3_finetune(
     """
     from limbeck.kaldi.nnet3.heads import as_trained
     from limbeck.kaldi.nnet3.model import read_nnet3, write_nnet3
+    from limbeck.kaldi.nnet3.module import Nnet3Module
     from limbeck.kaldi.nnet3.teacher import load_for_frames
     from limbeck.kaldi.options import is_kaldi
     from limbeck.runs.distilling import distill
@@ -154,7 +155,7 @@ def nnet3_finetune(
         watcher=ProgressWatcher("fine-tuning", quiet=quiet),
         **dataclasses.asdict(training),
     )
-    write_nnet3(target, as_trained(model, run.student.current()))  # type: ignore[operator]
+    write_nnet3(target, as_trained(model, cast(Nnet3Module, run.student).current()))
     judged: dict[str, Any] = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}
     print_metrics(judged, part=run.metrics["judged_on"] or "no")
     say(f"The network is in {target}")

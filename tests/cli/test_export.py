@@ -1,5 +1,6 @@
 """``limbeck export``, and ``run.export`` of runs in memory."""
 
+import importlib
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 import limbeck
 from limbeck import RankRule
 from limbeck.exporters import registry
-from limbeck.runs import parity_files, shipping
+from limbeck.runs import export_request, parity_files
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +69,29 @@ def test_wrong_calls_are_told_in_a_line(teacher, tmp_path, limbeck, flags, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_path, limbeck, monkeypatch):
+    def read(*given, **options):
+        raise AssertionError("data were read")
+
+    for command in ("export", "compress"):  # the package has functions of these names
+        monkeypatch.setattr(importlib.import_module(f"limbeck.cli.{command}"), "open_examples", read)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x").write_text("x")
+    for words, message in (
+        (("export", teacher, "--to", "onx", "--out", tmp_path / "new"), "did you mean onnx"),
+        (("export", teacher, "--to", "torch", "--out", tmp_path / "there"), "there exists already"),
+        (("export", teacher, "--to", "torch", "--margin", "500", "--out", tmp_path / "new"), "below 100"),
+        (("compress", teacher, "--rank", "2", "--margin", "500", "--out", tmp_path / "new"), "below 100"),
+        (("compress", teacher, "--rank", "2", "--out", tmp_path / "there"), "there exists already"),
+    ):
+        done = limbeck(*words)
+        assert done.code == 2 and message in " ".join(done.err.split()), done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 def test_a_refused_export_is_a_fault_of_ours(teacher, tmp_path, limbeck, monkeypatch):
     wrong = Elsewhere("torch", after=lambda z: z.flip(1))
-    monkeypatch.setattr(shipping, "exporter_named", lambda name: wrong)
+    monkeypatch.setattr(export_request, "exporter_named", lambda name: wrong)
     done = limbeck("export", teacher, "--to", "torch", "--out", tmp_path / "out", "--quiet")
     assert done.code == 1 and "the export is refused, and no model is kept" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["out.refused"]

@@ -13,12 +13,13 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import ConfigError, FormatError, ParityError
-from limbeck.exporters import Opened, exporter_named, onnx_file
+from limbeck.exporters import Opened, exporter_named, exporters, onnx_file
 from limbeck.exporters.parity import BATCHES
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, Nnet1, Nnet1Config, split_layers, to_int8
 from limbeck.models.calling import call_model
 from limbeck.models.int8 import Int8Linear, Int8Portable
 from limbeck.models.timm_models import make_timm
+from limbeck.report.figures_style import colour
 from limbeck.teachers.onnx_file import OnnxTeacher
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -44,7 +45,14 @@ def test_any_number_of_examples(shipped, name, size):
 def test_an_onnx_file_is_one_with_names_axes_and_an_opset(shipped):
     proto = onnx.load(shipped.files["onnx"])
     onnx.checker.check_model(proto, full_check=True)
-    assert {each.key: each.value for each in proto.metadata_props}["classes"] == json.dumps(CLASSES)
+    metadata = {each.key: each.value for each in proto.metadata_props}
+    assert metadata["classes"] == json.dumps(CLASSES)
+    taken = json.loads(metadata["input"])
+    assert (taken["layout"], taken["size"], taken["colours"], taken["dtype"]) == ("NCHW", [8, 8], "grey", "float32")
+    assert (taken["mean"], taken["std"], taken["values"]) == ([0.0], [1.0], "(pixels / 255 - mean) / std")
+    inside = {"classes.json": "", "input.json": ""}
+    torch.export.load(shipped.files["torch"], extra_files=inside)
+    assert json.loads(inside["input.json"]) == taken
     assert proto.opset_import[0].version == onnx_file.OPSET == shipped.parity["formats"]["onnx"]["opset"]
     (given,), (output,) = proto.graph.input, proto.graph.output
     shapes = [[a.dim_param or a.dim_value for a in each.type.tensor_type.shape.dim] for each in (given, output)]
@@ -64,6 +72,10 @@ def test_the_page_shows_files_side_by_side(shipped):
     page = (shipped.folder / "parity.html").read_text()
     for words in ("Parity: the files decide as the model does", "model.onnx", "model.pt2", "Latency", "PyTorch"):
         assert words in page
+    colours = [colour(name, ["onnx", "int8", "torch", "hub", "browser"]) for name in exporters()]
+    assert len(set(colours)) == 5
+    for name in ("onnx", "torch"):
+        assert f"answers of {name} differ" in page
     assert "<script" not in page and "http-equiv" in page
     machine = shipped.parity["machine"]
     assert machine["versions"]["torch"] == torch.__version__ and machine["cores"] >= 1

@@ -25,8 +25,10 @@ def test_any_network_is_a_program_beside_its_weights(tmp_path):
     )  # fmt: skip
     folder = done.files["hub"]
     assert sorted(each.name for each in folder.iterdir()) == [
-        "README.md", "config.json", "model.pt2", "model.safetensors"
+        "README.md", "config.json", "model.pt2", "model.safetensors", "preprocessor_config.json"
     ]  # fmt: skip
+    shown = json.loads((folder / "preprocessor_config.json").read_text())
+    assert shown == ImagePresentation.plain(8, channels=1).to_processor()
     assert json.loads((folder / "config.json").read_text())["id2label"] == dict(zip("012", CLASSES, strict=True))
     card = (folder / "README.md").read_text()
     for words in (

@@ -67,7 +67,7 @@ def test_the_stages_are_what_their_names_say(data, net, tmp_path, monkeypatch):
     assert stages["svd"]["parameters"] == stages["svd + fine-tune"]["parameters"] == run.plan.parameters_after
     assert run.plan.parameters_after <= 0.08 * stages["original"]["parameters"] == 0.08 * count_parameters(net)
     # Fine-tuning wins back agreement with the network as it was.
-    agrees = [stages[role]["agreement_with_teacher"] for role in list(stages)[1:]]
+    agrees = [stages[role]["agreement_with_original"] for role in list(stages)[1:]]
     assert agrees[1] > agrees[0] and stages["svd + fine-tune"]["nll"] < stages["svd"]["nll"]
     for role, folder in (("svd", "svd"), ("svd + fine-tune", "svd-fine-tune"), ("svd + fine-tune + int8", ".")):
         stage = load(tmp_path / "run" / folder)
@@ -94,7 +94,7 @@ def test_8_bits_alone(data, net):
     run = compress(net, data, int8=True)
     assert list(run.metrics["stages"]) == ["original", "int8"] and run.plan is None
     first, last = run.metrics["stages"].values()
-    assert last["agreement_with_teacher"] > 0.97 and last["file_bytes"] < 0.4 * first["file_bytes"]
+    assert last["agreement_with_original"] > 0.97 and last["file_bytes"] < 0.4 * first["file_bytes"]
 
 
 @pytest.mark.parametrize("int8", [False, True])

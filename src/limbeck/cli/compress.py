@@ -191,12 +191,17 @@ def _compress_run(
     json: bool,
     options: dict[str, Any],
 ) -> None:
+    from limbeck.evaluation.non_inferiority import checked_margin
     from limbeck.runs.compressing import compress as run_compression
+    from limbeck.runs.folder import RunFolder
     from limbeck.runs.models_for_data import load_module
     from limbeck.runs.pages import report_run
     from limbeck.runs.ranks import read_plan
     from limbeck.softtargets import SoftTargets
 
+    RunFolder(out).require_free(resume=resume)  # before data are read, which may take long
+    if options["margin"] is not None:
+        checked_margin(options["margin"])
     known = {name: value for name, value in data.items() if value is not None}
     examples = open_examples(every_option()(**known), quiet=quiet)
     network = load_module(source, data=examples, own=model)

@@ -70,11 +70,16 @@ def export(
         quiet: No progress bar.
         json: Print what parity.json holds.
     """
+    from limbeck.runs.export_request import checked_formats
     from limbeck.runs.folder import RunFolder
     from limbeck.runs.models_for_data import load_module
     from limbeck.runs.shipping import export as ship
     from limbeck.runs.shipping import run_options
 
+    checked_formats(
+        to, out, margin=margin, parity_examples=parity_examples, finetune_epochs=finetune_epochs,
+        calibrate=calibrate, temperature=temperature,
+    )  # fmt: skip
     examples = open_examples(run_options(run, data=data, allow_pipes=allow_pipes), quiet=quiet)
     network = load_module(run, data=examples, own=model)
     finished = RunFolder(run).finished

@@ -14,6 +14,7 @@ _ROWS = (
     ("calibration_temperature", "calibration T", "{:.3g}"),
     ("calibrated_ece", "ece with it", "{:.4f}"),
     ("agreement_with_teacher", "agrees", "{:.2%}"),
+    ("agreement_with_original", "agrees", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),
     ("file_bytes", "bytes", "{:,}"),
     ("multiply_adds", "multiply-adds", "{:,}"),

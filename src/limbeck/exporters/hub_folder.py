@@ -72,7 +72,7 @@ class HubExporter:
         layout = next(each for each in _LAYOUTS if each.made(model))
         make_folder(path)
         layout.write(portable(model), example, path, card)
-        seen = presentation_of(model)
+        seen = presentation_of(model) or card.presentation
         _show_inputs(seen, path)
         replace_text(path / "README.md", model_card(card, seen, library=layout.library, loading=layout.loading))
         return {"library": layout.library, "files": sorted(each.name for each in path.iterdir())}

@@ -19,6 +19,7 @@ _ROWS = (
     ("calibration_temperature", "temperature fitted on validation", "{:.3g}"),
     ("calibrated_ece", "calibration error with it", "{:.2%}"),
     ("agreement_with_teacher", "agreement with the teacher", "{:.2%}"),
+    ("agreement_with_original", "agreement with the original network", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),
     ("file_bytes", "bytes of the weights", "{:,}"),
     ("multiply_adds", "multiply-adds per example", "{:,}"),

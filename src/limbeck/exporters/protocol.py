@@ -68,6 +68,8 @@ class Card:
         finetuning: For formats that round: distil the model that rounds from itself first; None: do not.
         temperature: By which the logits of the model are divided, where they are calibrated; else None.
         samples: Held-out examples to show; None where there are none.
+        presentation: How the model sees examples, by itself or by the data; None where it takes them as they are.
+        contract: What its inputs are, plain values (:func:`limbeck.exporters.contract.input_contract`).
         onnxruntime_web: The folder of the npm package onnxruntime-web, for pages that need it; None to download it.
     """
 
@@ -81,11 +83,15 @@ class Card:
     finetuning: Finetuning | None = None
     temperature: float | None = None
     samples: Samples | None = None
+    presentation: Any = None
+    contract: Mapping[str, Any] = field(default_factory=dict)
     onnxruntime_web: Path | None = None
 
     def properties(self) -> dict[str, str]:
-        """What a file's metadata holds: names of the classes as JSON, title, and the temperature where there is one."""
+        """What a file's metadata holds: classes and input contract as JSON, title, and any temperature."""
         found = {"classes": json.dumps(list(self.classes), ensure_ascii=False), "title": self.title}
+        if self.contract:
+            found["input"] = json.dumps(self.contract, ensure_ascii=False)
         return found if self.temperature is None else {**found, "temperature": f"{self.temperature:.9g}"}
 
 

@@ -17,8 +17,8 @@ from limbeck.exporters.tracing import hushed, portable, traced
 from limbeck.inputs import Inputs
 from limbeck.system.files import replace_bytes
 
-_CLASSES = "classes.json"
-"""The file inside that names the classes."""
+_CLASSES, _INPUT = "classes.json", "input.json"
+"""The files inside that name the classes, and say what the inputs are."""
 
 
 class TorchExporter:
@@ -34,12 +34,13 @@ class TorchExporter:
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
-        """Write the program, with the names of the classes as an extra file inside."""
+        """Write the program, with the names of the classes and the input contract as extra files inside."""
         found = traced(portable(model), example)
         content = BytesIO()
         classes = json.dumps(list(card.classes), ensure_ascii=False)
+        inside = {_CLASSES: classes} | ({_INPUT: json.dumps(card.contract)} if card.contract else {})
         with hushed():
-            torch.export.save(found.program, content, extra_files={_CLASSES: classes})
+            torch.export.save(found.program, content, extra_files=inside)
         replace_bytes(path, [content.getbuffer()])
         return {"inputs": list(found.inputs), "output": found.output, "torch": torch.__version__}
 

@@ -23,7 +23,7 @@ _GRID = "#e3e7ec"
 
 # Okabe and Ito's palette, which stays apart for the colour-blind; the baseline is the grey to compare with.
 _ROLES = {"teacher": "#0072b2", "student": "#d55e00", "baseline": "#7f8790"}
-_OTHERS = ("#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+_OTHERS = ("#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#6a3d9a", "#8c510a", "#1b3a6b")
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",

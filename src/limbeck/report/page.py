@@ -249,6 +249,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("calibrated_ece", "Calibration error with it", lambda value: f"{100 * value:.2f} %"),
     ("calibrated_ece_debiased", "The same, debiased", _debiased),
     ("agreement_with_teacher", "Agreement with the teacher", lambda value: f"{100 * value:.2f} %"),
+    ("agreement_with_original", "Agreement with the original network", lambda value: f"{100 * value:.2f} %"),
     ("parameters", "Weights", lambda value: f"{value:,.0f}"),
     ("file_bytes", "File", lambda value: re.sub(r"([kMG]?)$", r" \1B", number(value), count=1)),
     ("multiply_adds", "Multiply-adds an example", number),

@@ -150,7 +150,7 @@ _WORDS = {
 
 
 def _tiles(contents: ParityContents) -> Iterator[tuple[str, str]]:
-    for file in contents.files[:4]:
+    for file in contents.files:
         flips = file.measured["flips"]
         yield f"{flips['count']:,}", f"of {contents.examples:,} answers of {file.name} differ"
     first = contents.files[0].measured

@@ -207,7 +207,7 @@ def _judge(
             answers[name] = answers_of(there, examples, calibration=fitted)
             found[name] = {
                 "title": title_of(stage),
-                **scores_of(answers[name], labels, teacher=None if name == original else answers[original]),
+                **scores_of(answers[name], labels, original=None if name == original else answers[original]),
                 **size_of(there, examples),
                 **speed_of(there, examples),
             }

@@ -151,19 +151,8 @@ class RunFolder:
         """
         plain_settings(settings)  # refuses what cannot be kept, before anything is made
         try:
-            if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
-                # The library that reads safetensors files cannot open such a path, which showed after the training.
-                raise RunError(
-                    f"{str(self.path)!a} is no valid text, and cannot be a run's folder: choose another --out"
-                )
-            if self.path.exists() and not self.path.is_dir():
-                raise RunError(f"{self.path} is a file: give the run a folder")
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            taken = self._holds_something()
-            if taken and not resume:
-                raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
-            if taken and not (self.path / "config.toml").exists():
-                raise RunError(f"{self.path} holds files that are no run: choose another --out")
+            taken = self.require_free(resume=resume)
             make_folder(self.path)
         except OSError as error:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
@@ -219,6 +208,30 @@ class RunFolder:
 
             on_first(take)
             yield self if is_first() else None
+
+    def require_free(self, *, resume: bool) -> bool:
+        """Refuse a place that cannot be a run's folder, or holds something that is not continued.
+
+        Args:
+            resume: Whether a run that is there is continued.
+
+        Returns:
+            Whether it holds something.
+
+        Raises:
+            RunError: If it cannot be used; nothing is changed.
+        """
+        if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
+            # The library that reads safetensors files cannot open such a path, which showed after the training.
+            raise RunError(f"{str(self.path)!a} is no valid text, and cannot be a run's folder: choose another --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file: give the run a folder")
+        taken = self._holds_something()
+        if taken and not resume:
+            raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
+        if taken and not (self.path / "config.toml").exists():
+            raise RunError(f"{self.path} holds files that are no run: choose another --out")
+        return taken
 
     def _holds_something(self) -> bool:
         """Whether there is more than a run may find, or one leaves that is killed before its settings are there."""

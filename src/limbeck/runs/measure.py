@@ -207,13 +207,20 @@ def answers_of(subject: nn.Module | Teacher, examples: Examples, *, calibration:
     return Answers(predicted, confidence, true, answers.shape[1], kept, calibration, *(at_t or (None, None)))
 
 
-def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers | None = None) -> dict[str, Any]:
+def scores_of(
+    answers: Answers,
+    labels: NDArray[np.int64],
+    *,
+    teacher: Answers | None = None,
+    original: Answers | None = None,
+) -> dict[str, Any]:
     """How right a model's answers are.
 
     Args:
         answers: From :func:`answers_of`.
         labels: True classes ``(N,)``.
         teacher: The teacher's answers to the same examples.
+        original: Those of the network that the model was made of.
 
     Returns:
         Errors, accuracy, balanced accuracy (the mean over the classes there are of the share that is right),
@@ -235,6 +242,8 @@ def scores_of(answers: Answers, labels: NDArray[np.int64], *, teacher: Answers |
         found |= _fit(answers.calibrated_confidence, answers.calibrated_true_log_probs, right, "calibrated_")
     if teacher is not None:
         found["agreement_with_teacher"] = float((answers.predicted == teacher.predicted).mean())
+    if original is not None:
+        found["agreement_with_original"] = float((answers.predicted == original.predicted).mean())
     return found
 
 

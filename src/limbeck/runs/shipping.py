@@ -19,10 +19,10 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.many_labels import ManyLabels
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
-from limbeck.evaluation.non_inferiority import checked_margin
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
-from limbeck.exporters import Card, Exporter, exporter_named
+from limbeck.exporters import Card, Exporter
 from limbeck.exporters.comparing import pixels_of, plain_view
+from limbeck.exporters.contract import input_contract
 from limbeck.exporters.parity import Held, Parity, judge_file
 from limbeck.exporters.pixels import FromPixels
 from limbeck.exporters.protocol import Finetuning
@@ -37,6 +37,7 @@ from limbeck.options import DataOptions, ImagePresentation
 from limbeck.options.kinds import every_option
 from limbeck.protocols import Batch
 from limbeck.runs.calibrating import temperature_for
+from limbeck.runs.export_request import checked_formats
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_part, check_classes
 from limbeck.runs.measure import title_of
@@ -143,17 +144,11 @@ def export(
         >>> sorted(path.name for path in done.folder.iterdir())
         ['SHA256SUMS', 'model.pt2', 'parity.html', 'parity.json']
     """
-    place, chosen = Path(out), _formats(formats)
-    if place.exists():
-        raise RunError(f"{place} exists already: choose another --out, and nothing there is changed")
-    if margin is not None:
-        checked_margin(margin)
-    if parity_examples is not None and parity_examples < 1:
-        raise ConfigError(f"parity_examples must be at least 1, and is {parity_examples}")
-    if finetune_epochs < 0 or (finetune_epochs and all(each.exact for each in chosen)):
-        raise ConfigError(
-            f"finetune_epochs is {finetune_epochs}: it must be at least 0, and is for formats that round, such as int8"
-        )
+    place = Path(out)
+    chosen = checked_formats(
+        formats, place, margin=margin, parity_examples=parity_examples, finetune_epochs=finetune_epochs,
+        calibrate=calibrate, temperature=temperature,
+    )  # fmt: skip
     if isinstance(model, str | Path):
         source, run = source or model, RunFolder(model)
         data = open_data(run_options(run.path)) if data is None else data
@@ -176,6 +171,8 @@ def export(
         tuning = None if not finetune_epochs else _finetuning(original, given, held, finetune_epochs)
         card = dataclasses.replace(card, calibration=_calibrating(original, given, held), finetuning=tuning)
     subject, inputs = _subject(original, held)
+    seen = _presentation(original, held)
+    card = dataclasses.replace(card, presentation=seen, contract=input_contract(inputs, seen, pixels=held.pixels))
     for exporter in chosen:
         refusal = exporter.refusal(subject)
         if refusal is not None:
@@ -225,15 +222,6 @@ def _loaded(folder: Path) -> nn.Module | Ensemble:
     from limbeck.runs.models import load
 
     return load(folder)
-
-
-def _formats(names: Sequence[str]) -> list[Exporter]:
-    if isinstance(names, str) or not names:
-        raise ConfigError(f"formats must be a list of names, such as ['onnx'], and is {names!r}")
-    twice = next((name for name in names if list(names).count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"format {twice} is asked for twice")
-    return [exporter_named(name) for name in names]
 
 
 def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels: bool) -> Held:
@@ -310,6 +298,16 @@ def _finetuning(model: nn.Module, examples: Examples, held: Held, epochs: int) -
 def _has_pixels(examples: Examples, model: nn.Module) -> bool:
     seen = presentation_of(model) or examples.presentation
     return isinstance(seen, ImagePresentation) or (seen is None and examples.kind == "uint8 images")
+
+
+def _presentation(model: nn.Module, held: Held) -> Any:
+    """How the model sees examples; images in memory as pixels on [0, 1] of their own size."""
+    examples = held.examples
+    seen = presentation_of(model) or examples.presentation
+    if seen is None and examples.kind == "uint8 images" and len(examples.shape) == 3 and examples.shape[0] in {1, 3}:
+        channels, height, width = examples.shape
+        return ImagePresentation.plain((height, width), channels=channels)
+    return seen
 
 
 def _card(

@@ -34,8 +34,8 @@ from limbeck.methods import Method, make_method
 from limbeck.models import CNN, CNNConfig
 from limbeck.options import Training
 from limbeck.options.methods import METHODS
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import ModelTeacher
 from limbeck.training.engine import fit
 from limbeck.training.objective import DistillationObjective
@@ -45,7 +45,7 @@ STUDENT, TEACHER = (16, 32), (64, 128)
 HINTS = "fitnets, hints"
 
 
-class Stopwatch(Watcher):
+class Stopwatch(Callback):
     """Seconds, and the peak of memory before and after, from the engine's first step to the end of its epoch."""
 
     def start(self, epochs: int, steps: int, epoch: int) -> None:
@@ -93,7 +93,7 @@ def epoch_of(name: str, steps: int, device: str) -> Stopwatch:
         ModelTeacher(network(TEACHER)).to(found.device), method=method_of(name), hard_weight=0.1
     )
     watch = Stopwatch()
-    fit(copy.deepcopy(network(STUDENT)), objective, feed, Training(epochs=1, batch_size=BATCH), found, watcher=watch)
+    fit(copy.deepcopy(network(STUDENT)), objective, feed, Training(epochs=1, batch_size=BATCH), found, callback=watch)
     return watch
 
 

@@ -48,8 +48,8 @@ from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective
 from limbeck.softtargets import SoftTargets
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets
 from limbeck.training.engine import fit
 from limbeck.training.objective import DistillationObjective, LabelObjective
@@ -63,7 +63,7 @@ Precision = Literal["float32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 
-class Stopwatch(Watcher):
+class Stopwatch(Callback):
     """Seconds from the engine's first step to the end of its epoch, when the sums are back on the host."""
 
     seconds = 0.0
@@ -90,7 +90,7 @@ class Case:
         """Seconds of an epoch in the engine."""
         watch = Stopwatch()
         model = copy.deepcopy(self.model)
-        fit(model, objective, self.feed, Training(epochs=1, batch_size=BATCH), self.device, watcher=watch)
+        fit(model, objective, self.feed, Training(epochs=1, batch_size=BATCH), self.device, callback=watch)
         return watch.seconds
 
     def bare(self, batches: Sequence[tuple[Tensor, Tensor]]) -> float:

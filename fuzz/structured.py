@@ -84,7 +84,7 @@ def _warnings_are_findings() -> None:
 def work(seed: int, progress: Path) -> None:
     """What a process does: chunks of inputs, as the standard input names them."""
     _warnings_are_findings()
-    from limbeck.formats._apart import limit_memory
+    from limbeck.formats._subprocess import limit_memory
 
     handle = os.open(progress, os.O_RDWR | os.O_CREAT)
     answers = os.fdopen(os.dup(1), "w", buffering=1)

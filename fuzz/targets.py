@@ -15,12 +15,12 @@ import numpy as np
 import scenes
 from limbeck.cli.settings import read_settings
 from limbeck.errors import DataError, LimbeckError
-from limbeck.formats._apart import limit_memory
+from limbeck.formats._subprocess import limit_memory
 from limbeck.formats.idx import read_idx
+from limbeck.formats.image_arrays import read_pictures
 from limbeck.formats.keras_h5 import read_here
 from limbeck.formats.matfile import read_emnist
 from limbeck.formats.npz import read_npz
-from limbeck.formats.pictures import read_pictures
 from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import read_entries, read_scp

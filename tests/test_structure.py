@@ -17,7 +17,7 @@ BESIDE = {
     "exporters/browser/layers.py": "a page computes networks of nnet1 as any other, by the types of their layers",
     "formats/sniff.py": "tells files of Kaldi from others by their first bytes",
     "models/__init__.py": "its place among the architectures",
-    "runs/exporting.py": "writes networks in formats of Kaldi",
+    "runs/legacy_formats.py": "writes networks in formats of Kaldi",
 }
 """Where speech, or one of its words, is met outside its package, and why; commands and recipes may be about it."""
 

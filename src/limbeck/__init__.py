@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from limbeck.errors import LimbeckError, LimbeckWarning
     from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
     from limbeck.options.comparison import Comparison
-    from limbeck.options.search import Search
+    from limbeck.options.search_space import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
     from limbeck.runs.comparing import compare
     from limbeck.runs.mutual_learning import mutual
@@ -68,7 +68,7 @@ _HOMES = {
     "LimbeckError": "limbeck.errors",
     "LimbeckWarning": "limbeck.errors",
     "RankRule": "limbeck.options",
-    "Search": "limbeck.options.search",
+    "Search": "limbeck.options.search_space",
     "SoftTargets": "limbeck.softtargets",
     "TextPresentation": "limbeck.options",
     "compare": "limbeck.runs.comparing",

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.conversion import as_examples
 from limbeck.data.examples import Examples
-from limbeck.data.given import as_examples
 from limbeck.data.values import as_tensor
 from limbeck.errors import ArgumentError, ConfigError, LimbeckError
 from limbeck.options.checks import as_type, class_number, from_keywords, shown
@@ -82,7 +82,7 @@ def _as_argument(name: str, value: Any, hint: Any) -> Any:
     if any(kind is Any or getattr(kind, "_is_protocol", False) for kind in kinds):
         return value
     if nn.Module in kinds and len(kinds) > 1:
-        return value  # or what makes one, which limbeck.models.makers knows more of
+        return value  # or what makes one, which limbeck.models.factories knows more of
     kinds = tuple(kind for kind in kinds if kind is not _NONE)
     if any(inspect.isclass(kind) and kind not in _PLAIN and isinstance(value, kind) for kind in kinds):
         return _path(name, value) if isinstance(value, Path) else value
@@ -201,6 +201,6 @@ def _described(kind: Any) -> str:
         return "a teacher"
     name = "torch.nn.Module" if kind is nn.Module else getattr(kind, "__qualname__", str(kind))
     settings = dataclasses.is_dataclass(kind) and kind.__module__.startswith(
-        ("limbeck.options", "limbeck.options.search")
+        ("limbeck.options", "limbeck.options.search_space")
     )
     return f"a {name}" if not settings else f"limbeck.{name}, or a mapping of its settings"

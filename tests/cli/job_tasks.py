@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from limbeck.errors import DataError
-from limbeck.system.watcher import warn_user
+from limbeck.system.callbacks import warn_user
 
 
 def dies_once(marker):

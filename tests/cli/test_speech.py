@@ -32,8 +32,8 @@ from limbeck.models import MLP, MLPConfig
 from limbeck.report.figures_speech import draw_heard
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_report
-from limbeck.runs.exporting import nnet_of
 from limbeck.runs.folder import RunFolder
+from limbeck.runs.legacy_formats import nnet_of
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import load, reading_of, save_model
 from limbeck.runs.models_for_data import load_teacher

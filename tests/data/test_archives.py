@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from limbeck.data import open_data
-from limbeck.data.sources import open_inputs
+from limbeck.data.opening import open_inputs
 from limbeck.errors import ConfigError, FormatError, LimbeckError, LimbeckWarning
 from limbeck.options import DataOptions
 

@@ -13,7 +13,7 @@ from limbeck.data.columns import Columns
 from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.images import ImageArrays, ImageFiles
 from limbeck.data.items import read_items
-from limbeck.data.many_labels import MultiLabel
+from limbeck.data.multi_label import MultiLabel
 from limbeck.data.position_files import open_words
 from limbeck.data.table import Table
 from limbeck.data.text import Text
@@ -167,8 +167,8 @@ def test_a_run_tells_shared_texts_and_groups_of_files_that_were_given_apart(tmp_
     train, test = pandas.DataFrame(rows[:20]), pandas.DataFrame([rows[3], *rows[19:24]])
     data = open_words(train, words_column="words", group_column="author", test=test)
     heard = []
-    watcher = type("Heard", (limbeck.system.watcher.Watcher,), {"warn": lambda self, text: heard.append(text)})()
-    limbeck.runs.oddities.tell_shared_examples(data, ["test"], watcher)
+    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"warn": lambda self, text: heard.append(text)})()
+    limbeck.runs.data_warnings.tell_shared_examples(data, ["test"], callback)
     assert (
         "4 of 12 test examples are in the training set too, to the bit (the first is test example 0, which is "
         in heard[0]

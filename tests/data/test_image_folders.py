@@ -13,7 +13,7 @@ from limbeck.data import image_reading
 from limbeck.data.feed import Feed
 from limbeck.data.image_folders import open_folder, open_folder_inputs
 from limbeck.data.images import ImageFiles
-from limbeck.data.sources import open_inputs
+from limbeck.data.opening import open_inputs
 from limbeck.errors import FormatError
 from limbeck.options import ImagePresentation
 

@@ -9,7 +9,7 @@ from image_makers import put, scene
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.given import as_examples
+from limbeck.data.conversion import as_examples
 from limbeck.data.image_items import ImageItems
 from limbeck.data.images import ImageFiles
 from limbeck.data.viewing import Viewing, in_parts

@@ -23,7 +23,7 @@ from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, Limb
 from limbeck.keyed import seeds, uniform
 from limbeck.runs.inputs import as_data_set, as_examples
 from limbeck.softtargets import SoftTargets
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 from limbeck.teachers import ModelTeacher
 
 X, Y = torch.randn(40, 3, generator=torch.Generator().manual_seed(3)), torch.arange(40) % 2
@@ -211,14 +211,14 @@ def test_random_items_go_the_whole_way_and_resume_to_the_same_bits(tmp_path):
 
     whole = run(tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "b", watcher=Stops())
+        run(tmp_path / "b", callback=Stops())
     again = run(tmp_path / "b", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.student.parameters(), again.student.parameters(), strict=True))
     histories = [(tmp_path / out / "history.jsonl").read_text() for out in "ab"]
     assert histories[0] == histories[1]
 
 
-class Stops(Watcher):
+class Stops(Callback):
     def epoch(self, row):
         if row["epoch"] == 2:
             raise KeyboardInterrupt

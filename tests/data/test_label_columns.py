@@ -292,7 +292,7 @@ def test_onnx_files_of_several_labels(rows, tmp_path, ending):
 
 
 def test_models_of_other_labels_are_refused_by_name(rows):
-    from limbeck.data.many_labels import ManyLabels
+    from limbeck.data.multi_label import ManyLabels
 
     data = open_data(rows[0][0], label_columns=NAMES, leave_out=("fruit",))
     model = torch.nn.Linear(3, 3)

@@ -12,8 +12,8 @@ from limbeck.data import Examples, Feed
 from limbeck.data.columns import Columns
 from limbeck.data.images import ImageArrays
 from limbeck.data.items import read_items
-from limbeck.data.many_labels import MultiLabel
 from limbeck.data.mixing import Mixture, draw_mixture, refuse_mixing
+from limbeck.data.multi_label import MultiLabel
 from limbeck.data.positions import Positions
 from limbeck.data.table import Table
 from limbeck.data.text import Text

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from limbeck.data import open_data
-from limbeck.data.sources import open_inputs
+from limbeck.data.opening import open_inputs
 from limbeck.errors import DataError, FormatError
 from limbeck.options import DataOptions
 

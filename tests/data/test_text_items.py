@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from limbeck.data import Examples
-from limbeck.data.given import as_examples
+from limbeck.data.conversion import as_examples
 from limbeck.data.text import Strings, Text
 from limbeck.data.text_items import ArrowStrings, TextFields, text_fields
 from limbeck.errors import DataError, LimbeckWarning

@@ -13,7 +13,7 @@ import datasets
 import torch
 
 from limbeck.data import text
-from limbeck.data.given import as_examples
+from limbeck.data.conversion import as_examples
 from limbeck.options import TextPresentation
 
 

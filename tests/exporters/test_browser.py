@@ -18,8 +18,8 @@ from PIL import Image
 from torch import nn
 
 import limbeck
+from limbeck.data.image_transform import show
 from limbeck.data.images import Held
-from limbeck.data.showing import show
 from limbeck.errors import ConfigError, FormatError, ParityError
 from limbeck.exporters import exporter_named
 from limbeck.exporters.browser.inputs import tall_first

@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy
 import limbeck
 from limbeck.data import open_data
 from limbeck.data.examples import Examples
-from limbeck.data.showing import show
+from limbeck.data.image_transform import show
 from limbeck.data.table import Table
-from limbeck.formats.pictures import open_picture
+from limbeck.formats.image_arrays import open_picture
 from limbeck.models import CNN, CNNConfig
 from limbeck.options import DataOptions, ImagePresentation
 

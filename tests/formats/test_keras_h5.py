@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from limbeck.errors import DataError, FormatError, RunError
-from limbeck.formats import _apart
+from limbeck.formats import _subprocess
 from limbeck.formats.keras_h5 import DenseLayer, read_here, read_keras_h5, write_keras_h5
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -158,7 +158,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 def test_a_file_on_which_the_library_never_ends_is_refused(tmp_path, monkeypatch):
     """Found by fuzzing: H5Aread goes round in circles on this one."""
-    monkeypatch.setattr(_apart, "_SECONDS", 2.0)
+    monkeypatch.setattr(_subprocess, "_SECONDS", 2.0)
     path = tmp_path / "endless.h5"
     path.write_bytes(gzip.decompress((FIXTURES / "hostile" / "endless.h5.gz").read_bytes()))
     with pytest.raises(FormatError, match="did not end within"):
@@ -169,12 +169,12 @@ def test_a_file_on_which_the_library_never_ends_is_refused(tmp_path, monkeypatch
     ("program", "words"),
     [
         ("import os; os.abort()", "died of it"),
-        ("from limbeck.formats._apart import *; limit_memory(50 << 20); bytearray(400 << 20)", "died of it"),
-        ("from limbeck.formats._apart import *; answer_apart('is too odd')", "is too odd"),
+        ("from limbeck.formats._subprocess import *; limit_memory(50 << 20); bytearray(400 << 20)", "died of it"),
+        ("from limbeck.formats._subprocess import *; answer_apart('is too odd')", "is too odd"),
     ],
 )
 def test_what_happens_to_the_reading_process_is_told(tmp_path, monkeypatch, program, words):
     (tmp_path / "odd_reader.py").write_text(program)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FormatError, match=words):
-        _apart.read_apart(tmp_path / "odd_reader.py", "odd_reader", 100)
+        _subprocess.read_apart(tmp_path / "odd_reader.py", "odd_reader", 100)

@@ -16,8 +16,8 @@ from limbeck.models import CNN, CNNConfig
 from limbeck.models.taps import Taps, default_stages, list_taps
 from limbeck.options import Training
 from limbeck.protocols import Batch
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 from limbeck.training.checkpoint import load_latest
 from limbeck.training.engine import fit
@@ -133,7 +133,7 @@ def test_a_student_learns_the_layers_and_ships_nothing_of_the_method(name, tmp_p
 def test_own_parameters_are_trained_and_resume_to_the_same_bits(tmp_path, method):
     """Of convolutions, whose weights lie in memory with channels last: the optimiser's averages must too."""
 
-    class Stop(Watcher):
+    class Stop(Callback):
         def epoch(self, row):
             if row["epoch"] == 2:
                 raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_own_parameters_are_trained_and_resume_to_the_same_bits(tmp_path, method
 
     whole, kept = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", watcher=Stop())
+        run(tmp_path / "stopped", callback=Stop())
     again, resumed = run(tmp_path / "stopped", resume=True)
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
     assert all(torch.equal(value, resumed[name]) for name, value in kept.items())

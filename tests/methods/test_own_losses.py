@@ -8,7 +8,7 @@ import limbeck
 from limbeck.errors import ConfigError, DataError, RunError, SelfCheckError, UserCodeError
 from limbeck.losses import soft_target_loss, softened
 from limbeck.methods import Method, Output
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 X = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
 
@@ -69,7 +69,7 @@ def test_kd_as_a_function_is_kd_with_baseline_and_verdict(tmp_path):
     assert 'method = "own"' in (tmp_path / "run" / "config.toml").read_text()
 
 
-class Stop(Watcher):
+class Stop(Callback):
     def epoch(self, row):
         if row["epoch"] == 2:  # the first has left a checkpoint
             raise KeyboardInterrupt
@@ -88,7 +88,7 @@ def test_another_function_is_refused_when_a_run_resumes(tmp_path):
     }
     for run, first, other in runs.values():
         with pytest.raises(KeyboardInterrupt):
-            run(objective=first, watcher=Stop())
+            run(objective=first, callback=Stop())
         with pytest.raises(RunError, match="another method or loss function"):
             run(objective=other, resume=True)
         assert len(run(objective=first, resume=True).history) == 2
@@ -102,7 +102,7 @@ def test_functions_of_one_source_differ_by_what_they_give(tmp_path):
         return limbeck.train(net(), PAIRS, objective=weighing(weight), out=tmp_path / "run", **SHORT, **more)
 
     with pytest.raises(KeyboardInterrupt):
-        run(1.0, watcher=Stop())
+        run(1.0, callback=Stop())
     with pytest.raises(RunError, match="another method or loss function"):
         run(1.5, resume=True)
     run(1.0, resume=True)

@@ -13,8 +13,8 @@ from limbeck.options import Training
 from limbeck.options.methods import has_temperature
 from limbeck.protocols import Batch
 from limbeck.runs.folder import RunFolder
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import ModelTeacher
 from limbeck.training.checkpoint import load_latest
 from limbeck.training.engine import fit
@@ -98,7 +98,7 @@ def test_the_second_stage_is_kd_with_a_factor_that_falls_to_one():
     assert method.hints
 
 
-class Stop(Watcher):
+class Stop(Callback):
     def __init__(self, epoch, step):
         self.place = epoch, step
 
@@ -111,7 +111,7 @@ class Stop(Watcher):
 def test_it_resumes_to_the_same_bits_from_each_stage(tmp_path, epoch):
     whole, _ = run(folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(folder=tmp_path / "stopped", watcher=Stop(epoch, 0))
+        run(folder=tmp_path / "stopped", callback=Stop(epoch, 0))
     again, done = run(folder=tmp_path / "stopped", resume=True)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
     kept, resumed = (load_latest(tmp_path / name)[0] for name in ("whole", "stopped"))

@@ -20,7 +20,7 @@ from limbeck.options import (
     TrainingKeywords,
 )
 from limbeck.options.checks import from_keywords
-from limbeck.options.search import Search
+from limbeck.options.search_space import Search
 
 
 def test_keyword_arguments_are_the_fields_of_training():

@@ -23,7 +23,7 @@ from limbeck.recipes.digits import digits
 from limbeck.recipes.findings import Findings, results_table, spread
 from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Series, smaller
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 TAUGHT = {
     "born-again": {"generation-1-100": "labels-0", "generation-3-300": "generation-2-200"},
@@ -122,11 +122,11 @@ def note_test_reads(reads, monkeypatch):
 
 
 def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):
-    class Stopping(Watcher):
+    class Stopping(Callback):
         def epoch(self, row):
             raise KeyboardInterrupt
 
-    class Counting(Watcher):
+    class Counting(Callback):
         def __init__(self, name):
             started.append(name)
 
@@ -138,18 +138,18 @@ def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):
             command="",
             seeds=1,
             quick=True,
-            watch=lambda name: Stopping() if "student-T4" in name else Counting(name),
+            callback_for=lambda name: Stopping() if "student-T4" in name else Counting(name),
         )
     assert [name.split(": ")[1] for name in started] == ["mnist-teacher-0", "student-T2-0"]
     started.clear()
-    continued = reproduce("missing-digit", tmp_path / "a", command="", seeds=1, quick=True, watch=Counting)
+    continued = reproduce("missing-digit", tmp_path / "a", command="", seeds=1, quick=True, callback_for=Counting)
     assert [name.split(": ")[1] for name in started] == ["student-T4-0"]
     whole = reproduce("missing-digit", tmp_path / "b", command="", seeds=1, quick=True)
     assert continued.findings.values == whole.findings.values
 
 
 def test_a_signal_says_that_the_same_command_goes_on(tmp_path):
-    class Signalled(Watcher):
+    class Signalled(Callback):
         def step(self, epoch, step, loss, accuracy, rate):
             raise AssertionError("too few steps for this")
 
@@ -157,7 +157,7 @@ def test_a_signal_says_that_the_same_command_goes_on(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRun, match="SIGTERM.*the same command continues") as caught:
-        reproduce("missing-digit", tmp_path, command="", seeds=1, quick=True, watch=lambda name: Signalled())
+        reproduce("missing-digit", tmp_path, command="", seeds=1, quick=True, callback_for=lambda name: Signalled())
     assert caught.value.exit_code == 128 + signal.SIGTERM
     assert list(tmp_path.rglob("checkpoints/*")), "what was done is kept"
 

@@ -19,7 +19,7 @@ from limbeck.recipes.catalogue import recipe_named
 from limbeck.recipes.corpus import corpus
 from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Cell, Series
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
 PARTS = ("train", "dev", "test", "ali_train", "ali_dev", "ali_test")
@@ -46,7 +46,7 @@ def spoken(tmp_path_factory):
     return root
 
 
-class Listening(Watcher):
+class Listening(Callback):
     """Notes what is begun."""
 
     def __init__(self, heard, name):
@@ -86,7 +86,7 @@ def whole(spoken, tmp_path_factory):
             seeds=1,
             quick=True,
             data=str(spoken),
-            watch=lambda name: Listening(heard, name),
+            callback_for=lambda name: Listening(heard, name),
         )
     assert reads and heard
     return done, heard
@@ -115,7 +115,13 @@ def test_what_is_done_is_not_done_again(whole, spoken):
     again: list[str] = []
     out = done.markdown.parents[3]
     found = reproduce(
-        "speech", out, command="", seeds=1, quick=True, data=str(spoken), watch=lambda name: Listening(again, name)
+        "speech",
+        out,
+        command="",
+        seeds=1,
+        quick=True,
+        data=str(spoken),
+        callback_for=lambda name: Listening(again, name),
     )
     assert found.findings.values == done.findings.values
     assert not again and len(heard) > 10
@@ -127,7 +133,7 @@ def test_what_is_done_is_not_done_again(whole, spoken):
 
 @pytest.mark.slow
 def test_an_interrupted_run_without_a_graph_goes_on(whole, tmp_path):
-    class Stopping(Watcher):
+    class Stopping(Callback):
         def epoch(self, row):
             epochs.append(row)
             if len(epochs) == 5:
@@ -135,7 +141,9 @@ def test_an_interrupted_run_without_a_graph_goes_on(whole, tmp_path):
 
     epochs: list[object] = []
     with pytest.raises(KeyboardInterrupt):
-        reproduce("speech", tmp_path, command="", seeds=1, quick=True, data=str(SO762), watch=lambda name: Stopping())
+        reproduce(
+            "speech", tmp_path, command="", seeds=1, quick=True, data=str(SO762), callback_for=lambda name: Stopping()
+        )
     done = reproduce("speech", tmp_path, command="", seeds=1, quick=True, data=str(SO762))
     expected = whole[0].findings.values
     assert {key: expected[key] for key in expected if key not in WORDS} == dict(done.findings.values)

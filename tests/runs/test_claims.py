@@ -12,13 +12,13 @@ from limbeck.evaluation.sample_size import examples_needed, smallest_difference
 from limbeck.options import RankRule
 from limbeck.runs.compressing import compress
 from limbeck.runs.pages import report_run
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 from limbeck.teachers import StoredTargets
 
 SETTINGS = {"epochs": 1, "precision": "float32", "learning_rate": 0.01}
 
 
-class Hearing(Watcher):
+class Hearing(Callback):
     def __init__(self):
         self.notes = []
 
@@ -43,7 +43,7 @@ def test_a_student_within_a_margin(tmp_path, seeds):
     heard = Hearing()
     run = limbeck.distill(
         teacher(), lambda seed: nn.Linear(6, 2), part(200, 0), part(40, 1), test=part(300, 2), seeds=seeds,
-        margin=40.0, out=tmp_path / "run", watcher=heard, **SETTINGS,
+        margin=40.0, out=tmp_path / "run", callback=heard, **SETTINGS,
     )  # fmt: skip
     assert run.margin is not None and run.margin.reference_errors == (0,) * seeds
     assert len(run.margin.errors) == seeds

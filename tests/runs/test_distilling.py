@@ -346,7 +346,7 @@ def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set(
     """Else a larger transfer set helps by its steps alone, and a smaller one hurts."""
     steps = []
 
-    class Counts(limbeck.system.watcher.Watcher):
+    class Counts(limbeck.system.callbacks.Callback):
         def start(self, epochs, count, epoch):
             steps.append(count * epochs)
 
@@ -355,7 +355,7 @@ def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set(
         steps.clear()
         limbeck.distill(
             Knowing(), student(), few, rings(50, 1), transfer=rings(size, 3)[0], hard_weight=0.0, epochs=5,
-            batch_size=32, precision="float32", watcher=Counts(),
+            batch_size=32, precision="float32", callback=Counts(),
         )  # fmt: skip
         assert steps == [expected, expected]
 

@@ -12,8 +12,8 @@ from limbeck.data import Examples, Feed
 from limbeck.errors import ConfigError, SelfCheckError
 from limbeck.models.dropout import Dropout
 from limbeck.options import Training
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 from limbeck.training.cohort import Cohort, MutualObjective
 from limbeck.training.engine import fit
 from limbeck.training.schedules import Schedule
@@ -76,7 +76,7 @@ def test_it_is_a_plain_loop_with_an_optimiser_for_each_student(order):
             torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
-class Stop(Watcher):
+class Stop(Callback):
     def epoch(self, row):
         if row["epoch"] == 2:
             raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def test_a_run_resumes_to_the_same_bits(tmp_path, order):
     assert len(whole.history) == 3 and whole.verdict is not None
     with pytest.raises(KeyboardInterrupt):
         limbeck.mutual(
-            [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, watcher=Stop(), **given
+            [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, callback=Stop(), **given
         )
     again = limbeck.mutual(
         [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, resume=True, **given

@@ -10,8 +10,8 @@ from torch import nn
 import limbeck
 from limbeck import Examples, SoftTargets
 from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.system.callbacks import Callback
 from limbeck.system.files import seal_files, unseal_files
-from limbeck.system.watcher import Watcher
 from limbeck.training.checkpoint import load_tensors, save_tensors
 from limbeck.training.identity import require_agreement
 
@@ -29,7 +29,7 @@ def knowing(sign=1.0):
     return net
 
 
-class StopAt(Watcher):
+class StopAt(Callback):
     """Stops a run as a user at the keyboard does."""
 
     def __init__(self, epoch):
@@ -52,11 +52,13 @@ class Own:
         return (self.net(batch.inputs) / temperature).log_softmax(-1).detach()
 
 
-def distil(out, *, teacher=None, student=None, train=TRAIN, held=HELD, test=TEST, resume=True, watcher=None, **changed):
+def distil(
+    out, *, teacher=None, student=None, train=TRAIN, held=HELD, test=TEST, resume=True, callback=None, **changed
+):
     torch.manual_seed(7)
     return limbeck.distill(
         knowing() if teacher is None else teacher, student or nn.Linear(6, 3), train, held, test=test, out=out,
-        resume=resume, watcher=watcher, **{**SETTINGS, **changed},
+        resume=resume, callback=callback, **{**SETTINGS, **changed},
     )  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def begun(request, tmp_path):
         distil(tmp_path / "run", resume=False)
     else:
         with pytest.raises(KeyboardInterrupt):
-            distil(tmp_path / "run", resume=False, baseline=True, watcher=StopAt(2))
+            distil(tmp_path / "run", resume=False, baseline=True, callback=StopAt(2))
     return tmp_path / "run"
 
 
@@ -106,7 +108,7 @@ def bits(folder):
 def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, stop, seeds):
     """Stopped in the baseline, before the student's first checkpoint, and in the second seed's baseline."""
 
-    class StopAfter(Watcher):
+    class StopAfter(Callback):
         epochs = 0
 
         def epoch(self, row):
@@ -116,7 +118,7 @@ def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, 
 
     distil(tmp_path / "whole", resume=False, seeds=seeds)
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, seeds=seeds, watcher=StopAfter())
+        distil(tmp_path / "run", resume=False, seeds=seeds, callback=StopAfter())
     first, sums = tmp_path / "run" / "first.safetensors", tmp_path / "run" / "SHA256SUMS"
     assert first.name in sums.read_text() and len(load_tensors(first)[0]) == 2  # one copy for all seeds
     for _ in range(2):  # the second time it is finished, and begins nothing
@@ -141,7 +143,7 @@ def test_members_whose_function_has_no_seed_resume_to_the_same_bits(tmp_path):
 
     run(tmp_path / "whole", 3)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", 3, watcher=StopAt(2))
+        run(tmp_path / "run", 3, callback=StopAt(2))
     assert len(load_tensors(tmp_path / "run" / "first.safetensors")[0]) == 3  # the zero bias is alike, and there once
     run(tmp_path / "run", 4, resume=True)
     assert bits(tmp_path / "run") == bits(tmp_path / "whole")
@@ -149,7 +151,7 @@ def test_members_whose_function_has_no_seed_resume_to_the_same_bits(tmp_path):
 
 def test_first_weights_that_are_damaged_or_of_another_network_are_refused_by_name(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, watcher=StopAt(2))
+        distil(tmp_path / "run", resume=False, callback=StopAt(2))
     path = tmp_path / "run" / "first.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -164,7 +166,7 @@ def test_first_weights_that_are_damaged_or_of_another_network_are_refused_by_nam
 def test_a_run_that_kept_no_first_weights_tells_of_others(tmp_path):
     """As runs of earlier versions."""
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, watcher=StopAt(2))
+        distil(tmp_path / "run", resume=False, callback=StopAt(2))
     unseal_files(tmp_path / "run", ["first.safetensors"])
     (tmp_path / "run" / "first.safetensors").unlink()
     with pytest.warns(limbeck.LimbeckWarning, match="begun with other first weights"):
@@ -207,7 +209,7 @@ def test_a_run_whose_baseline_is_finished_keeps_its_length(tmp_path):
                 super().epoch(row)
 
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, watcher=StopStudent())
+        distil(tmp_path / "run", resume=False, callback=StopStudent())
     with pytest.raises(RunError, match="baseline is finished with epochs = 3"):
         distil(tmp_path / "run", epochs=6)
     resumed, whole = distil(tmp_path / "run"), distil(tmp_path / "whole", resume=False)
@@ -216,7 +218,7 @@ def test_a_run_whose_baseline_is_finished_keeps_its_length(tmp_path):
 
 def test_a_stopped_run_may_be_made_longer(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, baseline=False, watcher=StopAt(2), schedule="constant")
+        distil(tmp_path / "run", resume=False, baseline=False, callback=StopAt(2), schedule="constant")
     run = distil(tmp_path / "run", baseline=False, epochs=5, schedule="constant")
     assert [row["epoch"] for row in run.history] == [1, 2, 3, 4, 5]
 

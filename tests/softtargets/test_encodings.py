@@ -15,7 +15,7 @@ from scipy.special import logsumexp, rel_entr
 from limbeck import keyed
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.softtargets import Dense, Sampled, TopK
-from limbeck.softtargets.counter import philox_words, uniforms
+from limbeck.softtargets.counter_rng import philox_words, uniforms
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.encodings import FLOOR, below_largest
 from limbeck.softtargets.manifest import encoding_of

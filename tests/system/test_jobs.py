@@ -19,9 +19,9 @@ from tiny_runs import tiny_arrays
 
 from limbeck.errors import ConfigError, LimbeckError, MissingExtraError, RunError
 from limbeck.runs import distill, train
+from limbeck.system.callbacks import Callback
 from limbeck.system.jobs import run_jobs
 from limbeck.system.processes import World
-from limbeck.system.watcher import Watcher
 
 SETTINGS = (
     "--batch-size",
@@ -80,8 +80,8 @@ def test_members_in_two_processes_are_those_in_one(tmp_path):
     assert not torch.equal(*(member.model[1].weight for member in runs[0].model.members))
 
 
-class Heard(Watcher):
-    """What a watcher is told."""
+class Heard(Callback):
+    """What a callback is told."""
 
     def __init__(self):
         self.epochs, self.total, self.open = [], 0, False
@@ -102,9 +102,9 @@ def test_a_student_beside_its_baseline_is_the_one_after_it_and_is_heard_of(tmp_p
     student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
     settings = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
     serial, parallel = Heard(), Heard()
-    for name, jobs, watcher in (("serial", 1, serial), ("parallel", 2, parallel)):
+    for name, jobs, callback in (("serial", 1, serial), ("parallel", 2, parallel)):
         out = tmp_path / name
-        run = distill(teacher, student, (x, y), (x, y), jobs=jobs, out=out, watcher=watcher, **settings)
+        run = distill(teacher, student, (x, y), (x, y), jobs=jobs, out=out, callback=callback, **settings)
         assert run.baseline is not None and not torch.equal(run.baseline[1].weight, run.student[1].weight)
     assert content(tmp_path / "serial") == content(tmp_path / "parallel")
     assert [number for number, _ in parallel.epochs] == [1, 2, 3, 4, 5, 6] and parallel.total == 6

@@ -12,17 +12,17 @@ from limbeck.data.words import Words
 from limbeck.evaluation.prediction import predict
 from limbeck.models.hf_models import hf_model
 from limbeck.options import TextPresentation
-from limbeck.runs.oddities import tell_padding
+from limbeck.runs.data_warnings import tell_padding
 from limbeck.system.hugging_face import transformers
 from limbeck.teachers import ModelTeacher
 
 
 @pytest.fixture
 def heard():
-    """A watcher, and what it was warned of."""
+    """A callback, and what it was warned of."""
     said = []
-    watcher = type("Heard", (limbeck.system.watcher.Watcher,), {"warn": lambda self, text: said.append(text)})()
-    return watcher, said
+    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"warn": lambda self, text: said.append(text)})()
+    return callback, said
 
 
 def bert(hf, config):
@@ -90,11 +90,11 @@ class Each(Bag):
 
 
 def test_a_model_that_takes_no_mask_is_told(tokenizer, texts, heard):
-    watcher, said = heard
+    callback, said = heard
     model = Bag(tokenizer)
     examples = Examples.of(Text(texts)).with_presentation(model.presentation)
-    tell_padding("student", model, examples, watcher)
-    tell_padding("teacher", ModelTeacher(model), examples, watcher)
+    tell_padding("student", model, examples, callback)
+    tell_padding("teacher", ModelTeacher(model), examples, callback)
     assert len(said) == 2 and all("It takes no attention_mask." in text for text in said)
     assert said[0].startswith("the student answers a short text otherwise beside a long one, by up to")
     assert said[1].startswith("the teacher Bag answers")
@@ -103,7 +103,7 @@ def test_a_model_that_takes_no_mask_is_told(tokenizer, texts, heard):
                            for each in ([short, long], [short]))  # fmt: skip
     assert f"by up to {float((together - by_itself).abs().max()):.2g} nats" in said[0]
     several = Examples.of_labels(Text(texts), torch.ones(len(texts), 3, dtype=torch.int64))
-    tell_padding("student", model, several.with_presentation(model.presentation), watcher)
+    tell_padding("student", model, several.with_presentation(model.presentation), callback)
     assert len(said) == 3
 
 

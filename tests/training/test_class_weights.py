@@ -16,8 +16,8 @@ from limbeck.errors import ConfigError, DataError, RunError, SelfCheckError
 from limbeck.evaluation.metrics import balanced_accuracy
 from limbeck.options import Training
 from limbeck.protocols import MixedLabels
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import ModelTeacher
 from limbeck.training.class_weights import Weighted, balanced_weights, weighted
 from limbeck.training.engine import fit
@@ -43,7 +43,7 @@ def net(seed=0):
     return nn.Sequential(nn.Linear(3, 3))
 
 
-class Heard(Watcher):
+class Heard(Callback):
     def __init__(self):
         self.warned = []
 
@@ -162,7 +162,7 @@ def test_distilling_weighs_student_and_baseline_and_reports_balanced_accuracy(tm
 
 def test_what_no_weights_are_for_is_told():
     heard = Heard()
-    settings = {"epochs": 1, "precision": "float32", "class_weight": "balanced", "watcher": heard, "batch_size": 200}
+    settings = {"epochs": 1, "precision": "float32", "class_weight": "balanced", "callback": heard, "batch_size": 200}
     limbeck.distill(net(1), net(), (X, Y), transfer=X + 1, hard_weight=0.0, **settings)
     assert any("weights the baseline alone" in text for text in heard.warned)
     data = DataSet("some", ("a", "b", "c", "rare"), Examples.of(X, Y), every_class=False)

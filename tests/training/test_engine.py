@@ -17,8 +17,8 @@ from limbeck.errors import ConfigError, DataError, FormatError, InterruptedRun, 
 from limbeck.models import MLP, Dropout, MLPConfig
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Loss
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device, measure_precisions
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import ModelTeacher
 from limbeck.training.engine import fit
 from limbeck.training.objective import DistillationObjective, LabelObjective
@@ -80,7 +80,7 @@ def test_distillation_from_the_student_itself_changes_nothing():
     assert torch.allclose(weights(model), before, atol=1e-5)
 
 
-class StopAt(Watcher):
+class StopAt(Callback):
     """Sends a signal to its own process when a step is reached."""
 
     def __init__(self, monkeypatch, step, number=signal.SIGTERM):
@@ -101,18 +101,26 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, st
     examples, held = some(), some(30, seed=9)
     training = Training(epochs=4, batch_size=16, schedule=schedule, learning_rate=0.02, warmup_epochs=1, patience=9)
 
-    def run(folder, *, resume, watcher=None):
+    def run(folder, *, resume, callback=None):
         model = net(dropout=0.4)
         feed = Feed(examples, batch_size=16, augmentation=Augmentation(shift=1, rotate=10), seed=0)
         fitted = fit(
-            model, LabelObjective(), feed, training, CPU, validation=held, folder=folder, resume=resume, watcher=watcher
+            model,
+            LabelObjective(),
+            feed,
+            training,
+            CPU,
+            validation=held,
+            folder=folder,
+            resume=resume,
+            callback=callback,
         )
         return model, fitted
 
     whole, expected = run(tmp_path / "whole", resume=False)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(InterruptedRun, match="--resume continues") as caught:
-        run(tmp_path / "parts", resume=False, watcher=StopAt(monkeypatch, stop))
+        run(tmp_path / "parts", resume=False, callback=StopAt(monkeypatch, stop))
     assert caught.value.exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == handler
     again, found = run(tmp_path / "parts", resume=True)
@@ -126,7 +134,7 @@ def test_ctrl_c_is_caught_too(tmp_path, monkeypatch):
     with pytest.raises(InterruptedRun, match="SIGINT") as caught:
         fit(
             net(), LabelObjective(), Feed(some(), batch_size=16, seed=0), Training(epochs=3), CPU,
-            folder=tmp_path, watcher=StopAt(monkeypatch, 2, signal.SIGINT),
+            folder=tmp_path, callback=StopAt(monkeypatch, 2, signal.SIGINT),
         )  # fmt: skip
     assert caught.value.exit_code == 130
 
@@ -141,10 +149,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     content[-5] ^= 1
     latest.write_bytes(content)
     notes = []
-    watcher = Watcher()
-    watcher.warn = notes.append
+    callback = Callback()
+    callback.warn = notes.append
     again = net()
-    fit(again, LabelObjective(), feed, training, CPU, folder=tmp_path, resume=True, watcher=watcher)
+    fit(again, LabelObjective(), feed, training, CPU, folder=tmp_path, resume=True, callback=callback)
     assert torch.equal(weights(again), weights(whole))
     assert "checksum" in notes[0]
     assert "continuing from the checkpoint before it" in notes[0]

@@ -11,10 +11,10 @@ import limbeck.training.engine
 from limbeck.data import Examples, Feed
 from limbeck.errors import DataError, NonFiniteError
 from limbeck.models import Specialist
-from limbeck.odd_teachers import tell_odd_teacher
 from limbeck.options import Augmentation, Training
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
+from limbeck.teacher_warnings import tell_odd_teacher
 from limbeck.teachers import Ensemble, StoredTargets
 from limbeck.training.checkpoint import load_tensors
 from limbeck.training.engine import fit
@@ -65,7 +65,7 @@ def place_of(number, feed, epoch=0):
     return next(step for step, batch in enumerate(feed.batches(epoch)) if number in batch.index.tolist())
 
 
-class Notes(Watcher):
+class Notes(Callback):
     def __init__(self):
         self.texts = []
 
@@ -162,7 +162,7 @@ def test_a_step_that_is_left_out_is_as_if_it_had_not_been(monkeypatch, optimizer
         seed=5,
     )
     model, bare, notes = net(batch_norm=batch_norm), net(batch_norm=batch_norm), Notes()
-    fitted = fit(model, LabelObjective(), feed, training, CPU, watcher=notes)
+    fitted = fit(model, LabelObjective(), feed, training, CPU, callback=notes)
     if optimizer == "sgd":
         steps = torch.optim.SGD(bare.parameters(), lr=1e-2, momentum=0.9, nesterov=True)
     else:
@@ -231,10 +231,10 @@ def test_a_model_that_is_right_before_its_first_step_is_odd():
     inputs = torch.rand(64, 6)
     given = Examples.of(inputs, (inputs[:, 0] > inputs[:, 1]).long())
     notes = Notes()
-    fit(model, LabelObjective(), Feed(given, batch_size=32, seed=0), Training(epochs=1), CPU, watcher=notes)
+    fit(model, LabelObjective(), Feed(given, batch_size=32, seed=0), Training(epochs=1), CPU, callback=notes)
     assert "right on all 32 examples" in notes.texts[0]
     notes = Notes()
-    fit(net(), LabelObjective(), Feed(examples(), batch_size=32, seed=0), Training(epochs=1), CPU, watcher=notes)
+    fit(net(), LabelObjective(), Feed(examples(), batch_size=32, seed=0), Training(epochs=1), CPU, callback=notes)
     assert not notes.texts
 
 
@@ -245,7 +245,7 @@ def test_a_specialist_that_is_right_before_its_first_step_is_not_odd():
     labels = (inputs[:, 0] <= inputs[:, 1]).long()
     for network, odd in ((model, True), (Specialist(model, [0]), False)):
         notes, given = Notes(), Examples.of(inputs, labels)
-        fit(network, LabelObjective(), Feed(given, batch_size=32, seed=0), Training(epochs=1), CPU, watcher=notes)
+        fit(network, LabelObjective(), Feed(given, batch_size=32, seed=0), Training(epochs=1), CPU, callback=notes)
         assert bool(notes.texts) is odd
         torch.nn.init.eye_(model.weight)
 

@@ -11,7 +11,7 @@ from limbeck import Augmentation, DataSet, Examples, Search, tune
 from limbeck.errors import ConfigError
 from limbeck.methods import make_method, method_class
 from limbeck.options.methods import METHODS
-from limbeck.options.search import combinations
+from limbeck.options.search_space import combinations
 from limbeck.tuning.option_axes import option_axes
 
 SETTINGS = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "precision": "float32", "device": "cpu"}

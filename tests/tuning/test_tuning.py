@@ -90,9 +90,9 @@ def trained(monkeypatch):
     seen = []
     original = Bench.student_of
 
-    def student_of(self, values, watcher):
+    def student_of(self, values, callback):
         seen.append(dict(values))
-        return original(self, values, watcher)
+        return original(self, values, callback)
 
     monkeypatch.setattr(Bench, "student_of", student_of)
     return seen
@@ -485,13 +485,13 @@ def test_a_study_that_cannot_be_kept_ends_in_a_line(teacher, tmp_path, monkeypat
     out, original, begun = tmp_path / "search", Bench.student_of, []
     most = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def student_of(self, values, watcher):
+    def student_of(self, values, callback):
         begun.append(1)
         if len(begun) == 3 and trouble == "the folder is gone":
             shutil.rmtree(out)
         elif len(begun) == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
-        return original(self, values, watcher)
+        return original(self, values, callback)
 
     with monkeypatch.context() as patch:
         patch.setattr(Bench, "student_of", student_of)

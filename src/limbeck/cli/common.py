@@ -29,7 +29,7 @@ from cyclopts import Group, Parameter
 from limbeck.cli.console import Bar, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
 from limbeck.options.kinds import every_option, option_classes
-from limbeck.system.watcher import Watcher, Watchers
+from limbeck.system.callbacks import Callback, Callbacks
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
@@ -125,19 +125,19 @@ def kept_settings(options: DataOptions) -> dict[str, Any]:
     return dataclasses.asdict(claimed(options.data, options)[1])
 
 
-def track_with(name: str | None, folder: Path, watcher: Watcher) -> Watcher:
-    """A watcher that also writes to a tracker, where one is asked for.
+def track_with(name: str | None, folder: Path, callback: Callback) -> Callback:
+    """A callback that also writes to a tracker, where one is asked for.
 
     Args:
         name: "tensorboard", or None.
         folder: The run's folder; logs go to ``tensorboard/`` in it.
-        watcher: The watcher there is.
+        callback: The callback there is.
 
     Returns:
-        A watcher.
+        A callback.
     """
     if name is None:
-        return watcher
-    from limbeck.system.tracking import TensorBoardWatcher
+        return callback
+    from limbeck.system.tracking import TensorBoardCallback
 
-    return Watchers(watcher, TensorBoardWatcher(folder / "tensorboard"))
+    return Callbacks(callback, TensorBoardCallback(folder / "tensorboard"))

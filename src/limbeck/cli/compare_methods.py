@@ -23,8 +23,8 @@ from limbeck.cli.common import (
     Train,
     Views,
 )
-from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
-from limbeck.cli.lesson import open_lesson
+from limbeck.cli.console import Bar, ProgressCallback, print_json, print_rows, say
+from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.options.comparison import Comparison
 
@@ -77,20 +77,22 @@ def compare_methods(
     from limbeck.comparing.page import comparison_table
     from limbeck.runs.models_for_data import model_maker
 
-    lesson = open_lesson(data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet)
+    inputs = open_distillation_inputs(
+        data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet
+    )
     with Bar("comparing", quiet=quiet) as bar:
         found = run_comparison(
-            lesson.teacher,
-            model_maker(options, lesson.examples, lesson.options),
-            lesson.examples,
+            inputs.teacher,
+            model_maker(options, inputs.examples, inputs.options),
+            inputs.examples,
             out=out,
             comparison=comparison,
-            augmentation=lesson.augmentation,
+            augmentation=inputs.augmentation,
             resume=resume,
             jobs=jobs,
             command=shlex.join(["limbeck", *sys.argv[1:]]),
             progress=bar.show,
-            watcher=ProgressWatcher("comparing", quiet=quiet),
+            callback=ProgressCallback("comparing", quiet=quiet),
             **dataclasses.asdict(training),
         )
     if json:

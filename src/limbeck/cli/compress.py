@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from limbeck.cli.common import GROUPS, Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_text, print_verdicts, say
+from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_text, print_verdicts, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.options.kinds import every_option
@@ -226,7 +226,7 @@ def _compress_run(
         out=out,
         resume=resume,
         settings={"source": source, "model": model, "plan": plan, "teacher_targets": teacher_targets, **data},
-        watcher=track_with(track, out, ProgressWatcher("fine-tuning", quiet=quiet)),
+        callback=track_with(track, out, ProgressCallback("fine-tuning", quiet=quiet)),
         **options,
     )
     page = report_run(out, data=examples)

@@ -2,7 +2,7 @@
 
 __all__ = [
     "Bar",
-    "ProgressWatcher",
+    "ProgressCallback",
     "clean",
     "explain",
     "print_json",
@@ -33,7 +33,7 @@ from rich.text import Text
 
 from limbeck.errors import LimbeckError, LimbeckWarning
 from limbeck.evaluation.score_table import score_rows
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 _UNSAFE = (
     *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and its like
@@ -167,7 +167,7 @@ def _forget_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class ProgressWatcher(Watcher):
+class ProgressCallback(Callback):
     """A bar with loss, accuracy, examples a second and time left; nothing but notes where there is no terminal.
 
     Args:

@@ -26,8 +26,8 @@ from limbeck.cli.common import (
     kept_settings,
     track_with,
 )
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_verdicts, say
-from limbeck.cli.lesson import open_lesson
+from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_verdicts, say
+from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
 
@@ -98,13 +98,13 @@ def distill(
     options = ModelOptions(model=student, **dataclasses.asdict(network))
     if teacher_targets is not None and transfer is not None:
         raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
-    from limbeck.data.sources import open_inputs
+    from limbeck.data.opening import open_inputs
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 
-    lesson = open_lesson(
+    inputs = open_distillation_inputs(
         data,
         augmentation,
         teacher,
@@ -115,15 +115,15 @@ def distill(
         own=teacher_model,
         quiet=quiet,
     )
-    data, examples = lesson.options, lesson.examples
+    data, examples = inputs.options, inputs.examples
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
     run = run_distillation(
-        lesson.teacher,
+        inputs.teacher,
         model_maker(options, examples, data),
         examples,
         transfer=None if transfer is None else open_inputs(transfer, like=examples, options=data),
         **dataclasses.asdict(distillation),
-        augmentation=lesson.augmentation,
+        augmentation=inputs.augmentation,
         baseline=baseline,
         seeds=seeds,
         margin=margin,
@@ -142,7 +142,7 @@ def distill(
             "weights": weights,
             "teacher_model": teacher_model,
         },
-        watcher=track_with(track, out, ProgressWatcher("distilling", quiet=quiet)),
+        callback=track_with(track, out, ProgressCallback("distilling", quiet=quiet)),
         **dataclasses.asdict(training),
     )
     if not is_first():

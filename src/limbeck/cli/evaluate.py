@@ -45,10 +45,10 @@ def evaluate(
     from limbeck.kaldi.options import SpeechOptions, is_kaldi
     from limbeck.kaldi.source.opening import judged_alone
     from limbeck.runs import evaluate as judge
+    from limbeck.runs.data_settings import options_as_read
     from limbeck.runs.measure import title_of
     from limbeck.runs.models_for_data import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
-    from limbeck.runs.reading import options_as_read
 
     beside = [] if teacher is None else [teacher]
     data = require_models(options_as_read(data, run), teachers=[run, *beside], own=model)

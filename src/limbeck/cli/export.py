@@ -72,9 +72,9 @@ def export(
     """
     from limbeck.runs.export_request import checked_formats
     from limbeck.runs.folder import RunFolder
+    from limbeck.runs.model_export import export as ship
+    from limbeck.runs.model_export import run_options
     from limbeck.runs.models_for_data import load_module
-    from limbeck.runs.shipping import export as ship
-    from limbeck.runs.shipping import run_options
 
     checked_formats(
         to, out, margin=margin, parity_examples=parity_examples, finetune_epochs=finetune_epochs,

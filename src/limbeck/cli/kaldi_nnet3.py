@@ -10,7 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Config, Data, Quiet, Train, open_examples
-from limbeck.cli.console import ProgressWatcher, print_metrics, say
+from limbeck.cli.console import ProgressCallback, print_metrics, say
 from limbeck.cli.kaldi import Overwrite, refuse_taken
 from limbeck.cli.kaldi_features import add_deltas, apply_cmvn_sliding
 from limbeck.errors import ConfigError
@@ -152,7 +152,7 @@ def nnet3_finetune(
         **dataclasses.asdict(distillation),
         baseline=False,
         out=out,
-        watcher=ProgressWatcher("fine-tuning", quiet=quiet),
+        callback=ProgressCallback("fine-tuning", quiet=quiet),
         **dataclasses.asdict(training),
     )
     write_nnet3(target, as_trained(model, cast(Nnet3Module, run.student).current()))

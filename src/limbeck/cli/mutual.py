@@ -23,7 +23,7 @@ from limbeck.cli.common import (
     open_examples,
     track_with,
 )
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, print_verdicts, say
+from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_verdicts, say
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.options.mutual import Mutual
 
@@ -83,7 +83,7 @@ def mutual(
         out=out,
         resume=resume,
         settings={**kept_settings(data), **kept},
-        watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
+        callback=track_with(track, out, ProgressCallback("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )
     page = report_run(out, data=examples)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli.common import Jobs, Json, Quiet, Ray
-from limbeck.cli.console import ProgressWatcher, print_json, print_rows, say
+from limbeck.cli.console import ProgressCallback, print_json, print_rows, say
 from limbeck.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ def reproduce(
         jobs=jobs,
         ray=ray,
         results=results,
-        watch=lambda title: ProgressWatcher(title, quiet=quiet),
+        callback_for=lambda title: ProgressCallback(title, quiet=quiet),
     )
     if json:
         print_json({key: list(values) for key, values in done.findings.values.items()})

@@ -27,7 +27,7 @@ from limbeck.cli.common import (
     open_examples,
     track_with,
 )
-from limbeck.cli.console import ProgressWatcher, print_json, print_metrics, say
+from limbeck.cli.console import ProgressCallback, print_json, print_metrics, say
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 
 
@@ -94,7 +94,7 @@ def train(
         jobs=jobs,
         ray=ray,
         settings={**kept_settings(data), **dataclasses.asdict(options)},
-        watcher=track_with(track, out, ProgressWatcher("training", quiet=quiet)),
+        callback=track_with(track, out, ProgressCallback("training", quiet=quiet)),
         **dataclasses.asdict(training),
     )
     if not is_first():

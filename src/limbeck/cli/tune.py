@@ -23,11 +23,11 @@ from limbeck.cli.common import (
     Views,
     kept_settings,
 )
-from limbeck.cli.console import Bar, ProgressWatcher, print_json, print_rows, say
-from limbeck.cli.lesson import open_lesson
+from limbeck.cli.console import Bar, ProgressCallback, print_json, print_rows, say
+from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, TeacherView, Training
-from limbeck.options.search import Search, options_of
+from limbeck.options.search_space import Search, options_of
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
@@ -103,21 +103,21 @@ def tune(
     from limbeck.runs.models_for_data import model_maker
     from limbeck.tuning import tune as run_search
 
-    lesson = open_lesson(
+    inputs = open_distillation_inputs(
         data, augmentation, teacher, teacher_targets, student=student, mean=mean, own=teacher_model, quiet=quiet
     )
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
-    only = getattr(lesson.teacher, "temperature", None)
+    only = getattr(inputs.teacher, "temperature", None)
     if only is not None:
         say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
-    verify_stores(lesson.teacher, ProgressWatcher(quiet=quiet))
+    verify_stores(inputs.teacher, ProgressCallback(quiet=quiet))
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
-            lesson.teacher,
-            model_maker(options, lesson.examples, lesson.options),
-            lesson.examples,
+            inputs.teacher,
+            model_maker(options, inputs.examples, inputs.options),
+            inputs.examples,
             search=search,
-            augmentation=lesson.augmentation,
+            augmentation=inputs.augmentation,
             teacher_view=teacher_view,
             jobs=jobs,
             ray=ray,
@@ -126,7 +126,7 @@ def tune(
             out=out,
             resume=resume,
             settings={
-                **kept_settings(lesson.options),
+                **kept_settings(inputs.options),
                 **kept,
                 "teacher": None if teacher is None else [str(path) for path in teacher],
                 "teacher_targets": teacher_targets,

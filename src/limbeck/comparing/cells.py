@@ -20,8 +20,8 @@ from limbeck.options import Augmentation, Training
 from limbeck.protocols import Answering
 from limbeck.runs.distilling import distill
 from limbeck.runs.measure import answers_of, labels_of
+from limbeck.system.callbacks import Callback
 from limbeck.system.files import read_json, replace_json
-from limbeck.system.watcher import Watcher
 
 _NAME = "cell.json"
 
@@ -43,7 +43,7 @@ class Found:
     wrong: tuple[int, ...] | None
 
 
-class _Quiet(Watcher):
+class _Quiet(Callback):
     """One of very many trainings: its epochs and notes are not shown; what is odd was told once, before."""
 
     def note(self, text: str) -> None:
@@ -137,7 +137,7 @@ def train_cell(cell: Cell, bench: Bench) -> Found:
         baseline=False,
         out=cell.folder,
         resume=True,
-        watcher=_Quiet(),
+        callback=_Quiet(),
         **asked,
         **dataclasses.asdict(options),
     )

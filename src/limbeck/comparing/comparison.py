@@ -27,13 +27,13 @@ from limbeck.options.checks import from_keywords
 from limbeck.options.comparison import Comparison
 from limbeck.protocols import Answering
 from limbeck.runs.claims import judged_by
+from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.measure import answers_of, labels_of
-from limbeck.runs.oddities import tell_shared_examples
 from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_folder, read_json, replace_json
 from limbeck.system.jobs import run_jobs
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import lent
 
 _SEARCH_SEED = 1_000_003
@@ -77,7 +77,7 @@ def compare_methods(
     jobs: int = 1,
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> MethodComparison:
     """Compare methods of distillation with labels alone, and with each other.
@@ -101,7 +101,7 @@ def compare_methods(
         jobs: How many trainings run at a time, each in a process of its own.
         command: What is shown as the command that made the page.
         progress: Called with the trainings that are done and all of them.
-        watcher: Callbacks for what is odd about the data.
+        callback: Callbacks for what is odd about the data.
         **training: Fields of :class:`~limbeck.options.Training` that all arms have in common; searches draw learning
             rates from a third to three times ``learning_rate``.
 
@@ -119,7 +119,7 @@ def compare_methods(
     with lent(guide):
         bound = guide.bind(data.train)
         common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
-        tell_shared_examples(data, ["validation", "test"], watcher)
+        tell_shared_examples(data, ["validation", "test"], callback)
         bench = Bench(teacher, student, data, options, augmentation)
         work = _Work(folder, bench, arms_for(asked.methods), asked, common, jobs, progress)
         chosen, searched = work.search()

@@ -6,5 +6,5 @@ from limbeck.data.augment import Views
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.data.sources import open_data
+from limbeck.data.opening import open_data
 from limbeck.data.splits import cut_validation, subset

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from limbeck.data.columns import Columns, seen_values
-from limbeck.data.many_labels import ManyLabels, MultiLabel
 from limbeck.data.mixing import refuse_mixing
+from limbeck.data.multi_label import ManyLabels, MultiLabel
 from limbeck.data.source import Source, Unseen
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
 from limbeck.errors import ConfigError, DataError

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from limbeck.data.image_transform import Picture
 from limbeck.data.images import Held, Images
 from limbeck.data.item_source import ItemSource
-from limbeck.data.showing import Picture
 from limbeck.errors import DataError
 from limbeck.keyed import seeds
 from limbeck.options import ImagePresentation

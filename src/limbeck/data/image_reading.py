@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.image_transform import show
 from limbeck.data.images import ImageFiles
-from limbeck.data.showing import show
 from limbeck.errors import FormatError
-from limbeck.formats.pictures import open_picture
+from limbeck.formats.image_arrays import open_picture
 from limbeck.options import ImagePresentation
 
 _IN_MEMORY = 256 << 20

@@ -19,7 +19,7 @@ from limbeck.data.label_columns import LabelColumns, Labels, number_labels
 from limbeck.data.part_sources import part_sources, require_columns, whole_name
 from limbeck.data.splits import PART_NAMES, cut_test
 from limbeck.errors import ConfigError, FormatError
-from limbeck.formats.held import class_names, is_held, source_name
+from limbeck.formats.in_memory import class_names, is_held, source_name
 from limbeck.formats.records import read_records
 from limbeck.options import ImagePresentation
 

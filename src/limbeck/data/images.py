@@ -21,11 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from limbeck.data.augment_policies import Numbers, draw
+from limbeck.data.image_transform import Picture, erase, normalise, room, show
 from limbeck.data.row_hashes import bytes_of, hash_rows
-from limbeck.data.showing import Picture, erase, normalise, room, show
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, FormatError, ItemError
-from limbeck.formats.pictures import open_picture
+from limbeck.formats.image_arrays import open_picture
 from limbeck.inputs import Inputs
 from limbeck.options import ImagePresentation
 

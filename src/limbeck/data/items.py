@@ -34,7 +34,7 @@ from limbeck.data.parsing import LABEL_KEYS, Item, left_out, parse_item
 from limbeck.data.text_items import read_texts, text_fields
 from limbeck.errors import DataError, LimbeckWarning
 from limbeck.inputs import Inputs, same, tensors_of
-from limbeck.system.watcher import warn_user
+from limbeck.system.callbacks import warn_user
 
 _READ_TWICE = 32
 """Items compared with a second reading: a transform that changes one item in five is missed once in 1,000 times."""

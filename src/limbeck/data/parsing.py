@@ -224,7 +224,7 @@ def _is_image(given: Any) -> bool:
 
 
 def _pixels(image: Any) -> Tensor:
-    from limbeck.formats.pictures import pixels_of
+    from limbeck.formats.image_arrays import pixels_of
 
     values = torch.from_numpy(np.array(pixels_of(image)))
     return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)

@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, FormatError
 from limbeck.formats.conll import CONLL_SUFFIXES
-from limbeck.formats.held import is_held, source_name
+from limbeck.formats.in_memory import is_held, source_name
 from limbeck.formats.records import RECORD_SUFFIXES, peek_columns
 
 _FILE_NAMES = {**PART_NAMES, "eval": "test"}

@@ -24,7 +24,7 @@ from limbeck.data.splits import cut_test
 from limbeck.data.words import Words
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.conll import CONLL_SUFFIXES, read_conll
-from limbeck.formats.held import class_names, is_held, source_name
+from limbeck.formats.in_memory import class_names, is_held, source_name
 from limbeck.formats.records import read_records
 from limbeck.options.text import TextPresentation
 from limbeck.system.hugging_face import load_tokenizer

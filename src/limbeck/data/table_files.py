@@ -15,8 +15,8 @@ from limbeck.data.label_columns import LabelColumns, Labels, number_labels, refu
 from limbeck.data.part_sources import part_sources, require_columns, whole_name
 from limbeck.data.table import Table
 from limbeck.errors import ConfigError, DataError, FormatError
-from limbeck.formats.frames import read_frame
-from limbeck.formats.held import class_names, source_name, values_of
+from limbeck.formats.in_memory import class_names, source_name, values_of
+from limbeck.formats.pandas_files import read_frame
 
 _LABELS = ("label", "labels", "class", "target", "y")
 

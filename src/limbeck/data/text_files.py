@@ -13,7 +13,7 @@ from limbeck.data.part_sources import part_sources, require_columns, whole_name
 from limbeck.data.splits import cut_test
 from limbeck.data.text import Text
 from limbeck.errors import DataError, FormatError
-from limbeck.formats.held import class_names, source_name
+from limbeck.formats.in_memory import class_names, source_name
 from limbeck.formats.records import read_records
 from limbeck.options.text import TextPresentation
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
-from limbeck.system.watcher import warn_user
+from limbeck.system.callbacks import warn_user
 
 Layout = Literal["NCHW", "NHWC"]
 """Where the channels of images are: on the second axis, as PyTorch has them, or on the last."""

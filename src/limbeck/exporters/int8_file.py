@@ -4,7 +4,7 @@ Ranges of activations are those of calibration examples, which are training exam
 processors without VNNI the sum of two products of 8 bits may saturate, and the same file would answer otherwise there.
 Where the divergence from the float network on the calibration examples is above 0.001 nats, the layers that cause most
 of it by themselves stay float. With epochs of fine-tuning, the network is first distilled from itself while it rounds
-(:mod:`limbeck.exporters.fake_rounding`); whichever of the two loses less is written.
+(:mod:`limbeck.exporters.fake_quantisation`); whichever of the two loses less is written.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.exporters.fake_rounding import finetuned
+from limbeck.exporters.fake_quantisation import finetuned
 from limbeck.exporters.onnx_file import OPSET, graph_of, name_axes, session_of
 from limbeck.exporters.protocol import Card
 from limbeck.exporters.tracing import hushed, portable, traced

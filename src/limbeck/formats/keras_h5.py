@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
-from limbeck.formats._apart import read_apart
 from limbeck.formats._bounded import open_regular
+from limbeck.formats._subprocess import read_apart
 from limbeck.system.files import replace_bytes
 
 _MOST_LAYERS = 4096
@@ -75,7 +75,7 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
         FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
     """
     with open_regular(path) as (_, size):
-        found = read_apart(path, "limbeck.formats._keras_h5_apart", size)
+        found = read_apart(path, "limbeck.formats._keras_h5_child", size)
     return [
         DenseLayer(item["name"], arrays[0], arrays[1] if len(arrays) > 1 else None, item["activation"])
         for item, arrays in found

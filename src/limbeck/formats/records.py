@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import FormatError, MissingExtraError
-from limbeck.formats.held import held_columns, is_held, source_name, values_of
+from limbeck.formats.in_memory import held_columns, is_held, source_name, values_of
 
 RECORD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that are read here."""

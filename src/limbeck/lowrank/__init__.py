@@ -55,5 +55,5 @@ from limbeck.lowrank.matrices import (
 )
 from limbeck.lowrank.plan import LayerPlan, RankPlan
 from limbeck.lowrank.rules import Convolutions, is_budget, metric_for, most_for, plan_by_rule
+from limbeck.lowrank.sensitivity import weigh
 from limbeck.lowrank.spectrum import LayerSpectrum, Metric, Spectrum, look
-from limbeck.lowrank.weigh import weigh

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 
 from limbeck.errors import ConfigError
-from limbeck.lowrank.allot import Curve, allot
+from limbeck.lowrank.allocation import Curve, allot
 from limbeck.lowrank.matrices import (
     Decomposition,
     Placement,
@@ -63,9 +63,9 @@ def plan_ranks(
     """Choose the rank of every layer by exactly one rule.
 
     Per layer: ``rank``, ``sum_share``, ``energy_share``, ``layer_share``. For the whole network: ``parameters``,
-    ``flops``, ``size``; ranks are then allotted by least loss in the spectrum's metric
-    (:func:`limbeck.lowrank.allot.allot`); a convolution that was looked at in both forms takes the one that loses less
-    for what it costs. A layer stays whole where its two factors would not be smaller than it.
+    ``flops``, ``size``; ranks are then allocated by least loss in the spectrum's metric
+    (:func:`limbeck.lowrank.allocation.allot`); a convolution that was decomposed in both forms takes the one that loses
+    less for what it costs. A layer stays whole where its two factors would not be smaller than it.
 
     Args:
         spectrum: What :func:`limbeck.lowrank.look` saw.

@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.losses import widened
 from limbeck.methods.base import Method, main_labels, require_option, require_temperature, targets_at
 from limbeck.methods.formulas import one_hot, softmax, softmax_of_others
-from limbeck.methods.parted import cross_entropy_of_others, others
+from limbeck.methods.target_split import cross_entropy_of_others, others
 from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 

@@ -42,9 +42,9 @@ from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored, factored_ranks, spatial_layers, split_layers
+from limbeck.models.factories import make_model
 from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model, hf_teacher
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
-from limbeck.models.makers import make_model
 from limbeck.models.mlp import MLP, MLPConfig
 from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.models.specialist import Specialist

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from limbeck.errors import ConfigError, LimbeckError, MismatchError
+from limbeck.models.class_order import InOrder, matched
+from limbeck.models.factories import seeded
 from limbeck.models.hf_files import (
     HEADS,
     HF_PREFIX,
@@ -28,8 +30,6 @@ from limbeck.models.hf_files import (
     refuse_regression,
     require_fit,
 )
-from limbeck.models.in_order import InOrder, matched
-from limbeck.models.makers import seeded
 from limbeck.options.presentation import ImagePresentation
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
 from limbeck.system.files import read_json

@@ -18,9 +18,9 @@ from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.runs import DistillRun, distill, train
 from limbeck.runs.models_for_data import load_teacher, model_maker
 from limbeck.runs.pages import TRIED
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
 from limbeck.system.jobs import get_ready
-from limbeck.system.watcher import Watcher
 
 _COMPARED = 1000
 """Test digits on which the page is compared with the student."""
@@ -64,7 +64,7 @@ def quickstart(
     settings: Quickstart = Quickstart(),  # noqa: B008
     *,
     resume: bool = False,
-    watchers: Mapping[str, Watcher] | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> DistillRun:
     """Train a teacher, distil a student from it, and compare the student with its baseline.
 
@@ -72,12 +72,12 @@ def quickstart(
         out: Folder for the student's run, with the teacher's inside as ``teacher/``.
         settings: Sizes, epochs and the rest.
         resume: Continue what the folder holds.
-        watchers: Who hears how ``teacher`` and ``student`` go.
+        callbacks: Who hears how ``teacher`` and ``student`` go.
 
     Returns:
         The student's run.
     """
-    watchers = watchers or {}
+    callbacks = callbacks or {}
     data = open_data(settings.data)
     teacher_folder = out / "teacher"
     # A network as small as the student gains nothing from a second core; two of them side by side do.
@@ -92,7 +92,7 @@ def quickstart(
         out=teacher_folder,
         resume=resume,
         settings={**_plain(settings.data), **_plain(settings.teacher)},
-        watcher=watchers.get("teacher"),
+        callback=callbacks.get("teacher"),
         **_plain(settings.teacher_training),
     )
     student = {"student" if name == "model" else name: value for name, value in _plain(settings.student).items()}
@@ -108,7 +108,7 @@ def quickstart(
             resume=resume,
             jobs=2 if together else 1,
             settings={**_plain(settings.data), **student, "teacher": [str(teacher_folder)]},
-            watcher=watchers.get("student"),
+            callback=callbacks.get("student"),
             **_plain(settings.student_training),
         )
     finally:

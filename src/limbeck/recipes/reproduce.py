@@ -20,8 +20,8 @@ from limbeck.recipes.findings import Findings, Order, results_table
 from limbeck.recipes.series import Series
 from limbeck.report import Drawing, Study, Table, write_study
 from limbeck.report.figures_study import draw_results
+from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_folder, replace_json
-from limbeck.system.watcher import Watcher
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def reproduce(
     jobs: int = 1,
     ray: str | None = None,
     results: Path | None = None,
-    watch: Callable[[str], Watcher] | None = None,
+    callback_for: Callable[[str], Callback] | None = None,
 ) -> Reproduced:
     """Run one of the paper's experiments; what is done already is not done again.
 
@@ -68,7 +68,7 @@ def reproduce(
         jobs: How many specialists train at the same time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         results: Folder for the Markdown and its figures; None for ``OUT/NAME/results``.
-        watch: Makes a watcher for a training of a given name.
+        callback_for: Makes the callback of a training, given its name.
 
     Returns:
         Findings, table and files.
@@ -85,7 +85,7 @@ def reproduce(
         raise ConfigError(f"recipe {name} needs examples, such as --data {recipe.data}{without}")
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
-    series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, watch=watch)
+    series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, callback_for=callback_for)
     make_folder(series.folder)
     try:
         findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, jobs, ray))

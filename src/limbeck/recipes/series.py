@@ -30,8 +30,8 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load
 from limbeck.runs.stages import fit_stage
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import StoredTargets, as_teacher
 from limbeck.training.objective import DistillationObjective, LabelObjective
 
@@ -71,7 +71,7 @@ class Series:
         seeds: How many seeds to train with, from 0 on.
         quick: Whether this is the small version.
         epochs_factor: All numbers of epochs are multiplied by it.
-        watch: Makes a watcher for a training of a given name.
+        callback_for: Makes the callback of a training, given its name.
 
     Raises:
         ConfigError: If ``seeds`` or ``epochs_factor`` is out of range.
@@ -85,7 +85,7 @@ class Series:
         seeds: int = 3,
         quick: bool = False,
         epochs_factor: float = 1.0,
-        watch: Callable[[str], Watcher] | None = None,
+        callback_for: Callable[[str], Callback] | None = None,
     ) -> None:
         if seeds < 1:
             raise ConfigError(f"seeds must be at least 1, and is {seeds}")
@@ -94,7 +94,7 @@ class Series:
         # The small version's cells are others, so they never pass for those of the whole.
         self.root = out / "quick" if quick else out
         self.recipe, self.seeds, self.quick, self.epochs_factor = recipe, range(seeds), quick, epochs_factor
-        self.watch = watch or (lambda name: Watcher())
+        self.callback_for = callback_for or (lambda name: Callback())
         self.cells: dict[Path, Cell] = {}
 
     @property
@@ -185,7 +185,7 @@ class Series:
             find_device(training.device, training.precision),
             augmentation=augmentation,
             resume=True,
-            watcher=self.watch(f"{self.recipe}: {run.path.name}"),
+            callback=self.callback_for(f"{self.recipe}: {run.path.name}"),
         )
         scores: dict[str, Any] = {}
         if data.validation is not None and data.validation.labels is not None:

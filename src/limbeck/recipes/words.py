@@ -92,7 +92,7 @@ class Words:
         )
 
     def _decode(self, part: str, name: str, cells: Sequence[Cell], scale: float) -> Judged:
-        self.series.watch(f"{self.series.recipe}: words").note(f"decoding {part} with {name} at scale {scale:g}")
+        self.series.callback_for(f"{self.series.recipe}: words").note(f"decoding {part} with {name} at scale {scale:g}")
         model = AcousticModel(
             [self.series.folder / cell.name for cell in cells],
             OutputOptions(no_softmax=True),

@@ -20,5 +20,5 @@ __all__ = [
 from limbeck.report.contents import Contents, Heard, Layer, Model, Singular
 from limbeck.report.figures_all import draw_all, save_figures
 from limbeck.report.page import write_report
-from limbeck.report.search import SearchContents, write_search_report
 from limbeck.report.study import Drawing, Study, Table, write_study
+from limbeck.report.tuning_page import SearchContents, write_search_report

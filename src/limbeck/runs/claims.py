@@ -8,7 +8,7 @@ from limbeck.errors import ConfigError, MismatchError
 from limbeck.evaluation.non_inferiority import checked_margin
 from limbeck.evaluation.sample_size import ASSUMED_DISCORDANT, examples_needed, smallest_difference, smallest_margin
 from limbeck.protocols import Teacher
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 
 def check_margin(margin: float | None, data: DataSet, reference: Teacher | None = None) -> None:
@@ -43,20 +43,22 @@ def judged_by(teacher: Teacher, examples: Examples) -> Teacher | None:
         return None
 
 
-def tell_reach(margin: float | None, data: DataSet, watcher: Watcher | None, *, teacher: Teacher | None = None) -> None:
+def tell_reach(
+    margin: float | None, data: DataSet, callback: Callback | None, *, teacher: Teacher | None = None
+) -> None:
     """Say in a line what the examples can show at best, and how many a margin needs; and that a teacher is not judged.
 
     Args:
         margin: Percentage points of the error rate, or None.
         data: What will be judged on.
-        watcher: Is told; None: it is logged.
+        callback: Is told; None: it is logged.
         teacher: Whose answers may be stored, for training examples alone.
     """
     judged = data.test or data.validation
     if judged is None or judged.labels is None:
         return
     if teacher is not None and judged_by(teacher, judged) is None:
-        (watcher or Watcher()).note("the teacher's answers are stored for training examples: it is not judged itself")
+        (callback or Callback()).note("the teacher's answers are stored for training examples: it is not judged itself")
     part, groups = "test" if data.test is not None else "validation", judged.groups()
     text = (
         f"{len(judged):,} {part} examples show a difference of {100 * smallest_difference(len(judged)):.2g} points "
@@ -68,4 +70,6 @@ def tell_reach(margin: float | None, data: DataSet, watcher: Watcher | None, *, 
             f"{examples_needed(margin / 100):,}"
         )
     text += f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
-    (watcher or Watcher()).note(text + ("; examples of a group are alike and show less" if groups is not None else ""))
+    (callback or Callback()).note(
+        text + ("; examples of a group are alike and show less" if groups is not None else "")
+    )

@@ -13,18 +13,18 @@ from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError
 from limbeck.lowrank import Convolutions, Metric, Placement, RankPlan, Spectrum
 from limbeck.models import has_int8
-from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.claims import check_margin
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_shared_examples
+from limbeck.runs.execution import Execution
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers, check_classes, teacher_for, verify_stores
-from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.unused import tell_unused, unused_in_compression
 from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
-from limbeck.system.watcher import Watcher
+from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import as_teacher
 
 Ranks = tuple[RankPlan, Spectrum | None]
@@ -51,7 +51,7 @@ class CompressPlan:
         role: What the network is called.
         beside: Other models to show, by role.
         margin: Percentage points within which the last stage is to be as good, or None.
-        conduct: The folder, and who is told.
+        execution: The folder, and who is told.
     """
 
     model: nn.Module
@@ -70,15 +70,15 @@ class CompressPlan:
     role: str
     beside: Mapping[str, nn.Module | Teacher]
     margin: float | None
-    conduct: Conduct
+    execution: Execution
 
     def settled(self) -> "CompressPlan":
         """The plan with the precision of the fine-tuning that was measured when the run began, or is measured now."""
         tuning = self.tuning
         if not tuning.finetune_epochs or tuning.precision != "auto":
             return self
-        if self.conduct.resume and self.conduct.out is not None:
-            found = RunFolder(self.conduct.out).settled("precision", "auto")
+        if self.execution.resume and self.execution.out is not None:
+            found = RunFolder(self.execution.out).settled("precision", "auto")
             tuning = dataclasses.replace(tuning, precision=found)
         tuning = dataclasses.replace(tuning, precision=find_device(tuning.device, tuning.precision).precision)
         return dataclasses.replace(self, tuning=tuning)
@@ -113,7 +113,7 @@ def plan_compression(
     role: str,
     before: Mapping[str, nn.Module | Teacher],
     margin: float | None,
-    conduct: Conduct,
+    execution: Execution,
 ) -> CompressPlan:
     """Look at what was given, refuse what cannot be compressed, and decide the rest.
 
@@ -133,7 +133,7 @@ def plan_compression(
         role: What the network is called.
         before: Other models to show, by role.
         margin: Percentage points to judge the last stage within, or None.
-        conduct: The folder, and who is told.
+        execution: The folder, and who is told.
 
     Returns:
         The plan.
@@ -143,30 +143,30 @@ def plan_compression(
         DataError: If there is nothing to make smaller.
         MismatchError: If model, teacher and data do not belong together.
     """  # noqa: DOC502
-    watcher = conduct.watcher
+    callback = execution.callback
     _check(model, rule, given, int8, tuning)
     _check_roles(role, before)
     _check_tuning(tuning, data, taught=teacher is not None)
     check_margin(margin, data)
     check_classes("network", model, data)
     check_answers("network", model, data)
-    tell_probabilities("network", model, data.train, None, watcher)
-    tell_shared_examples(data, ["validation"], watcher)
+    tell_probabilities("network", model, data.train, None, callback)
+    tell_shared_examples(data, ["validation"], callback)
     views = data.train.drawn(augmentation)
     beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in before.items()}
-    _tell_unused(tuning, views, watcher)
+    _tell_unused(tuning, views, callback)
     unused = unused_in_compression(
         rule, planned=given is not None, metric=metric, calibration=calibration, placement=placement
     )
-    tell_unused(unused, watcher)
+    tell_unused(unused, callback)
     guide = teacher_for(model if teacher is None else teacher, data).bind(data.train, views)
     if tuning.finetune_epochs:
-        verify_stores(guide, watcher)
+        verify_stores(guide, callback)
     return CompressPlan(
         model=model, data=data, rule=rule, given=given, tuning=tuning, guide=guide, own_teacher=teacher is not None,
         augmentation=views, int8=int8, metric=metric, calibration=calibration, placement=placement,
         convolutions=convolutions, role=role,
-        beside=beside, margin=margin, conduct=conduct,
+        beside=beside, margin=margin, execution=execution,
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def _check_roles(role: str, before: Mapping[str, object]) -> None:
         raise ConfigError(f"before holds {role!r}, which is what the network itself is called: choose another name")
 
 
-def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watcher | None) -> None:
+def _tell_unused(tuning: FineTuning, augmentation: Augmentation, callback: Callback | None) -> None:
     """Say which settings belong to the fine-tuning where there is none."""
     if tuning.finetune_epochs:
         return
@@ -216,7 +216,7 @@ def _tell_unused(tuning: FineTuning, augmentation: Augmentation, watcher: Watche
     names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
     names += ["augmentation"] if augmentation.active else []
     if names:
-        (watcher or Watcher()).warn(
+        (callback or Callback()).warn(
             f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
             "finetune_epochs, or leave them out"
         )

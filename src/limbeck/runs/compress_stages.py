@@ -12,16 +12,16 @@ from limbeck.lowrank import apply
 from limbeck.models import to_int8
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Training
-from limbeck.runs.answering import answer_once
+from limbeck.runs.answer_cache import answer_once
 from limbeck.runs.compress_plan import CompressPlan, Ranks
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import save_model
 from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
 from limbeck.runs.stages import fit_stage
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device
-from limbeck.system.watcher import Watcher
+from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import lent
 from limbeck.training.objective import DistillationObjective
 
@@ -56,7 +56,7 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
     name, last, whole = "", plan.model, dict[str, str]()
     if ranks is not None:
         whole = {layer.name: layer.reason for layer in (ranks[1].layers if ranks[1] else ()) if layer.reason}
-        _tell_whole(whole, "whole", plan.conduct.watcher)
+        _tell_whole(whole, "whole", plan.execution.callback)
         name, last = "svd", apply(ranks[0], plan.model, ranks[1]).eval()
         stages[name] = last
         if folder is not None:
@@ -70,7 +70,7 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
         floats = whole_layers(last, plan.data.train.as_seen(slice(0, 1)))
         last = to_int8(last, whole=floats)
         untold = {layer: why for layer, why in floats.items() if layer not in whole}
-        _tell_whole(untold, "float32", plan.conduct.watcher)
+        _tell_whole(untold, "float32", plan.execution.callback)
         stages[f"{name} + int8" if name else "int8"] = last
     return Made(last, stages, ranks)
 
@@ -86,7 +86,7 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     data = plan.data
     folder.unseal_stage()
     save_model(
-        folder.path / "model", stage, classes=data.classes, source=plan.conduct.origin("model"),
+        folder.path / "model", stage, classes=data.classes, source=plan.execution.origin("model"),
         reading=data.reading,
     )  # fmt: skip
     folder.seal_stage()
@@ -119,11 +119,11 @@ def _finetune(plan: CompressPlan, small: nn.Module, folder: RunFolder | None) ->
 def _taught(
     plan: CompressPlan, small: nn.Module, folder: RunFolder | None, options: Training, device: Device
 ) -> nn.Module:
-    data, watcher, aims = plan.data, plan.conduct.watcher, plan.tuning.aims
+    data, callback, aims = plan.data, plan.execution.callback, plan.tuning.aims
     guide = plan.guide.to(device.device)
     if plan.own_teacher and aims.hard_weight < 1:
-        tell_probabilities("teacher", guide, data.train, device, watcher)
-        tell_odd_teacher(guide, data.train, plan.augmentation, aims.temperature, device, watcher, classes=data.classes)
+        tell_probabilities("teacher", guide, data.train, device, callback)
+        tell_odd_teacher(guide, data.train, plan.augmentation, aims.temperature, device, callback, classes=data.classes)
     objective = DistillationObjective(
         answer_once(
             guide,
@@ -132,7 +132,7 @@ def _taught(
             plan.augmentation,
             options,
             device,
-            watcher,
+            callback,
             temperature=aims.temperature if aims.hard_weight < 1 else None,
         ),  # fmt: skip
         temperature=aims.temperature,
@@ -140,14 +140,14 @@ def _taught(
     )
     tuned, _ = fit_stage(
         folder, copy_module(small), objective, data, options, device, augmentation=plan.augmentation,
-        resume=plan.conduct.resume, watcher=watcher,
+        resume=plan.execution.resume, callback=callback,
     )  # fmt: skip
     return tuned
 
 
-def _tell_whole(reasons: Mapping[str, str], stays: str, watcher: Watcher | None) -> None:
+def _tell_whole(reasons: Mapping[str, str], stays: str, callback: Callback | None) -> None:
     """Say which layers stay as they are, and why; layers with the same reason together."""
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, other in reasons.items() if other == reason]
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        (watcher or Watcher()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")
+        (callback or Callback()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")

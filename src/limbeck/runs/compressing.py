@@ -22,15 +22,15 @@ from limbeck.runs.claims import tell_reach
 from limbeck.runs.compress_parity import write_parity
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_shared_examples
+from limbeck.runs.execution import Execution
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
-from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.speed import placed
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
-from limbeck.system.watcher import Watcher
 from limbeck.training.checkpoint import save_tensors
 
 
@@ -89,7 +89,7 @@ def compress(
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
 ) -> CompressRun:
     """Make a network smaller, stage by stage, and judge every stage.
 
@@ -121,7 +121,7 @@ def compress(
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
         settings: More to keep in ``config.toml``.
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
 
     Returns:
         The last stage, the plan, and all that was measured.
@@ -147,7 +147,7 @@ def compress(
         model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan,
         finetuning or FineTuning(), teacher, augmentation, int8=int8, metric=metric, calibration=calibration,
         placement=placement, convolutions=convolutions, role=role, before=before or {}, margin=margin,
-        conduct=Conduct(out=out, resume=resume, settings=settings, watcher=watcher),
+        execution=Execution(out=out, resume=resume, settings=settings, callback=callback),
     )  # fmt: skip
     if out is None:
         return _carry_out(decided, None)
@@ -159,12 +159,12 @@ def compress(
 
 def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
     """Make the stages, judge each on the test set, and keep what was found."""
-    data, watcher = plan.data, plan.conduct.watcher
+    data, callback = plan.data, plan.execution.callback
     if plan.margin is not None:
-        tell_reach(plan.margin, data, watcher)
+        tell_reach(plan.margin, data, callback)
     made = make_stages(plan, folder)
     made.last.classes = data.classes  # type: ignore[assignment]
-    tell_shared_examples(data, ["test"], watcher)
+    tell_shared_examples(data, ["test"], callback)
     stages = {**plan.beside, plan.role: plan.model, **made.stages}
     place = find_device(plan.tuning.device, "float32").device
     metrics, answers, verdict = _judge(stages, data, plan.role, place, plan.margin)

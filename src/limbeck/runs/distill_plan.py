@@ -12,19 +12,19 @@ from torch import nn
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.methods import Method, make_method
-from limbeck.odd_teachers import tell_fitted_rows, tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, ModelOptions, Training
 from limbeck.options.methods import OWN, names_code
 from limbeck.protocols import Teacher
 from limbeck.runs.claims import check_margin
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_contradictions, tell_padding, tell_shared_examples
+from limbeck.runs.execution import Execution
+from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import as_part, check_answers, verify_stores
 from limbeck.runs.models_for_data import model_maker
-from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
-from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
+from limbeck.teacher_warnings import tell_fitted_rows, tell_odd_teacher, tell_probabilities
 from limbeck.training.objective import require_teacher
 from limbeck.training.optimizers import make_optimizer
 
@@ -46,7 +46,7 @@ class DistillPlan:
         device: Where to compute.
         baseline: Whether each student has a baseline.
         margin: Percentage points within which the student is to be as good as the teacher, or None.
-        conduct: The folder, the processes, and who is told.
+        execution: The folder, the processes, and who is told.
     """
 
     guide: Teacher
@@ -61,7 +61,7 @@ class DistillPlan:
     device: Device
     baseline: bool
     margin: float | None
-    conduct: Conduct
+    execution: Execution
 
     @property
     def seeds(self) -> int:
@@ -87,7 +87,7 @@ class DistillPlan:
         """What ``config.toml`` keeps."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
         kept |= {**dataclasses.asdict(self.aims), "seeds": self.seeds, "baseline": self.baseline}
-        return kept | {"save_hdf5": self.conduct.save_hdf5, "margin": self.margin}
+        return kept | {"save_hdf5": self.execution.save_hdf5, "margin": self.margin}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
@@ -104,7 +104,7 @@ def student_data(
     transfer: Any,
     options: Training,
     seeds: int,
-    conduct: Conduct,
+    execution: Execution,
 ) -> tuple[list[nn.Module], DataSet, DataSet]:
     """The students that begin, and the examples as they see them.
 
@@ -114,7 +114,7 @@ def student_data(
         transfer: Inputs to learn the soft targets on instead, or None.
         options: Whose seed is the first student's.
         seeds: How many students.
-        conduct: Who is told.
+        execution: Who is told.
 
     Returns:
         A student for each seed, the data of baselines and of judging, and those of students; where there is no
@@ -122,7 +122,7 @@ def student_data(
     """
     if isinstance(student, str):
         student = model_maker(ModelOptions(model=student), data)
-    made = starts(student, range(options.seed, options.seed + seeds), role="student", watcher=conduct.watcher)
+    made = starts(student, range(options.seed, options.seed + seeds), role="student", callback=execution.callback)
     data = data.seen_by(made[0])
     if transfer is None:
         return made, data, data
@@ -141,7 +141,7 @@ def plan_distillation(
     *,
     baseline: bool,
     margin: float | None,
-    conduct: Conduct,
+    execution: Execution,
     own: Method | None = None,
 ) -> DistillPlan:
     """Look at what was given, refuse what cannot be distilled, and decide the rest.
@@ -156,7 +156,7 @@ def plan_distillation(
         augmentation: Random views, or None.
         baseline: Whether to train baselines.
         margin: Percentage points to judge the student within, or None.
-        conduct: The folder, the processes, and who is told.
+        execution: The folder, the processes, and who is told.
         own: The method where it is not one that ``aims`` names.
 
     Returns:
@@ -170,7 +170,7 @@ def plan_distillation(
         aims.method, aims.method_options, temperature=aims.temperature, classes=len(data.classes)
     )
     _require_labels(data, source, aims, method, baseline=baseline)
-    options, device = conduct.settle(options)
+    options, device = execution.settle(options)
     make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
@@ -179,14 +179,14 @@ def plan_distillation(
     if guide.live:
         check_answers("teacher", guide, source)
     if aims.hard_weight < 1:
-        verify_stores(guide, conduct.watcher)
+        verify_stores(guide, execution.callback)
     check_margin(margin, data, guide)
     check_answers("student", made[0], source)
     plan = DistillPlan(
         guide=guide, made=made, data=data, source=source, aims=aims, method=method, options=options,
-        augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, conduct=conduct,
+        augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, execution=execution,
     )  # fmt: skip
-    _tell_oddities(plan)
+    _warn_of_data_and_teacher(plan)
     return plan
 
 
@@ -215,26 +215,26 @@ def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: 
         require_teacher(guide, method)
 
 
-def _tell_oddities(plan: DistillPlan) -> None:
+def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
     """Say what is odd about teacher, student and data, and refuse nothing."""
-    guide, source, data, watcher = plan.guide, plan.source, plan.data, plan.conduct.watcher
+    guide, source, data, callback = plan.guide, plan.source, plan.data, plan.execution.callback
     unused = unused_in_distillation(plan.aims, plan.options, baseline=plan.baseline)
     unused += unused_in_training(
-        plan.options, source, plan.augmentation, kept=plan.conduct.out is not None, jobs=plan.conduct.jobs,
+        plan.options, source, plan.augmentation, kept=plan.execution.out is not None, jobs=plan.execution.jobs,
         trainings=plan.seeds * (1 + plan.baseline),
     )  # fmt: skip
-    tell_unused(unused, watcher)
-    tell_class_weights(plan.options, data, source, watcher)
+    tell_unused(unused, callback)
+    tell_class_weights(plan.options, data, source, callback)
     if plan.asks:
         temperature = plan.method.temperature
         tell_odd_teacher(
-            guide, source.train, plan.taught, temperature, plan.device, watcher, classes=data.classes
+            guide, source.train, plan.taught, temperature, plan.device, callback, classes=data.classes
         )  # fmt: skip
-        tell_probabilities("teacher", guide, source.train, plan.device, watcher)
-        tell_fitted_rows(guide, data, plan.device, watcher)
-        tell_padding("teacher", guide, source.train, watcher)
-    tell_probabilities("student", plan.made[0], source.train, None, watcher)
-    tell_padding("student", plan.made[0], source.train, watcher)
+        tell_probabilities("teacher", guide, source.train, plan.device, callback)
+        tell_fitted_rows(guide, data, plan.device, callback)
+        tell_padding("teacher", guide, source.train, callback)
+    tell_probabilities("student", plan.made[0], source.train, None, callback)
+    tell_padding("student", plan.made[0], source.train, callback)
     if plan.baseline or plan.aims.hard_weight > 0:
-        tell_contradictions(data.train, watcher)
-    tell_shared_examples(data, ["validation"], watcher, transfer=source.train if plan.transfers else None)
+        tell_contradictions(data.train, callback)
+    tell_shared_examples(data, ["validation"], callback, transfer=source.train if plan.transfers else None)

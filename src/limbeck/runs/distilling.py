@@ -23,17 +23,17 @@ from limbeck.options.checks import from_keywords, require, shown
 from limbeck.options.methods import OWN, option_list, renamed, spelled
 from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.distill_plan import DistillPlan, plan_distillation, student_data
+from limbeck.runs.execution import Execution
 from limbeck.runs.finished import FinishedRun
-from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
+from limbeck.runs.initial_models import apart_from, tell_equal_ends
+from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs
-from limbeck.runs.oddities import tell_shared_examples
 from limbeck.runs.pairs import train_pairs
-from limbeck.runs.starts import apart_from, tell_equal_ends
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 from limbeck.teachers import lent
 from limbeck.training.checkpoint import save_tensors
 
@@ -98,7 +98,7 @@ def distill(
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> DistillRun:
     """Train a student on a teacher's soft targets, and prove whether that helped.
@@ -142,7 +142,7 @@ def distill(
         jobs: How many trainings, of baselines and students, run at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``.
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
@@ -179,19 +179,19 @@ def distill(
         searched=searched,
         teacher_view=teacher_view,
     )
-    conduct = Conduct(
-        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, watcher=watcher
+    execution = Execution(
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, callback=callback
     )  # fmt: skip
     given = as_data_set(train, validation, test, classes)
-    made, data, source = student_data(student, given, transfer, options, seeds, conduct)
+    made, data, source = student_data(student, given, transfer, options, seeds, execution)
     guide = teacher_for(teacher, data)
     made = apart_from(guide, made)
     with lent(guide):
         plan = plan_distillation(
-            guide, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin, conduct=conduct,
-            own=_own_method(method, objective, len(data.classes)),
+            guide, made, data, source, aims, options, augmentation, baseline=baseline, margin=margin,
+            execution=execution, own=_own_method(method, objective, len(data.classes)),
         )  # fmt: skip
-        with conduct.opened("distill", plan.settings(), plan.identity) as folder:
+        with execution.opened("distill", plan.settings(), plan.identity) as folder:
             return _carry_out(plan, folder)
 
 
@@ -208,12 +208,12 @@ def _own_method(method: Any, objective: Any, classes: int) -> Method | None:
 
 def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     """Train students and baselines, judge them on the test set, and keep what was found."""
-    data, watcher = plan.data, plan.conduct.watcher
+    data, callback = plan.data, plan.execution.callback
     keep_first_weights(folder, plan.made)
-    tell_reach(plan.margin, data, watcher, teacher=plan.guide)
+    tell_reach(plan.margin, data, callback, teacher=plan.guide)
     pairs = train_pairs(plan, folder)
-    tell_equal_ends([pair.student for pair in pairs], role="students", watcher=watcher)
-    tell_shared_examples(data, ["test"], watcher, transfer=plan.source.train if plan.transfers else None)
+    tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)
+    tell_shared_examples(data, ["test"], callback, transfer=plan.source.train if plan.transfers else None)
     result = _judge(plan, pairs)
     if folder is not None:
         folder.unseal_results()

@@ -16,7 +16,7 @@ from limbeck.report.notebook import run_html
 from limbeck.teachers import Ensemble
 
 if TYPE_CHECKING:
-    from limbeck.runs.shipping import ExportRun
+    from limbeck.runs.model_export import ExportRun
 
 
 class FinishedRun:
@@ -62,7 +62,7 @@ class FinishedRun:
         Returns:
             The files, and what the report says.
         """
-        from limbeck.runs.shipping import export
+        from limbeck.runs.model_export import export
 
         known = {"data": self.data, "metrics": self.metrics, "source": self.folder}
         return export(self.shipped, out=out, formats=formats, **{**known, **options})

@@ -33,8 +33,9 @@ from typing import Any
 
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options.methods import renamed
-from limbeck.runs.leftovers import FIRST_WEIGHTS, give_up, sweep
+from limbeck.runs.cleanup import FIRST_WEIGHTS, give_up, sweep
 from limbeck.runs.settings import plain_settings, require_settings, settings_text
+from limbeck.system.callbacks import warn_user
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.system.files import (
     make_folder,
@@ -49,7 +50,6 @@ from limbeck.system.files import (
 )
 from limbeck.system.locks import hold
 from limbeck.system.processes import is_first, on_first
-from limbeck.system.watcher import warn_user
 from limbeck.training.identity import require_agreement
 
 _PLACES = frozenset({"data"})

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from limbeck.data.conversion import as_examples
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.given import as_examples
 from limbeck.data.items import class_names_of, has_items
-from limbeck.data.many_labels import ManyLabels
+from limbeck.data.multi_label import ManyLabels
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.protocols import Answering, Teacher
+from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
-from limbeck.system.watcher import Watcher, warn_user
 from limbeck.teachers import as_teacher
 
 
@@ -218,12 +218,12 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
         )
 
 
-def verify_stores(teacher: object, watcher: Watcher | None) -> None:
+def verify_stores(teacher: object, callback: Callback | None) -> None:
     """Compare each store of soft targets that a teacher answers from with its checksums, before it trains.
 
     Args:
         teacher: A teacher, or an ensemble of such at any depth.
-        watcher: Told how much was checked, and how fast.
+        callback: Told how much was checked, and how fast.
 
     Raises:
         FormatError: If a byte differs; the message names the file.
@@ -231,7 +231,7 @@ def verify_stores(teacher: object, watcher: Watcher | None) -> None:
     verify = getattr(teacher, "verify_once", None)
     if verify is not None:
         said = on_first(verify)
-        if said is not None and watcher is not None:
-            watcher.note(said)
+        if said is not None and callback is not None:
+            callback.note(said)
     for member in getattr(teacher, "members", None) or ():
-        verify_stores(member, watcher)
+        verify_stores(member, callback)

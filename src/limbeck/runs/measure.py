@@ -38,12 +38,12 @@ from limbeck.models import count_parameters
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
-from limbeck.odd_teachers import tell_probabilities
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import Calibration, calibration_of
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
+from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import as_teacher
 
 _KEPT = 1 << 24

@@ -17,7 +17,7 @@ from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
 from limbeck.models.copying import copy_module
-from limbeck.models.makers import make_model
+from limbeck.models.factories import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.options.kinds import kept_files
 from limbeck.runs.presentations import load_presentation, presentation_files, save_presentation

@@ -21,24 +21,24 @@ from limbeck.models.copying import copy_module
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
 from limbeck.options.mutual import Mutual, Order
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_contradictions, tell_shared_examples
+from limbeck.runs.execution import Execution
 from limbeck.runs.finished import FinishedRun
-from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
+from limbeck.runs.initial_models import starts
+from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.judging import Pair, judge_pairs
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load, save_model
 from limbeck.runs.models_for_data import model_maker
-from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, keep_stage, stage_for
-from limbeck.runs.starts import starts
 from limbeck.runs.unused import tell_unused, unused_in_training
 from limbeck.softtargets.digests import network_identity
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 from limbeck.system.processes import world
-from limbeck.system.watcher import Watcher
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.cohort import Cohort, MutualObjective, Turns
 from limbeck.training.engine import fit
@@ -83,7 +83,7 @@ class _Plan:
     augmentation: Augmentation
     device: Device
     baseline: bool
-    conduct: Conduct
+    execution: Execution
 
     def settings(self) -> dict[str, Any]:
         """What ``config.toml`` keeps."""
@@ -113,7 +113,7 @@ def mutual(
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> MutualRun:
     """Train several students on labels and on each other's answers, without a teacher: deep mutual learning.
@@ -138,7 +138,7 @@ def mutual(
         out: Folder for the run; None to write nothing.
         resume: Continue what ``out`` holds.
         settings: More to keep in ``config.toml``.
-        watcher: Callbacks for training progress.
+        callback: Callbacks for training progress.
         **training: Fields of :class:`~limbeck.options.Training`.
 
     Returns:
@@ -160,11 +160,11 @@ def mutual(
     count = len(cast(Sequence[nn.Module], student)) if _is_list(student) else students
     aims = Mutual(students=count, order=order, temperature=temperature, hard_weight=hard_weight)
     _refuse(options, aims)
-    conduct = Conduct(out=out, resume=resume, settings=settings, watcher=watcher)
+    execution = Execution(out=out, resume=resume, settings=settings, callback=callback)
     plan = _planned(
-        student, as_data_set(train, validation, test, classes), aims, options, augmentation, conduct, baseline
+        student, as_data_set(train, validation, test, classes), aims, options, augmentation, execution, baseline
     )
-    with conduct.opened("mutual", plan.settings(), plan.identity) as folder:
+    with execution.opened("mutual", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)
 
 
@@ -189,39 +189,39 @@ def _planned(
     aims: Mutual,
     options: Training,
     augmentation: Augmentation | None,
-    conduct: Conduct,
+    execution: Execution,
     baseline: bool,
 ) -> _Plan:
     """Look at what was given, refuse what cannot be trained, and decide the rest."""
     if data.train.labels is None:
         raise ConfigError("students that learn from each other need labels, and the training set has none: use distill")
-    made = _students(student, data, aims, options, conduct)
+    made = _students(student, data, aims, options, execution)
     data = data.seen_by(made[0])
     for number, model in enumerate(made):
         if presentation_of(model) != presentation_of(made[0]):
             raise ConfigError(f"student {number + 1} sees the examples otherwise than the first: all must see the same")
         check_answers("student", model, data)
-    options, device = conduct.settle(options)
+    options, device = execution.settle(options)
     make_optimizer(nn.ModuleList(made), options, device)  # refuses a user's own that cannot be trained with
     plan = _Plan(
         made=made, data=data, aims=aims, options=options, augmentation=data.train.drawn(augmentation), device=device,
-        baseline=baseline, conduct=conduct,
+        baseline=baseline, execution=execution,
     )  # fmt: skip
     tell_unused(
-        unused_in_training(options, data, plan.augmentation, kept=conduct.out is not None, jobs=1, trainings=1),
-        conduct.watcher,
+        unused_in_training(options, data, plan.augmentation, kept=execution.out is not None, jobs=1, trainings=1),
+        execution.callback,
     )
-    tell_contradictions(data.train, conduct.watcher)
-    tell_shared_examples(data, ["validation"], conduct.watcher)
+    tell_contradictions(data.train, execution.callback)
+    tell_shared_examples(data, ["validation"], execution.callback)
     return plan
 
 
-def _students(student: Any, data: DataSet, aims: Mutual, options: Training, conduct: Conduct) -> list[nn.Module]:
+def _students(student: Any, data: DataSet, aims: Mutual, options: Training, execution: Execution) -> list[nn.Module]:
     """The students with their first weights, which must differ."""
     if isinstance(student, str):
         student = model_maker(ModelOptions(model=student), data)
     if _is_list(student):
-        made = [starts(one, [options.seed], role="student", watcher=conduct.watcher)[0] for one in student]
+        made = [starts(one, [options.seed], role="student", callback=execution.callback)[0] for one in student]
     elif isinstance(student, nn.Module):
         raise ConfigError(
             "students that start from the same weights learn the same, and nothing from each other: give a function "
@@ -229,7 +229,7 @@ def _students(student: Any, data: DataSet, aims: Mutual, options: Training, cond
         )
     else:
         seeds = range(options.seed, options.seed + aims.students)
-        made = starts(student, seeds, role="student", watcher=conduct.watcher)
+        made = starts(student, seeds, role="student", callback=execution.callback)
     for number, one in enumerate(made):
         for other in range(number):
             if _alike(one, made[other]):
@@ -247,18 +247,18 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
 
 def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
     """Train baseline and students, judge the first on the test set, and keep what was found."""
-    data, conduct = plan.data, plan.conduct
+    data, execution = plan.data, plan.execution
     keep_first_weights(folder, plan.made)
     beside = None
     if plan.baseline:
         beside, _ = fit_stage(
             stage_for(folder, "baseline", apart=False), copy_module(plan.made[0], what="student"),
             LabelObjective(plan.options.label_smoothing), data, plan.options, plan.device,
-            augmentation=plan.augmentation, resume=conduct.resume, watcher=conduct.watcher,
-            source=conduct.origin("student"),
+            augmentation=plan.augmentation, resume=execution.resume, callback=execution.callback,
+            source=execution.origin("student"),
         )  # fmt: skip
     students, history = _fit_together(plan, folder)
-    tell_shared_examples(data, ["test"], conduct.watcher)
+    tell_shared_examples(data, ["test"], execution.callback)
     result = judge_pairs(None, [Pair(students[0], beside, history)], data, plan.options.seed, plan.device, None)
     metrics = {**result.metrics, "students": _scores(students, data, plan.device)}
     if folder is not None:
@@ -272,10 +272,10 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
 
 def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[dict[str, Any]]]:
     """The students, trained or taken from where that was done before; the first is in the run's own folder."""
-    conduct, data, options = plan.conduct, plan.data, plan.options
+    execution, data, options = plan.execution, plan.data, plan.options
     students = [copy_module(one, what="student") for one in plan.made]
     folders = [None if folder is None else folder.sub(f"peers/{number}") for number in range(2, len(students) + 1)]
-    if folder is not None and conduct.resume and folder.complete:
+    if folder is not None and execution.resume and folder.complete:
         paths = [folder.path, *(peer.path for peer in folders if peer is not None)]
         loaded = [load(path, model=model) for path, model in zip(paths, students, strict=True)]
         return [cast(nn.Module, model).to("cpu").eval() for model in loaded], folder.history()
@@ -294,10 +294,10 @@ def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module
     )
     fitted = fit(
         Cohort(students), objective, feed, options, plan.device, validation=data.validation,
-        folder=None if folder is None else folder.checkpoints, resume=conduct.resume, watcher=conduct.watcher,
+        folder=None if folder is None else folder.checkpoints, resume=execution.resume, callback=execution.callback,
     )  # fmt: skip
     students = [model.to("cpu").eval() for model in students]
-    source = conduct.origin("student")
+    source = execution.origin("student")
     for model, peer in zip(students[1:], folders, strict=True):
         if peer is not None:
             save_model(peer.path / "model", model, classes=data.classes, source=source, reading=data.reading)

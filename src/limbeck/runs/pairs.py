@@ -15,13 +15,13 @@ from limbeck.data.data_set import DataSet
 from limbeck.models.copying import copy_module
 from limbeck.options import Training
 from limbeck.protocols import Objective, Teacher
-from limbeck.runs.answering import answer_once
+from limbeck.runs.answer_cache import answer_once
 from limbeck.runs.distill_plan import DistillPlan
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.judging import Pair
 from limbeck.runs.stages import fit_stage, stage_for
+from limbeck.system.callbacks import Callback
 from limbeck.system.jobs import relayed, run_jobs
-from limbeck.system.watcher import Watcher
 from limbeck.training.objective import DistillationObjective, LabelObjective
 
 _Trained = tuple[nn.Module, list[dict[str, Any]]]
@@ -38,26 +38,26 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
     Returns:
         A pair for each seed.
     """
-    conduct, count = plan.conduct, plan.seeds * (1 + plan.baseline)
+    execution, count = plan.execution, plan.seeds * (1 + plan.baseline)
     answered = answer_once(
-        plan.guide, plan.source.train, plan.data, plan.taught, plan.options, plan.device, conduct.watcher,
+        plan.guide, plan.source.train, plan.data, plan.taught, plan.options, plan.device, execution.callback,
         temperature=plan.method.temperature if plan.asks and not plan.method.reads_features else None,
     )  # fmt: skip
     if plan.options.compile and plan.asks:
         answered = getattr(answered, "compiled", lambda: answered)()
 
     def tell(done: int, count: int) -> None:
-        conduct.note(f"{done} of {count} trainings are done")
+        execution.note(f"{done} of {count} trainings are done")
 
-    if not conduct.apart(count):
-        trained = [task() for task in _tasks(plan, folder, answered, conduct.watcher)]
-    elif conduct.watcher is None or conduct.ray is not None:
+    if not execution.apart(count):
+        trained = [task() for task in _tasks(plan, folder, answered, execution.callback)]
+    elif execution.callback is None or execution.ray is not None:
         tasks = list(_tasks(plan, folder, answered, None))
-        trained = run_jobs(tasks, jobs=conduct.jobs, ray=conduct.ray, done=tell)
+        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell)
     else:
-        with relayed(conduct.watcher, count * plan.options.epochs) as (relay, listen):
+        with relayed(execution.callback, count * plan.options.epochs) as (relay, listen):
             tasks = list(_tasks(plan, folder, answered, relay))
-            trained = run_jobs(tasks, jobs=conduct.jobs, done=tell, tick=listen)
+            trained = run_jobs(tasks, jobs=execution.jobs, done=tell, tick=listen)
     return _paired(trained, baseline=plan.baseline)
 
 
@@ -89,7 +89,7 @@ def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]
         settled = training if rate is None else dataclasses.replace(training, learning_rate=rate)
         aside = "baseline" if name is None else f"{name}/baseline"
         yield _Role(aside, LabelObjective(training.label_smoothing), plan.data, settled, save_hdf5=False)
-    yield _Role(name, _student_objective(plan, answered), plan.source, training, save_hdf5=plan.conduct.save_hdf5)
+    yield _Role(name, _student_objective(plan, answered), plan.source, training, save_hdf5=plan.execution.save_hdf5)
 
 
 def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
@@ -103,10 +103,12 @@ def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
     )
 
 
-def _tasks(plan: DistillPlan, folder: RunFolder | None, answered: Teacher, watcher: Watcher | None) -> Iterator[_Task]:
+def _tasks(
+    plan: DistillPlan, folder: RunFolder | None, answered: Teacher, callback: Callback | None
+) -> Iterator[_Task]:
     """The trainings in order; each network is copied when its turn comes."""
-    conduct = plan.conduct
-    apart = conduct.apart(plan.seeds * (1 + plan.baseline))
+    execution = plan.execution
+    apart = execution.apart(plan.seeds * (1 + plan.baseline))
     for number, start in enumerate(plan.made):
         for role in _roles(plan, answered, number):
             yield partial(
@@ -118,9 +120,9 @@ def _tasks(plan: DistillPlan, folder: RunFolder | None, answered: Teacher, watch
                 role.training,
                 plan.device,
                 augmentation=plan.augmentation,
-                resume=conduct.resume or apart,  # a task that is begun again continues
-                watcher=watcher,
-                source=conduct.origin("student"),
+                resume=execution.resume or apart,  # a task that is begun again continues
+                callback=callback,
+                source=execution.origin("student"),
                 save_hdf5=role.save_hdf5,
                 steps=plan.steps,
             )

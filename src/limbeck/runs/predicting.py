@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.many_labels import ManyLabels, MultiLabel
+from limbeck.data.multi_label import ManyLabels, MultiLabel
 from limbeck.data.position_files import WORDS
 from limbeck.errors import ConfigError, FormatError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
-from limbeck.formats.held import is_held
+from limbeck.formats.in_memory import is_held
 from limbeck.formats.records import peek_columns
 from limbeck.models import describe
 from limbeck.models.calling import presentation_of
@@ -30,13 +30,13 @@ from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import checked_temperature, temperature_of_run
+from limbeck.runs.data_settings import options_as_read
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
 from limbeck.runs.presentations import load_presentation
-from limbeck.runs.reading import options_as_read
 from limbeck.runs.speed import placed
 from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.many_labels import ManyLabels
+from limbeck.data.multi_label import ManyLabels
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.options import ImagePresentation, TextPresentation

@@ -11,14 +11,14 @@ from limbeck.data.feed import Feed
 from limbeck.models.calling import presentation_of
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective, Teaching
-from limbeck.runs.exporting import epoch_writer, write_final
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
+from limbeck.runs.legacy_formats import epoch_writer, write_final
 from limbeck.runs.models import load, save_model
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 from limbeck.system.files import make_folder
 from limbeck.system.processes import World, world
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.class_weights import weighted
@@ -35,7 +35,7 @@ def fit_stage(
     *,
     augmentation: Augmentation | None,
     resume: bool,
-    watcher: Watcher | None,
+    callback: Callback | None,
     source: str | None = None,
     save_hdf5: bool = False,
     steps: int | None = None,
@@ -51,7 +51,7 @@ def fit_stage(
         device: Where to compute.
         augmentation: Random views.
         resume: Continue what the folder holds.
-        watcher: Callbacks for training progress.
+        callback: Callbacks for training progress.
         source: Where a module of the user's own came from.
         save_hdf5: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
         steps: Steps per epoch; None for those of one pass over the training examples.
@@ -92,7 +92,7 @@ def fit_stage(
         validation=data.validation,
         folder=None if folder is None else folder.checkpoints,
         resume=resume,
-        watcher=watcher,
+        callback=callback,
         after_epoch=exporting,
     )
     model.to("cpu").eval()

@@ -19,28 +19,28 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.prediction import device_of
 from limbeck.methods import Method, OwnObjective
 from limbeck.models.calling import autograd_enabled
-from limbeck.odd_teachers import tell_probabilities
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Objective
 from limbeck.runs.calibrating import calibration_of
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_contradictions, tell_padding, tell_shared_examples
+from limbeck.runs.execution import Execution
 from limbeck.runs.finished import FinishedRun
-from limbeck.runs.first_weights import keep_first_weights
 from limbeck.runs.folder import RunFolder, require_out
+from limbeck.runs.initial_models import starts, tell_equal_ends
+from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
 from limbeck.runs.models_for_data import model_maker
-from limbeck.runs.oddities import tell_contradictions, tell_padding, tell_shared_examples
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
-from limbeck.runs.starts import starts, tell_equal_ends
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_training
 from limbeck.softtargets.digests import network_identity
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 from limbeck.system.jobs import run_jobs
-from limbeck.system.watcher import Watcher
+from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.objective import LabelObjective
@@ -90,7 +90,7 @@ def train(
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> TrainRun:
     """Train a classifier on labels; or several, as an ensemble.
@@ -114,7 +114,7 @@ def train(
         jobs: How many members are trained at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
         settings: More to keep in ``config.toml``, such as the name of the data.
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
@@ -135,14 +135,14 @@ def train(
     for name, count in (("members", members), ("jobs", jobs)):
         require(count >= 1, name, count, "at least 1")
     require_out(out, resume=resume, save_hdf5=save_hdf5)
-    conduct = Conduct(
-        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, watcher=watcher
+    execution = Execution(
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, callback=callback
     )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
     if isinstance(model, str):
         model = model_maker(ModelOptions(model=model), data)
-    plan = _plan(model, data, options, augmentation, members, mean, conduct, objective)
-    with conduct.opened("train", plan.settings(), plan.identity) as folder:
+    plan = _plan(model, data, options, augmentation, members, mean, execution, objective)
+    with execution.opened("train", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)
 
 
@@ -158,7 +158,7 @@ class _Plan:
         device: Where to compute.
         members: How many are trained.
         mean: How several are averaged.
-        conduct: The folder, the processes, and who is told.
+        execution: The folder, the processes, and who is told.
         objective: The loss function, where it is the user's own.
     """
 
@@ -169,7 +169,7 @@ class _Plan:
     device: Device
     members: int
     mean: Literal["arithmetic", "geometric"]
-    conduct: Conduct
+    execution: Execution
     objective: Callable[..., Any] | None
 
     def loss(self) -> Objective:
@@ -181,7 +181,7 @@ class _Plan:
     def settings(self) -> dict[str, Any]:
         """What ``config.toml`` keeps."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
-        return kept | {"members": self.members, "mean": self.mean, "save_hdf5": self.conduct.save_hdf5}
+        return kept | {"members": self.members, "mean": self.mean, "save_hdf5": self.execution.save_hdf5}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
@@ -196,7 +196,7 @@ def _plan(
     augmentation: Augmentation | None,
     members: int,
     mean: Literal["arithmetic", "geometric"],
-    conduct: Conduct,
+    execution: Execution,
     objective: Callable[..., Any] | None,
 ) -> _Plan:
     """Look at what was given, refuse what cannot be trained, and decide the rest."""
@@ -204,49 +204,49 @@ def _plan(
         raise ConfigError("objective must be a function or a module of logits and labels; a method needs a teacher")
     if data.train.labels is None:
         raise DataError("training on labels needs labels; an unlabelled set can only be distilled on")
-    options, device = conduct.settle(options)
+    options, device = execution.settle(options)
     views = data.train.drawn(augmentation)
-    begun = starts(model, range(options.seed, options.seed + members), watcher=conduct.watcher)
+    begun = starts(model, range(options.seed, options.seed + members), callback=execution.callback)
     data = data.seen_by(begun[0])
     check_answers("model", begun[0], data)
     make_optimizer(begun[0], options, device)  # refuses a user's own that cannot be trained with
     return _Plan(
         begun=begun, data=data, options=options, augmentation=views, device=device, members=members, mean=mean,
-        conduct=conduct, objective=objective,
+        execution=execution, objective=objective,
     )  # fmt: skip
 
 
 def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     """Tell what is odd, train, and judge on the test set."""
-    data, watcher = plan.data, plan.conduct.watcher
+    data, callback = plan.data, plan.execution.callback
     unused = unused_in_training(
         plan.options,
         data,
         plan.augmentation,
-        kept=plan.conduct.out is not None,
-        jobs=plan.conduct.jobs,
+        kept=plan.execution.out is not None,
+        jobs=plan.execution.jobs,
         trainings=plan.members,
     )
     unused += [("mean", plan.mean, "there is one member")] if plan.mean != "arithmetic" and plan.members == 1 else []
     if plan.objective is not None and plan.options.label_smoothing:
         unused.append(("label_smoothing", plan.options.label_smoothing, "objective takes the place of cross-entropy"))
-    tell_unused(unused, watcher)
-    tell_class_weights(plan.options, data, data, watcher)
-    tell_probabilities("model", plan.begun[0], data.train, None, watcher)
-    tell_padding("model", plan.begun[0], data.train, watcher)
-    tell_contradictions(data.train, watcher)
-    tell_shared_examples(data, ["validation"], watcher)
+    tell_unused(unused, callback)
+    tell_class_weights(plan.options, data, data, callback)
+    tell_probabilities("model", plan.begun[0], data.train, None, callback)
+    tell_padding("model", plan.begun[0], data.train, callback)
+    tell_contradictions(data.train, callback)
+    tell_shared_examples(data, ["validation"], callback)
     keep_first_weights(folder, plan.begun)
     models, histories = _train_members(plan, folder)
     whole: nn.Module | Ensemble = models[0]
     if folder is not None:
         folder.unseal_results()
     if plan.members > 1:
-        tell_equal_ends(models, role="members", watcher=watcher)
+        tell_equal_ends(models, role="members", callback=callback)
         whole = Ensemble(models, mean=plan.mean, classes=data.classes)
         if folder is not None:
             save_ensemble(folder.path, members=plan.members, mean=plan.mean)
-    tell_shared_examples(data, ["test"], watcher)
+    tell_shared_examples(data, ["test"], callback)
     with placed(whole, plan.device.device) as there:
         metrics, answers = _judge(there, models, data)
     if folder is not None:
@@ -258,7 +258,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
 
 def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[list[dict[str, Any]]]]:
     """Each member and its history; one alone is trained in the run's own folder."""
-    conduct, apart = plan.conduct, plan.conduct.apart(plan.members)
+    execution, apart = plan.execution, plan.execution.apart(plan.members)
     tasks = [
         partial(
             fit_stage,
@@ -269,19 +269,19 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
             dataclasses.replace(plan.options, seed=plan.options.seed + number),
             plan.device,
             augmentation=plan.augmentation,
-            resume=conduct.resume or apart,  # a task that is begun again continues
-            watcher=None if apart else conduct.watcher,
-            source=conduct.origin("model"),
-            save_hdf5=conduct.save_hdf5,
+            resume=execution.resume or apart,  # a task that is begun again continues
+            callback=None if apart else execution.callback,
+            source=execution.origin("model"),
+            save_hdf5=execution.save_hdf5,
         )
         for number in range(plan.members)
     ]
 
     def tell(done: int, count: int) -> None:
-        conduct.note(f"{done} of {count} members are trained")
+        execution.note(f"{done} of {count} members are trained")
 
     several = plan.members > 1
-    trained = run_jobs(tasks, jobs=conduct.jobs, ray=conduct.ray, done=tell) if several else [tasks[0]()]
+    trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell) if several else [tasks[0]()]
     return [model for model, _ in trained], [history for _, history in trained]
 
 

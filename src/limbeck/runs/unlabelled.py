@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.conversion import as_examples
 from limbeck.data.examples import Examples
-from limbeck.data.given import as_examples
 from limbeck.data.idx_folders import has_idx
+from limbeck.data.opening import open_inputs
 from limbeck.data.position_files import WORDS, is_conll, open_next_token_inputs, open_word_inputs
 from limbeck.data.registry import not_predicted
-from limbeck.data.sources import open_inputs
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.data.text_files import open_text_inputs
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
-from limbeck.formats.frames import is_table, read_frame
-from limbeck.formats.held import is_held, with_columns
+from limbeck.formats.in_memory import is_held, with_columns
+from limbeck.formats.pandas_files import is_table, read_frame
 from limbeck.options import DataOptions, ImagePresentation, TextPresentation
 
 

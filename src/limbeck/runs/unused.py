@@ -10,7 +10,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.lowrank import metric_for
 from limbeck.options import Augmentation, Distillation, RankRule, Training
 from limbeck.options.methods import has_temperature
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 Unused = tuple[str, Any, str]
 """A setting's name, its value, and why it changes nothing."""
@@ -18,36 +18,36 @@ Unused = tuple[str, Any, str]
 _UNASKED = "hard_weight is 1, so that the teacher is not asked"
 
 
-def tell_unused(found: Sequence[Unused], watcher: Watcher | None) -> None:
+def tell_unused(found: Sequence[Unused], callback: Callback | None) -> None:
     """Warn of settings that change nothing.
 
     Args:
         found: Which, and why.
-        watcher: Is told.
+        callback: Is told.
 
     Example:
-        >>> class Loud(Watcher):
+        >>> class Loud(Callback):
         ...     def warn(self, text):
         ...         print(text)
         >>> tell_unused([("mean", "geometric", "there is one member")], Loud())
         mean is 'geometric', and changes nothing: there is one member
     """
     for name, value, reason in found:
-        (watcher or Watcher()).warn(f"{name} is {value!r}, and changes nothing: {reason}")
+        (callback or Callback()).warn(f"{name} is {value!r}, and changes nothing: {reason}")
 
 
-def tell_class_weights(options: Training, data: DataSet, source: DataSet, watcher: Watcher | None) -> None:
+def tell_class_weights(options: Training, data: DataSet, source: DataSet, callback: Callback | None) -> None:
     """Say which examples and classes no class weights are for, where settings ask for them.
 
     Args:
         options: The settings of the training.
         data: Examples with labels.
         source: What a student learns from: these, or a transfer set.
-        watcher: Is told.
+        callback: Is told.
     """
     if options.class_weight is None:
         return
-    hears = watcher or Watcher()
+    hears = callback or Callback()
     if source.train.labels is None:
         told = "and weights the baseline alone" if data.train.labels is not None else "and changes nothing"
         hears.warn(f"class_weight needs labels, {told}: what the student learns from has none")

@@ -26,8 +26,8 @@ __all__ = [
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from limbeck.softtargets.card import Card
 from limbeck.softtargets.encodings import Dense
+from limbeck.softtargets.fidelity_card import Card
 from limbeck.softtargets.reader import Store
 from limbeck.softtargets.sampled import Sampled
 from limbeck.softtargets.topk import TopK

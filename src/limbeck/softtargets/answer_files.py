@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
-from limbeck.formats.frames import list_array, read_frame
 from limbeck.formats.npz import read_npz
+from limbeck.formats.pandas_files import list_array, read_frame
 from limbeck.teachers.saved import AnswerKind, kind_of, saved_answers
 from limbeck.teachers.stored import StoredTargets
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import RunError
 from limbeck.softtargets.manifest import Plan
-from limbeck.softtargets.positioned import BINARY, write_at
+from limbeck.softtargets.positioned_io import BINARY, write_at
 from limbeck.softtargets.shards import build_header, shard_name
 from limbeck.system.files import sync_folder, why
 

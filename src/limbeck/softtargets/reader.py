@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
-from limbeck.softtargets.card import Card, add_up
 from limbeck.softtargets.encodings import Encoding
+from limbeck.softtargets.fidelity_card import Card, add_up
 from limbeck.softtargets.manifest import Manifest
 from limbeck.softtargets.shard_files import MAPPED_BYTES, ShardFiles
 from limbeck.softtargets.shards import read_header, shard_name

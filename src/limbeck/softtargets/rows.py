@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, MismatchError
-from limbeck.softtargets.card import CardSums, measure_rows
 from limbeck.softtargets.encodings import Encoding
+from limbeck.softtargets.fidelity_card import CardSums, measure_rows
 from limbeck.softtargets.manifest import Plan
 
 Blocks = Iterable[NDArray[Any]] | Callable[[int], Iterable[NDArray[Any]]]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, MismatchError
-from limbeck.softtargets.counter import uniforms
+from limbeck.softtargets.counter_rng import uniforms
 from limbeck.softtargets.encodings import Field, below_largest, log_softmax
 from limbeck.softtargets.topk import id_dtype
 

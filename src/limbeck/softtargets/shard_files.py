@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from limbeck.errors import FormatError, RunError
 from limbeck.softtargets.encodings import Field
 from limbeck.softtargets.manifest import Plan
-from limbeck.softtargets.positioned import BINARY, read_at
+from limbeck.softtargets.positioned_io import BINARY, read_at
 from limbeck.softtargets.shards import shard_name
 
 MAPPED_BYTES = 96 << 20

@@ -22,12 +22,11 @@ from limbeck.data.examples import Examples
 from limbeck.data.source import Source
 from limbeck.data.viewing import Viewing, in_parts
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering, Teacher
-from limbeck.softtargets.card import Card
 from limbeck.softtargets.digests import mean_kind, teacher_digest
 from limbeck.softtargets.encodings import Dense, Encoding
+from limbeck.softtargets.fidelity_card import Card
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
 from limbeck.softtargets.rows import Ahead
@@ -38,6 +37,7 @@ from limbeck.system.devices import Device
 from limbeck.system.files import make_folder
 from limbeck.system.locks import hold
 from limbeck.system.processes import is_first, on_first, world
+from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import as_teacher
 
 

@@ -23,9 +23,9 @@ from limbeck.data.viewing import Viewing
 from limbeck.errors import MismatchError
 from limbeck.options import Augmentation, OwnAugmentation
 from limbeck.protocols import Answering, Batch
-from limbeck.softtargets.card import Card
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.digests import teacher_digest
+from limbeck.softtargets.fidelity_card import Card
 from limbeck.softtargets.reader import Store
 from limbeck.softtargets.softening import soften
 from limbeck.teachers import as_teacher

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError, RunError
-from limbeck.softtargets.card import Card, CardSums, add_up
 from limbeck.softtargets.encodings import Encoding
+from limbeck.softtargets.fidelity_card import Card, CardSums, add_up
 from limbeck.softtargets.manifest import MANIFEST, Manifest, Plan
 from limbeck.softtargets.pipeline import ShardPipeline
 from limbeck.softtargets.planning import SHARD_BYTES, make_plan
@@ -30,9 +30,9 @@ from limbeck.softtargets.side_files import (
 )
 from limbeck.softtargets.tail import sample_size
 from limbeck.softtargets.topk import tail_of
+from limbeck.system.callbacks import warn_user
 from limbeck.system.files import make_folder, replace_bytes, replace_json
 from limbeck.system.locks import LOCK, hold
-from limbeck.system.watcher import warn_user
 
 _LEFT = (".*.safetensors.*partial", ".card.json.*.partial", ".shard-*.partial", ".index*.partial", ".tail*.partial")
 """What a write that was killed leaves of files that were under way."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
-from limbeck.models.answers import require_log_probs
+from limbeck.models.output_kind import require_log_probs
 from limbeck.specialists.groups import checked, require_scores
 from limbeck.specialists.minimum import minimum
 from limbeck.system.devices import has_float64

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
-from limbeck.models.answers import require_log_probs
+from limbeck.models.output_kind import require_log_probs
 from limbeck.options.checks import class_number
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192

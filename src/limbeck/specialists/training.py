@@ -17,10 +17,10 @@ from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
-from limbeck.models.answers import looks_like_probabilities
 from limbeck.models.copying import copy_module
+from limbeck.models.output_kind import looks_like_probabilities
 from limbeck.specialists.groups import checked
-from limbeck.system.watcher import warn_user
+from limbeck.system.callbacks import warn_user
 
 
 @dataclass(frozen=True, eq=False)

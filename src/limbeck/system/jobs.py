@@ -30,11 +30,11 @@ from typing import Any, NoReturn, TypeVar
 import torch
 
 from limbeck.errors import ConfigError, InterruptedRun, LimbeckError, LimbeckWarning, MissingExtraError, RunError
+from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.main_module import require_importable
 from limbeck.system.processes import several
 from limbeck.system.sharing import Shelf
-from limbeck.system.watcher import Watcher, warn_user
 
 T = TypeVar("T")
 
@@ -44,8 +44,8 @@ _GRACE = 0.2
 """Seconds between looks at signals."""
 
 
-class Relay(Watcher):
-    """A watcher that a task takes to another process: it sends each epoch and note back.
+class Relay(Callback):
+    """A callback that a task takes to another process: it sends each epoch and note back.
 
     Args:
         queue: Where to, of a :func:`multiprocessing.Manager`.
@@ -73,15 +73,15 @@ class Relay(Watcher):
 
 
 @contextlib.contextmanager
-def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[], None]]]:
-    """Let a watcher here hear of trainings in other processes, as one training of all their epochs.
+def relayed(callback: Callback, epochs: int) -> Iterator[tuple[Relay, Callable[[], None]]]:
+    """Let a callback here hear of trainings in other processes, as one training of all their epochs.
 
     Args:
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
         epochs: Of all trainings together.
 
     Yields:
-        A watcher for the tasks, and what :func:`run_jobs` calls from time to time.
+        A callback for the tasks, and what :func:`run_jobs` calls from time to time.
     """
     with _context().Manager() as manager:
         queue = manager.Queue()
@@ -94,17 +94,17 @@ def relayed(watcher: Watcher, epochs: int) -> Iterator[tuple[Relay, Callable[[],
                     message = queue.get()
                     if isinstance(message, tuple):
                         kind, text = message
-                        (watcher.warn if kind == "warn" else watcher.note)(text)
+                        (callback.warn if kind == "warn" else callback.note)(text)
                     else:
                         ended += 1
-                        watcher.epoch({**message, "epoch": ended})
+                        callback.epoch({**message, "epoch": ended})
 
-        watcher.start(epochs, 1, 0)
+        callback.start(epochs, 1, 0)
         try:
             yield Relay(queue), listen
         finally:
             listen()
-            watcher.finish()
+            callback.finish()
 
 
 def run_jobs(

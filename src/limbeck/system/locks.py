@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import RunError
+from limbeck.system.callbacks import warn_user
 from limbeck.system.files import why
-from limbeck.system.watcher import warn_user
 
 LOCK = ".lock"
 _ATTEMPTS, _PAUSE = 5, 0.02

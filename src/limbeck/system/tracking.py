@@ -1,16 +1,16 @@
 """Logs for trackers, written as a run goes."""
 
-__all__ = ["TensorBoardWatcher"]
+__all__ = ["TensorBoardCallback"]
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import MissingExtraError
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 
-class TensorBoardWatcher(Watcher):
+class TensorBoardCallback(Callback):
     """Writes every number of the history to TensorBoard, one log a training.
 
     Args:

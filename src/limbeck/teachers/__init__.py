@@ -8,9 +8,9 @@ Axes: ``N`` examples, ``K`` classes, ``M`` members; ``T`` is the temperature.
 
 __all__ = ["Ensemble", "ModelTeacher", "StoredTargets", "UserTeacher", "as_teacher", "lent"]
 
+from limbeck.teachers.conversion import as_teacher
 from limbeck.teachers.ensemble import Ensemble
-from limbeck.teachers.lending import lent
-from limbeck.teachers.making import as_teacher
+from limbeck.teachers.frozen import lent
 from limbeck.teachers.model import ModelTeacher
 from limbeck.teachers.stored import StoredTargets
 from limbeck.teachers.user import UserTeacher

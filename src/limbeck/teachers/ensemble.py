@@ -18,7 +18,7 @@ from limbeck.errors import DataError, MismatchError
 from limbeck.losses import widened
 from limbeck.models.titles import title_of
 from limbeck.protocols import Answering, Batch
-from limbeck.teachers.making import as_teacher
+from limbeck.teachers.conversion import as_teacher
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples

@@ -20,11 +20,11 @@ from torch import Tensor
 from limbeck.errors import DataError, FormatError, MismatchError
 from limbeck.inputs import POSITIONS, Inputs, count_of, split_places
 from limbeck.losses import softened
-from limbeck.models.answers import looks_like_probabilities
 from limbeck.models.calling import at_labels, at_positions
+from limbeck.models.output_kind import looks_like_probabilities
 from limbeck.protocols import Batch
+from limbeck.system.callbacks import warn_user
 from limbeck.system.extras import load_extra
-from limbeck.system.watcher import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples

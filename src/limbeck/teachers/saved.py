@@ -16,7 +16,7 @@ from torch import Tensor
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import DataError, MismatchError
-from limbeck.system.watcher import warn_user
+from limbeck.system.callbacks import warn_user
 from limbeck.teachers.stored import StoredTargets
 from limbeck.teachers.stored_topk import StoredTopK
 

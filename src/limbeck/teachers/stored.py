@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError, MismatchError
 from limbeck.losses import softened
-from limbeck.models.answers import require_log_probs
+from limbeck.models.output_kind import require_log_probs
 from limbeck.protocols import Batch
 
 if TYPE_CHECKING:

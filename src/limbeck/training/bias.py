@@ -21,13 +21,13 @@ from limbeck.data.values import as_tensor
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.prediction import device_of, predict
 from limbeck.inputs import move
-from limbeck.models.answers import looks_like_probabilities
 from limbeck.models.calling import call_model, evaluating, logits_of, presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.models.last_operation import ends_in
+from limbeck.models.output_kind import looks_like_probabilities
 from limbeck.options.checks import class_number
+from limbeck.system.callbacks import warn_user
 from limbeck.system.devices import has_float64
-from limbeck.system.watcher import warn_user
 
 _MOST_STEPS = 200
 

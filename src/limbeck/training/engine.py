@@ -28,11 +28,11 @@ from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
 from limbeck.options import Training
 from limbeck.protocols import Objective
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, sum64, widest
 from limbeck.system.files import make_folder
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.processes import world
-from limbeck.system.watcher import Watcher
 from limbeck.training.batch_norm import has_batch_norm, refuse_unshared
 from limbeck.training.first_batch import refuse_coupled, refuse_labels, smallest_part, try_one
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
@@ -56,7 +56,7 @@ def fit(
     validation: Examples | None = None,
     folder: Path | None = None,
     resume: bool = False,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     after_epoch: Callable[[int, nn.Module], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fitted:
@@ -79,7 +79,7 @@ def fit(
         folder: Where checkpoints go, after every epoch, every ``training.checkpoint_minutes`` and on a signal; None
             for none.
         resume: Continue from the newest checkpoint in ``folder``, if there is one.
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
         after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
         clock: Seconds, for ``checkpoint_minutes``.
 
@@ -93,23 +93,23 @@ def fit(
         RunError: If the checkpoint belongs to other settings.
         SelfCheckError: If the objective is wrong.
     """
-    watcher = watcher or Watcher()
+    callback = callback or Callback()
     if validation is None and training.schedule in {"plateau", "newbob"}:
         raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
     with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
         torch.manual_seed(training.seed)
-        run = _Run(model, objective, feed, training, device, validation, folder, watcher, clock)
+        run = _Run(model, objective, feed, training, device, validation, folder, callback, clock)
         run.after_epoch = after_epoch
         try:
             if resume:
                 run.restore()
             run.check()
-            watcher.start(training.epochs, feed.steps, run.state.epoch)
+            callback.start(training.epochs, feed.steps, run.state.epoch)
             try:
                 with collect_signals(enabled=run.kept) as caught:
                     run.loop(caught)
             finally:
-                watcher.finish()
+                callback.finish()
         finally:
             getattr(run.objective, "ended", lambda: None)()
     return run.finish()
@@ -127,7 +127,7 @@ class _Run:
         device: Device,
         validation: Examples | None,
         folder: Path | None,
-        watcher: Watcher,
+        callback: Callback,
         clock: Callable[[], float],
     ) -> None:
         self.world = world()
@@ -135,7 +135,7 @@ class _Run:
         begin = getattr(objective, "begun", None)
         self.objective: Objective = objective if begin is None else begin(self.model, feed)
         self.own: nn.Module | None = getattr(self.objective, "own", None)
-        self.training, self.device, self.folder, self.watcher = training, device, folder, watcher
+        self.training, self.device, self.folder, self.callback = training, device, folder, callback
         self.kept = self.world.told(folder is not None)
         if folder is not None:
             make_folder(folder)
@@ -191,7 +191,7 @@ class _Run:
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
-            self.watcher.warn(
+            self.callback.warn(
                 f"before its first step the model is right on all {len(labels)} examples of the first batch: was "
                 "it trained already, or are the labels in the inputs?"
             )
@@ -286,12 +286,12 @@ class _Run:
         )
 
     def report_step(self, rate: float, *, labelled: bool) -> None:
-        """Tell the watcher the means so far."""
+        """Tell the callback the means so far."""
         state = self.state
         loss, errors, count, _ = state.sums.tolist()
         count = max(count, 1)
         accuracy = 1 - errors / count if labelled else None
-        self.watcher.step(state.epoch, state.step, loss / count, accuracy, rate)
+        self.callback.step(state.epoch, state.step, loss / count, accuracy, rate)
 
     def end_epoch(self) -> None:
         """Validate, remember the best, write the history and a checkpoint."""
@@ -312,7 +312,7 @@ class _Run:
         if self.training.skip_nonfinite:
             row["skipped_steps"] = int(skipped)
             if skipped:
-                self.watcher.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
+                self.callback.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
         if self.phases > 1:
             row["stage"] = 1 if self.hints else 2
         if self.validation is not None:
@@ -332,7 +332,7 @@ class _Run:
             state.go_back()
         rate = self.feed.steps and count / max(state.seconds, 1e-9)
         timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
-        self.watcher.epoch({**row, **timing})
+        self.callback.epoch({**row, **timing})
         state.end_epoch(row, timing)
         self.save()
 
@@ -387,7 +387,7 @@ class _Run:
         """Take up the state of the newest good checkpoint, if there is one."""
         warning = self.state.restore(self.folder)
         if warning is not None:
-            self.watcher.warn(warning)
+            self.callback.warn(warning)
         if self.state.epoch or self.state.step:
             self.saved = self.state.place
 

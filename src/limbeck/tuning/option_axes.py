@@ -9,7 +9,7 @@ from limbeck.errors import ConfigError
 from limbeck.methods import make_method
 from limbeck.methods.registry import OptionKind, option_kinds
 from limbeck.options.methods import Range, method_parts, option_value
-from limbeck.options.search import Axis, Search
+from limbeck.options.search_space import Axis, Search
 
 
 def option_axes(search: Search) -> tuple[Axis, ...]:

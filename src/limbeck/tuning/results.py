@@ -10,7 +10,7 @@ from typing import Any
 
 from limbeck.data.examples import Examples
 from limbeck.errors import FormatError, RunError
-from limbeck.options.search import option_texts
+from limbeck.options.search_space import option_texts
 from limbeck.report import SearchContents, write_search_report
 from limbeck.runs.folder import RunFolder
 

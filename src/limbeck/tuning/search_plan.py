@@ -14,18 +14,18 @@ from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import answer_views
 from limbeck.methods import make_method
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
 from limbeck.options import Augmentation, Distillation, TeacherView, Training
-from limbeck.options.search import Axis, Search, Values, combinations, option_texts
+from limbeck.options.search_space import Axis, Search, Values, combinations, option_texts
 from limbeck.protocols import Answering, Teacher
-from limbeck.runs.conduct import Conduct
+from limbeck.runs.data_warnings import tell_contradictions, tell_shared_examples
+from limbeck.runs.execution import Execution
 from limbeck.runs.folder import require_out
+from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import check_answers, teacher_for, verify_stores
 from limbeck.runs.measure import title_of
-from limbeck.runs.oddities import tell_contradictions, tell_shared_examples
-from limbeck.runs.starts import starts
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.devices import Device
+from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.training.objective import require_teacher
 from limbeck.tuning.option_axes import features_alone, option_axes, reads_features
 from limbeck.tuning.study import hidden_password
@@ -209,14 +209,14 @@ def plan_search(
     data = data.seen_by(made)
     if data.validation is None or data.validation.labels is None:
         raise ConfigError("a search chooses on labelled validation examples, and there are none: set some aside")
-    options, device = Conduct(out=where.out, resume=where.resume).settle(options)
+    options, device = Execution(out=where.out, resume=where.resume).settle(options)
     views = data.train.drawn(augmentation)
     guide = teacher_for(teacher, data)
     taught = views.for_teacher(teacher_view)
     guide = guide.to(device.device).bind(data.train, taught)
     verify_stores(guide, None)
     check_answers("student", made, data)
-    _tell_oddities(guide, made, data, device)
+    _warn_of_data_and_teacher(guide, made, data, device)
     axes = search.axes(
         learning_rate=options.peak_learning_rate,
         epochs=options.epochs,
@@ -237,7 +237,7 @@ def plan_search(
     )  # fmt: skip
 
 
-def _tell_oddities(guide: Teacher, student: nn.Module, data: DataSet, device: Device) -> None:
+def _warn_of_data_and_teacher(guide: Teacher, student: nn.Module, data: DataSet, device: Device) -> None:
     """Say what is odd about teacher, student and data, and refuse nothing."""
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", student, data.train, None, None)

@@ -17,12 +17,12 @@ from limbeck.data.data_set import DataSet
 from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.methods import make_method
 from limbeck.options import Augmentation, TeacherView, Training
-from limbeck.options.search import Axis, counts, option_texts
+from limbeck.options.search_space import Axis, counts, option_texts
 from limbeck.protocols import Teacher
+from limbeck.runs.initial_models import starts
 from limbeck.runs.stages import fit_stage
-from limbeck.runs.starts import starts
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
-from limbeck.system.watcher import Watcher
 from limbeck.training.objective import DistillationObjective
 from limbeck.tuning.sampling import placed_sampler
 from limbeck.tuning.study import optuna_here, waiting
@@ -66,13 +66,13 @@ class Bench:
     def __post_init__(self) -> None:
         assert self.data.test is None, "a search does not see the test set"
 
-    def student_of(self, values: Mapping[str, Any], watcher: Watcher) -> list[dict[str, Any]]:
+    def student_of(self, values: Mapping[str, Any], callback: Callback) -> list[dict[str, Any]]:
         """Train a student.
 
         Args:
             values: Method, temperature (where it has one), hard weight, learning rate, epochs and the method's own
                 options by name.
-            watcher: Hears how it goes, and may raise.
+            callback: Hears how it goes, and may raise.
 
         Returns:
             The history, a mapping an epoch.
@@ -94,14 +94,14 @@ class Bench:
         )
         _, history = fit_stage(
             None,
-            starts(self.student, [training.seed], role="student", watcher=watcher)[0],
+            starts(self.student, [training.seed], role="student", callback=callback)[0],
             objective,
             self.data,
             training,
             device,
             augmentation=self.augmentation,
             resume=False,
-            watcher=watcher,
+            callback=callback,
         )
         return history
 
@@ -114,7 +114,7 @@ class _Left(BaseException):
     """A trial was stopped from outside: Optuna is not to count it as one that failed, and it will be run again."""
 
 
-class _Reporter(Watcher):
+class _Reporter(Callback):
     """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up, or for a signal.
 
     A trial that is run again has reported up to some stage, and was found good enough before it: the pruner, which

@@ -17,16 +17,16 @@ from limbeck.data.data_set import DataSet
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
-from limbeck.options.search import Axis, Search, baseline_axes, combinations
+from limbeck.options.search_space import Axis, Search, baseline_axes, combinations
 from limbeck.protocols import Answering
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set
 from limbeck.system.checksums import check_file
 from limbeck.teachers import as_teacher, lent
-from limbeck.tuning.conducting import Conductor
 from limbeck.tuning.results import conclude, conclude_baseline, report_search
 from limbeck.tuning.search_plan import SearchPlan, Where, check_search, plan_search
 from limbeck.tuning.study import address_of, connect, open_study, optuna_here, told_of_storage, unfinished
+from limbeck.tuning.trial_runner import TrialRunner
 from limbeck.tuning.trials import Bench, rows_of
 
 
@@ -151,9 +151,9 @@ def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[i
             progress(done, len(plan.points) * (1 + plan.with_baseline))
 
     until = time.time() + 60 * (plan.search.timeout_minutes or float("inf"))
-    conductor = Conductor(database, url, alone, plan.where.jobs, plan.where.ray, until, folder is not None, told)
+    runner = TrialRunner(database, url, alone, plan.where.jobs, plan.where.ray, until, folder is not None, told)
     with told_of_storage(url):
-        best, rows, metrics = _search(plan, conductor)
+        best, rows, metrics = _search(plan, runner)
     if folder is not None:
         folder.write_settings("best.toml", "distill", {**plan.fixed_settings(), **best})
         folder.write_metrics(metrics)
@@ -161,7 +161,7 @@ def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[i
     return TuneRun(best, rows, metrics, None if folder is None else folder.path)
 
 
-def _search(plan: SearchPlan, conductor: Conductor) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+def _search(plan: SearchPlan, runner: TrialRunner) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """The student's study, and the baseline's where one is searched: best settings, trials and metrics."""
     answers = cache(plan.answers)  # the teacher answers once, and not where no trial waits
 
@@ -170,7 +170,7 @@ def _search(plan: SearchPlan, conductor: Conductor) -> tuple[dict[str, Any], lis
 
     judges = plan.data.validation
     assert judges is not None
-    opened = conductor.run(plan.name, plan.common, plan.points, partial(bench, plan.axes))
+    opened = runner.run(plan.name, plan.common, plan.points, partial(bench, plan.axes))
     rows = rows_of(opened, plan.axes)
     best, metrics = conclude(rows, judges, left=unfinished(opened))
     if plan.with_baseline:
@@ -178,7 +178,7 @@ def _search(plan: SearchPlan, conductor: Conductor) -> tuple[dict[str, Any], lis
         tried = combinations(narrow) if plan.search.grid else [{} for _ in plan.points]
         name = f"{plan.name}, baseline of {best['epochs']} epochs"
         common = {**plan.common, "searched for": name}
-        beside = conductor.run(name, common, tried, partial(bench, narrow), before=len(plan.points))
+        beside = runner.run(name, common, tried, partial(bench, narrow), before=len(plan.points))
         best |= conclude_baseline(rows_of(beside, narrow), metrics, left=unfinished(beside))
     elif plan.chooses_rate:
         best["searched"] = "student"

@@ -9,8 +9,8 @@ from limbeck.data.feed import Feed
 from limbeck.evaluation.prediction import answer_views
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Teacher
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 
 _KEEP_BYTES = 1 << 29
 """Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
@@ -23,7 +23,7 @@ def answer_once(
     augmentation: Augmentation,
     options: Training,
     device: Device,
-    watcher: Watcher | None,
+    callback: Callback | None,
     *,
     temperature: float | None,
 ) -> Teacher:
@@ -36,7 +36,7 @@ def answer_once(
         augmentation: Random views.
         options: The settings of the training.
         device: Where to compute.
-        watcher: Hears how it goes.
+        callback: Hears how it goes.
         temperature: That of a teacher whose answers hold for one alone; None where answers that are kept serve nobody.
 
     Returns:
@@ -48,12 +48,12 @@ def answer_once(
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
     if not _repeats(guide, examples, augmentation, device):
-        (watcher or Watcher()).warn(
+        (callback or Callback()).warn(
             "the teacher answers otherwise when it is asked twice about the same examples: its answers are not kept, "
             "and neither they nor its figures can be had again"
         )
         return guide
-    (watcher or Watcher()).note(f"the teacher answers {views * len(examples):,} examples once")
+    (callback or Callback()).note(f"the teacher answers {views * len(examples):,} examples once")
     return answer_views(
         guide,
         examples,

@@ -18,13 +18,13 @@ from limbeck.data.feed import Feed
 from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
 from limbeck.inputs import move
 from limbeck.losses import softened
-from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.models.calling import call_model, evaluating, weights_dtype
 from limbeck.models.last_operation import Ending, ends_in
+from limbeck.models.output_kind import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""
@@ -45,7 +45,7 @@ def tell_odd_teacher(
     augmentation: Augmentation,
     temperature: float,
     device: Device,
-    watcher: Watcher | None,
+    callback: Callback | None,
     *,
     classes: Sequence[str] | None = None,
 ) -> None:
@@ -60,10 +60,10 @@ def tell_odd_teacher(
         augmentation: The random views.
         temperature: Of the soft targets.
         device: Where to compute.
-        watcher: Is told; None: it is a :class:`~limbeck.LimbeckWarning`.
+        callback: Is told; None: it is a :class:`~limbeck.LimbeckWarning`.
         classes: Names of the classes, for the message; None for their numbers.
     """
-    watcher = watcher or Watcher()
+    callback = callback or Callback()
     feed = Feed(examples, batch_size=_LOOKED_AT, augmentation=augmentation, seed=0, device=device.device)
     parts = _members(teacher)
     names = [_named("teacher", number, len(parts)) for number in range(len(parts))]
@@ -83,14 +83,14 @@ def tell_odd_teacher(
     for name, answers in zip(names, answered, strict=False):
         said = _odd_answers(name, torch.cat(answers), truth, classes)
         if said is not None:
-            watcher.warn(said)
+            callback.warn(said)
             told = True
     if not told and truth is not None:
-        _tell_worse_than_guessing(torch.cat(answered[-1]), truth, watcher)
+        _tell_worse_than_guessing(torch.cat(answered[-1]), truth, callback)
     first = next(feed.batches(0))
     for name, part in zip(names, parts, strict=True):
         if temperature != 1 and not getattr(part, "softens", True) and _ignores(part, first, temperature):
-            watcher.warn(
+            callback.warn(
                 f"the {name} gives the same answers at temperature {temperature:g} as at 1, so that its soft targets "
                 "are not softened: divide its logits by the temperature that log_probs is called with"
             )
@@ -120,14 +120,14 @@ def _odd_answers(name: str, answers: Tensor, truth: Tensor | None, classes: Sequ
     )
 
 
-def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, watcher: Watcher) -> None:
+def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, callback: Callback) -> None:
     count = len(answers)
     right = float((answers.argmax(-1) == truth).float().mean())
     guessing = float(torch.bincount(truth).max()) / count
     # Three standard errors: a teacher that guesses is told to be no better, one that is a little better is not.
     noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
     if count > 1 and (right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing)):
-        watcher.warn(
+        callback.warn(
             f"the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
             f"would be on {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
         )
@@ -143,14 +143,14 @@ def _ignores(teacher: Teacher, batch: Batch, temperature: float) -> bool:
     return False
 
 
-def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, watcher: Watcher | None) -> None:
+def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: Callback | None) -> None:
     """Warn of an estimator that is far surer of training examples than of validation examples: it was fitted on them.
 
     Args:
         teacher: Who is asked, on the device, about up to 1,024 examples of each part.
         data: The data set.
         device: Where to compute.
-        watcher: Is told.
+        callback: Is told.
     """
     if not getattr(getattr(teacher, "teacher", None), "fitted", False) or data.validation is None:
         return
@@ -163,7 +163,7 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, watcher: W
         spreads.append(float(sure.var()) / len(sure) if len(sure) > 1 else 0.0)
     gap = means[0] - means[1]
     if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
-        (watcher or Watcher()).warn(
+        (callback or Callback()).warn(
             f"the teacher is surer of training examples ({means[0]:.2f} on average) than of validation examples "
             f"({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the labels than "
             "its answers to new examples; compare with answers out of fold, those of scikit-learn's "
@@ -172,7 +172,7 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, watcher: W
 
 
 def tell_probabilities(
-    role: str, subject: nn.Module | Teacher, examples: Examples, device: Device | None, watcher: Watcher | None
+    role: str, subject: nn.Module | Teacher, examples: Examples, device: Device | None, callback: Callback | None
 ) -> None:
     """Warn of a model that ends in a softmax or a sigmoid, where logits are needed: all its answers are then alike.
 
@@ -184,12 +184,12 @@ def tell_probabilities(
         subject: A module, or a teacher on the device.
         examples: Of which some are shown to it.
         device: Where a teacher is; None for the CPU.
-        watcher: Is told.
+        callback: Is told.
     """
     rows = torch.linspace(0, len(examples) - 1, min(_ANSWERED, len(examples))).long()
     batch = examples.batch(rows.to(examples.index.device))
     batch = batch if device is None else batch.to(device.device)
-    told = watcher or Watcher()
+    told = callback or Callback()
     models = _models(subject)
     for number, model in enumerate(models):
         said = _odd_logits(model, batch, trained=role == "teacher")

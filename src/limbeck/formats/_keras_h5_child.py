@@ -3,7 +3,7 @@
 import sys
 
 from limbeck.errors import FormatError
-from limbeck.formats._apart import answer_apart, limit_memory
+from limbeck.formats._subprocess import answer_apart, limit_memory
 from limbeck.formats.keras_h5 import read_here
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from limbeck.errors import DataError
 from limbeck.models.copying import copy_module
-from limbeck.models.makers import make_model
+from limbeck.models.factories import make_model
 from limbeck.protocols import Teacher
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 _HALF = {torch.float16, torch.bfloat16}
 
@@ -21,18 +21,18 @@ def starts(
     seeds: Sequence[int],
     *,
     role: str = "model",
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
 ) -> list[nn.Module]:
     """A model to train for each seed.
 
     A module keeps its weights, pretrained or not, for every seed: trainings differ by order, views and dropout. A
-    function is called once for each seed, under that seed (:func:`~limbeck.models.makers.make_model`).
+    function is called once for each seed, under that seed (:func:`~limbeck.models.factories.make_model`).
 
     Args:
         model: A module, which is copied, or a function that makes one from a seed or from nothing.
         seeds: One for each training.
         role: What to call it in messages.
-        watcher: Is told of weights that are equal where they need not be.
+        callback: Is told of weights that are equal where they need not be.
 
     Returns:
         Modules that share no weight with each other, or with what was given.
@@ -40,14 +40,14 @@ def starts(
     Raises:
         DataError: If nothing in it can be trained, or it cannot be copied.
     """  # noqa: DOC502
-    watcher = watcher or Watcher()
+    callback = callback or Callback()
     if isinstance(model, nn.Module):
         if len(seeds) > 1:
-            watcher.warn(
+            callback.warn(
                 f"all {len(seeds)} trainings start from the weights of the {role} that is given, and differ by order, "
                 "views and dropout: for weights of each seed's own give a function that makes the model"
             )
-        return [_trainable(copy_module(model, what=role), role, watcher) for _ in seeds]
+        return [_trainable(copy_module(model, what=role), role, callback) for _ in seeds]
     made: list[nn.Module] = []
     for seed in seeds:
         one = make_model(model, seed)
@@ -58,11 +58,11 @@ def starts(
     alike = _first_alike(made)
     if alike is not None:
         first, second = alike
-        watcher.warn(
+        callback.warn(
             f"the function that makes the {role} gives the same weights for seeds {seeds[first]} and {seeds[second]}, "
             "so that these trainings differ by order, views and dropout alone: let it make the model anew at each call"
         )
-    return [_trainable(one, role, watcher) for one in made]
+    return [_trainable(one, role, callback) for one in made]
 
 
 def apart_from(teacher: Teacher, models: Sequence[nn.Module]) -> list[nn.Module]:
@@ -80,17 +80,17 @@ def apart_from(teacher: Teacher, models: Sequence[nn.Module]) -> list[nn.Module]
     return [copy_module(model, what="student") if own else model for model, own in zip(models, shared, strict=True)]
 
 
-def tell_equal_ends(models: Sequence[nn.Module], *, role: str, watcher: Watcher | None) -> None:
+def tell_equal_ends(models: Sequence[nn.Module], *, role: str, callback: Callback | None) -> None:
     """Warn of models that ended with the same weights.
 
     Args:
         models: What was trained.
         role: What to call them, such as "members".
-        watcher: Is told.
+        callback: Is told.
     """
     alike = _first_alike(models)
     if alike is not None:
-        (watcher or Watcher()).warn(
+        (callback or Callback()).warn(
             f"{role} {alike[0] + 1} and {alike[1] + 1} ended with the same weights, and count as one: their seeds "
             "changed nothing; give a function that makes the model anew at each call"
         )
@@ -112,7 +112,7 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
     return all(a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.to(b.device), b) for a, b in pairs)
 
 
-def _trainable(model: nn.Module, role: str, watcher: Watcher) -> nn.Module:
+def _trainable(model: nn.Module, role: str, callback: Callback) -> nn.Module:
     """The model, where it can be trained; weights of 16 bits become float32, for steps are lost in their rounding."""
     weights = list(model.parameters())
     if weights and not any(weight.requires_grad for weight in weights):
@@ -123,7 +123,7 @@ def _trainable(model: nn.Module, role: str, watcher: Watcher) -> nn.Module:
     halves = {weight.dtype for weight in weights if weight.requires_grad and weight.dtype in _HALF}
     if halves:
         names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in halves))
-        watcher.warn(
+        callback.warn(
             f"the {role} has weights of {names}, in whose rounding small steps are lost: it is trained in float32, and "
             "stays so; model.to(...) afterwards makes it as small as it was"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.options.search import options_of
+from limbeck.options.search_space import options_of
 from limbeck.report.figures_all import write_figures
 from limbeck.report.figures_search import draw_axes, draw_heat_map, draw_history, temperature_of
 from limbeck.report.figures_style import svg

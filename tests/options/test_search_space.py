@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from limbeck.errors import ConfigError
-from limbeck.options.search import Search, combinations
+from limbeck.options.search_space import Search, combinations
 
 DEFAULTS = {"learning_rate": 0.001, "epochs": 10}
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limbeck.errors import ConfigError, FormatError
+from limbeck.formats.image_arrays import _bytes_a_pixel, _reduce, read_pictures, read_unlabelled
 from limbeck.formats.image_files import EXTENSIONS
-from limbeck.formats.pictures import _bytes_a_pixel, _reduce, read_pictures, read_unlabelled
 
 FORMATS = {
     ".png": "PNG",
@@ -271,7 +271,7 @@ def test_a_few_bytes_that_claim_a_huge_picture_take_no_memory(tmp_path, mode):
     code = f"""
 import resource
 from limbeck.errors import FormatError
-from limbeck.formats.pictures import read_pictures
+from limbeck.formats.image_arrays import read_pictures
 import numpy, PIL.Image, PIL.PngImagePlugin
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
@@ -322,12 +322,12 @@ def test_decoding_takes_no_more_memory_than_the_header_was_found_to_ask_for(tmp_
     code = f"""
 import os
 from pathlib import Path
-from limbeck.formats import pictures
-pictures._ROOM = 1 << 40  # else the larger ones would be refused
-pictures.Image.init()
+from limbeck.formats import image_arrays
+image_arrays._ROOM = 1 << 40  # else the larger ones would be refused
+image_arrays.Image.init()
 before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 Path("/proc/self/clear_refs").write_text("5")
-pictures.read_pictures(Path({str(tmp_path)!r}))
+image_arrays.read_pictures(Path({str(tmp_path)!r}))
 line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 print(int(line.split()[1]) * 1024 - before)
 """
@@ -381,7 +381,7 @@ def test_a_photograph_of_a_hundred_megapixels(tmp_path):
         read_pictures(tmp_path)
     code = f"""
 import resource
-from limbeck.formats.pictures import read_pictures
+from limbeck.formats.image_arrays import read_pictures
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 found = read_pictures({str(tmp_path)!r}, size=(64, 64)).images
@@ -414,12 +414,12 @@ def test_reducing_takes_no_more_memory_than_was_found(tmp_path, mode, kind, more
     code = f"""
 import os
 from pathlib import Path
-from limbeck.formats import pictures
-pictures._ROOM, pictures._ROOM_REDUCED = 0, 1 << 40  # so that it is reduced, and not refused
-pictures.Image.init()
+from limbeck.formats import image_arrays
+image_arrays._ROOM, image_arrays._ROOM_REDUCED = 0, 1 << 40  # so that it is reduced, and not refused
+image_arrays.Image.init()
 before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 Path("/proc/self/clear_refs").write_text("5")
-pictures.read_pictures(Path({str(tmp_path)!r}), size=(32, 32))
+image_arrays.read_pictures(Path({str(tmp_path)!r}), size=(32, 32))
 line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 print(int(line.split()[1]) * 1024 - before)
 """

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FormatError
-from limbeck.formats.held import is_held, source_name, with_columns
+from limbeck.formats.in_memory import is_held, source_name, with_columns
 from limbeck.system.extras import load_extra
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")

@@ -1,13 +1,13 @@
 """Running the planned trials of a study, here or in several processes, until none waits."""
 
-__all__ = ["Conductor"]
+__all__ = ["TrialRunner"]
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limbeck.options.search import Values
+from limbeck.options.search_space import Values
 from limbeck.system.interrupts import collect_signals
 from limbeck.tuning.jobs import work_together
 from limbeck.tuning.study import finished, open_study, plan, waiting
@@ -22,7 +22,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Conductor:
+class TrialRunner:
     """Where and how long trials are run.
 
     Attributes:

@@ -7,7 +7,7 @@ from torch import nn
 
 import limbeck
 from limbeck.data.feed import Feed
-from limbeck.data.many_labels import ManyLabels, MultiLabel
+from limbeck.data.multi_label import ManyLabels, MultiLabel
 from limbeck.data.source import Source
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.verdicts import judge

@@ -1,6 +1,6 @@
 """What ``limbeck distill`` and ``limbeck tune`` begin with: examples, and whoever teaches on them."""
 
-__all__ = ["Lesson", "open_lesson"]
+__all__ = ["DistillationInputs", "open_distillation_inputs"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class DistillationInputs:
     """Who teaches what.
 
     Attributes:
@@ -33,7 +33,7 @@ class Lesson:
     augmentation: Augmentation
 
 
-def open_lesson(
+def open_distillation_inputs(
     options: DataOptions,
     augmentation: Augmentation,
     teacher: Sequence[Path] | None,
@@ -44,7 +44,7 @@ def open_lesson(
     weights: Sequence[float] | None = None,
     own: str | None = None,
     quiet: bool = False,
-) -> Lesson:
+) -> DistillationInputs:
     """Open the examples, and the teachers or the store of their answers.
 
     Args:
@@ -83,6 +83,8 @@ def open_lesson(
     examples = open_examples(options, quiet=quiet)
     if targets is None:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=own, data=examples, reading=options)
-        return Lesson(options, examples, guide, augmentation)
+        return DistillationInputs(options, examples, guide, augmentation)
     store = SoftTargets.open(targets, examples=examples.train)
-    return Lesson(options, examples, store, store.augmentation if augmentation == Augmentation() else augmentation)
+    return DistillationInputs(
+        options, examples, store, store.augmentation if augmentation == Augmentation() else augmentation
+    )

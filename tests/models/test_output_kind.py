@@ -9,7 +9,7 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import DataError
-from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, require_log_probs
+from limbeck.models.output_kind import looks_like_probabilities, looks_like_sigmoids, require_log_probs
 from limbeck.teachers import StoredTargets
 
 X = torch.randn(120, 20, generator=torch.Generator().manual_seed(0))

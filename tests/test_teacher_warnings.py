@@ -11,13 +11,13 @@ import limbeck
 from limbeck import tuning
 from limbeck.data.examples import Examples
 from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
-from limbeck.models.answers import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
-from limbeck.odd_teachers import tell_odd_teacher, tell_probabilities
+from limbeck.models.output_kind import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.options import Augmentation, FineTuning, RankRule
-from limbeck.options.search import Search
+from limbeck.options.search_space import Search
 from limbeck.softtargets import Dense, SoftTargets, write_arrays
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.watcher import Watcher
+from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import StoredTargets, as_teacher
 
 CPU = Device(torch.device("cpu"), "float32")
@@ -27,7 +27,7 @@ Y = (X @ W).argmax(1)
 DATA = Examples.of(X, Y)
 
 
-class Notes(Watcher):
+class Notes(Callback):
     def __init__(self):
         self.texts = []
 

@@ -14,9 +14,9 @@ import limbeck
 from limbeck.errors import ConfigError, DataError
 from limbeck.models import from_options
 from limbeck.models.copying import copy_module
-from limbeck.models.makers import make_model
+from limbeck.models.factories import make_model
 from limbeck.options import ModelOptions
-from limbeck.runs.starts import starts
+from limbeck.runs.initial_models import starts
 
 X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
 Y = (X @ torch.randn(8, 4, generator=torch.Generator().manual_seed(1))).argmax(1)

@@ -13,7 +13,7 @@ from limbeck import tuning
 from limbeck.data.examples import Examples
 from limbeck.errors import LimbeckWarning
 from limbeck.models import MLP, MLPConfig
-from limbeck.options.search import Search
+from limbeck.options.search_space import Search
 from limbeck.runs import compress_plan, compress_stages, compressing
 from limbeck.runs.measure import speed_of
 

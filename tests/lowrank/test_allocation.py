@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import ConfigError
-from limbeck.lowrank.allot import Curve, allot
+from limbeck.lowrank.allocation import Curve, allot
 
 
 def best_of_all(curves, budget):

@@ -1,6 +1,6 @@
 """How a run is carried out: its folder, its processes, and who is told of it. None of this changes a result."""
 
-__all__ = ["Conduct", "settled_precision"]
+__all__ = ["Execution", "settled_precision"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from limbeck.options import Training
 from limbeck.runs.folder import RunFolder
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device
 from limbeck.system.processes import on_first
-from limbeck.system.watcher import Watcher
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conduct:
+class Execution:
     """Where a run is kept, how its trainings are carried out, and who is told.
 
     Attributes:
@@ -27,7 +27,7 @@ class Conduct:
         jobs: How many trainings run at a time, each in a process of its own.
         ray: Instead: the address of a Ray cluster, or "local".
         settings: More to keep in ``config.toml``.
-        watcher: Callbacks for training progress, or None.
+        callback: Callbacks for training progress, or None.
     """
 
     out: str | Path | None = None
@@ -36,7 +36,7 @@ class Conduct:
     jobs: int = 1
     ray: str | None = None
     settings: Mapping[str, Any] | None = None
-    watcher: Watcher | None = None
+    callback: Callback | None = None
 
     def settle(self, training: Training) -> tuple[Training, Device]:
         """Find the device, and the precision that was measured when the run began or is measured now.
@@ -62,7 +62,7 @@ class Conduct:
 
     def note(self, text: str) -> None:
         """Tell whoever is told."""
-        (self.watcher or Watcher()).note(text)
+        (self.callback or Callback()).note(text)
 
     @contextmanager
     def opened(

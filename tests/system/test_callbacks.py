@@ -1,4 +1,4 @@
-"""Who hears of progress and of what is odd: Python's warnings and logging by default, a watcher where there is one."""
+"""Who hears of progress and of what is odd: Python's warnings and logging by default, a callback where there is one."""
 
 import logging
 import warnings
@@ -10,15 +10,15 @@ from torch import nn
 
 import limbeck
 from limbeck.cli import main
+from limbeck.system.callbacks import Callback, Callbacks, warn_user
 from limbeck.system.jobs import run_jobs
-from limbeck.system.watcher import Watcher, Watchers, warn_user
 
 X = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
 W = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
 Y = (X @ W).argmax(1)
 
 
-class Notes(Watcher):
+class Notes(Callback):
     def __init__(self):
         self.notes, self.warnings = [], []
 
@@ -42,7 +42,7 @@ def distil(**more):
     )
 
 
-def test_an_odd_teacher_is_heard_without_a_watcher_at_the_caller_s_line(caplog):
+def test_an_odd_teacher_is_heard_without_a_callback_at_the_caller_s_line(caplog):
     with (
         caplog.at_level(logging.INFO, "limbeck"),
         pytest.warns(limbeck.LimbeckWarning, match="right on .* of 300") as heard,
@@ -53,23 +53,23 @@ def test_an_odd_teacher_is_heard_without_a_watcher_at_the_caller_s_line(caplog):
     assert issubclass(limbeck.LimbeckWarning, UserWarning)
 
 
-def test_a_watcher_hears_it_instead():
-    watcher = Notes()
+def test_a_callback_hears_it_instead():
+    callback = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        distil(watcher=watcher)
-    assert any("right on" in text for text in watcher.warnings) and any("once" in text for text in watcher.notes)
+        distil(callback=callback)
+    assert any("right on" in text for text in callback.warnings) and any("once" in text for text in callback.notes)
 
 
-def test_several_watchers_tell_those_that_show_it_and_warn_once_where_none_does(caplog):
+def test_several_callbacks_tell_those_that_show_it_and_warn_once_where_none_does(caplog):
     notes = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Watchers(Watcher(), notes).warn("odd thing")
+        Callbacks(Callback(), notes).warn("odd thing")
     assert notes.warnings == ["odd thing"]
     with pytest.warns(limbeck.LimbeckWarning, match="odd thing") as heard, caplog.at_level(logging.INFO, "limbeck"):
-        Watchers(Watcher(), Watcher()).warn("odd thing")
-        Watchers(Watcher(), Watcher()).note("a step")
+        Callbacks(Callback(), Callback()).warn("odd thing")
+        Callbacks(Callback(), Callback()).note("a step")
     assert len(heard) == 1 and caplog.text.count("a step") == 1
 
 

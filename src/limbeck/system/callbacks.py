@@ -1,9 +1,9 @@
-"""Callbacks for training progress: the engine prints nothing, a watcher may.
+"""Callbacks for training progress: the engine prints nothing, a callback may.
 
 Without one, progress goes to ``logging.getLogger("limbeck")`` at level INFO, and what is odd to Python's warnings.
 """
 
-__all__ = ["Watcher", "Watchers", "warn_user"]
+__all__ = ["Callback", "Callbacks", "warn_user"]
 
 import logging
 import sys
@@ -35,7 +35,7 @@ def warn_user(text: str) -> None:
     warnings.warn(text, LimbeckWarning, stacklevel=level)
 
 
-class Watcher:
+class Callback:
     """Callbacks for training progress. The engine prints nothing; a subclass may."""
 
     def start(self, epochs: int, steps: int, epoch: int) -> None:
@@ -59,14 +59,14 @@ class Watcher:
         """Training ended, or was interrupted."""
 
 
-class Watchers(Watcher):
-    """Several watchers as one.
+class Callbacks(Callback):
+    """Several callbacks as one.
 
     Args:
         parts: Each is called, in order.
     """
 
-    def __init__(self, *parts: Watcher) -> None:
+    def __init__(self, *parts: Callback) -> None:
         self.parts = parts
 
     def start(self, epochs: int, steps: int, epoch: int) -> None:
@@ -86,12 +86,12 @@ class Watchers(Watcher):
 
     def note(self, text: str) -> None:
         """Tell each part that shows notes; log it once where none does."""
-        for part in [part for part in self.parts if type(part).note is not Watcher.note] or [Watcher()]:
+        for part in [part for part in self.parts if type(part).note is not Callback.note] or [Callback()]:
             part.note(text)
 
     def warn(self, text: str) -> None:
         """Tell each part that shows warnings; warn once where none does."""
-        for part in [part for part in self.parts if type(part).warn is not Watcher.warn] or [Watcher()]:
+        for part in [part for part in self.parts if type(part).warn is not Callback.warn] or [Callback()]:
             part.warn(text)
 
     def finish(self) -> None:

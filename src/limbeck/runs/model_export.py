@@ -17,7 +17,7 @@ from limbeck.arguments import checked_arguments
 from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
-from limbeck.data.many_labels import ManyLabels
+from limbeck.data.multi_label import ManyLabels
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
 from limbeck.exporters import Card, Exporter
@@ -45,8 +45,8 @@ from limbeck.runs.models_for_data import load_module
 from limbeck.runs.parity_files import write_report
 from limbeck.runs.samples import samples_of
 from limbeck.runs.settings import options_of
+from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_beside, make_folder, replace_bytes, seal_files, sync_folder, why
-from limbeck.system.watcher import Watcher
 from limbeck.teachers import Ensemble
 
 _TRACED = 5
@@ -97,7 +97,7 @@ def export(
     source: str | Path | None = None,
     ort_web: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
 ) -> ExportRun:
     """Export a model to files that run elsewhere, with a report that proves that they decide as it does.
 
@@ -127,7 +127,7 @@ def export(
         ort_web: Folder or archive of the npm package onnxruntime-web, which a page of "browser" holds where the network
             is not Limbeck's own; None to fetch it by npm.
         progress: Called with the examples done and all of a file.
-        watcher: Hears what came out.
+        callback: Hears what came out.
 
     Returns:
         The files, and what the report says.
@@ -183,7 +183,7 @@ def export(
         found = [_ship(each, fresh, subject, original, inputs, held, card, margin, progress) for each in chosen]
         parity = write_report(fresh, found, held, card)
         for each in found:
-            (watcher or Watcher()).note(each.sentence())
+            (callback or Callback()).note(each.sentence())
         if any(each.refused for each in found):
             ours = next(each.ours for each in found if each.refused)
             raise ParityError(_refused(found, _keep_report(fresh, place)), ours=ours)

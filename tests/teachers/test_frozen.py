@@ -8,7 +8,7 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import ConfigError
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 from limbeck.teachers import Ensemble, ModelTeacher, as_teacher, lent
 
 X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
@@ -47,7 +47,7 @@ def unchanged(net, before):
     assert all(torch.equal(value, tensors[name]) for name, value in before[0].items())
 
 
-class Interrupted(Watcher):
+class Interrupted(Callback):
     def __init__(self, error):
         self.error = error
 
@@ -64,7 +64,7 @@ def test_a_teacher_is_left_as_it_was(make, error):
         limbeck.distill(given, student(), (X, Y), **QUICK)
     else:
         with pytest.raises(type(error)):
-            limbeck.distill(given, student(), (X, Y), watcher=Interrupted(error), **QUICK)
+            limbeck.distill(given, student(), (X, Y), callback=Interrupted(error), **QUICK)
     unchanged(net, before)
     assert net.calls and not any(net.calls), "it is asked in evaluation mode, and its hooks are called"
 

@@ -15,7 +15,7 @@ from limbeck.data.part_sources import whole_name
 from limbeck.data.registry import Kind, claimed, refuse_others
 from limbeck.data.splits import cut_validation, subset
 from limbeck.errors import ConfigError
-from limbeck.formats.held import is_held
+from limbeck.formats.in_memory import is_held
 from limbeck.options import DataKeywords, DataOptions
 from limbeck.options.checks import from_keywords, shown
 from limbeck.options.kinds import every_option

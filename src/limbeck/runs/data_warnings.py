@@ -10,23 +10,23 @@ from torch import nn
 from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.examples import Examples
-from limbeck.data.many_labels import ManyLabels
+from limbeck.data.multi_label import ManyLabels
 from limbeck.inputs import move
 from limbeck.models.calling import call_model, evaluating, presentation_of
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
 from limbeck.protocols import Teacher
-from limbeck.system.watcher import Watcher
+from limbeck.system.callbacks import Callback
 
 _PADDED = 1e-4
 """Nats by which rounding may change an answer."""
 
 
-def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:
+def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
     """Warn of training examples with the same inputs, to the bit, and other labels.
 
     Args:
         examples: What is learnt from; without labels there is nothing to tell.
-        watcher: Is told.
+        callback: Is told.
     """
     if examples.labels is None:
         return
@@ -35,7 +35,7 @@ def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:
     wrong = labels[rows] != labels[first]
     rows, first = rows[wrong], first[wrong]
     if len(rows):
-        (watcher or Watcher()).warn(
+        (callback or Callback()).warn(
             f"{len(rows)} of {len(examples)} training examples have the inputs of an earlier one, {_alike(examples)}, "
             f"and another label (the first is example {int(rows[0])}, labelled {int(labels[rows[0]])}, and example "
             f"{int(first[0])} is labelled {int(labels[first[0]])}): no model can be right on both"
@@ -43,7 +43,7 @@ def tell_contradictions(examples: Examples, watcher: Watcher | None) -> None:
 
 
 def tell_shared_examples(
-    data: DataSet, parts: Sequence[str], watcher: Watcher | None, *, transfer: Examples | None = None
+    data: DataSet, parts: Sequence[str], callback: Callback | None, *, transfer: Examples | None = None
 ) -> None:
     """Warn of judged examples that something learnt from or chose by, and of such as come more than once.
 
@@ -53,10 +53,10 @@ def tell_shared_examples(
     Args:
         data: The data set.
         parts: Which of "validation" and "test" are looked at.
-        watcher: Is told.
+        callback: Is told.
         transfer: What the student learns from instead of the training set, where that is something else.
     """
-    tell = (watcher or Watcher()).warn
+    tell = (callback or Callback()).warn
     for part in parts:
         examples = data.parts().get(part)
         if examples is None:
@@ -83,7 +83,7 @@ def tell_shared_examples(
             )
 
 
-def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, watcher: Watcher | None) -> None:
+def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, callback: Callback | None) -> None:
     """Warn of a model of texts whose answer to a short one depends on a long one beside it.
 
     Texts of a batch are padded to the longest of it. A model that takes no mask sees the padding, so its answers depend
@@ -93,7 +93,7 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, wa
         role: What to call the model.
         subject: A module, or a teacher, whose networks are looked at.
         examples: Texts, or positions of such; of others nothing is told.
-        watcher: Is told.
+        callback: Is told.
     """
     lengths = getattr(examples.inputs, "text_lengths", None)
     if lengths is None or not len(examples):
@@ -116,7 +116,7 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, wa
         if difference > _PADDED:
             name = role if alone else f"{role} {type(network).__name__}"
             mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
-            (watcher or Watcher()).warn(
+            (callback or Callback()).warn(
                 f"the {name} answers a short text otherwise beside a long one, by up to {difference:.2g} nats, so that "
                 f"answers depend on what they are padded with.{mask} Let its forward take attention_mask and leave out "
                 "what that masks"

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from limbeck.errors import FormatError
+from limbeck.runs.cleanup import FIRST_WEIGHTS
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.leftovers import FIRST_WEIGHTS
 from limbeck.system.files import seal_files
 from limbeck.system.processes import on_first
 from limbeck.training.checkpoint import load_tensors, save_tensors

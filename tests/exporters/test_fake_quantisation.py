@@ -10,7 +10,7 @@ import limbeck
 from limbeck.cli.export import _rounded
 from limbeck.data import DataSet, Examples
 from limbeck.errors import ConfigError
-from limbeck.exporters.fake_rounding import FakeRounding, _Range, _RoundedWeight, finetuned
+from limbeck.exporters.fake_quantisation import FakeRounding, _Range, _RoundedWeight, finetuned
 from limbeck.exporters.protocol import Finetuning
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

@@ -1,6 +1,7 @@
 """``limbeck export``, and ``run.export`` of runs in memory."""
 
 import importlib
+import inspect
 import json
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import nn
 
 import limbeck
 from limbeck import RankRule
+from limbeck.exporters.parity import judge_file
 from limbeck.exporters import registry
 from limbeck.runs import export_request, parity_files
 
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch):
+    monkeypatch.setitem(inspect.unwrap(judge_file).__kwdefaults__, "memory", False)
     monkeypatch.setattr(parity_files, "write_parity_page", lambda contents, path: path.write_text(contents.title))
 
 

@@ -1,6 +1,8 @@
 """Files of each format: any number of examples, one file, nothing of Limbeck needed; networks of every kind."""
 
+import inspect
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import nn
 import limbeck
 from limbeck.errors import ConfigError, FormatError, ParityError
 from limbeck.exporters import Opened, exporter_named, exporters, onnx_file
-from limbeck.exporters.parity import BATCHES
+from limbeck.exporters.parity import BATCHES, judge_file
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, Nnet1, Nnet1Config, split_layers, to_int8
 from limbeck.models.calling import call_model
 from limbeck.models.int8 import Int8Linear, Int8Portable
@@ -81,6 +83,24 @@ def test_the_page_shows_files_side_by_side(shipped):
     assert machine["versions"]["torch"] == torch.__version__ and machine["cores"] >= 1
     speed = shipped.parity["formats"]["onnx"]["speed"]["exported"]
     assert 0 < speed["p50_ms"] <= speed["p95_ms"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_drawing")
+def test_peak_memory_is_that_of_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(inspect.unwrap(judge_file).__kwdefaults__, "memory", True)
+    torch.manual_seed(0)
+    large = nn.Sequential(nn.Flatten(), nn.Linear(64, 8192), nn.ReLU(), nn.Linear(8192, 1024), nn.Linear(1024, 3))
+    formats = ["onnx", "torch", "hub", "int8"] + (["browser"] if shutil.which("node") else [])
+    options = {"data": HELD, "classes": CLASSES, "formats": formats, "calibration": images(60, seed=2)}
+    done = limbeck.export(large.eval(), out=tmp_path / "out", margin=99.0, **options)
+    peaks = {name: found["peak_memory"] for name, found in done.parity["formats"].items()}
+    weights = 4 * sum(value.numel() for value in large.parameters())
+    for name in ("onnx", "torch", "hub"):
+        assert weights < peaks[name]["bytes"] - peaks[name]["runtime_bytes"] < 8 * weights, (name, peaks)
+    assert peaks["onnx"]["bytes"] < peaks["torch"]["bytes"]  # it has no PyTorch
+    assert peaks["int8"]["bytes"] < peaks["onnx"]["bytes"]
+    assert all(weights < peak["bytes"] for name, peak in peaks.items() if name != "int8")
 
 
 def test_operators_that_onnx_lacks_are_named(tmp_path):

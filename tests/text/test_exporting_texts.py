@@ -21,7 +21,8 @@ from limbeck.system.hugging_face import transformers
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(parity_files, "write_parity_page", lambda contents, path: path.write_text(contents.title))
-    monkeypatch.setitem(inspect.unwrap(judge_file).__kwdefaults__, "seconds", 0.001)
+    for name, value in (("seconds", 0.001), ("memory", False)):
+        monkeypatch.setitem(inspect.unwrap(judge_file).__kwdefaults__, name, value)
 
 
 @pytest.fixture
@@ -55,6 +56,13 @@ def test_a_folder_is_loaded_by_from_pretrained(classifier, texts, tmp_path):
     assert "AutoModelForSequenceClassification.from_pretrained" in (folder / "README.md").read_text()
     assert "Texts are truncated to 30 tokens" in (folder / "README.md").read_text()
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+
+
+@pytest.mark.slow
+def test_the_folder_s_memory_is_that_of_a_process_with_transformers_alone(classifier, texts, tmp_path):
+    done = limbeck.export(classifier, out=tmp_path / "out", formats=["hub"], data=held(texts))
+    found = exporter_named("hub").peak_memory(done.files["hub"], tokens(2, 5))
+    assert found["bytes"] > found["runtime_bytes"] > 1 << 26
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.errors import FormatError
+from limbeck.exporters.memory import TORCH_SCRIPT, peak_of_script
 from limbeck.exporters.model_card import model_card
 from limbeck.exporters.pixels import FromPixels
 from limbeck.exporters.protocol import Card
@@ -44,6 +45,7 @@ class _Layout:
         made: Whether a network is of this library, unchanged.
         write: Writes configuration and weights.
         open: Gives the network.
+        script: Does so in a process of its own (:func:`limbeck.exporters.memory.peak_of_script`).
     """
 
     library: str
@@ -51,6 +53,7 @@ class _Layout:
     made: Callable[[nn.Module], bool]
     write: Callable[[nn.Module, Inputs, Path, Card], None]
     open: Callable[[Path], Callable[..., Any]]
+    script: str
 
 
 class HubExporter:
@@ -79,12 +82,8 @@ class HubExporter:
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
         """Load the network as the model card says; threads are PyTorch's own setting."""
-        config = read_json(path / "config.json")
-        if not isinstance(config, Mapping):
-            raise FormatError(path / "config.json", "holds no JSON object")
-        name = str(config.get("library_name") or ("transformers" if "architectures" in config else "timm"))
         with hushed():
-            network = next(each for each in _LAYOUTS if each.library == name).open(path)
+            network = _layout_of(path).open(path)
 
         def ask(inputs: Inputs) -> Tensor:
             with torch.no_grad():
@@ -92,6 +91,18 @@ class HubExporter:
             return logits.float() if isinstance(inputs, Mapping) else two_of_one(logits, len(inputs)).float()
 
         return ask
+
+    def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
+        """Of a process that has the library that the folder is for."""
+        return peak_of_script(_layout_of(path).script, path, inputs)
+
+
+def _layout_of(path: Path) -> _Layout:
+    config = read_json(path / "config.json")
+    if not isinstance(config, Mapping):
+        raise FormatError(path / "config.json", "holds no JSON object")
+    name = str(config.get("library_name") or ("transformers" if "architectures" in config else "timm"))
+    return next(each for each in _LAYOUTS if each.library == name)
 
 
 def _show_inputs(seen: Any, path: Path) -> None:
@@ -188,6 +199,37 @@ def _open_program(path: Path) -> Callable[..., Any]:
     return lambda *inputs, **named: ask(inputs[0] if inputs else named)
 
 
+_ASK = """
+given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+def ask():
+    with torch.no_grad():
+        return network(given["inputs"]) if single else network(**given)
+"""
+_TRANSFORMERS_SCRIPT = (
+    """
+import torch
+torch.set_num_threads(1)
+try:
+    import torchvision
+except Exception:  # a build of another PyTorch: to transformers it is then not installed
+    sys.modules["torchvision"] = None
+import transformers
+with open(path + "/config.json") as file:
+    kind = getattr(transformers, json.load(file)["architectures"][0])
+before = peak()
+network = kind.from_pretrained(path).eval()
+"""
+    + _ASK
+)
+_TIMM_SCRIPT = (
+    """
+import timm, torch
+torch.set_num_threads(1)
+before = peak()
+network = timm.create_model("local-dir:" + path, pretrained=True).eval()
+"""
+    + _ASK
+)
 _LAYOUTS = (
     _Layout(
         "transformers",
@@ -195,6 +237,7 @@ _LAYOUTS = (
         _is_hf,
         _write_hf,
         _open_hf,
+        _TRANSFORMERS_SCRIPT,
     ),
     _Layout(
         "timm",
@@ -202,6 +245,7 @@ _LAYOUTS = (
         _is_timm,
         _write_timm,
         _open_timm,
+        _TIMM_SCRIPT,
     ),
     _Layout(
         "pytorch",
@@ -209,6 +253,7 @@ _LAYOUTS = (
         lambda model: True,
         _write_program,
         _open_program,
+        TORCH_SCRIPT.replace("load(path)", f"load(path + '/{_PROGRAM}')"),
     ),
 )
 HUB = HubExporter()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.exporters.fake_quantisation import finetuned
+from limbeck.exporters.memory import ONNX_SCRIPT, peak_of_script
 from limbeck.exporters.onnx_file import OPSET, graph_of, name_axes, session_of
 from limbeck.exporters.protocol import Card
 from limbeck.exporters.tracing import hushed, portable, traced
@@ -94,6 +95,10 @@ class Int8Exporter:
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
         """A session of onnxruntime on the processor."""
         return session_of(path, threads)
+
+    def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
+        """Of a process that has onnxruntime and nothing of PyTorch."""
+        return peak_of_script(ONNX_SCRIPT, path, inputs)
 
 
 def _prepared(proto: Any, path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, FormatError
+from limbeck.exporters.memory import ONNX_SCRIPT, peak_of_script
 from limbeck.exporters.protocol import Card
 from limbeck.exporters.tracing import Traced, hushed, portable, traced
 from limbeck.inputs import Inputs
@@ -55,6 +56,10 @@ class OnnxExporter:
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
         """A session of onnxruntime on the processor."""
         return session_of(path, threads)
+
+    def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
+        """Of a process that has onnxruntime and nothing of PyTorch."""
+        return peak_of_script(ONNX_SCRIPT, path, inputs)
 
 
 def graph_of(found: Traced, name: str) -> Any:

@@ -176,6 +176,7 @@ def judge_file(
     margin: float | None = None,
     default_margin: float | None = _MARGIN,
     seconds: float = 0.4,
+    memory: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
     """Open a file that was written, ask it about held-out examples, and say whether it may be kept.
@@ -189,6 +190,7 @@ def judge_file(
         margin: Percentage points of the error rate that the file may lose.
         default_margin: What they are for a format that rounds where nobody says; None: nothing is judged then.
         seconds: About how long each measurement of speed takes.
+        memory: Whether peak memory is measured, in a process of its own, where the format knows how.
         progress: Called with the examples done and all.
 
     Returns:
@@ -208,6 +210,8 @@ def judge_file(
         found = compare(model, opened, held.examples, rows=held.rows, pixels=held.pixels, progress=progress)
         alone = exporter.open(path, threads=1)
         facts["speed"] = side_by_side(asked(model), alone, inputs, given, count=count_of(inputs), seconds=seconds)
+        peak = getattr(exporter, "peak_memory", None) if memory else None
+        facts["peak_memory"] = None if peak is None else peak(path, given)
     rounding = rounding_of(model, [inputs], found.scale)
     tied = found.margin[found.flips] <= _TIES * rounding
     margin = default_margin if margin is None and not exporter.exact else margin

@@ -98,6 +98,9 @@ class Card:
 class Exporter(Protocol):
     """One format: an entry point of the group ``limbeck.exporters`` names an object like this.
 
+    It may also have a method ``peak_memory(path, inputs)``, which gives ``bytes``, and ``runtime_bytes`` where they are
+    known, of a process of its own that loads the file and answers an example (:mod:`limbeck.exporters.memory`).
+
     Attributes:
         name: As ``--to`` has it, such as "onnx".
         suffix: Of its file, such as ".onnx"; "" for a format that is a folder.

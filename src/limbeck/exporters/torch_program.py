@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import FormatError
+from limbeck.exporters.memory import TORCH_SCRIPT, peak_of_script
 from limbeck.exporters.protocol import Card
 from limbeck.exporters.tracing import hushed, portable, traced
 from limbeck.inputs import Inputs
@@ -60,6 +61,10 @@ class TorchExporter:
             return found
 
         return ask
+
+    def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
+        """Of a process that has PyTorch."""
+        return peak_of_script(TORCH_SCRIPT, path, inputs)
 
 
 TORCH = TorchExporter()

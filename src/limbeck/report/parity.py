@@ -190,6 +190,13 @@ def _rows(contents: ParityContents) -> Iterator[tuple[str, Sequence[str]]]:
         first = next((s["original"][key] for s in speeds if s), None)
         yield each(name, [None if s is None else s["exported"][key] for s in speeds], form, first)
     yield each("Bytes", [m["bytes"] for m in measured], "{:,}")
+    for name, key in (
+        ("Peak memory of a process of its own (MB)", "bytes"),
+        ("of which before the file is loaded", "runtime_bytes"),
+    ):
+        peaks = [(m.get("peak_memory") or {}).get(key) for m in measured]
+        if any(peaks):
+            yield each(name, [None if peak is None else peak / 1e6 for peak in peaks], "{:,.0f}")
 
 
 def _difference(measured: Mapping[str, Any], place: str) -> Any:

@@ -19,7 +19,7 @@ from limbeck.exporters.onnx_file import graph_of, name_axes
 from limbeck.exporters.pixels import FromPixels
 from limbeck.exporters.protocol import Card, Samples
 from limbeck.exporters.tracing import portable, traced
-from limbeck.inputs import Inputs
+from limbeck.inputs import Inputs, first_few
 from limbeck.models.calling import call_model, presentation_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.system.files import replace_text
@@ -56,6 +56,14 @@ class BrowserExporter:
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
         """Run the page's scripts in Node.js."""
         return asked_in_node(path)
+
+    def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
+        """Of the process of Node.js; a browser has its own beside."""
+        asked = asked_in_node(path)
+        for _ in range(3):
+            asked(first_few(inputs, 1))
+        most = asked.peak()
+        return None if most is None else {"bytes": most}
 
 
 def _require_one_answer(model: nn.Module, inputs: Inputs, card: Card) -> None:

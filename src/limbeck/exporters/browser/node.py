@@ -1,6 +1,6 @@
 """A page's scripts run by Node.js, for the parity report: the same code and weights as in a browser."""
 
-__all__ = ["asked_in_node"]
+__all__ = ["AskedInNode", "asked_in_node"]
 
 import json
 import re
@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import FormatError
+from limbeck.exporters.memory import peak_of_process
 from limbeck.exporters.protocol import CannotRun
 from limbeck.inputs import Inputs
 
@@ -28,7 +29,7 @@ _DATA, _CODE = ("spec", "weights", "wasm"), ("ort", "engine")
 _TYPES = {torch.float32: "float32", torch.int64: "int64", torch.uint8: "uint8"}
 
 
-def asked_in_node(path: Path) -> Callable[[Inputs], Tensor]:
+def asked_in_node(path: Path) -> "AskedInNode":
     """A function that asks a page, whose scripts Node.js runs until the function is forgotten.
 
     Args:
@@ -50,11 +51,17 @@ def asked_in_node(path: Path) -> Callable[[Inputs], Tensor]:
         raise FormatError(path, f"cannot be read: {error}") from error
     if "engine" not in parts or "spec" not in parts:
         raise FormatError(path, "is not a page that limbeck export --to browser wrote")
-    return _Asked(path, node, parts)
+    return AskedInNode(path, node, parts)
 
 
-class _Asked:
-    """The process, and the folder where its scripts lie."""
+class AskedInNode:
+    """A page's scripts in a process of Node.js.
+
+    Args:
+        path: The page.
+        node: The program.
+        parts: The page's scripts and data, by id.
+    """
 
     def __init__(self, path: Path, node: str, parts: Mapping[str, str]) -> None:
         self._path = path
@@ -93,6 +100,10 @@ class _Asked:
             pipe.write(values.contiguous().numpy().data)
         pipe.flush()
         return self._answer()
+
+    def peak(self) -> int | None:
+        """The largest resident memory of the process so far, in bytes; None where the system does not tell."""
+        return peak_of_process(self._process.pid)
 
     def _answer(self) -> Tensor:
         found = json.loads(self._taken(struct.unpack("<I", self._taken(4))[0]))

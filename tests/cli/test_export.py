@@ -13,8 +13,8 @@ from torch import nn
 
 import limbeck
 from limbeck import RankRule
-from limbeck.exporters.parity import judge_file
 from limbeck.exporters import registry
+from limbeck.exporters.parity import judge_file
 from limbeck.runs import export_request, parity_files
 
 

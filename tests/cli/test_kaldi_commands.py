@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from tiny_runs import sealed_again
 
-from limbeck.kaldi.formats.cmvn import add_deltas
+from limbeck.kaldi.formats.cmvn import accumulate_cmvn, add_deltas
+from limbeck.kaldi.formats.matrix import matrix_bytes
 from limbeck.kaldi.formats.nnet1 import read_nnet
+from limbeck.kaldi.formats.online_cmvn import apply_online_cmvn
 from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.sliding import apply_sliding_cmvn
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
-from limbeck.kaldi.options import SlidingOptions
+from limbeck.kaldi.options import OnlineCmvnOptions, SlidingOptions
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 E2E = KALDI / "e2e"
@@ -413,3 +415,27 @@ def test_features_changed_from_archive_to_archive(limbeck, refused, tmp_path):
     refused("kaldi", "apply-cmvn-sliding", feats, tmp_path / "e.ark", "--cmn-window", 0, says="cmn_window")
     refused("kaldi", "add-deltas", "ark:cat a |", tmp_path / "e.ark", says="--allow-pipes")
     refused("kaldi", "add-deltas", KALDI / "tiny.nnet.bin", tmp_path / "e.ark", says="tiny.nnet.bin")
+
+
+@pytest.mark.parametrize("form", ["ark", "scp"])
+def test_online_cmvn_remembers_the_speaker(limbeck, refused, tmp_path, form):
+    given = dict(read_ark(KALDI / "feats.txt.ark"))
+    write_ark(tmp_path / "f.ark", given, scp=tmp_path / "f.scp")
+    keys = sorted(given, reverse=True)
+    (tmp_path / "spk2utt").write_text(f"x {keys[0]} gone {keys[1]}\ny {' '.join(keys[2:])}\n")
+    overall = sum(accumulate_cmvn(frames) for frames in given.values())
+    (tmp_path / "g.mat").write_bytes(b"\0B" + b"".join(bytes(part) for part in matrix_bytes(overall, binary=True)))
+    words = ("kaldi", "apply-cmvn-online", tmp_path / "g.mat", f"{form}:{tmp_path / 'f'}.{form}", tmp_path / "a.ark")
+    done = limbeck(*words, "--spk2utt", tmp_path / "spk2utt", "--cmn-window", 9, "--speaker-frames", 5)
+    assert done.code == 0 and "1 utterances of the speakers have no features, the first is gone" in done.err
+    found, options = dict(read_ark(tmp_path / "a.ark")), OnlineCmvnOptions(cmn_window=9, speaker_frames=5)
+    assert list(found) == keys
+    for key, before in ((keys[0], None), (keys[1], accumulate_cmvn(given[keys[0]])), (keys[2], None)):
+        np.testing.assert_array_equal(found[key], apply_online_cmvn(given[key], overall, before, options))
+    assert limbeck(*words, "--overwrite").code == 0
+    alone = dict(read_ark(tmp_path / "a.ark"))
+    np.testing.assert_array_equal(alone[keys[1]], apply_online_cmvn(given[keys[1]], overall))
+    refused(*words, says="--overwrite")
+    (tmp_path / "nobody").write_text("x a b\n")
+    refused(*words, "--overwrite", "--spk2utt", tmp_path / "nobody", says="no utterance that the speakers have")
+    refused(*words[:2], tmp_path / "f.ark", *words[3:], "--overwrite", says="f.ark")

@@ -1,21 +1,24 @@
 """``limbeck kaldi``: what Kaldi's tools do to features between an archive and another."""
 
-__all__ = ["add_deltas", "apply_cmvn_sliding"]
+__all__ = ["add_deltas", "apply_cmvn_online", "apply_cmvn_sliding"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS
 from limbeck.cli.console import say
-from limbeck.cli.kaldi import Overwrite, archive_to_write
-from limbeck.errors import ConfigError, DataError
-from limbeck.kaldi.options import SlidingOptions
+from limbeck.cli.kaldi import ArchiveToWrite, Overwrite, archive_to_write
+from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.kaldi.options import OnlineCmvnOptions, SlidingOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from limbeck.kaldi.formats.opened import Table
 
 _Feats = Annotated[str, Parameter(help="Features: a path or a specifier, such as ark:-.", allow_leading_hyphen=True)]
 _Out = Annotated[str, Parameter(help="The archive to write: a path or a specifier.", allow_leading_hyphen=True)]
@@ -47,6 +50,61 @@ def apply_cmvn_sliding(
     from limbeck.kaldi.formats.sliding import apply_sliding_cmvn
 
     _each(feats, out, lambda frames: apply_sliding_cmvn(frames, window), allow_pipes, overwrite)
+
+
+def apply_cmvn_online(
+    global_cmvn_stats: Annotated[Path, Parameter(help="CMVN statistics of many speakers, one matrix.")],
+    feats: _Feats,
+    out: _Out,
+    /,
+    *,
+    spk2utt: Path | None = None,
+    window: Annotated[OnlineCmvnOptions, Parameter(name="*", group="Window")] = OnlineCmvnOptions(),  # noqa: B008
+    allow_pipes: _Pipes = False,
+    overwrite: Overwrite = False,
+) -> None:
+    r"""Take off the mean of what was heard so far: what apply-cmvn-online does.
+
+    While the window is not full, earlier utterances of the speaker fill it, and then the global statistics.
+
+    ```
+    limbeck kaldi apply-cmvn-online --spk2utt data/test/spk2utt exp/dnn/global_cmvn_stats.mat \
+        scp:data/test/feats.scp ark:- | limbeck forward final.nnet --feats ark:- --out post.ark
+    ```
+
+    Args:
+        global_cmvn_stats: CMVN statistics of many speakers, one matrix.
+        feats: Features: a path or a specifier, such as ark:-.
+        out: The archive to write: a path or a specifier.
+        spk2utt: The utterances of each speaker, in the order in which they were heard, which is also that of the
+            output; default: each utterance stands alone.
+        allow_pipes: Run commands of specifiers and script files, in a shell.
+        overwrite: Replace files that exist.
+    """
+    from limbeck.kaldi.formats.cmvn import accumulate_cmvn
+    from limbeck.kaldi.formats.lines import read_table
+    from limbeck.kaldi.formats.online_cmvn import apply_online_cmvn
+    from limbeck.kaldi.formats.opened import Table
+    from limbeck.kaldi.formats.table import read_matrix_file
+
+    target = archive_to_write(out, overwrite=overwrite, allow_pipes=allow_pipes)
+    overall = read_matrix_file(global_cmvn_stats)
+    speakers = None if spk2utt is None else read_table(spk2utt)
+    heard: tuple[str, Any] = ("", None)
+
+    def normed(key: str, frames: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        nonlocal heard
+        speaker = owners.get(key, key)
+        before = heard[1] if heard[0] == speaker else None
+        found = apply_online_cmvn(frames, overall, before, window)
+        if speakers is not None:
+            mine = accumulate_cmvn(frames)
+            heard = speaker, mine if before is None else before + mine
+        return found
+
+    table = Table(feats, allow_pipes=allow_pipes)
+    owners = {} if speakers is None else {key: speaker for speaker, keys in speakers.items() for key in keys}
+    _write(table, table.read() if speakers is None else _in_order(table, list(owners)), out, target, normed)
 
 
 def add_deltas(
@@ -96,15 +154,43 @@ def _each(
     from limbeck.kaldi.formats.opened import Table
 
     target = archive_to_write(out, overwrite=overwrite, allow_pipes=allow_pipes)
-    table: Any = Table(feats, allow_pipes=allow_pipes)
+    table = Table(feats, allow_pipes=allow_pipes)
+    _write(table, table.read(), out, target, lambda key, frames: change(frames))
+
+
+def _write(
+    table: "Table",
+    utterances: "Iterator[tuple[str, NDArray[np.float32]]]",
+    out: str,
+    target: ArchiveToWrite,
+    change: "Callable[[str, NDArray[np.float32]], NDArray[np.float32]]",
+) -> None:
     count = 0
     with target.open() as writer:
-        for key, frames in table.read():
+        for key, frames in utterances:
             if not len(frames):
                 raise DataError(f"{table.name}: the utterance {key} has no frame")
             try:
-                writer.write(key, change(frames))
+                writer.write(key, change(key, frames))
             except DataError as error:
                 raise type(error)(f"{table.name}: {key}: {error}") from error
             count += 1
     say(f"{out}: {count:,} utterances")
+
+
+def _in_order(table: "Table", keys: list[str]) -> "Iterator[tuple[str, NDArray[np.float32]]]":
+    """The utterances that are named, in this order; an archive is held in memory for it."""
+    from limbeck.kaldi.formats.scp import read_entry
+
+    entries = {} if table.entries is None else {entry.key: entry for entry in table.entries}
+    held = dict(table.read()) if table.entries is None else {}
+    missing = [key for key in keys if key not in entries and key not in held]
+    if len(missing) == len(keys):
+        raise MismatchError(f"{table.name} has no utterance that the speakers have")
+    if missing:
+        say(f"note: {len(missing)} utterances of the speakers have no features, the first is {missing[0]}")
+    for key in keys:
+        if key in entries:
+            yield key, read_entry(entries[key], allow_pipes=table.allow_pipes)
+        elif key in held:
+            yield key, held[key]

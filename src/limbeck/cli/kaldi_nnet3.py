@@ -12,13 +12,14 @@ from cyclopts import Parameter
 from limbeck.cli.common import GROUPS, Config, Data, Quiet, Train, open_examples
 from limbeck.cli.console import ProgressCallback, print_metrics, say
 from limbeck.cli.kaldi import Overwrite, refuse_taken
-from limbeck.cli.kaldi_features import add_deltas, apply_cmvn_sliding
+from limbeck.cli.kaldi_features import add_deltas, apply_cmvn_online, apply_cmvn_sliding
 from limbeck.errors import ConfigError
 from limbeck.options import DataOptions, Distillation, Training
 
 app = cyclopts.App(name="kaldi", help="What serves users of Kaldi alone, with Kaldi's names.")
 
 app.command(apply_cmvn_sliding)
+app.command(apply_cmvn_online)
 app.command(add_deltas)
 
 _Source = Annotated[Path, Parameter(help="A network of nnet3, raw or in a final.mdl, text or binary.")]

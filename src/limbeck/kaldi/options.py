@@ -1,6 +1,6 @@
 """What a Kaldi data directory is, and its settings. Nothing here imports torch, so that ``limbeck --help`` is quick."""
 
-__all__ = ["SlidingOptions", "SpeechOptions", "is_kaldi"]
+__all__ = ["OnlineCmvnOptions", "SlidingOptions", "SpeechOptions", "is_kaldi"]
 
 import math
 import os
@@ -97,7 +97,38 @@ class SlidingOptions:
     norm_vars: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cmn_window", "min_cmn_window"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
-                raise ConfigError(f"{name} must be from 1 to 1000000 frames, and is {value!r}")
+        _require_frames(self, ("cmn_window", "min_cmn_window"), least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineCmvnOptions:
+    """The window, as apply-cmvn-online calls it.
+
+    Attributes:
+        cmn_window: Frames of the window, which ends with the frame that is normalised.
+        speaker_frames: At most so many frames of the speaker's earlier utterances fill a window that is not full.
+        global_frames: At most so many frames of the global statistics fill what is then missing.
+        norm_means: Take the mean off; without it features stay as they are.
+        norm_vars: Divide by the standard deviation too.
+        skip_dims: Features that stay as they are, counted from 0, such as 13:14:15.
+    """
+
+    cmn_window: int = 600
+    speaker_frames: int = 600
+    global_frames: int = 200
+    norm_means: bool = True
+    norm_vars: bool = False
+    skip_dims: str = ""
+
+    def __post_init__(self) -> None:
+        _require_frames(self, ("cmn_window",), least=1)
+        _require_frames(self, ("speaker_frames", "global_frames"), least=0)
+        if self.norm_vars and not self.norm_means:
+            raise ConfigError("norm_vars needs norm_means: the variance is not made 1 where the mean is left")
+
+
+def _require_frames(options: object, names: tuple[str, ...], *, least: int) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1_000_000:
+            raise ConfigError(f"{name} must be from {least} to 1000000 frames, and is {value!r}")

@@ -23,7 +23,7 @@ from limbeck.kaldi.formats.piped import is_once
 from limbeck.kaldi.formats.post import PAIR
 from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.specifiers import parse_reading
-from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_object
+from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_matrix_file
 from limbeck.kaldi.formats.transition_model import read_topology, read_transition_model
 from limbeck.kaldi.forward import read_pdf_counts
 from limbeck.kaldi.nnet3.components import Component
@@ -267,10 +267,7 @@ def _graphs(path: Path) -> dict[str, Any]:
 
 
 def _matrix(path: Path) -> dict[str, Any]:
-    with open_stream(path) as stream:
-        matrix = read_object(stream, "matrix", dtype=np.float64)
-        if not stream.at_end():
-            raise stream.error("bytes follow the matrix")
+    matrix = read_matrix_file(path)
     found = {"rows": matrix.shape[0], "columns": matrix.shape[1]}
     return found if not matrix.size else {**found, "smallest": float(matrix.min()), "largest": float(matrix.max())}
 

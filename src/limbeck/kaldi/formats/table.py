@@ -4,7 +4,7 @@ Entries are read lazily, so memory holds one at a time. An object that is cut sh
 cannot hold, and a key without an object are errors.
 """
 
-__all__ = ["Kind", "index_ark", "open_stream", "read_ark", "read_object", "read_stream"]
+__all__ = ["Kind", "index_ark", "open_stream", "read_ark", "read_matrix_file", "read_object", "read_stream"]
 
 import gzip
 from collections.abc import Iterator
@@ -164,6 +164,27 @@ def read_object(
     if not stream.binary:
         _end_line(stream, what)
     return value
+
+
+def read_matrix_file(path: str | PathLike[str], *, dtype: DTypeLike = np.float64) -> NDArray[Any]:
+    """Read a file that is one matrix, such as ``final.mat`` or ``global_cmvn.stats``.
+
+    Args:
+        path: The file, binary or text.
+        dtype: float32 or float64.
+
+    Returns:
+        The matrix, ``(rows, columns)``.
+
+    Raises:
+        FormatError: If it is not a matrix, or something follows it.
+    """
+    with open_stream(path) as stream:
+        matrix = read_object(stream, "matrix", dtype=dtype, what="matrix")
+        stream.skip_space()
+        if not stream.at_end():
+            raise stream.error("bytes follow the matrix")
+    return matrix
 
 
 def _check_kind(kind: str) -> None:

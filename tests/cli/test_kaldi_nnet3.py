@@ -156,7 +156,7 @@ def test_low_rank_is_won_back_by_distillation_and_written_back(done, refused, sp
 
 def test_what_cannot_teach_frames_is_refused(refused, speech, tmp_path):
     out = ("--out", tmp_path / "targets")
-    refused("soften", *speech, "--teacher", NNET3 / "ivec.bin", *out, says="reads i-vectors")
+    refused("soften", *speech, "--teacher", NNET3 / "ivec.bin", *out, says="the data have none: give --ivectors")
     refused("soften", *speech, "--teacher", NNET3 / "misc2.bin", *out, says="depend on where a chunk begins")
     refused(
         "soften", *speech, "--teacher", NNET3 / "tdnn.bin", *out, says="frames of 4 features for a network of 8 inputs"

@@ -46,9 +46,18 @@ def open_acoustic(
     if not any(path.is_file() and identify(path) in ("nnet3", "nnet3 model") for path in models):
         from limbeck.kaldi.decoding.outputs import AcousticModel
 
-        if nnet3.given:
-            raise ConfigError(f"{nnet3.given[0]} is for networks of nnet3, and {models[0]} is not one: leave it out")
-        return AcousticModel(models, outputs, features=features, activation=activation, mean=mean, weights=weights)
+        strange = [flag for flag in nnet3.given if "ivector" not in flag]
+        if strange:
+            raise ConfigError(f"{strange[0]} is for networks of nnet3, and {models[0]} is not one: leave it out")
+        return AcousticModel(
+            models,
+            outputs,
+            features=features,
+            ivectors=nnet3.read_ivectors(features),
+            activation=activation,
+            mean=mean,
+            weights=weights,
+        )
     from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
 
     if len(models) > 1:

@@ -37,14 +37,23 @@ class SpeechOptions(DataOptions):
         validation_ali: Alignments of --validation-data; where it has no final.mdl, that of the training data holds.
         test_ali: Alignments of --test-data.
         mdl: The final.mdl of the training alignments, where it is elsewhere.
+        exp: The folder of Kaldi's experiment: its cmvn_opts or norm_vars, delta_opts or delta_order, splice_opts,
+            final.feature_transform or final.mat say what the other flags leave open.
         left: Frames of context before each frame; default 5.
         right: Frames of context after it; default 5.
         cmvn: Take the mean off by "speaker" or "utterance", or "none"; "auto": by speaker where there is a cmvn.scp.
-        norm_vars: Make the variance 1 too.
-        deltas: Order of time derivatives beside the features.
+        norm_vars: Make the variance 1 too; default: as exp says, else not.
+        deltas: Order of time derivatives beside the features; default: as exp says, else 0.
+        delta_window: Frames to each side that one time derivative looks at; default: as exp says, else 2.
+        ivectors: I-vectors of the training data, of utterances or of speakers, or online ones; or the folder of
+            ivector_online.scp. The model sees that of each frame beside the frame with its context.
+        validation_ivectors: I-vectors of --validation-data.
+        test_ivectors: I-vectors of --test-data.
+        ivector_period: Frames from one online i-vector to the next; default: as ivector_period in their folder, else
+            10.
         every: Learn from every n-th frame only; context comes from all.
-        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas; its splice is the
-            context.
+        feature_transform: A final.feature_transform in nnet1 form, run after CMVN and deltas, whose splice is the
+            context; or a matrix for frames with their context, such as final.mat.
         allow_pipes: Run script lines that end in a pipe in a shell: only for files you trust.
         most_left_out: Largest share of utterances whose labels may be missing or of another number.
         in_memory_gb: Features up to this size, unspliced, stay in memory; larger ones are read again each epoch.
@@ -57,11 +66,17 @@ class SpeechOptions(DataOptions):
     validation_ali: str | None = None
     test_ali: str | None = None
     mdl: str | None = None
+    exp: str | None = None
     left: int | None = None
     right: int | None = None
     cmvn: Literal["auto", "none", "speaker", "utterance"] = "auto"
-    norm_vars: bool = False
-    deltas: int = 0
+    norm_vars: bool | None = None
+    deltas: int | None = None
+    delta_window: int | None = None
+    ivectors: str | None = None
+    validation_ivectors: str | None = None
+    test_ivectors: str | None = None
+    ivector_period: int | None = None
     every: int = 1
     feature_transform: str | None = None
     allow_pipes: bool = False
@@ -73,7 +88,14 @@ class SpeechOptions(DataOptions):
         for name in ("left", "right"):
             side = getattr(self, name)
             require(side is None or 0 <= side <= 1000, name, side, "from 0 to 1000 frames")
-        require(0 <= self.deltas <= 4, "deltas", self.deltas, "from 0 to 4")
+        require(0 <= (self.deltas or 0) <= 4, "deltas", self.deltas, "from 0 to 4")
+        for name, most in (("delta_window", 100), ("ivector_period", 10_000)):
+            value = getattr(self, name)
+            require(value is None or 1 <= value <= most, name, value, f"from 1 to {most} frames")
+        require(
+            self.ivector_period is None or self.ivectors is not None, "ivector_period", self.ivector_period,
+            "left out where there are no ivectors",
+        )  # fmt: skip
         require(self.every >= 1, "every", self.every, "at least 1")
         require(0 <= self.most_left_out < 1, "most_left_out", self.most_left_out, "in [0, 1)")
         require(0 <= self.in_memory_gb < math.inf, "in_memory_gb", self.in_memory_gb, "at least 0 and finite")

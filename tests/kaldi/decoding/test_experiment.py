@@ -9,10 +9,10 @@ import pytest
 from tiny_runs import run_here
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.kaldi.decoding.experiment import Experiment, completed, read_experiment
-from limbeck.kaldi.decoding.fronts import settled
+from limbeck.kaldi.decoding.fronts import completed, settled
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.decoding.outputs import AcousticModel
+from limbeck.kaldi.experiment import Experiment, read_experiment
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
 from limbeck.kaldi.formats.nnet1_components import AffineTransform, Softmax
@@ -57,6 +57,9 @@ def exp(tmp_path):
         ({"delta_opts": "", "delta_order": "1"}, {"deltas": 1}),
         ({"splice_opts": "--left-context=3 --right-context=2"}, {"context": (3, 2)}),
         ({"splice_opts": "--left-context=3"}, {"context": (3, 4)}),
+        ({"delta_opts": "--delta-window=3"}, {"deltas": 2, "delta_window": 3}),
+        ({"ivector_dim": "100\n"}, {"ivector_dim": 100}),
+        ({"online_cmvn_opts": "\n"}, {}),
     ],
 )
 def test_files_are_read_as_kaldis_scripts_read_them(exp, files, fields):
@@ -71,6 +74,13 @@ def test_the_transform_has_the_splice_and_prior_counts_come_first(exp):
     )
     (folder / "prior_counts").write_text("")
     assert read_experiment(folder).class_frame_counts == folder / "prior_counts"
+
+
+def test_the_matrix_of_lda_is_for_spliced_frames_without_deltas(exp):
+    folder = exp(final__mat="", delta_opts="--delta-order=2")
+    assert read_experiment(folder) == Experiment(context=(4, 4), feature_transform=folder / "final.mat")
+    (folder / "splice_opts").write_text("--left-context=3 --right-context=3")
+    assert read_experiment(folder).context == (3, 3)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +111,11 @@ def test_the_script_of_nnet3_reads_less(exp, files, fields):
         ({"cmvn_opts": "é"}, "cannot be read as options"),
         ({"cmvn_opts": " " * 5000}, "more than 4096 bytes"),
         ({"delta_order": "two"}, "whole number from 0 to 4"),
-        ({"delta_opts": "--delta-window=3"}, "limbeck kaldi add-deltas"),
+        ({"delta_opts": "--delta-window=0"}, "--deltas and --delta-window"),
+        ({"delta_opts": "--truncate=1"}, "cuts features before their deltas"),
         ({"splice_opts": "--left-context=-1"}, "left-context = '-1'"),
-        ({"online_cmvn_opts": ""}, "online_cmvn_opts says that features go through apply-cmvn-online"),
-        ({"final__mat": ""}, "transform-feats"),
-        ({"ivector_dim": "100"}, "append-vector-to-feats"),
+        ({"online_cmvn_opts": "--norm-vars=false"}, "write them with limbeck kaldi apply-cmvn-online"),
+        ({"ivector_dim": "many"}, "ivector_dim = 'many'"),
     ],
 )
 def test_contradictions_and_other_tools_are_named(exp, files, says):
@@ -115,7 +125,7 @@ def test_contradictions_and_other_tools_are_named(exp, files, says):
 
 def test_flags_win(exp):
     folder = exp(cmvn_opts="--norm-vars=true", delta_order="2", splice_opts="--left-context=3 --right-context=3")
-    whole = FeatureOptions(cmvn="speaker", norm_vars=True, deltas=2, left_context=3, right_context=3)
+    whole = FeatureOptions(cmvn="speaker", norm_vars=True, deltas=2, delta_window=2, left_context=3, right_context=3)
     assert completed(FeatureOptions(exp=folder)) == whole
     for flags in ({"norm_vars": False}, {"deltas": 0}, {"cmvn": "utterance"}):
         assert completed(FeatureOptions(exp=folder, **flags)) == dataclasses.replace(whole, **flags)

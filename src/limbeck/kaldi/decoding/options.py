@@ -17,18 +17,20 @@ class FeatureOptions:
 
     Attributes:
         exp: The folder of Kaldi's experiment: its cmvn_opts or norm_vars, delta_opts or delta_order, splice_opts,
-            final.feature_transform and counts of pdfs say what the other flags leave open.
+            final.feature_transform or final.mat, and counts of pdfs say what the other flags leave open.
         cmvn: Take off the mean: "none", of each "speaker" (cmvn.scp and utt2spk beside feats.scp), of each
             "utterance" as computed from itself; default: as the run was trained, else none.
         norm_vars: Divide by the standard deviation too; default: as the run was trained.
         cmvn_scp: Statistics by speaker, where they are elsewhere.
-        utt2spk: The speaker of each utterance, where it is elsewhere.
+        utt2spk: The speaker of each utterance, where it is elsewhere; for CMVN, and for --ivectors of speakers.
         deltas: Orders of differences over time to append; 2 for the usual deltas and double deltas. Default: as the
             run was trained.
+        delta_window: Frames to each side that one difference looks at; default: as the run was trained, else 2.
         left_context: Frames before each frame to splice to it; at the edges the edge frame is repeated. Default: as
             the run was trained.
         right_context: Frames after each frame to splice to it, likewise.
-        feature_transform: A network that is run first, such as final.feature_transform; default: the run's own.
+        feature_transform: A network that is run first, such as final.feature_transform, or a matrix for spliced
+            frames, such as final.mat; default: the run's own.
         feats_root: The folder to which paths in script files are relative, where it is not the working folder, the
             script file's, or the one above it.
         allow_pipes: Run lines of script files that are commands, in a shell.
@@ -40,6 +42,7 @@ class FeatureOptions:
     cmvn_scp: Path | None = None
     utt2spk: Path | None = None
     deltas: int | None = None
+    delta_window: int | None = None
     left_context: int | None = None
     right_context: int | None = None
     feature_transform: Path | None = None
@@ -51,8 +54,10 @@ class FeatureOptions:
         for name, limit in (("deltas", 4), ("left_context", 1000), ("right_context", 1000)):
             if not 0 <= (getattr(self, name) or 0) <= limit:
                 raise ConfigError(f"{name} must be from 0 to {limit}, and is {getattr(self, name)}")
+        if self.delta_window is not None and not 1 <= self.delta_window <= 100:
+            raise ConfigError(f"delta_window must be from 1 to 100, and is {self.delta_window}")
         if self.cmvn == "none":
-            for name in ("norm_vars", "cmvn_scp", "utt2spk"):
+            for name in ("norm_vars", "cmvn_scp"):
                 if getattr(self, name):
                     raise ConfigError(f"{name} belongs to cmvn speaker or utterance, and cmvn is none")
 

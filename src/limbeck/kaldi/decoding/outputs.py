@@ -7,7 +7,7 @@ __all__ = ["Acoustic", "AcousticModel"]
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.kaldi.convert import read_network
-from limbeck.kaldi.decoding.experiment import read_experiment
 from limbeck.kaldi.decoding.fronts import Front, Members, agreed, members_of, read_front, settled, stored_counts
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
+from limbeck.kaldi.experiment import read_experiment
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.kaldi.forward import likelihoods, needs_utterances, propagate, read_pdf_counts, without_softmax
+from limbeck.kaldi.ivectors import IVectors
 
 Frames = NDArray[np.float32]
 _BATCH = 2048  # frames that go through the network together: large enough for the matrix products
@@ -82,6 +83,7 @@ class AcousticModel:
         paths: The network, in any format; several, or the run of an ensemble, are averaged.
         options: What is done to the outputs.
         features: What is done to features, where a run's folder does not say it or another way is wanted.
+        ivectors: I-vectors to append to features, or None.
         activation: For an HDF5 file that does not name its activations.
         mean: How several are averaged; None: as the run of an ensemble says, else arithmetically.
         weights: How much each counts; None for all alike.
@@ -93,8 +95,9 @@ class AcousticModel:
         notes: What was left out or assumed when networks were read.
 
     Raises:
-        ConfigError: If a mean or weights are given for one network, or not one weight each.
-        MismatchError: If several networks do not go together.
+        ConfigError: If a mean or weights are given for one network, or not one weight each; or i-vectors are missing.
+        MismatchError: If i-vectors have another dimension than those of the training, or several networks do not go
+            together.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class AcousticModel:
         options: OutputOptions,
         *,
         features: FeatureOptions | None = None,
+        ivectors: IVectors | None = None,
         activation: str | None = None,
         mean: Literal["arithmetic", "geometric"] | None = None,
         weights: Sequence[float] | None = None,
@@ -119,7 +123,9 @@ class AcousticModel:
         for path in found.paths:
             nnet, _, said = read_network(path, activation=activation)
             notes += [note for note in said if not note.startswith(_FRONT_NOTE)]
-            self._members.append(_Member(path, nnet, settled(features or FeatureOptions(), read_front(path))))
+            of_speakers = ivectors is not None and ivectors.speakers is not None
+            front = settled(features or FeatureOptions(), read_front(path), of_speakers=of_speakers)
+            self._members.append(_Member(path, nnet, _with_ivectors(front, ivectors, path)))
         self._exp = None if features is None else features.exp
         self.notes = tuple(dict.fromkeys(notes))
         self.outputs = self._members[0].nnet.output_dim
@@ -239,6 +245,20 @@ class AcousticModel:
                 total = shifted if total is None else np.logaddexp(total, shifted)
         assert total is not None, "weights are not all 0"
         return (_log_softmax(total) if self.mean == "geometric" else total).astype(np.float32)
+
+
+def _with_ivectors(front: Front, ivectors: IVectors | None, path: Path) -> Front:
+    if ivectors is None:
+        if front.ivector_dim:
+            raise ConfigError(
+                f"{path} was trained with i-vectors of {front.ivector_dim} values: give --ivectors or --online-ivectors"
+            )
+        return front
+    if front.ivector_dim not in (0, ivectors.dim):
+        raise MismatchError(
+            f"{ivectors.name} has i-vectors of {ivectors.dim} values, and {path} was trained with {front.ivector_dim}"
+        )
+    return replace(front, ivector_dim=ivectors.dim, ivectors=ivectors)
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:

@@ -74,7 +74,7 @@ class Utterances:
             self.count = most
 
     def __iter__(self) -> Iterator[tuple[str, Frames]]:
-        """The utterance and its frames, after CMVN and deltas."""
+        """The utterance and its frames, after CMVN and deltas, with i-vectors."""
         width: int | None = None
         for key, frames in self._table.read():
             if not len(frames):
@@ -97,7 +97,8 @@ class Utterances:
                 frames = apply_cmvn(frames, stats, variance=front.norm_vars)
             except DataError as error:
                 raise type(error)(f"{key}: {error}") from error
-        return add_deltas(frames, order=front.deltas) if front.deltas else frames
+        frames = add_deltas(frames, order=front.deltas, window=front.delta_window) if front.deltas else frames
+        return front.appended(key, frames)
 
     def _speaker_stats(self) -> Callable[[str], NDArray[np.float64]]:
         options = self.options

@@ -97,7 +97,8 @@ def _share(
 ) -> NDArray[np.float64]:
     """Statistics scaled to the frames that are missing at each place, at most ``most`` and those that they hold."""
     frames = np.clip(missing, 0, min(most, held))
-    return frames[:, None, None] / stats[0, -1] * stats
+    share: NDArray[np.float64] = frames[:, None, None] / stats[0, -1] * stats
+    return share
 
 
 def _skipped(dims: str, width: int) -> NDArray[np.bool_]:

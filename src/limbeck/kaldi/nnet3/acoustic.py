@@ -5,20 +5,18 @@ Axes: ``N`` frames, ``E`` values of an i-vector, ``K`` outputs.
 
 __all__ = ["Nnet3Acoustic"]
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
-from limbeck.kaldi.decoding.experiment import completed, read_experiment
-from limbeck.kaldi.decoding.fronts import Front, settled
+from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.kaldi.decoding.fronts import Front, completed, settled
 from limbeck.kaldi.decoding.options import FeatureOptions
-from limbeck.kaldi.formats.lines import read_map
-from limbeck.kaldi.formats.opened import Table
+from limbeck.kaldi.experiment import read_experiment
 from limbeck.kaldi.forward import read_pdf_counts
+from limbeck.kaldi.ivectors import IVectors
 from limbeck.kaldi.nnet3.computing import Computer
 from limbeck.kaldi.nnet3.model import read_nnet3
 from limbeck.kaldi.nnet3.module import Nnet3Module
@@ -63,12 +61,10 @@ class Nnet3Acoustic:
         model = read_nnet3(path)
         self.module = Nnet3Module(model.nnet, output=options.output_node)
         self.outputs = self.module.outputs
-        # utt2spk tells the speaker of an i-vector too, where there is no CMVN.
-        mine = features if features.cmvn else dataclasses.replace(features, utt2spk=None)
-        self.front: Front = settled(mine, None)
+        self.front: Front = settled(features, None, of_speakers=options.ivectors is not None)
         self._given = model.priors
         self._log_priors = self._priors(model.priors) if options.use_priors else None
-        self._ivector = self._find_ivectors(features)
+        self._ivectors = self._find_ivectors(features)
         self._compute = Computer(self.module, options)
 
     def _priors(self, priors: Frames | None) -> Frames:
@@ -104,7 +100,7 @@ class Nnet3Acoustic:
             raise MismatchError(f"{path or self.path} has priors of {counts.size} pdfs and {self.outputs} outputs")
         return counts
 
-    def _find_ivectors(self, features: FeatureOptions) -> Callable[[str], Frames] | None:
+    def _find_ivectors(self, features: FeatureOptions) -> IVectors | None:
         options = self.options
         given = options.ivectors or options.online_ivectors
         if not self.module.ivector_dim:
@@ -115,22 +111,7 @@ class Nnet3Acoustic:
             raise ConfigError(
                 f"{self.path} reads i-vectors of {self.module.ivector_dim} values: give --ivectors or --online-ivectors"
             )
-        table = Table(given, root=features.feats_root, allow_pipes=features.allow_pipes)
-        found = dict(table.read("matrix" if options.online_ivectors else "vector"))
-        if features.utt2spk is not None and options.online_ivectors:
-            raise ConfigError("utt2spk is for --ivectors of speakers, and --online-ivectors are of utterances")
-        owners = read_map(features.utt2spk) if features.utt2spk is not None else None
-
-        def find(key: str) -> Frames:
-            if owners is not None and key not in owners:
-                raise MismatchError(f"{features.utt2spk} names no speaker of the utterance {key}")
-            owner = key if owners is None else owners[key]
-            if owner not in found:
-                hint = "" if owners is not None or options.online_ivectors else ": are they of speakers? Give --utt2spk"
-                raise MismatchError(f"{given} has no i-vector of {owner}{hint}")
-            return found[owner]
-
-        return find
+        return options.read_ivectors(features)
 
     def run(self, utterances: Iterable[tuple[str, Frames]]) -> Iterator[tuple[str, Frames]]:
         """The outputs of utterances.
@@ -142,15 +123,12 @@ class Nnet3Acoustic:
             The key and its outputs, ``(ceil(N / frame_subsampling_factor), K)``.
 
         Raises:
-            FormatError: If an i-vector holds NaN or infinity.
             MismatchError: If the frames have another dimension than the network's inputs.
             DataError: If an output is NaN or infinite.
         """
         options = self.options
         for key, frames in utterances:
-            ivector = None if self._ivector is None else self._ivector(key)
-            if ivector is not None and not np.isfinite(ivector).all():
-                raise FormatError(options.ivectors or options.online_ivectors or "", f"{key}: NaN or infinity")
+            ivector = None if self._ivectors is None else self._ivectors.of(key)
             try:
                 values = self._compute(frames, ivector, online=options.online_ivectors is not None)
             except MismatchError as error:

@@ -189,7 +189,8 @@ class Nnet3Module(nn.Module):
         """The output for single frames, each given with the neighbours that it needs.
 
         Args:
-            x: ``(N, left + 1 + right, D)``.
+            x: ``(N, left + 1 + right, D)``; where the network reads i-vectors, the same flat and each frame's i-vector
+                after it, ``(N, (left + 1 + right) D + E)``.
 
         Returns:
             ``(N, K)``.
@@ -198,16 +199,25 @@ class Nnet3Module(nn.Module):
             MismatchError: If there are other neighbours, or another dimension.
         """
         left, right = self.context
+        ivectors = None
+        if self.ivector_dim:
+            wide = (left + 1 + right) * self.dim
+            if x.ndim != 2 or x.shape[1] != wide + self.ivector_dim:
+                raise MismatchError(
+                    f"inputs of shape {tuple(x.shape[1:])}, and the network reads {left + 1 + right} frames of "
+                    f"{self.dim} features and an i-vector of {self.ivector_dim} values"
+                )
+            x, ivectors = x[:, :wide].reshape(len(x), -1, self.dim), x[:, wide:]
         if x.ndim != 3 or x.shape[1] != left + 1 + right:
             raise MismatchError(
                 f"frames of shape {tuple(x.shape[1:])}, and the network sees {left} frames to the left and {right} to "
                 f"the right, ({left + 1 + right}, {self.dim})"
             )
         if not torch.is_grad_enabled() and left + right and not self.depends:
-            runs = runs_of(x)
+            runs = runs_of(x, ivectors)
             if len(runs) <= len(x) // 4:
-                return self._together(x, runs)
-        return self.run(x, self._windows(1))[:, 0]
+                return self._together(x, runs, ivectors)
+        return self.run(x, self._windows(1), ivectors)[:, 0]
 
     def _windows(self, count: int) -> Schedule:
         """How the outputs of so many consecutive frames are computed, with the context that they need."""
@@ -217,7 +227,7 @@ class Nnet3Module(nn.Module):
             self._schedules[count] = self.schedule(times, first=-left, last=count - 1 + right)
         return self._schedules[count]
 
-    def _together(self, x: Tensor, runs: list[Run]) -> Tensor:
+    def _together(self, x: Tensor, runs: list[Run], ivectors: Tensor | None) -> Tensor:
         """The outputs of windows, those of a run computed as one piece of an utterance."""
         found = x.new_empty((len(x), self.outputs))
         sizes: dict[int, list[Run]] = {}
@@ -227,7 +237,9 @@ class Nnet3Module(nn.Module):
             most = max(1, _MOST_VALUES // (size * self.widest))
             for place in range(0, len(members), most):
                 some = members[place : place + most]
-                values = self.run(torch.stack([run.frames(x, size) for run in some]), self._windows(size))
+                frames = torch.stack([run.frames(x, size) for run in some])
+                beside = None if ivectors is None else ivectors[[run.first for run in some]]
+                values = self.run(frames, self._windows(size), beside)
                 for run, mine in zip(some, values, strict=True):
                     found[run.first : run.first + run.count] = mine[: run.count]
         return found

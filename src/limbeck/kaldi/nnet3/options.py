@@ -4,8 +4,13 @@ __all__ = ["ComputeOptions", "Nnet3Inputs", "Nnet3Options"]
 
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from limbeck.errors import ConfigError
+from limbeck.kaldi.decoding.options import FeatureOptions
+
+if TYPE_CHECKING:
+    from limbeck.kaldi.ivectors import IVectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,8 @@ class Nnet3Inputs(ComputeOptions):
     """What a network of nnet3 is given, and how it is run.
 
     Attributes:
-        ivectors: An archive, script file or specifier of i-vectors, one an utterance, or one a speaker with utt2spk.
+        ivectors: An archive, script file or specifier of i-vectors, one per utterance, or with utt2spk one per speaker.
+            Of other networks they are appended to the features.
         online_ivectors: The same of matrices, with a row for every online_ivector_period frames.
         output_node: Which output is put out.
     """
@@ -65,6 +71,33 @@ class Nnet3Inputs(ComputeOptions):
         super().__post_init__()
         if self.ivectors is not None and self.online_ivectors is not None:
             raise ConfigError("ivectors and online_ivectors exclude each other: give one of them")
+
+    def read_ivectors(self, features: FeatureOptions) -> "IVectors | None":
+        """The i-vectors that are given, read into memory.
+
+        Args:
+            features: Where things are.
+
+        Returns:
+            The i-vectors, or None.
+        """
+        from limbeck.kaldi.formats.lines import read_map
+        from limbeck.kaldi.ivectors import read_ivectors
+
+        given = self.ivectors or self.online_ivectors
+        if not given:
+            return None
+        online = self.online_ivectors is not None
+        speakers = None if features.utt2spk is None or online else read_map(features.utt2spk)
+        return read_ivectors(
+            given,
+            online=online,
+            period=self.online_ivector_period if online else None,
+            speakers=speakers,
+            hint="" if online or speakers is not None else ": are they of speakers? Give --utt2spk",
+            root=features.feats_root,
+            allow_pipes=features.allow_pipes,
+        )
 
     @property
     def given(self) -> list[str]:

@@ -41,11 +41,12 @@ class Run:
         return torch.cat([held, held[-1:].expand(more, -1)]) if more else held
 
 
-def runs_of(x: Tensor) -> list[Run]:
+def runs_of(x: Tensor, beside: Tensor | None = None) -> list[Run]:
     """Divide windows into runs of consecutive frames, each at most 1,024 long.
 
     Args:
         x: Windows, ``(N, C, D)``.
+        beside: What is the same for all windows of a run, such as i-vectors, ``(N, E)``.
 
     Returns:
         The runs, in order; as many as windows where none follows another.
@@ -56,6 +57,8 @@ def runs_of(x: Tensor) -> list[Run]:
         [2, 1]
     """
     follows = (x[1:, :-1] == x[:-1, 1:]).flatten(1).all(1)
+    if beside is not None:
+        follows &= (beside[1:] == beside[:-1]).all(1)
     starts = [0, *((~follows).nonzero().flatten() + 1).tolist(), len(x)]
     return [
         Run(place, min(_LONGEST, end - place))

@@ -19,7 +19,7 @@ _STARTS = (b"\0B<Nnet3> ", b"\0B<TransitionM", b"<Nnet3>", b"<TransitionM")
 
 
 def load_for_frames(path: str | os.PathLike[str], model: Nnet3Model | None = None) -> Nnet3Module:
-    """A network as a module that gives logits of single frames with their neighbours.
+    """A network as a module that gives logits of single frames with their neighbours, and i-vectors if it reads them.
 
     Args:
         path: A raw network or a ``final.mdl``.
@@ -32,18 +32,13 @@ def load_for_frames(path: str | os.PathLike[str], model: Nnet3Model | None = Non
         ConfigError: If it needs more than frames and their neighbours.
     """
     module = Nnet3Module(without_softmax((read_nnet3(path) if model is None else model).nnet))
-    if module.ivector_dim:
-        raise ConfigError(
-            f"{path} reads i-vectors, and here it is given frames alone: write its posteriors with limbeck forward "
-            "--ivectors, and give them as --posteriors to limbeck soften"
-        )
     if module.depends:
         raise ConfigError(
             f"the outputs of {path} depend on where a chunk begins, and here each frame is seen alone: write its "
             "posteriors with limbeck forward, and give them as --posteriors to limbeck soften"
         )
     left, right = module.context
-    module.presentation = Splicing(tuple(range(-left, right + 1)))
+    module.presentation = Splicing(tuple(range(-left, right + 1)), ivector=module.ivector_dim)
     return module
 
 

@@ -36,6 +36,11 @@ class KaldiDirectory:
     cmvn: dict[str, ScpEntry] = field(default_factory=dict)
     allow_pipes: bool = False
 
+    @property
+    def owners(self) -> dict[str, str]:
+        """The speaker of each utterance."""
+        return {entry.key: speaker for entry, speaker in zip(self.entries, self.speakers, strict=True)}
+
     def statistics(
         self, numbers: Sequence[int], whose: Literal["none", "speaker", "utterance"]
     ) -> dict[str, Statistics]:

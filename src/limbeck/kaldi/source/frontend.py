@@ -25,6 +25,7 @@ from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
 from limbeck.kaldi.forward import propagate
 from limbeck.kaldi.options import SpeechOptions, is_kaldi
 from limbeck.kaldi.source.alignments import write_pdf_counts
+from limbeck.kaldi.transforms import ivector_beside
 from limbeck.options import DataOptions
 from limbeck.system.checksums import check_file
 
@@ -49,23 +50,28 @@ class Splicing:
         offsets: Places of the neighbours, such as -1, 0, 1. Beyond the ends of an utterance its first or last frame
             is repeated.
         after: What follows the splice in a feature transform, or None.
+        ivector: Values of the frame's i-vector that are put beside all that, as they are; 0 for none.
     """
 
     offsets: tuple[int, ...]
     after: Nnet | None = None
+    ivector: int = 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Splicing):
             return NotImplemented
         mine, theirs = ((() if s.after is None else s.after.components) for s in (self, other))
-        return self.offsets == other.offsets and mine == theirs
+        return self.offsets == other.offsets and mine == theirs and self.ivector == other.ivector
 
     def __hash__(self) -> int:
         return hash(self.offsets)
 
     def shape(self, features: int) -> tuple[int, ...]:
-        """Shape of one example: frames and features, or the outputs of what follows the splice."""
-        return (len(self.offsets), features) if self.after is None else (self.after.output_dim,)
+        """Shape of one example: frames and features; or flat, where a transform or an i-vector is part of it."""
+        if self.after is None and not self.ivector:
+            return len(self.offsets), features
+        flat = len(self.offsets) * features if self.after is None else self.after.output_dim
+        return (flat + self.ivector,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,8 @@ class FrontEnd:
         cmvn: Whose mean is taken off: "none", "speaker" or "utterance".
         norm_vars: Whether the variance is made 1 as well.
         deltas: Order of the time derivatives that are put beside the features; 0 for none.
+        delta_window: Frames to each side that one time derivative looks at.
+        ivector_dim: Values of the i-vectors that are appended to the features; 0 for none.
         every: Every how many frames there is an example; context comes from all frames.
         before: The part of a feature transform before its splice, run on each frame, or None.
         transform: The whole feature transform, as it was read, or None.
@@ -88,33 +96,40 @@ class FrontEnd:
     cmvn: Literal["none", "speaker", "utterance"] = "none"
     norm_vars: bool = False
     deltas: int = 0
+    delta_window: int = 2
+    ivector_dim: int = 0
     every: int = 1
     before: Nnet | None = None
     transform: Nnet | None = None
 
-    def prepare(self, raw: Frames, statistics: Statistics | None) -> Frames:
+    def prepare(self, raw: Frames, statistics: Statistics | None, ivectors: Frames | None = None) -> Frames:
         """Do all that is done to single frames.
 
         Args:
             raw: Features as in the archive, float32 ``(N, D)``.
             statistics: CMVN statistics ``(2, D + 1)``, where ``cmvn`` is not "none".
+            ivectors: The i-vector of each frame, ``(N, E)``, where there are any.
 
         Returns:
-            float32 ``(N, D')``.
+            float32 ``(N, D')``, the i-vectors at the end.
 
         Raises:
             MismatchError: If the statistics or the feature transform are for other features.
         """
         frames = raw if statistics is None else apply_cmvn(raw, statistics, variance=self.norm_vars)
-        frames = add_deltas(frames, order=self.deltas) if self.deltas else frames
-        if self.transform is not None and self.transform.input_dim != frames.shape[1]:
-            raise MismatchError(
-                f"{frames.shape[1]} features for a feature transform of {self.transform.input_dim} inputs"
-            )
-        return frames if self.before is None else propagate(self.before, frames)
+        frames = add_deltas(frames, order=self.deltas, window=self.delta_window) if self.deltas else frames
+        width = frames.shape[1] + self.ivector_dim
+        if self.transform is not None and self.transform.input_dim != width:
+            raise MismatchError(f"{width} features for a feature transform of {self.transform.input_dim} inputs")
+        beside = [] if ivectors is None else [ivectors]
+        if not self.splicing.ivector:
+            frames, beside = np.concatenate([frames, *beside], axis=1), []
+        frames = frames if self.before is None else propagate(self.before, frames)
+        return np.concatenate([frames, *beside], axis=1) if beside else frames
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``config.json``; a feature transform is kept in a file of its own beside it."""
+        rare = {"delta_window": (self.delta_window, 2), "ivector_dim": (self.ivector_dim, 0)}
         return {
             "offsets": list(self.splicing.offsets),
             "cmvn": self.cmvn,
@@ -122,6 +137,7 @@ class FrontEnd:
             "deltas": self.deltas,
             "every": self.every,
             "feature_transform": self.transform is not None,
+            **{name: value for name, (value, usual) in rare.items() if value != usual},
         }
 
     @property
@@ -174,8 +190,14 @@ class FrontEnd:
         if not isinstance(other, FrontEnd):
             raise MismatchError(f"the {role} was trained on speech, and {name} is none: give a Kaldi directory")
         if not self.agrees_in_frames(other):
-            theirs, ours = self.to_dict(), other.to_dict()
-            names = ("cmvn", "norm_vars", "deltas", "feature_transform")
+            if self.ivector_dim != other.ivector_dim:
+                cure = "leave --ivectors out" if other.ivector_dim else "give --ivectors"
+                raise MismatchError(
+                    f"the {role} was trained with i-vectors of {self.ivector_dim} values, and {name} is read with "
+                    f"{other.ivector_dim}: {cure}"
+                )
+            theirs, ours = ({**front.to_dict(), "delta_window": front.delta_window} for front in (self, other))
+            names = ("cmvn", "norm_vars", "deltas", "delta_window", "feature_transform")
             odd = next((field for field in names if theirs[field] != ours[field]), "feature_transform")
             raise MismatchError(
                 f"the {role} was trained with {odd} = {theirs[odd]}, and {name} is read with {ours[odd]}"
@@ -198,11 +220,15 @@ class FrontEnd:
         fresh = SpeechOptions()
         found: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("cmvn", "norm_vars", "deltas")
-            if getattr(options, name) == getattr(fresh, name)
+            for name in ("cmvn", "norm_vars", "deltas", "delta_window")
+            if options.exp is None and getattr(options, name) == getattr(fresh, name)
         }
         offsets = self.splicing.offsets
-        plain = self.transform is None and offsets == tuple(range(offsets[0], offsets[-1] + 1))
+        plain = (
+            (self.transform is None or self.plain_ivector)
+            and options.exp is None
+            and offsets == tuple(range(offsets[0], offsets[-1] + 1))
+        )
         if context and plain and options.feature_transform is None and (options.left, options.right) == (None, None):
             found |= {"left": -offsets[0], "right": offsets[-1]}
         return dataclasses.replace(options, **found)
@@ -224,9 +250,17 @@ class FrontEnd:
 
         return heard(config, examples, ask)
 
+    @property
+    def plain_ivector(self) -> bool:
+        """Whether the feature transform is a splice with an i-vector beside it, and nothing more."""
+        return bool(self.splicing.ivector) and self.before is None and self.splicing.after is None
+
     def agrees_in_frames(self, other: "FrontEnd") -> bool:
         """Whether single frames are the same with both, so that one reading of the data serves both."""
-        settings = [(front.cmvn, front.norm_vars, front.deltas) for front in (self, other)]
+        settings = [
+            (front.cmvn, front.norm_vars, front.deltas, front.delta_window, front.ivector_dim, front.splicing.ivector)
+            for front in (self, other)
+        ]
         befores = [() if front.before is None else front.before.components for front in (self, other)]
         return settings[0] == settings[1] and befores[0] == befores[1]
 
@@ -287,6 +321,10 @@ def divide_transform(transform: Nnet) -> tuple[Nnet | None, Splicing | None]:
     Raises:
         ConfigError: If it splices twice, or goes on after the splice with a component that is not for that.
     """
+    features, ivector = ivector_beside(transform)
+    if ivector:
+        before, splicing = divide_transform(features)
+        return before, dataclasses.replace(splicing or Splicing((0,)), ivector=ivector)
     parts = transform.components
     places = [place for place, part in enumerate(parts) if isinstance(part, nc.Splice)]
     if not places:

@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.kaldi.experiment import Experiment, is_nnet3_folder, read_experiment
+from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn
-from limbeck.kaldi.formats.nnet1 import read_nnet
-from limbeck.kaldi.formats.scp import read_entries
+from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.scp import read_entries, read_entry
+from limbeck.kaldi.ivectors import IVectors, read_ivectors
 from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source.alignments import Alignment, Match, match_frames, read_labels, refuse_too_many
 from limbeck.kaldi.source.directory import KaldiDirectory, open_directory
 from limbeck.kaldi.source.frontend import FrontEnd, Splicing, divide_transform
 from limbeck.kaldi.source.spliced import Spliced
 from limbeck.kaldi.source.store import FrameStore, checked_frames
+from limbeck.kaldi.transforms import linear_transform, read_transform, with_ivector
 
 CONTEXT = 5
 """Neighbours on each side where nothing says otherwise."""
@@ -32,33 +36,100 @@ CONTEXT = 5
 Progress = Callable[[int, int], None]
 
 
-def front_end(options: SpeechOptions, directory: KaldiDirectory) -> FrontEnd:
+def front_end(options: SpeechOptions, directory: KaldiDirectory, ivectors: IVectors | None = None) -> FrontEnd:
     """Settle how inputs are made.
 
     Args:
         options: What was asked for.
         directory: The training data, which decide whether there is CMVN where nobody says.
+        ivectors: Those of the training data, or None.
 
     Returns:
         The front end.
 
     Raises:
-        ConfigError: If a context is given and the feature transform has one too.
+        ConfigError: If a context is given and the feature transform has one too, or what an experiment's folder needs
+            is missing.
     """
-    transform = None if options.feature_transform is None else read_nnet(options.feature_transform)
-    before, splicing = (None, None) if transform is None else divide_transform(transform)
-    if splicing is not None and (options.left, options.right) != (None, None):
+    said = _experiment(options, ivectors)
+    given = (options.left, options.right, options.feature_transform) != (None, None, None)
+    path = options.feature_transform if given else said.feature_transform
+    left, right = (options.left, options.right) if given or said.context is None else said.context
+    span = tuple(range(-(CONTEXT if left is None else left), (CONTEXT if right is None else right) + 1))
+    deltas = said.deltas if options.deltas is None else options.deltas
+    ivector = 0 if ivectors is None else ivectors.dim
+    width = _features(directory) * (deltas + 1) if path is not None or ivector else 0
+    transform, has_splice = (None, False) if path is None else _transform(Path(path), span, width)
+    if has_splice and (options.left, options.right) != (None, None):
         raise ConfigError("the feature transform has a splice of its own: leave --left and --right out")
-    if splicing is None:
-        left = CONTEXT if options.left is None else options.left
-        right = CONTEXT if options.right is None else options.right
-        splicing = Splicing(tuple(range(-left, right + 1)))
+    if ivector and (transform is None or transform.input_dim == width):
+        transform = with_ivector(Nnet((nc.Splice(width, span),)) if transform is None else transform, ivector)
+    before, splicing = (None, None) if transform is None else divide_transform(transform)
     whose = options.cmvn
     if whose == "auto":
-        whose = "speaker" if directory.cmvn else "none"
-    if whose == "none" and options.norm_vars:
+        whose = said.cmvn if options.exp is not None else ("speaker" if directory.cmvn else "none")
+    norm_vars = (said.norm_vars and whose != "none") if options.norm_vars is None else options.norm_vars
+    if whose == "none" and norm_vars:
         raise ConfigError("norm_vars is part of CMVN, and there is none: use --cmvn speaker or --cmvn utterance")
-    return FrontEnd(splicing, whose, options.norm_vars, options.deltas, options.every, before, transform)
+    return FrontEnd(
+        splicing or Splicing(span),
+        whose,
+        norm_vars,
+        deltas,
+        said.delta_window if options.delta_window is None else options.delta_window,
+        ivector,
+        options.every,
+        before,
+        transform,
+    )
+
+
+def _experiment(options: SpeechOptions, ivectors: IVectors | None) -> Experiment:
+    """What an experiment's folder says; nothing where none is given."""
+    if options.exp is None:
+        return Experiment()
+    said = read_experiment(Path(options.exp), nnet3=is_nnet3_folder(Path(options.exp)))
+    if said.ivector_dim and (ivectors is None or ivectors.dim != said.ivector_dim):
+        held = "none are given" if ivectors is None else f"those given have {ivectors.dim}"
+        raise ConfigError(
+            f"{options.exp} says that i-vectors of {said.ivector_dim} values are appended to features, and {held}: "
+            "give --ivectors"
+        )
+    return said
+
+
+def _features(directory: KaldiDirectory) -> int:
+    """How many features the first utterance has."""
+    return int(read_entry(directory.entries[0], allow_pipes=directory.allow_pipes).shape[1])
+
+
+def _transform(path: Path, span: tuple[int, ...], width: int) -> tuple[Nnet, bool]:
+    """A feature transform with its splice, and whether the splice is its own."""
+    # A matrix is for frames with their context; of a network without a splice the context comes after it.
+    found = read_transform(path)
+    if not isinstance(found, Nnet):
+        return Nnet((nc.Splice(width, span), linear_transform(found, width * len(span)))), False
+    if divide_transform(found)[1] is None:
+        return Nnet((*found.components, nc.Splice(found.output_dim, span))), False
+    return found, True
+
+
+def speech_ivectors(given: str | None, directory: KaldiDirectory, options: SpeechOptions) -> IVectors | None:
+    """The i-vectors of a directory, which may be of its speakers.
+
+    Args:
+        given: What was asked for, or None.
+        directory: The features.
+        options: The period of online ones, and whether pipes are allowed.
+
+    Returns:
+        The i-vectors, or None.
+    """
+    if given is None:
+        return None
+    return read_ivectors(
+        given, period=options.ivector_period, speakers=directory.owners, allow_pipes=options.allow_pipes
+    )
 
 
 def open_frames(
@@ -66,6 +137,7 @@ def open_frames(
     front: FrontEnd,
     *,
     labels: Alignment | None = None,
+    ivectors: IVectors | None = None,
     most_left_out: float = 1.0,
     in_memory_bytes: float = 4 * 2**30,
     progress: Progress | None = None,
@@ -76,6 +148,7 @@ def open_frames(
         directory: The features.
         front: How inputs are made.
         labels: Labels; without them all utterances are taken.
+        ivectors: I-vectors, where the front end appends them.
         most_left_out: Largest share of utterances whose labels may be missing or of another number.
         in_memory_bytes: Features up to this size stay in memory; larger ones are read again each epoch.
         progress: Called with utterances read and all.
@@ -85,13 +158,21 @@ def open_frames(
 
     Raises:
         FormatError: If an archive is damaged, or an utterance cannot be used.
-        MismatchError: If too many utterances are left out.
+        MismatchError: If too many utterances are left out, or i-vectors are missing or of another dimension.
     """
+    held_dim = 0 if ivectors is None else ivectors.dim
+    if held_dim != front.ivector_dim:
+        cure = "give --ivectors, --validation-ivectors and --test-ivectors for what is read" if not held_dim else (
+            "they must be those of the training")  # fmt: skip
+        raise MismatchError(
+            f"i-vectors of {held_dim} values for {directory.path}, and the training data have {front.ivector_dim}: "
+            f"{cure}"
+        )
     keys = [entry.key for entry in directory.entries]
     wanted = [n for n, key in enumerate(keys) if labels is None or key in labels.pdfs]
     if not wanted:
         raise MismatchError(f"no utterance of {directory.path} has labels: do alignments and features belong together?")
-    read = _Reader(directory, front)
+    read = _Reader(directory, front, ivectors)
     lengths: list[int | None] = [None] * len(keys)
     digests: dict[int, bytes] = {}
     held: dict[int, NDArray[np.float32]] | None = {}
@@ -118,6 +199,7 @@ def open_frames(
         features,
         _Again(read, kept, sizes, features),
         None if held is None else _joined(held, kept, features),
+        ivector=front.splicing.ivector,
     )
     inputs = Spliced(
         store,
@@ -155,18 +237,21 @@ def open_speech(options: SpeechOptions, *, progress: Progress | None = None) -> 
     if options.ali is None:
         raise ConfigError(f"{options.data} is a Kaldi directory, and its labels are needed: give --ali ALI_DIR")
     directory = open_directory(options.data, allow_pipes=options.allow_pipes)
-    front = front_end(options, directory)
+    ivectors = speech_ivectors(options.ivectors, directory, options)
+    front = front_end(options, directory, ivectors)
     labels = read_labels(options.ali, transition_model=options.mdl)
     notes: list[str] = []
     parts: dict[str, Examples] = {}
-    for part, (data, ali) in {
-        "train": (options.data, options.ali),
-        "validation": (options.validation_data, options.validation_ali),
-        "test": (options.test_data, options.test_ali),
+    for part, (data, ali, beside) in {
+        "train": (options.data, options.ali, options.ivectors),
+        "validation": (options.validation_data, options.validation_ali, options.validation_ivectors),
+        "test": (options.test_data, options.test_ali, options.test_ivectors),
     }.items():
         if (data is None) != (ali is None):
             raise ConfigError(f"--{part}-data and --{part}-ali belong together: give both, or neither")
         if data is None or ali is None:
+            if beside is not None:
+                raise ConfigError(f"--{part}-ivectors belong to --{part}-data: give both, or neither")
             continue
         here = directory if part == "train" else open_directory(data, allow_pipes=options.allow_pipes)
         own = labels if part == "train" else read_labels(ali, transitions=labels.transitions)
@@ -178,6 +263,7 @@ def open_speech(options: SpeechOptions, *, progress: Progress | None = None) -> 
             here,
             front,
             labels=own,
+            ivectors=ivectors if part == "train" else speech_ivectors(beside, here, options),
             most_left_out=options.most_left_out,
             in_memory_bytes=options.in_memory_gb * 1e9,
             progress=progress,
@@ -209,7 +295,8 @@ def open_transfer(path: Path, front: FrontEnd, options: SpeechOptions) -> Exampl
         The examples, without labels.
     """
     directory = open_directory(path, allow_pipes=options.allow_pipes)
-    examples, _ = open_frames(directory, front, in_memory_bytes=options.in_memory_gb * 1e9)
+    ivectors = speech_ivectors(options.ivectors, directory, options)
+    examples, _ = open_frames(directory, front, ivectors=ivectors, in_memory_bytes=options.in_memory_gb * 1e9)
     return examples
 
 
@@ -251,7 +338,9 @@ def judged_alone(options: SpeechOptions) -> SpeechOptions:
         The options.
     """
     if options.test_data is None:
-        return dataclasses.replace(options, validation=0.0, validation_data=None, validation_ali=None)
+        return dataclasses.replace(
+            options, validation=0.0, validation_data=None, validation_ali=None, validation_ivectors=None
+        )
     mdl = options.mdl
     if mdl is None and options.ali is not None and (Path(options.ali) / "final.mdl").exists():
         mdl = str(Path(options.ali) / "final.mdl")
@@ -259,12 +348,16 @@ def judged_alone(options: SpeechOptions) -> SpeechOptions:
         options,
         data=options.test_data,
         ali=options.test_ali,
+        ivectors=options.test_ivectors,
+        ivector_period=None if options.test_ivectors is None else options.ivector_period,
         mdl=mdl,
         validation=0.0,
         validation_data=None,
         validation_ali=None,
+        validation_ivectors=None,
         test_data=None,
         test_ali=None,
+        test_ivectors=None,
     )
 
 
@@ -274,6 +367,7 @@ class _Reader:
 
     directory: KaldiDirectory
     front: FrontEnd
+    ivectors: IVectors | None = None
 
     def __call__(self, numbers: Iterable[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         directory, front = self.directory, self.front
@@ -286,7 +380,8 @@ class _Reader:
             if given is None and front.cmvn == "utterance":
                 given = accumulate_cmvn(matrix)
             try:
-                yield number, front.prepare(matrix, given)
+                beside = None if self.ivectors is None else self.ivectors.frames(entry.key, len(matrix))
+                yield number, front.prepare(matrix, given, beside)
             except DataError as error:
                 raise type(error)(f"{entry.source}: utterance {entry.key}: {error}") from error
 

@@ -6,13 +6,14 @@ Axes: ``N`` examples, ``U`` utterances, ``C`` frames of context, ``D`` features.
 __all__ = ["Spliced"]
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.inputs import Inputs
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.source.frontend import Splicing
@@ -81,7 +82,7 @@ class Spliced(Source):
     @property
     def shape(self) -> tuple[int, ...]:
         """Examples, and the shape of one."""
-        return (self._count, *self.splicing.shape(self.store.features))
+        return (self._count, *self.splicing.shape(self.store.features - self.store.ivector))
 
     @property
     def ndim(self) -> int:
@@ -99,14 +100,20 @@ class Spliced(Source):
             splicing: The neighbours.
 
         Returns:
-            float32 ``(rows, C, D)``, or ``(rows, outputs)`` of what follows the splice.
+            float32 ``(rows, C, D)``, or flat ``(rows, outputs)`` with what follows the splice and the i-vector.
+
+        Raises:
+            MismatchError: If an i-vector is wanted that the data do not have.
         """
         if isinstance(rows, slice):
             rows = torch.arange(*rows.indices(self._count), device=self.store.device)
         which = torch.searchsorted(self.ends, rows, right=True)
         places = (rows - self.ends[which] + self.counts[which]) * self.every
         offsets = torch.tensor(splicing.offsets, device=self.store.device)
-        frames = self.store.gather(self.utterances[which], places, offsets)
+        if splicing.ivector:
+            return self._with_ivector(rows, which, places, splicing)
+        width = self.store.features - self.store.ivector
+        frames = self.store.gather(self.utterances[which], places, offsets, slice(0, width))
         if splicing.after is None:
             return frames
         if splicing not in self._steps:
@@ -116,6 +123,19 @@ class Spliced(Source):
             for step in self._steps[splicing]:
                 values = step(values)
         return values
+
+    def _with_ivector(self, rows: Tensor, which: Tensor, places: Tensor, splicing: Splicing) -> Tensor:
+        """Rows with their neighbours and the i-vector, flat; ``which`` are their utterances and ``places`` in them."""
+        width, ivector = self.store.features - self.store.ivector, self.store.ivector
+        if splicing.ivector != ivector:
+            held = f"of {ivector}" if ivector else "none"
+            raise MismatchError(
+                f"a model reads i-vectors of {splicing.ivector} values, and the data have {held}: give --ivectors"
+            )
+        frames = self.spliced(rows, replace(splicing, ivector=0)).flatten(1)
+        here = torch.zeros(1, dtype=torch.int64, device=rows.device)
+        beside = self.store.gather(self.utterances[which], places, here, slice(width, None))
+        return torch.cat([frames, beside[:, 0]], 1)
 
     def fetch(
         self,

@@ -36,6 +36,7 @@ class FrameStore:
         reader: Reads utterances that are not in memory.
         frames: All frames in order, float32 ``(frames, D)``, or None to read them when they are wanted.
         device: Where frames are kept.
+        ivector: How many of the features, at the end, are an i-vector's.
 
     Example:
         >>> store = FrameStore(torch.tensor([2, 1]), 1, None, torch.tensor([[1.0], [2.0], [7.0]]))
@@ -51,10 +52,11 @@ class FrameStore:
         reader: Reader | None,
         frames: Tensor | None = None,
         device: torch.device | str = "cpu",
+        ivector: int = 0,
     ) -> None:
         self.device = torch.device(device)
         self.lengths = lengths.to(self.device)
-        self.features = features
+        self.features, self.ivector = features, ivector
         self.in_memory = frames is not None
         self._reader = reader
         self._copies: dict[torch.device, FrameStore] = {self.device: self}
@@ -67,7 +69,7 @@ class FrameStore:
         place = torch.empty(0, device=device).device
         if place not in self._copies:
             frames = self._frames if self.in_memory else None
-            copied = FrameStore(self.lengths, self.features, self._reader, frames, place)
+            copied = FrameStore(self.lengths, self.features, self._reader, frames, place, self.ivector)
             copied._copies = self._copies
             self._copies[place] = copied
         return self._copies[place]
@@ -89,13 +91,14 @@ class FrameStore:
         self._begins = torch.full_like(self.lengths, -1)
         self._begins[utterances] = begins
 
-    def gather(self, utterances: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+    def gather(self, utterances: Tensor, places: Tensor, offsets: Tensor, columns: slice = slice(None)) -> Tensor:
         """Frames and their neighbours.
 
         Args:
             utterances: Which utterance each is in, int64 ``(N,)``.
             places: Which frame of it, int64 ``(N,)``.
             offsets: Places of the neighbours, int64 ``(C,)``.
+            columns: Which features; all where it is left out.
 
         Returns:
             float32 ``(N, C, D)``; beyond the ends of an utterance its first or last frame is repeated.
@@ -106,8 +109,8 @@ class FrameStore:
             begins = self._begins[utterances]
         around = (places[:, None] + offsets).clamp_min_(0)
         around = torch.minimum(around, self.lengths[utterances][:, None] - 1) + begins[:, None]
-        found = self._frames.index_select(0, around.flatten())
-        return found.view(len(utterances), len(offsets), self.features)
+        found = self._frames[:, columns].index_select(0, around.flatten())
+        return found.view(len(utterances), len(offsets), found.shape[1])
 
     def _stretch(self, utterances: Tensor) -> Tensor:
         """The utterances wanted, and as many of those that follow as are worth reading with them."""

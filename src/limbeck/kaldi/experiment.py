@@ -1,28 +1,23 @@
 """How an experiment of Kaldi makes its features: the small files that training left in its folder.
 
-They are read as ``steps/nnet/decode.sh`` and ``steps/nnet3/decode.sh`` read them, from ``cmvn_opts``, or the older
-``norm_vars``, to the counts of pdfs.
+They are read as ``steps/nnet/decode.sh``, ``steps/decode.sh`` and ``steps/nnet3/decode.sh`` read them, from
+``cmvn_opts``, or the older ``norm_vars``, to the counts of pdfs.
 """
 
-__all__ = ["Experiment", "completed", "read_experiment"]
+__all__ = ["Experiment", "is_nnet3_folder", "read_experiment"]
 
-import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.kaldi.decoding.options import FeatureOptions
+from limbeck.formats.sniff import identify
 
 _MOST_BYTES = 4096
 _TRUTH = {"true": True, "t": True, "1": True, "": True, "false": False, "f": False, "0": False}
-_REFUSED = {
-    "online_cmvn_opts": "apply-cmvn-online",
-    "final.mat": "transform-feats",
-    "ivector_dim": "append-vector-to-feats",
-}
-"""Files that say that the features go through another tool of Kaldi, and which."""
+_SPLICE = 4
+"""Frames on each side that splice-feats takes where nothing says so."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,11 @@ class Experiment:
         cmvn: Whose mean is taken off.
         norm_vars: Whether the variance is made 1 too.
         deltas: Orders of differences over time.
+        delta_window: Frames to each side that one difference looks at.
         context: Frames before and after each frame that are spliced to it, or None where nothing says so.
-        feature_transform: The ``final.feature_transform``, or None.
+        feature_transform: The ``final.feature_transform``; or without one the ``final.mat``, the matrix of LDA and
+            MLLT, which is for spliced frames; or None.
+        ivector_dim: Values of the i-vectors that are appended to features, or 0.
         class_frame_counts: Counts of pdfs, or None.
         frame_subsampling_factor: Every how many frames a network of nnet3 has an output.
     """
@@ -42,8 +40,10 @@ class Experiment:
     cmvn: Literal["none", "speaker"] = "none"
     norm_vars: bool = False
     deltas: int = 0
+    delta_window: int = 2
     context: tuple[int, int] | None = None
     feature_transform: Path | None = None
+    ivector_dim: int = 0
     class_frame_counts: Path | None = None
     frame_subsampling_factor: int = 1
 
@@ -60,7 +60,7 @@ def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
         What it says. A folder with none of the files has features as they are.
 
     Raises:
-        ConfigError: If there is no such folder, or its features need a tool that Limbeck does not have.
+        ConfigError: If there is no such folder, or its features need a tool that has to be run before.
         FormatError: If a file holds what Kaldi's tool would refuse, or two of them contradict each other.
 
     Example:
@@ -77,51 +77,41 @@ def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
         factor = folder / "frame_subsampling_factor"
         every = _number(factor, factor.name, _text(factor), 1000) if factor.exists() else 1
         return Experiment(*_cmvn(folder, empty="speaker"), frame_subsampling_factor=every)
-    transform = folder / "final.feature_transform"
-    for name, tool in _REFUSED.items():
-        if (folder / name).exists() and not (name == "final.mat" and transform.exists()):
-            raise ConfigError(
-                f"{folder / name} says that features go through {tool}, which Limbeck does not have: write them to an "
-                "archive with Kaldi, and leave exp out"
-            )
+    if (folder / "online_cmvn_opts").exists() and _text(folder / "online_cmvn_opts"):
+        raise ConfigError(
+            f"{folder / 'online_cmvn_opts'} says that features go through apply-cmvn-online: write them with limbeck "
+            "kaldi apply-cmvn-online, and leave exp out"
+        )
     names = ("prior_counts", "ali_train_pdf.counts")  # the first wins, as for Kaldi
     counts = next((folder / name for name in names if (folder / name).exists()), None)
-    # Kaldi's scripts do not look at splice_opts beside a feature transform, which has a splice of its own.
+    path = folder / "ivector_dim"
+    ivectors = _number(path, path.name, _text(path), 100_000) if path.exists() else 0
+    transform, matrix, context = folder / "final.feature_transform", folder / "final.mat", None
+    (order, window), found = _deltas(folder), None
+    # Kaldi's scripts do not look at splice_opts beside a feature transform, which has a splice of its own; nor at
+    # the deltas beside the matrix of LDA, which has spliced frames in their place.
     if transform.exists():
-        return Experiment(*_cmvn(folder, empty="none"), _deltas(folder), None, transform, counts)
-    return Experiment(*_cmvn(folder, empty="none"), _deltas(folder), _context(folder), None, counts)
+        found = transform
+    elif matrix.exists():
+        (order, window), found, context = (0, 2), matrix, _context(folder) or (_SPLICE, _SPLICE)
+    else:
+        context = _context(folder)
+    return Experiment(*_cmvn(folder, empty="none"), order, window, context, found, ivectors, counts)
 
 
-def completed(options: FeatureOptions, *, nnet3: bool = False) -> FeatureOptions:
-    """Fill in what an experiment's folder says, where no flag is given.
+def is_nnet3_folder(folder: Path) -> bool:
+    """Whether the network of an experiment's folder is of nnet3, whose scripts read less of it.
 
     Args:
-        options: The flags, which win.
-        nnet3: Whether the network is of nnet3.
+        folder: Such as ``exp/tdnn``.
 
     Returns:
-        The options, with nothing left to the folder.
-
+        Whether it is.
     """
-    if options.exp is None:
-        return options
-    found = read_experiment(options.exp, nnet3=nnet3)
-    # "none" stays open, so that flags of CMVN beside it are refused where they are of no use, and no sooner.
-    cmvn = options.cmvn or (None if found.cmvn == "none" else found.cmvn)
-    filled = dataclasses.replace(
-        options,
-        exp=None,
-        cmvn=cmvn,
-        norm_vars=(cmvn not in (None, "none") and found.norm_vars) if options.norm_vars is None else options.norm_vars,
-        deltas=found.deltas if options.deltas is None else options.deltas,
-    )
-    # A transform and its context belong together: who gives one gives both.
-    if (options.left_context, options.right_context, options.feature_transform) != (None, None, None):
-        return filled
-    left, right = found.context or (None, None)
-    return dataclasses.replace(
-        filled, left_context=left, right_context=right, feature_transform=found.feature_transform
-    )
+    if (folder / "final.nnet").exists() or (folder / "final.feature_transform").exists():
+        return False
+    model = folder / "final.mdl"
+    return (folder / "final.raw").exists() or (model.is_file() and identify(model) == "nnet3 model")
 
 
 def _cmvn(folder: Path, *, empty: Literal["none", "speaker"]) -> tuple[Literal["none", "speaker"], bool]:
@@ -145,19 +135,20 @@ def _cmvn(folder: Path, *, empty: Literal["none", "speaker"]) -> tuple[Literal["
     return "speaker", variance
 
 
-def _deltas(folder: Path) -> int:
+def _deltas(folder: Path) -> tuple[int, int]:
+    """Order and window."""
     older, path = folder / "delta_order", folder / "delta_opts"
     before = _number(older, older.name, _text(older), 4) if older.exists() else None
     given = _options(path, ("delta-order", "delta-window", "truncate")) if path.exists() else {}
     if not given:
-        return before or 0
-    window = _number(path, "delta-window", given.get("delta-window", "2"), 1000)
-    if window != 2 or _number(path, "truncate", given.get("truncate", "0"), 10**6):
-        raise FormatError(path, "asks for a window other than 2, or cuts: use limbeck kaldi add-deltas, and --deltas 0")
+        return before or 0, 2
+    window = _number(path, "delta-window", given.get("delta-window", "2"), 100)
+    if not window or _number(path, "truncate", given.get("truncate", "0"), 10**6):
+        raise FormatError(path, "cuts features before their deltas, or has no window: give --deltas and --delta-window")
     order = _number(path, "delta-order", given.get("delta-order", "2"), 4)
     if before is not None and before != order:
         raise FormatError(path, f"has delta-order = {order}, and {older} says {before}: remove the one that is wrong")
-    return order
+    return order, window
 
 
 def _context(folder: Path) -> tuple[int, int] | None:

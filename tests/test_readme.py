@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import limbeck
-from limbeck.cli import app
+from limbeck.cli.application import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -283,5 +283,5 @@ def test_what_cannot_be_asked_of_a_file(refused, tmp_path, monkeypatch, words, s
 
 
 def test_help(good):
-    shown = good("compress", "--help").out
+    shown = good("compress", "--help-all").out
     assert "limbeck compress runs/cnn --size 200KB" in shown and "--singular-share" in shown

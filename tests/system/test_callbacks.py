@@ -80,7 +80,7 @@ def test_warnings_of_other_processes_come_back():
 
 
 def test_the_command_line_shows_them_in_one_line(monkeypatch, capsys):
-    from limbeck.cli import app
+    from limbeck.cli.application import app
 
     def command(*_, **__):
         warn_user("two\nlines")

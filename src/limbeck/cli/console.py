@@ -20,20 +20,15 @@ import contextlib
 import json
 import os
 import sys
-import traceback
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LimbeckError, LimbeckWarning
-from limbeck.evaluation.score_table import score_rows
 from limbeck.system.callbacks import Callback
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _UNSAFE = (
     *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and its like
@@ -60,21 +55,9 @@ def clean(text: str) -> str:
     return text.translate(_SHOWN)
 
 
-class _CleanConsole(Console):
-    """A console through which nothing but its own styles steers the terminal."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(clean(segment.text), segment.style)
-
-
-_err = _CleanConsole(stderr=True, highlight=False, emoji=False)
-_out = _CleanConsole(highlight=False, emoji=False)
-
-
-def say(text: str, *, style: str | None = None) -> None:
+def say(text: str) -> None:
     """Tell the user something, on the error stream, so that the output stream holds results alone."""
-    _err.print(text, style=style, markup=False, soft_wrap=True)
+    sys.stderr.write(clean(text) + "\n")
 
 
 def say_odd(text: str) -> None:
@@ -124,38 +107,39 @@ def explain(error: Exception) -> int:
     """
     if isinstance(error, LimbeckError):
         text = " ".join(str(error).split())
-        _err.print(f"limbeck: {text}", markup=False, soft_wrap=True)
+        say(f"limbeck: {text}")
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         _forget_output()
         return 0
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error).lower():
-        _err.print(
-            "limbeck: out of memory: use a smaller batch_size or fewer train_examples",
-            markup=False,
-            soft_wrap=True,
-        )
+        say("limbeck: out of memory: use a smaller --batch-size, or fewer examples: --train-examples")
         return 2
     if isinstance(error, OSError) and error.errno is not None:
         _forget_output()
         place = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
-        _err.print(
-            f"limbeck: cannot read or write{place}: {error.strerror}: see to that, and try again",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"limbeck: cannot read or write{place}: {error.strerror}: see to that, and try again")
         return 2
-    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    place = "" if frame is None else f" ({os.path.basename(frame.filename)}:{frame.lineno})"
-    _err.print(
+    place = _place_of(error)
+    say(
         f"limbeck: a mistake of ours: {type(error).__name__}: {' '.join(str(error).split())}{place}; "
-        "please report it (LIMBECK_TRACEBACK=1 shows where it happened)",
-        markup=False,
-        soft_wrap=True,
+        "please report it (LIMBECK_TRACEBACK=1 shows where it happened)"
     )
     if os.environ.get("LIMBECK_TRACEBACK") == "1":
-        _err.print("".join(traceback.format_exception(error)), markup=False)
+        import traceback
+
+        say("".join(traceback.format_exception(error)))
     return 1
+
+
+def _place_of(error: Exception) -> str:
+    """File and line where an error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"
 
 
 def _forget_output() -> None:
@@ -176,7 +160,7 @@ class ProgressCallback(Callback):
     """
 
     def __init__(self, name: str = "training", *, quiet: bool = False) -> None:
-        self.name, self.shown = name, _err.is_terminal and not quiet
+        self.name, self.shown = name, sys.stderr.isatty() and not quiet
         self.progress: Progress | None = None
         self.task: TaskID | None = None
         self.steps = 1
@@ -186,13 +170,17 @@ class ProgressCallback(Callback):
         self.steps = steps
         if not self.shown:
             return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from limbeck.cli.terminal import errors
+
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
-            console=_err,
+            console=errors,
         )
         self.progress.start()
         self.task = self.progress.add_task(self.name, total=epochs * steps, completed=epoch * steps, numbers="")
@@ -240,26 +228,34 @@ class Bar:
     """
 
     def __init__(self, name: str, *, quiet: bool = False) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=_err,
-            disable=quiet or not _err.is_terminal,
-        )
-        self.task = self.progress.add_task(name, total=None)
+        self.name, self.shown = name, sys.stderr.isatty() and not quiet
+        self.progress: Progress | None = None
 
     def __enter__(self) -> "Bar":
-        self.progress.start()
+        if self.shown:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            from limbeck.cli.terminal import errors
+
+            self.progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=errors,
+            )
+            self.task = self.progress.add_task(self.name, total=None)
+            self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.progress is not None:
+            self.progress.stop()
 
     def show(self, done: int, total: int) -> None:
         """Move the bar."""
-        self.progress.update(self.task, completed=done, total=total)
+        if self.progress is not None:
+            self.progress.update(self.task, completed=done, total=total)
 
 
 def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test") -> None:
@@ -269,13 +265,19 @@ def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test"
         models: Scores by name.
         part: Which examples they were judged on.
     """
+    from rich.table import Table
+    from rich.text import Text
+
+    from limbeck.cli.terminal import print_table
+    from limbeck.evaluation.score_table import score_rows
+
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column(f"on the {part} set", no_wrap=True)
     for name, scores in models.items():
         table.add_column(Text(f"{name}\n{scores.get('title', '')}"), justify="right", overflow="fold")
     for row in score_rows(models):
         table.add_row(*row)
-    _out.print(table)
+    print_table(table)
 
 
 def print_verdicts(metrics: Mapping[str, Any]) -> None:
@@ -297,12 +299,17 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         heading: Names of the columns.
         rows: A sequence of cells a row.
     """
+    from rich.table import Table
+    from rich.text import Text
+
+    from limbeck.cli.terminal import print_table
+
     table = Table(show_edge=False, pad_edge=False)
     for name in heading:
         table.add_column(Text(name))
     for row in rows:
         table.add_row(*[Text(str(cell)) for cell in row])
-    _out.print(table)
+    print_table(table)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

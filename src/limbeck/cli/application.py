@@ -1,0 +1,159 @@
+"""The commands as cyclopts runs them: the words of a command line become a call of its function, or one error line.
+
+A command's module is imported when the command is named, and torch when it runs.
+"""
+
+__all__ = ["app", "run"]
+
+import difflib
+import warnings
+from pathlib import Path
+from typing import Any, get_args
+
+import cyclopts
+
+from limbeck import __version__
+from limbeck.cli.commands import COMMANDS, find_command
+from limbeck.cli.settings import read_settings, safe_settings
+from limbeck.errors import ConfigError
+
+app = cyclopts.App(
+    name="limbeck",
+    version=__version__,
+    help_flags=(),
+    default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
+)
+for _commands in COMMANDS.values():
+    for _one in _commands:
+        app.command(_one.place, name=_one.name)
+
+_HELP = ("--help", "-h", "--help-all")
+
+
+def run(words: list[str]) -> None:
+    """Run a command.
+
+    Args:
+        words: The words after ``limbeck``, at least one.
+
+    Raises:
+        LimbeckError: For a mistake in what was given.
+    """
+    _refuse_renamed(words)
+    _refuse_unknown(words)
+    asked = [word for word in words if word in _HELP]
+    if asked or words == ["kaldi"]:  # a group of commands, and none of them
+        from limbeck.cli.help import print_help
+
+        print_help(app, words, every="--help-all" in asked)
+        return
+    words = _with_config(words)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(words, result_action="return_value", exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise _misspelt(error, words) from error
+
+
+def _show_warning(*given: Any, **more: Any) -> None:
+    from limbeck.cli.console import show_warning
+
+    show_warning(*given, **more)
+
+
+def _refuse_renamed(words: list[str]) -> None:
+    """Say what a flag of earlier versions is called now."""
+    given = {word.split("=")[0] for word in words}
+    if given & {"--loss", "--losses"}:
+        raise ConfigError(
+            "--loss is called --method now, and --losses --methods: kd is what kl was, and logits is as it was; "
+            "limbeck methods lists them"
+        )
+
+
+def _refuse_unknown(words: list[str]) -> None:
+    """Refuse a command that does not exist."""
+    if find_command(words[0]) is not None:
+        return
+    names = [command.name for commands in COMMANDS.values() for command in commands]
+    near = difflib.get_close_matches(words[0], names, 1)
+    what = "a command is needed before" if words[0].startswith("-") else "there is no command"
+    raise ConfigError(f"{what} {words[0]}{f': did you mean {near[0]}?' if near else ''}; see limbeck --help")
+
+
+def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
+    """What cyclopts found wrong with the words of a command, and where to read what would be right."""
+    command = " ".join(("limbeck", *(error.command_chain or ())))
+    found = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        # A misspelt flag is the likelier reason why another is missing, and cyclopts looks for what is missing first.
+        found = _unknown_flag(words) or found
+        if not error.argument.tokens and found.endswith("requires an argument"):
+            found = f"{command} needs {error.argument.name}"
+    if "--validation:" in found and "into float" in found:
+        found += ": it is a share or a count, and --validation-data names a file to choose by"
+    return ConfigError(f"{found}; see {command} --help")
+
+
+def _unknown_flag(words: list[str]) -> str | None:
+    """The first flag that the command does not have, with the one that is meant; None where there is none."""
+    from limbeck.cli.help import arguments_of
+
+    known = {name for argument in arguments_of(app, words) for name in argument.names}
+    for word in words if known else ():
+        flag = word.split("=")[0]
+        if flag == "--":
+            return None
+        if flag.startswith("--") and flag.replace("_", "-") not in known:
+            near = difflib.get_close_matches(flag, sorted(known), 1)
+            return f"Unknown option: {flag}" + (f". Did you mean {near[0]}?" if near else "")
+    return None
+
+
+def _with_config(words: list[str]) -> list[str]:
+    """Let ``--config FILE`` supply what the flags leave open; its keys are the flags' names."""
+    path: str | None = None
+    rest: list[str] = []
+    waiting = False
+    for word in words:
+        if waiting:
+            path, waiting = word, False
+        elif word == "--config":
+            waiting = True
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    if waiting:
+        raise ConfigError("--config needs a file: --config run.toml")
+    if path is None:
+        app.config = (_whole_numbers,)
+        return rest
+    settings = safe_settings(read_settings(Path(path)), rest, path)
+
+    def fill_in(command: cyclopts.App, names: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+        # Under the command's name: on the top level cyclopts passes over a key, "data", that is a command's name too.
+        table: dict[str, Any] = settings
+        for name in reversed(names):
+            table = {name: table}
+        cyclopts.config.Dict(table, source=path)(command, names, arguments)
+
+    app.config = (fill_in, _whole_numbers)
+    return rest
+
+
+def _whole_numbers(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """Refuse 2.5 for a whole number, which cyclopts would round."""
+    for argument in arguments:
+        if _types_in(argument.hint).isdisjoint({int}) or float in _types_in(argument.hint):
+            continue
+        for token in argument.tokens:
+            if "." in token.value and not token.value.rstrip("0").endswith("."):
+                source = "" if token.source in {"", "cli"} else f" in {token.source}"
+                raise ConfigError(f"{argument.name}{source} must be a whole number, and is {token.value}")
+
+
+def _types_in(hint: object) -> set[object]:
+    inside = get_args(hint)
+    return set().union(*map(_types_in, inside)) if inside else {hint}

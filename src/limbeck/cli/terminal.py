@@ -1,0 +1,34 @@
+"""The consoles that tables and bars are drawn on; rich is imported with this module, so it is imported where used."""
+
+__all__ = ["errors", "print_table", "results"]
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.table import Table
+
+from limbeck.cli.console import clean
+
+_WIDE = 100_000
+
+
+class _CleanConsole(Console):
+    """A console through which nothing but its own styles steers the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(clean(segment.text), segment.style)
+
+
+errors = _CleanConsole(stderr=True, highlight=False, emoji=False)
+results = _CleanConsole(highlight=False, emoji=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on the output stream: cells are folded where a terminal is narrow, and never for a file or a pipe.
+
+    Args:
+        table: The table.
+    """
+    results.print(table, width=None if results.is_terminal else _WIDE, crop=results.is_terminal)

@@ -46,6 +46,7 @@ from limbeck.models.factories import make_model
 from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model, hf_teacher
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.mlp import MLP, MLPConfig
+from limbeck.models.narrow import narrow, narrowed_widths
 from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.models.specialist import Specialist
 from limbeck.models.timm_models import TIMM_PREFIX, build_timm, describe_timm, make_timm
@@ -57,6 +58,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "nnet1": (Nnet1Config, Nnet1),
 }
 _SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
+_CHANGES = ("widths", "ranks", "spatial", "int8")
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -84,7 +86,7 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     kind = fields.pop("model_type", None)
     if kind == _SPECIALIST:
         return _specialist(fields)
-    changes: dict[str, Any] = {name: fields.pop(name) for name in ("ranks", "spatial", "int8") if name in fields}
+    changes: dict[str, Any] = {name: fields.pop(name) for name in _CHANGES if name in fields}
     if kind == _HF:
         return rebuild(build_hf(fields), changes)
     if kind == _TIMM:
@@ -128,7 +130,7 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``ranks``, by layer, ``spatial``, the names of those that are a convolution over columns and one over rows, and
+        ``widths``, inputs and outputs of layers that lost units, ``ranks``, by layer, ``spatial``, the names of those that are a convolution over columns and one over rows, and
         ``int8``, each only where there is such a layer: true where all linear layers have 8 bits, or the names of those
         that have.
 
@@ -140,7 +142,9 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
     names = [name for name, part in model.named_modules() if isinstance(part, Int8Linear)]
     partly = any(type(part) is nn.Linear for part in model.modules())
     int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
-    return {**({"ranks": ranks} if ranks else {}), **({"spatial": spatial} if spatial else {}), **int8}
+    widths = narrowed_widths(model)
+    narrower = {"widths": widths} if widths else {}
+    return {**narrower, **({"ranks": ranks} if ranks else {}), **({"spatial": spatial} if spatial else {}), **int8}
 
 
 def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
@@ -166,6 +170,13 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(f"ranks must be a mapping and int8 true or false, and are {ranks!r} and {int8!r}"[:300])
     if not isinstance(spatial, list) or not all(isinstance(name, str) and name in ranks for name in spatial):
         raise ConfigError(f"spatial must be a list of layers that have ranks, and is {spatial!r}"[:300])
+    widths = changes.get("widths", {})
+    if not isinstance(widths, Mapping) or not all(
+        isinstance(each, list) and len(each) == 2 for each in widths.values()
+    ):
+        raise ConfigError(f"widths must be inputs and outputs by layer, and are {widths!r}"[:300])
+    if widths and narrowed_widths(model) != widths:
+        model = narrow(model, {name: tuple(each) for name, each in widths.items()})
     if ranks and factored_ranks(model) != ranks:
         model = split_layers(model, ranks, spatial)
     if not int8 or has_int8(model):

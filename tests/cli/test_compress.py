@@ -114,6 +114,21 @@ def test_a_config_and_a_plan_give_the_same_bytes(good, refused, tiny, teacher, s
 
 
 @pytest.mark.usefixtures("no_drawing")
+def test_units_go_within_a_budget_and_the_run_is_like_any_other(good, tiny, teacher, tmp_path):
+    out = tmp_path / "narrow"
+    done = good("compress", teacher, "--by", "units", "--parameters", 0.5, *BRIEF, "--out", out)
+    stages = json.loads((out / "metrics.json").read_text())["stages"]
+    assert list(stages) == ["original", "pruned", "pruned + fine-tune"]
+    assert re.search(r"layer +units +kept +loss alone", done.out) and "divergence of all together" in done.out
+    told = json.loads(good("evaluate", out, "--data", tiny, "--json").out)
+    assert told["parameters"] == stages["pruned"]["parameters"] <= 0.5 * stages["original"]["parameters"]
+    again = json.loads(good("evaluate", out / "pruned", "--data", tiny, "--json").out)
+    assert again["test_errors"] == stages["pruned"]["test_errors"]
+    good("compress", teacher, "--plan", out / "plan.json", "--out", tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(out / "pruned")
+
+
+@pytest.mark.usefixtures("no_drawing")
 def test_stored_targets_and_8_bits_alone(good, refused, tiny, teacher, student, tmp_path):
     good("soften", "--data", tiny, "--teacher", teacher, "--out", tmp_path / "targets")
     words = ("compress", student, "--rank", 4, "--teacher-targets", tmp_path / "targets")
@@ -159,6 +174,8 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
         (("--int8", "--finetune-epochs", 2), "give a rank rule too"),
         (("--energy", 0.5, "--dialect", "text"), "belongs to nnet1 files alone"),
         (("--energy", 0.5, "--plan", "plan.json"), "leave --energy out"),
+        (("--by", "units", "--energy", 0.5), "units are taken out within a budget"),
+        (("--by", "units", "--parameters", 0.001), "one unit in each group"),
         (("--plan", "nowhere.json"), "nowhere.json"),
         (("--energy", 0.5, "--data", "nowhere.npz"), "nowhere.npz"),
     ],

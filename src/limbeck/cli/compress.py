@@ -32,6 +32,7 @@ def compress(
     *,
     out: Annotated[Path | None, Parameter(group=GROUPS["Run"])] = None,
     rule: Annotated[RankRule, Parameter(name="*", group=GROUPS["Ranks"])] = RankRule(),  # noqa: B008
+    by: Annotated[Literal["rank", "units"], _RANKS] = "rank",
     plan: Annotated[Path | None, _RANKS] = None,
     metric: Annotated[Literal["weights", "outputs", "divergence"] | None, _RANKS] = None,
     calibration: Annotated[int, _RANKS] = 2000,
@@ -58,14 +59,16 @@ def compress(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a trained network smaller by singular values, win back what is lost by distilling, round to 8 bits.
+    """Make a trained network smaller by low rank or fewer units, win back what is lost by distilling, round to 8 bits.
 
-    Each large layer becomes two thin ones. Give one rank rule, a plan that was made before, or --int8 alone.
+    Each large layer becomes two thin ones, or with --by units loses hidden units and channels. Give one rule, a plan
+    that was made before, or --int8 alone.
 
     ```
     limbeck compress runs/student --energy 0.95 --out runs/smaller
     limbeck compress runs/cnn --size 200KB --finetune-epochs 5 --int8 --out runs/tiny
     limbeck compress runs/cnn --latency 2ms --out runs/quick
+    limbeck compress runs/cnn --by units --latency 2ms --finetune-epochs 5 --out runs/narrow
     limbeck compress runs/cnn --parameters 0.5 --metric weights --out runs/half
     limbeck compress runs/cnn --plan runs/half/plan.json --out runs/again
     limbeck compress final.nnet smaller.nnet --parameters 0.5 --features feats.ark
@@ -76,6 +79,9 @@ def compress(
         source: Folder of a run, or a Kaldi nnet1 file.
         target: For an nnet1 file: the file to write; its plan and a picture of the spectra are written beside it.
         out: For a run: the folder to write.
+        by: "rank": layers become two of low rank. "units": they lose hidden units and channels, those whose absence
+            changes the answers to training examples least, measured; for parameters, flops, size and latency. What
+            is left makes up for what goes, so the network stays of one layer where it was.
         plan: A plan.json that was made for this network, in place of a rank rule.
         metric: What an error is: of "weights", of the layers' "outputs" on training data, or these weighed by the
             "divergence" of the answers that they cause. Default: divergence for parameters, flops, size and latency,
@@ -107,11 +113,11 @@ def compress(
         json: Print the metrics as JSON, or for an nnet1 file the plan.
     """
     if rule.name is not None and plan is not None:
-        raise ConfigError(f"--plan says the ranks: leave --{rule.name.replace('_', '-')} out")
+        raise ConfigError(f"--plan says what goes: leave --{rule.name.replace('_', '-')} out")
     if not source.is_dir():
         given = {
             "--out": out, "--teacher-targets": teacher_targets, "--data": data, "--model": model,
-            "--int8": int8 or None, "--margin": margin,
+            "--int8": int8 or None, "--margin": margin, "--by": None if by == "rank" else by,
             "--resume": resume or None, "--finetune-epochs": finetuning.finetune_epochs or None,
         }  # fmt: skip
         _refuse(given, f"{source} is no folder of a run, and belongs to runs alone")
@@ -140,7 +146,7 @@ def compress(
         model=model, resume=resume, track=track, quiet=quiet, json=json,
         options={
             "int8": int8, "margin": margin, "metric": metric, "calibration": calibration, "placement": placement,
-            "convolutions": convolutions,
+            "convolutions": convolutions, "by": by,
         },
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from limbeck.errors import FormatError
 from limbeck.lowrank.matrices import Placement
@@ -80,6 +80,9 @@ class RankPlan:
         bytes_after: The same after.
     """
 
+    stage: ClassVar[str] = "svd"
+    """What the network that is made by it is called."""
+
     model_digest: str
     spectrum_digest: str | None
     rule: str
@@ -115,6 +118,11 @@ class RankPlan:
                 return None
             before, after = before + layer.multiply_adds[0], after + layer.multiply_adds[1]
         return before, after
+
+    def to_metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds of it."""
+        found: dict[str, Any] = {"rule": self.rule, "metric": self.metric, "ranks": self.ranks}
+        return found | ({"spatial": list(self.spatial)} if self.spatial else {})
 
     def __str__(self) -> str:
         """The plan as a table."""

@@ -130,9 +130,9 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``widths``, inputs and outputs of layers that lost units, ``ranks``, by layer, ``spatial``, the names of those that are a convolution over columns and one over rows, and
-        ``int8``, each only where there is such a layer: true where all linear layers have 8 bits, or the names of those
-        that have.
+        ``widths``, inputs and outputs of layers that lost units; ``ranks``, by layer; ``spatial``, the names of those
+        that are a convolution over columns and one over rows; and ``int8``, each only where there is such a layer: true
+        where all linear layers have 8 bits, or the names of those that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))

@@ -39,5 +39,6 @@ def title_of(subject: object) -> str:
     first = str(int(np.prod(inputs))) if kind == "mlp" else "x".join(map(str, inputs))
     channels = [f"conv{width}" for width in description.get("channels", ())]
     sizes = [first, *channels, *map(str, description.get("hidden", ())), str(description["classes"])]
-    changes = [*(["low rank"] if "ranks" in description else []), *(["int8"] if "int8" in description else [])]
+    known = {"widths": "pruned", "ranks": "low rank", "int8": "int8"}
+    changes = [words for name, words in known.items() if name in description]
     return ", ".join([f"{kind} {'-'.join(sizes)}", *changes])

@@ -44,6 +44,8 @@ def prune(plan: PrunePlan, model: nn.Module, calibration: Inputs, *, seed: int =
         raise MismatchError(
             f"the plan is for the network {plan.model_digest[:16]}, and this one is {digest[:16]}: make a plan for it"
         )
+    if not plan.kept:
+        return copy_module(model)
     groups = [group for group in find_groups(model, calibration) if group.name in plan.kept]
     missing = sorted(set(plan.kept) - {group.name for group in groups})
     wrong = [g.name for g in groups if g.reason is not None or plan.kept[g.name][-1] >= g.units]
@@ -119,7 +121,7 @@ def zeroed(trial: nn.Module, group: Group, kept: Sequence[int], readers: Mapping
             if readers is not None:
                 weight, shift = reconstructed(readers[name], kept)
                 new[:, at] = torch.from_numpy(weight.astype(np.float32)).to(new)
-                if shift is not None:
+                if shift is not None and layer.bias is not None:
                     layer.bias.add_(torch.from_numpy(shift.astype(np.float32)).to(layer.bias))
             layer.weight.copy_(new.reshape(layer.weight.shape))
         assert block * group.units == layer.weight.shape[1], "found so"

@@ -90,7 +90,7 @@ def removal_order(units: int, readers: Sequence[Reader]) -> tuple[list[int], Arr
     """
     alive, order, losses = list(range(units)), list[int](), [0.0]
     weights = [reader.weight.copy() for reader in readers]
-    inverses = [np.linalg.inv(_ridged(reader.inputs)) for reader in readers]
+    inverses: list[Array] = [np.asarray(np.linalg.inv(_ridged(reader.inputs)), np.float64) for reader in readers]
     while len(alive) > 1:
         each = np.zeros(len(alive))
         for reader, weight, inverse in zip(readers, weights, inverses, strict=True):
@@ -119,7 +119,8 @@ def _costs(weight: Array, inverse: Array, reader: Reader) -> Array:
     squares = np.einsum("mub,muc->ubc", seen, weighed, optimize=True)
     at = columns_of(range(count), b).reshape(count, b)
     blocks = inverse[at[:, :, None], at[:, None, :]]
-    return np.einsum("ubb->u", np.linalg.solve(blocks, squares))
+    costs: Array = np.einsum("ubb->u", np.linalg.solve(blocks, squares))
+    return costs
 
 
 def _without(weight: Array, inverse: Array, gone: NDArray[np.int64], outputs: Array) -> tuple[float, Array, Array]:
@@ -150,7 +151,7 @@ def reconstructed(reader: Reader, kept: Sequence[int]) -> tuple[Array, Array | N
     """
     at = columns_of(kept, reader.block)
     moments = _ridged(reader.inputs)
-    weight = np.linalg.solve(moments[np.ix_(at, at)], moments[at] @ reader.weight.T).T
+    weight: Array = np.asarray(np.linalg.solve(moments[np.ix_(at, at)], moments[at] @ reader.weight.T).T, np.float64)
     if reader.mean is None:
         return weight, None
     return weight, reader.weight @ reader.mean - weight @ reader.mean[at]

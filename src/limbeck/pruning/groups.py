@@ -375,8 +375,9 @@ _KINDS: Mapping[str, Callable[[_Walk, Node], _Label | None]] = {
     **dict.fromkeys(("add", "sub", "mul", "div"), _combined),
     **dict.fromkeys(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"), _pooled),
     **dict.fromkeys(
-        ("relu", "relu6", "gelu", "silu", "elu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu",
-         "clamp", "clamp_min", "softplus", "mish", "dropout", "contiguous", "clone", "to", "detach", "alias"),
+        ("relu", "relu6", "gelu", "silu", "elu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh",
+         "leaky_relu", "clamp", "clamp_min", "softplus", "mish", "dropout", "contiguous", "clone", "to",
+         "detach", "alias"),
         _passed,
     ),
 }  # fmt: skip

@@ -104,6 +104,9 @@ def explain_way(contents: Contents) -> str:
     words = "Higher is better, further left is smaller; the horizontal axis is logarithmic. Each arrow is one step"
     if any("svd" in role for role in contents.way):
         words += ": svd puts two thin layers in the place of a large one"
+    if any("pruned" in role for role in contents.way):
+        words += ": pruned takes out the hidden units and channels whose absence changes the answers least"
+    if any("svd" in role or "pruned" in role for role in contents.way):
         if any("fine-tune" in role for role in contents.way):
             words += ", fine-tune distils the result from the network as it was"
     if any("int8" in role for role in contents.way):

@@ -15,7 +15,8 @@ from limbeck.system.locks import LOCK
 FIRST_WEIGHTS = "first.safetensors"
 """What the trainings of a run start from, until it is finished."""
 
-_PARTS = ("", "baseline/", "svd/", "svd-fine-tune/", "members/*/", "seeds/*/", "seeds/*/baseline/", "peers/*/")
+_STAGES = ("svd/", "svd-fine-tune/", "pruned/", "pruned-fine-tune/")
+_PARTS = ("", "baseline/", *_STAGES, "members/*/", "seeds/*/", "seeds/*/baseline/", "peers/*/")
 """Folders of a run and of its parts."""
 
 _FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")

@@ -1,6 +1,6 @@
 """What a compression decides before a layer is touched: its stages, its rule, and who teaches the fine-tuning."""
 
-__all__ = ["CompressPlan", "Ranks", "plan_compression"]
+__all__ = ["CompressPlan", "plan_compression"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError
-from limbeck.lowrank import Convolutions, Metric, Placement, RankPlan, Spectrum
+from limbeck.lowrank import Convolutions, Metric, Placement, is_budget
 from limbeck.models import has_int8
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
@@ -20,14 +20,14 @@ from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.execution import Execution
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers, check_classes, teacher_for, verify_stores
+from limbeck.runs.ranks import Decided
+from limbeck.runs.units import By
 from limbeck.runs.unused import tell_unused, unused_in_compression
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
 from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import as_teacher
-
-Ranks = tuple[RankPlan, Spectrum | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class CompressPlan:
         model: The network as it was.
         data: Examples to calibrate, fine-tune, choose and judge with.
         rule: How small the layers become.
-        given: Ranks that were decided before, or None.
+        given: Ranks or units that were decided before, or None.
+        by: Whether layers get a low rank, or lose units.
         tuning: Epochs and settings of the fine-tuning.
         guide: Who teaches the fine-tuning.
         own_teacher: Whether that is another than the network as it was.
@@ -57,7 +58,8 @@ class CompressPlan:
     model: nn.Module
     data: DataSet
     rule: RankRule
-    given: Ranks | None
+    given: Decided | None
+    by: By
     tuning: FineTuning
     guide: Teacher
     own_teacher: bool
@@ -88,7 +90,7 @@ class CompressPlan:
         kept = {**dataclasses.asdict(self.rule), **dataclasses.asdict(self.tuning)}
         kept |= {**dataclasses.asdict(self.augmentation), "int8": self.int8, "metric": self.metric}
         kept |= {"margin": self.margin, "calibration": self.calibration, "placement": self.placement}
-        return kept | {"convolutions": self.convolutions}
+        return kept | {"convolutions": self.convolutions, "by": self.by}
 
     def identity(self) -> dict[str, Any]:
         """Digests in which a run that resumes must agree."""
@@ -100,11 +102,12 @@ def plan_compression(
     model: nn.Module,
     data: DataSet,
     rule: RankRule,
-    given: Ranks | None,
+    given: Decided | None,
     tuning: FineTuning,
     teacher: nn.Module | Answering | None,
     augmentation: Augmentation | None,
     *,
+    by: By,
     int8: bool,
     metric: Metric | None,
     calibration: int,
@@ -125,6 +128,7 @@ def plan_compression(
         tuning: The fine-tuning.
         teacher: Who teaches it in place of the network, or None.
         augmentation: Random views, or None.
+        by: Whether layers get a low rank, or lose units.
         int8: Whether weights are rounded at the end.
         metric: In which errors are counted, or None.
         calibration: How many training examples to calibrate with.
@@ -145,6 +149,7 @@ def plan_compression(
     """  # noqa: DOC502
     callback = execution.callback
     _check(model, rule, given, int8, tuning)
+    _check_units(by, rule, metric)
     _check_roles(role, before)
     _check_tuning(tuning, data, taught=teacher is not None)
     check_margin(margin, data)
@@ -156,14 +161,15 @@ def plan_compression(
     beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in before.items()}
     _tell_unused(tuning, views, callback)
     unused = unused_in_compression(
-        rule, planned=given is not None, metric=metric, calibration=calibration, placement=placement
+        rule, by=by, planned=given is not None, metric=metric, calibration=calibration, placement=placement
     )
     tell_unused(unused, callback)
     guide = teacher_for(model if teacher is None else teacher, data).bind(data.train, views)
     if tuning.finetune_epochs:
         verify_stores(guide, callback)
     return CompressPlan(
-        model=model, data=data, rule=rule, given=given, tuning=tuning, guide=guide, own_teacher=teacher is not None,
+        model=model, data=data, rule=rule, given=given, by=by, tuning=tuning, guide=guide,
+        own_teacher=teacher is not None,
         augmentation=views, int8=int8, metric=metric, calibration=calibration, placement=placement,
         convolutions=convolutions, role=role,
         beside=beside, margin=margin, execution=execution,
@@ -178,7 +184,19 @@ def _check_tuning(tuning: FineTuning, data: DataSet, *, taught: bool) -> None:
         raise ConfigError(f"hard_weight is {tuning.hard_weight}, and the training set has no labels: set it to 0")
 
 
-def _check(model: nn.Module, rule: RankRule, plan: Ranks | None, int8: bool, tuning: FineTuning) -> None:
+def _check_units(by: By, rule: RankRule, metric: Metric | None) -> None:
+    """Refuse for units what is for ranks alone."""
+    if by != "units":
+        return
+    if rule.name is not None and not is_budget(rule):
+        raise ConfigError(
+            f"units are taken out within a budget: give parameters, flops, size or latency instead of {rule.name}"
+        )
+    if metric not in {None, "divergence"}:
+        raise ConfigError(f"units are chosen by the divergence of the answers: leave metric {metric} out")
+
+
+def _check(model: nn.Module, rule: RankRule, plan: Decided | None, int8: bool, tuning: FineTuning) -> None:
     if rule.name is not None and plan is not None:
         raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
     ranked = rule.name is not None or plan is not None
@@ -186,12 +204,17 @@ def _check(model: nn.Module, rule: RankRule, plan: Ranks | None, int8: bool, tun
         names = ", ".join(field.name for field in dataclasses.fields(RankRule))
         raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
     if not ranked and tuning.finetune_epochs:
-        raise ConfigError("fine-tuning makes up for low rank: give a rank rule too, or leave finetune_epochs out")
+        raise ConfigError(
+            "fine-tuning makes up for low rank or units that went: give a rank rule too, or leave finetune_epochs out"
+        )
     if has_int8(model):
         raise DataError("the network has 8-bit weights already: compress the one that it was made of")
 
 
-_STAGES = ("svd", "svd + fine-tune", "int8", "svd + int8", "svd + fine-tune + int8")
+_STAGES = (
+    *(f"{way}{after}" for way in ("svd", "pruned") for after in ("", " + fine-tune", " + int8", " + fine-tune + int8")),
+    "int8",
+)
 """What the networks that are made are called."""
 
 

@@ -1,4 +1,4 @@
-"""The stages of a compression: low rank, fine-tuning, 8-bit weights, each made of the one before."""
+"""The stages of a compression: low rank or fewer units, fine-tuning, 8-bit weights, each made of the one before."""
 
 __all__ = ["Made", "make_stages", "save_stage"]
 
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from torch import nn
 
 from limbeck.lowrank import apply
+from limbeck.lowrank.plan import RankPlan
 from limbeck.models import to_int8
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
 from limbeck.options import Training
 from limbeck.runs.answer_cache import answer_once
-from limbeck.runs.compress_plan import CompressPlan, Ranks
+from limbeck.runs.compress_plan import CompressPlan
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import save_model
-from limbeck.runs.ranks import choose_ranks, read_plan, write_plan
+from limbeck.runs.ranks import Decided, choose_ranks, read_plan, write_plan
 from limbeck.runs.stages import fit_stage
+from limbeck.runs.units import choose_units, without_those
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device
 from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
@@ -33,12 +35,12 @@ class Made:
     Attributes:
         last: The last of them, or the network itself where none was made.
         stages: All of them by name, in order.
-        ranks: Ranks and spectrum of the low-rank stage, or None.
+        ranks: The plan of the first stage, and the spectrum of ranks; or None.
     """
 
     last: nn.Module
     stages: Mapping[str, nn.Module]
-    ranks: Ranks | None
+    ranks: Decided | None
 
 
 def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
@@ -57,14 +59,15 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
     if ranks is not None:
         whole = {layer.name: layer.reason for layer in (ranks[1].layers if ranks[1] else ()) if layer.reason}
         _tell_whole(whole, "whole", plan.execution.callback)
-        name, last = "svd", apply(ranks[0], plan.model, ranks[1]).eval()
+        name, last = ranks[0].stage, _smaller(plan, ranks).eval()
         stages[name] = last
         if folder is not None:
             write_plan(folder, *ranks)
             if plan.tuning.finetune_epochs or plan.int8:  # else it is the last, which is kept as the run's own
-                save_stage(folder.sub("svd"), last, plan)
+                save_stage(folder.sub(name), last, plan)
     if plan.tuning.finetune_epochs:
-        name, last = "svd + fine-tune", _finetune(plan, last, None if folder is None else folder.sub("svd-fine-tune"))
+        place = None if folder is None else folder.sub(f"{name}-fine-tune")
+        name, last = f"{name} + fine-tune", _finetune(plan, last, place)
         stages[name] = last
     if plan.int8:
         floats = whole_layers(last, plan.data.train.as_seen(slice(0, 1)))
@@ -92,7 +95,15 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     folder.seal_stage()
 
 
-def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Ranks | None:
+def _smaller(plan: CompressPlan, decided: Decided) -> nn.Module:
+    """The network of a plan."""
+    how, spectrum = decided
+    if isinstance(how, RankPlan):
+        return apply(how, plan.model, spectrum)
+    return without_those(plan.model, plan.data, how, calibration=plan.calibration, seed=plan.tuning.seed)
+
+
+def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Decided | None:
     """Those that were given, those that the run has decided already, or those of the rule."""
     if plan.given is not None:
         return plan.given
@@ -100,6 +111,11 @@ def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Ranks | None:
         return read_plan(folder.path)
     if plan.rule.name is None:
         return None
+    if plan.by == "units":
+        chosen = choose_units(
+            plan.model, plan.data, plan.rule, calibration=plan.calibration, int8=plan.int8, seed=plan.tuning.seed
+        )
+        return chosen, None
     return choose_ranks(
         plan.model, plan.data, plan.rule, metric=plan.metric, calibration=plan.calibration,
         placement=plan.placement, convolutions=plan.convolutions, int8=plan.int8, seed=plan.tuning.seed,

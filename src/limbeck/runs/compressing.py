@@ -17,6 +17,7 @@ from limbeck.lowrank import Convolutions, Metric, Placement, RankPlan, Spectrum
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.protocols import Answering, Teacher
+from limbeck.pruning import PrunePlan
 from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.compress_parity import write_parity
@@ -29,6 +30,7 @@ from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.speed import placed
+from limbeck.runs.units import By
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
 from limbeck.training.checkpoint import save_tensors
@@ -40,7 +42,7 @@ class CompressRun(FinishedRun):
 
     Attributes:
         model: The last stage, a module in evaluation mode on the CPU.
-        plan: The ranks, or None where only weights were rounded.
+        plan: The ranks, or the units that stay; None where only weights were rounded.
         spectrum: What the plan was made from, or None.
         margin: Whether the last stage is as good as the network was within the margin; None without one.
         metrics: What ``metrics.json`` holds: ``judged_on``, ``stages`` in order, each with its scores, and ``margin``.
@@ -50,7 +52,7 @@ class CompressRun(FinishedRun):
     """
 
     model: nn.Module
-    plan: RankPlan | None
+    plan: RankPlan | PrunePlan | None
     spectrum: Spectrum | None
     margin: MarginVerdict | None
     metrics: dict[str, Any]
@@ -74,7 +76,8 @@ def compress(
     test: Any = None,
     classes: Sequence[str] | None = None,
     rule: RankRule | None = None,
-    plan: tuple[RankPlan, Spectrum | None] | RankPlan | None = None,
+    by: By = "rank",
+    plan: tuple[RankPlan | PrunePlan, Spectrum | None] | RankPlan | PrunePlan | None = None,
     int8: bool = False,
     metric: Metric | None = None,
     calibration: int = 2000,
@@ -93,7 +96,8 @@ def compress(
 ) -> CompressRun:
     """Make a network smaller, stage by stage, and judge every stage.
 
-    The stages are ``svd`` (each layer as two of low rank), ``svd + fine-tune`` (distilled from the network as it was)
+    The stages are ``svd`` (each layer as two of low rank) or ``pruned`` (without some hidden units and channels), the
+    same ``+ fine-tune`` (distilled from the network as it was)
     and ``int8`` (linear layers with 8-bit weights), each only where it is asked for.
 
     Args:
@@ -104,6 +108,8 @@ def compress(
         test: Examples to judge the stages on; without them they are judged on validation.
         classes: Names of the classes.
         rule: How small the layers become; None where a plan is given, or weights are only rounded.
+        by: ``"rank"``: layers become two of low rank. ``"units"``: layers lose hidden units and channels, those whose
+            absence changes the answers least, measured (:mod:`limbeck.pruning`); the rule is then a budget.
         plan: Instead of a rule: a plan made before for this network, alone or with its spectrum.
         int8: Round the weights of the linear layers to 8 bits at the end.
         metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
@@ -144,8 +150,8 @@ def compress(
     require_out(out, resume=resume)
     data = as_data_set(train, validation, test, classes).seen_by(model)
     decided = plan_compression(
-        model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan) else plan,
-        finetuning or FineTuning(), teacher, augmentation, int8=int8, metric=metric, calibration=calibration,
+        model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan | PrunePlan) else plan,
+        finetuning or FineTuning(), teacher, augmentation, by=by, int8=int8, metric=metric, calibration=calibration,
         placement=placement, convolutions=convolutions, role=role, before=before or {}, margin=margin,
         execution=Execution(out=out, resume=resume, settings=settings, callback=callback),
     )  # fmt: skip
@@ -170,8 +176,7 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
     metrics, answers, verdict = _judge(stages, data, plan.role, place, plan.margin)
     ranks, spectrum = made.ranks or (None, None)
     if ranks is not None:
-        metrics["plan"] = {"rule": ranks.rule, "metric": ranks.metric, "ranks": ranks.ranks}
-        metrics["plan"] |= {"spatial": list(ranks.spatial)} if ranks.spatial else {}
+        metrics["plan"] = ranks.to_metrics()
     parity = None
     if folder is not None:
         folder.unseal_results()

@@ -13,8 +13,9 @@
     answers.safetensors   log-probabilities on the test set
     metrics.json          what was measured
     study.db, best.toml   of a search: its trials, and the settings that were best
-    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again
-    svd/, svd-fine-tune/  the networks on the way to a compressed one
+    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again;
+                          or the units that stay
+    svd/, svd-fine-tune/  the networks on the way to a compressed one; pruned/ where units went
     report.html, figures/ to look at
     SHA256SUMS            digests of the files that are finished; model/ has its own
 

@@ -1,6 +1,6 @@
 """The ranks of a network: chosen by settings and training data, kept in a run's folder, read again."""
 
-__all__ = ["choose_ranks", "read_plan", "write_plan"]
+__all__ = ["Decided", "calibration_inputs", "choose_ranks", "read_plan", "write_plan"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError
-from limbeck.inputs import first_few
+from limbeck.inputs import Inputs, first_few
 from limbeck.lowrank import (
     Convolutions,
     Metric,
@@ -31,10 +31,16 @@ from limbeck.lowrank import (
 from limbeck.models import to_int8
 from limbeck.models.replaceable import whole_layers
 from limbeck.options import RankRule
+from limbeck.pruning.plan import FORMAT as PRUNE_FORMAT
+from limbeck.pruning.plan import PrunePlan
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.latency import fit_latency, parse_seconds
 from limbeck.runs.measure import file_bytes
+from limbeck.system.files import read_json
 from limbeck.training.checkpoint import save_tensors
+
+Decided = tuple[RankPlan | PrunePlan, Spectrum | None]
+"""A plan, and for ranks what it was made from."""
 
 
 def choose_ranks(
@@ -70,13 +76,10 @@ def choose_ranks(
     """
     if rule.name is None:
         raise ConfigError("give a rank rule")
-    if calibration < 1:
-        raise ConfigError(f"calibration must be at least 1, and is {calibration}")
     if rule.latency is not None:
         parse_seconds(rule.latency)  # before anything is looked at
     chosen = metric or metric_for(rule)
-    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
-    inputs = data.train.as_seen(rows)
+    inputs = calibration_inputs(data, calibration, seed)
     calibrating = None if chosen == "weights" else inputs
     spectrum = look(
         model,
@@ -95,6 +98,26 @@ def choose_ranks(
         plan = fit_latency(model, spectrum, rule.latency, first_few(inputs), placement=placement, int8=whole)
         return plan, spectrum
     return plan_by_rule(spectrum, rule, placement=placement), spectrum
+
+
+def calibration_inputs(data: DataSet, calibration: int, seed: int) -> Inputs:
+    """Training examples to calibrate with.
+
+    Args:
+        data: The data.
+        calibration: How many.
+        seed: Of the choice.
+
+    Returns:
+        Inputs as the network sees them.
+
+    Raises:
+        ConfigError: If none are asked for.
+    """
+    if calibration < 1:
+        raise ConfigError(f"calibration must be at least 1, and is {calibration}")
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:calibration]
+    return data.train.as_seen(rows)
 
 
 def _fit_size(
@@ -123,8 +146,8 @@ def _fit_size(
     return dataclasses.replace(best, rule=f"size {size}")
 
 
-def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
-    """A plan, and the spectrum beside it where the plan needs one.
+def read_plan(path: Path) -> Decided:
+    """A plan of ranks or of units, and the spectrum beside it where the plan needs one.
 
     Args:
         path: ``plan.json``, or the run's folder that holds it.
@@ -133,24 +156,31 @@ def read_plan(path: Path) -> tuple[RankPlan, Spectrum | None]:
         Both.
     """
     file = path / "plan.json" if path.is_dir() else path
+    if _says(file, PRUNE_FORMAT):
+        return PrunePlan.load(file), None
     plan = RankPlan.load(file)
     return plan, None if plan.spectrum_digest is None else Spectrum.load(file.parent / "spectrum.safetensors")
 
 
-def write_plan(run: RunFolder, plan: RankPlan, spectrum: Spectrum | None) -> None:
+def _says(file: Path, format: str) -> bool:
+    content = read_json(file)
+    return isinstance(content, dict) and content.get("format") == format
+
+
+def write_plan(run: RunFolder, plan: RankPlan | PrunePlan, spectrum: Spectrum | None) -> None:
     """Write a plan, what it needs to be applied, and the singular values for a report.
 
     Args:
         run: The run.
-        plan: The ranks.
-        spectrum: What it was made from, or None.
+        plan: The ranks, or the units that stay.
+        spectrum: What ranks were made from, or None.
     """
     folder = run.path
     run.unseal_plan()
     # The spectrum first: a plan that is there can always be applied.
-    if plan.spectrum_digest is not None and spectrum is not None:
-        spectrum.save(folder / "spectrum.safetensors")
-    if spectrum is not None:
+    if spectrum is not None and isinstance(plan, RankPlan):
+        if plan.spectrum_digest is not None:
+            spectrum.save(folder / "spectrum.safetensors")
         forms = {layer.name: layer.forms.get(layer.name in plan.spatial) for layer in spectrum.layers}
         values = {name: form.decomposition.values for name, form in forms.items() if form is not None}
         named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}

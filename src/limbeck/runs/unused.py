@@ -116,12 +116,13 @@ def unused_in_distillation(aims: Distillation, options: Training, *, baseline: b
 
 
 def unused_in_compression(
-    rule: RankRule, *, planned: bool, metric: str | None, calibration: int, placement: str
+    rule: RankRule, *, by: str = "rank", planned: bool, metric: str | None, calibration: int, placement: str
 ) -> list[Unused]:
     """Settings of a compression that change nothing.
 
     Args:
         rule: How small the layers become.
+        by: "rank", or "units" that go.
         planned: Whether a plan is given in its place.
         metric: In which errors are counted; None for that which suits the rule.
         calibration: How many examples to calibrate with.
@@ -137,6 +138,8 @@ def unused_in_compression(
         found += [("metric", metric, reason)] if metric is not None else []
         found += [("calibration", calibration, reason)] if counts else []
         found += [("placement", placement, reason)] if placement != "input" else []
+    elif by == "units" and placement != "input":
+        found.append(("placement", placement, "units go, and no singular values are placed"))
     elif counts and (metric or metric_for(rule)) == "weights":
         found.append(("calibration", calibration, "errors of weights are counted without examples"))
     return found

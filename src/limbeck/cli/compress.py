@@ -89,7 +89,8 @@ def compress(
         calibration: How many training examples the last two metrics look at.
         placement: Where singular values go: to the first of the two layers ("input"), or as square roots to both.
         convolutions: "channels": a convolution becomes one to fewer channels and a 1x1 convolution; "best": with a
-            budget (parameters, flops, size, latency) it may also become one over columns and one over rows.
+            budget (parameters, flops, size, latency) it may also become one over columns and one over rows, or three
+            (Tucker-2: 1x1, the old kernel, 1x1), whichever loses least for what it costs.
         teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
             random views, in place of the network as it was.
         int8: Round the weights of linear layers to 8 bits; inputs are rounded as they come.

@@ -221,7 +221,7 @@ def compress_nnet(nnet: Nnet, plan: RankPlan, spectrum: Spectrum | None = None) 
             parts.append(part)
             continue
         assert isinstance(part, nc.AffineTransform | nc.LinearTransform)
-        first, second, bias = replacement(layers[name_of(place)], rank, plan.placement, seen.get(name_of(place)))
+        (first, second), bias = replacement(layers[name_of(place)], rank, plan.placement, seen.get(name_of(place)))
         parts.append(nc.LinearTransform(first.astype(np.float32), part.learn_rate))
         if isinstance(part, nc.AffineTransform):
             assert bias is not None

@@ -14,22 +14,29 @@ from limbeck.lowrank.matrices import Array, Placement, decompose, truncate
 from limbeck.lowrank.plan import RankPlan
 from limbeck.lowrank.spatial import spatial_factors
 from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+from limbeck.lowrank.tucker import decompose_channels, tucker_factors
 from limbeck.models import split_layers
 from limbeck.system.devices import widest
 
 
-def restructure(model: nn.Module, ranks: Mapping[str, int], spatial: Collection[str] = ()) -> nn.Module:
+def restructure(
+    model: nn.Module,
+    ranks: Mapping[str, int],
+    spatial: Collection[str] = (),
+    tucker: Mapping[str, int] | None = None,
+) -> nn.Module:
     """A copy of a network in which each named layer is two; these hold no values yet.
 
     It makes the architecture that saved weights of a low-rank network are loaded into. A linear layer becomes a
     :class:`~limbeck.models.Factored` of one without bias and one with the old layer's bias, if it has one. A
     convolution becomes one of the same kernel, stride, padding and dilation to ``rank`` channels without bias, and a
-    1x1 convolution; or one over columns and one over rows.
+    1x1 convolution; or one over columns and one over rows; or three.
 
     Args:
         model: The network; it is left as it was.
         ranks: Of the layers, by name.
         spatial: Convolutions among them that become one over columns and one over rows.
+        tucker: Convolutions among them that become three: to how many channels the first goes.
 
     Returns:
         The new network.
@@ -45,7 +52,7 @@ def restructure(model: nn.Module, ranks: Mapping[str, int], spatial: Collection[
     for layer in find_layers(model):
         if layer.name in ranks and layer.reason is not None:
             raise ConfigError(f"layer {layer.name!r} cannot become two: {layer.reason}")
-    return split_layers(model, ranks, spatial)
+    return split_layers(model, ranks, spatial, tucker)
 
 
 def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) -> nn.Module:
@@ -72,19 +79,21 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
         (3580, 760)
     """  # noqa: DOC502
     seen = check_plan(plan, model, spectrum)
-    new = restructure(model, plan.ranks, plan.spatial)
+    new = restructure(model, plan.ranks, plan.spatial, plan.tucker)
     pairs = dict(new.named_modules(remove_duplicate=False))
     for layer in find_layers(model):
         if layer.name not in plan.ranks:
             continue
         rank, along = plan.ranks[layer.name], layer.name in plan.spatial
-        first, second, bias = replacement(layer, rank, plan.placement, seen.get(layer.name), spatial=along)
+        factors, bias = replacement(
+            layer, rank, plan.placement, seen.get(layer.name), spatial=along, inner=plan.tucker.get(layer.name)
+        )
         pair = pairs[layer.name]
         assert isinstance(pair, nn.Sequential)
-        _fill(pair[0].weight, first)
-        _fill(pair[1].weight, second)
+        for part, factor in zip(pair, factors, strict=True):
+            _fill(part.weight, factor)
         if bias is not None:
-            _fill(pair[1].bias, bias)
+            _fill(pair[-1].bias, bias)
     return new
 
 
@@ -123,9 +132,15 @@ def check_plan(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None) -> d
 
 
 def replacement(
-    layer: Matrix, rank: int, placement: Placement, seen: LayerSpectrum | None, *, spatial: bool = False
-) -> tuple[Array, Array, Array | None]:
-    """The two factors of a layer, and its bias.
+    layer: Matrix,
+    rank: int,
+    placement: Placement,
+    seen: LayerSpectrum | None,
+    *,
+    spatial: bool = False,
+    inner: int | None = None,
+) -> tuple[tuple[Array, ...], Array | None]:
+    """The factors of a layer, and its bias.
 
     Args:
         layer: The layer.
@@ -133,26 +148,40 @@ def replacement(
         placement: Where the singular values go.
         seen: The layer's spectrum, or None to decompose its weights as they are.
         spatial: Whether a convolution becomes one over columns and one over rows.
+        inner: To how many channels the first goes where it becomes three; else None.
 
     Returns:
-        The first factor ``(k, N)``, the second ``(M, k)``, and the bias ``(M,)`` or None, in float64; where it is
-        spatial ``(k, C h)`` and ``(M, k w)``.
+        The first factor ``(k, N)`` and the second ``(M, k)``, where it is spatial ``(k, C h)`` and ``(M, k w)``, or
+        three (:func:`limbeck.lowrank.tucker.tucker_factors`); and the bias ``(M,)`` or None, in float64.
     """
     weight = layer.weight()
-    form = None if seen is None else seen.forms.get(spatial)
+    form = None if seen is None else seen.forms.get("spatial" if spatial else "channels")
     parts = None if form is None else form.decomposition
-    if spatial:
-        high, wide = layer.module.weight.shape[2:]
-        first, second, product = spatial_factors(weight, (high, wide), rank, parts, placement)
+    factors: tuple[Array, ...]
+    if inner is not None:
+        kernel = _kernel(layer)
+        plain = parts or decompose(weight)
+        channels = seen.tucker.decomposition if seen is not None and seen.tucker is not None else None
+        channels = channels or decompose_channels(weight, kernel, plain)[0]
+        *factors_, product = tucker_factors(weight, kernel, (inner, rank), plain, channels)
+        factors = tuple(factors_)
+    elif spatial:
+        first, second, product = spatial_factors(weight, _kernel(layer), rank, parts, placement)
+        factors = first, second
     else:
-        first, second = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
-        product = second @ first
+        factors = truncate(weight, rank, decomposition=parts or decompose(weight, most=rank), placement=placement)
+        product = factors[1] @ factors[0]
     if layer.module.bias is None:
-        return first, second, None
+        return factors, None
     bias: Array = layer.module.bias.detach().cpu().to(widest("cpu")).numpy().astype(np.float64)
     if seen is not None and seen.mean is not None:
         bias = bias + (weight - product) @ seen.mean
-    return first, second, bias
+    return factors, bias
+
+
+def _kernel(layer: Matrix) -> tuple[int, int]:
+    high, wide = layer.module.weight.shape[2:]
+    return high, wide
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError
 from limbeck.lowrank.allocation import Curve, allot
@@ -20,8 +21,10 @@ from limbeck.lowrank.matrices import (
     rank_for_sum,
 )
 from limbeck.lowrank.plan import LayerPlan, RankPlan
-from limbeck.lowrank.spectrum import LayerSpectrum, Spectrum
+from limbeck.lowrank.spectrum import Form, LayerSpectrum, Shape, Spectrum
 
+_TRIED = 24
+"""Ranks of channels, and of outputs, of which all pairs are tried where a convolution becomes three."""
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -138,14 +141,15 @@ def plan_ranks(
 
 
 class _Choice(NamedTuple):
-    """A rank, and whether a convolution becomes one over columns and one over rows."""
+    """A rank, the form that a layer takes, and where it is three convolutions to how many channels the first goes."""
 
     rank: int
-    spatial: bool
+    form: Shape = "channels"
+    inner: int | None = None
 
 
 def _plain(ranks: Mapping[str, int]) -> dict[str, _Choice]:
-    return {name: _Choice(rank, False) for name, rank in ranks.items()}
+    return {name: _Choice(rank) for name, rank in ranks.items()}
 
 
 def _named_ranks(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
@@ -281,24 +285,58 @@ def _curve(layer: LayerSpectrum, unit: _Unit) -> tuple[list[_Choice | None], Cur
     """The choices that a layer offers: the cheaper a form is for what it loses, the sooner it is one."""
     size = layer.shape[0] * layer.shape[1]
     offered: list[tuple[int, float, _Choice | None]] = []
-    for spatial, form in layer.forms.items():
+    for name, form in layer.forms.items():
         parts, (m, n) = form.decomposition, form.shape
-        tails = np.append(np.cumsum(parts.values[::-1] ** 2)[::-1], 0.0) + max(0.0, parts.discarded(len(parts.values)))
+        tails = _tails(parts)
+        if name == "tucker":
+            offered += _as_three(layer, form, unit)
+            continue
         for rank in range(1, min(len(parts.values), (size - 1) // (m + n)) + 1):
             cost = unit(rank * n, rank * m, form.positions)
-            offered.append((cost, float(tails[rank]) * form.weight, _Choice(rank, spatial)))
+            offered.append((cost, float(tails[rank]) * form.weight, _Choice(rank, name)))
     whole = unit(0, size, None if layer.positions is None else (layer.positions, layer.positions))
     kept: list[tuple[int, float, _Choice | None]] = []
     for cost, loss, choice in sorted(offered, key=lambda each: (each[0], each[1])):
-        if cost < whole and (not kept or (cost > kept[-1][0] and (loss < kept[-1][1] or layer.spatial is None))):
+        if cost < whole and (not kept or (cost > kept[-1][0] and (loss < kept[-1][1] or len(layer.forms) < 2))):
             kept.append((cost, loss, choice))
     kept.append((whole, 0.0, None))
     costs, losses = np.array([each[0] for each in kept], np.int64), np.array([each[1] for each in kept])
     return [each[2] for each in kept], Curve(costs, losses)
 
 
+def _tails(parts: Decomposition) -> NDArray[np.float64]:
+    """The squared error of each rank, from 0."""
+    tails: NDArray[np.float64] = np.append(np.cumsum(parts.values[::-1] ** 2)[::-1], 0.0)
+    return tails + max(0.0, parts.discarded(len(parts.values)))
+
+
+def _as_three(layer: LayerSpectrum, form: Form, unit: _Unit) -> list[tuple[int, float, _Choice | None]]:
+    """Choices of two ranks, from some of each, as far as they are smaller than the layer."""
+    assert layer.decomposition is not None, "there would be no form"
+    inside, outside = _tails(form.decomposition), _tails(layer.decomposition)
+    channels, size = form.shape[0], layer.shape[0] * layer.shape[1]
+    kernel = layer.shape[1] // channels
+    found: list[tuple[int, float, _Choice | None]] = []
+    for inner in _some(len(form.decomposition.values)):
+        for rank in _some(len(layer.decomposition.values)):
+            first, rest = inner * channels, rank * (inner * kernel + layer.shape[0])
+            if first + rest < size:
+                loss = float(inside[inner] + outside[rank]) * form.weight
+                found.append((unit(first, rest, form.positions), loss, _Choice(rank, "tucker", inner)))
+    return found
+
+
+def _some(most: int) -> list[int]:
+    """Ranks up to the largest: all where they are few, or so many at equal ratios."""
+    if most <= _TRIED:
+        return list(range(1, most + 1))
+    return sorted({round(most ** (place / (_TRIED - 1))) for place in range(_TRIED)})
+
+
 def _layer_plan(layer: LayerSpectrum, choice: _Choice | None, only_smaller: bool) -> LayerPlan:
-    form = None if choice is None else layer.forms.get(choice.spatial)
+    form = None if choice is None else layer.forms.get(choice.form)
+    if choice is not None and choice.inner is not None and form is not None:
+        return _plan_of_three(layer, form, choice.inner, choice.rank)
     rank, size, reason = None if choice is None else choice.rank, layer.shape[0] * layer.shape[1], layer.reason
     if rank is not None and form is not None and only_smaller and rank * sum(form.shape) >= size:
         rank, form, reason = None, None, f"two factors of rank {rank} would not be smaller"
@@ -306,7 +344,7 @@ def _layer_plan(layer: LayerSpectrum, choice: _Choice | None, only_smaller: bool
     if rank is not None and form is not None:
         kept, loss = form.decomposition.kept(rank), form.decomposition.discarded(rank) * form.weight
         after = rank * sum(form.shape)
-    spatial = form is not None and choice is not None and choice.spatial
+    spatial = form is not None and choice is not None and choice.form == "spatial"
     return LayerPlan(
         name=layer.name,
         kind=layer.kind,
@@ -320,4 +358,27 @@ def _layer_plan(layer: LayerSpectrum, choice: _Choice | None, only_smaller: bool
         reason=reason,
         spatial=form.shape if spatial and form is not None else None,
         columns=form.positions[0] if spatial and form is not None and form.positions is not None else None,
+    )
+
+
+def _plan_of_three(layer: LayerSpectrum, form: Form, inner: int, rank: int) -> LayerPlan:
+    """A convolution as three."""
+    assert layer.decomposition is not None, "there would be no form"
+    (outputs, inputs), channels = layer.shape, form.shape[0]
+    lost = form.decomposition.discarded(inner) + layer.decomposition.discarded(rank)
+    total = layer.decomposition.total
+    return LayerPlan(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.shape,
+        rank=rank,
+        kept=1.0 if total == 0 else min(1.0, max(0.0, 1.0 - lost / total)),
+        loss=lost * form.weight,
+        parameters=outputs * inputs,
+        parameters_after=inner * channels + rank * (inner * (inputs // channels) + outputs),
+        positions=layer.positions,
+        reason=layer.reason,
+        columns=None if form.positions is None else form.positions[0],
+        inner=inner,
+        channels=channels,
     )

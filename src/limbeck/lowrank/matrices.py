@@ -22,6 +22,8 @@ __all__ = [
     "rank_for_energy",
     "rank_for_parameters",
     "rank_for_sum",
+    "root_of_inputs",
+    "root_of_outputs",
     "truncate",
 ]
 
@@ -115,6 +117,30 @@ def _root(moment: NDArray[Any], size: int, ridge: float) -> Array:
         eigenvalues, vectors = np.linalg.eigh(values)
         root = vectors * np.sqrt(np.maximum(eigenvalues, 0) + ridge * scale)
     return root
+
+
+def root_of_inputs(moment: NDArray[Any]) -> Array:
+    """A matrix by which inputs are multiplied from the right, so that squared errors are those in their moment.
+
+    Args:
+        moment: C, ``(N, N)``.
+
+    Returns:
+        L with L L' = C, but for a small ridge.
+    """
+    return _root(moment, len(moment), _RIDGE_INPUTS)
+
+
+def root_of_outputs(moment: NDArray[Any]) -> Array:
+    """The same for outputs, multiplied from the left.
+
+    Args:
+        moment: G, ``(M, M)``.
+
+    Returns:
+        L' with L L' = G, but for a small ridge.
+    """
+    return _root(moment, len(moment), _RIDGE_OUTPUTS).T
 
 
 def decompose(

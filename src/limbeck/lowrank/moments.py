@@ -27,6 +27,7 @@ __all__ = ["Moments", "batches_of", "count_positions", "measure_moments"]
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -172,7 +173,11 @@ def _finished(name: str, sums: _Sums, examples: int) -> Moments:
 
 
 def count_positions(
-    model: nn.Module, example: Inputs, layers: Sequence[Matrix], *, columns: bool = False
+    model: nn.Module,
+    example: Inputs,
+    layers: Sequence[Matrix],
+    *,
+    at: Literal["outputs", "columns", "inputs"] = "outputs",
 ) -> dict[str, float]:
     """How often each layer's matrix is applied for one example.
 
@@ -180,8 +185,8 @@ def count_positions(
         model: The network.
         example: A batch of inputs, of which the first is used.
         layers: The layers to watch.
-        columns: Count instead where a convolution over columns alone, the first half of one in two, would be applied:
-            at the rows of the output and the columns of the input.
+        at: Where a convolution is applied: at its outputs; as one over columns alone, the first half of one in two, at
+            the rows of the output and the columns of the input; or as a 1x1 convolution before it, at its inputs.
 
     Returns:
         Applications by the layer's name.
@@ -197,8 +202,9 @@ def count_positions(
     def watch(layer: Matrix) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             rows = float(len(gradient_rows(layer.module, output)))
-            if columns and isinstance(layer.module, nn.Conv2d):
+            if at != "outputs" and isinstance(layer.module, nn.Conv2d):
                 rows *= inputs[0].shape[-1] / output.shape[-1]
+                rows *= inputs[0].shape[-2] / output.shape[-2] if at == "inputs" else 1.0
             counts[layer.name] = counts.get(layer.name, 0.0) + rows
 
         return note

@@ -33,7 +33,10 @@ class LayerPlan:
         reason: Why it stays whole, or None.
         spatial: Where it becomes a convolution over columns and one over rows: the shape, outputs and width by channels
             and height, of the matrix whose rank that is; else None.
-        columns: How often the first of these is applied per example; None where it is unknown, or not spatial.
+        columns: How often the first of these, or of three, is applied per example; None where it is unknown, or the
+            same as ``positions``.
+        inner: Where it becomes three convolutions: to how many channels the first goes; else None.
+        channels: How many it had then.
     """
 
     name: str
@@ -48,6 +51,8 @@ class LayerPlan:
     reason: str | None
     spatial: tuple[int, int] | None = None
     columns: float | None = None
+    inner: int | None = None
+    channels: int | None = None
 
     @property
     def multiply_adds(self) -> tuple[float, float] | None:
@@ -55,10 +60,14 @@ class LayerPlan:
         if self.positions is None:
             return None
         before = self.positions * self.parameters
-        if self.spatial is None or self.rank is None:
+        if (self.spatial is None and self.inner is None) or self.rank is None:
             return before, self.positions * self.parameters_after
         if self.columns is None:
             return None
+        if self.inner is not None and self.channels is not None:
+            first = self.inner * self.channels
+            return before, self.columns * first + self.positions * (self.parameters_after - first)
+        assert self.spatial is not None
         m, n = self.spatial
         return before, self.rank * (self.columns * n + self.positions * m)
 
@@ -105,6 +114,11 @@ class RankPlan:
         return tuple(layer.name for layer in self.layers if layer.rank is not None and layer.spatial is not None)
 
     @property
+    def tucker(self) -> dict[str, int]:
+        """The convolutions that become three: to how many channels the first goes, by name."""
+        return {layer.name: layer.inner for layer in self.layers if layer.rank is not None and layer.inner is not None}
+
+    @property
     def loss(self) -> float:
         """Sum of the layers' losses: with calibration data an estimate of the soft-target loss, in nats an example."""
         return math.fsum(layer.loss for layer in self.layers)
@@ -122,7 +136,8 @@ class RankPlan:
     def to_metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` holds of it."""
         found: dict[str, Any] = {"rule": self.rule, "metric": self.metric, "ranks": self.ranks}
-        return found | ({"spatial": list(self.spatial)} if self.spatial else {})
+        found |= {"spatial": list(self.spatial)} if self.spatial else {}
+        return found | ({"tucker": self.tucker} if self.tucker else {})
 
     def __str__(self) -> str:
         """The plan as a table."""
@@ -131,7 +146,7 @@ class RankPlan:
             (
                 layer.name or "(network)",
                 f"{layer.shape[0]} x {layer.shape[1]}" + (" conv" if layer.kind == "conv" else ""),
-                "whole" if layer.rank is None else f"{layer.rank}{'' if layer.spatial is None else ' spatial'}",
+                _rank_in_words(layer),
                 f"{layer.kept:.4f}",
                 f"{layer.parameters:,}",
                 f"{layer.parameters_after:,}" + ("" if layer.reason is None else f"  ({layer.reason})"),
@@ -188,6 +203,14 @@ class RankPlan:
             raise FormatError(path, f"is no valid rank plan: {error}") from error
 
 
+def _rank_in_words(layer: LayerPlan) -> str:
+    if layer.rank is None:
+        return "whole"
+    if layer.inner is not None:
+        return f"{layer.inner} x {layer.rank} tucker"
+    return f"{layer.rank}{'' if layer.spatial is None else ' spatial'}"
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -225,8 +248,10 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "reason": _optional(_text),
     "spatial": lambda value: value is None or (isinstance(value, list) and len(value) == 2 and all(map(_count, value))),
     "columns": _optional(_number),
+    "inner": _optional(lambda value: _count(value) and value > 0),
+    "channels": _optional(lambda value: _count(value) and value > 0),
 }
-_LATER = ("spatial", "columns")
+_LATER = ("spatial", "columns", "inner", "channels")
 """What plans of before do not have."""
 
 
@@ -254,4 +279,6 @@ def _read_layer(content: Any) -> LayerPlan:
         raise ValueError(
             f"layer {values['name']} of shape {values['shape']} cannot have rank {rank}: at most {possible}"
         )
+    if values["inner"] is not None and (values["spatial"] is not None or values["inner"] > (values["channels"] or 0)):
+        raise ValueError(f"layer {values['name']} cannot go to {values['inner']} of {values['channels']} channels")
     return LayerPlan(**values)

@@ -12,7 +12,8 @@ from limbeck.lowrank.spectrum import Metric, Spectrum
 from limbeck.options import RankRule
 
 Convolutions = Literal["channels", "best"]
-"""A convolution becomes one to fewer channels and a 1x1 convolution, or the better of that and the spatial form."""
+"""A convolution becomes one to fewer channels and a 1x1 convolution, or the best of that, one over columns and one over
+rows, and three (Tucker's form)."""
 
 _GLOBAL = ("parameters", "flops", "size", "latency")
 _NAMES = {"singular_share": "sum_share", "energy": "energy_share"}

@@ -77,7 +77,7 @@ def _weighed(
     logs = []
     for rank in ranks:
         predicted = seen.weight * parts.discarded(rank)
-        first, second, bias = replacement(layer, rank, "input", seen)
+        (first, second), bias = replacement(layer, rank, "input", seen)
         with torch.no_grad():
             module.weight.copy_(rounded_for(module.weight, second @ first))
             if module.bias is not None and bias is not None:
@@ -89,9 +89,11 @@ def _weighed(
         if predicted > _ROUNDING and divergence > _ROUNDING:
             logs.append(math.log(divergence / predicted))
     factor = math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
-    other = seen.spatial
-    spatial = None if other is None else dataclasses.replace(other, weight=other.weight * factor)
-    return dataclasses.replace(seen, weight=seen.weight * factor, spatial=spatial)
+    spatial, tucker = (
+        None if form is None else dataclasses.replace(form, weight=form.weight * factor)
+        for form in (seen.spatial, seen.tucker)
+    )
+    return dataclasses.replace(seen, weight=seen.weight * factor, spatial=spatial, tucker=tucker)
 
 
 def _answers(model: nn.Module, batches: list[Inputs]) -> Tensor:

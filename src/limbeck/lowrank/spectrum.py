@@ -24,12 +24,15 @@ from limbeck.lowrank.layers import Matrix, find_layers, model_digest, model_size
 from limbeck.lowrank.matrices import Decomposition, decompose
 from limbeck.lowrank.moments import Moments, count_positions, measure_moments
 from limbeck.lowrank.spatial import decompose_spatial
+from limbeck.lowrank.tucker import decompose_channels
 from limbeck.models.calling import autograd_enabled
 from limbeck.models.replaceable import whole_layers
 from limbeck.system.checksums import check_file
 from limbeck.system.files import digest_bytes, metadata_in_order, replace_bytes
 
 Metric = Literal["weights", "outputs", "divergence"]
+Shape = Literal["channels", "spatial", "tucker"]
+"""A layer as two, the first to fewer channels; as one over columns and one over rows; or as three."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,10 @@ class Form:
     """One way in which a layer can become two.
 
     Attributes:
-        shape: Of the matrix whose rank is chosen, ``(m, n)``: of rank k its factors have k n and k m weights.
+        shape: Of the matrix whose rank is chosen, ``(m, n)``: of rank k its factors have k n and k m weights. As three:
+            channels, and kernel times outputs.
         weight: What a unit of squared error costs, beside other layers.
-        positions: Applications of the two factors per example; None where that is unknown.
+        positions: Applications of the first and the last factor per example; None where that is unknown.
         decomposition: Singular values and vectors of the matrix.
     """
 
@@ -64,6 +68,7 @@ class LayerSpectrum:
         mean: Mean of the inputs, if the bias shall make up for the mean error; else None.
         reason: Why the layer must stay whole, or None.
         spatial: Of a convolution: how it becomes one over columns and one over rows; None where that was not asked.
+        tucker: Of a convolution: how its channels are projected where it becomes three; likewise.
     """
 
     name: str
@@ -76,15 +81,20 @@ class LayerSpectrum:
     mean: NDArray[np.float64] | None
     reason: str | None
     spatial: Form | None = None
+    tucker: Form | None = None
 
     @property
-    def forms(self) -> dict[bool, Form]:
-        """The ways in which it can become two, by whether they are spatial."""
+    def forms(self) -> dict[Shape, Form]:
+        """The ways in which it can become several, by name."""
         if self.decomposition is None:
             return {}
         twice = None if self.positions is None else (self.positions, self.positions)
-        plain = Form(self.shape, self.weight, twice, self.decomposition)
-        return {False: plain} if self.spatial is None else {False: plain, True: self.spatial}
+        found: dict[Shape, Form] = {"channels": Form(self.shape, self.weight, twice, self.decomposition)}
+        if self.spatial is not None:
+            found["spatial"] = self.spatial
+        if self.tucker is not None:
+            found["tucker"] = self.tucker
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +133,11 @@ class Spectrum:
                 arrays |= _arrays_of(str(number), parts)
             if layer.mean is not None:
                 arrays[f"{number}.mean"] = layer.mean
-            more = {} if layer.spatial is None else {"spatial": _described(layer.spatial)}
-            if layer.spatial is not None:
-                arrays |= _arrays_of(f"{number}.spatial", layer.spatial.decomposition)
+            others = {"spatial": layer.spatial, "tucker": layer.tucker}
+            more = {name: _described(form) for name, form in others.items() if form is not None}
+            for name, form in others.items():
+                if form is not None:
+                    arrays |= _arrays_of(f"{number}.{name}", form.decomposition)
             layers.append(
                 {
                     "name": layer.name,
@@ -218,8 +230,14 @@ def _read_layer(number: int, text: dict[str, Any], arrays: dict[str, NDArray[np.
     mean = arrays.get(f"{number}.mean")
     positions = None if text["positions"] is None else float(text["positions"])
     sizes = (m, n), int(text["itemsize"]), float(text["weight"])
-    spatial = _read_form(f"{number}.spatial", text["spatial"], arrays) if text.get("spatial") else None
-    return LayerSpectrum(text["name"], text["kind"], *sizes, positions, decomposition, mean, text["reason"], spatial)
+    others = [
+        _read_form(f"{number}.{name}", text[name], arrays) if text.get(name) else None for name in ("spatial", "tucker")
+    ]
+    return LayerSpectrum(text["name"], text["kind"], *sizes, positions, decomposition, mean, text["reason"], *others)
+
+
+_FEWEST = 2
+"""Channels and outputs from which a convolution is looked at as three."""
 
 
 @autograd_enabled
@@ -258,7 +276,7 @@ def look(
             errors are then counted about their mean. Otherwise the old bias stays.
         example: One batch of inputs, from which the multiply-adds of convolutions are known without calibration.
         most: Ranks above this will not be asked for; quicker for large layers.
-        spatial: Look at convolutions in the other form too, as one over columns and one over rows.
+        spatial: Look at convolutions in the other forms too, as one over columns and one over rows, and as three.
         seed: Of the answers drawn for the Fisher information.
 
     Returns:
@@ -294,6 +312,7 @@ def look(
     moments: dict[str, Moments] = {}
     positions: dict[str, float] = {}
     columns: dict[str, float] = {}
+    places: dict[str, float] = {}
     if chosen != "weights" and calibration is not None:
         batches = iter([calibration] if isinstance(calibration, Tensor | Mapping) else calibration)
         example = next(batches, None)
@@ -305,7 +324,8 @@ def look(
         moments = measure_moments(model, calibration, free, temperature=temperature, seed=seed)
     if example is not None:
         positions = count_positions(model, example, found)
-        columns = count_positions(model, example, found, columns=True) if spatial else {}
+        columns = count_positions(model, example, found, at="columns") if spatial else {}
+        places = count_positions(model, example, found, at="inputs") if spatial else {}
     layers = []
     for layer in found:
         seen = moments.get(layer.name)
@@ -316,7 +336,8 @@ def look(
         count = positions.get(layer.name, default)
         made = _layer_spectrum(layer, weights[layer.name], chosen, seen, count, reason, correct_bias, most)
         if spatial and made.decomposition is not None:
-            made = _with_spatial(made, layer, weights[layer.name], chosen, seen, columns.get(layer.name))
+            at = columns.get(layer.name), places.get(layer.name)
+            made = _with_others(made, layer, weights[layer.name], chosen, seen, at)
         layers.append(made)
     return Spectrum(model_digest(model), chosen, tuple(layers), *model_size(model))
 
@@ -349,16 +370,16 @@ def _layer_spectrum(
     return LayerSpectrum(layer.name, layer.kind, shape, itemsize, importance, positions, decomposition, mean, reason)
 
 
-def _with_spatial(
+def _with_others(
     made: LayerSpectrum,
     layer: Matrix,
     weight: NDArray[np.float64],
     metric: Metric,
     seen: Moments | None,
-    columns: float | None,
+    at: tuple[float | None, float | None],
 ) -> LayerSpectrum:
-    """The other form of a convolution beside what was seen of it, where its kernel has columns and rows."""
-    if not isinstance(layer.module, nn.Conv2d) or 1 in layer.module.kernel_size:
+    """The other forms of a convolution beside what was seen of it, where its kernel has columns and rows."""
+    if not isinstance(layer.module, nn.Conv2d) or 1 in layer.module.kernel_size or made.decomposition is None:
         return made
     high, wide = layer.module.kernel_size
     inputs, outputs = None, None
@@ -366,6 +387,11 @@ def _with_spatial(
         inputs = seen.inputs if made.mean is None else seen.inputs - np.outer(seen.mean, seen.mean)
         outputs = seen.outputs if metric == "divergence" else None
     parts, factor = decompose_spatial(weight, (high, wide), inputs, outputs)
-    at = None if made.positions is None or columns is None else (columns, made.positions)
-    shape = layer.module.out_channels * wide, layer.module.in_channels * high
-    return dataclasses.replace(made, spatial=Form(shape, made.weight * factor, at, parts))
+    outer, inner = layer.module.out_channels, layer.module.in_channels
+    columns, places = (None if p is None or made.positions is None else (p, made.positions) for p in at)
+    spatial = Form((outer * wide, inner * high), made.weight * factor, columns, parts)
+    if min(outer, inner) < _FEWEST:
+        return dataclasses.replace(made, spatial=spatial)
+    channels, factor = decompose_channels(weight, (high, wide), made.decomposition, inputs, outputs)
+    tucker = Form((inner, outer * high * wide), made.weight * factor, places, channels)
+    return dataclasses.replace(made, spatial=spatial, tucker=tucker)

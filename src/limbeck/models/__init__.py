@@ -26,6 +26,7 @@ __all__ = [
     "spatial_layers",
     "split_layers",
     "to_int8",
+    "tucker_layers",
 ]
 
 import dataclasses
@@ -41,7 +42,7 @@ from limbeck.inputs import Inputs, first_few
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
-from limbeck.models.factored import Factored, factored_ranks, spatial_layers, split_layers
+from limbeck.models.factored import Factored, factored_ranks, spatial_layers, split_layers, tucker_layers
 from limbeck.models.factories import make_model
 from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model, hf_teacher
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
@@ -58,7 +59,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "nnet1": (Nnet1Config, Nnet1),
 }
 _SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
-_CHANGES = ("widths", "ranks", "spatial", "int8")
+_CHANGES = ("widths", "ranks", "spatial", "tucker", "int8")
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -131,8 +132,9 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         ``widths``, inputs and outputs of layers that lost units; ``ranks``, by layer; ``spatial``, the names of those
-        that are a convolution over columns and one over rows; and ``int8``, each only where there is such a layer: true
-        where all linear layers have 8 bits, or the names of those that have.
+        that are a convolution over columns and one over rows; ``tucker``, to how many channels the first goes of those
+        that are three; and ``int8``, each only where there is such a layer: true where all linear layers have 8 bits,
+        or the names of those that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
@@ -143,8 +145,8 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
     partly = any(type(part) is nn.Linear for part in model.modules())
     int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
     widths = narrowed_widths(model)
-    narrower = {"widths": widths} if widths else {}
-    return {**narrower, **({"ranks": ranks} if ranks else {}), **({"spatial": spatial} if spatial else {}), **int8}
+    found = {"widths": widths, "ranks": ranks, "spatial": spatial, "tucker": tucker_layers(model)}
+    return {**{name: value for name, value in found.items() if value}, **int8}
 
 
 def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
@@ -170,6 +172,9 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(f"ranks must be a mapping and int8 true or false, and are {ranks!r} and {int8!r}"[:300])
     if not isinstance(spatial, list) or not all(isinstance(name, str) and name in ranks for name in spatial):
         raise ConfigError(f"spatial must be a list of layers that have ranks, and is {spatial!r}"[:300])
+    tucker = changes.get("tucker", {})
+    if not isinstance(tucker, Mapping) or not set(tucker) <= set(ranks) - set(spatial):
+        raise ConfigError(f"tucker must be channels by layers that have ranks, and is {tucker!r}"[:300])
     widths = changes.get("widths", {})
     if not isinstance(widths, Mapping) or not all(
         isinstance(each, list) and len(each) == 2 for each in widths.values()
@@ -178,7 +183,7 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
     if widths and narrowed_widths(model) != widths:
         model = narrow(model, {name: tuple(each) for name, each in widths.items()})
     if ranks and factored_ranks(model) != ranks:
-        model = split_layers(model, ranks, spatial)
+        model = split_layers(model, ranks, spatial, tucker)
     if not int8 or has_int8(model):
         return model
     return to_int8(model, round_weights=False, only=int8 if named else None)

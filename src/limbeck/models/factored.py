@@ -1,6 +1,14 @@
 """Low-rank layers: two thin layers in the place of one, as a structure that is described and built again."""
 
-__all__ = ["Factored", "factored_ranks", "is_linear", "limit_incoming", "spatial_layers", "split_layers"]
+__all__ = [
+    "Factored",
+    "factored_ranks",
+    "is_linear",
+    "limit_incoming",
+    "spatial_layers",
+    "split_layers",
+    "tucker_layers",
+]
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
@@ -19,12 +27,14 @@ class Factored(nn.Sequential):
 
     A linear layer becomes two linear ones. A convolution becomes one of the same kernel, stride, padding and dilation
     to ``rank`` channels, and a 1x1 convolution; or, spatial, one over columns (``h x 1``) to ``rank`` channels, and one
-    over rows (``1 x w``). The weights are zeros until they are loaded or set.
+    over rows (``1 x w``); or, of Tucker's form, three: a 1x1 convolution to ``inner`` channels, one of the same kernel
+    to ``rank`` channels, and a 1x1 convolution. The weights are zeros until they are loaded or set.
 
     Args:
         layer: The layer whose place it takes; its weights are not read.
         rank: Width between the two.
         spatial: Whether a convolution becomes one over columns and one over rows.
+        inner: To how many channels the first of three goes; None for two.
 
     Example:
         >>> [tuple(p.shape) for p in Factored(nn.Linear(8, 6), 2).parameters()]
@@ -33,7 +43,9 @@ class Factored(nn.Sequential):
         [(2, 4, 3, 1), (6, 2, 1, 3), (6,)]
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, *, spatial: bool = False) -> None:
+    def __init__(
+        self, layer: nn.Linear | nn.Conv2d, rank: int, *, spatial: bool = False, inner: int | None = None
+    ) -> None:
         like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         bias = layer.bias is not None
         if isinstance(layer, nn.Linear):
@@ -45,7 +57,7 @@ class Factored(nn.Sequential):
         else:
             first = _empty(
                 nn.Conv2d,
-                layer.in_channels,
+                layer.in_channels if inner is None else inner,
                 rank,
                 layer.kernel_size,
                 stride=layer.stride,
@@ -56,7 +68,12 @@ class Factored(nn.Sequential):
                 **like,
             )
             second = _empty(nn.Conv2d, rank, layer.out_channels, 1, bias=bias, **like)
-        super().__init__(first, second)
+        before = (
+            []
+            if inner is None or isinstance(layer, nn.Linear)
+            else [_empty(nn.Conv2d, layer.in_channels, inner, 1, bias=False, **like)]
+        )
+        super().__init__(*before, first, second)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.zero_()
@@ -64,7 +81,7 @@ class Factored(nn.Sequential):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(layer.weight.requires_grad)
         self.train(layer.training)
-        self.rank, self.spatial = rank, spatial
+        self.rank, self.spatial, self.inner = rank, spatial, inner
 
 
 def _along(layer: nn.Conv2d, axis: int) -> dict[str, Any]:
@@ -117,13 +134,32 @@ def spatial_layers(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, Factored) and module.spatial]
 
 
-def split_layers(model: nn.Module, ranks: Mapping[str, int], spatial: Collection[str] = ()) -> nn.Module:
+def tucker_layers(model: nn.Module) -> dict[str, int]:
+    """Which low-rank layers of a network are three convolutions, and to how many channels the first goes.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Channels by name, in the order of the layers.
+    """
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Factored)}
+    return {name: module.inner for name, module in found.items() if module.inner is not None}
+
+
+def split_layers(
+    model: nn.Module,
+    ranks: Mapping[str, int],
+    spatial: Collection[str] = (),
+    tucker: Mapping[str, int] | None = None,
+) -> nn.Module:
     """A copy of a network in which each named layer is a :class:`Factored`, whose weights are zeros.
 
     Args:
         model: The network; it is left as it was.
         ranks: Of the layers, by name.
         spatial: Convolutions among them that become one over columns and one over rows.
+        tucker: Convolutions among them that become three: to how many channels the first goes.
 
     Returns:
         The new network; the factored layer itself where the network was one layer.
@@ -143,9 +179,11 @@ def split_layers(model: nn.Module, ranks: Mapping[str, int], spatial: Collection
         layer = named.get(name)
         if type(layer) is not nn.Linear and type(layer) is not nn.Conv2d:
             raise ConfigError(f"layer {name!r} cannot become two: there is no such linear layer or convolution")
-        along = name in spatial
-        if along and not isinstance(layer, nn.Conv2d):
+        along, inner = name in spatial, (tucker or {}).get(name)
+        if (along or inner is not None) and not isinstance(layer, nn.Conv2d):
             raise ConfigError(f"layer {name} is not a convolution, and has no columns and rows")
+        if inner is not None and (along or type(inner) is not int or not 1 <= inner <= layer.weight.shape[1]):
+            raise ConfigError(f"layer {name} of {layer.weight.shape[1]} channels cannot become three by {inner}")
         shape = tuple(layer.weight.flatten(1).shape)
         if along:
             outputs, channels, high, wide = layer.weight.shape
@@ -154,7 +192,7 @@ def split_layers(model: nn.Module, ranks: Mapping[str, int], spatial: Collection
             raise ConfigError(
                 f"rank {rank} is impossible for layer {name} of shape {shape}: 1 to {min(shape)} are possible"
             )
-        pairs[id(layer)] = Factored(layer, rank, spatial=along)
+        pairs[id(layer)] = Factored(layer, rank, spatial=along, inner=inner)
     if id(new) in pairs:
         return pairs[id(new)]
     for parent in list(new.modules()):

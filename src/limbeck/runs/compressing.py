@@ -117,7 +117,7 @@ def compress(
         calibration: How many training examples to calibrate with, drawn by the seed.
         placement: Where the singular values go: ``"input"``, or ``"split"`` as square roots.
         convolutions: ``"channels"``: a convolution becomes one to fewer channels and a 1x1 convolution. ``"best"``:
-            where a budget is divided, it may become one over columns and one over rows instead, if that loses less.
+            where a budget is divided, it may become one over columns and one over rows, or three, if that loses less.
         finetuning: Epochs and settings of the distillation; None: no fine-tuning.
         teacher: Who is asked in place of the network as it was, such as :class:`~limbeck.SoftTargets`.
         augmentation: Random views for the fine-tuning.

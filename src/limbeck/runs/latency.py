@@ -111,8 +111,8 @@ def fit_latency(
     wanted = parse_seconds(latency)
 
     def timed(plan: RankPlan | None, seconds: float = _SECONDS) -> float:
-        ranks, spatial = ({}, ()) if plan is None else (plan.ranks, plan.spatial)
-        small = restructure(model, ranks, spatial).cpu()
+        small = restructure(model, {}) if plan is None else restructure(model, plan.ranks, plan.spatial, plan.tucker)
+        small = small.cpu()
         if int8 is not None:
             small = to_int8(small, round_weights=False, whole=int8)
         return latency_of(small, inputs, seconds=seconds)

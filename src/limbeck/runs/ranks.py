@@ -127,7 +127,7 @@ def _fit_size(
     wanted, int8 = parse_bytes(size), whole is not None
 
     def bytes_of(plan: RankPlan) -> int:
-        small = restructure(model, plan.ranks, plan.spatial)
+        small = restructure(model, plan.ranks, plan.spatial, plan.tucker)
         return file_bytes(small if whole is None else to_int8(small, round_weights=False, whole=whole))
 
     smallest = plan_ranks(spectrum, size=budget_range(spectrum, "size")[0], placement=placement)
@@ -181,7 +181,10 @@ def write_plan(run: RunFolder, plan: RankPlan | PrunePlan, spectrum: Spectrum | 
     if spectrum is not None and isinstance(plan, RankPlan):
         if plan.spectrum_digest is not None:
             spectrum.save(folder / "spectrum.safetensors")
-        forms = {layer.name: layer.forms.get(layer.name in plan.spatial) for layer in spectrum.layers}
+        forms = {
+            layer.name: layer.forms.get("spatial" if layer.name in plan.spatial else "channels")
+            for layer in spectrum.layers
+        }
         values = {name: form.decomposition.values for name, form in forms.items() if form is not None}
         named = {name or "(network)": torch.from_numpy(each).float() for name, each in values.items()}
         save_tensors(folder / "singular_values.safetensors", named)

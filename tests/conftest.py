@@ -8,6 +8,7 @@ import cyclopts
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["LIMBECK_CACHE"] = "0"  # what a machine was found to be is measured anew, and nothing is kept of it
 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402

@@ -330,3 +330,13 @@ def test_step_against_another_checkout_times_both(tmp_path, capsys):
         for kind in ("clock", "processor"):
             took, ratio = row[kind]["milliseconds_per_step"], row[kind]["ratio"]
             assert ratio["min"] == ratio["median"] == pytest.approx(took["other"] / took["this"])
+
+
+def test_the_start_of_commands_is_timed_in_turns(tmp_path, capsys):
+    startup = load("startup")
+    assert startup.main(["--quick", "--against", str(FOLDER.parent), "--json", str(tmp_path / "start.json")]) == 0
+    rows = json.loads((tmp_path / "start.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["python", "limbeck --help", "limbeck distill --help"]
+    assert positive(rows) and all(ordered(row["ratio"]) and ordered(row["share"]) for row in rows)
+    assert rows[0]["ratio"]["median"] == 1
+    assert len(re.findall(r"^(python|limbeck .*?) +\d", capsys.readouterr().out, re.M)) == 3

@@ -51,3 +51,32 @@ def test_the_plateaus_patience_is_three_where_none_is_given():
         schedule.observe(validation)
         rates.append(schedule.rate(9))
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_optimisers_without_the_compiler_make_the_very_steps_of_pytorch_s(optimizer, decay):
+    training = Training(optimizer=optimizer, weight_decay=decay, learning_rate=0.03, momentum=0.9)
+    torch.manual_seed(0)
+    ours, plain = net(), net()
+    plain.load_state_dict(ours.state_dict())
+    made = make_optimizer(ours, training, CPU)
+    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.SGD
+    settings = {} if optimizer == "adamw" else {"momentum": 0.9, "nesterov": True}
+    theirs = kind(
+        [{"params": [p for p in plain.parameters() if p.ndim >= 2], "weight_decay": decay},
+         {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0}],
+        lr=0.03, fused=True, **settings,
+    )  # fmt: skip
+    assert isinstance(made, kind) and type(made).__name__ == kind.__name__
+    for number in range(5):
+        for model, steps in ((ours, made), (plain, theirs)):
+            steps.zero_grad()
+            model(torch.arange(12.0).reshape(4, 3) + number).square().sum().backward()
+            steps.step()
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(one, other) and one.requires_grad
+    state = made.state_dict()
+    again = make_optimizer(ours, training, CPU)
+    again.load_state_dict(state)
+    assert str(again.state_dict()) == str(state) and set(state) == set(theirs.state_dict())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from limbeck.system.eager_torch import eager_mode
 from limbeck.system.user_code import is_out_of_memory
 
 MOST = 1000
@@ -90,7 +91,7 @@ def block_size(answer: Callable[[int], object], count: int, device: torch.device
     most = []
     try:
         for few in (1, 2):
-            with _Peak() as peak, torch.no_grad():
+            with eager_mode(_Peak)() as peak, torch.no_grad():
                 answer(few)
             most.append(peak.most)
     except Exception:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from limbeck.system.eager_torch import eager_mode
+
 Ending = Literal["softmax", "sigmoid"]
 
 _OPERATIONS: dict[str, Ending] = {
@@ -67,7 +69,7 @@ def ends_in(call: Callable[[], Tensor]) -> tuple[Tensor, Ending | None]:
         ...     [ends_in(lambda f=f: f(torch.ones(2, 3)))[1] for f in (torch.sigmoid, lambda x: 2 * torch.sigmoid(x))]
         ['sigmoid', None]
     """
-    traced = _Traced()
+    traced = eager_mode(_Traced)()
     try:
         with traced:
             answers = call()

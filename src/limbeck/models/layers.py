@@ -92,7 +92,8 @@ def initialise(model: nn.Module, activation: str = "relu") -> None:
         >>> layer[0].bias.abs().sum().item()
         0.0
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    found = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = [layer for layer in found if not layer.weight.is_meta]  # drawing numbers into no memory takes the compiler
     for layer in layers:
         if activation in {"sigmoid", "tanh"}:
             nn.init.xavier_normal_(layer.weight, gain=4.0 if activation == "sigmoid" else 1.0)

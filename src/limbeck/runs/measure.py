@@ -43,6 +43,7 @@ from limbeck.runs.calibrating import Calibration, calibration_of
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
+from limbeck.system.eager_torch import eager_mode
 from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import as_teacher
 
@@ -320,6 +321,8 @@ def multiply_adds(module: nn.Module, examples: Examples, *, presentation: Any = 
     inputs = move(examples.as_seen(slice(0, 1), presentation), device_of(module))
     counter = FlopCounterMode(display=False, custom_mapping=_INT8_FLOPS)
     with evaluating(module), torch.no_grad(), counter:
+        if counter.mode is not None:
+            counter.mode.__class__ = eager_mode(type(counter.mode))
         call_model(unwrapped(module), inputs)  # a compiled module may not be counted
     return int(counter.get_total_flops()) // 2
 

@@ -6,6 +6,7 @@ __all__ = [
     "full_float32",
     "has_float64",
     "keep_freed_memory",
+    "known_precisions",
     "measure_precisions",
     "sum64",
     "widest",
@@ -25,7 +26,9 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ConfigError
+from limbeck.system.machine import machine
 from limbeck.system.processes import several, world
+from limbeck.system.remembered import remembered
 
 _FASTER = 1.25
 """How many times as fast bf16 products must be before ``auto`` chooses them."""
@@ -72,9 +75,11 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
     if several() and device in {"auto", "cuda"}:
         place = world().device
     elif device == "auto":
-        from accelerate import PartialState
+        place = torch.device("cpu")
+        if torch.accelerator.is_available():
+            from accelerate import PartialState
 
-        place = torch.device(PartialState().device) if torch.accelerator.is_available() else torch.device("cpu")
+            place = torch.device(PartialState().device)
     else:
         try:
             place = torch.device(device)
@@ -86,7 +91,7 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
         keep_freed_memory()
     if precision != "auto":
         return Device(place, precision)
-    rates = measure_precisions(str(place))
+    rates = known_precisions(place)
     return Device(place, world().told("bf16" if rates["bf16"] > _FASTER * rates["float32"] else "float32"))
 
 
@@ -146,6 +151,21 @@ def sum64(values: Tensor) -> float:
     if has_float64(values.device):
         return float(values.double().sum())
     return float(values.cpu().numpy().sum(dtype="float64"))
+
+
+def known_precisions(device: torch.device) -> dict[str, float]:
+    """What :func:`measure_precisions` found on this machine with this PyTorch, measured where it is not known yet.
+
+    Args:
+        device: A PyTorch device.
+
+    Returns:
+        Floating-point operations a second by precision.
+    """
+    found = machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else found["processor"]
+    parts = (device.type, name, found["features"], torch.__version__, f"{torch.get_num_threads()} threads")
+    return remembered("precisions", ", ".join(map(str, parts)), lambda: measure_precisions(str(device)))
 
 
 @cache

@@ -14,6 +14,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.models import own_function
 from limbeck.options import Training
 from limbeck.options.checks import shown
+from limbeck.system import eager_torch
 from limbeck.system.devices import Device
 from limbeck.system.user_code import introduce_error
 
@@ -61,9 +62,9 @@ def make_optimizer(
     fused = device.device.type in {"cpu", "cuda"}
     rate = training.peak_learning_rate
     if training.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused)
+        return eager_torch.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused)
     nesterov = training.nesterov and training.momentum > 0
-    return torch.optim.SGD(groups, lr=rate, momentum=training.momentum, nesterov=nesterov, fused=fused)
+    return eager_torch.SGD(groups, lr=rate, momentum=training.momentum, nesterov=nesterov, fused=fused)
 
 
 def rates_of(optimizer: torch.optim.Optimizer, training: Training) -> list[float]:
@@ -122,8 +123,8 @@ def _own(name: str, groups: list[dict[str, Any]], model: nn.Module) -> torch.opt
 
 
 _SLOTS = {
-    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.SGD: {"momentum_buffer"},
+    eager_torch.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    eager_torch.SGD: {"momentum_buffer"},
 }
 _COUNTERS = (torch.float32, torch.float64)
 

@@ -131,7 +131,8 @@ class Stepper:
             losses = self.objective(logits, batch).per_example
         if len(self._share) != len(losses) or self._size != size or self._spread:
             self._share, self._size = torch.full_like(losses, 1 / size if own else 0.0), size
-        losses.backward(self._share)  # type: ignore[no-untyped-call]
+        # The gradient of the product is the share itself; handing the share to backward imports sympy, a second.
+        torch.dot(losses, self._share).backward()  # type: ignore[no-untyped-call]
         labels = batch.main_labels
         errors = None if labels is None else (logits.detach().argmax(-1) != labels).sum()
         return losses.detach().sum(), errors

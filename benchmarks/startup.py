@@ -60,7 +60,8 @@ def measure(rounds: int, sources: Mapping[str, Path], rows: Sequence[str]) -> li
         inputs = draw.normal(size=(200, 8)).astype(np.float32)
         np.savez(folder / "small.npz", x=inputs, y=(inputs @ draw.normal(size=(8, 3))).argmax(1))
         trained = [*ROWS["limbeck train"][0][:-1], "teacher"]
-        timed(trained, folder, HERE, 0)
+        if "limbeck distill" in rows:
+            timed(trained, folder, HERE, 0)
         for turn in range(rounds + 1):
             for name in rows:
                 for place, path in sources.items():

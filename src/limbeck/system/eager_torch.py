@@ -27,7 +27,7 @@ def _eager(kind: type[torch.optim.Optimizer]) -> Any:
             inside(self)
 
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WRAPPED}
-    return type(kind.__name__, (kind,), {"step": step, **methods, "__module__": __name__, "__doc__": kind.__doc__})
+    return type(kind.__name__, (kind,), {"step": step, **methods, "__module__": __name__})
 
 
 if TYPE_CHECKING:

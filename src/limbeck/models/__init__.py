@@ -13,6 +13,7 @@ __all__ = [
     "Specialist",
     "build",
     "changes_of",
+    "close_attention",
     "count_parameters",
     "describe",
     "factored_ranks",
@@ -21,6 +22,8 @@ __all__ = [
     "hf_model",
     "hf_teacher",
     "layer_sizes",
+    "open_attention",
+    "opened_names",
     "own_function",
     "rebuild",
     "spatial_layers",
@@ -39,6 +42,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, DataError
 from limbeck.inputs import Inputs, first_few
+from limbeck.models.attention import close_attention, open_attention, opened_names
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.cnn import CNN, CNNConfig
 from limbeck.models.dropout import Dropout
@@ -59,7 +63,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "nnet1": (Nnet1Config, Nnet1),
 }
 _SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
-_CHANGES = ("widths", "ranks", "spatial", "tucker", "int8")
+_CHANGES = ("attention", "widths", "ranks", "spatial", "tucker", "int8")
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -131,10 +135,10 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``widths``, inputs and outputs of layers that lost units; ``ranks``, by layer; ``spatial``, the names of those
-        that are a convolution over columns and one over rows; ``tucker``, to how many channels the first goes of those
-        that are three; and ``int8``, each only where there is such a layer: true where all linear layers have 8 bits,
-        or the names of those that have.
+        ``attention``, the names of those whose projections are layers; ``widths``, inputs and outputs of layers that
+        lost units; ``ranks``, by layer; ``spatial``, the names of those that are a convolution over columns and one
+        over rows; ``tucker``, to how many channels the first goes of those that are three; and ``int8``, each only
+        where there is such a layer: true where all linear layers have 8 bits, or the names of those that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
@@ -145,7 +149,13 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
     partly = any(type(part) is nn.Linear for part in model.modules())
     int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
     widths = narrowed_widths(model)
-    found = {"widths": widths, "ranks": ranks, "spatial": spatial, "tucker": tucker_layers(model)}
+    found = {
+        "attention": opened_names(model),
+        "widths": widths,
+        "ranks": ranks,
+        "spatial": spatial,
+        "tucker": tucker_layers(model),
+    }
     return {**{name: value for name, value in found.items() if value}, **int8}
 
 
@@ -180,6 +190,13 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         isinstance(each, list) and len(each) == 2 for each in widths.values()
     ):
         raise ConfigError(f"widths must be inputs and outputs by layer, and are {widths!r}"[:300])
+    attention = changes.get("attention", [])
+    if not isinstance(attention, list) or not all(isinstance(name, str) for name in attention):
+        raise ConfigError(f"attention must be a list of modules, and is {attention!r}"[:300])
+    if attention and opened_names(model) != attention:
+        model = open_attention(model, attention)
+        if opened_names(model) != attention:
+            raise ConfigError(f"the architecture has no attention in all of {', '.join(attention)}"[:300])
     if widths and narrowed_widths(model) != widths:
         model = narrow(model, {name: tuple(each) for name, each in widths.items()})
     if ranks and factored_ranks(model) != ranks:

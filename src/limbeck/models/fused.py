@@ -91,4 +91,5 @@ def _changes(part: nn.Module) -> list[Change]:
 
 
 def _replaced(layer: nn.TransformerEncoderLayer) -> bool:
-    return type(layer.linear1) is not nn.Linear or type(layer.linear2) is not nn.Linear
+    whole = type(layer.linear1) is nn.Linear and type(layer.linear2) is nn.Linear
+    return not whole or type(layer.self_attn) is not nn.MultiheadAttention

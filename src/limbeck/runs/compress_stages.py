@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from limbeck.inputs import move
 from limbeck.lowrank import apply
 from limbeck.lowrank.plan import RankPlan
-from limbeck.models import to_int8
+from limbeck.models import close_attention, open_attention, to_int8
+from limbeck.models.calling import call_model, evaluating
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
 from limbeck.options import Training
@@ -26,6 +29,9 @@ from limbeck.system.devices import Device, find_device
 from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import lent
 from limbeck.training.objective import DistillationObjective
+
+_CLOSE = 1e-3
+"""Share of the largest logit within which a network answers the same where its attention is computed by layers."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,14 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
     Returns:
         The networks.
     """
-    ranks = _ranks(plan, folder)
+    base = _opened(plan.model, plan)
+    ranks = _ranks(plan, base, folder)
     stages: dict[str, nn.Module] = {}
-    name, last, whole = "", plan.model, dict[str, str]()
+    name, last, whole = "", base, dict[str, str]()
     if ranks is not None:
         whole = {layer.name: layer.reason for layer in (ranks[1].layers if ranks[1] else ()) if layer.reason}
         _tell_whole(whole, "whole", plan.execution.callback)
-        name, last = ranks[0].stage, _smaller(plan, ranks).eval()
+        name, last = ranks[0].stage, close_attention(_smaller(plan, base, ranks)).eval()
         stages[name] = last
         if folder is not None:
             write_plan(folder, *ranks)
@@ -70,12 +77,28 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
         name, last = f"{name} + fine-tune", _finetune(plan, last, place)
         stages[name] = last
     if plan.int8:
+        last = _opened(last, plan)
         floats = whole_layers(last, plan.data.train.as_seen(slice(0, 1)))
-        last = to_int8(last, whole=floats)
+        last = close_attention(to_int8(last, whole=floats))
         untold = {layer: why for layer, why in floats.items() if layer not in whole}
         _tell_whole(untold, "float32", plan.execution.callback)
         stages[f"{name} + int8" if name else "int8"] = last
     return Made(last, stages, ranks)
+
+
+def _opened(model: nn.Module, plan: CompressPlan) -> nn.Module:
+    """A network with the projections of PyTorch's attention as layers, where it answers the same."""
+    few = plan.data.train.as_seen(slice(0, 2))
+
+    def ask(asked: nn.Module) -> Tensor:
+        with evaluating(asked), torch.no_grad():
+            return call_model(asked, move(few, next(asked.parameters()).device))
+
+    if not any(type(part) is nn.MultiheadAttention for part in model.modules()):
+        return model
+    made, expected = open_attention(model, call=lambda: ask(model)), ask(model)
+    away = float((ask(made) - expected).abs().max())
+    return made if away <= _CLOSE * max(1.0, float(expected.abs().max())) else model
 
 
 def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
@@ -95,15 +118,15 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     folder.seal_stage()
 
 
-def _smaller(plan: CompressPlan, decided: Decided) -> nn.Module:
-    """The network of a plan."""
+def _smaller(plan: CompressPlan, base: nn.Module, decided: Decided) -> nn.Module:
+    """The network of a plan, made of one whose layers are open."""
     how, spectrum = decided
     if isinstance(how, RankPlan):
-        return apply(how, plan.model, spectrum)
-    return without_those(plan.model, plan.data, how, calibration=plan.calibration, seed=plan.tuning.seed)
+        return apply(how, base, spectrum)
+    return without_those(base, plan.data, how, calibration=plan.calibration, seed=plan.tuning.seed)
 
 
-def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Decided | None:
+def _ranks(plan: CompressPlan, base: nn.Module, folder: RunFolder | None) -> Decided | None:
     """Those that were given, those that the run has decided already, or those of the rule."""
     if plan.given is not None:
         return plan.given
@@ -113,11 +136,11 @@ def _ranks(plan: CompressPlan, folder: RunFolder | None) -> Decided | None:
         return None
     if plan.by == "units":
         chosen = choose_units(
-            plan.model, plan.data, plan.rule, calibration=plan.calibration, int8=plan.int8, seed=plan.tuning.seed
+            base, plan.data, plan.rule, calibration=plan.calibration, int8=plan.int8, seed=plan.tuning.seed
         )
         return chosen, None
     return choose_ranks(
-        plan.model, plan.data, plan.rule, metric=plan.metric, calibration=plan.calibration,
+        base, plan.data, plan.rule, metric=plan.metric, calibration=plan.calibration,
         placement=plan.placement, convolutions=plan.convolutions, int8=plan.int8, seed=plan.tuning.seed,
     )  # fmt: skip
 

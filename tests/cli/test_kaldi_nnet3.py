@@ -1,5 +1,6 @@
 """Networks of nnet3 on the command line: forward, copied with edits, as a teacher, fine-tuned and written back."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.kaldi.formats.nnet1 import Nnet, dialect_of, read_nnet, write_nnet
 from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.forward import propagate
 from limbeck.kaldi.nnet3.computing import Computer
 from limbeck.kaldi.nnet3.model import read_nnet3
 from limbeck.kaldi.nnet3.module import Nnet3Module
@@ -186,3 +189,53 @@ def test_words_with_a_network_of_nnet3_are_those_of_its_log_likelihoods(done, tm
     )
     thirds = json.loads((tmp_path / "c.json").read_text())
     assert thirds["audio_seconds"] == pytest.approx(figures[0]["audio_seconds"], abs=0.2)
+
+
+# The same for nnet1.
+
+
+def frames_divergence(model, expected, frames):
+    """Of a network of nnet1 from expected posteriors."""
+    found = np.concatenate([propagate(read_nnet(model), matrix) for matrix in frames])
+    return float((expected * (np.log(expected) - np.log(found))).sum(1).mean())
+
+
+def test_a_network_of_nnet1_wins_back_what_low_rank_lost(done, refused, speech, tmp_path):
+    e2e = KALDI / "e2e"
+    small, tuned, wrong = tmp_path / "small.nnet", tmp_path / "tuned.nnet", tmp_path / "wrong.nnet"
+    done("compress", e2e / "final.nnet", small, "--rank", 2, "--dialect", "text")
+    before = read_nnet(small)
+    # The first component is not to be trained.
+    kept = dataclasses.replace(before.components[0], learn_rate=0.0)
+    write_nnet(small, Nnet((kept, *before.components[1:])), dialect="text")
+    transform = ("--feature-transform", e2e / "final.feature_transform")
+    words = ("kaldi", "nnet1-finetune", small, tuned, "--teacher", e2e / "final.nnet", *speech, "--cmvn", "none")
+    refused(*words, "--left", 1, "--right", 1, says="20 inputs, and a frame is seen as 12 values")
+    refused(*words[:2], KALDI / "nnet1_more" / "lstm.bin", *words[3:], says="has no place in a run")
+    write_nnet(wrong, Nnet(before.components[:1]))
+    refused(*words[:5], wrong, *words[6:], *transform, says="wrong.nnet")
+    done(*words, *transform, "--epochs", 4, "--batch-size", 64, "--learning-rate", 0.003, "--temperature", 1,
+         "--hard-weight", 0, "--precision", "float32", "--quiet")  # fmt: skip
+    refused(*words, *transform, says="--overwrite")
+    after = read_nnet(tuned)
+    assert dialect_of(tuned) == dialect_of(small) == "text"
+    assert [(p.tag, p.input_dim, p.output_dim) for p in after.components] == [
+        (p.tag, p.input_dim, p.output_dim) for p in before.components
+    ]
+    np.testing.assert_array_equal(after.components[0].weight, kept.weight)
+    assert after.components[0].learn_rate == 0
+    read = read_nnet(e2e / "final.feature_transform")
+    frames = [propagate(read, matrix) for _, matrix in read_ark(e2e / "feats.ark")][20:40]  # not learned from
+    expected = np.concatenate([propagate(read_nnet(e2e / "final.nnet"), matrix) for matrix in frames])
+    assert frames_divergence(tuned, expected, frames) < 0.7 * frames_divergence(small, expected, frames)
+
+
+def test_a_file_of_nnet1_teaches_frames_as_they_are_read(done, speech, tmp_path):
+    e2e = KALDI / "e2e"
+    transform = ("--feature-transform", e2e / "final.feature_transform")
+    done("soften", *speech, *transform, "--teacher", e2e / "final.nnet", "--precision", "float32", "--dtype", "float32",
+         "--write-posteriors", tmp_path / "post.ark", "--out", tmp_path / "targets")  # fmt: skip
+    done("forward", e2e / "final.nnet", *transform, "--feats", speech[1], "--out", tmp_path / "same.ark", "--quiet")
+    same = dict(read_ark(tmp_path / "same.ark"))
+    for key, posteriors in read_ark(tmp_path / "post.ark"):
+        np.testing.assert_allclose(posteriors, same[key], atol=1e-5)

@@ -119,9 +119,14 @@ def compress(
         given = {
             "--out": out, "--teacher-targets": teacher_targets, "--data": data, "--model": model,
             "--int8": int8 or None, "--margin": margin, "--by": None if by == "rank" else by,
-            "--resume": resume or None, "--finetune-epochs": finetuning.finetune_epochs or None,
+            "--resume": resume or None,
         }  # fmt: skip
         _refuse(given, f"{source} is no folder of a run, and belongs to runs alone")
+        if finetuning.finetune_epochs:
+            raise ConfigError(
+                f"--finetune-epochs is for runs: compress {source}, then fine-tune the smaller file with limbeck kaldi "
+                f"nnet1-finetune --teacher {source}"
+            )
         from limbeck.cli.compress_nnet1 import compress_file
 
         compress_file(

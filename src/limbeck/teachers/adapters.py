@@ -33,7 +33,7 @@ class Adapter(Protocol):
 
 
 _ADAPTERS: list[Adapter] = [hugging_face, timm_network, OnnxTeacher, EstimatorFile, EstimatorTeacher]
-_NAMED = ("limbeck.kaldi.nnet3.teacher:ADAPTER",)
+_NAMED = ("limbeck.kaldi.nnet3.teacher:ADAPTER", "limbeck.kaldi.nnet1_module:ADAPTER")
 """Asked after those; named, so that none is imported before it is wanted."""
 _LAST: Adapter = FunctionTeacher  # much can be called that is given by mistake
 

@@ -3,7 +3,7 @@
 The weights of a run are plain float32 arrays under the names of its modules, so torch is not needed to read them.
 """
 
-__all__ = ["nnet_from_run", "nnet_of_config", "write_run"]
+__all__ = ["logits_of", "nnet_from_run", "nnet_of_config", "records_with_sizes", "write_run"]
 
 import json
 import math
@@ -171,6 +171,47 @@ def _layer(arrays: Mapping[str, NDArray[np.float32]], place: int, limit: float) 
     return [nc.LinearTransform(arrays[f"{place}.0.weight"]), second]
 
 
+def logits_of(nnet: Nnet) -> Nnet:
+    """The components that a run's model has, for a network that gives logits.
+
+    Args:
+        nnet: The network; a softmax at its end is left out, and a ``<ParametricRelu>`` that is a ReLU becomes one.
+
+    Returns:
+        The network without them.
+
+    Raises:
+        DataError: If it holds what sees more than one frame, or several softmaxes at its end.
+    """
+    for place, component in enumerate(nnet.components):
+        reason = _SEES_MORE if isinstance(component, More) else _NO_MODULE.get(type(component))
+        if reason is not None:
+            raise DataError(f"component {place}, <{component.tag}>, has no place in a run: {reason}")
+    has_softmax = isinstance(nnet.components[-1], nc.Softmax) and len(nnet.components) > 1
+    kept = nnet.components[:-1] if has_softmax else nnet.components
+    return Nnet(
+        tuple(
+            nc.Relu(part.output_dim) if isinstance(part, nc.ParametricRelu) and part.is_relu else part for part in kept
+        )
+    )
+
+
+def records_with_sizes(logits: Nnet) -> list[dict[str, Any]]:
+    """A record per component, with the dimensions that its module is made with.
+
+    Args:
+        logits: What :func:`logits_of` returned.
+
+    Returns:
+        The components as :class:`limbeck.models.Nnet1Config` has them.
+    """
+    records = records_of(logits)
+    for record, component in zip(records, logits.components, strict=True):
+        sizes = {"inputs": component.input_dim, "outputs": component.output_dim, "dim": component.output_dim}
+        record |= {name: sizes[name] for name in sorted(_SIZES.get(component.tag, ()))}
+    return records
+
+
 def write_run(path: str | Path, nnet: Nnet) -> None:
     """Write a network as the folder of a run that ``limbeck.load`` reads: its weights bit for bit, its output logits.
 
@@ -179,26 +220,13 @@ def write_run(path: str | Path, nnet: Nnet) -> None:
         nnet: The network; a softmax at its end is left out, for a run's model puts out logits.
 
     Raises:
-        DataError: If the network holds what sees more than one frame, or several softmaxes at its end.
         RunError: If the folder exists, or cannot be written.
     """
     folder = Path(path)
     if folder.exists():
         raise RunError(f"{folder} exists already: choose another folder for the run")
-    for place, component in enumerate(nnet.components):
-        reason = _SEES_MORE if isinstance(component, More) else _NO_MODULE.get(type(component))
-        if reason is not None:
-            raise DataError(f"component {place}, <{component.tag}>, has no place in a run: {reason}")
-    has_softmax = isinstance(nnet.components[-1], nc.Softmax) and len(nnet.components) > 1
-    kept = nnet.components[:-1] if has_softmax else nnet.components
-    plain = (
-        nc.Relu(part.output_dim) if isinstance(part, nc.ParametricRelu) and part.is_relu else part for part in kept
-    )
-    logits = Nnet(tuple(plain))
-    records = records_of(logits)
-    for record, component in zip(records, logits.components, strict=True):
-        sizes = {"inputs": component.input_dim, "outputs": component.output_dim, "dim": component.output_dim}
-        record |= {name: sizes[name] for name in sorted(_SIZES.get(component.tag, ()))}
+    logits = logits_of(nnet)
+    records = records_with_sizes(logits)
     names = [str(number) for number in range(nnet.output_dim)]
     config = {
         "library_name": "limbeck",

@@ -1,0 +1,188 @@
+"""``limbeck kaldi``: networks in Kaldi's files trained on a teacher's soft targets, and written back."""
+
+__all__ = ["nnet1_finetune", "nnet3_finetune"]
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from cyclopts import Parameter
+
+from limbeck.cli.common import GROUPS, Config, Data, Quiet, Train, open_examples
+from limbeck.cli.console import ProgressCallback, print_metrics, say
+from limbeck.cli.kaldi import Overwrite, refuse_taken
+from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.options import DataOptions, Distillation, Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from limbeck.data import DataSet
+
+_Teacher = Annotated[list[Path], Parameter(group=GROUPS["Teacher"])]
+_Mean = Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])]
+_Weights = Annotated[list[float] | None, Parameter(group=GROUPS["Teacher"])]
+_Distillation = Annotated[Distillation, Parameter(name="*", group=GROUPS["Distillation"])]
+_Folder = Annotated[Path | None, Parameter(group=GROUPS["Run"])]
+
+
+def nnet1_finetune(
+    source: Annotated[Path, Parameter(help="A network of nnet1, text or binary.")],
+    target: Annotated[Path, Parameter(help="What to write.")],
+    /,
+    *,
+    teacher: _Teacher,
+    mean: _Mean = "arithmetic",
+    weights: _Weights = None,
+    data: Data = DataOptions(),  # noqa: B008
+    distillation: _Distillation = Distillation(),  # noqa: B008
+    training: Train = Training(),  # noqa: B008
+    out: _Folder = None,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    quiet: Quiet = False,
+) -> None:
+    r"""Train a network of nnet1 on a teacher's soft targets, and write it back: to win back what low rank lost.
+
+    The components stay what they are, with their learning-rate factors; what has a factor of 0 is not trained.
+
+    ```
+    limbeck compress final.nnet small.nnet --parameters 0.5
+    limbeck kaldi nnet1-finetune small.nnet tuned.nnet --teacher final.nnet --data data/train --ali exp/ali \
+        --exp exp/dnn --epochs 2 --learning-rate 0.0003 --temperature 1 --hard-weight 0
+    ```
+
+    Args:
+        source: A network of nnet1, text or binary.
+        target: What to write, in the form of the source.
+        teacher: Networks of nnet1, which see the features as the data are read, or folders of runs; several are
+            averaged.
+        mean: How several teachers' distributions are averaged.
+        weights: How much each teacher counts in the mean; default: all alike.
+        out: Also keep the run in this folder: its settings, metrics and history.
+        overwrite: Replace the file if it exists.
+        config: A TOML file with any of these settings; flags win.
+        quiet: No progress bar.
+    """
+    from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet, write_nnet
+    from limbeck.kaldi.nnet1_module import trainable, with_weights
+
+    refuse_taken(target, overwrite=overwrite)
+    nnet, dialect = read_nnet(source), dialect_of(source)
+    try:
+        student = trainable(nnet)
+    except DataError as error:
+        raise type(error)(f"{source}: {error}") from error
+    _require_speech(data, "nnet1")
+    examples = open_examples(data, quiet=quiet)
+    width = examples.train.as_seen(slice(0, 1)).flatten(1).shape[1]  # type: ignore[union-attr]
+    if width != nnet.input_dim:
+        raise MismatchError(
+            f"{source} has {nnet.input_dim} inputs, and a frame is seen as {width} values: give --left and --right, "
+            "--feature-transform or --exp as for its training"
+        )
+    trained = _finetune(student, examples, teacher, mean, weights, distillation, training, out, quiet)
+    write_nnet(target, with_weights(nnet, trained), dialect=dialect)
+    say(f"The network is in {target}")
+
+
+def nnet3_finetune(
+    source: Annotated[Path, Parameter(help="A network of nnet3, raw or in a final.mdl, text or binary.")],
+    target: Annotated[Path, Parameter(help="What to write.")],
+    /,
+    *,
+    teacher: _Teacher,
+    mean: _Mean = "arithmetic",
+    weights: _Weights = None,
+    data: Data = DataOptions(),  # noqa: B008
+    distillation: _Distillation = Distillation(),  # noqa: B008
+    training: Train = Training(),  # noqa: B008
+    out: _Folder = None,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    quiet: Quiet = False,
+) -> None:
+    r"""Train a network of nnet3 on a teacher's soft targets, and write it back: to win back what low rank lost.
+
+    Batch norm keeps its statistics, and what Kaldi does not train stays as it is. Each frame is an example, seen with
+    the context that the network has.
+
+    ```
+    limbeck kaldi nnet3-finetune small.mdl tuned.mdl --teacher final.mdl --data data/train --ali exp/ali --cmvn none \
+        --epochs 2 --learning-rate 0.0003 --temperature 1 --hard-weight 0
+    ```
+
+    Args:
+        source: A network of nnet3, raw or in a final.mdl, text or binary.
+        target: What to write, in the form of the source.
+        teacher: Networks of nnet3 or folders of runs; several are averaged.
+        mean: How several teachers' distributions are averaged.
+        weights: How much each teacher counts in the mean; default: all alike.
+        out: Also keep the run in this folder: its settings, metrics and history.
+        overwrite: Replace the file if it exists.
+        config: A TOML file with any of these settings; flags win.
+        quiet: No progress bar.
+    """
+    from limbeck.kaldi.nnet3.heads import as_trained
+    from limbeck.kaldi.nnet3.model import read_nnet3, write_nnet3
+    from limbeck.kaldi.nnet3.module import Nnet3Module
+    from limbeck.kaldi.nnet3.teacher import load_for_frames
+
+    refuse_taken(target, overwrite=overwrite)
+    model = read_nnet3(source)
+    student = load_for_frames(source, model)
+    _require_speech(data, "nnet3")
+    if (getattr(data, "left", None), getattr(data, "right", None)) != (None, None):
+        raise ConfigError("--left and --right are for other networks: one of nnet3 sees its own context")
+    context: dict[str, Any] = dict(zip(("left", "right"), student.context, strict=True))
+    examples = open_examples(dataclasses.replace(data, **context), quiet=quiet)
+    given = getattr(examples.reading, "ivector_dim", 0)
+    if given != student.ivector_dim:
+        cure = "leave --ivectors out" if not student.ivector_dim else "give --ivectors"
+        raise MismatchError(
+            f"{source} reads i-vectors of {student.ivector_dim} values, and those of the data have {given}: {cure}"
+        )
+    student.presentation = None  # the examples are as it sees them
+    trained = _finetune(student, examples, teacher, mean, weights, distillation, training, out, quiet)
+    write_nnet3(target, as_trained(model, cast(Nnet3Module, trained).current()))
+    say(f"The network is in {target}")
+
+
+def _require_speech(data: DataOptions, kind: str) -> None:
+    from limbeck.kaldi.options import is_kaldi
+
+    if not is_kaldi(data.data):
+        raise ConfigError(
+            f"{data.data} is not a Kaldi data directory, which a network of {kind} learns from: give --data"
+        )
+
+
+def _finetune(
+    student: "nn.Module",
+    examples: "DataSet",
+    teacher: list[Path],
+    mean: Literal["arithmetic", "geometric"],
+    weights: list[float] | None,
+    distillation: Distillation,
+    training: Training,
+    out: Path | None,
+    quiet: bool,
+) -> "nn.Module":
+    """Train the student on its teachers, say how both do, and return it."""
+    from limbeck.runs.distilling import distill
+    from limbeck.runs.models_for_data import load_teacher
+
+    guide = load_teacher(teacher, mean=mean, weights=weights, data=examples)
+    run = distill(
+        guide,
+        student,
+        examples,
+        **dataclasses.asdict(distillation),
+        baseline=False,
+        out=out,
+        callback=ProgressCallback("fine-tuning", quiet=quiet),
+        **dataclasses.asdict(training),
+    )
+    judged: dict[str, Any] = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}
+    print_metrics(judged, part=run.metrics["judged_on"] or "no")
+    return cast("nn.Module", run.student)

@@ -12,12 +12,15 @@ import pytest
 from tiny_runs import sealed_again
 
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn, add_deltas
+from limbeck.kaldi.formats.compact_lattice import read_lattices
+from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.matrix import matrix_bytes
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.online_cmvn import apply_online_cmvn
 from limbeck.kaldi.formats.scp import read_entries, read_scp
 from limbeck.kaldi.formats.sliding import apply_sliding_cmvn
 from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.transition_model import read_alignments
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.options import OnlineCmvnOptions, SlidingOptions
 
@@ -439,3 +442,43 @@ def test_online_cmvn_remembers_the_speaker(limbeck, refused, tmp_path, form):
     (tmp_path / "nobody").write_text("x a b\n")
     refused(*words, "--overwrite", "--spk2utt", tmp_path / "nobody", says="no utterance that the speakers have")
     refused(*words[:2], tmp_path / "f.ark", *words[3:], "--overwrite", says="f.ark")
+
+
+def test_decode_writes_lattices(limbeck, refused, tmp_path):
+    pytest.importorskip("kaldi_decoder")
+    feats = tmp_path / "feats.scp"
+    feats.write_text("".join((E2E / "feats.scp").read_text().splitlines(keepends=True)[:6]))
+    words = ("decode", *MODEL, *DECODE, "--feats", feats, "--feats-root", E2E, "--acoustic-scale", 0.1, "--quiet")
+    found = {}
+    for form, jobs in (("ark", 1), ("ark,t", 2)):
+        out = (
+            "--lattices",
+            f"{form}:{tmp_path / form}",
+            "--lattice-beam",
+            6,
+            "--jobs",
+            jobs,
+            "--out",
+            tmp_path / "hyp",
+        )
+        done = limbeck(*words, *out, "--text", E2E / "text", "--overwrite")
+        assert done.code == 0, done.err
+        found[form] = dict(read_lattices(tmp_path / form))
+    symbols = {int(number): word for word, number in map(str.split, (E2E / "words.txt").read_text().splitlines())}
+    said, alignments = read_table(E2E / "text"), dict(read_alignments(E2E / "ali.1.gz"))
+    hypotheses = read_table(tmp_path / "hyp")
+    assert list(found["ark"]) == list(found["ark,t"]) == list(hypotheses)
+    for key, lattice in found["ark"].items():
+        paths = list(lattice.paths())
+        best, weight = min(paths, key=lambda path: path[1].graph + 0.1 * path[1].acoustic)
+        assert [symbols[word] for word in best] == hypotheses[key] == said[key]
+        assert len(weight.transitions) == len(alignments[key]) and len(paths) > 1
+        same = dict(found["ark,t"][key].paths())
+        assert same.keys() == dict(paths).keys() and same[best].transitions == weight.transitions
+        np.testing.assert_allclose(same[best][:2], weight[:2], rtol=1e-5)
+    taken = (*words, "--out", tmp_path / "other")
+    refused(*taken, "--lattices", tmp_path / "ark", says="--overwrite")
+    refused(*taken, "--lattice-beam", 4, says="--lattice-beam belongs to --lattices")
+    refused(*taken, "--lattices", tmp_path / "x", "--max-active", 500, says="--max-active is not for")
+    refused(*taken, "--lattices", tmp_path / "x", "--lattice-beam", 0, says="lattice_beam must be positive")
+    refused(*taken, "--lattices", "ark:| cat", says="--allow-pipes")

@@ -2,6 +2,7 @@
 
 __all__ = ["decode"]
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,12 +11,21 @@ from cyclopts import Parameter
 from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Json, Quiet
 from limbeck.cli.console import Bar, print_json, print_pairs, say
-from limbeck.cli.kaldi import Features, Overwrite, Search, refuse_taken, with_cutoff
+from limbeck.cli.kaldi import (
+    ArchiveToWrite,
+    Features,
+    Overwrite,
+    Search,
+    archive_to_write,
+    refuse_taken,
+    with_cutoff,
+)
 from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.kaldi.nnet3.options import Nnet3Inputs
 
 if TYPE_CHECKING:
+    from limbeck.kaldi.decoding.graph import Graph
     from limbeck.kaldi.decoding.judging import Judged, Sources
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
@@ -48,6 +58,7 @@ def decode(
     dev_utterances: Annotated[int | None, _SCALE] = None,
     acoustic_scales: Annotated[tuple[float, ...], _SCALE] = _SCALES,
     search: Search = SearchOptions(),  # noqa: B008
+    lattices: Annotated[str | None, Parameter(group=GROUPS["Search"], allow_leading_hyphen=True)] = None,
     nnet3: Annotated[Nnet3Inputs, Parameter(name="*", group="nnet3")] = Nnet3Inputs(),  # noqa: B008
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -63,6 +74,8 @@ def decode(
         --dev data/dev --out decode_test
     limbeck decode --model final.nnet --class-frame-counts ali_train_pdf.counts --feats data/test --cmvn speaker \
         --graph graph --mdl ali_train/final.mdl --ali ali_test --dev data/dev --out decode_test
+    limbeck decode --model runs/student --feats data/test --graph graph --mdl ali_train/final.mdl --acoustic-scale 0.1 \
+        --lattices ark:lat.ark --lattice-beam 8 --out decode_test
     limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \
         --acoustic-scale 0.1 --out decode_test
     ```
@@ -89,6 +102,9 @@ def decode(
         dev: A data directory on which the acoustic scale is chosen.
         dev_utterances: Choose on so many utterances of it, evenly spaced; left out, on all.
         acoustic_scales: Candidates, tried from the middle one downhill.
+        lattices: Also write compact lattices, for Kaldi's lattice-* tools: a path, or a specifier such as
+            ark,t:lat.txt or, with --allow-pipes, "ark:| gzip -c > lat.1.gz". The search that gives them is slower, and
+            has no --max-active.
         overwrite: Replace files that exist.
         quiet: No progress bar.
         json: Print the figures as JSON.
@@ -101,6 +117,7 @@ def decode(
     if loglikes is not None and features.exp is not None:
         raise ConfigError("--exp says how the features of --model are made, and --loglikes needs none: leave it out")
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
+    lattice_archive = _lattice_archive(lattices, search, overwrite=overwrite, allow_pipes=features.allow_pipes)
     check_packages()
     opened = Graph.open(graph, mdl)
     priors = OutputOptions(
@@ -140,8 +157,7 @@ def decode(
 
         best, tried = choose_scale(acoustic_scales, judge)
         scale = best.scale
-    with Bar("decoding", quiet=quiet) as bar:
-        judged = decode_part(test, opened, scale=scale, options=search, progress=bar.show)
+    judged = _decoded(test, opened, scale, search, lattice_archive, quiet=quiet)
     figures = judged.to_dict(frame_shift=frame_shift * nnet3.frame_subsampling_factor)
     if model is not None:
         figures["model"] = [str(path) for path in model]
@@ -153,6 +169,32 @@ def decode(
         return
     _show(figures)
     say(f"The hypotheses are in {out}, the figures in {out.with_suffix('.json')}")
+
+
+def _decoded(
+    part: "Sources", graph: "Graph", scale: float, search: SearchOptions, archive: ArchiveToWrite | None, *, quiet: bool
+) -> "Judged":
+    """Decode a part, and write its lattices where they are wanted."""
+    from limbeck.kaldi.decoding.judging import decode_part
+
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar("decoding", quiet=quiet))
+        writer = None if archive is None else stack.enter_context(archive.open())
+        keep = None if writer is None else writer.write_lattice
+        return decode_part(part, graph, scale=scale, options=search, lattices=keep, progress=bar.show)
+
+
+def _lattice_archive(
+    given: str | None, search: SearchOptions, *, overwrite: bool, allow_pipes: bool
+) -> ArchiveToWrite | None:
+    usual = SearchOptions()
+    if given is None:
+        if search.lattice_beam != usual.lattice_beam:
+            raise ConfigError("--lattice-beam belongs to --lattices: give both, or neither")
+        return None
+    if search.max_active != usual.max_active:
+        raise ConfigError("--max-active is not for the search that gives --lattices: leave it out, or lower --beam")
+    return archive_to_write(given, overwrite=overwrite, allow_pipes=allow_pipes)
 
 
 def _check(

@@ -185,4 +185,4 @@ def _finetune(
     )
     judged: dict[str, Any] = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}
     print_metrics(judged, part=run.metrics["judged_on"] or "no")
-    return cast("nn.Module", run.student)
+    return run.student

@@ -69,7 +69,7 @@ def test_frame_figures_are_those_of_posteriors_and_kaldis_pdfs(graph):
 def test_the_search_sees_logits_less_the_scaled_log_priors(graph, monkeypatch):
     seen = {}
 
-    def note(utterances, graph, *, scale, options):
+    def note(utterances, graph, *, scale, options, lattices):
         for key, scores in utterances:
             seen[key] = scores
             yield Found(key, (), True, len(scores), 0.0)

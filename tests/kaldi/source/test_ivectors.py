@@ -20,6 +20,7 @@ from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.forward import propagate
 from limbeck.kaldi.ivectors import read_ivectors
+from limbeck.kaldi.nnet3.runs import runs_of
 from limbeck.kaldi.nnet3.teacher import load_for_frames
 from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source import FrontEnd, Splicing, open_directory
@@ -160,6 +161,14 @@ def test_a_network_of_nnet3_teaches_frames_with_their_ivectors(tmp_path, kind):
     assert torch.equal(
         examples.inputs.spliced(slice(None), tdnn.presentation), without.inputs.spliced(slice(None), tdnn.presentation)
     )
+
+
+def test_windows_that_go_together_have_one_ivector():
+    frames = torch.arange(6.0)[:, None]
+    windows = torch.stack([frames[n : n + 3] for n in (0, 1, 2, 3)] + [frames[0:3]])
+    one, other = torch.zeros(1, 2), torch.ones(1, 2)
+    beside = torch.cat([one, one, other, other, other])
+    assert [(run.first, run.count) for run in runs_of(windows, beside)] == [(0, 2), (2, 2), (4, 1)]
 
 
 def test_deltas_have_the_window_that_is_asked_for():

@@ -18,6 +18,7 @@ from limbeck.kaldi.decoding.outputs import Acoustic
 from limbeck.kaldi.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
 from limbeck.kaldi.decoding.search import search
 from limbeck.kaldi.decoding.utterances import Utterances
+from limbeck.kaldi.formats.compact_lattice import CompactLattice
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.transition_model import TransitionModel, read_alignments
 from limbeck.kaldi.forward import log_priors
@@ -118,6 +119,7 @@ def decode_part(
     *,
     scale: float,
     options: SearchOptions | None = None,
+    lattices: Callable[[str, CompactLattice], None] | None = None,
     progress: Progress | None = None,
 ) -> Judged:
     """Decode all utterances of a part, one after the other or in several processes.
@@ -127,6 +129,7 @@ def decode_part(
         graph: The graph.
         scale: The acoustic scale.
         options: How the graph is searched.
+        lattices: Called with each utterance and its lattice, or None where none are wanted.
         progress: Told how many utterances are done, and of how many (0 where that is not known).
 
     Returns:
@@ -137,12 +140,15 @@ def decode_part(
         DataError: If there is no utterance.
     """
     judged = Judged(scale)
-    for found in search(_scores(sources, judged), graph, scale=scale, options=options):
+    scores = _scores(sources, judged)
+    for found in search(scores, graph, scale=scale, options=options, lattices=lattices is not None):
         judged.hypotheses[found.key] = found.words
         judged.frame_count += found.frames
         judged.search_seconds += found.seconds
         if not found.complete:
             judged.incomplete.append(found.key)
+        if lattices is not None and found.lattice is not None:
+            lattices(found.key, found.lattice)
         if sources.text is not None:
             if found.key in sources.text:
                 judged.words += word_errors(sources.text[found.key], found.words)

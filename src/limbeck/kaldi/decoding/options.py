@@ -102,11 +102,13 @@ class SearchOptions:
         beam: Paths worse than the best by more than this, in scaled log-likelihood, are given up.
         max_active: At most so many states are kept per frame, above 20.
         jobs: Processes.
+        lattice_beam: With lattices, sequences of words worse than the best by more than this are left out of them.
     """
 
     beam: float = 13.0
     max_active: int = 7000
     jobs: int = 1
+    lattice_beam: float = 8.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -115,3 +117,5 @@ class SearchOptions:
                 f"beam must be positive, max_active above 20 and jobs from 1 to 1024, and they are {self.beam}, "
                 f"{self.max_active} and {self.jobs}"
             )
+        if not 0 < self.lattice_beam < math.inf:
+            raise ConfigError(f"lattice_beam must be positive and finite, and is {self.lattice_beam}")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, RunError
+from limbeck.kaldi.formats.compact_lattice import CompactLattice, lattice_bytes
 from limbeck.kaldi.formats.matrix import matrix_bytes, vector_bytes
 from limbeck.kaldi.formats.piped import is_once, open_sink
 from limbeck.kaldi.formats.post import PAIR, posterior_bytes
@@ -77,22 +78,33 @@ class ArkWriter:
             DataError: If the key or the value has no place in an archive.
             RunError: If the disk is full.
         """
-        if not key or not key.isprintable() or " " in key or len(key.split()) != 1:
-            raise DataError(f"a key is a printable word without white space, and this is {key!r}")
-        if key in self._keys:
-            raise DataError(f"the key {key!r} was written before")
         if value.ndim == 1 and value.dtype == np.int32:
             pieces = _alignment_bytes(value, binary=not self._text)
         elif value.dtype == PAIR:
             pieces = list(posterior_bytes(value, binary=not self._text))
         else:
             pieces = (matrix_bytes if value.ndim == 2 else vector_bytes)(value, binary=not self._text)
+        self._put(key, pieces if self._text else [b"\0B", *pieces])
+
+    def write_lattice(self, key: str, lattice: CompactLattice) -> None:
+        """Write a lattice, which has no mark of binary objects before it.
+
+        Args:
+            key: Without white space, and not written before.
+            lattice: The lattice.
+        """
+        self._put(key, lattice_bytes(lattice, binary=not self._text))
+
+    def _put(self, key: str, pieces: Iterable[bytes | memoryview]) -> None:
+        if not key or not key.isprintable() or " " in key or len(key.split()) != 1:
+            raise DataError(f"a key is a printable word without white space, and this is {key!r}")
+        if key in self._keys:
+            raise DataError(f"the key {key!r} was written before")
         self._keys.add(key)
         try:
             self._file.write(key.encode() + b" ")
             if self._scp is not None:
                 self._lines.append(f"{key} {self._path}:{self._file.tell()}\n")
-            self._file.write(b"" if self._text else b"\0B")
             for piece in pieces:
                 self._file.write(piece)
         except OSError as error:

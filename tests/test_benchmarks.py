@@ -149,6 +149,38 @@ def test_allocator_compares_two_processes(tmp_path, capsys, monkeypatch):
     assert positive(row["milliseconds_per_step"]) and positive(row["times_as_slow_without"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["quickstart", "BERT"])
+def test_exported_networks_answer_without_limbeck(tmp_path, capsys, word):
+    exported = load("export_networks")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{exported.START}\nold\n{exported.END}\nafter\n")
+    words = ["--quick", "--only", word, "--markdown", str(page), "--json", str(tmp_path / "found.json")]
+    assert exported.main(words) == 0
+    (row,) = json.loads((tmp_path / "found.json").read_text())
+    assert row["test_examples"] > 50
+    formats = {"onnx", "int8", "torch", "hub"}
+    formats |= {"browser"} if word == "quickstart" and shutil.which("node") else set()
+    assert {kind for kind, found in row["files"].items() if "flips" in found} == formats, row
+    assert all(found["unexplained"] == 0 for kind, found in row["files"].items() if kind != "int8")
+    assert row["files"]["onnx"]["largest_difference"] > 0 and row["int8_over_float32"]["latency"] > 0
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "ties alone" in text
+    assert "| onnx |" in capsys.readouterr().out
+
+
+def test_a_file_that_is_wrong_is_told_by_the_comparison_of_exported_networks():
+    exported = load("export_networks")
+    logits = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    labels = logits.argmax(1)
+    good = exported.compared(logits, logits + 1e-7, labels, 1e-6, 0.5)
+    assert good["flips"] == good["unexplained"] == 0 and good["accuracy"] == 1.0
+    wrong = exported.compared(logits, logits[:, [0, 2, 1, 3]], labels, 1e-6, 0.5)
+    assert wrong["flips"] == wrong["unexplained"] == int(np.isin(labels, [1, 2]).sum()) and wrong["margin"] == "worse"
+    row = {"network": "n", "test_examples": 500, "accuracy": 1.0, "int8_over_float32": None}
+    assert "**wrong**" in exported.page([{**row, "files": {"onnx": {**wrong, "bytes": 1, "peak_memory": None}}}])
+
+
 def test_verdict_coverage_prints_its_tables(tmp_path, capsys):
     coverage = load("verdict_coverage")
     assert coverage.main(["--quick", "--json", str(tmp_path / "coverage.json")]) == 0

@@ -10,8 +10,8 @@ to each format that makes sense. A process in which Limbeck cannot be imported l
 example; pages run in Node.js. Its answers are compared here with those of the network in PyTorch.
 
 Of formats that compute in float32 an answer may differ only where it was a tie (a lead of no more than four roundings).
-The int8 file is shown to be within 0.5 points of the network's error rate (Tango's interval), or it is refused. Size and
-latency of it are given as shares of those of the float32 file: one example, one thread, in turns in one process.
+The int8 file is shown to be within 0.5 points of the network's error rate (Tango's interval), or it is refused. Size
+and latency of it are given as shares of those of the float32 file: one example, one thread, in turns in one process.
 ``--quick`` trains on a few hundred examples, and shows only that all of it runs.
 """
 

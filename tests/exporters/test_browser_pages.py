@@ -68,24 +68,45 @@ def says(browser, text):
     browser.until(f"document.getElementById('answered').textContent.includes({json.dumps(text)})", 20)
 
 
-def test_probabilities_of_1000_examples_are_pythons_and_nothing_is_asked_for(shipped, digits, browser):
-    model, page = shipped
-    browser.open(page)
-    rows = torch.arange(1000)
-    pixels = digits.test.inputs[rows]
+def predicted(browser, pixels):
+    """The page's probabilities for some images."""
     packed = base64.b64encode(pixels.numpy().tobytes()).decode()
-    found = browser.run(
+    return browser.run(
         f"""(async () => {{
           const bytes = Uint8Array.from(atob("{packed}"), (c) => c.charCodeAt(0)), all = [];
-          for (let n = 0; n < 1000; n++)
+          for (let n = 0; n < {len(pixels)}; n++)
             all.push((await limbeckPredict({{ pixels: bytes.subarray(n * 784, (n + 1) * 784) }})).probabilities);
           return all;
         }})()"""
     )
+
+
+def test_probabilities_of_1000_examples_are_pythons_and_nothing_is_asked_for(shipped, digits, browser):
+    model, page = shipped
+    browser.open(page)
+    pixels = digits.test.inputs[:1000]
+    found = predicted(browser, pixels)
     with torch.no_grad():
         expected = model(pixels.float() / 255).softmax(-1)
     np.testing.assert_allclose(np.array(found), expected.numpy(), atol=1e-6, rtol=0)
     assert browser.requests() == [page.resolve().as_uri()] and browser.troubles() == []
+
+
+def test_a_calibrated_page_answers_1000_examples_with_the_temperature_inside(shipped, digits, browser, tmp_path):
+    model, _ = shipped
+    done = limbeck.export(
+        model, out=tmp_path / "out", formats=["browser"], data=digits, calibrate=True, parity_examples=300
+    )
+    temperature = done.parity["temperature"]
+    assert abs(temperature - 1) > 0.01
+    browser.open(done.files["browser"])
+    pixels = digits.test.inputs[:1000]
+    with torch.no_grad():
+        logits = model(pixels.float() / 255)
+    found = np.array(predicted(browser, pixels))
+    np.testing.assert_allclose(found, (logits / temperature).softmax(-1).numpy(), atol=1e-4, rtol=0)
+    assert np.abs(found - logits.softmax(-1).numpy()).max() > 1e-3, "it is not that of the network as it was"
+    assert browser.requests() == [done.files["browser"].resolve().as_uri()] and browser.troubles() == []
 
 
 def test_nothing_can_leave_the_page(shipped, browser, tmp_path):

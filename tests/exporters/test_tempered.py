@@ -1,6 +1,7 @@
 """Calibrated exports: the temperature is inside every file, and the files are compared with the calibrated model."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from limbeck.data import DataSet, Examples
 from limbeck.errors import ConfigError
 from limbeck.evaluation.metrics import expected_calibration_error
 from limbeck.evaluation.prediction import predict
+from limbeck.exporters.browser.node import asked_in_node
 from limbeck.exporters.tempered import Tempered, tempered
 from limbeck.models import to_int8
 from limbeck.models.factored import Factored
@@ -131,6 +133,22 @@ def test_every_format_answers_with_the_temperature_of_validation(tmp_path, forma
         assert measured["original"]["ece"] < before / 2 and measured["exported"]["ece"] < before / 2
         assert measured["divergence"]["mean"] < 1e-3
     assert torch.equal(model(X), too_sure()(X)), "the model that was given is as it was"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the program node (Node.js) is not installed")
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_page_answers_with_the_temperature_of_validation(tmp_path, pixels):
+    model, given = too_sure(), data()
+    options = {"with_preprocessing": pixels, "calibrate": True}
+    done = limbeck.export(model, out=tmp_path / "out", formats=["browser"], data=given, **options)
+    temperature = calibration_of(model, given.validation).temperature
+    assert temperature > 1.5 and done.parity["temperature"] == pytest.approx(temperature)
+    assert done.parity["formats"]["browser"]["flips"]["count"] == 0
+    shown = given.test.inputs if pixels else given.test.inputs.float() / 255
+    answered = asked_in_node(done.files["browser"])(shown)
+    with torch.no_grad():
+        wanted = model(given.test.inputs.float() / 255) / temperature
+    torch.testing.assert_close(answered, wanted.softmax(-1) if pixels else wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_a_temperature_of_ones_own_and_pixels(tmp_path):

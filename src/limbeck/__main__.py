@@ -1,4 +1,4 @@
-"""``python -m limbeck``, which launchers of several processes start."""
+"""``python -m limbeck``: the entry point for multi-process launchers such as torchrun."""
 
 from limbeck.cli import main
 

@@ -1,4 +1,4 @@
-"""Arguments of public functions: checked by their annotations, before anything is computed or written."""
+"""Argument checking of public functions by their annotations, before anything is computed or written."""
 
 __all__ = ["checked_arguments"]
 
@@ -33,10 +33,10 @@ _WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuse arguments of another type than a function's annotations name, and take what can stand for it.
+    """Check a function's arguments against its annotations, and convert what can stand for the annotated type.
 
-    What can: a pair, an array or a data set of PyTorch for :class:`~limbeck.Examples`; an array or a list for a tensor;
-    a mapping of settings for a dataclass such as :class:`~limbeck.Augmentation`; a device's name for a
+    Convertible are: a pair, an array or a data set of PyTorch for :class:`~limbeck.Examples`; an array or a list for a
+    tensor; a mapping of settings for a dataclass such as :class:`~limbeck.Augmentation`; a device's name for a
     :class:`~limbeck.system.devices.Device`; 3.0 for 3. Protocols, such as those of teachers, are left to the function.
 
     Args:
@@ -65,7 +65,7 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            return function(*args, **kwargs)  # Python's own words for a name that is unknown or missing
+            return function(*args, **kwargs)  # Python's own message for an unknown or missing name
         for name, value in bound.arguments.items():
             if name in hints() and name not in starred:
                 bound.arguments[name] = _as_argument(name, value, hints()[name])
@@ -75,14 +75,14 @@ def checked_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _as_argument(name: str, value: Any, hint: Any) -> Any:
-    """The value as one of the kinds that an annotation allows."""
+    """The value converted to one of the types that an annotation allows."""
     kinds = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
     if value is None and _NONE in kinds:
         return None
     if any(kind is Any or getattr(kind, "_is_protocol", False) for kind in kinds):
         return value
     if nn.Module in kinds and len(kinds) > 1:
-        return value  # or what makes one, which limbeck.models.factories knows more of
+        return value  # or a factory of one, which limbeck.models.factories checks further
     kinds = tuple(kind for kind in kinds if kind is not _NONE)
     if any(inspect.isclass(kind) and kind not in _PLAIN and isinstance(value, kind) for kind in kinds):
         return _path(name, value) if isinstance(value, Path) else value
@@ -101,11 +101,11 @@ def _as_argument(name: str, value: Any, hint: Any) -> Any:
 
 
 class _NotThisKind(Exception):
-    """A value cannot stand for the kind at all, so that the message names every kind that it may be."""
+    """The value cannot be converted to this type at all; the message then names every accepted type."""
 
 
 def _as_kind(name: str, value: Any, kind: Any) -> Any:
-    """The value as one kind; LimbeckError where it could be that and holds something wrong."""
+    """The value converted to one type; LimbeckError where it is of that type but invalid."""
     origin = get_origin(kind)
     if kind in _PLAIN:
         try:
@@ -141,21 +141,21 @@ def _as_kind(name: str, value: Any, kind: Any) -> Any:
 
 
 def _as_sequence(name: str, value: Any, item: Any) -> tuple[Any, ...]:
-    """What can be counted and has an order, as a tuple whose items are checked too."""
+    """A sequence as a tuple whose items are checked too."""
     if isinstance(value, np.ndarray | Tensor) and value.ndim and item is not Tensor:
         value = value.tolist()
     elif isinstance(value, Iterator):
         value = tuple(value)
     unordered = isinstance(value, Mapping | Set | bytes) or (isinstance(value, str) and item is not str)
-    # A network of layers can be counted too, and is one network.
+    # An nn.Sequential is a sequence too, but is one network.
     layers = isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList)
     if unordered or layers or not (isinstance(value, Sized) and hasattr(value, "__getitem__")):
         raise _NotThisKind
     items: Any = value
-    if item is int:  # classes' numbers are the only ones that are given in lists
+    if item is int:  # class indices are the only numbers given in lists
         return tuple(map(class_number, items))
     odd = [each for each in items if not isinstance(each, str)] if item is str else []
-    if odd:  # classes' names are the only texts that are given in lists
+    if odd:  # class names are the only strings given in lists
         raise ArgumentError(f"{name}: the class name {shown(odd[0])} is not text: give names as strings")
     return tuple(_as_argument(f"{name}[{place}]", items[place], item) for place in range(len(items)))
 
@@ -176,7 +176,7 @@ def _cure(value: object, kinds: Sequence[Any]) -> str:
 
 
 def _described(kind: Any) -> str:
-    """A kind in words."""
+    """The description of a type."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(map(str, parts))

@@ -1,4 +1,4 @@
-"""What can go wrong, each with an exit code: 2 for a mistake in what was given, 1 for a mistake of ours."""
+"""Exceptions, each with an exit code: 2 for a user's mistake, 1 for a fault of Limbeck."""
 
 __all__ = [
     "ArgumentError",
@@ -22,46 +22,46 @@ from os import PathLike
 
 
 class LimbeckError(Exception):
-    """Root of every error that Limbeck raises on purpose.
+    """Base class of every error that Limbeck raises on purpose.
 
     The message says what was given and the cure, in one line.
 
     Attributes:
-        exit_code: What the command line exits with: 2 for a user's mistake, 1 for ours.
+        exit_code: Exit code of the command line: 2 for a user's mistake, 1 for a fault of Limbeck.
     """
 
     exit_code = 2
 
 
 class LimbeckWarning(UserWarning):
-    """Something is odd, though it is not an error: a result may not mean what it seems to.
+    """A result may not mean what it seems to, although nothing is an error.
 
     It goes through Python's :mod:`warnings`, so that ``warnings.filterwarnings`` silences it or makes it an error.
     """
 
 
 class ConfigError(LimbeckError):
-    """A flag, a TOML key or an argument that is unknown, out of range or contradicts another."""
+    """A flag, TOML key or argument is unknown, out of range or contradicts another."""
 
 
 class DataError(LimbeckError):
-    """Values that cannot be used: wrong shape, NaN, a label outside the classes, an empty set."""
+    """Invalid values: wrong shape, NaN, a label outside the classes, an empty set."""
 
 
 class ItemError(DataError):
-    """An item or a file among many that cannot be read, when it is wanted; the message names it."""
+    """One item or file among many cannot be read when it is needed; the message names it."""
 
 
 class ArgumentError(ConfigError, DataError):
-    """An argument of a public function, a setting or values, that is of another type than the function takes."""
+    """An argument of a public function has the wrong type."""
 
 
 class MismatchError(DataError):
-    """Two things that do not belong together, such as a teacher and data with other classes."""
+    """Two things do not belong together, such as a teacher and data with other classes."""
 
 
 class RunError(LimbeckError):
-    """A run folder that is missing, taken, incomplete or cannot be written."""
+    """A run folder is missing, in use, incomplete or not writable."""
 
 
 class UserCodeError(LimbeckError):
@@ -83,8 +83,8 @@ class InterruptedRun(LimbeckError):
     """A signal stopped a run after it wrote a checkpoint; the message says how to continue.
 
     Args:
-        message: What was saved, and how to go on.
-        signal_number: The signal; the exit code is 128 more, as shells have it.
+        message: What was saved, and how to continue.
+        signal_number: The signal; the exit code is 128 plus this number, as in shells.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -93,12 +93,12 @@ class InterruptedRun(LimbeckError):
 
 
 class ParityError(LimbeckError):
-    """An exported file does not decide as the model does, and is not kept.
+    """The predictions of an exported file differ from the model's, so it is not kept.
 
     Args:
-        message: What differs, and where the report on it is.
-        ours: Whether the file is wrong, which is a mistake of ours (exit code 1); not where a margin that was asked for
-            is missed by a format that rounds.
+        message: What differs, and where the parity report is.
+        ours: Whether the file is wrong, which is a fault of Limbeck (exit code 1); False where a rounding format misses
+            the margin that was asked for.
     """
 
     def __init__(self, message: str, *, ours: bool = True) -> None:
@@ -107,7 +107,7 @@ class ParityError(LimbeckError):
 
 
 class SelfCheckError(LimbeckError):
-    """The objective failed its own check before training: the loss itself is wrong."""
+    """The objective failed its self-check before training: the loss itself is wrong."""
 
     exit_code = 1
 
@@ -117,7 +117,7 @@ class FormatError(LimbeckError):
 
     Args:
         path: The file.
-        reason: What is wrong, and where possible what would be right.
+        reason: What is wrong, and where possible what was expected.
         offset: Position in the (decompressed) file, in bytes, or None where it has no meaning.
     """
 

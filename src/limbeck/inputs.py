@@ -1,4 +1,4 @@
-"""What models take: a tensor, or tensors by the names of a model's arguments; and how to work on either alike.
+"""Model inputs: a tensor, or a mapping of tensors by argument name; and functions that work on either.
 
 Axes: ``N`` examples.
 """
@@ -27,16 +27,16 @@ import torch
 from torch import Tensor
 
 Inputs = Tensor | Mapping[str, Tensor]
-"""``(N, ...)``, or several such by name."""
+"""``(N, ...)``, or several of these by name."""
 POSITIONS = "positions of examples"
-"""The name, no model's argument, of the positions that are examples, int64 ``(N,)``: where a model answers for each
-position of a sequence with logits ``(S, L, K)``, position ``l`` of sequence ``s`` is ``s * L + l``."""
+"""The key (not a model argument) of the positions that are examples, int64 ``(N,)``. With logits for each
+position of a sequence, ``(S, L, K)``, position ``l`` of sequence ``s`` is ``s * L + l``."""
 BARE = "the inputs of one tensor"
-"""The name, no model's argument, of inputs that are one tensor where something goes beside them."""
+"""The key (not a model argument) of inputs that are one tensor where other tensors accompany them."""
 
 
 def labels_key(count: int) -> str:
-    """The name, no model's argument, of the labels that are examples, int64 ``(N,)``.
+    """The key (not a model argument) of the labels that are examples, int64 ``(N,)``.
 
     Where a model answers for each of L labels with logits ``(S, L)``, label ``l`` of example ``s`` is ``s * L + l``.
 
@@ -54,7 +54,7 @@ def labels_key(count: int) -> str:
 
 
 def places_in(inputs: Inputs) -> str | None:
-    """The name under which inputs say which positions or labels are examples; None where each row is one.
+    """The key under which inputs say which positions or labels are examples; None where each row is one.
 
     Args:
         inputs: Any.
@@ -72,14 +72,14 @@ def places_in(inputs: Inputs) -> str | None:
 
 
 def split_places(inputs: Inputs) -> tuple[Inputs, Tensor | None, str]:
-    """What a model is given, apart from which positions or labels are examples.
+    """Split inputs into the model's arguments and the positions or labels that are examples.
 
     Args:
         inputs: Any.
 
     Returns:
         The inputs as the model takes them; the positions, int64 ``(N,)``, or None where each row is an example; and the
-        name that these had.
+        key of the positions.
 
     Example:
         >>> split_places({BARE: torch.zeros(1, 2), labels_key(3): torch.tensor([2])})
@@ -119,7 +119,7 @@ def shapes_of(inputs: Inputs) -> str:
 
 
 def count_of(inputs: Inputs) -> int:
-    """How many examples there are.
+    """The number of examples.
 
     Returns:
         N.
@@ -135,7 +135,7 @@ def count_of(inputs: Inputs) -> int:
 
 
 def mapped(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
-    """Inputs of the same names, each tensor changed by a function.
+    """Apply a function to each tensor.
 
     Args:
         inputs: Any.
@@ -164,7 +164,7 @@ def first_few(inputs: Inputs, count: int = 1) -> Inputs:
 
 
 def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
-    """Inputs in blocks of at most a size, one after the other.
+    """Split inputs into blocks of at most a given size.
 
     Args:
         inputs: Of N examples.
@@ -178,7 +178,7 @@ def in_blocks(inputs: Inputs, size: int) -> Iterator[Inputs]:
 
 
 def _part(inputs: Inputs, rows: slice) -> Inputs:
-    """Some of the examples; where these are positions, of whole sequences."""
+    """Select examples; where these are positions, their whole sequences are kept."""
     places = places_in(inputs)
     if places is not None and isinstance(inputs, Mapping):
         return {**inputs, places: inputs[places][rows]}
@@ -186,7 +186,7 @@ def _part(inputs: Inputs, rows: slice) -> Inputs:
 
 
 def join(parts: Sequence[Inputs]) -> Inputs:
-    """Inputs of several blocks, one after the other; ragged axes are not padded.
+    """Concatenate the inputs of several blocks; ragged axes are not padded.
 
     Args:
         parts: At least one, all with the same names.

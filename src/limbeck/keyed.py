@@ -1,4 +1,4 @@
-"""Random numbers that belong to an example, not to the order in which examples are drawn.
+"""Counter-based random numbers keyed to the example, not to the order in which examples are drawn.
 
 A counter-based generator turns (seed, view, example index, draw) into four words, without any state. The k-th
 augmented view of an example is therefore the same on any device, batch size, number of workers or after a resume.
@@ -59,7 +59,7 @@ def uniform(index: Tensor, *, seed: int, view: int, draw: int = 0) -> Tensor:
         index: The examples' numbers in their data set, int64 in [0, 2**32), ``(N,)``.
         seed: Any integer in [0, 2**64).
         view: Which view of the example, in [0, 2**32).
-        draw: Which four numbers, in [0, 2**32), where one view needs more than four.
+        draw: Which group of four numbers, in [0, 2**32), where one view needs more than four.
 
     Returns:
         Numbers in [0, 1) with a step of 2**-24, exactly the same on every device, float32 ``(N, 4)``.
@@ -102,7 +102,7 @@ def uniform_draws(index: Tensor, *, seed: int, view: int, draw: int, count: int)
 
 
 def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int) -> Tensor:
-    """Many numbers of ten bits for each example, where :func:`uniform` would need three times the draws.
+    """Many ten-bit numbers per example; :func:`uniform` would need three times the draws.
 
     Args:
         index: As for :func:`uniform`.
@@ -130,7 +130,7 @@ def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int
 
 
 def seeds(index: Tensor, *, seed: int, view: int) -> Tensor:
-    """A seed for each example's view, for generators that are not counter-based: those of the user's transforms.
+    """A seed per view of an example, for generators that are not counter-based, such as those of the user's transforms.
 
     Args:
         index: As for :func:`uniform`.
@@ -180,6 +180,6 @@ def permutation(count: int, *, seed: int, epoch: int, part: int = 0, device: tor
     """
     index = torch.arange(count, device=device)
     constant = torch.zeros_like(index)
-    # The last counter word keeps these numbers apart from those of `uniform`, whose draws are small.
+    # The last counter word separates these numbers from those of `uniform`, whose draws are small.
     words = philox((index, constant + part, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
     return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)

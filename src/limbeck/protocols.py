@@ -1,4 +1,4 @@
-"""The vocabulary: what passes between data, teachers, objectives and the engine.
+"""Shared types: batches, and the protocols of teachers and objectives.
 
 Axes: ``N`` examples in a batch, ``K`` classes.
 """
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MixedLabels:
-    """What is true of examples that are mixed with others, beside their own labels.
+    """The partners' labels and the mixing ratio of mixup and cutmix.
 
     Attributes:
         labels: Classes of the partners, int64 ``(N,)``.
-        share: How much an example's own label counts, in [0, 1], float32 ``(N,)``; its partner's has the rest.
+        share: Weight of an example's own label, in [0, 1], float32 ``(N,)``; its partner's label has the rest.
     """
 
     labels: Tensor
     share: Tensor
 
     def head(self, count: int) -> "MixedLabels":
-        """Those of the first few examples."""
+        """The mixture of the first few examples."""
         return MixedLabels(self.labels[:count], self.share[:count])
 
     def to(self, device: torch.device | str) -> "MixedLabels":
@@ -43,22 +43,21 @@ class MixedLabels:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples that are learnt from, or answered, together.
+    """A batch of examples, for training or inference.
 
     Attributes:
         index: The examples' numbers in their data set, int64 ``(N,)``: the key of all randomness and storage. They
             differ over training, validation and test examples.
-        view: Which random view of the examples this is.
+        view: Number of the augmented view of the examples.
         inputs: What the models see, float32, or integers such as token ids, ``(N, ...)``; or several such tensors by
             the names of the models' arguments. Where examples are positions of sequences these are the sequences, and
             :data:`~limbeck.inputs.POSITIONS` among them says which position each example is.
         labels: True classes, int64 ``(N,)``, or None where they are unknown.
         presented: A function that makes the inputs as another model sees the same examples: of another size, with
             another tokenizer, or frames of speech with other neighbours; None where all models see the same.
-        source: Digest of the data that the numbers count, see :attr:`limbeck.Examples.source`: stored answers refuse a
+        source: Digest of the data that the numbers index, see :attr:`limbeck.Examples.source`: stored answers refuse a
             batch of other data. None where it is not known, for a batch made by hand.
-        mixed: The labels of the examples that these are mixed with, in mixup and cutmix; None where none are, or labels
-            are unknown.
+        mixed: The labels of the mixup and cutmix partners; None without mixing, or where labels are unknown.
         taught: The same examples as the teacher sees them, where that is another view; None where it sees this one.
     """
 
@@ -73,12 +72,12 @@ class Batch:
 
     @property
     def for_teacher(self) -> "Batch":
-        """What the teacher is asked about."""
+        """The batch as the teacher sees it."""
         return self if self.taught is None else self.taught
 
     @property
     def main_labels(self) -> Tensor | None:
-        """The class that has most of each example, int64 ``(N,)``: its label, where it is not mixed with another."""
+        """The class with the largest share of each example, int64 ``(N,)``: its label, where it is not mixed."""
         if self.labels is None or self.mixed is None:
             return self.labels
         return torch.where(self.mixed.share >= 0.5, self.labels, self.mixed.labels)
@@ -98,7 +97,7 @@ class Batch:
         )
 
     def seen_as(self, presentation: Any) -> Inputs:
-        """The inputs as a model with a presentation of its own sees them; None for those of the batch."""
+        """The inputs in a model's own presentation; None for those of the batch."""
         if presentation is None or self.presented is None:
             return self.inputs
         return self.presented(presentation)
@@ -117,11 +116,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """What an objective says of a batch.
+    """The value of an objective on a batch.
 
     Attributes:
         per_example: The loss that is minimised, nats, ``(N,)``.
-        parts: Named terms of it, each ``(N,)``, before weighting; for the record, not for the gradient.
+        parts: Its named terms, each ``(N,)``, before weighting; logged, not differentiated.
     """
 
     per_example: Tensor
@@ -130,13 +129,13 @@ class Loss:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a model says of a batch, as methods of distillation see it.
+    """A model's output for a batch, as distillation methods see it.
 
     Attributes:
         logits: Logits ``(N, K)`` of the student; of a teacher its log-probabilities, natural logarithms, softened at
             :attr:`temperature`. At T = 1 these are its logits but for a constant per example.
         features: Outputs of submodules by their names in the model, each ``(N, ...)``.
-        temperature: At which the teacher's log-probabilities are softened; 1 for a student.
+        temperature: The temperature at which the teacher's log-probabilities are softened; 1 for a student.
     """
 
     logits: Tensor
@@ -145,7 +144,7 @@ class Output:
 
 
 class Answering(Protocol):
-    """The least that a teacher has: :func:`limbeck.teachers.as_teacher` makes a :class:`Teacher` of it."""
+    """The minimal interface of a teacher: :func:`limbeck.teachers.as_teacher` makes a :class:`Teacher` of it."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -156,7 +155,7 @@ class Answering(Protocol):
 
 
 class Teacher(Answering, Protocol):
-    """Whatever can answer with a distribution over classes: a model, an ensemble, a store of old answers."""
+    """A source of distributions over classes: a model, an ensemble, a store of soft targets."""
 
     @property
     def every_temperature(self) -> bool:
@@ -167,24 +166,24 @@ class Teacher(Answering, Protocol):
 
     @property
     def has_logits(self) -> bool:
-        """Whether log-probabilities at T = 1 are the logits of every class, but for a constant."""
+        """Whether log-probabilities at T = 1 are the logits of every class, up to a constant."""
 
     @property
     def live(self) -> bool:
-        """Whether an answer is computed when it is asked for; False where it is looked up."""
+        """Whether outputs are computed on demand; False where they are looked up."""
 
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "Teacher":
-        """The teacher for these examples and no others.
+        """Bind the teacher to these examples.
 
         Args:
-            examples: What it will be asked about.
-            augmentation: In which views; None for the examples as they are.
+            examples: The examples it will be asked about.
+            augmentation: The augmentation of their views; None for unaugmented examples.
 
         Returns:
-            A teacher that refuses batches of other data where it looks answers up; itself where it does not.
+            A teacher that refuses batches of other data where it looks up outputs; itself where it computes them.
 
         Raises:
-            MismatchError: If it has no answers for them.
+            MismatchError: If it has no outputs for them.
         """
 
     def to(self, device: torch.device | str) -> "Teacher":
@@ -196,11 +195,11 @@ class Teacher(Answering, Protocol):
 
 @dataclass(frozen=True)
 class Teaching:
-    """How a teacher is shown examples that a student sees in another view.
+    """How a teacher sees examples that a student sees in another view.
 
     Attributes:
-        view: Which view it answers.
-        live: Whether its inputs are looked at; False where answers are looked up.
+        view: Which view it sees.
+        live: Whether it computes outputs from its inputs; False where outputs are looked up.
         presentations: How its networks see the examples.
     """
 
@@ -210,26 +209,26 @@ class Teaching:
 
 
 class TappedTeacher(Teacher, Protocol):
-    """A teacher whose layers can be read: a live model."""
+    """A teacher whose intermediate layers can be read: a live model."""
 
     def stages(self, batch: Batch) -> list[str]:
-        """Names of layers that stand for its stages, from the first to the last."""
+        """Names of the last layer of each stage, in order."""
 
     def answer(self, batch: Batch, temperature: float, taps: Sequence[str] = ()) -> "Output":
         """Log-probabilities softened at a temperature, and outputs of submodules."""
 
 
 class Objective(Protocol):
-    """What a model is trained to make small."""
+    """A training objective: a loss with its gradient's formula and a fingerprint."""
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
-        """The loss of the model's scores ``(N, K)`` on a batch."""
+        """The loss of the model's logits ``(N, K)`` on a batch."""
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
         """The gradient of the sum of the losses, ``(N, K)`` in float64, from its formula and not from autograd.
 
-        None where no formula is known, as of a loss function of the user's own.
+        None where no formula is known, as for a user-defined loss.
         """
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What a run that resumes must agree in, as plain values by name."""
+        """The values that a resumed run must agree in, as plain values by name."""

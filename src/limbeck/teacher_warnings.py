@@ -1,4 +1,4 @@
-"""What is odd about a teacher, or another model, though it is not an error: told before hours are spent on it.
+"""Warnings about suspicious teachers and models, given before training starts.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -27,16 +27,16 @@ from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
-"""Examples that a teacher is asked about at a time; how many of each class are wanted, and batches at most."""
+"""Batch size of the questions to a teacher; how many examples per class are wanted, and the most batches."""
 _16_BITS = {torch.float16, torch.bfloat16}
 _SURER = 0.05
-"""How much surer an estimator may be of what it learns from than of other examples."""
+"""Largest accepted gap between an estimator's mean confidence on training and on validation examples."""
 _ANSWERED = 64
-"""Examples whose logits are looked at."""
+"""Number of examples whose logits are checked."""
 _SUM = 0.05
 """Largest difference of a sum of probabilities from one."""
 _ALIKE, _APART = 1e-6, 1e-3
-"""Largest difference between probabilities that are called alike, and least one between such as are not."""
+"""Largest difference between probabilities that count as equal, and smallest between those that count as different."""
 
 
 def tell_odd_teacher(
@@ -49,18 +49,18 @@ def tell_odd_teacher(
     *,
     classes: Sequence[str] | None = None,
 ) -> None:
-    """Warn of a teacher that does worse than guessing, says the same of every example, or has classes in another order.
+    """Warn of a teacher that is worse than guessing, gives constant outputs, or has its classes in another order.
 
-    Each member of an ensemble is looked at by itself too; and a teacher of the user's own must heed the temperature. It
-    is asked about the first examples that training would show.
+    Each member of an ensemble is checked too, and a user-defined teacher must respect the temperature. The check uses
+    the first training examples.
 
     Args:
-        teacher: Who is asked, on the device.
-        examples: What the student will learn from.
-        augmentation: The random views.
-        temperature: Of the soft targets.
+        teacher: The teacher, on the device.
+        examples: The student's training examples.
+        augmentation: The augmentation.
+        temperature: Temperature of the soft targets.
         device: Where to compute.
-        callback: Is told; None: it is a :class:`~limbeck.LimbeckWarning`.
+        callback: Receives the warnings; None: they are a :class:`~limbeck.LimbeckWarning`.
         classes: Names of the classes, for the message; None for their numbers.
     """
     callback = callback or Callback()
@@ -74,7 +74,7 @@ def tell_odd_teacher(
         wanted = -(-_EACH * (1 if classes is None else len(classes)) // _LOOKED_AT)
         for batch in islice(feed.batches(0), min(feed.steps, _BATCHES, wanted)):
             for one, kept in zip(asked, answered, strict=True):
-                # Where a hot answer is that at T = 1 softened, the latter tells examples apart better.
+                # If the output at high T is the softened output at T = 1, the latter separates examples better.
                 kept.append(one.log_probs(batch, 1.0 if one.every_temperature else temperature).float())
             known = batch.main_labels
             labels += [] if known is None else [known]
@@ -97,18 +97,18 @@ def tell_odd_teacher(
 
 
 def _odd_answers(name: str, answers: Tensor, truth: Tensor | None, classes: Sequence[str] | None) -> str | None:
-    """What is odd about one model's log-probabilities, or None."""
+    """A warning about one model's log-probabilities, or None."""
     count = len(answers)
     if count < 2:
         return None
     probabilities = answers.exp()
     if float((probabilities - probabilities[0]).abs().max()) < _ALIKE:
         return (
-            f"the {name} says the same of all {count} examples looked at, so that its targets teach nothing about "
-            "them: are its inputs scaled as it was trained?"
+            f"the {name} gives the same output for all {count} examples checked, so that its targets teach nothing "
+            f"about them: are its inputs scaled as it was trained?"
         )
     if truth is None or int(truth.max()) >= answers.shape[1]:
-        return None  # with another number of classes than the data it is refused, where they are compared
+        return None  # another number of classes than the data's is refused where the two are compared
     labels, predicted = (values.cpu().long().numpy() for values in (truth, answers.argmax(-1)))
     cycles = swapped_classes(labels, predicted, answers.shape[1])
     if not cycles:
@@ -124,19 +124,19 @@ def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, callback: Callback
     count = len(answers)
     right = float((answers.argmax(-1) == truth).float().mean())
     guessing = float(torch.bincount(truth).max()) / count
-    # Three standard errors: a teacher that guesses is told to be no better, one that is a little better is not.
+    # Three standard errors: a teacher that guesses is warned about, one that is slightly better is not.
     noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
     if count > 1 and (right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing)):
         callback.warn(
-            f"the teacher is right on {right:.1%} of {count} training examples, and guessing the commonest class "
-            f"would be on {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
+            f"the teacher has {right:.1%} accuracy on {count} training examples, and always guessing the most frequent "
+            f"class has {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
         )
 
 
 @torch.no_grad()
 def _ignores(teacher: Teacher, batch: Batch, temperature: float) -> bool:
-    """Whether a teacher of the user's own answers alike at any temperature, though its answers could be softened."""
-    with suppress(Exception):  # it may refuse other temperatures than its own, and does not ignore them then
+    """Whether a user-defined teacher ignores the temperature although its outputs could be softened."""
+    with suppress(Exception):  # it may refuse temperatures other than its own; then it does not ignore them
         plain, hot = (teacher.log_probs(batch, t).float() for t in (1.0, temperature))
         changed = (softened(plain, temperature).exp() - plain.exp()).abs().max()
         return bool((hot.exp() - plain.exp()).abs().max() < _ALIKE) and bool(changed > _APART)
@@ -144,13 +144,13 @@ def _ignores(teacher: Teacher, batch: Batch, temperature: float) -> bool:
 
 
 def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: Callback | None) -> None:
-    """Warn of an estimator that is far surer of training examples than of validation examples: it was fitted on them.
+    """Warn of an estimator that is far more confident on training than on validation examples: it was fitted on them.
 
     Args:
-        teacher: Who is asked, on the device, about up to 1,024 examples of each part.
+        teacher: The teacher, on the device; it is asked about up to 1,024 examples of each part.
         data: The data set.
         device: Where to compute.
-        callback: Is told.
+        callback: Receives the warnings.
     """
     if not getattr(getattr(teacher, "teacher", None), "fitted", False) or data.validation is None:
         return
@@ -164,27 +164,28 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: 
     gap = means[0] - means[1]
     if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
         (callback or Callback()).warn(
-            f"the teacher is surer of training examples ({means[0]:.2f} on average) than of validation examples "
-            f"({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the labels than "
-            "its answers to new examples; compare with answers out of fold, those of scikit-learn's "
-            "cross_val_predict(..., method='predict_proba'), as limbeck.SoftTargets.from_array(probs=...)"
+            f"the teacher is more confident on training examples ({means[0]:.2f} on average) than on validation "
+            f"examples ({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the "
+            f"labels than its predictions for new examples; compare with out-of-fold predictions, those of "
+            f"scikit-learn's cross_val_predict(..., method='predict_proba'), as "
+            f"limbeck.SoftTargets.from_array(probs=...)"
         )
 
 
 def tell_probabilities(
     role: str, subject: nn.Module | Teacher, examples: Examples, device: Device | None, callback: Callback | None
 ) -> None:
-    """Warn of a model that ends in a softmax or a sigmoid, where logits are needed: all its answers are then alike.
+    """Warn of a model that ends in a softmax or a sigmoid, where logits are needed.
 
-    Which operation a model ends in is read off its calls of PyTorch; where that cannot be seen its numbers tell, as
-    those of stored answers do. Logarithms of probabilities need no word, for they are logits of the same distribution.
+    The last operation is read off the model's PyTorch calls; where these cannot be traced the values decide, as for
+    stored outputs. Log-probabilities need no warning, for they are logits of the same distribution.
 
     Args:
         role: What to call it, such as "teacher".
         subject: A module, or a teacher on the device.
-        examples: Of which some are shown to it.
+        examples: Some of these are passed to it.
         device: Where a teacher is; None for the CPU.
-        callback: Is told.
+        callback: Receives the warnings.
     """
     rows = torch.linspace(0, len(examples) - 1, min(_ANSWERED, len(examples))).long()
     batch = examples.batch(rows.to(examples.index.device))
@@ -199,7 +200,7 @@ def tell_probabilities(
 
 @torch.no_grad()
 def _odd_logits(part: nn.Module | Teacher, batch: Batch, *, trained: bool) -> str | None:
-    """What a model's answers look like where they are no logits, and the cure."""
+    """A description of a model's outputs where they are not logits, and the cure."""
     found = _logits(part, batch)
     if found is None:
         assert not isinstance(part, nn.Module), "a module gives logits"
@@ -224,12 +225,12 @@ def _odd_logits(part: nn.Module | Teacher, batch: Batch, *, trained: bool) -> st
 
 _TWICE = (
     "look as if a softmax was applied to probabilities (no odds above e, and many at it), and logits are needed: leave "
-    "out the softmax at the end of the model that gave them, and write them anew"
+    "out the softmax at the end of the model that gave them, and write them again"
 )
 
 
 def _logits(part: nn.Module | Teacher, batch: Batch) -> tuple[Tensor, Ending | None, bool] | None:
-    """What a model answers before a softmax, what it ends in, and whether it computes in 16 bits; None if not known."""
+    """A model's output before any softmax, its last operation, and whether it computes in 16 bits; None if unknown."""
     if isinstance(part, nn.Module):
         module = part
         first = next(module.parameters(), None)
@@ -243,13 +244,13 @@ def _logits(part: nn.Module | Teacher, batch: Batch) -> tuple[Tensor, Ending | N
 
 
 def _members(teacher: Teacher) -> list[Teacher]:
-    """The teachers in an ensemble, at any depth; a teacher of another kind is its own only one."""
+    """The teachers in an ensemble, at any depth; any other teacher alone."""
     members = getattr(teacher, "members", None)
     return [teacher] if members is None else [part for member in members for part in _members(member)]
 
 
 def _models(subject: nn.Module | Teacher) -> list[nn.Module | Teacher]:
-    """Likewise, with the networks of committees."""
+    """The models in an ensemble or committee, at any depth; any other model alone."""
     if isinstance(subject, nn.Module):
         return [subject]
     found: list[nn.Module | Teacher] = []

@@ -1,4 +1,4 @@
-"""The network that ``limbeck forward`` and ``limbeck decode`` run: of nnet1 and runs, or of nnet3."""
+"""The network that ``limbeck forward`` and ``limbeck decode`` run: nnet1, a run, or nnet3."""
 
 __all__ = ["open_acoustic"]
 
@@ -26,17 +26,17 @@ def open_acoustic(
     weights: list[float] | None,
     decodes: bool = False,
 ) -> "Acoustic":
-    """The network, of whichever kind; flags of the other kind are refused.
+    """Open the network, and refuse the flags of the other kind.
 
     Args:
         models: Paths of one network, or of several.
-        outputs: What is done to the outputs of a network of nnet1.
-        nnet3: How a network of nnet3 is run.
-        features: What is done to features.
+        outputs: Settings of an nnet1 network's outputs.
+        nnet3: Settings of an nnet3 network.
+        features: Settings of the features.
         activation: For an HDF5 file that does not name its activations.
         mean: How several are averaged, or None.
         weights: How much each counts, or None.
-        decodes: Whether words are looked for, for which the logits are wanted.
+        decodes: Whether the outputs are decoded, which needs logits.
 
     Returns:
         The network.
@@ -62,11 +62,11 @@ def open_acoustic(
 
     if len(models) > 1:
         raise ConfigError("networks of nnet3 are not averaged here: limbeck soften takes several as --teacher")
-    # Decoding asks for logits whatever the network is, and takes priors off by itself.
+    # Decoding always needs logits, and subtracts priors itself.
     odd = [] if decodes else [each.name for each in fields(outputs) if getattr(outputs, each.name) != each.default]
     odd += [name for name, value in (("activation", activation), ("mean", mean), ("weights", weights)) if value]
     if odd:
-        cure = "take off the priors of a final.mdl with --use-priors" if "count" in odd[0] else "leave it out"
+        cure = "subtract the priors of a final.mdl with --use-priors" if "count" in odd[0] else "leave it out"
         raise ConfigError(f"--{odd[0].replace('_', '-')} is not for networks of nnet3, and {models[0]} is one: {cure}")
     settings = {each.name: getattr(nnet3, each.name) for each in fields(nnet3)}
     return Nnet3Acoustic(models[0], Nnet3Options(**settings), features)

@@ -1,4 +1,4 @@
-"""Types that several commands share."""
+"""Types and functions that several commands share."""
 
 __all__ = [
     "GROUPS",
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 _ORDER = (
     "Model", "Data", "Teacher", "Store", "Network", "Ensemble", "Ranks", "8 bits", "Distillation", "Comparison",
-    "Search", "Fine-tuning", "Training", "Random views", "Run",
+    "Search", "Fine-tuning", "Training", "Augmentation", "Run",
 )  # fmt: skip
-"""Groups of flags in the order of a command's help: what most people need comes first."""
+"""Groups of flags in the order of a command's help: the commonest come first."""
 GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}
-_ROWS = Group("Files of rows: texts, tables, lists of images", sort_key=90)
+_ROWS = Group("CSV, JSON lines and parquet: texts, tables, lists of images", sort_key=90)
 _OF_ROWS = frozenset(
     {
         "text_column", "pair_column", "words_column", "next_token", "tokenizer", "max_length", "vocabulary",
@@ -67,7 +67,7 @@ def _grouped_options() -> type[DataOptions]:
         for field in dataclasses.fields(whole)
         if field.name in groups
     ]
-    named = {"__doc__": whole.__doc__, "__module__": __name__}  # else it would seem to be of the standard library
+    named = {"__doc__": whole.__doc__, "__module__": __name__}  # else its module would be dataclasses
     made: type[DataOptions] = dataclasses.make_dataclass(
         "EveryOption", fields, bases=(whole,), namespace=named, frozen=True, kw_only=True
     )
@@ -76,11 +76,11 @@ def _grouped_options() -> type[DataOptions]:
 
 if TYPE_CHECKING:
     Data = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
-else:  # with the settings of all kinds of data; whoever opens them takes those of the kind, and refuses the rest
+else:  # with the settings of all kinds of data; opening takes those of the kind, and refuses the rest
     Data = Annotated[_grouped_options(), Parameter(name="*", group=GROUPS["Data"])]
 NetworkSizes = Annotated[Network, Parameter(name="*", group=GROUPS["Network"])]
 Train = Annotated[Training, Parameter(name="*", group=GROUPS["Training"])]
-Views = Annotated[Augmentation, Parameter(name="*", group=GROUPS["Random views"])]
+Views = Annotated[Augmentation, Parameter(name="*", group=GROUPS["Augmentation"])]
 Out = Annotated[Path, Parameter(group=GROUPS["Run"])]
 Resume = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
 Json = Annotated[bool, Parameter(name="--json", group=GROUPS["Run"], negative=())]
@@ -93,7 +93,7 @@ Track = Annotated[Literal["tensorboard"] | None, Parameter(group=GROUPS["Run"])]
 
 
 def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
-    """Open the data that options name, with a bar where that takes long, and say what there is to say of them.
+    """Open the data set, with a progress bar where that takes long, and print its notes.
 
     Args:
         options: Which data.
@@ -112,7 +112,7 @@ def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
 
 
 def kept_settings(options: DataOptions) -> dict[str, Any]:
-    """What a run keeps of the settings of its data: those that their kind has.
+    """The data settings that a run saves: those that its kind of data has.
 
     Args:
         options: Which data; they exist.
@@ -131,7 +131,7 @@ def track_with(name: str | None, folder: Path, callback: Callback) -> Callback:
     Args:
         name: "tensorboard", or None.
         folder: The run's folder; logs go to ``tensorboard/`` in it.
-        callback: The callback there is.
+        callback: The callback that shows progress.
 
     Returns:
         A callback.

@@ -18,9 +18,9 @@ def compare(
     out: Annotated[Path | None, Parameter(name="--out")] = None,
     json: Json = False,
 ) -> None:
-    """Compare the networks of finished runs on the test set that all of them were judged on.
+    """Compare the models of finished runs on the test set that all of them were evaluated on.
 
-    The others are compared with the first, p-values adjusted for their number. Nothing is computed anew.
+    The others are compared with the first, p-values adjusted for their number. Nothing is computed again.
 
     ```
     limbeck compare runs/kd runs/dist runs/dkd

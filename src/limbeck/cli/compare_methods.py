@@ -47,11 +47,11 @@ def compare_methods(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Compare methods of distillation on your own data, fairly: equal searches, fresh seeds, corrected p-values.
+    """Compare distillation methods on your own data: equal search budgets, fresh seeds, corrected p-values.
 
-    Beside the methods there are three arms on labels alone: as they are, with label smoothing, and with twice as many
-    epochs. Validation chooses each arm's settings, the test set is read once. The end is a table in Markdown, figures
-    and a report; the same command with --resume continues after a stop.
+    Three arms train on labels alone: plainly, with label smoothing, and for twice as many epochs. Validation chooses
+    each arm's settings; the test set is read once. The result is a table in Markdown, figures and a report; the same
+    command with --resume continues after a stop.
 
     ```
     limbeck compare-methods --teacher runs/teacher --hidden 300 --epochs 5 --out runs/methods
@@ -61,14 +61,14 @@ def compare_methods(
 
     Args:
         out: Folder for the comparison.
-        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
+        teacher: A run folder, hf:PATH, timm:PATH, or a .onnx or .skops file; several form an ensemble.
         mean: How several teachers' distributions are averaged.
-        teacher_model: The teachers' architecture where it is your own, as package.module:function.
+        teacher_model: The teachers' architecture if it is your own, as package.module:function.
         student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
             package.module:function.
-        resume: Continue what the folder holds.
-        jobs: How many trainings run at a time, each in a process of its own.
-        config: A TOML file with any of these settings; flags win.
+        resume: Resume the run in the folder.
+        jobs: How many trainings run at a time, one process each.
+        config: A TOML file with any of these settings; flags override it.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """

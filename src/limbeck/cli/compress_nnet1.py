@@ -28,7 +28,7 @@ def compress_file(
     allow_pipes: bool,
     json: bool,
 ) -> None:
-    """Make an nnet1 network smaller, and write it, its plan and a picture of its spectra."""
+    """Compress an nnet1 network, and write it, its plan and a plot of its spectra."""
     from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet, write_nnet
     from limbeck.kaldi.lowrank import as_module, calibration_frames, choose_ranks, compress_nnet
     from limbeck.lowrank import RankPlan, Spectrum
@@ -38,7 +38,7 @@ def compress_file(
     from limbeck.runs.unused import tell_unused, unused_in_compression
 
     if rule.name is None and plan is None:
-        raise ConfigError("nothing is asked for: give one rank rule, such as --energy 0.9, or --plan")
+        raise ConfigError("there is no rank rule: give one, such as --energy 0.9, or --plan")
     if feature_transform is not None and features is None:
         raise ConfigError("--feature-transform is for the features to calibrate with: give --features too")
     found = unused_in_compression(
@@ -47,7 +47,7 @@ def compress_file(
     if plan is None and features is None and calibration != 2000:
         found = [("calibration", calibration, "there are no features to calibrate with")]
     if plan is not None and features is not None:
-        found.append(("features", features, "the plan says the ranks"))
+        found.append(("features", features, "the plan fixes the ranks"))
     tell_unused(found, None)
     if target is None:
         raise ConfigError(f"give the file to write: limbeck compress {source} smaller.nnet ...")

@@ -12,19 +12,19 @@ from limbeck.cli.kaldi import Overwrite
 
 
 def convert(
-    source: Annotated[Path, Parameter(help="A network: nnet1, HDF5, safetensors, or the folder of a run.")],
-    target: Annotated[Path, Parameter(help="What to write.")],
+    source: Annotated[Path, Parameter(help="A network: nnet1, HDF5, safetensors, or a run folder.")],
+    target: Annotated[Path, Parameter(help="The file or folder to write.")],
     /,
     *,
     to: Literal["binary", "text", "legacy", "hdf5", "safetensors", "run"] | None = None,
     activation: Literal["relu", "sigmoid", "tanh", "linear"] | None = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a network in another format.
+    """Convert a network to another format.
 
-    What the source is, is told by its content. Kaldi's binary and text get what stock Kaldi has: a ReLU becomes a
+    The format of the source is detected from its content. Kaldi's formats get what stock Kaldi reads: a ReLU becomes a
     `<ParametricRelu>` with slopes 1 and 0, an affine transform with zero bias before an identity a
-    `<LinearTransform>`. A run's network, which puts out logits, gets its `<Softmax>`.
+    `<LinearTransform>`. A run's network, which outputs logits, gets a `<Softmax>`.
 
     ```
     limbeck convert final.nnet final.nnet.txt
@@ -36,10 +36,10 @@ def convert(
 
     Args:
         source: A network: nnet1 (binary, text, older text), HDF5, safetensors, or the folder of a run.
-        target: What to write.
-        to: The format; left out, the name says it: .nnet and .bin binary, .txt text, .h5 HDF5 in Keras's layout,
-            .safetensors, and a name without a dot a run's folder.
-        activation: What follows the hidden layers of an HDF5 file that does not say so.
+        target: The file or folder to write.
+        to: The format; default: by the extension of the target: .nnet and .bin binary, .txt text, .h5 HDF5 in Keras's
+            layout, .safetensors, and no extension a run folder.
+        activation: The activation of the hidden layers of an HDF5 file that does not name it.
         overwrite: Replace the file if it exists; a folder is never replaced.
     """
     from limbeck.kaldi.convert import format_of_name, read_network, write_network

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def data(
-    source: Annotated[str | None, Parameter(help="A data set to describe; leave out to list the kinds.")] = None,
+    source: Annotated[str | None, Parameter(help="A data set to describe; default: list the kinds.")] = None,
     /,
     *,
     image_size: int | None = None,
@@ -32,7 +32,7 @@ def data(
     test_data: str | None = None,
     json: Json = False,
 ) -> None:
-    """List the data sets there are, or describe one.
+    """Describe a data set, or list the supported kinds.
 
     ```
     limbeck data
@@ -43,23 +43,23 @@ def data(
     ```
 
     Args:
-        source: A data set to describe; leave out to list the kinds.
+        source: A data set to describe; default: list the kinds.
         image_size: Resize a folder's images to this many pixels, square.
-        layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
-        text_column: Of a file of rows, the column of the texts.
-        words_column: Of a file of rows, the column of lists of words.
-        image_column: Of a file of rows, the column of paths of images.
+        layout: Axes of the images in an .npz file: NHWC or NCHW.
+        text_column: In CSV, JSON lines or parquet, the column of the texts.
+        words_column: In CSV, JSON lines or parquet, the column of lists of words.
+        image_column: In CSV, JSON lines or parquet, the column of paths of images.
         label_column: The column of the labels.
         label_columns: Columns of 0 and 1, one per label.
         label_separator: What separates several labels in the label column.
-        leave_out: Columns of a table that models do not see.
+        leave_out: Columns of a table to ignore.
         validation_data: A file of validation examples.
         test_data: A file of test examples.
         json: Print the description as JSON.
     """
     if source is None:
         told = list(DATA_KINDS.values())
-        if entry_points(group="limbeck.sources"):  # kinds of other packages, which may import anything
+        if entry_points(group="limbeck.sources"):  # kinds of other packages may import anything
             from limbeck.data.registry import kinds
 
             told = [kind.what for kind in kinds()]
@@ -91,7 +91,7 @@ def data(
         return
     if found.outputs != found.classes:
         counts = {name: _label_counts(part, len(found.outputs)) for name, part in found.parts().items()}
-        known = f"{len(found.outputs)} labels, of which several may hold"
+        known = f"{len(found.outputs)} labels (multi-label)"
     else:
         counts = {name: part.class_counts(len(found.classes)) for name, part in found.parts().items()}
         known = f"{len(found.classes)} classes"
@@ -104,7 +104,7 @@ def data(
 
 
 def _label_counts(part: "Examples", labels: int) -> list[int]:
-    """Of how many examples each label holds."""
+    """The number of examples with each label."""
     assert part.labels is not None, "labels were read"
     which: Any = part.inputs
     return [int(part.labels[which.which == label].sum()) for label in range(labels)]

@@ -61,7 +61,7 @@ def distill(
 ) -> None:
     """Train a student on a teacher's soft targets, and compare it with its own baseline.
 
-    The baseline is the same network, trained on labels alone from the same first weights with the same budget.
+    The baseline is the same network, trained on labels alone, with the same initial weights and number of steps.
 
     ```
     limbeck distill --teacher runs/teacher --student mlp --hidden 300 300 --temperature 4 --out runs/student
@@ -72,32 +72,32 @@ def distill(
     ```
 
     Args:
-        out: Folder for the run.
-        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
-        teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
-            validation and random views. Flags for random views may be left out.
+        out: Folder of the run to write.
+        teacher: A run folder, hf:PATH, timm:PATH, or a .onnx or .skops file; several form an ensemble.
+        teacher_targets: Instead of a teacher: soft targets written by limbeck soften with the same data, validation and
+            augmentation. The augmentation's flags may be left out.
         mean: How several teachers' distributions are averaged.
-        weights: How much each teacher counts in the mean; default: all alike.
-        teacher_model: The teachers' architecture where it is your own, as package.module:function.
-        transfer: Other examples on which the student learns the soft targets, labels not needed.
+        weights: Weight of each teacher in the mean; default: equal weights.
+        teacher_model: The teachers' architecture if it is your own, as package.module:function.
+        transfer: A transfer set: other examples for the soft targets; labels are not needed.
         student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
             package.module:function.
-        baseline: Train the baseline, which the verdict needs.
-        seeds: How many pairs of student and baseline to train. With several the verdict is about any such trainings.
-        margin: Percentage points of the error rate within which the student is to be as good as the teacher, such as
-            0.5: that is judged too.
-        resume: Continue what the folder holds.
+        baseline: Train the baseline; the verdict needs it.
+        seeds: How many pairs of student and baseline to train. With several, the verdict generalises over seeds.
+        margin: Non-inferiority margin in percentage points of the error rate, such as 0.5: also test whether the
+            student is as good as the teacher within it.
+        resume: Resume the run in the folder.
         save_hdf5: Also write the student's weights after each epoch as HDF5, and at the end as nnet1 text.
-        jobs: How many baselines and students are trained at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
-        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        jobs: How many baselines and students are trained in parallel, one process each.
+        ray: Instead of jobs: the address of a Ray cluster, or "local"; the cluster must see the folder.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
     if teacher_targets is not None and transfer is not None:
-        raise ConfigError("--teacher-targets belong to the data they were written for: leave --transfer out")
+        raise ConfigError("--teacher-targets are valid only for the data they were written for: leave --transfer out")
     from limbeck.data.opening import open_inputs
     from limbeck.runs import distill as run_distillation
     from limbeck.runs.models_for_data import model_maker

@@ -1,4 +1,4 @@
-"""What ``limbeck distill`` and ``limbeck tune`` begin with: examples, and whoever teaches on them."""
+"""The inputs that ``limbeck distill`` and ``limbeck tune`` share: data, teacher and augmentation."""
 
 __all__ = ["DistillationInputs", "open_distillation_inputs"]
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DistillationInputs:
-    """Who teaches what.
+    """The data, teacher and augmentation of a distillation.
 
     Attributes:
-        options: Which examples, as far as the teacher's run settles that.
+        options: The data's settings, completed by those of the teacher's run.
         examples: The examples.
-        teacher: Who answers to them: live, or a store.
-        augmentation: Random views: those of the store, where none were asked for.
+        teacher: The teacher: live, or a store of soft targets.
+        augmentation: The augmentation; that of the store where none was asked for.
     """
 
     options: DataOptions
@@ -48,11 +48,11 @@ def open_distillation_inputs(
     """Open the examples, and the teachers or the store of their answers.
 
     Args:
-        options: Which examples.
-        augmentation: Random views that were asked for.
-        teacher: Folders of runs, or None.
-        targets: Instead of them: a store.
-        student: The network that will learn, which is looked at before data are read.
+        options: The data's settings.
+        augmentation: The augmentation that was asked for.
+        teacher: Run folders, or None.
+        targets: Instead of teachers: a store of soft targets.
+        student: The student's architecture, checked before data are read.
         mean: How several teachers' distributions are averaged.
         weights: How much each teacher counts; None: all alike.
         own: The teachers' architecture where it is the user's, as package.module:function.
@@ -72,7 +72,7 @@ def open_distillation_inputs(
     from limbeck.softtargets import SoftTargets
 
     if targets is not None:
-        reason = "the answers are in a store"
+        reason = "the outputs are in a store"
         given = {"--mean": None if mean == "arithmetic" else mean, "--weights": weights, "--teacher-model": own}
         tell_unused([(name, value, reason) for name, value in given.items() if value is not None], None)
     elif mean != "arithmetic" and len(teacher or ()) == 1:

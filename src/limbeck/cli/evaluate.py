@@ -14,7 +14,7 @@ from limbeck.options import DataOptions
 
 
 def evaluate(
-    run: Annotated[Path, Parameter(help="Folder of a run, or of a model; or hf:FOLDER.")],
+    run: Annotated[Path, Parameter(help="A run folder or a model folder; or hf:FOLDER.")],
     /,
     *,
     data: Data = DataOptions(),  # noqa: B008
@@ -23,10 +23,10 @@ def evaluate(
     device: str = "auto",
     json: Json = False,
 ) -> None:
-    """Judge a model on a test set: errors, size, speed.
+    """Evaluate a model on a test set: errors, size, speed.
 
-    Columns of rows are those that the run was trained on, where no flag says otherwise. Of --data with no test set, and
-    without --test-data, a tenth is judged on.
+    Column names default to those of the run's own data. Where --data has no test set, and without --test-data, a tenth
+    of it is held out for testing.
 
     ```
     limbeck evaluate runs/student --data mnist
@@ -36,9 +36,9 @@ def evaluate(
     ```
 
     Args:
-        run: Folder of a run, or of a model; or a model of Hugging Face, as hf:FOLDER.
-        teacher: Another run, whose answers the model's are compared with.
-        model: The architecture where it is your own, as package.module:function.
+        run: A run folder or a model folder; or a model of Hugging Face, as hf:FOLDER.
+        teacher: Another run, to compare the predictions with.
+        model: The architecture if it is your own, as package.module:function.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         json: Print the metrics as JSON.
     """
@@ -54,7 +54,7 @@ def evaluate(
     data = require_models(options_as_read(data, run), teachers=[run, *beside], own=model)
     data = options_as_trained(data, run, context=True)
     if is_kaldi(data.data) and isinstance(data, SpeechOptions):
-        # Only what is judged on is read: the test directory, or the one that --data names.
+        # Only the data to evaluate on are read: the test directory, or the one that --data names.
         examples = open_examples(judged_alone(data))
         examples = dataclasses.replace(examples, test=examples.train)
     else:

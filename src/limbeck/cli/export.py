@@ -12,7 +12,7 @@ from limbeck.cli.console import Bar, print_json, print_rows, say
 
 
 def export(
-    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    run: Annotated[Path, Parameter(help="A run folder.")],
     /,
     *,
     to: list[str],
@@ -30,11 +30,11 @@ def export(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Export a run's network to files that run elsewhere, with proof that they decide as it does.
+    """Export a run's network to ONNX, int8, torch.export, a Hub folder or a web page, with a parity report.
 
-    Each file is opened again, by the runtime that it is for, and asked about the run's test set (validation where there
-    is none): parity.html and parity.json say how many answers differ and why, and what size and speed are. An export
-    whose answers differ by more than rounding is refused: then the report alone is kept, in a folder OUT.refused.
+    Each file is loaded in its own runtime and run on the test set (the validation set where there is none): parity.html
+    and parity.json report how many predictions differ and why, the size, and the speed. An export that differs by more
+    than rounding is refused: only the report is kept, in the folder OUT.refused.
 
     ```
     limbeck export runs/student --to onnx --out shipped
@@ -48,27 +48,27 @@ def export(
     ```
 
     Args:
-        run: Folder of a run.
-        to: Formats: "onnx" (one ONNX file), "int8" (an ONNX file of 8-bit layers, calibrated on training examples),
+        run: A run folder.
+        to: Formats: "onnx" (one ONNX file), "int8" (an ONNX file with 8-bit layers, calibrated on training examples),
             "torch" (a program of torch.export), "hub" (a folder in the layout of the Hugging Face Hub), "browser" (an
             HTML file in which a person tries the network), and those of installed packages.
-        out: The folder to write, which does not exist yet.
+        out: The folder to write, which must not exist.
         with_preprocessing: For images: the files take uint8 pixels and give probabilities; normalisation is inside.
-        calibrate: Divide the logits by the temperature that fits the run's validation set best, so that probabilities
-            fit how often the model is right: no answer changes. Files are then compared with the calibrated network.
-        temperature: Instead: divide them by this number.
-        margin: Percentage points of the error rate that a file may lose: one that is not shown to be as good within it
-            is refused. None: 0.5 for int8, and no margin for the others.
-        finetune_epochs: For int8: distil the network that rounds from itself over so many epochs of the training
-            examples, where rounding alone loses too much.
-        parity_examples: Compare on so many held-out examples, drawn evenly; none: on all.
-        data: Held-out data in place of the run's own, read with the run's settings.
-        allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust.
-        model: The architecture where it is your own, as package.module:function.
+        calibrate: Temperature scaling, fitted on the run's validation set: probabilities become calibrated, and no
+            predicted class changes. Files are then compared with the calibrated network.
+        temperature: Instead of calibrate: divide the logits by this temperature.
+        margin: Non-inferiority margin in percentage points of the error rate: a file that is not shown to be as good
+            within it is refused. Default: 0.5 for int8, and no margin for the others.
+        finetune_epochs: For int8: epochs of quantisation-aware fine-tuning by self-distillation, where post-training
+            quantisation loses too much.
+        parity_examples: How many held-out examples to compare on; default: all.
+        data: Held-out data instead of the run's own, read with the run's settings.
+        allow_pipes: Run the shell commands in script files of the data: only for data you trust.
+        model: The architecture if it is your own, as package.module:function.
         ort_web: For browser, where the network is neither mlp nor cnn: folder or archive of the npm package
-            onnxruntime-web, which the page holds then (5 MB); none: npm fetches it.
+            onnxruntime-web, which is embedded in the page (5 MB); default: fetched by npm.
         quiet: No progress bar.
-        json: Print what parity.json holds.
+        json: Print the contents of parity.json.
     """
     from limbeck.runs.export_request import checked_formats
     from limbeck.runs.folder import RunFolder
@@ -113,12 +113,13 @@ def export(
 
 
 _HEADING = (
-    "format", "file", "bytes", "answers that differ", "largest difference", "accuracy", "ms at batch 1", "PyTorch's ms"
+    "format", "file", "bytes", "predictions that differ", "largest difference", "accuracy", "ms at batch 1",
+    "PyTorch's ms",
 )  # fmt: skip
 
 
 def _rounded(found: dict[str, Any]) -> str:
-    """Which layers were rounded, and which stay float."""
+    """Which layers are quantised, and which stay float."""
     divergence, kept = found["calibration_divergence"], found["float_layers"]
     said = f"{found['layers'] - len(kept)} of {found['layers']} layers have 8 bits"
     if kept:
@@ -132,7 +133,7 @@ def _rounded(found: dict[str, Any]) -> str:
 
 
 def _row(name: str, measured: dict[str, Any]) -> tuple[str, ...]:
-    """What the report says of a file, in a line of the table."""
+    """The cells of a file's row in the table."""
     if "not_run" in measured:
         return (name, measured["file"], f"{measured['bytes']:,}", "not run here", "-", "-", "-", "-")
     differences = measured.get("logit_differences") or measured["probability_differences"]

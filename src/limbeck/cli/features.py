@@ -36,9 +36,9 @@ def features(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    r"""Make a Kaldi data directory out of sound: feats, cmvn, utt2spk, spk2utt and the rest.
+    r"""Make a Kaldi data directory from WAV files: feats, cmvn, utt2spk, spk2utt and the rest.
 
-    Needs the extra: pip install 'limbeck[kaldi]'. The same sound gives the same bytes: there is no dither.
+    Needs the extra: pip install 'limbeck[kaldi]'. The output is deterministic: there is no dither.
 
     ```
     limbeck features recordings/ data/digits --speaker '_(\w+)_'
@@ -49,19 +49,19 @@ def features(
     Args:
         source: A folder of WAV files, or a wav.scp.
         out: The data directory to write, which must not exist.
-        speaker: A regular expression whose group is the speaker's part of a file's name.
-        utt2spk: The speaker of each utterance; left out, the utt2spk beside a wav.scp.
-        text: What is said; left out, the text beside a wav.scp.
-        kind: Log mel filterbanks, or mfcc.
+        speaker: A regular expression whose group matches the speaker in a file's name.
+        utt2spk: The speaker of each utterance; default: the utt2spk beside a wav.scp.
+        text: The transcripts; default: the text beside a wav.scp.
+        kind: Log-mel filterbanks (fbank) or MFCC (mfcc).
         bins: Mel filters; default 40 for fbank and 23 for mfcc.
-        ceps: Coefficients of mfcc.
-        sample_rate: Samples a second; left out, that of the first file. Files of another rate are refused.
+        ceps: Cepstral coefficients of mfcc.
+        sample_rate: Samples per second; default: that of the first file. Files of another rate are refused.
         low_freq: Lower edge of the filters in Hz.
         high_freq: Upper edge in Hz; 0 or below: counted from half the sample rate.
         frame_length: Length of a window in milliseconds.
         frame_shift: From one window to the next, in milliseconds.
-        snip_edges: Only windows that lie in the sound.
-        use_energy: Energy as the first feature.
+        snip_edges: Use only windows that lie within the recording.
+        use_energy: Use the energy as the first feature.
         channel: Which channel of files that have several, from 0.
         quiet: No progress bar.
         json: Print the counts as JSON.

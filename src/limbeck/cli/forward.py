@@ -31,11 +31,11 @@ def forward(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Write a network's outputs as a Kaldi archive: what nnet-forward does, and nnet3-compute.
+    r"""Write a network's outputs as a Kaldi archive, like nnet-forward and nnet3-compute.
 
-    The model may be an nnet1 file, HDF5, safetensors, or the folder of a run, which knows how its features are made.
-    Posteriors of several models, or of the run of an ensemble, are averaged. Or it is one network of nnet3, raw or in a
-    final.mdl, with the flags of nnet3-compute.
+    The model may be an nnet1 file, HDF5, safetensors, or a run folder, which knows how its features are made.
+    Posteriors of several models, or of an ensemble, are averaged. Or it is one nnet3 network, raw or in a final.mdl,
+    with the flags of nnet3-compute.
 
     ```
     limbeck forward runs/student --feats data/test --out post.ark
@@ -50,16 +50,16 @@ def forward(
 
     Args:
         models: A network of any format, or several.
-        feats: A script file, an archive, or a data directory; or a specifier of Kaldi's, such as ark:- for the input
-            stream or, with --allow-pipes, "ark:command |".
-        out: The archive to write; or a specifier, such as ark,t:- for the output stream or ark,scp:post.ark,post.scp.
+        feats: A script file, an archive, a data directory, or a Kaldi specifier, such as ark:- for stdin or, with
+            --allow-pipes, "ark:command |".
+        out: The archive to write, or a specifier, such as ark,t:- for stdout or ark,scp:post.ark,post.scp.
         scp: A script file to write beside it.
-        text: Write text in place of binary.
-        prior_cutoff: What older Kaldi calls --prior-floor.
-        mean: How several models are averaged; default: as the run of an ensemble says, else arithmetic.
-        weights: How much each model counts in the mean; default: all alike.
+        text: Write text, not binary.
+        prior_cutoff: The name of --prior-floor in older Kaldi.
+        mean: How several models are averaged; default: as in the ensemble's run, else arithmetic.
+        weights: Weight of each model in the mean; default: equal weights.
         activation: For an HDF5 file that does not name its activations: relu, sigmoid, tanh or linear.
-        overwrite: Replace files that exist.
+        overwrite: Replace existing files.
         quiet: No progress bar.
     """
     from limbeck.kaldi.decoding.utterances import Utterances

@@ -12,16 +12,19 @@ from limbeck.cli.console import print_json, print_pairs, print_rows, print_text
 
 def info(
     file: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="A file or folder, or a specifier; its content says what it is.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help="A file, folder or specifier; the format is detected from its content."
+        ),
     ],
     /,
     *,
     allow_pipes: Annotated[bool, Parameter(group=GROUPS["Run"], negative=())] = False,
     json: Json = False,
 ) -> None:
-    """Say what a file holds: the layers of a network, the utterances of an archive, the pdfs of a model.
+    """Describe a file: the layers of a network, the utterances of an archive, the pdfs of a model.
 
-    Knows nnet1 (binary, text, older text), HDF5, safetensors, runs, Kaldi archives, script files, alignments,
+    Supports nnet1 (binary, text, older text), HDF5, safetensors, runs, Kaldi archives, script files, alignments,
     final.mdl, counts of pdfs, HCLG.fst, data directories and stores of soft targets.
 
     ```
@@ -31,8 +34,8 @@ def info(
     ```
 
     Args:
-        file: A file or folder, whose content says what it is; or a specifier such as ark:-.
-        allow_pipes: Run commands in a shell: lines of a script file, and a specifier's own.
+        file: A file, folder or specifier such as ark:-; the format is detected from its content.
+        allow_pipes: Run the shell commands in script files and specifiers.
         json: Print as JSON.
     """
     from limbeck.kaldi.summaries import summarise

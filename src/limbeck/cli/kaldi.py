@@ -1,4 +1,4 @@
-"""What the commands on Kaldi files share: types of their flags, and how an output file is taken."""
+"""Shared by the commands on Kaldi files: types of their flags, and checks of output files."""
 
 __all__ = [
     "ArchiveToWrite",
@@ -34,10 +34,10 @@ Overwrite = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
 
 
 def refuse_taken(*paths: Path | None, overwrite: bool) -> None:
-    """Refuse files that exist, before any work is done.
+    """Refuse to overwrite files, before any work is done.
 
     Args:
-        paths: Where something is to be written; None is passed over.
+        paths: The files to write; None is skipped.
         overwrite: Whether files may be replaced.
 
     Raises:
@@ -55,10 +55,10 @@ def refuse_taken(*paths: Path | None, overwrite: bool) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ArchiveToWrite:
-    """Where an archive goes, settled before any work is done.
+    """The destination of an archive, checked before any work is done.
 
     Attributes:
-        writing: What the specifier says.
+        writing: The parsed specifier.
         script: A script file beside it, or None.
     """
 
@@ -66,7 +66,7 @@ class ArchiveToWrite:
     script: Path | None
 
     def open(self) -> "ArkWriter":
-        """Begin to write."""
+        """Open the archive for writing."""
         from limbeck.kaldi.formats.write import ArkWriter
 
         writing = self.writing
@@ -76,17 +76,17 @@ class ArchiveToWrite:
 def archive_to_write(
     given: str, scp: Path | None = None, *, text: bool = False, overwrite: bool, allow_pipes: bool = False
 ) -> ArchiveToWrite:
-    """Settle where an archive goes.
+    """Check the destination of an archive.
 
     Args:
-        given: A path, or a specifier of Kaldi's.
-        scp: A script file beside it, where the specifier names none.
-        text: Whether to write text, where the specifier does not say so.
+        given: A path or a Kaldi specifier.
+        scp: A script file for it, where the specifier names none.
+        text: Whether to write text, where the specifier does not say.
         overwrite: Whether files may be replaced.
         allow_pipes: Whether the specifier may be a command.
 
     Returns:
-        Where it goes.
+        The destination.
 
     Raises:
         ConfigError: If the specifier contradicts the flags.
@@ -109,11 +109,11 @@ def archive_to_write(
 
 
 def with_cutoff(outputs: OutputOptions, prior_cutoff: float | None) -> OutputOptions:
-    """Take the floor of the priors by its older name.
+    """Accept the priors' floor under its older name.
 
     Args:
         outputs: The other flags.
-        prior_cutoff: As nnet-forward of older Kaldi calls it, or None.
+        prior_cutoff: The floor under its name in older Kaldi, or None.
 
     Returns:
         The flags with the floor.

@@ -1,4 +1,4 @@
-"""``limbeck kaldi``: what Kaldi's tools do to features between an archive and another."""
+"""``limbeck kaldi``: feature transforms from one archive to another, like Kaldi's tools."""
 
 __all__ = ["add_deltas", "apply_cmvn_online", "apply_cmvn_sliding"]
 
@@ -34,7 +34,7 @@ def apply_cmvn_sliding(
     allow_pipes: _Pipes = False,
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Take off the mean of a window of frames that goes along: what apply-cmvn-sliding does.
+    r"""Subtract the mean of a sliding window of frames, like apply-cmvn-sliding.
 
     ```
     limbeck kaldi apply-cmvn-sliding --center --cmn-window 300 scp:data/test/feats.scp ark:- | \
@@ -44,8 +44,8 @@ def apply_cmvn_sliding(
     Args:
         feats: Features: a path or a specifier, such as ark:-.
         out: The archive to write: a path or a specifier.
-        allow_pipes: Run commands of specifiers and script files, in a shell.
-        overwrite: Replace files that exist.
+        allow_pipes: Run the shell commands in specifiers and script files.
+        overwrite: Replace existing files.
     """
     from limbeck.kaldi.formats.sliding import apply_sliding_cmvn
 
@@ -117,7 +117,7 @@ def add_deltas(
     allow_pipes: _Pipes = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Append differences over time: what add-deltas does.
+    """Append delta features, like add-deltas.
 
     ```
     limbeck kaldi add-deltas scp:data/test/feats.scp ark:deltas.ark
@@ -126,10 +126,10 @@ def add_deltas(
     Args:
         feats: Features: a path or a specifier, such as ark:-.
         out: The archive to write: a path or a specifier.
-        delta_order: How many differences.
-        delta_window: Frames to each side that one difference looks at.
-        allow_pipes: Run commands of specifiers and script files, in a shell.
-        overwrite: Replace files that exist.
+        delta_order: Order of the deltas.
+        delta_window: Frames to each side of one delta's window.
+        allow_pipes: Run the shell commands in specifiers and script files.
+        overwrite: Replace existing files.
     """
     from limbeck.kaldi.formats.cmvn import add_deltas as with_deltas
 
@@ -150,7 +150,7 @@ def _each(
     allow_pipes: bool,
     overwrite: bool,
 ) -> None:
-    """Write every utterance changed, one in memory at a time."""
+    """Transform and write the utterances, one in memory at a time."""
     from limbeck.kaldi.formats.opened import Table
 
     target = archive_to_write(out, overwrite=overwrite, allow_pipes=allow_pipes)
@@ -169,7 +169,7 @@ def _write(
     with target.open() as writer:
         for key, frames in utterances:
             if not len(frames):
-                raise DataError(f"{table.name}: the utterance {key} has no frame")
+                raise DataError(f"{table.name}: the utterance {key} has no frames")
             try:
                 writer.write(key, change(key, frames))
             except DataError as error:

@@ -7,7 +7,7 @@ from limbeck.cli.console import print_json, print_rows
 
 
 def methods(*, json: Json = False) -> None:
-    """List the methods of distillation, with their options and defaults.
+    """List the distillation methods, with their options and defaults.
 
     ```
     limbeck methods

@@ -44,10 +44,10 @@ def mutual(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train several students that learn from labels and from each other, and compare the first with its baseline.
+    """Deep mutual learning: train students on labels and each other's outputs, and compare the first with its baseline.
 
-    There is no teacher. The baseline is the first student's network, trained on labels alone from the same first
-    weights with as many steps. The first student is the run's model; the others are in peers/2, peers/3, ...
+    There is no teacher. The baseline is the first student's network, trained on labels alone, with the same initial
+    weights and number of steps. The first student is the run's model; the others are in peers/2, peers/3, ...
 
     ```
     limbeck mutual --data mnist --student mlp --hidden 300 300 --out runs/two
@@ -55,12 +55,12 @@ def mutual(
     ```
 
     Args:
-        out: Folder for the run.
+        out: Folder of the run to write.
         student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
             package.module:function.
         baseline: Train the baseline, which the verdict needs.
-        resume: Continue what the folder holds.
-        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        resume: Resume the run in the folder.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON.

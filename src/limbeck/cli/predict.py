@@ -13,8 +13,8 @@ from limbeck.cli.console import Bar, say
 
 
 def predict(
-    run: Annotated[Path, Parameter(help="Folder of a run, or of a model.")],
-    data: Annotated[str, Parameter(help="What is asked about: labels are not needed.")],
+    run: Annotated[Path, Parameter(help="A run folder or a model folder.")],
+    data: Annotated[str, Parameter(help="The examples; labels are not needed.")],
     /,
     *,
     out: Path | None = None,
@@ -33,12 +33,12 @@ def predict(
     device: str = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Label new examples: classes and their probabilities, to CSV, parquet or JSON lines.
+    """Predict new examples: classes and probabilities, to CSV, parquet or JSON lines.
 
-    Examples are read as the run's own were: a folder of images (resized as the model sees them), a table (encoded as
-    the training rows were), texts, words, or an .npz file with x. Columns are those that the run was trained on, where
-    no flag says otherwise. Each row has the name of its file, what the id column has, or its number; of words the
-    number of the sentence and the place in it, such as 12:3.
+    Examples are read like the run's own: a folder of images (resized for the model), a table (encoded like the training
+    rows), texts, words, or an .npz file with x. Column names default to those of the run's data. Each row is identified
+    by its file name, its value in the id column, or its number; words by the number of the sentence and the position in
+    it, such as 12:3.
 
     ```
     limbeck predict runs/student photos/ --out predictions.csv
@@ -49,22 +49,22 @@ def predict(
     ```
 
     Args:
-        run: Folder of a run, or of a model.
+        run: A run folder or a model folder.
         data: A folder of images, a table, a file of texts, or an .npz file.
-        out: A .csv, .parquet or .jsonl file; none: CSV on the standard output.
-        top: Write this many of the likeliest classes, in order; none: the probability of every class.
-        id_column: The column that names the rows; none: they are numbered from 0.
+        out: A .csv, .parquet or .jsonl file; default: CSV on stdout.
+        top: Write the top-k classes; default: the probability of every class.
+        id_column: The column that identifies the rows; default: they are numbered from 0.
         text_column: The column of the texts, for a model of texts; default: as the run's own, or "text".
-        pair_column: The column of second texts, for models that answer about two.
+        pair_column: The column of second texts, for text-pair models.
         words_column: The column of lists of words, for a model of words; default: as the run's own, or "tokens".
-        next_token: Ask a model of texts for the next token at each position.
-        image_column: The column of paths of images, where data is a list of them.
-        image_size: Resize images to this many pixels, square, where the model does not say how it sees them.
-        layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
-        calibrate: Divide logits by the temperature that was fitted on the run's validation set, so that probabilities
-            fit how often the model is right; labels stay what they are.
-        temperature: Instead: divide them by this number.
-        model: The architecture where it is your own, as package.module:function.
+        next_token: Predict the next token at each position.
+        image_column: The column of image paths, where data is a list of them.
+        image_size: Resize images to this many pixels, square, for models without an input size of their own.
+        layout: Axes of the images in an .npz file: NHWC or NCHW.
+        calibrate: Temperature scaling, fitted on the run's validation set: probabilities become calibrated; predicted
+            classes do not change.
+        temperature: Instead of calibrate: divide the logits by this temperature.
+        model: The architecture if it is your own, as package.module:function.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         quiet: No progress bar.
     """
@@ -75,7 +75,7 @@ def predict(
     from limbeck.runs.prediction_files import format_of
 
     if out is not None:
-        format_of(out)  # before anything is read
+        format_of(out)  # before any data are read
     options = DataOptions(
         data=data,
         text_column=text_column,

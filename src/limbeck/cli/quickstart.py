@@ -16,11 +16,11 @@ def quickstart(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """MNIST from inside the package: teacher, baseline, student, verdict, report, in about three minutes.
+    """Distil an MNIST teacher in about three minutes: teacher, baseline, student, verdict, report.
 
-    A 784-1200-1200-10 teacher with dropout and jittered digits, a 784-300-300-10 student distilled from it, and the
-    same student trained on labels alone. It ends with a report, and with a page, try/model.html, on which you draw
-    digits for the student.
+    The data are inside the package. A 784-1200-1200-10 teacher with dropout and jittered digits, a 784-300-300-10
+    student distilled from it, and the same student trained on labels alone. The results are a report, and a page,
+    try/model.html, on which you draw digits for the student.
 
     ```
     limbeck quickstart --out runs/first
@@ -29,8 +29,8 @@ def quickstart(
 
     Args:
         out: Folder for the student's run; the teacher's is inside.
-        seed: Of all weights, orders, views and dropout; the digits set aside to choose the epoch by stay the same.
-        resume: Continue what the folder holds.
+        seed: Seed of the weights, the order, the augmentation and dropout; the validation set stays the same.
+        resume: Resume the run in the folder.
         quiet: No progress bars.
         json: Print the metrics as JSON.
     """
@@ -57,4 +57,4 @@ def quickstart(
     )
     print_verdicts(run.metrics)
     say(f"Look at {page}")
-    say(f"Draw digits for the student on {tried}: it opens in any browser, and needs no network")
+    say(f"Draw digits for the student on {tried}: it opens in any browser, offline")

@@ -12,16 +12,16 @@ from limbeck.errors import ConfigError
 
 
 def report(
-    run: Annotated[Path, Parameter(help="Folder of a run.")],
+    run: Annotated[Path, Parameter(help="A run folder.")],
     /,
     *,
     decoded: list[Path] | None = None,
     allow_pipes: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Draw a run's report, or that of a search, anew: one HTML page that opens anywhere.
+    """Write the report of a run or a search again: one self-contained HTML page.
 
-    Pictures of the test set, or for speech the spectrogram of an utterance with the models' posteriors, are shown where
-    the run's data are still where they were.
+    Test images, or for speech the spectrogram of an utterance with the models' posteriors, are shown if the run's data
+    are still in place.
 
     ```
     limbeck report runs/student
@@ -29,11 +29,11 @@ def report(
     ```
 
     Args:
-        run: Folder of a run, or of limbeck tune.
-        decoded: Figures that limbeck decode left of the run, its baseline or its teacher: word error rates and
-            real-time factors.
-        allow_pipes: Run script lines of the run's data that are commands, in a shell: only for data you trust. What the
-            run's own settings say does not count.
+        run: A folder of a run or of limbeck tune.
+        decoded: JSON files of limbeck decode for the run, its baseline or its teacher: word error rates and real-time
+            factors.
+        allow_pipes: Run the shell commands in script files of the run's data: only for data you trust. The run's own
+            setting does not count.
     """
     if (run / "best.toml").exists():
         from limbeck.tuning import report_search

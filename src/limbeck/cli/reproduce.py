@@ -29,10 +29,10 @@ def reproduce(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Run an experiment of the paper, and set what comes out beside what the paper has.
+    """Reproduce an experiment of the paper, and compare the results with the paper's.
 
-    Every training is kept as it comes: the same command goes on where it was stopped. The end is a table in Markdown,
-    with figures, and a report.
+    Every finished training is kept: the same command resumes after a stop. The results are a table in Markdown, with
+    figures, and a report.
 
     ```
     limbeck reproduce --list
@@ -44,15 +44,15 @@ def reproduce(
     ```
 
     Args:
-        name: Of the recipe.
-        list_: Show the recipes, and what each needs.
-        seeds: How many seeds to train with.
+        name: The recipe.
+        list_: List the recipes, and what each needs.
+        seeds: Number of seeds.
         quick: A small version that takes seconds: few examples, tiny networks. It shows that the recipe runs.
         data: The examples, where the recipe needs a file: whatever limbeck data can read. For speech a folder with
             Kaldi's directories: train, dev, test, ali_train, ali_dev, ali_test, and graph where words are counted.
-        epochs_factor: Multiply all numbers of epochs: 0.5 for half the time, 2 for more patience.
-        jobs: How many specialists are trained at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
+        epochs_factor: Multiply all numbers of epochs: 0.5 for half the time, 2 for twice.
+        jobs: How many specialists are trained in parallel, one process each.
+        ray: Instead of jobs: the address of a Ray cluster, or "local"; the cluster must see the folder.
         out: Folder of all recipes; teachers of MNIST are shared by them.
         results: Folder for the table as Markdown and its figures; default OUT/NAME/results.
         quiet: No progress bars.
@@ -101,7 +101,7 @@ def reproduce(
 
 
 def _command_line(name: str, **given: object) -> str:
-    """The command again, with the flags that differ from their defaults; files by their names, wherever they lie."""
+    """The command with the flags that differ from their defaults; files by name, without their folders."""
     defaults = {"seeds": 3, "quick": False, "data": None, "epochs_factor": 1.0, "jobs": 1, "ray": None}
     words = ["limbeck", "reproduce", name]
     for flag, value in given.items():

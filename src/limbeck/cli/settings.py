@@ -1,4 +1,4 @@
-"""TOML settings: the flags' names, with underscores or hyphens, on the top level."""
+"""TOML settings: flag names, with underscores or hyphens, as top-level keys."""
 
 __all__ = ["read_settings", "safe_settings"]
 
@@ -11,7 +11,7 @@ from limbeck.options.methods import names_code, option_list, renamed
 from limbeck.system.files import read_toml
 
 _RENAMED = {"export": "save_hdf5"}
-"""What settings were called in runs of before."""
+"""Names of settings in earlier versions."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         Values by flag name, with hyphens.
 
     Raises:
-        ConfigError: If it is missing, no valid TOML, or holds tables or a key twice.
+        ConfigError: If it is missing, is not valid TOML, or holds tables or a key twice.
     """
     try:
         found = read_toml(path)
@@ -36,7 +36,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         if isinstance(value, dict) and name == "method-options":
             value = list(option_list(value))
         if isinstance(value, dict):
-            raise ConfigError(f"--config {path}: [{key}] is a table, and settings are keys on the top level")
+            raise ConfigError(f"--config {path}: [{key}] is a table, and settings are top-level keys")
         if name in settings:
             raise ConfigError(f"--config {path}: {name} is there twice, with hyphens and with underscores")
         settings[name] = value
@@ -44,9 +44,9 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 _EXECUTED = frozenset({"method", "model", "optimizer", "student", "teacher-model"})
-"""Settings that may name code of the user's own, as package.module:function."""
+"""Settings that may name user code, as package.module:function."""
 _LIBRARIES = ("hf:", "timm:")
-"""What models of libraries begin with: their weights are tensors, and nothing of theirs is executed."""
+"""Prefixes of library models: their weights are tensors, and none of their code is executed."""
 
 
 def _runs(name: str, value: str) -> bool:
@@ -57,11 +57,11 @@ def _runs(name: str, value: str) -> bool:
 
 
 def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -> dict[str, Any]:
-    """Settings of a file without those that would run something: these count on the command line alone.
+    """Check that a file's settings execute nothing that the command line does not ask for too.
 
     Args:
-        settings: As :func:`read_settings` gives them.
-        words: The words of the command line.
+        settings: From :func:`read_settings`.
+        words: The arguments of the command line.
         source: The file, for messages.
 
     Returns:

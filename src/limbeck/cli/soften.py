@@ -50,10 +50,10 @@ def soften(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Ask a teacher about the training set once, and keep its answers for any number of students.
+    """Compute a teacher's soft targets for the training set once, and store them for any number of students.
 
-    A write that was stopped is continued by the same command. The validation set is left out, so give the same
-    --data and --validation to limbeck distill --teacher-targets.
+    The same command resumes after a stop. The validation set is left out, so give the same --data and --validation to
+    limbeck distill --teacher-targets.
 
     ```
     limbeck soften --teacher runs/teacher --out runs/targets
@@ -68,35 +68,35 @@ def soften(
     ```
 
     Args:
-        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble.
-        out: Folder for the store.
-        posteriors: Instead of a teacher: a Kaldi archive, script file or specifier (as ark:-) of posteriors that others
-            wrote, a matrix an utterance or Kaldi's sparse Posterior, which are told apart. With --temperature they
-            hold for that one alone; without, they are one network's at T = 1.
-        from_file: Instead of a teacher: a file of answers that exist already, a row for each example at T = 1. An .npy
-            array; an .npz archive with probs, log_probs or logits, and ids for the top k; or a CSV or parquet table
-            with a column for each class under its name, or class_1, prob_1, class_2, ... for the top k.
-        answers: What the numbers of --from-file are; "auto": as they are named there, or else as they sum.
-        index_column: The column, or array, of --from-file with the number or name of each row's example: the file of
-            an image, or what --id-column has. None: its column "index", that of --id-column or "id", where there is
-            one, or else rows are in the order of the data.
+        teacher: A run folder, hf:PATH, timm:PATH, or a .onnx or .skops file; several form an ensemble.
+        out: Folder of the store to write.
+        posteriors: Instead of a teacher: a Kaldi archive, script file or specifier (ark:-) of existing posteriors, as
+            matrices or Kaldi's sparse Posterior (detected). With --temperature they are valid for that temperature
+            only; without, they are one network's at T = 1.
+        from_file: Instead of a teacher: a file of existing outputs, one row per example at T = 1. An .npy array; an
+            .npz archive with probs, log_probs or logits, and ids for the top k; or a CSV or parquet table with a column
+            for each class under its name, or class_1, prob_1, class_2, ... for the top k.
+        answers: What the values of --from-file are; "auto": by their names in the file, or else by their sums.
+        index_column: The column, or array, of --from-file with the number or name of each row's example: an image's
+            file name, or its value of --id-column. Default: its column "index", that of --id-column or "id", where
+            there is one, or else rows are in the order of the data.
         mean: How several teachers' distributions are averaged. An arithmetic mean needs a temperature.
-        weights: How much each teacher counts in the mean; default: all alike.
-        teacher_model: The teachers' architecture where it is your own, as package.module:function.
-        encoding: "dense"; "topk", which keeps the likeliest classes and the mass of the rest; or "sampled". Default:
-            dense, and topk for top-k answers of --from-file.
-        dtype: Numbers of a dense store; default float16.
-        k: Classes that topk keeps.
-        draws: Classes drawn for each example, for sampled.
-        temperature: The only temperature that the targets will hold for; none: they serve every temperature.
+        weights: Weight of each teacher in the mean; default: equal weights.
+        teacher_model: The teachers' architecture if it is your own, as package.module:function.
+        encoding: "dense"; "topk", which keeps the top-k classes and the mass of the rest; or "sampled". Default: dense,
+            and topk for top-k outputs of --from-file.
+        dtype: Data type of a dense store; default float16.
+        k: Number of classes that topk keeps.
+        draws: Number of classes drawn per example, for sampled.
+        temperature: Make the targets valid for this temperature only; default: for every temperature.
         write_posteriors: Also write the posteriors of each utterance as a Kaldi archive, at --temperature or T = 1: a
-            path, beside which goes a script file, or a specifier.
+            path (a script file is written beside it) or a specifier.
         min_post: Write them as Kaldi's sparse Posterior, with the pdfs of at least this probability, as prob-to-post
-            --min-post; left out: matrices.
+            --min-post; default: matrices.
         verify: Check every byte of the store after writing.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "bf16", "float32", or "auto": measured when the store is begun, and kept in its manifest.
-        config: A TOML file with any of these settings; flags win.
+        precision: "bf16", "float32", or "auto": measured when the store is created, and kept in its manifest.
+        config: A TOML file with any of these settings; flags override it.
         quiet: No progress bar.
         json: Print the fidelity card as JSON.
     """
@@ -168,13 +168,13 @@ def _refuse(
 ) -> None:
     """Refuse flags that contradict each other."""
     if augmentation.active and augmentation.views is None:
-        raise ConfigError("random views that are kept have to be counted: give --views, such as --views 8")
+        raise ConfigError("a store holds a fixed number of augmented views: give --views, such as --views 8")
     if sum(given is not None for given in (teacher, posteriors, from_file)) != 1:
         raise ConfigError("give one of --teacher, --posteriors and --from-file")
     if from_file is None and (answers != "auto" or index_column is not None):
         raise ConfigError(f"{'--index-column' if answers == 'auto' else '--answers'} belongs to --from-file: give both")
     if from_file is not None and augmentation.active:
-        raise ConfigError("--from-file holds answers to the examples as they are: leave the random views out")
+        raise ConfigError("--from-file holds outputs for the unaugmented examples: leave the augmentation out")
     if min_post is not None and archive is None:
         raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and archive is not None:
@@ -183,7 +183,7 @@ def _refuse(
 
 def _refuse_mean(teachers: list[Path], mean: str, temperature: float | None, encoding: str | None) -> None:
     """Refuse an arithmetic mean without a temperature before anything is read."""
-    if temperature is not None or encoding == "sampled":  # which is drawn at T = 1
+    if temperature is not None or encoding == "sampled":  # sampling draws at T = 1
         return
     kinds = [mean] if len(teachers) > 1 else []
     for teacher in teachers:
@@ -206,7 +206,7 @@ def _saved(
     *,
     quiet: bool,
 ) -> tuple["Teacher", int | None]:
-    """Answers out of a file as a teacher, and how many classes of each are there, None for all."""
+    """A file of outputs as a teacher, and its number of classes per example, None for all."""
     from limbeck.softtargets.answer_files import read_answers
 
     kind = None if answers == "auto" else answers
@@ -224,7 +224,7 @@ def _saved(
 
 
 def _posteriors(path: str, examples: "DataSet", temperature: float | None, options: DataOptions) -> "Teacher":
-    """Posteriors in a Kaldi archive as a teacher."""
+    """A Kaldi archive of posteriors as a teacher."""
     from limbeck.kaldi.posteriors import Posteriors
     from limbeck.teachers import as_teacher
 
@@ -247,7 +247,7 @@ def _archive(
     pipes: bool,
     quiet: bool,
 ) -> None:
-    """Write the teacher's posteriors as a Kaldi archive; beside a plain path goes a script file."""
+    """Write the teacher's posteriors as a Kaldi archive; for a plain path also a script file."""
     from limbeck.kaldi.posteriors import write_posteriors
 
     used = 1.0 if temperature is None else temperature

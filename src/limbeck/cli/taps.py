@@ -20,9 +20,9 @@ def taps(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List a model's layers with the shapes of their outputs, for methods that read them.
+    """List a model's layers with their output shapes, for methods that read features.
 
-    Layers marked "stage" are those that fitnets and attention choose from where none is named.
+    fitnets and attention choose among the layers marked "stage" where none is named.
 
     ```
     limbeck taps runs/teacher --data photos/
@@ -49,4 +49,4 @@ def taps(
         print_json([{"name": t.name, "kind": t.kind, "shape": t.shape, "stage": t.name in stages} for t in found])
         return
     rows = [(t.name, t.kind, " x ".join(map(str, t.shape)), "stage" if t.name in stages else "") for t in found]
-    print_rows(("layer", "kind", "output of an example", ""), rows)
+    print_rows(("layer", "kind", "output per example", ""), rows)

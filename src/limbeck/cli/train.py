@@ -50,7 +50,7 @@ def train(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on labels, or an ensemble.
+    """Train a classifier, or an ensemble, on labels.
 
     ```
     limbeck train --data mnist --hidden 1200 1200 --dropout 0.3 --max-norm 3 --shift 2 --out runs/teacher
@@ -60,15 +60,15 @@ def train(
     ```
 
     Args:
-        out: Folder for the run.
+        out: Folder of the run to write.
         model: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
-        members: How many to train; above 1 they make an ensemble, and its gain over its members is reported.
+        members: Number of members; above 1 they form an ensemble, and its gain over its members is reported.
         mean: How the ensemble averages its members' distributions.
-        resume: Continue what the folder holds.
+        resume: Resume the run in the folder.
         save_hdf5: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into the run's folder.
-        jobs: How many members are trained at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; the folder must be there too.
-        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        jobs: How many members are trained in parallel, one process each.
+        ray: Instead of jobs: the address of a Ray cluster, or "local"; the cluster must see the folder.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON.
@@ -107,8 +107,8 @@ def train(
     if "gain" in run.metrics:
         gain = run.metrics["gain"]
         say(
-            f"The ensemble of {members} is right {100 * gain['over_mean']:.2f} points more often than its members on "
-            f"average, and {100 * gain['over_best']:.2f} more than the best of them."
+            f"The accuracy of the ensemble of {members} is {100 * gain['over_mean']:.2f} points above its members' on "
+            f"average, and {100 * gain['over_best']:.2f} above the best of them."
         )
     _say_where(out, page)
 

@@ -57,10 +57,10 @@ def tune(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Search temperature, weight, learning rate, epochs, method and its options on validation.
+    """Search temperature, hard weight, learning rate, epochs, method and its options on validation.
 
-    The best settings go to best.toml, for limbeck distill --config. The test set takes no part. Finished trials are
-    kept in study.db; the same command with --resume goes on after a stop.
+    The best settings go to best.toml, for limbeck distill --config. The test set is not read. Finished trials are kept
+    in study.db; the same command with --resume continues after a stop.
 
     ```
     limbeck tune --teacher-targets runs/targets --hidden 300 300 --epochs 10 --trials 40 --out runs/search
@@ -72,25 +72,25 @@ def tune(
     ```
 
     Args:
-        out: Folder for the search.
-        teacher: Folder of a run, or hf:PATH, timm:PATH, a .onnx or .skops file; several make an ensemble. It answers
-            once, into memory.
-        teacher_targets: Instead of a teacher: a store of its answers, written by limbeck soften with the same data,
-            validation and random views. Flags for random views may be left out.
+        out: Folder of the search to write.
+        teacher: A run folder, hf:PATH, timm:PATH, or a .onnx or .skops file; several form an ensemble. Its outputs are
+            computed once, into memory.
+        teacher_targets: Instead of a teacher: soft targets written by limbeck soften with the same data, validation and
+            augmentation. The augmentation's flags may be left out.
         mean: How several teachers' distributions are averaged.
-        teacher_model: The teachers' architecture where it is your own, as package.module:function.
-        teacher_view: Which view of an example the teacher answers, where there is an augmentation: the student's
-            ("consistent"); the example as it is ("fixed"); or another view ("independent").
-        method: The one method whose settings are searched; the same as --methods with it alone.
+        teacher_model: The teachers' architecture if it is your own, as package.module:function.
+        teacher_view: Which view the teacher sees, where there is augmentation: the student's ("consistent"), the
+            unaugmented example ("fixed"), or another view ("independent").
+        method: The method whose settings are searched; short for --methods with one.
         student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
             package.module:function.
-        storage: Address of a database for the study, such as postgresql://me@host/name, that several machines reach:
-            run the same command on each, with an --out of its own. None: study.db in --out.
+        storage: URL of a database for the study, such as postgresql://me@host/name, shared by several machines: run the
+            same command on each, with its own --out. Default: study.db in --out.
         study: Name of the study in the storage.
-        resume: Continue what the folder holds.
-        jobs: How many trials are run at a time, each in a process of its own.
+        resume: Resume the run in the folder.
+        jobs: How many trials run in parallel, one process each.
         ray: Instead: the address of a Ray cluster to run them on, which needs --storage; or "local".
-        config: A TOML file with any of these settings; flags win.
+        config: A TOML file with any of these settings; flags override it.
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
@@ -109,7 +109,7 @@ def tune(
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}
     only = getattr(inputs.teacher, "temperature", None)
     if only is not None:
-        say(f"The soft targets hold for temperature {only:g} alone, so it is not searched")
+        say(f"The soft targets are valid only for temperature {only:g}, so it is not searched")
     verify_stores(inputs.teacher, ProgressCallback(quiet=quiet))
     with Bar("tuning", quiet=quiet) as bar:
         found = run_search(
@@ -142,13 +142,16 @@ def tune(
     _print_trials(found.trials)
     counts = found.metrics["counts"]
     said = ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "complete")
-    say(f"{said}; judged on {found.metrics['validation_examples']:,} validation examples, the test set unread")
-    say(f"Train the best anew, and judge it on the test set:  limbeck distill --config {out / 'best.toml'} --out ...")
+    say(f"{said}; evaluated on {found.metrics['validation_examples']:,} validation examples; the test set was not read")
+    say(
+        f"Train with the best settings, and evaluate on the test set:  limbeck distill --config {out / 'best.toml'} "
+        "--out ..."
+    )
     say(f"The report is {out / 'report.html'}")
 
 
 def _print_trials(trials: list[dict[str, Any]]) -> None:
-    """The best trials, the very best first."""
+    """The best trials, best first."""
     complete = [row for row in trials if row["state"] == "complete"]
     own = any("." in name for row in complete for name in row)
     ranked = sorted(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))

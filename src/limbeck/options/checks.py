@@ -1,4 +1,4 @@
-"""What the settings have in common: their types and ranges are checked when they are made."""
+"""Checks that all settings share: types and ranges, when a settings object is made."""
 
 __all__ = ["as_type", "check_types", "class_number", "from_keywords", "require", "require_whole", "shown"]
 
@@ -28,13 +28,13 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Refuse a setting that is out of its range.
+    """Raise an error for a setting that is out of range.
 
     Args:
-        holds: Whether it is in it.
-        name: Of the setting.
-        value: What was given.
-        rule: What it must be, in words.
+        holds: Whether it is in range.
+        name: Name of the setting.
+        value: The given value.
+        rule: The valid range, in words.
 
     Raises:
         ConfigError: If it is not.
@@ -47,11 +47,11 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
 
 
 def require_whole(name: str, value: Any) -> int:
-    """A whole number as an int, also where it is numpy's or a float such as 3.0.
+    """Convert an integer of any type, including numpy's and floats such as 3.0, to int.
 
     Args:
-        name: Of the setting.
-        value: What was given.
+        name: Name of the setting.
+        value: The given value.
 
     Returns:
         The number.
@@ -69,16 +69,16 @@ def require_whole(name: str, value: Any) -> int:
 
 
 def class_number(given: Any) -> int:
-    """The number of a class as an int.
+    """Convert a class index to int.
 
     Args:
-        given: A whole number of any type; a float such as 3.0 too.
+        given: An integer of any type, including floats such as 3.0.
 
     Returns:
         The number.
 
     Raises:
-        DataError: If it is not one: 0.5 would be taken for class 0, and True for class 1.
+        DataError: If it is not an integer: 0.5 would become class 0, and True class 1.
 
     Example:
         >>> class_number(3.0)
@@ -91,9 +91,9 @@ def class_number(given: Any) -> int:
 
 
 def check_types(settings: Any) -> None:
-    """Refuse fields of a frozen dataclass whose values are of another type, and make numpy's numbers Python's.
+    """Check the types of a frozen dataclass's fields, and convert numpy scalars to Python's.
 
-    It is called first in ``__post_init__``. A whole number may stand for a real one; neither stands for a bool.
+    Call it first in ``__post_init__``. An int is accepted for a float; neither is accepted for a bool.
 
     Args:
         settings: The dataclass.
@@ -111,17 +111,17 @@ def check_types(settings: Any) -> None:
 
 
 def from_keywords(kind: type[T], given: Mapping[str, Any]) -> T:
-    """Settings made of keyword arguments.
+    """Make settings from keyword arguments.
 
     Args:
-        kind: Their dataclass.
+        kind: Their dataclass type.
         given: Values by the names of its fields.
 
     Returns:
         The settings.
 
     Raises:
-        ConfigError: If there is no setting of a name, or a value cannot be used.
+        ConfigError: If a name is unknown, or a value is invalid.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in given:
@@ -143,13 +143,13 @@ def _is_bool(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """What was given, in words for a message: plain values as they are, if they are short, and others by their type.
+    """Describe a value for a message: short plain values as they are, others by their type.
 
     Args:
         value: Anything.
 
     Returns:
-        A few words.
+        The description.
 
     Example:
         >>> shown("3"), shown(float), shown(object())
@@ -164,12 +164,12 @@ def shown(value: Any) -> str:
 
 
 def as_type(name: str, value: Any, hint: Any) -> Any:
-    """A value as a field's annotation has it, such as numpy's 3 or 3.0 as 3.
+    """Convert a value to a field's annotated type, such as numpy's 3 or 3.0 to 3.
 
     Args:
-        name: Of the field.
-        value: What was given.
-        hint: The annotation: bool, int, float, str, a Literal of texts, a tuple of such, or one of these or None.
+        name: Name of the field.
+        value: The given value.
+        hint: The annotation: bool, int, float, str, a Literal of strings, a tuple of these, or one of these or None.
 
     Returns:
         The value.

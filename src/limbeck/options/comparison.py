@@ -1,4 +1,4 @@
-"""What a comparison of methods is made of, as flags, TOML and Python have it.
+"""Settings of a comparison of methods, for flags, TOML and Python.
 
 Nothing here imports torch, so that ``limbeck --help`` is quick.
 """
@@ -11,20 +11,20 @@ from limbeck.options.checks import check_types, require
 from limbeck.options.methods import method_parts
 
 DEFAULT_METHODS = ("kd", "logits", "dkd", "nkd", "dist", "ttm", "standardised")
-"""Those that any teacher and any student can be compared by; methods of features are asked for by name."""
+"""Methods that work with any teacher and student; feature methods must be asked for by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Which methods are compared, and how carefully.
+    """Which methods are compared, with how many trials and seeds.
 
     Attributes:
-        methods: Methods to compare, beside the same network trained on labels alone, with label smoothing, and for
-            twice as many epochs; sums as for --method, such as kd:1+attention:1. Default: those that read logits.
-        trials: Settings tried per method, the same number for each, labels alone included. The first are the method's
-            defaults; the others draw the learning rate, the temperature, the weight of the labels and the method's own
-            weights. Validation chooses.
-        seeds: Trainings per method with the chosen settings, which the test set judges.
+        methods: Methods to compare; baselines on labels alone, with label smoothing, and for twice as many epochs are
+            added. Sums as for --method, such as kd:1+attention:1. Default: the methods that use logits.
+        trials: Number of settings tried per arm, the same for each, baselines included. The first are the method's
+            defaults; the others draw the learning rate, temperature, hard weight and the method's own weights.
+            Validation chooses.
+        seeds: Trainings per arm with the chosen settings, evaluated on the test set.
     """
 
     methods: tuple[str, ...] = DEFAULT_METHODS

@@ -1,4 +1,4 @@
-"""How a network is made smaller."""
+"""Settings of compression."""
 
 __all__ = ["FineTuning", "RankRule"]
 
@@ -14,19 +14,19 @@ from limbeck.options.training import Distillation, Training
 
 @dataclass(frozen=True, kw_only=True)
 class RankRule:
-    """How small the layers become: one of these.
+    """The rank rule: exactly one of these.
 
     Attributes:
         rank: The same rank for all layers, or one for each layer in order.
-        energy: Share kept of each layer's sum of squares of the singular values, in (0, 1].
-        singular_share: Share kept of each layer's sum of singular values, in (0, 1].
-        layer_share: Share of each layer's weights, in (0, 1].
-        parameters: Parameters of the whole network, divided among the layers so that least is lost: a share up to 1,
+        energy: Share of each layer's energy (sum of squared singular values) to keep, in (0, 1].
+        singular_share: Share of each layer's sum of singular values to keep, in (0, 1].
+        layer_share: Share of each layer's weights to keep, in (0, 1].
+        parameters: Parameter budget of the whole network, allocated to the layers with the least loss: a share up to 1,
             or a count.
-        flops: Multiply-adds of the whole network, likewise.
-        size: Bytes of the whole network's weights, likewise, such as 200KB.
-        latency: Time that one example takes on this machine with one thread, such as 2ms: plans are timed, and of those
-            that are quick enough the one that loses least is taken.
+        flops: Budget of multiply-adds of the whole network: a share up to 1, or a count.
+        size: Budget of bytes of the whole network's weights: a share up to 1, or a size such as 200KB.
+        latency: Latency budget for one example on this machine with one thread, such as 2ms: plans are timed, and the
+            fast enough one with the least loss is used.
     """
 
     rank: tuple[int, ...] | None = None
@@ -56,7 +56,7 @@ class RankRule:
 
     @property
     def name(self) -> str | None:
-        """Which rule is given, or None.
+        """The name of the given rule, or None.
 
         Returns:
             The field's name.
@@ -70,16 +70,16 @@ class RankRule:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """How a smaller network learns to answer as the one it was made of.
+    """Fine-tuning of a compressed network by distillation from the original.
 
     Attributes:
-        finetune_epochs: Epochs of distillation from the original after its layers were made smaller; 0: none.
-        temperature: Temperature T of the softmax for soft targets; above 0.
-        hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
-        batch_size: Examples a step.
-        learning_rate: Largest learning rate of AdamW; it falls to zero along a cosine.
-        warmup_epochs: Epochs over which the learning rate rises from 0.
-        seed: Seed of the order, the views, dropout and the choice of calibration examples.
+        finetune_epochs: Epochs of distillation from the original after the low-rank factorisation; 0: none.
+        temperature: Temperature T of the soft targets; above 0.
+        hard_weight: Weight of the hard labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
+        batch_size: Examples per step.
+        learning_rate: Peak learning rate of AdamW, with cosine decay to zero.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        seed: Seed of the order, the augmentation, dropout and the choice of calibration examples.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
     """
@@ -102,14 +102,14 @@ class FineTuning:
 
     @property
     def aims(self) -> Distillation:
-        """What is learnt."""
+        """The distillation settings."""
         return Distillation(temperature=self.temperature, hard_weight=self.hard_weight)
 
     def training(self, epochs: int) -> Training:
-        """The settings of the training.
+        """The training settings.
 
         Args:
-            epochs: How many.
+            epochs: Number of epochs.
 
         Returns:
             The settings.

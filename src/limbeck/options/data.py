@@ -1,4 +1,4 @@
-"""Which examples, and which views of them."""
+"""Settings of data and augmentation."""
 
 __all__ = ["Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
 
@@ -10,41 +10,41 @@ from limbeck.errors import ConfigError
 from limbeck.options.checks import check_types, require
 
 TeacherView = Literal["consistent", "fixed", "independent"]
-"""Which view of an example a teacher answers, beside the one that the student sees."""
+"""Which view of an example the teacher sees, relative to the student's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which examples, and how they are divided. Kinds of data with settings of their own have a class based on this.
+    """The data set and its splits. Kinds of data with settings of their own have a subclass.
 
     Attributes:
-        data: A data set: "mnist" (inside the package), or the path of one; limbeck data lists the kinds.
-        validation: How much of the training set is set aside to choose by: a share below 1, or a count. It is the
-            same for every seed, and stratified by class.
-        image_size: Images are resized to this many pixels without squashing, and their middle square is kept; none: as
-            they are where all have one size, 224 for large ones.
-        layout: Where images in an .npz file have their channels: NHWC on the last axis, NCHW on the second.
-        train_examples: Use this many training examples only, stratified: a share below 1, or a count.
-        validation_data: A file, or Kaldi directory, of the same kind to choose by; without it examples are set aside.
-        test_data: Likewise, to judge on; without it a tenth is cut out where none comes with the data.
-        text_column: Of a file of rows, the column that holds each example's text: it is then read as texts.
-        pair_column: The column of a second text, for models that answer about two.
-        words_column: Of a file of rows, the column that holds the list of each sentence's words: each word then has a
-            class. Of a CoNLL file, the number of the column of words, from 1.
-        next_token: Read texts for language models: each position has the next token as its class.
-        tokenizer: Of texts, a tokenizer's folder or name, for hf: models that have none beside them.
-        max_length: Tokens of a text, of which more are cut off; of texts for language models those of a window.
-            Default: 256, or as many as the hf: model takes where that is less.
-        vocabulary: With --next-token, how many tokens the models know; default: as the hf: model does.
-        image_column: Of a file of rows, the column that holds the path of each example's image.
-        label_column: The column of the labels; default "label", of words "tags". Where it holds lists, several labels
-            may hold at a time.
-        label_columns: Columns of 0 and 1, one per label, where several labels may hold at a time.
-        label_separator: What separates the labels of an example in the label column, such as ";": several may hold.
-        group_column: A column whose equal values stay together when examples are set aside, and are the clusters of
-            verdicts, such as an author.
-        id_column: A column that names the rows, which is not seen by models: answers of a file are matched by it.
-        leave_out: Columns of a table that models do not see.
+        data: A data set: "mnist" (inside the package), or a path; limbeck data lists the supported kinds.
+        validation: How much of the training set to set aside for validation: a share below 1, or a count. The split is
+            the same for every seed, and stratified by class.
+        image_size: Resize images so that the shorter side has this many pixels, and centre-crop to a square; default:
+            no resizing where all have one size, 224 for large ones.
+        layout: Axes of the images in an .npz file: NHWC or NCHW.
+        train_examples: Use only this many training examples, stratified: a share below 1, or a count.
+        validation_data: Validation data of the same kind: a file, or a Kaldi directory; default: set aside from
+            training.
+        test_data: Test data of the same kind; default: the data set's own, or a tenth of it set aside.
+        text_column: In CSV, JSON lines or parquet, the column of texts: the file is then read as texts.
+        pair_column: The column of second texts, for text-pair models.
+        words_column: For token classification: in JSON lines or parquet the column of lists of words, in a CoNLL file
+            the number of the column of words, from 1.
+        next_token: Read texts for language modelling: the class of each position is the next token.
+        tokenizer: A tokenizer's folder or name, for hf: models that have none of their own.
+        max_length: Longest text in tokens; longer texts are truncated. For language modelling, the length of a window.
+            Default: 256, or the hf: model's maximum if that is less.
+        vocabulary: With --next-token, the vocabulary size of the models; default: that of the hf: model.
+        image_column: In CSV, JSON lines or parquet, the column of image paths.
+        label_column: The column of the labels; default "label", for words "tags". A column of lists is multi-label.
+        label_columns: Columns of 0 and 1, one per label, for multi-label data.
+        label_separator: Separator of the labels in the label column of multi-label data, such as ";".
+        group_column: A column of groups, such as authors: a group is never split between training and validation, and
+            is a cluster in verdicts.
+        id_column: A column that identifies the rows, to match the outputs of a file by; models do not see it.
+        leave_out: Columns of a table to ignore.
     """
 
     data: str = "mnist"
@@ -83,21 +83,23 @@ class DataOptions:
         )
 
     def _refuse_contradictions(self) -> None:
-        """Refuse settings of which only one can hold, by name."""
+        """Refuse settings that exclude each other, by name."""
         kinds = [name for name in ("text_column", "words_column", "image_column") if getattr(self, name) is not None]
         if len(kinds) > 1:
-            raise ConfigError(
-                f"{kinds[0]} and {kinds[1]} say that rows are two different things: leave one of them out"
-            )
+            raise ConfigError(f"{kinds[0]} and {kinds[1]} contradict each other: leave one of them out")
         if self.next_token and self.words_column is not None:
-            raise ConfigError("next_token is for texts, and words_column for words with classes: leave one of them out")
+            raise ConfigError(
+                "next_token is for language modelling, and words_column for token classification: leave one of them out"
+            )
         for name in ("label_column", "label_separator"):
             if self.label_columns is not None and getattr(self, name) is not None:
-                raise ConfigError(f"label_columns are a column per label, and {name} is for a single one: leave it out")
+                raise ConfigError(
+                    f"label_columns are one column per label, and {name} is for a single column: leave it out"
+                )
         require(self.label_columns != (), "label_columns", "none", "at least one column")
         require(self.label_separator != "", "label_separator", "''", "at least one character")
         if self.vocabulary is not None and not self.next_token:
-            raise ConfigError("vocabulary belongs to next_token, where it says what the classes are: give both")
+            raise ConfigError("vocabulary belongs to next_token: give both")
         require(self.max_length is None or self.max_length > 0, "max_length", self.max_length, "positive")
         require(self.vocabulary is None or self.vocabulary > 1, "vocabulary", self.vocabulary, "at least 2")
 
@@ -129,24 +131,24 @@ class DataKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random views of a picture. Each is a function of its seed, the view's number and the example alone.
+    """Data augmentation of images. Each view is a function of the seed, the view's number and the example.
 
     Attributes:
-        shift: Largest shift in pixels in each direction. Alone, shifts are whole pixels, as in the paper's jitter.
+        shift: Largest translation in pixels in each direction. Alone, it is by whole pixels, as in the paper's jitter.
         rotate: Largest rotation in degrees.
-        scale: Largest change of size, as a share: 0.1 gives sizes from 1/1.1 to 1.1.
-        shear: Largest shear, as a share of the height.
-        elastic: Largest displacement in pixels of a smooth random bend; 3 to 5 suit digits and letters.
-        augment: Augmentation of images as they are read: "standard" for random resized crops and horizontal flips;
-            "trivial" or "rand" for these and TrivialAugment or RandAugment; "none". It goes with none of those above.
+        scale: Largest relative scaling: 0.1 scales by 1/1.1 to 1.1.
+        shear: Largest shear, relative to the height.
+        elastic: Largest displacement in pixels of an elastic deformation; 3 to 5 suit digits and letters.
+        augment: Augmentation policy, applied when images are read: "standard" for random resized crops and horizontal
+            flips; "trivial" or "rand" for these and TrivialAugment or RandAugment; "none". It excludes those above.
         crop_area: Smallest share of the image that a random resized crop keeps.
-        erasing: Share of the views in which a random rectangle is erased; needs augment.
-        mixup: Each view is mixed with that of another training example, in a share drawn from Beta(mixup, mixup);
-            labels and soft targets are mixed likewise. 0: none.
-        cutmix: Each view has a box from that of another training example, whose share of the area is drawn from
-            Beta(cutmix, cutmix). 0: none. With mixup too, each view has one of both, with equal chances.
-        views: How many different views of each example; training cycles through them. None: a new one each epoch.
-        view_seed: Seed of the views, apart from that of training, so that a teacher's answers to them serve any seed.
+        erasing: Probability of random erasing; needs augment.
+        mixup: Parameter of mixup: each view is mixed with that of another training example, with a ratio from
+            Beta(mixup, mixup); labels and soft targets are mixed with the same ratio. 0: none.
+        cutmix: Parameter of CutMix: a box from another training example's view is pasted in, with an area from
+            Beta(cutmix, cutmix). 0: none. With mixup too, each view gets one of the two, with equal probability.
+        views: Number of different views per example; training cycles through them. Default: a new one each epoch.
+        view_seed: Seed of the views, separate from the training seed, so that stored soft targets serve any seed.
     """
 
     shift: float = 0.0
@@ -178,7 +180,7 @@ class Augmentation:
             raise ConfigError("erasing and crop_area belong to augment: give augment, such as augment standard")
         if self.augment != "none" and self.distorts:
             raise ConfigError(
-                f"augment {self.augment} crops and flips, and goes with no shift, rotate, scale, shear or elastic: "
+                f"augment {self.augment} crops and flips, and excludes shift, rotate, scale, shear and elastic: "
                 "leave these out"
             )
         require(self.views is None or self.views >= 1, "views", self.views, "at least 1")
@@ -186,12 +188,12 @@ class Augmentation:
 
     @property
     def active(self) -> bool:
-        """Whether any view differs from the example itself."""
+        """Whether views differ from the examples themselves."""
         return self.alters or self.mixes
 
     @property
     def alters(self) -> bool:
-        """Whether images are distorted, or cropped and flipped, before any are mixed."""
+        """Whether single images are transformed, apart from mixing."""
         return self.distorts or self.augment != "none"
 
     @property
@@ -201,27 +203,27 @@ class Augmentation:
 
     @property
     def distorts(self) -> bool:
-        """Whether images in memory are shifted, turned or bent."""
+        """Whether images in memory are shifted, rotated or deformed."""
         return any((self.shift, self.rotate, self.scale, self.shear, self.elastic))
 
     @property
     def whole_pixels(self) -> bool:
-        """Whether views are shifts by whole pixels and nothing else."""
+        """Whether views are only shifts by whole pixels."""
         return not any((self.rotate, self.scale, self.shear, self.elastic)) and float(self.shift).is_integer()
 
     def for_teacher(self, teacher_view: TeacherView) -> "Augmentation":
-        """What a teacher sees where a student sees these views.
+        """The teacher's augmentation, given the student's.
 
         Args:
             teacher_view: "consistent" for the same views, "independent" for those of the next view seed, "fixed" for
-                the examples as they are.
+                the unaugmented examples.
 
         Returns:
             The teacher's augmentation.
 
         Raises:
             ConfigError: If the teacher is to see other views than the student, and there are none, or they are mixed
-                with other examples, or nobody knows the examples as they are.
+                with other examples, or the unaugmented examples are not known.
 
         Example:
             >>> Augmentation(shift=2).for_teacher("independent").view_seed
@@ -231,7 +233,7 @@ class Augmentation:
             return self
         if not self.active:
             raise ConfigError(
-                f"teacher_view is {teacher_view}, and there is no augmentation, so that all views are the same: set "
+                f"teacher_view is {teacher_view}, and there is no augmentation: set "
                 "augment, shift or another, or leave teacher_view out"
             )
         if self.mixes:
@@ -264,31 +266,31 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnAugmentation(Augmentation):
-    """Random transforms of a data set of the user's own, drawn anew for each view, and what is drawn beside them.
+    """The random transforms of a user's data set, drawn for each view, and the mixing on top.
 
     Attributes:
-        own: Always true: what tells stored answers to such views from others.
+        own: Always true: distinguishes stored outputs for such views from others.
     """
 
     own: bool = True
 
     @property
     def active(self) -> bool:
-        """True: each view is another."""
+        """Always True: each view is different."""
         return True
 
     @property
     def alters(self) -> bool:
-        """False: the data set's own transforms do that."""
+        """Always False: the data set's own transforms do that."""
         return False
 
     @property
     def whole_pixels(self) -> bool:
-        """False: nobody knows what the transforms do."""
+        """Always False: the transforms are unknown."""
         return False
 
     def _plain(self) -> Augmentation:
         raise ConfigError(
-            "teacher_view is fixed, and the data set transforms its examples at random by itself, so that nobody knows "
-            "them as they are: set teacher_view to consistent or independent, or transform by augment"
+            "teacher_view is fixed, and the data set's own random transforms hide the unaugmented examples: set "
+            "teacher_view to consistent or independent, or transform by augment"
         )

@@ -1,4 +1,4 @@
-"""Names of methods of distillation and their spelling, as flags, TOML and Python have it.
+"""Names of distillation methods and their options, as spelled in flags, TOML and Python.
 
 Nothing here imports torch: the methods themselves are in :mod:`limbeck.methods`.
 """
@@ -43,25 +43,25 @@ METHODS = {
     "similarity": "limbeck.methods.similarity:Similarity",
     "srd": "limbeck.methods.srd:SRD",
 }
-"""Where each method that comes with Limbeck is: named, so that none is imported before it is wanted."""
+"""The module of each built-in method; imported only when needed."""
 WITHOUT_TEMPERATURE = frozenset({"logits", "fitnets", "attention", "rkd", "similarity", "srd"})
-"""Those in which no temperature counts."""
+"""The methods that ignore the temperature."""
 _WITH_IT = {"fitnets": ("stages", "2")}
-"""An option by which one counts all the same."""
+"""The options that make such a method use the temperature."""
 OWN = "own"
-"""What a method is called that was given as an object in Python."""
+"""The name of a method that was given as an object in Python."""
 GROUP = "limbeck.methods"
-"""Entry points of this group name classes of other packages."""
+"""Entry points of this group name methods of other packages."""
 OLD_LOSSES = {"kl": "kd", "logits": "logits"}
-"""What methods were called before there were others."""
+"""Names of methods in earlier versions."""
 
 
 class Part(NamedTuple):
     """One method of a sum.
 
     Attributes:
-        name: Of the method, or ``FILE.py:NAME`` for one of the user's own.
-        weight: By which its value is multiplied.
+        name: Name of the method, or ``FILE.py:NAME`` for a user's.
+        weight: Factor of its loss.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Part(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Where a search looks for an option of a method.
+    """The search range of a method's option.
 
     Attributes:
         low: The lowest value.
         high: The highest.
-        log: Whether its logarithm counts, as of a weight.
+        log: Whether the search is on a log scale, as for a weight.
     """
 
     low: float
@@ -83,7 +83,7 @@ class Range(NamedTuple):
 
 
 def method_names() -> list[str]:
-    """All methods that there are, those of other packages last.
+    """The names of all methods, those of other packages last.
 
     Returns:
         Their names.
@@ -96,16 +96,16 @@ def method_names() -> list[str]:
 
 
 def method_parts(method: str) -> tuple[Part, ...]:
-    """The methods in a sum, and their weights.
+    """Parse a method, or a sum of methods with weights.
 
     Args:
-        method: A name, or several as ``kd:1+attention:0.5``; a weight that is left out is 1.
+        method: A name, or several as ``kd:1+attention:0.5``; the default weight is 1.
 
     Returns:
         One part per method.
 
     Raises:
-        ConfigError: If there is no method of a name, one comes twice, or a weight is not positive.
+        ConfigError: If a method is unknown or repeated, or a weight is not positive.
 
     Example:
         >>> method_parts("kd+dkd:0.5")
@@ -140,14 +140,14 @@ def _part(text: str, whole: str) -> Part:
 
 
 def has_temperature(method: str, options: Sequence[str] = ()) -> bool:
-    """Whether a temperature counts in a method, or in one of a sum.
+    """Whether a method, or one of a sum, uses the temperature.
 
     Args:
-        method: As :func:`method_parts` takes it.
-        options: Its options, as :func:`option_list` has them.
+        method: As for :func:`method_parts`.
+        options: Its options, from :func:`option_list`.
 
     Returns:
-        Whether it does.
+        True if it does.
 
     Example:
         >>> has_temperature("logits"), has_temperature("logits+kd"), has_temperature("fitnets", ["stages=2"])
@@ -163,13 +163,13 @@ def has_temperature(method: str, options: Sequence[str] = ()) -> bool:
 
 
 def names_code(method: str) -> bool:
-    """Whether a method names code of the user's own.
+    """Whether a method names user code.
 
     Args:
-        method: As :func:`method_parts` takes it.
+        method: As for :func:`method_parts`.
 
     Returns:
-        Whether it does.
+        True if it does.
 
     Example:
         >>> names_code("kd:1+dkd:0.5"), names_code("mine.py:loss")
@@ -179,13 +179,13 @@ def names_code(method: str) -> bool:
 
 
 def spelled(method: Any) -> str:
-    """A method as a name; Python may also give a mapping of names to weights.
+    """Convert a mapping of method names to weights, which Python accepts, to a name.
 
     Args:
         method: A name, or a mapping such as ``{"kd": 1, "attention": 0.5}``.
 
     Returns:
-        The name, as :func:`method_parts` takes it.
+        The name, as for :func:`method_parts`.
 
     Raises:
         ConfigError: If it is neither.
@@ -198,7 +198,9 @@ def spelled(method: Any) -> str:
         try:
             return "+".join(f"{name}:{float(weight):g}" for name, weight in method.items())
         except (TypeError, ValueError):
-            raise ConfigError(f"method gives each name a weight, a number, and is {shown(dict(method))}") from None
+            raise ConfigError(
+                f"method must give each name a number as its weight, and is {shown(dict(method))}"
+            ) from None
     if not isinstance(method, str) or not method:
         raise ConfigError(
             f'method must be a name such as "kd", or a mapping of names to weights, and is {shown(method)}; '
@@ -208,10 +210,10 @@ def spelled(method: Any) -> str:
 
 
 def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run of an earlier version, in which the method was called the loss.
+    """Convert the settings of an earlier version, in which the method was called the loss.
 
     Args:
-        settings: What ``config.toml`` holds.
+        settings: The contents of ``config.toml``.
 
     Returns:
         The settings, with a method where there was a loss.
@@ -226,14 +228,14 @@ def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def option_list(options: Any) -> tuple[str, ...]:
-    """Options of methods as the command line has them.
+    """Convert method options to the form of the command line.
 
     Args:
-        options: ``["beta=8"]``, or a mapping ``{"beta": 8}``, in a sum ``{"dkd": {"beta": 8}}`` or
+        options: ``["beta=8"]``, or a mapping ``{"beta": 8}``, for a sum ``{"dkd": {"beta": 8}}`` or
             ``{"dkd.beta": 8}``.
 
     Returns:
-        One text ``NAME=VALUE`` per option.
+        One string ``NAME=VALUE`` per option.
 
     Raises:
         ConfigError: If it is neither.
@@ -259,13 +261,13 @@ def _written(value: Any) -> str:
 
 
 def option_table(options: Sequence[str]) -> dict[str, str]:
-    """Options of methods by name, as text: what they are is said by the method that has them.
+    """Parse method options; values stay text, since each method knows its own types.
 
     Args:
         options: From :func:`option_list`.
 
     Returns:
-        Texts by name.
+        The values by name, as text.
 
     Raises:
         ConfigError: If one is not of the form ``NAME=VALUE``, or comes twice.
@@ -287,14 +289,14 @@ def option_table(options: Sequence[str]) -> dict[str, str]:
 
 
 def option_value(text: str, hint: Any) -> Any:
-    """The value of an option, by the annotation of the method's argument.
+    """Convert an option's text by the annotation of the method's argument.
 
     Args:
         text: From :func:`option_table`.
         hint: The annotation.
 
     Returns:
-        Text where that is wanted; else a number or a boolean, where it looks like one.
+        A string where that is annotated; else a number or a boolean, where it looks like one.
 
     Example:
         >>> option_value("1.10", str), option_value("1.10", float), option_value("true", bool)

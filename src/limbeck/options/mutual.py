@@ -1,4 +1,4 @@
-"""How several networks learn from each other."""
+"""Settings of deep mutual learning."""
 
 __all__ = ["Mutual", "Order"]
 
@@ -13,15 +13,15 @@ Order = Literal["together", "in turn"]
 
 @dataclass(frozen=True, kw_only=True)
 class Mutual:
-    """How several students learn from each other.
+    """Settings of deep mutual learning.
 
     Attributes:
-        students: How many learn; the verdict is on the first.
-        order: "together": all are changed from the same answers; or "in turn": each batch changes one after the other,
-            and each learns from those that were changed before it.
-        temperature: Temperature T of the answers that they learn from each other; the paper's is 1.
-        hard_weight: Weight of the true labels, above 0 and below 1; the others' answers have the rest. At 0.5 both
-            weigh alike, as in the paper.
+        students: Number of students; the verdict is on the first.
+        order: "together": all students are updated from the same outputs; or "in turn": on each batch one after the
+            other is updated, and learns from the updated outputs of those before it.
+        temperature: Temperature T of the outputs that they learn from each other; the paper's is 1.
+        hard_weight: Weight of the hard labels, above 0 and below 1; the peers' outputs have the rest. 0.5 as in the
+            paper.
     """
 
     students: int = 2

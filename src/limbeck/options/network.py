@@ -1,4 +1,4 @@
-"""The shape of a network."""
+"""Settings of a network's architecture."""
 
 __all__ = ["ModelOptions", "Network"]
 
@@ -12,19 +12,19 @@ from limbeck.options.checks import check_types, require
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The sizes of a network.
+    """The sizes of a network's layers.
 
     Attributes:
-        hidden: Widths of the fully connected layers; default 512 for mlp and 1024 for cnn.
+        hidden: Widths of the fully connected layers; default: 512 for mlp, 1024 for cnn.
         channels: Channels of the 3x3 convolutions of cnn, each followed by 2x2 pooling; default 64 128.
-        dropout: Share of hidden units dropped while training.
-        input_dropout: Share of inputs dropped while training.
-        max_norm: Largest Euclidean norm of a hidden unit's incoming weights; none: no limit.
-        activation: What follows each hidden layer of mlp: "relu", "sigmoid", "tanh" or "maxout".
-        pieces: Linear units of which each maxout unit is the largest; default 2.
+        dropout: Dropout probability of hidden units.
+        input_dropout: Dropout probability of inputs.
+        max_norm: Largest Euclidean norm of a hidden unit's incoming weights; default: no limit.
+        activation: Activation of the hidden layers of mlp: "relu", "sigmoid", "tanh" or "maxout".
+        pieces: Linear units per maxout unit; default 2.
         batch_norm: Batch normalisation after each convolution (cnn).
-        padding: Keep the size of the image in each convolution (cnn), rather than losing a border of 1 pixel.
-        standardise: Shift and scale the inputs by the training set's mean and standard deviation, inside the model.
+        padding: Zero-pad each convolution (cnn), to keep the size of the image.
+        standardise: Standardise the inputs by the training set's mean and standard deviation, inside the model.
     """
 
     hidden: tuple[int, ...] | None = None
@@ -55,11 +55,11 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Network):
-    """The network to train: its architecture and its sizes.
+    """The network to train: its architecture and sizes.
 
     Attributes:
-        model: "mlp", "cnn"; one of Hugging Face's classifiers, as hf:FOLDER or hf:NAME; a network of timm, as
-            timm:NAME, timm:NAME@CHECKPOINT or timm:FOLDER; or a function of your own that returns a torch module, as
+        model: "mlp", "cnn"; a Hugging Face classifier, as hf:FOLDER or hf:NAME; a timm model, as timm:NAME,
+            timm:NAME@CHECKPOINT or timm:FOLDER; or a function of your own that returns a torch module, as
             package.module:function.
     """
 
@@ -89,5 +89,5 @@ class ModelOptions(Network):
 
 def _place_of(model: str) -> str:
     if model.startswith("timm:"):
-        return "the architecture that timm's name says"
+        return "the timm model's name"
     return "its config.json" if model.startswith("hf:") else "your own function"

@@ -1,4 +1,4 @@
-"""How one model sees an image: size, crop and normalisation, as its own configuration says."""
+"""A model's image preprocessing: size, crop and normalisation, from its own configuration."""
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ImagePresentation"]
 
@@ -13,20 +13,20 @@ from limbeck.options.checks import check_types, require
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of red, green and blue over ImageNet's training set, on [0, 1]."""
+"""Mean and standard deviation of red, green and blue over ImageNet's training set, on [0, 1]."""
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 _OF_PILLOW: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Interpolations by Pillow's numbers, which Hugging Face's configurations use."""
 _SQUASHED_FROM = 384
-"""Pixels from which Hugging Face's ConvNextImageProcessor resizes without a crop."""
+"""The size from which Hugging Face's ConvNextImageProcessor resizes without a crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePresentation:
-    """Size and normalisation of the images that a model takes; the defaults are ImageNet's.
+    """Preprocessing of the images that a model takes; the defaults are ImageNet's.
 
-    An image is resized, keeping its proportions, until it covers ``size / crop_pct``; its middle of ``size`` is kept;
+    An image is resized, keeping its proportions, until it covers ``size / crop_pct``; it is centre-cropped to ``size``;
     pixels on [0, 1] are normalised by channel, ``(x - mean) / std``.
 
     Attributes:
@@ -34,9 +34,9 @@ class ImagePresentation:
         mean: Per channel, on [0, 1].
         std: Per channel, above 0.
         crop_pct: Share of the resized image, along a side, that the centre crop keeps, in (0, 1].
-        interpolation: Antialiased, as Pillow's of that name.
+        interpolation: Antialiased, as Pillow's filter of that name.
         channels: 3 for red, green and blue, or 1 for grey.
-        squash: Resize to ``size / crop_pct`` without keeping proportions, as some models were trained.
+        squash: Resize to ``size / crop_pct`` without keeping the aspect ratio, as some models were trained.
 
     Example:
         >>> ImagePresentation(size=64).size, ImagePresentation.plain(28, channels=1).std
@@ -77,7 +77,8 @@ class ImagePresentation:
 
     @classmethod
     def plain(cls, size: int | tuple[int, int], *, channels: int = 3) -> "ImagePresentation":
-        """Pixels on [0, 1] without a margin: what a model without a presentation sees of uint8 images in memory.
+        """Pixels on [0, 1], without a crop: the preprocessing of uint8 images in memory for models without a
+        presentation.
 
         Args:
             size: Height and width in pixels.
@@ -93,14 +94,13 @@ class ImagePresentation:
         """The presentation in a timm model's ``pretrained_cfg``; ImageNet's where it has none.
 
         Args:
-            config: ``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation`` and ``crop_mode``, each where
-                it is there.
+            config: ``input_size``, ``mean``, ``std``, ``crop_pct``, ``interpolation`` and ``crop_mode``, all optional.
 
         Returns:
             The presentation.
 
         Raises:
-            ConfigError: If a value cannot be used.
+            ConfigError: If a value is invalid.
 
         Example:
             >>> ImagePresentation.from_timm({"input_size": (3, 160, 160), "crop_pct": 0.95}).size
@@ -117,7 +117,7 @@ class ImagePresentation:
 
     @classmethod
     def from_processor(cls, config: Mapping[str, Any]) -> "ImagePresentation":
-        """The presentation in the configuration of one of Hugging Face's image processors.
+        """The presentation in the configuration of a Hugging Face image processor.
 
         Args:
             config: The contents of a ``preprocessor_config.json``.
@@ -126,7 +126,7 @@ class ImagePresentation:
             The presentation.
 
         Raises:
-            ConfigError: If it resizes to no fixed size, or does what cannot be done here.
+            ConfigError: If it does not resize to a fixed size, or needs an unsupported step.
 
         Example:
             >>> found = ImagePresentation.from_processor({"size": {"shortest_edge": 256}, "crop_size": 224,
@@ -135,16 +135,16 @@ class ImagePresentation:
             ((224, 224), 0.875)
         """
         if config.get("do_flip_channel_order"):
-            raise ConfigError("an image processor with do_flip_channel_order wants blue first, which is not done here")
+            raise ConfigError("an image processor with do_flip_channel_order expects BGR, which is not supported")
         mean = config.get("image_mean") or (0.0,)
         std = config.get("image_std") or (1.0,)
         if not config.get("do_normalize", True):
             mean, std = (0.0,), (1.0,)
-        # Pixels on [0, 1] stand for pixels times the factor, less one where there is an offset.
+        # Pixels on [0, 1] map to pixels times the factor, minus one where there is an offset.
         factor = 255 * float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 255.0
         offset = 1.0 if config.get("rescale_offset") else 0.0
         resample = config.get("resample", 2)
-        require(resample in range(len(_OF_PILLOW)), "resample", resample, "one of Pillow's numbers, 0 to 5")
+        require(resample in range(len(_OF_PILLOW)), "resample", resample, "a Pillow resampling filter, 0 to 5")
         return cls(
             **_sizes_of(config),
             mean=tuple((value + offset) / factor for value in mean),
@@ -153,11 +153,11 @@ class ImagePresentation:
         )
 
     def to_processor(self) -> dict[str, Any]:
-        """The contents of a ``preprocessor_config.json`` for Hugging Face's image processors.
+        """The contents of a ``preprocessor_config.json`` for Hugging Face.
 
         Returns:
-            Values by name; :meth:`from_processor` makes of them a presentation that shows square images to the same
-            pixels: ``size / crop_pct`` is rounded to pixels.
+            Values by name; :meth:`from_processor` gives a presentation with the same pixels for square images:
+            ``size / crop_pct`` is rounded to whole pixels.
 
         Example:
             >>> shown = ImagePresentation(size=224)
@@ -187,7 +187,7 @@ class ImagePresentation:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "ImagePresentation":
-        """The presentation that :meth:`to_dict` gave, as it comes out of a file.
+        """The presentation from the values of :meth:`to_dict`, as read from a file.
 
         Args:
             found: Values by name.
@@ -196,7 +196,7 @@ class ImagePresentation:
             The presentation.
 
         Raises:
-            ConfigError: If a name is unknown, or a value cannot be used.
+            ConfigError: If a name is unknown, or a value is invalid.
         """
         unknown = sorted(set(found) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
@@ -204,11 +204,11 @@ class ImagePresentation:
         try:
             return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"an image presentation cannot be {dict(found)}: {error}"[:300]) from error
+            raise ConfigError(f"invalid image presentation {dict(found)}: {error}"[:300]) from error
 
 
 def _sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Size, crop and squashing, out of the ways in which processors say them."""
+    """Size, crop and squashing from the different spellings of processors."""
     size, crop = config.get("size"), config.get("crop_size")
     sides, kept, edge = _sides(size), _sides(crop), _edge(size)
     if not config.get("do_resize", True) or (sides is None and edge is None):
@@ -228,7 +228,7 @@ def _sizes_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share(kept: int, whole: int) -> float:
-    """The share that a crop keeps, so that the kept side divided by it is the whole one, not a pixel less."""
+    """The share that a crop keeps, such that the kept side divided by it is exactly the whole side."""
     share = min(1.0, kept / whole)
     while share < 1 and math.floor(kept / share) < whole:
         share = math.nextafter(share, 0.0)

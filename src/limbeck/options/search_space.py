@@ -1,4 +1,4 @@
-"""What a search goes through: ranges to draw from, or lists whose every combination is tried.
+"""The search space of ``limbeck tune``: ranges to sample from, or a grid.
 
 Nothing here imports torch or Optuna, so that ``limbeck --help`` is quick.
 """
@@ -17,19 +17,19 @@ from limbeck.options.checks import check_types
 from limbeck.options.methods import has_temperature, method_parts, option_table
 
 Values = dict[str, Any]
-"""Settings of a trial by name; where scores are matched there is no temperature."""
+"""Settings of a trial by name; logit matching has no temperature."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One setting that is searched.
+    """One axis of the search space.
 
     Attributes:
         name: The setting, as flags and TOML have it: "method", "temperature", "hard_weight", "learning_rate" or
             "epochs"; of a method's own option METHOD.OPTION, such as "dkd.beta".
-        values: The lowest and the highest value; in a grid every value, rising; names to choose from; one value alone
+        values: The lowest and the highest value; in a grid every value, ascending; names to choose from; a single value
             is fixed.
-        scale: How values lie in a range: "log", "linear" or "whole" for whole numbers; "choice" for names.
+        scale: Scale of a range: "log", "linear" or "whole" for integers; "choice" for names.
     """
 
     name: str
@@ -38,32 +38,32 @@ class Axis:
 
     @property
     def fixed(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether there is only one value."""
         return len(self.values) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is searched, and for how long.
+    """The search space and budget.
 
     Attributes:
-        methods: Methods to choose from, such as kd logits dkd. Default kd alone. In logits no temperature counts.
-        method_options: Options of the methods, as NAME=VALUE to fix one, and NAME=LOW:HIGH to search it in a range,
-            such as beta=1:16; with --grid NAME=FIRST,SECOND to try each. Where several methods have it METHOD.NAME.
-        search_options: Search the methods' own weights, which limbeck methods lists, in ranges around their authors';
-            with --grid none is searched that method_options do not list.
-        temperatures: Lowest and highest temperature, such as 1 20; with --grid the list of them; one value is fixed.
-            Default 1 to 20, and 1 2 4 8 16 with --grid.
-        hard_weights: The same for the weight of the true labels. Default 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
-        learning_rates: The same for the largest learning rate. Default: a tenth to ten times --learning-rate, and
-            --learning-rate alone with --grid.
-        epoch_counts: The same for the number of epochs. Default: --epochs alone.
-        grid: Try every combination of the lists, and stop none early, instead of drawing from ranges.
-        trials: How many settings to try; with --grid there are as many as combinations. Default 30.
-        timeout_minutes: Begin no further trial after this many minutes; --resume goes on.
-        prune: Stop a trial early where it is worse than the median of the others at the same epoch.
-        baseline: Where learning rates are searched, search the baseline's too, over the same range with as many trials
-            on labels alone: a verdict that compares a searched student with an unsearched baseline is not fair.
+        methods: Methods to choose from, such as kd logits dkd. Default: kd. The method logits has no temperature.
+        method_options: Options of the methods: NAME=VALUE fixes one, NAME=LOW:HIGH searches a range, such as beta=1:16;
+            with --grid NAME=FIRST,SECOND tries each. METHOD.NAME where several methods have it.
+        search_options: Search the methods' own weights (see limbeck methods) in ranges around their authors' values;
+            with --grid only those that method_options list.
+        temperatures: Lowest and highest temperature, such as 1 20; with --grid the list; a single value is fixed.
+            Default: 1 to 20, and 1 2 4 8 16 with --grid.
+        hard_weights: The same for the weight of the hard labels. Default: 0 to 0.9, and 0 0.1 0.5 0.9 with --grid.
+        learning_rates: The same for the peak learning rate. Default: a tenth to ten times --learning-rate; with --grid
+            only --learning-rate.
+        epoch_counts: The same for the number of epochs. Default: --epochs.
+        grid: Try every combination of the lists, without pruning, instead of sampling from ranges.
+        trials: Number of trials; with --grid, one per combination. Default: 30.
+        timeout_minutes: Start no further trials after this many minutes; --resume continues.
+        prune: Stop a trial early if it is worse than the median of the others at the same epoch.
+        baseline: Where learning rates are searched, search the baseline's too, over the same range with as many trials:
+            comparing a tuned student with an untuned baseline is not fair.
     """
 
     methods: tuple[str, ...] = ("kd",)
@@ -94,7 +94,7 @@ class Search:
             if not values or not all(map(good, values)):
                 raise ConfigError(f"{name} must be {rule}, at least one, and are {_listed(values)}")
             if len(set(values)) != len(values):
-                raise ConfigError(f"{name} name a value twice: {_listed(values)}")
+                raise ConfigError(f"{name} repeat a value: {_listed(values)}")
             if not self.grid and len(values) > 2:
                 raise ConfigError(
                     f"{name} are the lowest and the highest value, and {len(values)} are given: {_listed(values)}; "
@@ -110,7 +110,7 @@ class Search:
         hot = any(has_temperature(method, self.method_options) for method in self.methods)
         if not hot and self.temperatures is not None:
             raise ConfigError(
-                f"methods are {' '.join(self.methods)} alone, in which no temperature counts: leave temperatures out"
+                f"methods are only {' '.join(self.methods)}, which has no temperature: leave temperatures out"
             )
         if self.grid and self.trials is not None:
             raise ConfigError("a grid tries each combination once: leave trials out")
@@ -129,22 +129,22 @@ class Search:
         least_weight: float = 0.0,
         options: tuple[Axis, ...] = (),
     ) -> tuple[Axis, ...]:
-        """What is searched, with every default filled in.
+        """The axes of the search, with every default filled in.
 
         Args:
-            learning_rate: That of the training, which unnamed learning rates lie around.
-            epochs: Those of the training, where none are searched.
-            only_temperature: The one temperature that the soft targets hold for, or None where they serve all.
-            labelled: Whether there are true labels to give a weight to.
-            least_weight: The lowest weight of the labels where none is named.
-            options: Those of the methods' own options.
+            learning_rate: The training's, the centre of the default range.
+            epochs: The training's, where none are searched.
+            only_temperature: The only temperature that the soft targets are valid for, or None for all.
+            labelled: Whether the training set has labels.
+            least_weight: The default lowest hard weight.
+            options: The axes of the methods' own options.
 
         Returns:
             The axes, in the order method, temperature, hard weight, learning rate, epochs, options.
 
         Raises:
-            ConfigError: If temperatures are asked for that the soft targets do not hold for, or weights of labels that
-                are not there.
+            ConfigError: If the soft targets are not valid for the temperatures, or hard weights are given without
+                labels.
 
         Example:
             >>> for axis in Search(hard_weights=(0.1,)).axes(learning_rate=0.001, epochs=5):
@@ -159,7 +159,7 @@ class Search:
         if only_temperature is not None:
             if temperatures is not None and temperatures != (only_temperature,):
                 raise ConfigError(
-                    f"the soft targets hold for temperature {only_temperature:g} alone, and temperatures are "
+                    f"the soft targets are valid only for temperature {only_temperature:g}, and temperatures are "
                     f"{_listed(temperatures)}: leave them out"
                 )
             temperatures = (only_temperature,)
@@ -194,14 +194,14 @@ def _default_weights(least: float, *, grid: bool) -> tuple[float, ...]:
 
 
 def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
-    """What is searched for the baseline: the learning rate, on labels alone and for the student's number of epochs.
+    """The axes of the baseline's search: the learning rate, on labels alone, for the student's number of epochs.
 
     Args:
-        axes: What is searched for the student.
+        axes: The axes of the student's search.
         epochs: The student's.
 
     Returns:
-        The same axes, of which only the learning rate's is free.
+        The same axes, all fixed but the learning rate's.
     """
     fixed = {"method": "kd", "hard_weight": 1.0, "epochs": float(epochs)}
     fixed |= {axis.name: axis.values[0] for axis in axes if axis.name == "temperature"}
@@ -213,13 +213,13 @@ def baseline_axes(axes: tuple[Axis, ...], epochs: int) -> tuple[Axis, ...]:
 
 
 def option_texts(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The methods' own options among the settings of a trial, as ``--method-options`` takes them.
+    """The methods' own options among a trial's settings, in the form of ``--method-options``.
 
     Args:
-        values: Settings by name; None for what does not count.
+        values: Settings by name; None for those that do not apply.
 
     Returns:
-        One text per option.
+        One string per option.
 
     Example:
         >>> option_texts({"method": "dkd", "dkd.beta": 2.5, "dist.beta": None, "ttm.weighted": True})
@@ -230,13 +230,13 @@ def option_texts(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def options_of(row: Mapping[str, Any]) -> str:
-    """The methods' own options in a trial, for a table.
+    """The methods' own options of a trial, for a table.
 
     Args:
         row: The trial.
 
     Returns:
-        Names and values, in three digits.
+        Names and values, to three digits.
 
     Example:
         >>> options_of({"method": "dkd", "dkd.alpha": 1.23456, "dkd.beta": 8, "dist.beta": None})
@@ -247,11 +247,11 @@ def options_of(row: Mapping[str, Any]) -> str:
 
 
 def counts(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a setting counts in a trial: a temperature, and a method's own option, not in every method.
+    """Whether a setting applies to a trial: temperatures and method options apply only to some methods.
 
     Args:
-        name: Of the axis.
-        values: The trial's method, and the options of methods that are known.
+        name: Name of the axis.
+        values: The trial's method, and the known method options.
 
     Returns:
         Whether it does.
@@ -267,9 +267,9 @@ def counts(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def combinations(axes: tuple[Axis, ...]) -> list[Values]:
-    """Every combination of the axes' values, those of one temperature beside each other.
+    """Every combination of the axes' values, grouped by temperature.
 
-    What does not count in a method, such as a temperature where logits are matched, is not combined with it.
+    Settings that do not apply to a method, such as the temperature of logit matching, are not combined with it.
 
     Args:
         axes: The axes.

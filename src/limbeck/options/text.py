@@ -1,4 +1,4 @@
-"""How one model sees a text: its tokenizer, and how long a text may be."""
+"""A model's text preprocessing: tokenizer and maximum length."""
 
 __all__ = ["TOKEN_INPUTS", "TextPresentation"]
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from limbeck.options.checks import check_types, require
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a text becomes, by the names of models' arguments."""
+"""The tokenised inputs, by argument name."""
 
 
 @dataclass(frozen=True)
 class TextPresentation:
-    """A model's own tokenizer: teacher and student may have different ones.
+    """A model's tokenizer and maximum length; teacher and student may differ.
 
     Attributes:
         tokenizer: A folder with the files of a Hugging Face tokenizer, or its name on the hub.
-        max_length: Tokens of a text, special ones among them; longer texts are truncated.
-        names: Which of ``input_ids``, ``attention_mask`` and ``token_type_ids`` the model takes; None for those that
-            the tokenizer says.
+        max_length: Longest text in tokens, including special tokens; longer texts are truncated.
+        names: Which of ``input_ids``, ``attention_mask`` and ``token_type_ids`` the model takes; None for the
+            tokenizer's.
 
     Example:
         >>> TextPresentation("bert-base-uncased", 128).max_length

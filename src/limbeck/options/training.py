@@ -1,4 +1,4 @@
-"""How a network is trained, on labels and on soft targets."""
+"""Settings of training and distillation."""
 
 __all__ = ["Distillation", "OwnOptimizer", "Training", "TrainingKeywords"]
 
@@ -14,10 +14,10 @@ from limbeck.options.methods import has_temperature, method_parts, option_table
 
 
 class OwnOptimizer(str):
-    """The name of a user's function that makes an optimiser, with the function: settings keep it as text.
+    """A user's optimiser factory: a name, which settings save as text, with its function.
 
     Attributes:
-        function: Takes parameter groups, and returns a :class:`torch.optim.Optimizer`.
+        function: Takes parameter groups and returns a :class:`torch.optim.Optimizer`.
 
     Example:
         >>> OwnOptimizer.of(sorted)
@@ -28,7 +28,7 @@ class OwnOptimizer(str):
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "OwnOptimizer":
-        """A function under its name."""
+        """The optimiser factory for a function."""
         inner = function
         while not hasattr(inner, "__qualname__") and hasattr(inner, "func"):  # functools.partial
             inner = inner.func
@@ -41,45 +41,45 @@ class OwnOptimizer(str):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a network is trained.
+    """Training settings.
 
     Attributes:
         epochs: Passes over the training set.
         batch_size: Examples per step.
-        accumulate: Parts in which a step's batch is computed one after the other, where it does not fit into memory
-            whole. The step is that of the whole batch up to rounding; batch normalisation takes the statistics of each
-            part, and dropout draws masks for each part.
-        optimizer: "adamw", or "sgd" with momentum. AdamW does not mind the size of the loss, which grows with T. Or a
-            function of your own of the parameter groups that returns a torch.optim.Optimizer, in Python as it is, and
-            as package.module:function. It sets the learning rates; the schedule multiplies each group's own.
-        learning_rate: Largest learning rate; default 0.1 for sgd, 0.001 for adamw.
+        accumulate: Gradient accumulation: split each step's batch into this many micro-batches. The step is that of the
+            whole batch up to rounding; batch normalisation and dropout work per micro-batch.
+        optimizer: "adamw", or "sgd" with momentum. AdamW is insensitive to the scale of the loss, which grows with T.
+            Or your own function from parameter groups to a torch.optim.Optimizer (an object in Python, or
+            package.module:function). It sets the learning rates; the schedule multiplies each group's.
+        learning_rate: Peak learning rate; default 0.1 for sgd, 0.001 for adamw.
         momentum: Momentum of sgd.
-        nesterov: Nesterov's form of momentum.
-        weight_decay: Decay of weight matrices (not of biases and normalisation).
-        schedule: "cosine" to zero, "constant", "exponential", "plateau": halved when validation stalls, or "newbob",
-            Kaldi's rule: halved every epoch from the first whose gain on validation is below 1 %, a worse epoch undone,
-            ended when the gain is below 0.1 %.
-        warmup_epochs: Epochs over which the learning rate rises from 0.
-        decay: Factor an epoch of the exponential schedule.
+        nesterov: Use Nesterov momentum.
+        weight_decay: Weight decay, except for biases and normalisation layers.
+        schedule: Learning-rate schedule: "cosine" decay to zero; "constant"; "exponential"; "plateau", halved when
+            validation stalls; or Kaldi's "newbob", halved every epoch from the first whose gain on validation is below
+            1 %, with worse epochs undone, and ended when the gain is below 0.1 %.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        decay: Factor per epoch of the exponential schedule.
         plateau_patience: Epochs without improvement before the plateau schedule halves the learning rate.
-        patience: Stop early after this many epochs without improvement on validation; none: never.
-        keep: The weights the run ends with: those of its "best" epoch on validation, or the "last". Where the learning
-            rate falls to zero and a teacher keeps the network from overfitting, the last are the better: few errors in
-            the middle of a run are mostly luck.
-        clip_norm: Largest norm of the gradient; none: no limit.
-        skip_nonfinite: Leave out steps whose loss or gradient is NaN or infinite, and count them, instead of stopping.
-        label_smoothing: Share of a hard label's mass spread over all classes.
-        class_weight: "balanced" for long tails: the loss of an example of class k, of soft targets and labels alike, is
-            multiplied by N / (K n_k), with n_k the training examples of that class. Student and baseline are weighted
-            alike; examples without labels are not. Default: every example counts the same.
-        compile: Compile the network, and a teacher that is asked at each step, with torch.compile, which needs a C++
-            compiler: worth it for long trainings. The weights that are saved are those of the network as it is.
-        seed: Seed of the weights, the order, the views and dropout.
+        patience: Early stopping after this many epochs without improvement on validation; default: never.
+        keep: The final weights: those of the "best" epoch on validation, or of the "last". Where the learning rate
+            decays to zero and a teacher prevents overfitting, the last are better: a good epoch midway is mostly
+            chance.
+        clip_norm: Clip the gradient to this norm; default: no clipping.
+        skip_nonfinite: Skip and count steps whose loss or gradient is NaN or infinite, instead of stopping.
+        label_smoothing: Probability mass of a hard label that is spread over all classes.
+        class_weight: "balanced" for long-tailed data: the loss of an example of class k, for soft targets and labels,
+            is multiplied by N / (K n_k), with n_k training examples of that class. It applies to student and baseline,
+            and not to unlabelled examples. Default: equal weights.
+        compile: Compile the network, and a teacher that runs at each step, with torch.compile, which needs a C++
+            compiler: worth it for long trainings. Saved weights are those of the uncompiled network.
+        seed: Seed of the initial weights, the order, the augmentation and dropout.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        checkpoint_minutes: Write a checkpoint this often within an epoch, beside the one at its end; none: never.
-        workers: Processes that read and transform examples ahead, where they are not in memory; 0: none; default: one
-            per processor core, at most 8. The result does not depend on it.
+        checkpoint_minutes: Minutes between checkpoints within an epoch, beside the one at its end; none: only at its
+            end.
+        workers: Data-loading processes, for examples that are not in memory; 0: none; default: one per processor core,
+            at most 8. The result does not depend on it.
     """
 
     epochs: int = 20
@@ -163,10 +163,10 @@ class Training:
 
     @property
     def own_optimizer(self) -> bool:
-        """Whether the optimiser is made by a function of the user's own.
+        """Whether the optimiser is made by a user's function.
 
         Returns:
-            Whether it is.
+            True if it is.
 
         Example:
             >>> Training(optimizer="my_package.optimizers:lion").own_optimizer
@@ -179,7 +179,7 @@ class Training:
         """The learning rate asked for, or the optimiser's default; 1 where the optimiser is a user's.
 
         Returns:
-            The largest learning rate of the run, or the largest multiple of the groups' own.
+            The peak learning rate, or the peak factor of the groups' own.
 
         Example:
             >>> Training().peak_learning_rate
@@ -219,22 +219,22 @@ class TrainingKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """What the student learns from the teacher.
+    """Distillation settings.
 
     Attributes:
         temperature: Temperature T of the softmax for soft targets; above 0.
         hard_weight: Weight of the true labels in [0, 1]; the soft targets have the rest. 0 needs no labels.
-        method: What the student learns from the teacher beside the labels: kd, the divergence of the softened
-            distributions times T squared; another method that limbeck methods lists; several with weights, as
-            kd:1+dkd:0.5; or FILE.py:NAME for a class or a function of your own.
-        method_options: Options of the method, as NAME=VALUE, such as beta=8; limbeck methods lists them. In a sum of
-            methods METHOD.NAME=VALUE where several have one of that name.
-        baseline_learning_rate: Largest learning rate of the baseline; default: the student's. A search that chose the
-            student's by limbeck tune chooses this one with as many trials.
-        teacher_view: Which view of an example the teacher answers: the student's ("consistent"); the example as it is,
-            without augmentation ("fixed"); or another view, that of the next view seed ("independent").
-        searched: Whose settings a search chose: of the "student" alone, of "both", or of nobody. Where it was the
-            student alone the verdict says so.
+        method: The distillation loss: kd, the KL divergence of the softened distributions times T squared; another
+            method that limbeck methods lists; several with weights, as kd:1+dkd:0.5; or FILE.py:NAME for your own class
+            or function.
+        method_options: Options of the method, as NAME=VALUE, such as beta=8; limbeck methods lists them. In a sum,
+            METHOD.NAME=VALUE where several methods have it.
+        baseline_learning_rate: Peak learning rate of the baseline; default: the student's. limbeck tune chooses both
+            with equally many trials.
+        teacher_view: Which view the teacher sees: the student's ("consistent"), the unaugmented example ("fixed"), or
+            another view, that of the next view seed ("independent").
+        searched: Whose settings were tuned: of the "student" alone, of "both", or of "nobody". If of the student alone,
+            the verdict says so.
     """
 
     temperature: float = 4.0
@@ -250,7 +250,7 @@ class Distillation:
         method_parts(self.method)
         option_table(self.method_options)
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "positive and finite")
-        range_of_float32 = "from 1e-06 to 1e+30, within which float32 carries soft targets (or take method logits)"
+        range_of_float32 = "from 1e-06 to 1e+30, within which float32 represents soft targets (or use method logits)"
         hot = self.hard_weight < 1 and has_temperature(self.method, self.method_options)
         require(not hot or 1e-6 <= self.temperature <= 1e30, "temperature", self.temperature, range_of_float32)
         require(0 <= self.hard_weight <= 1, "hard_weight", self.hard_weight, "in [0, 1]")

@@ -119,7 +119,7 @@ class ResNet(nn.Module):
 
 
 def network(width: int, seed: int) -> ResNet:
-    """A network whose first weights are a function of the seed."""
+    """A network whose initial weights are a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResNet(width).to(memory_format=torch.channels_last)
@@ -133,7 +133,7 @@ def read_images(folder: Path, name: str) -> NDArray[np.uint8]:
 
 
 def read_cifar(folder: Path, train: int, validation: int) -> DataSet:
-    """Some images to learn from and to choose by, drawn from the first two files, and all that are judged on."""
+    """Some images to learn from and to choose by, drawn from the first two files, and all that are evaluated on."""
     labels = {part: np.array(json.loads((folder / f"{part}_lables.json").read_text())) for part in ("train", "test")}
     images = np.concatenate([read_images(folder, f"data_batch_{number}") for number in (1, 2)])
     order = np.random.default_rng(0).permutation(len(images))[: train + validation]
@@ -370,7 +370,7 @@ def study(found: dict[str, Any], options: argparse.Namespace) -> Study:
         "The four arms of Beyer et al., A good teacher is patient and consistent (arXiv 2106.05237): while a student "
         "learns from augmented views, the teacher answers the plain image (fixed), another view (independent), the "
         "same view (consistent), or the same mixture of two views (consistent and mixup). Beside them is the student's "
-        "network trained on labels alone, with the same first weights, order, views and number of steps.",
+        "network trained on labels alone, with the same initial weights, order, views and number of steps.",
         answer,
         command,
         (f"{datetime.date.today()}, {platform.processor() or platform.machine()}, {torch.get_num_threads()} thread",),

@@ -6,7 +6,7 @@ Some hundred distinct JPEGs of 400 pixels are made and hard-linked to as many na
 files a fresh process lists them, opens them as a data set and goes through batches of an augmented epoch; its growth is
 that of the peak of the process and of its workers together, counted as proportional set size where the system tells it.
 
-For ResNet-18 at 64 and at 224 pixels, images a second are counted for a training loop over ``Viewing`` and for one
+For ResNet-18 at 64 and at 224 pixels, images per second are counted for a training loop over ``Viewing`` and for one
 over ``torch.utils.data.DataLoader`` that decodes with Pillow, crops, flips and normalises in its ``Dataset``: the same
 files, workers, batches, network and optimiser, in one run, in turns. "inputs" leaves the network out. Listing the files
 and making the network are not counted, the workers' start is.

@@ -4,7 +4,7 @@
         [--temperature 4]
 
 Each rule is tuned to the largest number of parameters within the same budget. Printed are the KL divergence of the
-smaller network's answers from the original's on the 10,000 test digits, in nats an example, and its test errors;
+smaller network's answers from the original's on the 10,000 test digits, in nats per example, and its test errors;
 nothing is fine-tuned.
 """
 
@@ -56,7 +56,7 @@ def within(spectrum: Spectrum, rule: str, budget: int) -> RankPlan | None:
 
 
 def judge(model: nn.Module, reference: Tensor, inputs: Tensor, labels: Tensor) -> tuple[float, int]:
-    """KL divergence from the reference's answers, nats an example, and errors."""
+    """KL divergence from the reference's answers, nats per example, and errors."""
     with torch.no_grad():
         answers = torch.cat([model(part) for part in inputs.split(1000)]).log_softmax(-1)
     divergence = (reference.exp() * (reference - answers)).sum(-1).mean()

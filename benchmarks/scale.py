@@ -6,7 +6,7 @@ For multi-layer networks of several sizes, trained with AdamW on random bytes of
 
 - the size of a checkpoint with 16 bytes a parameter (weights, best weights, two moments);
 - the growth of the process while it trains, to its peak, with 64 bytes a parameter (while a checkpoint is written:
-  those 16, a copy of them, their bytes, and the file), 784 bytes an example, and the activations of a batch;
+  those 16, a copy of them, their bytes, and the file), 784 bytes per example, and the activations of a batch;
 - the time that two processes on this machine (gloo) take to add up the gradients, with a line through the sizes.
 """
 

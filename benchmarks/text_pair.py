@@ -70,7 +70,7 @@ class WeightedBag(nn.Module):
         tokenizer: Folder of the tokenizer.
         size: How large it is.
         classes: Number of classes.
-        seed: Of the first weights.
+        seed: Of the initial weights.
     """
 
     def __init__(self, tokenizer: str, size: Size, classes: int, seed: int) -> None:

@@ -206,7 +206,7 @@ def test_a_teacher_of_the_users_own_that_ignores_the_temperature_is_told():
 
 def test_contradicting_labels_are_told_with_their_number():
     x, y = torch.cat([X[:60], X[:5]]), torch.cat([Y[:60], (Y[:5] + 1) % 4])
-    with pytest.warns(limbeck.LimbeckWarning, match="5 of 65 training examples have the inputs of an earlier one"):
+    with pytest.warns(limbeck.LimbeckWarning, match="5 of 65 training examples duplicate the inputs of an earlier one"):
         limbeck.train(nn.Linear(8, 4), (x, y), epochs=1, precision="float32")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -75,7 +75,7 @@ RUNS: list[Call] = [
             (run, {"out": b"run"}, "out must be a path, and is b'run'"),
             (run, {"out": "a\0b"}, "out must be a path, as text without a null character"),
             (run, {"out": ""}, "out must be a path"),
-            (run, {"resume": True}, "resume continues the run in a folder, and none is given"),
+            (run, {"resume": True}, "resume needs a run's folder, and none is given"),
             (run, {"resume": None}, "resume must be True or False, and is None"),
             (run, {"out": "run", "settings": {"a": object()}}, "one of them is an object: leave it out"),
             (run, {"validation": "mnist"}, "validation data: .*open files with limbeck.open_data"),
@@ -86,7 +86,7 @@ RUNS: list[Call] = [
     *[(run, {"margin": True}, "margin must be a number, and is True") for run in (distil, compress)],
     *[(run, {"jobs": jobs}, "jobs must be at least 1") for run in (distil, train, tune) for jobs in (0, -1)],
     *[(run, {"seed": -1}, r"seed must be in \[0, 2\*\*63\)") for run in (distil, train, tune)],
-    *[(run, {"save_hdf5": True}, "save_hdf5 writes into the folder of a run") for run in (distil, train)],
+    *[(run, {"save_hdf5": True}, "save_hdf5 needs a run's folder") for run in (distil, train)],
     *[(run, {"ray": 5}, "ray must be text, and is 5") for run in (distil, train, tune)],
     *[
         (run, {"train": (Y, X)}, r"two axes at least, and have shape \(24,\).*\(inputs, labels\)")

@@ -161,7 +161,7 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "nothing is asked for: give one rank rule"),
+        ((), "there is no rank rule: give one"),
         (("--energy", 0.5, "--size", "20KB"), "energy and size"),
         (("--energy", 1.5), "energy must be in (0, 1], and is 1.5"),
         (("--rank", 0), "rank must be at least 1"),
@@ -172,7 +172,7 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
         (("--size", "300B"), "size 300B is 300 bytes, and the smallest file"),
         (("--energy", 0.5, "--calibration", 0), "calibration must be at least 1"),
         (("--int8", "--finetune-epochs", 2), "give a rank rule too"),
-        (("--energy", 0.5, "--dialect", "text"), "belongs to nnet1 files alone"),
+        (("--energy", 0.5, "--dialect", "text"), "is for nnet1 files only"),
         (("--energy", 0.5, "--plan", "plan.json"), "leave --energy out"),
         (("--by", "units", "--energy", 0.5), "units are taken out within a budget"),
         (("--by", "units", "--parameters", 0.001), "one unit in each group"),
@@ -187,7 +187,7 @@ def test_what_cannot_be_asked_of_a_run(refused, teacher, tmp_path, words, says):
 def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     refused("compress", teacher, "--energy", 0.5, says="--out FOLDER")
     refused("compress", teacher, tmp_path / "out", "--energy", 0.5, says="--out FOLDER")
-    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="is no folder of a run")
+    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="is not a run folder")
     broken = tmp_path / "broken"
     (broken / "model").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):

@@ -77,14 +77,14 @@ def test_scale_and_exponential_come_last(done, tmp_path):
         (("ivec.bin", *FEATS, "--ivectors", "a", "--online-ivectors", "b"), "exclude each other"),
         (("tdnn.bin", *FEATS, "--ivectors", NNET3 / "ivec.utt.txt.ark"), "does not read any"),
         (("tdnn.bin", *FEATS, "--use-priors"), "has no priors"),
-        (("tdnn.bin", *FEATS, "--no-softmax"), "--no-softmax is not for networks of nnet3"),
+        (("tdnn.bin", *FEATS, "--no-softmax"), "--no-softmax is not for nnet3 networks"),
         (("tdnn.bin", *FEATS, "--left-context", 3), "sees its own context"),
         (("tdnn.bin", *FEATS, "--output-node", "x"), "there is no output x: there are output"),
         (("tdnn.bin", *FEATS, "--frames-per-chunk", 0), "frames_per_chunk must be from 1"),
         (("tdnn.bin", "--feats", NNET3 / "am.feats.txt.ark"), "utt000: frames of 4 features for a network of 8"),
         (("cnn.bin", *FEATS), "component cnn1.conv is a TimeHeightConvolutionComponent, which is not run here"),
         (("lstm.bin", *FEATS), "recurrent networks"),
-        (("../tiny.nnet.bin", "--feats", KALDI / "feats.txt.ark", "--use-priors"), "is for networks of nnet3"),
+        (("../tiny.nnet.bin", "--feats", KALDI / "feats.txt.ark", "--use-priors"), "is for nnet3 networks"),
     ],
 )
 def test_what_forward_refuses(refused, tmp_path, words, says):

@@ -26,7 +26,7 @@ def test_a_run_labels_new_examples(tiny, teacher, tmp_path, limbeck):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--out", "x.txt"], "must end in .csv, .parquet or .jsonl"),
+        (["--out", "x.txt"], "must have the extension .csv, .parquet or .jsonl"),
         (["--top", "7"], "top must be from 1 to 3"),
         (["--id-column", "x"], "id_column is for rows of files"),
     ],

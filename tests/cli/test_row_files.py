@@ -32,7 +32,7 @@ def test_several_labels_go_from_a_spreadsheet_to_predictions_and_back(tagged, li
     data = ["--data", tagged / "customers.csv", "--label-column", "tags", "--label-separator", ",", "--id-column",
             "customer"]  # fmt: skip
     told = limbeck("data", tagged / "customers.csv", *data[2:6], "--leave-out", "customer")
-    assert told.code == 0 and "3 labels, of which several may hold" in " ".join(told.out.replace("┃", "").split())
+    assert told.code == 0 and "3 labels (multi-label)" in " ".join(told.out.replace("┃", "").split())
     for command in (
         ["train", *data, *FAST, "--hidden", 4, "--out", tagged / "teacher"],
         ["predict", tagged / "teacher", tagged / "customers.csv", "--out", tagged / "said.csv", "--quiet"],

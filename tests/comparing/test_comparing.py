@@ -22,7 +22,7 @@ from limbeck.options.comparison import Comparison
 
 ARMS = ("labels", "labels-smoothed", "labels-longer", "kd")
 MADE = []
-"""Seeds and first weights of students."""
+"""Seeds and initial weights of students."""
 
 
 def examples(count, seed):

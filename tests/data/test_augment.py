@@ -1,4 +1,4 @@
-"""Random views: the same on any batch size and in any order; their geometry against scipy and against plain shifts."""
+"""Augmentation: the same on any batch size and in any order; their geometry against scipy and against plain shifts."""
 
 from dataclasses import replace
 

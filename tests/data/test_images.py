@@ -283,7 +283,7 @@ def test_what_cannot_be(files):
     with pytest.raises(DataError, match="a model wants str"):
         everything(files, presentations=["words"])
     for wrong, match in (
-        ({"augment": "standard", "shift": 1}, "goes with no shift"),
+        ({"augment": "standard", "shift": 1}, "excludes shift"),
         ({"augment": "bent"}, "one of none, standard"),
         ({"erasing": 0.5}, "give augment"),
         ({"augment": "rand", "erasing": 2}, "erasing must be in"),

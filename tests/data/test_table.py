@@ -163,7 +163,7 @@ def test_a_pipeline_sees_the_raw_columns_and_the_student_the_encoded_ones(tmp_pa
         [("town", OneHotEncoder(handle_unknown="ignore"), ["town"])], remainder="passthrough"
     )
     forest = make_pipeline(encoder, ensemble.RandomForestClassifier(10, random_state=0)).fit(*train)
-    with pytest.warns(limbeck.LimbeckWarning, match="surer of training examples.*cross_val_predict"):
+    with pytest.warns(limbeck.LimbeckWarning, match="more confident on training examples.*cross_val_predict"):
         run = limbeck.distill(
             forest, "mlp", train, test, test=test, epochs=3, precision="float32", out=tmp_path / "run"
         )

@@ -125,7 +125,7 @@ def test_functions_that_cannot_be_minimised_are_told_before_the_first_step(funct
 
 
 def test_objective_and_method_contradict_each_other():
-    with pytest.raises(ConfigError, match="objective takes the place of method"):
+    with pytest.raises(ConfigError, match="objective replaces method"):
         limbeck.distill(knowing(), net(), PAIRS, objective=softly, method="dkd", **SHORT)
     with pytest.raises(ConfigError, match="objective must be a function, and is 3"):
         limbeck.distill(knowing(), net(), PAIRS, objective=3, **SHORT)

@@ -125,7 +125,7 @@ def test_wrong_spellings_are_told_before_anything_is_read():
         (lambda: Distillation(method_options=("beta=1", "beta=2")), "method_options name beta twice"),
         (lambda: option_list(3), "method_options must be a mapping"),
         (lambda: limbeck.distill(nn.Linear(6, 3), nn.Linear(6, 3), examples(), loss="l1"), "loss is called method"),
-        (lambda: spelling.spelled({"kd": "much"}), "method gives each name a weight"),
+        (lambda: spelling.spelled({"kd": "much"}), "method must give each name a number"),
     ):
         with pytest.raises(ConfigError, match=words):
             made()

@@ -127,7 +127,7 @@ def test_it_resumes_to_the_same_bits_from_each_stage(tmp_path, epoch):
 
 def test_validation_counts_from_the_second_stage():
     validation = examples(16, 1).inputs
-    # Labels on which the first weights are right: no epoch of training is as good as those of the first stage.
+    # Labels on which the initial weights are right: no epoch of training is as good as those of the first stage.
     judged = Examples.of(validation, net(5, 2)(validation).argmax(1))
     student = net(5, 2)
     training = Training(epochs=5, learning_rate=0.02, patience=1)

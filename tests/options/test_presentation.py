@@ -68,8 +68,8 @@ def test_what_processors_do_to_black_and_white(config, lowest, highest):
         ({}, "must resize images to a size"),
         ({"size": 224, "do_resize": False}, "must resize images"),
         ({"size": {"longest_edge": 800}}, "must resize images"),
-        ({"size": 8, "do_flip_channel_order": True}, "blue first"),
-        ({"size": 8, "resample": 17}, "resample must be one of"),
+        ({"size": 8, "do_flip_channel_order": True}, "expects BGR"),
+        ({"size": 8, "resample": 17}, "resample must be a Pillow resampling filter"),
     ],
 )
 def test_processors_that_cannot_be_followed(config, match):

@@ -44,7 +44,7 @@ def test_matched_scores_have_no_temperature_to_combine_with():
 def test_soft_targets_of_one_temperature_fix_it():
     assert axes(Search(), only_temperature=3.0)["temperature"].values == (3,)
     assert axes(Search(temperatures=(3.0,)), only_temperature=3.0)["temperature"].fixed
-    with pytest.raises(ConfigError, match="hold for temperature 3 alone, and temperatures are 1 8"):
+    with pytest.raises(ConfigError, match="valid only for temperature 3, and temperatures are 1 8"):
         axes(Search(temperatures=(1.0, 8.0)), only_temperature=3.0)
 
 
@@ -62,7 +62,7 @@ def test_without_labels_they_have_no_weight():
         ({"temperatures": (1.0, float("inf"))}, "temperatures must be above 0 and finite"),
         ({"temperatures": (float("nan"),)}, "temperatures must be above 0 and finite"),
         ({"temperatures": (8.0, 2.0)}, "temperatures are an empty range: 8 is above 2"),
-        ({"temperatures": (2.0, 2.0)}, "temperatures name a value twice: 2 2"),
+        ({"temperatures": (2.0, 2.0)}, "temperatures repeat a value: 2 2"),
         (
             {"temperatures": (1.0, 2.0, 4.0)},
             "temperatures are the lowest and the highest value, and 3 are given: 1 2 4",
@@ -76,7 +76,7 @@ def test_without_labels_they_have_no_weight():
         ({"methods": ()}, "methods must be named, once each, and are none"),
         ({"methods": ("kd", "kd")}, "methods must be named, once each, and are kd kd"),
         ({"methods": ("hinge",)}, "there is no method 'hinge'"),
-        ({"methods": ("logits",), "temperatures": (1.0, 4.0)}, "no temperature counts: leave temperatures out"),
+        ({"methods": ("logits",), "temperatures": (1.0, 4.0)}, "has no temperature: leave temperatures out"),
         ({"trials": 0}, "trials must be at least 1, and is 0"),
         ({"timeout_minutes": 0.0}, "timeout_minutes must be above 0"),
     ],

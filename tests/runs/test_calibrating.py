@@ -1,4 +1,4 @@
-"""Temperatures in the metrics of runs: fitted on validation, never on what is judged on."""
+"""Temperatures in the metrics of runs: fitted on validation, never on what is evaluated on."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def best(model, examples):
 
 
 def test_every_role_has_its_temperature_of_validation_and_figures_of_the_test_set(tmp_path):
-    torch.manual_seed(3)  # some first weights answer no better than chance, and have no temperature
+    torch.manual_seed(3)  # some initial weights answer no better than chance, and have no temperature
     teacher = too_sure()
     run = limbeck.distill(teacher, nn.Linear(3, 2), DATA, epochs=1, precision="float32", out=tmp_path / "run")
     labels = DATA.test.labels.numpy()

@@ -220,7 +220,7 @@ def test_what_a_run_leaves_that_is_killed_before_its_settings_is_taken_up(tmp_pa
     other = tmp_path / "other"
     other.mkdir()
     (other / "SHA256SUMS").write_text(f"{'0' * 64}  theirs\n")
-    with pytest.raises(RunError, match="holds files that are no run"):
+    with pytest.raises(RunError, match="is not empty and not a run"):
         with RunFolder(other).open("train", {}, resume=True):
             pytest.fail("it is somebody's")
 

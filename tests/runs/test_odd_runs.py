@@ -1,4 +1,4 @@
-"""Runs whose files are whole and hold something else: each odd value is told in a line, never as a mistake of ours."""
+"""Runs whose files are whole and hold something else: each odd value is told in a line, never as a internal error."""
 
 import copy
 import json
@@ -65,7 +65,7 @@ def spoil(path, chance):
 
 
 def judged(done):
-    assert done.code in (0, 2) and "mistake of ours" not in done.err and "Traceback" not in done.err, done.err
+    assert done.code in (0, 2) and "internal error" not in done.err and "Traceback" not in done.err, done.err
     if done.code == 2:
         assert sum(line.startswith("limbeck: ") for line in done.err.splitlines()) == 1, done.err
 

@@ -95,7 +95,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
         (lambda run: limbeck.predict(run, X[:, :5]), MismatchError, r"cannot take an example of shape \(5,\)"),
         (lambda run: limbeck.predict(run, X, classes=["a", "b"]), MismatchError, "answers with 3 classes"),
         (lambda run: limbeck.predict(run, "nothing.npz"), FormatError, "no such file"),
-        (lambda run: limbeck.predict(run, X, classes=NAMES).write("x.txt"), ConfigError, "must end in .csv, .parquet"),
+        (
+            lambda run: limbeck.predict(run, X, classes=NAMES).write("x.txt"),
+            ConfigError,
+            "must have the extension .csv, .parquet",
+        ),
         (lambda run: limbeck.predict(run, X).write("x.csv", top=4), ConfigError, "top must be from 1 to 3"),
         (lambda run: limbeck.predict(run, "x.npz", id_column="id"), ConfigError, "id_column is for rows of files"),
     ],
@@ -125,9 +129,9 @@ def test_rows_of_a_table_are_encoded_as_the_training_rows_were(tmp_path):
     assert list(found.ids) == ["k", "l", "m", "n"]
     np.testing.assert_allclose(limbeck.predict(tmp_path / "m", new).probabilities, expected, atol=1e-6)
     new.drop(columns=["town"]).to_csv(tmp_path / "less.csv", index=False)
-    with pytest.raises(MismatchError, match="sees the column 'town', which .*less.csv does not have"):
+    with pytest.raises(MismatchError, match="takes the column 'town', which .*less.csv does not have"):
         limbeck.predict(tmp_path / "m", tmp_path / "less.csv")
-    with pytest.raises(MismatchError, match="is no .csv or .parquet file"):
+    with pytest.raises(MismatchError, match="is not a .csv or .parquet file"):
         limbeck.predict(tmp_path / "m", tmp_path / "less.npz")
     with pytest.raises(LimbeckError, match="has no column 'z'"):
         limbeck.predict(tmp_path / "m", tmp_path / "new.csv", id_column="z")

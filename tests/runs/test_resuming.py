@@ -123,7 +123,7 @@ def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, 
     assert first.name in sums.read_text() and len(load_tensors(first)[0]) == 2  # one copy for all seeds
     for _ in range(2):  # the second time it is finished, and begins nothing
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*first weights")
+            warnings.filterwarnings("error", ".*initial weights")
             distil(tmp_path / "run", student=nn.Linear(6, 3), seeds=seeds)
         assert bits(tmp_path / "run") == bits(tmp_path / "whole")
         assert not first.exists() and first.name not in sums.read_text()
@@ -169,7 +169,7 @@ def test_a_run_that_kept_no_first_weights_tells_of_others(tmp_path):
         distil(tmp_path / "run", resume=False, callback=StopAt(2))
     unseal_files(tmp_path / "run", ["first.safetensors"])
     (tmp_path / "run" / "first.safetensors").unlink()
-    with pytest.warns(limbeck.LimbeckWarning, match="begun with other first weights"):
+    with pytest.warns(limbeck.LimbeckWarning, match="begun with other initial weights"):
         distil(tmp_path / "run", student=nn.Linear(6, 3))
 
 

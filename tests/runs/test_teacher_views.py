@@ -154,7 +154,7 @@ def test_transforms_of_the_user_s_own_have_no_plain_view():
     items = read_items(Moving())
     assert items.random
     held = Examples.of(PIXELS.float(), LABELS).numbered_from(100)
-    with pytest.raises(ConfigError, match="the data set transforms its examples at random by itself"):
+    with pytest.raises(ConfigError, match="the data set's own random transforms"):
         limbeck.distill(network(), network(), items, held, teacher_view="fixed", **FAST)
     feed = Feed(items, batch_size=24, seed=0, teaching=Teaching("independent", live=True), workers=0)
     batch = next(feed.batches(0))

@@ -92,7 +92,7 @@ def test_compressing_tells_what_changes_nothing():
 )
 def test_a_model_is_saved_with_one_name_for_each_class(tmp_path, model, right):
     limbeck.save_model(tmp_path / "good", model, classes=list("abcdefg"[:right]))
-    with pytest.raises(DataError, match=rf"classes holds {right + 1} names \(a, .*the model has"):
+    with pytest.raises(DataError, match=rf"classes has {right + 1} names \(a, .*the model has"):
         limbeck.save_model(tmp_path / "bad", model, classes=list("abcdefg"[: right + 1]))
     with pytest.raises(DataError, match="classes names 'a' twice"):
         limbeck.save_model(tmp_path / "bad", model, classes=["a"] * right)

@@ -122,7 +122,7 @@ def test_the_card_agrees_with_a_recomputation(tmp_path, codec):
     else:
         drawn = np.exp(store.log_probs(np.arange(90), temperature=1.0)) > 0
         assert card.mass_kept == pytest.approx((p * drawn).sum(1).mean(), rel=1e-6)
-    assert "bytes an example" in str(card)
+    assert "bytes per example" in str(card)
 
 
 def test_some_rows_stand_for_all_on_the_card(tmp_path):

@@ -307,7 +307,7 @@ def test_the_profile_of_sorted_examples_knows_every_class(tmp_path, monkeypatch)
     settings = {"classes": CLASSES, "encoding": "topk", "k": 2, "batch_size": 5}
     SoftTargets.write(tmp_path / "sorted", nn.Identity(), Examples.of(inputs, labels), **settings)
     means = Store(tmp_path / "sorted").codec.profile.means
-    # Each likeliest class was seen, mostly far ahead: all others lie below it, and never one of them as high as it.
+    # Each top-1 class was seen, mostly far ahead: all others lie below it, and never one of them as high as it.
     counts = np.bincount(inputs.argmax(1).numpy(), minlength=7)
     assert (counts > 30).all()
     assert (means[~np.eye(7, dtype=bool)] < -2).all()

@@ -44,7 +44,7 @@ def trained(place: Path, *words: object) -> Path:
 
 
 def one_line(done, *says):
-    assert done.code == 2 and len(done.err.splitlines()) == 1 and "mistake of ours" not in done.err, done.err
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and "internal error" not in done.err, done.err
     assert all(str(word) in done.err for word in says), done.err
 
 
@@ -338,7 +338,7 @@ def test_nothing_is_executed_because_a_file_says_so(strangers, tmp_path, words):
         filled.append(word)
     done = run_here(*filled)
     assert not (strangers / "owned").exists()
-    assert done.code in (0, 2) and "mistake of ours" not in done.err and len(done.err.splitlines()) <= 3, done.err
+    assert done.code in (0, 2) and "internal error" not in done.err and len(done.err.splitlines()) <= 3, done.err
     if "--config" in words:
         one_line(done, "--allow-pipes", "nothing is executed because a file says so")
 

@@ -62,7 +62,8 @@ def all_well(launched):
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_training_is_that_of_one_process(data, tmp_path, count):
-    """Dropout and random views too: every mask and picture is that of the whole batch. 32 is not 3 times anything."""
+    """Dropout and augmented views too: every mask and picture is that of the whole batch. 32 is not 3 times
+    anything."""
     words = ("train", "--data", data, "--hidden", 16, "--dropout", 0.2, "--shift", 1, "--epochs", 4, *SETTINGS)
     assert finished(launch(tmp_path / "log", *words, "--out", tmp_path / "one")) == 0
     several = launch_several(tmp_path / "logs", count, *words, "--out", tmp_path / "many")

@@ -198,8 +198,8 @@ def test_a_hugging_face_teacher_answers_texts_of_a_data_set_and_of_a_frame(tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--words-column", "tokens", "--text-column", "text"], "text_column and words_column say that rows are two"),
-        (["--next-token", "--words-column", "tokens"], "next_token is for texts, and words_column for words"),
+        (["--words-column", "tokens", "--text-column", "text"], "text_column and words_column contradict each other"),
+        (["--next-token", "--words-column", "tokens"], "next_token is for language modelling, and words_column"),
         (["--vocabulary", 9], "vocabulary belongs to next_token"),
         (["--words-column", "word"], "give that of the words as a number from 1, and not as 'word'"),
         (["--label-column", 9], "line 3 has 3 columns, and a word and its tag are needed"),

@@ -164,7 +164,7 @@ def test_what_no_weights_are_for_is_told():
     heard = Heard()
     settings = {"epochs": 1, "precision": "float32", "class_weight": "balanced", "callback": heard, "batch_size": 200}
     limbeck.distill(net(1), net(), (X, Y), transfer=X + 1, hard_weight=0.0, **settings)
-    assert any("weights the baseline alone" in text for text in heard.warned)
+    assert any("weights only the baseline" in text for text in heard.warned)
     data = DataSet("some", ("a", "b", "c", "rare"), Examples.of(X, Y), every_class=False)
     limbeck.train(nn.Linear(3, 4), data, **settings)
     assert "class_weight: no training example is of rare, which no weight makes up for" in heard.warned

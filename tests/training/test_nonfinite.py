@@ -263,7 +263,7 @@ def test_odd_teachers_are_told_of_and_plain_ones_are_not():
     right = 3.0 * nn.functional.one_hot(labels, 3).float() + torch.rand(300, 3)
     assert not told_of(right, labels)
     assert "right on 0.0% of 300" in told_of(right.roll(1, dims=1), labels)[0]
-    assert "the same of all 300" in told_of(right[:1].expand(300, 3), labels)[0]
+    assert "the same output for all 300" in told_of(right[:1].expand(300, 3), labels)[0]
     # By luck alone a teacher that knows nothing is within three standard errors of guessing, or below a share of 1/K.
     weak = torch.rand(300, 3, generator=torch.Generator().manual_seed(0))
     weak[:130] = right[:130]

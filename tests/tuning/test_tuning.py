@@ -164,7 +164,7 @@ def test_a_store_of_an_arithmetic_mean_fixes_the_temperature(teacher, tmp_path):
     assert {row["temperature"] for row in found.trials} == {3.0}
     assert len({row["hard_weight"] for row in found.trials}) == 6
     assert found.best["temperature"] == 3.0
-    with pytest.raises(ConfigError, match="hold for temperature 3 alone, and temperatures are 1 4"):
+    with pytest.raises(ConfigError, match="valid only for temperature 3, and temperatures are 1 4"):
         tune(store, student, data(), search=GRID, **SETTINGS)
     for guide in (store, two):
         with pytest.raises(ConfigError, match="logits are not known for every class"):
@@ -615,7 +615,7 @@ def test_the_baselines_learning_rate_is_searched_with_as_many_trials_on_labels_a
     run = limbeck.distill(teacher, student, data(), epochs=3, batch_size=16, precision="float32", **aims)
     expected = limbeck.train(student, data(), **{**SETTINGS, "learning_rate": aims["baseline_learning_rate"]})
     assert run.metrics["baseline"]["test_errors"] == expected.metrics["model"]["test_errors"]
-    assert "were chosen by a search" not in run.verdict.sentence
+    assert "were tuned" not in run.verdict.sentence
     # Resumed, nothing is tried again.
     again = tune(teacher, student, data(), search=grid, out=tmp_path / "both", resume=True, **FREE)
     assert len(trained) == 9 and again.best == found.best

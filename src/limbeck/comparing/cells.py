@@ -89,7 +89,7 @@ class Bench:
         student: A function that makes a module from a seed, or a name.
         data: All parts; a run itself never gets the test set.
         training: The settings that no search changes.
-        augmentation: Random views, or None.
+        augmentation: The augmentation, or None.
     """
 
     teacher: nn.Module | Answering

@@ -49,7 +49,7 @@ class MethodComparison:
         rows: An arm each, labels alone first.
         examples: Number of test examples.
         teacher_errors: The teacher's errors on them; None where its answers are stored.
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
         folder: Where it all is, with ``report.html`` and ``results/methods.md``.
     """
 
@@ -83,7 +83,7 @@ def compare_methods(
     """Compare methods of distillation with labels alone, and with each other.
 
     Every arm tries as many settings, on validation and with a seed of its own; the best are trained over fresh seeds,
-    all arms from the same first weights in the same order for as many steps; then the test set is read once. The
+    all arms from the same initial weights in the same order for as many steps; then the test set is read once. The
     intervals hold the chance of seeds and of examples, and p-values are adjusted by Holm for the number of arms.
     "labels longer" has twice the epochs: a method that needs more patience than labels must beat that too.
 
@@ -96,9 +96,9 @@ def compare_methods(
         test: Examples to judge on, with labels, read once, at the end.
         classes: Names of the classes.
         comparison: Methods, trials and seeds.
-        augmentation: Random views of the training images, for every arm alike.
-        resume: Continue what ``out`` holds.
-        jobs: How many trainings run at a time, each in a process of its own.
+        augmentation: Augmentation of the training images, for every arm alike.
+        resume: Resume the run in ``out``.
+        jobs: How many trainings run at a time, each in its own process.
         command: What is shown as the command that made the page.
         progress: Called with the trainings that are done and all of them.
         callback: Callbacks for what is odd about the data.

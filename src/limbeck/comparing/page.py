@@ -75,8 +75,8 @@ def write_page(
     Args:
         folder: Of the comparison.
         rows: An arm each.
-        found: What ``metrics.json`` holds.
-        data: What was learnt and judged on.
+        found: The contents of ``metrics.json``.
+        data: What was learnt and evaluated on.
         training: What all arms had in common.
         command: The command that made it, or an empty text.
 
@@ -126,7 +126,7 @@ def write_page(
         (
             f"Every arm tried {found['trials']} settings on validation, with a seed of its own: its defaults first, "
             "then drawn ones, with the same learning rates in all arms. The best of each was trained over "
-            f"{found['seeds']} other seeds, from the same first weights in the same order for {training.epochs} "
+            f"{found['seeds']} other seeds, from the same initial weights in the same order for {training.epochs} "
             "epochs; longer means twice as many. The test set was read once, after the last choice.",
             "Time of an epoch is the median over the final trainings as a multiple of that of kd.",
         ),

@@ -1,4 +1,4 @@
-"""Random views of pictures, made in batches on the device and keyed to the example.
+"""Augmentation of pictures, made in batches on the device and keyed to the example.
 
 The k-th view of an example is a function of the seed, k and the example's number: the same picture on any batch size,
 in any order and after a resume, so a teacher's answer to it can be stored and used again.

@@ -28,7 +28,7 @@ class DataSet:
         name: What it is called.
         classes: Names of the classes, in the order of the labels.
         train: What models learn from.
-        test: What they are judged on, once; None where there is no such set.
+        test: What they are evaluated on, once; None where there is no such set.
         validation: What choices are made on; None until it is cut out of ``train``.
         every_class: Whether each class must have a training example; of a thousand classes some may have none.
         reading: How inputs are made of what is on the disk, where models keep that; None where a tensor tells all.

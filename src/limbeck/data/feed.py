@@ -25,7 +25,7 @@ class Feed:
     Args:
         examples: What to draw from.
         batch_size: Examples a step.
-        augmentation: Random views; None for the examples as they are.
+        augmentation: Augmentation; None for the examples as they are.
         seed: Seed of the order.
         device: Where the batches are made.
         world: Where several processes divide each batch: this one among them.

@@ -1,4 +1,4 @@
-"""Folders of images: one sub-folder for each class, in parts or not, or images without classes."""
+"""Folders of images: one sub-folder per class, in parts or not, or images without classes."""
 
 __all__ = ["layout_of", "open_folder", "open_folder_inputs"]
 
@@ -21,7 +21,7 @@ from limbeck.options import ImagePresentation
 def open_folder(
     folder: Path, image_size: int | None = None, *, presentation: ImagePresentation | None = None
 ) -> DataSet:
-    """Read a folder with one sub-folder for each class, or with such folders named train, val and test.
+    """Read a folder with one sub-folder per class, or with such folders named train, val and test.
 
     ``training``, ``valid``, ``validation``, ``dev`` and ``testing`` are understood as well, in upper or lower case. A
     folder named ``train`` that holds images itself is a class like any other. Images are resized without squashing, and
@@ -79,7 +79,7 @@ def open_folder_inputs(
         presentation: How the images of the data beside it are seen, where they are decoded as they are wanted.
 
     Returns:
-        The examples; None where it has one sub-folder for each class, or parts.
+        The examples; None where it has one sub-folder per class, or parts.
 
     Raises:
         FormatError: If an image or a folder cannot be used.

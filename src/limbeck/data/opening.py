@@ -41,7 +41,7 @@ def open_data(
     a ``.conll`` file          words with classes, one a line
     a DataFrame, a data set    rows likewise; also a mapping of such by the names of parts, as a ``DatasetDict`` is
     of Hugging Face
-    any other folder           images, one sub-folder for each class; or ``train``, ``val``, ``test`` folders of such
+    any other folder           images, one sub-folder per class; or ``train``, ``val``, ``test`` folders of such
     a Kaldi data directory     frames of speech; by options only, because alignments are needed with it
     ========================== ==================================================================================
 

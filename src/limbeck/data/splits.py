@@ -16,7 +16,7 @@ PART_NAMES = {"train": "train", "training": "train", "val": "validation", "valid
               "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
 """Parts of a data set by the names that people give them."""
 _SPLIT_SEED = 20150309
-"""Fixed, so that runs with different seeds are judged on the same examples."""
+"""Fixed, so that runs with different seeds are evaluated on the same examples."""
 _TEST_SEED, _TEST_SHARE = 0, 0.1
 
 

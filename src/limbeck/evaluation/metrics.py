@@ -40,7 +40,7 @@ def error_mask(log_probs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool
         labels: True classes in [0, K), integers ``(N,)``.
 
     Returns:
-        True where the likeliest class is not the label, ``(N,)``.
+        True where the top-1 class is not the label, ``(N,)``.
 
     Example:
         >>> error_mask(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
@@ -98,7 +98,7 @@ def error_count(log_probs: NDArray[Any], labels: NDArray[Any]) -> int:
 
 
 def accuracy(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Share of examples whose likeliest class is the label.
+    """Share of examples whose top-1 class is the label.
 
     Args:
         log_probs: Log-probabilities, or any scores in the same order, ``(N, K)``.
@@ -125,7 +125,7 @@ def negative_log_likelihood(log_probs: NDArray[Any], labels: NDArray[Any]) -> fl
         labels: True classes :math:`y` in [0, K), integers ``(N,)``.
 
     Returns:
-        Nats an example, at least 0; infinite where a true class was given no mass.
+        Nats per example, at least 0; infinite where a true class was given no mass.
 
     Example:
         >>> round(negative_log_likelihood(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1])), 4)
@@ -217,7 +217,7 @@ def expected_calibration_error(log_probs: NDArray[Any], labels: NDArray[Any], bi
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{N} \, \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
 
-    over bins of equal width of the likeliest class's probability.
+    over bins of equal width of the top-1 class's probability.
 
     Args:
         log_probs: Log-probabilities, ``(N, K)``.

@@ -31,7 +31,7 @@ class MarginVerdict:
         outcome: "as good": the interval's upper limit is below the margin. "worse": it is not, and the lower limit is
             above 0. "cannot be said": neither.
         margin: Largest number of points by which the error rate may be higher.
-        judged_on: Which examples were judged on, "test" or "validation".
+        judged_on: Which examples were evaluated on, "test" or "validation".
         examples: How many.
         errors: Errors of the model, one per seed.
         reference_errors: Errors of its reference, likewise.

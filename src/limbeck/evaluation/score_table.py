@@ -48,7 +48,7 @@ def scores_by_role(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The models of a run in the order in which they are shown, with their scores.
 
     Args:
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
 
     Returns:
         Scores by role.

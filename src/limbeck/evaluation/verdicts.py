@@ -25,7 +25,7 @@ class Verdict:
     """Whether distillation helped, against the same network trained on labels alone, for one seed or several.
 
     Attributes:
-        judged_on: Which examples were judged on, "test" or "validation".
+        judged_on: Which examples were evaluated on, "test" or "validation".
         examples: How many, N.
         student_errors: Errors of each student, one per seed.
         baseline_errors: Errors of each baseline, in the same order.
@@ -224,7 +224,7 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
     """What the verdicts in a run's metrics say, a sentence or two each.
 
     Args:
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
 
     Returns:
         The sentences of the verdict, of the margin's verdict and of their classes, those that are there.
@@ -263,7 +263,7 @@ def scope(seeds: int, *, grouped: bool = False) -> str:
 
 
 def hedge(judged_on: str) -> str:
-    """What else must be said where validation was judged on, as a sentence after a space; else nothing.
+    """What else must be said where validation was evaluated on, as a sentence after a space; else nothing.
 
     Args:
         judged_on: "test" or "validation".

@@ -90,7 +90,7 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
     if metrics.get("judged_on") == "validation":
-        yield "There was no test set: validation was judged on, by which settings may have been chosen."
+        yield "There was no test set: validation was evaluated on, by which settings may have been chosen."
 
 
 def _data(card: Card) -> Iterator[str]:

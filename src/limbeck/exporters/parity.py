@@ -43,7 +43,7 @@ _MARGIN = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """The examples that files are judged on.
+    """The examples that files are evaluated on.
 
     Attributes:
         examples: As the original sees them.

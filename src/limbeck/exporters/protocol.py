@@ -64,7 +64,7 @@ class Card:
         settings: The run's settings.
         source: What was exported, such as the run's folder; for the record.
         calibration: A function that gives batches of training examples, as the model takes them, for formats that
-            round; None where there are none. They are never those that files are judged on.
+            round; None where there are none. They are never those that files are evaluated on.
         finetuning: For formats that round: distil the model that rounds from itself first; None: do not.
         temperature: By which the logits of the model are divided, where they are calibrated; else None.
         samples: Held-out examples to show; None where there are none.

@@ -1,4 +1,4 @@
-"""Folders of pictures, one sub-folder a class, read into one array.
+"""Folders of pictures, one sub-folder per class, read into one array.
 
 Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
 """
@@ -60,7 +60,7 @@ class Pictures:
 
 
 def read_pictures(folder: str | PathLike[str], *, size: tuple[int, int] | None = None) -> Pictures:
-    """Read all pictures of a folder that has one sub-folder a class.
+    """Read all pictures of a folder that has one sub-folder per class.
 
     Pictures come in the order of class and file name, whatever the file system's order. Names that start with
     a dot and files without a picture's extension are passed over. Of an animation the first frame counts.

@@ -56,7 +56,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def list_classes(root: Path) -> Listing:
-    """Images of a folder with one sub-folder for each class.
+    """Images of a folder with one sub-folder per class.
 
     Args:
         root: The folder.

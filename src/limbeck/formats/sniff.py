@@ -1,4 +1,4 @@
-"""What a file or folder is, told by its first bytes and never by its name."""
+"""What a file or folder is, detected from the magic bytes and never by its name."""
 
 __all__ = ["FileKind", "identify", "identify_stream"]
 
@@ -151,7 +151,7 @@ def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind |
 
 
 def _after_transitions(stream: KaldiStream) -> FileKind:
-    """Tell a final.mdl with a network of nnet3 from others, by what follows its transition model."""
+    """Tell a final.mdl with an nnet3 network from others, by what follows its transition model."""
     end, held = b"</TransitionModel>", b""
     while piece := stream.take_some(1 << 16):
         held = held[-len(end) - 16 :] + piece

@@ -34,7 +34,7 @@ class Experiment:
             MLLT, which is for spliced frames; or None.
         ivector_dim: Values of the i-vectors that are appended to features, or 0.
         class_frame_counts: Counts of pdfs, or None.
-        frame_subsampling_factor: Every how many frames a network of nnet3 has an output.
+        frame_subsampling_factor: Every how many frames an nnet3 network has an output.
     """
 
     cmvn: Literal["none", "speaker"] = "none"

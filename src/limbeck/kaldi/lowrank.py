@@ -162,7 +162,7 @@ def choose_ranks(
 
     Args:
         module: What :func:`as_module` made of it.
-        rule: How small the layers become.
+        rule: The rank rule.
         frames: Frames to calibrate with, as the network sees them, or None to count errors of weights alone.
         metric: See :func:`limbeck.lowrank.look`; None: that which suits the rule.
         placement: Where the singular values go.

@@ -298,7 +298,7 @@ def _ensemble(path: Path) -> dict[str, Any]:
 def _store(path: Path) -> dict[str, Any]:
     manifest = read_json(path / "manifest.json")
     if not isinstance(manifest, dict):
-        raise FormatError(path / "manifest.json", "holds no JSON object")
+        raise FormatError(path / "manifest.json", "is not a JSON object")
     plain = {name: value for name, value in manifest.items() if isinstance(value, str | int | float | bool)}
     lengths = {name: len(value) for name, value in manifest.items() if isinstance(value, list)}
     return {**plain, **{f"{name} (count)": length for name, length in lengths.items()}}

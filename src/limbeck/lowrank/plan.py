@@ -120,7 +120,7 @@ class RankPlan:
 
     @property
     def loss(self) -> float:
-        """Sum of the layers' losses: with calibration data an estimate of the soft-target loss, in nats an example."""
+        """Sum of the layers' losses: with calibration data an estimate of the soft-target loss, in nats per example."""
         return math.fsum(layer.loss for layer in self.layers)
 
     @property

@@ -41,7 +41,7 @@ def weigh(spectrum: Spectrum, model: nn.Module, calibration: Inputs | Iterable[I
         calibration: Inputs as the network sees them, ``(N, ...)``, or batches of such.
 
     Returns:
-        The spectrum with other weights; losses are nats an example.
+        The spectrum with other weights; losses are nats per example.
 
     Raises:
         DataError: If there are no data, or the answers are not finite.

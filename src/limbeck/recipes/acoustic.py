@@ -85,7 +85,7 @@ class Maker:
             f"same-size-T{SAME_SIZE.temperature:g}-w{SAME_SIZE.hard_weight:g}",
             here.large,
             here.wide,
-            here.training(EPOCHS["patient"], seed=100 + seed),  # not the first weights of any teacher
+            here.training(EPOCHS["patient"], seed=100 + seed),  # not the initial weights of any teacher
             SAME_SIZE,
             self.targets,
         )

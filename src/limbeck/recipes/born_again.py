@@ -36,7 +36,7 @@ def run(series: Series, order: Order) -> Findings:
             make,
             series.answers(before.model, here.data.train, here.data.classes, augmentation=here.jitter),
             here.data,
-            here.training(30, seed=100 * number + seed),  # first weights of its own, as each generation has
+            here.training(30, seed=100 * number + seed),  # initial weights of its own, as each generation has
             temperature=1.0,
             hard_weight=0.5,
             augmentation=here.jitter,

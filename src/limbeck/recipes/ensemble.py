@@ -46,7 +46,7 @@ def run(series: Series, order: Order) -> Findings:
             make,
             answers,
             here.data,
-            here.training(80, seed=100 + seed),  # not the first weights of any member
+            here.training(80, seed=100 + seed),  # not the initial weights of any member
             temperature=temperature,
             augmentation=here.jitter,
             settings={**settings, "teacher": f"{len(members)} members"},

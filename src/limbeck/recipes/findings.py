@@ -16,7 +16,7 @@ class Order:
 
     Attributes:
         data: The examples of a recipe on letters: a path, or None for the small version's digits.
-        jobs: How many specialists train at the same time, each in a process of its own.
+        jobs: How many specialists train at the same time, each in its own process.
         ray: Instead: the address of a Ray cluster to train them on, or "local".
     """
 

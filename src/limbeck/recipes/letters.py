@@ -92,7 +92,7 @@ class Letters:
 
 
 def accuracy(log_probs: Tensor, labels: Tensor) -> float:
-    """Share of the examples whose likeliest class is the true one.
+    """Share of the examples whose top-1 class is the true one.
 
     Args:
         log_probs: Natural logarithms, ``(N, K)``.

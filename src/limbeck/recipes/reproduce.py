@@ -65,8 +65,8 @@ def reproduce(
         quick: The small version: a few hundred examples, tiny networks, the same path.
         data: The examples, for a recipe that needs a file.
         epochs_factor: All numbers of epochs are multiplied by it.
-        jobs: How many specialists train at the same time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
+        jobs: How many specialists train at the same time, each in its own process.
+        ray: Instead of ``jobs``: the address of a Ray cluster, or "local"; the cluster must see ``out``.
         results: Folder for the Markdown and its figures; None for ``OUT/NAME/results``.
         callback_for: Makes the callback of a training, given its name.
 

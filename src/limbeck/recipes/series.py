@@ -63,7 +63,7 @@ class Cell:
 class Series:
     """Where a recipe's trainings are kept, and how they are made.
 
-    Nothing here reads a test set: cells are trained and judged on training and validation examples alone.
+    Nothing here reads a test set: cells are trained and evaluated on training and validation examples alone.
 
     Args:
         out: Folder of all recipes.
@@ -127,7 +127,7 @@ class Series:
             objective: Makes what is minimised; called only where there is something to train.
             data: Training and validation examples.
             training: The settings; epochs are multiplied by the series' factor.
-            augmentation: Random views.
+            augmentation: The augmentation.
             settings: More that tells this cell from others; kept in its ``config.toml``.
             shared: Whether other recipes use the cell too.
 
@@ -264,7 +264,7 @@ class Series:
             teacher: A module, or any teacher.
             examples: The transfer set.
             classes: Names of the classes.
-            augmentation: Random views of a given number; None for the pictures as they are.
+            augmentation: Augmentation of a given number; None for the pictures as they are.
 
         Returns:
             A function without arguments that gives the answers, for every temperature.

@@ -118,12 +118,12 @@ def run(series: Series, order: Order) -> Findings:
             "Groups are clusters of the columns of the covariance matrix of the generalist's predictions for its "
             "training examples, by on-line k-means, filled up with the classes most often predicted with theirs, so "
             "groups overlap and some classes are in none. A specialist starts as the generalist, whose other classes "
-            "together are its dustbin, learns from labels for 20 epochs, and is asked where the generalist's likeliest "
+            "together are its dustbin, learns from labels for 20 epochs, and is asked where the generalist's top-1 "
             "class is one of its own.",
             "Within: of the test examples of its classes, how many are told from each other. Apart: of all test "
             "examples, how many are rightly held for one of its classes or for none, after the dustbin's correction.",
             f"All networks are {here.network} with shifts by up to a pixel. Validation chose each network's epoch and, "
-            "with the first seed, the temperature of the students; these have the first weights of another seed than "
+            "with the first seed, the temperature of the students; these have the initial weights of another seed than "
             "the generalist, and learn from soft targets alone.",
         ),
     )

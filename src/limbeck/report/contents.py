@@ -1,6 +1,6 @@
 """What a report shows, as plain data: arrays, numbers and text.
 
-Axes: ``N`` examples judged on, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
+Axes: ``N`` examples evaluated on, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
 """
 
 __all__ = ["Contents", "Heard", "Layer", "Model", "Singular"]
@@ -38,8 +38,8 @@ class Model:
     Attributes:
         role: "teacher", "baseline", "student", or any other word.
         title: A short description, such as "mlp 784-1200-1200-10".
-        log_probs: Log-probabilities at T = 1 of the examples judged on, float ``(N, K)``, or None.
-        history: A mapping an epoch with any of ``epoch``, ``train_loss``, ``train_accuracy``,
+        log_probs: Log-probabilities at T = 1 of the examples evaluated on, float ``(N, K)``, or None.
+        history: One mapping per epoch with any of ``epoch``, ``train_loss``, ``train_accuracy``,
             ``validation_errors``, ``validation_accuracy``, ``validation_nll``, ``learning_rate``,
             ``images_per_second``, ``seconds``.
         scores: Any of ``test_examples``, ``test_errors``, ``accuracy``, ``nll``, ``ece``,
@@ -148,20 +148,20 @@ class Contents:
         created: When the run was made, as text.
         classes: Names of the classes, K of them.
         models: In the order in which they are shown, usually teacher, baseline, student.
-        labels: True classes of the examples judged on, integers ``(N,)``, or None.
+        labels: True classes of the examples evaluated on, integers ``(N,)``, or None.
         images: The images of these examples, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, or None.
         command: The command line that made the run, or None.
         temperature: T of the soft targets, or None.
         hard_weight: Weight of the true labels, or None.
         verdict: ``to_dict()`` of a verdict: ``sentence``, ``helped`` and the sentence of ``harm`` are shown; or None.
         margin: ``to_dict()`` of the verdict on a margin, likewise with ``outcome``; or None.
-        judged_on: Which examples the models were judged on, "test" or "validation".
+        judged_on: Which examples the models were evaluated on, "test" or "validation".
         seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
         notes: Remarks, a paragraph each.
         way: Roles in order from the first model to the one to ship, where one was made out of the other.
         spectra: Singular values of the layers that were made smaller.
-        heard: For speech, an utterance that was judged on.
+        heard: For speech, an utterance that was evaluated on.
         tried: Address, from the report, of a page on which a person can try the network; None where there is none.
     """
 

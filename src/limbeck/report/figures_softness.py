@@ -1,6 +1,6 @@
 """What the student is taught beyond the labels: softened answers, and which classes look alike.
 
-Axes: ``N`` examples judged on, ``K`` classes.
+Axes: ``N`` examples evaluated on, ``K`` classes.
 """
 
 __all__ = [

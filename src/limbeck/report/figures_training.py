@@ -86,7 +86,7 @@ def _validation(contents: Contents) -> tuple[str, list[_Curve]]:
 
 def _loss(contents: Contents) -> tuple[str, list[_Curve]]:
     curves = [_curve(model, "train_loss") for model in contents.models]
-    return "Training loss (nats an example)", [curve for curve in curves if curve[2]]
+    return "Training loss (nats per example)", [curve for curve in curves if curve[2]]
 
 
 def _curve(model: Model, name: str) -> _Curve:

@@ -15,7 +15,7 @@ def run_html(metrics: Mapping[str, Any], said: Sequence[str]) -> str:
     """The table and the verdicts as a fragment of HTML, without scripts or styles of its own.
 
     Args:
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
         said: Sentences of the verdicts.
 
     Returns:

@@ -152,7 +152,7 @@ def verdict_box(verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | N
     """What the box of the verdict says.
 
     Args:
-        verdict: What ``metrics.json`` holds of it, or None.
+        verdict: The contents of ``metrics.json`` of it, or None.
         margin: Likewise of the verdict within a margin.
 
     Returns:
@@ -254,7 +254,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("file_bytes", "File", lambda value: re.sub(r"([kMG]?)$", r" \1B", number(value), count=1)),
     ("multiply_adds", "Multiply-adds an example", number),
     ("latency_ms", "Latency, one example (ms)", lambda value: f"{value:.3g}"),
-    ("images_per_second", "Examples a second", number),
+    ("images_per_second", "Examples per second", number),
 )
 
 

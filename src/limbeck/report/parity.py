@@ -53,7 +53,7 @@ class FileSummary:
 
     Attributes:
         name: Of the format.
-        measured: What ``parity.json`` holds of it; ``not_run`` alone says why where nothing was measured.
+        measured: The contents of ``parity.json`` of it; ``not_run`` alone says why where nothing was measured.
         differences: The largest difference of each example.
         sentence: What came out, in a line.
     """
@@ -71,7 +71,7 @@ class ParityContents:
     Attributes:
         title: Of the model.
         created: When, as text.
-        part: Which examples the files were judged on.
+        part: Which examples the files were evaluated on.
         examples: How many.
         files: One per format.
         flips: Examples to which a file answers otherwise.
@@ -184,7 +184,7 @@ def _rows(contents: ParityContents) -> Iterator[tuple[str, Sequence[str]]]:
     for name, key, form in (
         ("Latency, one example, median (ms)", "p50_ms", "{:.3g}"),
         ("Latency, one example, 95 % (ms)", "p95_ms", "{:.3g}"),
-        ("Examples a second, one thread", "examples_per_second", "{:,.0f}"),
+        ("Examples per second, one thread", "examples_per_second", "{:,.0f}"),
     ):
         speeds = [m.get("speed") for m in measured]
         first = next((s["original"][key] for s in speeds if s), None)

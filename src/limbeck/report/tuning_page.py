@@ -118,7 +118,7 @@ def _tiles(contents: SearchContents) -> Iterator[tuple[str, str]]:
 
 def _notes(contents: SearchContents) -> Iterator[str]:
     yield (
-        "Everything here is judged on validation; the test set took no part. The best of many trials looks better "
+        "Everything here is evaluated on validation; the test set took no part. The best of many trials looks better "
         "than it is: limbeck distill --config best.toml trains it anew and judges it on the test set."
     )
     if contents.counts.get("left"):

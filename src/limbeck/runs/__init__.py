@@ -1,4 +1,4 @@
-"""Whole runs: train, distil, compress, evaluate, and the folders they leave."""
+"""Runs: train, distil, compress, evaluate, and the folders they write."""
 
 __all__ = [
     "CompressRun",

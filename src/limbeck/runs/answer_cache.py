@@ -1,4 +1,4 @@
-"""Whether a teacher is asked once, and its answers kept, or at each step."""
+"""Cache a teacher's outputs in memory where each is needed more than once."""
 
 __all__ = ["answer_once"]
 
@@ -13,7 +13,7 @@ from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 
 _KEEP_BYTES = 1 << 29
-"""Answers up to this size are computed once and held in memory, twice: as they are, and softened."""
+"""Outputs up to this size are cached in memory, twice: at T = 1, and softened."""
 
 
 def answer_once(
@@ -27,17 +27,17 @@ def answer_once(
     *,
     temperature: float | None,
 ) -> Teacher:
-    """The teacher, or its answers where each will be wanted more than once and they fit into memory.
+    """The teacher, or its cached outputs where each is needed more than once and they fit into memory.
 
     Args:
         guide: The teacher, on the device.
-        examples: What the student will see.
-        data: Whose classes are answered.
-        augmentation: Random views.
-        options: The settings of the training.
+        examples: The student's training examples.
+        data: The data set, for its classes.
+        augmentation: The augmentation.
+        options: The training settings.
         device: Where to compute.
-        callback: Hears how it goes.
-        temperature: That of a teacher whose answers hold for one alone; None where answers that are kept serve nobody.
+        callback: Receives training progress.
+        temperature: The only temperature that the outputs are valid for; None where caching is of no use.
 
     Returns:
         A teacher.
@@ -49,8 +49,8 @@ def answer_once(
         return guide
     if not _repeats(guide, examples, augmentation, device):
         (callback or Callback()).warn(
-            "the teacher answers otherwise when it is asked twice about the same examples: its answers are not kept, "
-            "and neither they nor its figures can be had again"
+            "the teacher is not deterministic: it gives different outputs for the same examples, so they are not "
+            "cached, and its results cannot be reproduced"
         )
         return guide
     (callback or Callback()).note(f"the teacher answers {views * len(examples):,} examples once")
@@ -66,13 +66,13 @@ def answer_once(
 
 
 _TRIED = 64
-"""Examples that are asked about twice before answers are kept."""
+"""Examples that are answered twice to check for determinism."""
 _NOISE = 1e-3
-"""Largest difference of a probability that a device's order of summation may explain."""
+"""Largest difference of a probability that the order of summation may explain."""
 
 
 def _repeats(guide: Teacher, examples: Examples, augmentation: Augmentation, device: Device) -> bool:
-    """Whether the same examples get the same answers a second time, so that these may be kept."""
+    """Whether the teacher is deterministic, so that its outputs may be cached."""
     feed = Feed(examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device)
     with device.autocast():
         first, second = (guide.log_probs(next(feed.batches(0)), 1.0).float().exp() for _ in range(2))

@@ -1,4 +1,4 @@
-"""The temperature of a model's probabilities, fitted on validation: never on what the model is judged on.
+"""Temperature scaling of a run's model, fitted on validation and never on the evaluation data.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -23,18 +23,18 @@ from limbeck.runs.claims import judged_by
 from limbeck.runs.folder import RunFolder
 
 _MOST_EXAMPLES, _MOST_NUMBERS = 20_000, 1 << 24
-"""One number needs no more; of more examples so many are drawn evenly."""
+"""Examples to fit on; of more, so many are drawn evenly."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted of one model.
+    """The fitted temperature of one model.
 
     Attributes:
         temperature: T, or None where no temperature fits best.
-        examples: On how many examples of validation.
-        digest: Of the validation set, on which no calibrated figure is given.
-        why: Why there is none.
+        examples: Number of validation examples.
+        digest: Digest of the validation set, for which no calibrated metrics are given.
+        why: Why there is no temperature.
     """
 
     temperature: float | None
@@ -43,7 +43,7 @@ class Calibration:
     why: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds beside the calibrated figures."""
+        """The entry in ``metrics.json`` beside the calibrated metrics."""
         found: dict[str, Any] = {"calibration_temperature": self.temperature, "calibration_examples": self.examples}
         return found if self.why is None else {**found, "calibration_why": self.why}
 
@@ -52,11 +52,11 @@ def calibration_of(subject: nn.Module | Teacher, examples: Examples | None) -> C
     """Fit a model's temperature.
 
     Args:
-        subject: A module or a teacher, on the device where it is asked.
+        subject: A module or a teacher, on its device.
         examples: The validation set, or None where there is none.
 
     Returns:
-        What was fitted; None where there is nothing to fit on, or a teacher has no answers to it.
+        The fit; None where there is nothing to fit on, or a teacher has no outputs for it.
     """
     if examples is None or examples.labels is None:
         return None
@@ -82,10 +82,10 @@ def calibration_of(subject: nn.Module | Teacher, examples: Examples | None) -> C
 
 
 def checked_temperature(value: float) -> float:
-    """A temperature that somebody gave.
+    """Check a temperature that the user gave.
 
     Args:
-        value: It.
+        value: The temperature.
 
     Returns:
         The same.
@@ -99,12 +99,12 @@ def checked_temperature(value: float) -> float:
 
 
 def temperature_for(model: nn.Module, data: Any, *, given: float | None, calibrate: bool) -> float:
-    """The temperature that a model is exported with: the one that is given, or the one that fits validation best.
+    """The temperature that a model is exported with: the given one, or one fitted on validation.
 
     Args:
         model: The network, in evaluation mode.
-        data: What the files are compared on: a data set has a validation part.
-        given: One that somebody chose, or None.
+        data: The data; a data set has a validation part.
+        given: The given temperature, or None.
         calibrate: Whether to fit one.
 
     Returns:
@@ -129,7 +129,7 @@ def temperature_for(model: nn.Module, data: Any, *, given: float | None, calibra
 
 
 def temperature_of_run(run: str | Path) -> float:
-    """The temperature that was fitted when a run's model was judged.
+    """The temperature that was fitted when a run was evaluated.
 
     Args:
         run: The run's folder.
@@ -148,5 +148,5 @@ def temperature_of_run(run: str | Path) -> float:
     found = scores.get("calibration_temperature")
     if isinstance(found, int | float) and 0 < found < float("inf"):
         return float(found)
-    why = scores.get("calibration_why") or "it was fitted on no validation examples"
+    why = scores.get("calibration_why") or "there were no validation examples to fit it on"
     raise ConfigError(f"{run} has no temperature to calibrate with ({why}): leave calibrate out, or give a temperature")

@@ -1,4 +1,4 @@
-"""What a run will be able to claim: a margin that can be judged, and what the examples can show at best."""
+"""What a run will be able to show: checks of the margin, and the power of the evaluation set."""
 
 __all__ = ["check_margin", "judged_by", "tell_reach"]
 
@@ -12,31 +12,31 @@ from limbeck.system.callbacks import Callback
 
 
 def check_margin(margin: float | None, data: DataSet, reference: Teacher | None = None) -> None:
-    """Refuse a margin that cannot be judged, before anything is trained.
+    """Refuse a margin that cannot be tested, before anything is trained.
 
     Args:
         margin: Percentage points of the error rate, or None.
-        data: What will be judged on.
-        reference: Who is compared with, where that may be a store of answers.
+        data: The data set.
+        reference: The teacher to compare with, where that may be a store of soft targets.
 
     Raises:
-        ConfigError: If the margin is out of range, or there is nothing to judge it by.
+        ConfigError: If the margin is out of range, or there are no examples to test it on.
     """
     if margin is None:
         return
     checked_margin(margin)
     judged = data.test or data.validation
     if judged is None or judged.labels is None:
-        raise ConfigError("a margin is judged on labelled test or validation examples: give some, or leave it out")
+        raise ConfigError("a margin is evaluated on labelled test or validation examples: give some, or leave it out")
     if reference is not None and judged_by(reference, judged) is None:
         raise ConfigError(
-            "a margin is judged by the teacher's own answers to these examples, and it has none stored: give the "
-            "teacher itself, or leave the margin out"
+            "a margin is tested against the teacher's outputs for these examples, and the store does not have them: "
+            "give the teacher itself, or leave the margin out"
         )
 
 
 def judged_by(teacher: Teacher, examples: Examples) -> Teacher | None:
-    """The teacher for other examples than it was bound to; None where its answers are stored, and of others."""
+    """The teacher for other examples than it was bound to; None where its outputs are stored, for others."""
     try:
         return teacher.bind(examples)
     except MismatchError:
@@ -46,19 +46,22 @@ def judged_by(teacher: Teacher, examples: Examples) -> Teacher | None:
 def tell_reach(
     margin: float | None, data: DataSet, callback: Callback | None, *, teacher: Teacher | None = None
 ) -> None:
-    """Say in a line what the examples can show at best, and how many a margin needs; and that a teacher is not judged.
+    """Note the smallest detectable difference, the examples that a margin needs, and that a stored teacher is not
+    evaluated.
 
     Args:
         margin: Percentage points of the error rate, or None.
-        data: What will be judged on.
-        callback: Is told; None: it is logged.
-        teacher: Whose answers may be stored, for training examples alone.
+        data: The data set.
+        callback: Receives the note; None: it is logged.
+        teacher: The teacher; its outputs may be stored, for training examples only.
     """
     judged = data.test or data.validation
     if judged is None or judged.labels is None:
         return
     if teacher is not None and judged_by(teacher, judged) is None:
-        (callback or Callback()).note("the teacher's answers are stored for training examples: it is not judged itself")
+        (callback or Callback()).note(
+            "the teacher's outputs are stored for training examples only: the teacher itself is not evaluated"
+        )
     part, groups = "test" if data.test is not None else "validation", judged.groups()
     text = (
         f"{len(judged):,} {part} examples show a difference of {100 * smallest_difference(len(judged)):.2g} points "
@@ -71,5 +74,5 @@ def tell_reach(
         )
     text += f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
     (callback or Callback()).note(
-        text + ("; examples of a group are alike and show less" if groups is not None else "")
+        text + ("; examples of a group are correlated and show less" if groups is not None else "")
     )

@@ -1,4 +1,4 @@
-"""Finished runs beside each other: their networks on the same test set, with intervals and corrected p-values."""
+"""Compare finished runs on one test set, with intervals and adjusted p-values."""
 
 __all__ = ["ComparedRun", "RunComparison", "compare"]
 
@@ -26,12 +26,12 @@ class ComparedRun:
     """One run of a comparison.
 
     Attributes:
-        name: Of the run: its folder's.
-        title: What its network is.
-        scores: What ``metrics.json`` holds of that network.
+        name: Name of the run: its folder's.
+        title: Description of its network.
+        scores: The network's metrics.
         difference: Its error rate minus that of the first run, with a 95 % interval; None for the first itself.
-        p_value: Of that difference, adjusted by Holm for the number of runs that are compared with the first.
-        shown: Whether there are fewer errors ("fewer"), more ("more"), or neither can be shown ("").
+        p_value: Of that difference, with Holm's correction for the number of runs compared with the first.
+        shown: Whether fewer errors ("fewer"), more ("more"), or neither ("") is shown.
     """
 
     name: str
@@ -49,12 +49,12 @@ class ComparedRun:
 
 @dataclass(frozen=True, eq=False)
 class RunComparison:
-    """Runs beside each other.
+    """The comparison of finished runs.
 
     Attributes:
-        runs: In the order in which they were given.
-        judged_on: Which examples they were judged on, "test" or "validation".
-        sentences: What is shown of each against the first.
+        runs: The runs, in the given order.
+        judged_on: Which examples they were evaluated on, "test" or "validation".
+        sentences: The conclusion for each run against the first.
         page: The report of the comparison, or None where none was written.
     """
 
@@ -78,15 +78,14 @@ class RunComparison:
 def compare(
     *runs: str | Path | FinishedRun, data: DataSet | None = None, out: str | Path | None = None
 ) -> RunComparison:
-    """Compare the networks of finished runs on the test set that all of them were judged on.
+    """Compare the networks of finished runs on the test set that all of them were evaluated on.
 
-    Each run's own network is taken: the student, the trained model, or the last stage of a compression; of several
-    seeds the first. The first run is the one that the others are compared with. Nothing is computed anew: runs keep
-    what their networks answered.
+    Each run's own network is compared: the student, the trained model, or the last stage of a compression; of several
+    seeds the first. The first run is the reference. Nothing is computed again: runs keep their predictions.
 
     Args:
-        *runs: Folders of runs, or runs that have one; at least two.
-        data: Their data set, where it is not to be opened again by its name in the runs' settings.
+        *runs: Run folders, or runs that have one; at least two.
+        data: Their data set; None to open it again by its name in the runs' settings.
         out: A folder for a report of all of them, with learning curves, sizes and examples on which they differ.
 
     Returns:
@@ -94,8 +93,8 @@ def compare(
 
     Raises:
         ConfigError: If fewer than two runs are given, one twice, or one is not kept in a folder.
-        DataError: If the data cannot be opened again, or a run keeps no answers.
-        MismatchError: If they were judged on different examples.
+        DataError: If the data cannot be opened again, or a run kept no predictions.
+        MismatchError: If they were evaluated on different examples.
         RunError: If one is not finished.
     """  # noqa: DOC502
     paths = _paths(runs)
@@ -128,7 +127,7 @@ def compare(
 
 def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
     if len(runs) < 2:
-        raise ConfigError(f"a comparison is of at least two runs, and {len(runs)} was given")
+        raise ConfigError(f"a comparison needs at least two runs, and {len(runs)} was given")
     paths = []
     for run in runs:
         path = run if isinstance(run, str | Path) else getattr(run, "folder", None)
@@ -143,7 +142,7 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each path that no other has: as many of its last folders as that takes."""
+    """A short unique name for each path: as many trailing folders as needed."""
     for depth in range(1, 1 + max(len(path.resolve().parts) for path in paths)):
         names = ["/".join(path.resolve().parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):
@@ -152,16 +151,16 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _own(contents: Contents, path: Path, name: str) -> Model:
-    """The network that a run is about, under the run's name."""
+    """The run's own network, under the run's name."""
     model = contents.models[-1]
     if model.log_probs is None:
-        why = "; ".join(contents.notes) or "they were too many to keep, or nothing had labels"
-        raise DataError(f"{path} has no answers to compare ({why})")
+        why = "; ".join(contents.notes) or "they were too many to keep, or there were no labels"
+        raise DataError(f"{path} has no predictions to compare ({why})")
     return dataclasses.replace(model, role=name)
 
 
 def _same_examples(paths: Sequence[Path], found: Sequence[Contents]) -> None:
-    """Refuse runs that were judged on other examples, by the digests that they keep, and by the labels."""
+    """Refuse runs that were evaluated on different examples, by their digests and labels."""
     first, part = found[0], found[0].judged_on
     for path, contents in zip(paths[1:], found[1:], strict=True):
         if (
@@ -170,13 +169,13 @@ def _same_examples(paths: Sequence[Path], found: Sequence[Contents]) -> None:
             or not np.array_equal(contents.truth, first.truth)
         ):
             raise MismatchError(
-                f"{path} was judged on other examples than {paths[0]}: only runs with one test set and the same "
+                f"{path} was evaluated on different examples than {paths[0]}: only runs with one test set and the same "
                 "classes can be compared"
             )
 
 
 def _same_digests(paths: Sequence[Path]) -> None:
-    """Refuse runs whose test sets differ, by the digests that they keep; such as have none are looked at later."""
+    """Refuse runs whose test sets differ, by their digests; runs without digests are checked later."""
     for path in paths[1:]:
         for part in ("test", "validation"):
             digests = [_digest(one, part) for one in (paths[0], path)]
@@ -184,10 +183,10 @@ def _same_digests(paths: Sequence[Path]) -> None:
                 continue
             if digests[0] != digests[1]:
                 raise MismatchError(
-                    f"{path} was judged on other examples than {paths[0]}: their {part} sets differ, and only runs "
-                    "with one test set can be compared"
+                    f"{path} was evaluated on different examples than {paths[0]}: their {part} sets differ, and only "
+                    f"runs with one test set can be compared"
                 )
-            break  # validation counts where there is no test set alone
+            break  # validation counts only where there is no test set
 
 
 def _digest(path: Path, part: str) -> Any:
@@ -196,7 +195,7 @@ def _digest(path: Path, part: str) -> Any:
         return None
     kept = read_json(file)
     if not isinstance(kept, dict):
-        raise RunError(f"{file} holds no JSON object: restore it from a copy")
+        raise RunError(f"{file} is not a JSON object: restore it from a copy")
     return kept.get(part)
 
 

@@ -1,4 +1,4 @@
-"""The parity report of a compression: whether the compressed network decides as the network that it was made of."""
+"""The parity report of a compression: the compressed network's predictions against the original's."""
 
 __all__ = ["write_parity"]
 
@@ -24,11 +24,11 @@ from limbeck.runs.measure import title_of
 from limbeck.runs.parity_files import write_report
 
 _MOST = 20_000
-"""Examples that are compared, drawn evenly: both networks are asked on the processor."""
+"""Number of examples to compare on, drawn evenly; both networks run on the CPU."""
 
 
 class _Compressed:
-    """The compressed network as a format whose file is the folder of its model."""
+    """The compressed network as an export format whose file is the model folder."""
 
     name, suffix, exact = "compressed", "", False
     what = "the network with thin layers or 8-bit weights"
@@ -37,15 +37,15 @@ class _Compressed:
         self.model = model
 
     def refusal(self, model: nn.Module) -> str | None:
-        """Nothing is known against it."""
+        """There is no objection."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
-        """It is written as the run's model."""
+        """Already written as the run's model."""
         raise ConfigError("a compressed network is written with its run")
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
-        """The network in memory; where it is timed, as its user calls it."""
+        """The network in memory; timed as its user calls it."""
         bare = asked(self.model)
         if threads is not None:
             return cast(Callable[[Inputs], Tensor], bare)
@@ -58,15 +58,15 @@ class _Compressed:
 
 
 def write_parity(plan: CompressPlan, last: nn.Module, folder: RunFolder) -> dict[str, Any] | None:
-    """Write ``parity.json`` and ``parity.html`` of the last stage against the network as it was.
+    """Write ``parity.json`` and ``parity.html`` of the last stage against the original network.
 
     Args:
-        plan: What was decided.
+        plan: The plan.
         last: The last stage, whose model is in the folder.
-        folder: Of the run.
+        folder: The run's folder.
 
     Returns:
-        What ``parity.json`` holds; None where there are no examples but those of training.
+        The contents of ``parity.json``; None where there are only training examples.
     """
     data = plan.data
     examples = data.test or data.validation

@@ -1,4 +1,4 @@
-"""How a run's own data were read, for data of the same kind that its model is asked about later."""
+"""The data settings of a run, reused for new data of the same kind."""
 
 __all__ = ["options_as_read"]
 
@@ -12,21 +12,21 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.settings import options_of
 
 _ROWS = ("text_column", "pair_column", "words_column", "next_token", "image_column", "layout", "image_size")
-"""Which columns hold what, and what they are."""
+"""Settings of columns."""
 _LABELS = ("label_column", "label_columns", "label_separator", "group_column", "id_column", "leave_out")
-"""Columns that files without labels need not have."""
+"""Columns that unlabelled files need not have."""
 
 
 def options_as_read(options: DataOptions, run: str | Path, *, labelled: bool = True) -> DataOptions:
-    """Fill in what a run's settings say of its data's columns and the options leave open.
+    """Complete data options by the settings of a run.
 
     Args:
-        options: What was asked for.
+        options: The given options.
         run: The run's folder; a folder without settings changes nothing.
         labelled: Whether labels will be read.
 
     Returns:
-        The options, as they were where the data are of a kind that these settings have no meaning for.
+        The options; unchanged where the data are of another kind.
     """
     place = Path(run)
     if not (place / "config.toml").is_file():
@@ -43,7 +43,7 @@ def options_as_read(options: DataOptions, run: str | Path, *, labelled: bool = T
         filled = dataclasses.replace(options, **{name: getattr(found, name) for name in kept})
         kind_of(filled.data, filled)
         return filled
-    except (ConfigError, FormatError):  # data of another kind: only what has a meaning for these
+    except (ConfigError, FormatError):  # data of another kind: only settings that apply to them
         try:
             kind = kind_of(options.data, options).name
         except (ConfigError, FormatError):

@@ -1,4 +1,4 @@
-"""What is odd about the examples of a run, though it is not an error: told before hours are spent on it."""
+"""Warnings about suspicious data, given before training starts: duplicates, contradictions, padding."""
 
 __all__ = ["tell_contradictions", "tell_padding", "tell_shared_examples"]
 
@@ -18,15 +18,15 @@ from limbeck.protocols import Teacher
 from limbeck.system.callbacks import Callback
 
 _PADDED = 1e-4
-"""Nats by which rounding may change an answer."""
+"""Largest change of an output by rounding, in nats."""
 
 
 def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
-    """Warn of training examples with the same inputs, to the bit, and other labels.
+    """Warn of training examples with bitwise equal inputs and different labels.
 
     Args:
-        examples: What is learnt from; without labels there is nothing to tell.
-        callback: Is told.
+        examples: The training examples; without labels there is no warning.
+        callback: Receives the warnings.
     """
     if examples.labels is None:
         return
@@ -36,25 +36,26 @@ def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
     rows, first = rows[wrong], first[wrong]
     if len(rows):
         (callback or Callback()).warn(
-            f"{len(rows)} of {len(examples)} training examples have the inputs of an earlier one, {_alike(examples)}, "
-            f"and another label (the first is example {int(rows[0])}, labelled {int(labels[rows[0]])}, and example "
-            f"{int(first[0])} is labelled {int(labels[first[0]])}): no model can be right on both"
+            f"{len(rows)} of {len(examples)} training examples duplicate the inputs of an earlier one, "
+            f"{_alike(examples)}, with a different label (the first is example {int(rows[0])}, labelled "
+            f"{int(labels[rows[0]])}, and example {int(first[0])} is labelled {int(labels[first[0]])}): no model can "
+            f"be right about both"
         )
 
 
 def tell_shared_examples(
     data: DataSet, parts: Sequence[str], callback: Callback | None, *, transfer: Examples | None = None
 ) -> None:
-    """Warn of judged examples that something learnt from or chose by, and of such as come more than once.
+    """Warn of evaluation examples that are in the training or validation set, and of duplicates.
 
-    Errors on examples that were learnt from say little of new ones; a test set that the epoch was chosen on is no test
-    set; and an example that comes twice counts twice, as if it were more evidence.
+    Errors on training examples say little about new ones; a test set that the epoch was chosen on is not a test set;
+    and a duplicate counts twice, as if it were more evidence.
 
     Args:
         data: The data set.
-        parts: Which of "validation" and "test" are looked at.
-        callback: Is told.
-        transfer: What the student learns from instead of the training set, where that is something else.
+        parts: Which of "validation" and "test" to check.
+        callback: Receives the warnings.
+        transfer: The transfer set, where there is one.
     """
     tell = (callback or Callback()).warn
     for part in parts:
@@ -71,29 +72,29 @@ def tell_shared_examples(
                 tell(
                     f"{len(rows)} of {len(examples)} {part} examples are in the {name} set too, {_alike(examples)} "
                     f"(the first is {part} example {int(rows[0])}, which is {name} example {int(found[0])}): errors on "
-                    "them say little of new examples"
+                    "them say little about new examples"
                 )
             _tell_groups(part, examples, name, seen, tell)
         rows, found = shared_examples(examples, examples)
         again = rows[rows != found]
         if len(again):
             tell(
-                f"{len(again)} of {len(examples)} {part} examples have come before in it, {_alike(examples)} (the "
-                f"first is {part} example {int(again[0])}): they count as if each were more evidence, and are not"
+                f"{len(again)} of {len(examples)} {part} examples are duplicates within it, {_alike(examples)} (the "
+                f"first is {part} example {int(again[0])}): they count as independent evidence, and are not"
             )
 
 
 def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, callback: Callback | None) -> None:
-    """Warn of a model of texts whose answer to a short one depends on a long one beside it.
+    """Warn of a text model whose output for a short text depends on its padding.
 
-    Texts of a batch are padded to the longest of it. A model that takes no mask sees the padding, so its answers depend
-    on which texts are answered together, and stored ones are not those of training.
+    Texts are padded to the longest of their batch. A model without an attention mask sees the padding, so its outputs
+    depend on the other texts of the batch, and stored outputs differ from those of training.
 
     Args:
-        role: What to call the model.
-        subject: A module, or a teacher, whose networks are looked at.
-        examples: Texts, or positions of such; of others nothing is told.
-        callback: Is told.
+        role: Display name of the model.
+        subject: A module, or a teacher, whose networks are checked.
+        examples: Texts, or positions of texts; others are not checked.
+        callback: Receives the warnings.
     """
     lengths = getattr(examples.inputs, "text_lengths", None)
     if lengths is None or not len(examples):
@@ -117,23 +118,24 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
             name = role if alone else f"{role} {type(network).__name__}"
             mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
             (callback or Callback()).warn(
-                f"the {name} answers a short text otherwise beside a long one, by up to {difference:.2g} nats, so that "
-                f"answers depend on what they are padded with.{mask} Let its forward take attention_mask and leave out "
-                "what that masks"
+                f"the {name}'s output for a short text changes with its padding, by up to {difference:.2g} nats, so "
+                f"that "
+                f"outputs depend on the other texts of the batch.{mask} Let its forward take attention_mask and ignore "
+                "masked tokens"
             )
 
 
 def _alike(examples: Examples) -> str:
-    """How far examples agree that are called the same."""
+    """In what sense examples are equal, for a message."""
     return str(getattr(examples.inputs, "alike", "to the bit"))
 
 
 def _tell_groups(part: str, examples: Examples, name: str, seen: Examples, tell: Callable[[str], None]) -> None:
-    """Warn of groups on both sides of a division, which files that were given apart may have."""
+    """Warn of groups in both parts of a split, which separately given files may have."""
     groups, count = shared_groups(examples, seen)
     if groups:
         shown = ", ".join(map(repr, groups[:3])) + (", ..." if len(groups) > 3 else "")
         tell(
             f"{len(groups)} groups of {part} examples are in the {name} set too ({shown}), with {count} of "
-            f"{len(examples)} {part} examples: errors on them say little of new groups"
+            f"{len(examples)} {part} examples: errors on them say little about new groups"
         )

@@ -1,4 +1,4 @@
-"""What a distillation decides before anything is trained: who teaches whom, on what, and for what."""
+"""The plan of a distillation: teacher, students, data and settings, decided before anything is trained."""
 
 __all__ = ["DistillPlan", "plan_distillation", "student_data"]
 
@@ -31,22 +31,22 @@ from limbeck.training.optimizers import make_optimizer
 
 @dataclass(frozen=True, kw_only=True)
 class DistillPlan:
-    """What is decided before anything is trained.
+    """The decisions of a distillation, made before anything is trained.
 
     Attributes:
-        guide: The teacher, on the device and bound to what the student sees.
-        made: Students with their first weights, one for each seed.
-        data: What baselines learn from, and what is judged on.
-        source: What students learn from: ``data``, or the transfer set in the place of its training examples.
-        aims: What the student learns from the teacher.
-        method: How, which each student gets a copy of.
-        options: The settings of the training, with the precision that was found.
-        augmentation: Random views of the training examples, as students and baselines see them.
-        taught: The views that the teacher answers.
+        guide: The teacher, on the device and bound to the student's examples.
+        made: Students with their initial weights, one per seed.
+        data: The baselines' training data, and the evaluation data.
+        source: The students' training data: ``data``, or the same with the transfer set as its training examples.
+        aims: The distillation settings.
+        method: The method; each student gets a copy.
+        options: The training settings, with the measured precision.
+        augmentation: Augmentation of students and baselines.
+        taught: Augmentation of the teacher.
         device: Where to compute.
         baseline: Whether each student has a baseline.
-        margin: Percentage points within which the student is to be as good as the teacher, or None.
-        execution: The folder, the processes, and who is told.
+        margin: Non-inferiority margin to the teacher in percentage points, or None.
+        execution: The folder, the processes and callbacks.
     """
 
     guide: Teacher
@@ -65,32 +65,32 @@ class DistillPlan:
 
     @property
     def seeds(self) -> int:
-        """How many students are trained."""
+        """The number of students."""
         return len(self.made)
 
     @property
     def asks(self) -> bool:
-        """Whether the teacher counts at all: labels alone need none."""
+        """Whether the teacher is used: labels alone need none."""
         return self.aims.hard_weight < 1
 
     @property
     def transfers(self) -> bool:
-        """Whether students learn from other examples than baselines."""
+        """Whether students and baselines have different training examples."""
         return self.source is not self.data
 
     @property
     def steps(self) -> int:
-        """Steps per epoch, of student and baseline alike."""
+        """Steps per epoch, the same for student and baseline."""
         return -(-len(self.source.train) // self.options.batch_size)
 
     def settings(self) -> dict[str, Any]:
-        """What ``config.toml`` keeps."""
+        """The settings saved in ``config.toml``."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
         kept |= {**dataclasses.asdict(self.aims), "seeds": self.seeds, "baseline": self.baseline}
         return kept | {"save_hdf5": self.execution.save_hdf5, "margin": self.margin}
 
     def identity(self) -> dict[str, Any]:
-        """Digests in which a run that resumes must agree."""
+        """Digests that a resumed run must match."""
         found = {**self.data.identity(), "teacher": teacher_fingerprint(self.guide)}
         found |= network_identity(self.made[0], "student")
         if self.aims.method == OWN or names_code(self.aims.method):
@@ -106,19 +106,19 @@ def student_data(
     seeds: int,
     execution: Execution,
 ) -> tuple[list[nn.Module], DataSet, DataSet]:
-    """The students that begin, and the examples as they see them.
+    """Make the students, and the data in their presentation.
 
     Args:
         student: A module, a function that makes one, or the name of an architecture.
         data: Examples with labels.
-        transfer: Inputs to learn the soft targets on instead, or None.
-        options: Whose seed is the first student's.
-        seeds: How many students.
-        execution: Who is told.
+        transfer: Inputs of the transfer set, or None.
+        options: The training settings; their seed is the first student's.
+        seeds: Number of students.
+        execution: The callbacks.
 
     Returns:
-        A student for each seed, the data of baselines and of judging, and those of students; where there is no
-        transfer set the two are one.
+        A student per seed, the data of baselines and evaluation, and those of students; without a transfer set the two
+        are the same.
     """
     if isinstance(student, str):
         student = model_maker(ModelOptions(model=student), data)
@@ -144,20 +144,20 @@ def plan_distillation(
     execution: Execution,
     own: Method | None = None,
 ) -> DistillPlan:
-    """Look at what was given, refuse what cannot be distilled, and decide the rest.
+    """Validate the inputs of a distillation and make its plan.
 
     Args:
-        teacher: Who teaches.
-        made: Students with their first weights.
-        data: What baselines learn from, and what is judged on.
-        source: What students learn from.
-        aims: What the student learns.
-        options: The settings of the training.
-        augmentation: Random views, or None.
+        teacher: The teacher.
+        made: Students with their initial weights.
+        data: The baselines' training data, and the evaluation data.
+        source: The students' training data.
+        aims: The distillation settings.
+        options: The training settings.
+        augmentation: The augmentation, or None.
         baseline: Whether to train baselines.
-        margin: Percentage points to judge the student within, or None.
-        execution: The folder, the processes, and who is told.
-        own: The method where it is not one that ``aims`` names.
+        margin: Non-inferiority margin to the teacher in percentage points, or None.
+        execution: The folder, the processes and callbacks.
+        own: The method, where ``aims`` does not name it.
 
     Returns:
         The plan, with the teacher on the device.
@@ -171,7 +171,7 @@ def plan_distillation(
     )
     _require_labels(data, source, aims, method, baseline=baseline)
     options, device = execution.settle(options)
-    make_optimizer(made[0], options, device)  # refuses a user's own that cannot be trained with
+    make_optimizer(made[0], options, device)  # refuses user-defined ones that cannot be trained
     views = source.train.drawn(augmentation)
     taught = views.for_teacher(aims.teacher_view)
     _require_teacher(teacher, data, aims, method, options.epochs)
@@ -191,24 +191,24 @@ def plan_distillation(
 
 
 def _require_labels(data: DataSet, source: DataSet, aims: Distillation, method: Method, *, baseline: bool) -> None:
-    """Refuse aims that need labels where there are none."""
+    """Refuse settings that need labels where there are none."""
     if source.train.labels is None and (aims.hard_weight > 0 or method.needs_labels):
         transfers = source is not data
         why = "transfer examples are used without labels" if transfers else "the training set has no labels"
         if aims.hard_weight == 0:
-            raise ConfigError(f"method {method.name} needs labels, and {why}: take kd")
+            raise ConfigError(f"method {method.name} needs labels, and {why}: use kd")
         raise ConfigError(f"hard_weight is {aims.hard_weight}, and {why}: set it to 0")
     if aims.hard_weight == 0 and not method.reads_logits:
         raise ConfigError(
-            f"method {method.name} learns layers alone, and hard_weight is 0, so that nothing would train what makes "
-            "logits of them: give hard_weight, or add kd"
+            f"method {method.name} trains only features, and hard_weight is 0, so that nothing would train the "
+            "classifier: give hard_weight, or add kd"
         )
     if baseline and data.train.labels is None:
         raise ConfigError("a baseline learns from labels, and the training set has none: set baseline to False")
 
 
 def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: Method, epochs: int) -> None:
-    """Refuse a teacher, or a number of classes or epochs, that cannot serve what is aimed at."""
+    """Refuse a teacher, or a number of classes or epochs, that the method cannot use."""
     if aims.hard_weight < 1:
         method.require(len(data.classes))
         method.require_epochs(epochs)
@@ -216,7 +216,7 @@ def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: 
 
 
 def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
-    """Say what is odd about teacher, student and data, and refuse nothing."""
+    """Warn of suspicious teachers, students and data."""
     guide, source, data, callback = plan.guide, plan.source, plan.data, plan.execution.callback
     unused = unused_in_distillation(plan.aims, plan.options, baseline=plan.baseline)
     unused += unused_in_training(

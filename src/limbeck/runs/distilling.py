@@ -40,17 +40,17 @@ from limbeck.training.checkpoint import save_tensors
 
 @dataclass(frozen=True)
 class DistillRun(FinishedRun):
-    """What distillation left.
+    """The result of a distillation run.
 
     Attributes:
         student: The student of the first seed, a plain module in evaluation mode.
         baseline: The same network trained on labels alone, or None.
-        verdict: Whether distillation helped; None without a baseline or labels to judge by.
-        margin: Whether the student is as good as the teacher within the margin; None without one.
-        metrics: What ``metrics.json`` holds: ``teacher``, ``baseline``, ``student``, ``verdict``, ``margin`` and
+        verdict: Whether distillation helped; None without a baseline or labelled evaluation examples.
+        margin: The non-inferiority verdict on the student; None without a margin.
+        metrics: The contents of ``metrics.json``: ``teacher``, ``baseline``, ``student``, ``verdict``, ``margin`` and
             ``seeds``.
-        history: A mapping an epoch of the student's training.
-        folder: Where it all is, or None.
+        history: One mapping per epoch of the student's training.
+        folder: The run's folder, or None.
         data: The data set, for :meth:`export`.
     """
 
@@ -101,52 +101,51 @@ def distill(
     callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> DistillRun:
-    """Train a student on a teacher's soft targets, and prove whether that helped.
+    """Train a student on a teacher's soft targets, and test whether that helped.
 
-    The baseline has the student's architecture, first weights, order, views, learning rate and number of steps; it
-    differs in its targets alone, and where there is a transfer set in its examples. Where a view of an example comes
-    more than once (no augmentation, or a number of views), the teacher answers it once and the answer is kept.
+    The baseline has the student's architecture, initial weights, order, views, learning rate and number of steps; it
+    differs only in its targets, and with a transfer set in its examples. Where views repeat (no augmentation, or a
+    fixed number of views), the teacher's outputs are computed once and cached.
 
     Args:
         teacher: A module, an :class:`~limbeck.Ensemble`, or :class:`~limbeck.SoftTargets` opened from a store. A module
-            is not copied: it is frozen in evaluation mode, on the device of the run, and given back as it was.
-        student: A module (it is copied, and every seed starts from its weights), or a function that makes one from a
-            seed or from nothing; it is called for each seed under that seed; or "mlp" or "cnn".
+            is not copied: it is frozen in evaluation mode, on the device of the run, and restored afterwards.
+        student: A module (copied; every seed starts from its weights), a function that makes one, called with the seed
+            or without arguments under each seed, or "mlp" or "cnn".
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels. Without
             labels there is no baseline, and ``hard_weight`` must be 0.
         validation: Examples to choose the best epoch by.
-        test: Examples to judge on, read once, at the end. Without them the verdict is on validation, and says so.
-        transfer: Other inputs, labels not needed, on which the student learns the soft targets instead of ``train``.
+        test: Test examples, read once, at the end. Without them the verdict is on validation, and says so.
+        transfer: A transfer set: other inputs for the soft targets instead of ``train``; labels are not needed.
         classes: Names of the classes.
         temperature: T of the soft targets, above 0.
-        hard_weight: Weight of the true labels in [0, 1].
-        method: What the student learns from the teacher, by its name (:mod:`limbeck.methods` has them); several as
-            ``{"kd": 1, "dkd": 0.5}``; or a :class:`~limbeck.methods.Method` of your own.
+        hard_weight: Weight of the hard labels in [0, 1].
+        method: The distillation method, by name (see :mod:`limbeck.methods`); several as ``{"kd": 1, "dkd": 0.5}``; or
+            your own :class:`~limbeck.methods.Method`.
         method_options: The method's options, such as ``{"beta": 8}``; in a sum ``{"dkd": {"beta": 8}}``.
-        objective: Instead of method, temperature and hard weight, a loss function of your own:
+        objective: Instead of method, temperature and hard weight, your own loss function:
             ``f(student_logits, teacher_log_probs, labels)`` with the teacher's log-probabilities at T = 1 gives one
             value per example, ``(N,)``. A module's parameters are trained and checkpointed with the student's.
-        baseline_learning_rate: Largest learning rate of the baseline, where one was searched for it; None for that of
-            the student.
-        teacher_view: Which view of an example the teacher answers, where there is an augmentation: "consistent" for
-            that of the student, "fixed" for the example as it is, "independent" for another view.
-        searched: Whose settings were chosen by a search; where it was the "student" alone the verdict says so.
-        augmentation: Random views of the training pictures, for baseline and student alike.
+        baseline_learning_rate: Peak learning rate of the baseline, where it was tuned; None for the student's.
+        teacher_view: Which view the teacher sees, where there is augmentation: "consistent" for the student's, "fixed"
+            for the unaugmented example, "independent" for another view.
+        searched: Whose settings were tuned; if only the "student"'s, the verdict says so.
+        augmentation: Augmentation of the training images, for baseline and student.
         baseline: Whether to train the baseline.
-        seeds: How many pairs of student and baseline to train, with seeds that follow each other.
-        margin: Percentage points of the error rate within which the student is to be as good as the teacher; that is
-            judged too. Set it before the run, by what matters.
+        seeds: Number of pairs of student and baseline to train, with consecutive seeds.
+        margin: Non-inferiority margin in percentage points of the error rate: also test whether the student is as good
+            as the teacher within it. Choose it before the run.
         out: Folder for the run; None to write nothing.
-        resume: Continue what ``out`` holds.
+        resume: Resume the run in ``out``.
         save_hdf5: Write the student's weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
-        jobs: How many trainings, of baselines and students, run at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
+        jobs: How many trainings, of baselines and students, run in parallel, each in its own process.
+        ray: Instead of ``jobs``: the address of a Ray cluster, or "local"; the cluster must see ``out``.
         settings: More to keep in ``config.toml``.
-        callback: Hears how it goes.
+        callback: Receives training progress.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
-        The student, the verdict, and all that was measured.
+        The student, the verdict and the metrics.
 
     Raises:
         ConfigError: If a setting is out of range, or contradicts another.
@@ -163,7 +162,7 @@ def distill(
         ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
     given_settings: dict[str, Any] = renamed(training) if method == "kd" else dict(training)
-    if "method" in given_settings:  # a call of an earlier version, which named a loss
+    if "method" in given_settings:  # a call for an earlier version, with loss=
         method = given_settings.pop("method")
         warnings.warn(f'loss="{training.get("loss")}" is called method="{method}" now', LimbeckWarning, stacklevel=4)
     options = from_keywords(Training, given_settings)
@@ -196,18 +195,18 @@ def distill(
 
 
 def _own_method(method: Any, objective: Any, classes: int) -> Method | None:
-    """The method where it is given as an object and not by name: a method, or a loss function as one."""
+    """The method, where it is given as an object: a method, or a loss function as one."""
     if objective is None:
         return method if isinstance(method, Method) else None
     if not callable(objective) or isinstance(objective, type):
         raise ConfigError(f"objective must be a function, a module or a method, and is {shown(objective)}")
     if method != "kd":
-        raise ConfigError("objective takes the place of method: give one of them")
+        raise ConfigError("objective replaces method: give one of them")
     return objective if isinstance(objective, Method) else OwnLoss(objective, classes=classes)
 
 
 def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
-    """Train students and baselines, judge them on the test set, and keep what was found."""
+    """Train students and baselines, evaluate them on the test set, and save the results."""
     data, callback = plan.data, plan.execution.callback
     keep_first_weights(folder, plan.made)
     tell_reach(plan.margin, data, callback, teacher=plan.guide)
@@ -226,11 +225,11 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     )  # fmt: skip
 
 
-_UNSEARCHED = "The student's settings were chosen by a search, and the baseline's were not: that favours the student."
+_UNSEARCHED = "The student's settings were tuned, and the baseline's were not, which favours the student."
 
 
 def _judge(plan: DistillPlan, pairs: Sequence[Pair]) -> Judgement:
-    """Verdicts and metrics; a verdict says where the student alone had its settings searched for."""
+    """The verdicts and metrics; a verdict notes where only the student was tuned."""
     result = judge_pairs(plan.guide, pairs, plan.data, plan.options.seed, plan.device, plan.margin)
     if result.verdict is None or plan.aims.searched != "student":
         return result

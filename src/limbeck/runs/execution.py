@@ -1,4 +1,4 @@
-"""How a run is carried out: its folder, its processes, and who is told of it. None of this changes a result."""
+"""How a run is executed: its folder, processes and callbacks. None of this changes a result."""
 
 __all__ = ["Execution", "settled_precision"]
 
@@ -18,16 +18,16 @@ from limbeck.system.processes import on_first
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Where a run is kept, how its trainings are carried out, and who is told.
+    """The folder, processes and callbacks of a run.
 
     Attributes:
         out: Folder for the run; None to write nothing.
-        resume: Continue what ``out`` holds.
+        resume: Resume the run in ``out``.
         save_hdf5: Write weights as HDF5 and nnet1 text too.
-        jobs: How many trainings run at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster, or "local".
+        jobs: How many trainings run in parallel, each in its own process.
+        ray: Instead of jobs: the address of a Ray cluster, or "local".
         settings: More to keep in ``config.toml``.
-        callback: Callbacks for training progress, or None.
+        callback: Receives training progress, or None.
     """
 
     out: str | Path | None = None
@@ -39,7 +39,7 @@ class Execution:
     callback: Callback | None = None
 
     def settle(self, training: Training) -> tuple[Training, Device]:
-        """Find the device, and the precision that was measured when the run began or is measured now.
+        """Find the device, and the precision as measured at the start of the run or now.
 
         Args:
             training: Settings, whose precision may be "auto".
@@ -53,27 +53,27 @@ class Execution:
         return dataclasses.replace(training, precision=device.precision), device
 
     def apart(self, trainings: int) -> bool:
-        """Whether that many trainings run in processes of their own."""
+        """Whether that many trainings run in separate processes."""
         return trainings > 1 and (self.jobs > 1 or self.ray is not None)
 
     def origin(self, role: str) -> str | None:
-        """Where the user's own module came from, as it is noted in the settings under its role."""
+        """The origin of a user's module, as noted in the settings under its role."""
         return None if self.settings is None else self.settings.get(role)
 
     def note(self, text: str) -> None:
-        """Tell whoever is told."""
+        """Pass a note to the callback."""
         (self.callback or Callback()).note(text)
 
     @contextmanager
     def opened(
         self, command: str, settings: Mapping[str, Any], identity: Callable[[], Mapping[str, Any]]
     ) -> Iterator[RunFolder | None]:
-        """Take the run's folder, if there is to be one.
+        """Open and lock the run's folder, if there is one.
 
         Args:
             command: Which command makes such runs.
             settings: What ``config.toml`` will hold beside ``self.settings``.
-            identity: Gives the digests of what the run is of; called only where there is a folder.
+            identity: Computes the digests of data, teacher and weights; called only where there is a folder.
 
         Yields:
             The folder; None where nothing is written, and in processes other than the first.

@@ -1,4 +1,4 @@
-"""What can be refused of an export before any data are read."""
+"""Checks of an export's arguments, before any data are read."""
 
 __all__ = ["checked_formats"]
 
@@ -21,7 +21,7 @@ def checked_formats(
     calibrate: bool = False,
     temperature: float | None = None,
 ) -> list[Exporter]:
-    """Refuse what an export cannot do, whatever the data and the model are.
+    """Check an export's arguments, independently of data and model.
 
     Args:
         formats: Names of formats.

@@ -1,4 +1,4 @@
-"""What finished runs have in common: they are shown, drawn and exported alike."""
+"""The base class of finished runs: display, report and export."""
 
 __all__ = ["FinishedRun"]
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FinishedRun:
-    """A finished run in memory, whose network can be exported."""
+    """A finished run in memory."""
 
     metrics: dict[str, Any]
     folder: Path | None
@@ -28,39 +28,39 @@ class FinishedRun:
     @property
     @abstractmethod
     def data(self) -> DataSet | None:
-        """The data set that the run was of; None where it is not known."""
+        """The run's data set; None where it is not known."""
 
     @property
     @abstractmethod
     def shipped(self) -> nn.Module | Ensemble:
-        """The network that the run is about."""
+        """The run's own network."""
 
     def report(self) -> Path:
-        """Draw ``report.html`` and ``figures/`` into the run's folder.
+        """Write ``report.html`` and ``figures/`` into the run's folder.
 
         Returns:
             The page.
 
         Raises:
-            ConfigError: If the run is kept in no folder.
+            ConfigError: If the run has no folder.
         """
         from limbeck.runs.pages import report_run
 
         if self.folder is None:
-            raise ConfigError("a report is drawn into the run's folder: give the run out= when it is made")
+            raise ConfigError("a report is written into the run's folder: give the run out= when it is made")
         return report_run(self.folder, data=self.data)
 
     def export(self, out: str | Path, formats: Sequence[str] = ("onnx",), **options: Any) -> "ExportRun":
         """Export the run's network, with a parity report on its held-out examples; see :func:`limbeck.export`.
 
         Args:
-            out: A folder that does not exist yet.
-            formats: Such as "onnx", "torch" and "hub".
-            **options: As of :func:`limbeck.export`: ``with_preprocessing``, ``calibrate``, ``margin``,
-                ``parity_examples``, and ``data`` in place of the run's own.
+            out: The folder to write, which must not exist.
+            formats: Names of formats, such as "onnx", "torch" and "hub".
+            **options: As for :func:`limbeck.export`: ``with_preprocessing``, ``calibrate``, ``margin``,
+                ``parity_examples``, and ``data`` instead of the run's own.
 
         Returns:
-            The files, and what the report says.
+            The files and the parity report.
         """
         from limbeck.runs.model_export import export
 
@@ -68,5 +68,5 @@ class FinishedRun:
         return export(self.shipped, out=out, formats=formats, **{**known, **options})
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the models side by side, and the verdicts."""
+        """The HTML form for notebooks: the models side by side, and the verdicts."""
         return run_html(self.metrics, sentences(self.metrics))

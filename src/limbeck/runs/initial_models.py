@@ -1,4 +1,4 @@
-"""The weights that trainings start from: a module's own, or those that a function makes of each seed."""
+"""The models to train, one per seed: copies of a module, or made by a function of the seed."""
 
 __all__ = ["apart_from", "starts", "tell_equal_ends"]
 
@@ -23,19 +23,19 @@ def starts(
     role: str = "model",
     callback: Callback | None = None,
 ) -> list[nn.Module]:
-    """A model to train for each seed.
+    """Make a model to train for each seed.
 
-    A module keeps its weights, pretrained or not, for every seed: trainings differ by order, views and dropout. A
-    function is called once for each seed, under that seed (:func:`~limbeck.models.factories.make_model`).
+    Copies of a module start from its weights for every seed: trainings differ by order, views and dropout. A function
+    is called once per seed, under that seed (:func:`~limbeck.models.factories.make_model`).
 
     Args:
-        model: A module, which is copied, or a function that makes one from a seed or from nothing.
-        seeds: One for each training.
-        role: What to call it in messages.
-        callback: Is told of weights that are equal where they need not be.
+        model: A module, which is copied, or a function that makes one, with the seed or without arguments.
+        seeds: One per training.
+        role: Display name in messages.
+        callback: Receives warnings of equal weights.
 
     Returns:
-        Modules that share no weight with each other, or with what was given.
+        Modules that share no weights with each other or with the given model.
 
     Raises:
         DataError: If nothing in it can be trained, or it cannot be copied.
@@ -44,14 +44,14 @@ def starts(
     if isinstance(model, nn.Module):
         if len(seeds) > 1:
             callback.warn(
-                f"all {len(seeds)} trainings start from the weights of the {role} that is given, and differ by order, "
-                "views and dropout: for weights of each seed's own give a function that makes the model"
+                f"all {len(seeds)} trainings start from the weights of the given {role}, and differ only in order, "
+                "views and dropout: for different initial weights give a function that makes the model"
             )
         return [_trainable(copy_module(model, what=role), role, callback) for _ in seeds]
     made: list[nn.Module] = []
     for seed in seeds:
         one = make_model(model, seed)
-        # The same object twice would be trained twice.
+        # The same object would be trained twice.
         if any(one is other for other in made):
             one = copy_module(one, what=role)
         made.append(one)
@@ -60,17 +60,17 @@ def starts(
         first, second = alike
         callback.warn(
             f"the function that makes the {role} gives the same weights for seeds {seeds[first]} and {seeds[second]}, "
-            "so that these trainings differ by order, views and dropout alone: let it make the model anew at each call"
+            "so that these trainings differ only in order, views and dropout: let it make a new model at each call"
         )
     return [_trainable(one, role, callback) for one in made]
 
 
 def apart_from(teacher: Teacher, models: Sequence[nn.Module]) -> list[nn.Module]:
-    """Students that share no weight with their teacher, which is frozen for the time: those that do are copied.
+    """Copy the students that share weights with their teacher, which is frozen during the run.
 
     Args:
         teacher: Who teaches.
-        models: The students, as a function of the user's own may have made them around a part of the teacher.
+        models: The students; a user's function may have built them around parts of the teacher.
 
     Returns:
         The students, in order.
@@ -84,15 +84,15 @@ def tell_equal_ends(models: Sequence[nn.Module], *, role: str, callback: Callbac
     """Warn of models that ended with the same weights.
 
     Args:
-        models: What was trained.
-        role: What to call them, such as "members".
-        callback: Is told.
+        models: The trained models.
+        role: Display name, such as "members".
+        callback: Receives the warnings.
     """
     alike = _first_alike(models)
     if alike is not None:
         (callback or Callback()).warn(
             f"{role} {alike[0] + 1} and {alike[1] + 1} ended with the same weights, and count as one: their seeds "
-            "changed nothing; give a function that makes the model anew at each call"
+            "changed nothing; give a function that makes a new model at each call"
         )
 
 
@@ -113,19 +113,19 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _trainable(model: nn.Module, role: str, callback: Callback) -> nn.Module:
-    """The model, where it can be trained; weights of 16 bits become float32, for steps are lost in their rounding."""
+    """Check that the model is trainable; 16-bit weights become float32, since small steps would be rounded away."""
     weights = list(model.parameters())
     if weights and not any(weight.requires_grad for weight in weights):
         raise DataError(
             f"every weight of the {role} is frozen (requires_grad is False), so that nothing can be trained: call "
-            "model.requires_grad_(True), or thaw the layers that shall learn"
+            "model.requires_grad_(True), or unfreeze the layers to train"
         )
     halves = {weight.dtype for weight in weights if weight.requires_grad and weight.dtype in _HALF}
     if halves:
         names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in halves))
         callback.warn(
-            f"the {role} has weights of {names}, in whose rounding small steps are lost: it is trained in float32, and "
-            "stays so; model.to(...) afterwards makes it as small as it was"
+            f"the {role} has weights of {names}, which round small steps away: it is trained in float32, and "
+            "stays in float32; model.to(...) converts it back afterwards"
         )
         model = model.float()
     return model

@@ -1,4 +1,4 @@
-"""The weights that the trainings of a run start from, kept in its folder until all of them are done."""
+"""The initial weights of a run's trainings, saved in its folder until all of them are finished."""
 
 __all__ = ["keep_first_weights"]
 
@@ -16,18 +16,18 @@ from limbeck.training.checkpoint import load_tensors, save_tensors
 
 
 def keep_first_weights(folder: RunFolder | None, models: Sequence[nn.Module]) -> None:
-    """Keep the weights of networks that are about to be trained, or take up those that the run began with.
+    """Save the initial weights of networks, or restore those that the run started with.
 
-    A run that resumes may be given a module that was initialised otherwise. Trainings that have begun have a
-    checkpoint; those that have not must start where they would have started, a student beside its baseline above all.
+    A resumed run may be given a module with other initial weights. Trainings that have started have a checkpoint; those
+    that have not must start as they would have, a student like its baseline above all.
 
     Args:
-        folder: Of the run; None to keep nothing. Of several processes it counts in the first alone: the engine gives
-            its weights to the others.
-        models: One for each seed or member; changed in place where the run has begun.
+        folder: The run's folder; None to save nothing. Of several processes only the first uses it: the engine
+            broadcasts its weights to the others.
+        models: One per seed or member; changed in place where the run has started.
 
     Raises:
-        FormatError: If what was kept is damaged, or is not of these networks.
+        FormatError: If the saved weights are damaged, or of other networks.
     """  # noqa: DOC502
     on_first(lambda: None if folder is None or folder.finished else _keep(folder, models))
 
@@ -37,7 +37,7 @@ def _keep(folder: RunFolder, models: Sequence[nn.Module]) -> None:
     if not path.exists():
         first = _tensors(models[0])
         kept = {f"0.{name}": value for name, value in first.items()}
-        for number, model in enumerate(models[1:], 1):  # of one module for all seeds there is one copy
+        for number, model in enumerate(models[1:], 1):  # one module for all seeds is saved once
             kept |= {
                 f"{number}.{name}": value for name, value in _tensors(model).items() if not _same(first, name, value)
             }
@@ -53,7 +53,7 @@ def _keep(folder: RunFolder, models: Sequence[nn.Module]) -> None:
                 what = "missing" if value is None else f"{value.dtype} of shape {tuple(value.shape)}"
                 raise FormatError(
                     path,
-                    f"does not hold the first weights of this network: {number}.{name} is {what}, and "
+                    f"does not hold the initial weights of this network: {number}.{name} is {what}, and "
                     f"{wanted.dtype} of shape {tuple(wanted.shape)} is needed; restore it from a copy",
                 )
             weights[name] = value
@@ -61,7 +61,7 @@ def _keep(folder: RunFolder, models: Sequence[nn.Module]) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers by name, apart in memory; those that the first batch will make have no values yet."""
+    """Weights and buffers by name, in separate memory; lazily created ones have no values yet."""
     held = model.state_dict().items()
     return {name: value.detach().clone() for name, value in held if isinstance(value, Tensor) and not is_lazy(value)}
 

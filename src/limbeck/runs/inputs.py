@@ -1,4 +1,4 @@
-"""What callers may give as examples, models and teachers, made into what runs work with."""
+"""Conversion and checks of the examples, models and teachers that callers give."""
 
 __all__ = ["as_data_set", "as_examples", "as_part", "check_answers", "check_classes", "teacher_for", "verify_stores"]
 
@@ -25,19 +25,19 @@ from limbeck.teachers import as_teacher
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:
-    """One data set of its parts, each as :func:`as_examples` takes it.
+    """Make a data set of its parts, each as for :func:`as_examples`.
 
     Args:
         train: The training examples, or a whole data set.
-        validation: What choices are made on, or None.
-        test: What is judged on, or None.
+        validation: Validation examples, or None.
+        test: Test examples, or None.
         classes: Names of the classes, or None to number them.
 
     Returns:
-        The data set; parts given beside a whole data set replace its own.
+        The data set; given parts replace those of a whole data set.
 
     Raises:
-        DataError: If nothing has labels, so that the number of classes is not known.
+        DataError: If there are no labels, so that the number of classes is unknown.
     """
     if isinstance(train, Mapping) and train and all(has_items(part) for part in train.values()):
         train, validation, test = _divided(train, validation, test)
@@ -62,20 +62,22 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
     if classes is None:
         first = min(int(each.min()) for each in labels)
         if first > 0:
-            raise DataError(f"labels run from {first} to {last}, and classes count from 0: subtract {first} from them")
+            raise DataError(
+                f"labels run from {first} to {last}, and class indices start at 0: subtract {first} from them"
+            )
         classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
 
 
 def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Sequence[str] | None) -> DataSet:
-    """A data set of examples of which several labels may hold; ``classes`` names the labels."""
+    """A multi-label data set; ``classes`` names the labels."""
     for name, part in given.items():
         if name in parts and not hasattr(
             parts[name].inputs, "label_names"
-        ):  # by chance one label holds of each example
+        ):  # each example may happen to have exactly one label
             if not isinstance(part, tuple | list) or len(part) != 2:
                 raise DataError(
-                    f"{name} data: give them as limbeck.Examples.of_labels(inputs, labels), as several hold"
+                    f"{name} data: the data set is multi-label: give limbeck.Examples.of_labels(inputs, labels)"
                 )
             parts[name] = Examples.of_labels(*part)
     train = parts["train"]
@@ -85,26 +87,26 @@ def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Seq
 
 
 def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any, Any, Any]:
-    """The parts of a mapping of data sets, such as a DatasetDict of Hugging Face, beside those given apart."""
+    """Merge a mapping of data sets, such as a Hugging Face DatasetDict, with separately given parts."""
     found = {PART_NAMES[str(name).lower()]: part for name, part in given.items() if str(name).lower() in PART_NAMES}
     others = [str(name) for name in given if str(name).lower() not in PART_NAMES]
     if "train" in found and others:
-        warn_user(f"beside train, {', '.join(others)} are not read: known are train, validation and test")
+        warn_user(f"unknown parts {', '.join(others)}: known are train, validation and test")
     if "train" not in found:
         raise DataError(f"a mapping of data sets needs one named train, and has {', '.join(map(str, given))}")
     for name, apart in (("validation", validation), ("test", test)):
         if apart is not None and name in found:
-            raise ConfigError(f"{name} is in the mapping of data sets and given apart: leave one of them out")
+            raise ConfigError(f"{name} is in the mapping of data sets and also given separately: leave one of them out")
         found[name] = found.get(name) if apart is None else apart
     return found["train"], found["validation"], found["test"]
 
 
 def as_part(name: str, given: Any) -> Examples:
-    """Examples as :func:`as_examples` makes them, whose errors say which part of the data they are.
+    """Convert one part of the data to examples; errors name the part.
 
     Args:
-        name: Of the part, such as "validation".
-        given: What was given.
+        name: Name of the part, such as "validation".
+        given: The given data.
 
     Returns:
         The examples.
@@ -120,11 +122,11 @@ def as_part(name: str, given: Any) -> Examples:
 
 
 def check_classes(role: str, subject: object, data: DataSet) -> None:
-    """Refuse a model whose classes are not the data's: names and order must agree.
+    """Refuse a model whose class names or their order differ from the data's.
 
     Args:
-        role: What to call the model in the message.
-        subject: Whatever may have an attribute ``classes``.
+        role: Display name of the model in the message.
+        subject: An object that may have an attribute ``classes``.
         data: The data set.
 
     Raises:
@@ -135,7 +137,7 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
     if classes is None or tuple(classes) == data.classes:
         return
     if len(classes) != len(data.classes):
-        raise MismatchError(f"the {role} knows {len(classes)} classes, and {data.name} has {len(data.classes)}")
+        raise MismatchError(f"the {role} has {len(classes)} classes, and {data.name} has {len(data.classes)}")
     place = next(k for k, names in enumerate(zip(classes, data.classes, strict=True)) if names[0] != names[1])
     raise MismatchError(
         f"the {role} calls class {place} {classes[place]!r}, and {data.name} calls it {data.classes[place]!r}: "
@@ -144,30 +146,30 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
 
 
 def _check_labels(role: str, subject: object, data: DataSet) -> None:
-    """Refuse a model of several labels whose names or order are not the data's."""
+    """Refuse a multi-label model whose label names or their order differ from the data's."""
     seen = getattr(subject, "presentation", None)
     names = getattr(seen, "names", None) if isinstance(seen, ManyLabels) else None
     if names is None:
         return
     if not hasattr(data.train.inputs, "label_names"):
-        raise MismatchError(f"the {role} knows several labels, and {data.name} has one of each example")
+        raise MismatchError(f"the {role} is multi-label, and {data.name} has one label per example")
     if tuple(names) != data.outputs:
         shown = ", ".join(data.outputs[:8])
         raise MismatchError(
-            f"the {role} knows the labels {', '.join(names[:8])}, and {data.name} has {shown}: names and order must be "
+            f"the {role} has the labels {', '.join(names[:8])}, and {data.name} has {shown}: names and order must be "
             "the same"
         )
 
 
 def teacher_for(teacher: nn.Module | Answering, data: DataSet, *, role: str = "teacher") -> Teacher:
-    """A teacher of whatever can be one, whose classes are the data's.
+    """Convert to a teacher, and check that its classes are the data's.
 
-    Where several labels may hold what names its classes names labels; each is one of two classes from here on.
+    For multi-label data the teacher's class names are label names; each label is a two-class problem from here on.
 
     Args:
-        teacher: As :func:`~limbeck.teachers.as_teacher` takes it.
+        teacher: As for :func:`~limbeck.teachers.as_teacher`.
         data: The data set.
-        role: What to call it in a message.
+        role: Display name in a message.
 
     Returns:
         The teacher.
@@ -185,16 +187,16 @@ def teacher_for(teacher: nn.Module | Answering, data: DataSet, *, role: str = "t
 
 
 def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> None:
-    """Refuse a model that cannot take the data's examples, or does not score each of its classes.
+    """Refuse a model that cannot take the data's examples, or has another number of outputs than classes.
 
     Args:
-        role: What to call the model in the message.
-        subject: A module, or a teacher; it is asked where it is.
-        data: The data set, of which one example is tried.
+        role: Display name of the model in the message.
+        subject: A module, or a teacher, on its device.
+        data: The data set; one example is tried.
 
     Raises:
         ItemError: If the example cannot be read.
-        MismatchError: If the model fails on the example, or answers with another number of classes.
+        MismatchError: If the model fails on the example, or outputs another number of classes.
     """
     try:
         with torch.random.fork_rng(devices=[]):
@@ -209,21 +211,19 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
             f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
         ) from cause
     except ItemError:
-        raise  # which is not for the model to mend
+        raise  # not the model's fault
     except LimbeckError as error:
         raise MismatchError(f"the {role}: {error}") from error
     if answers.shape[1] != len(data.classes):
-        raise MismatchError(
-            f"the {role} answers with {answers.shape[1]} classes, and {data.name} has {len(data.classes)}"
-        )
+        raise MismatchError(f"the {role} outputs {answers.shape[1]} classes, and {data.name} has {len(data.classes)}")
 
 
 def verify_stores(teacher: object, callback: Callback | None) -> None:
-    """Compare each store of soft targets that a teacher answers from with its checksums, before it trains.
+    """Verify the checksums of a teacher's stores of soft targets, before training.
 
     Args:
-        teacher: A teacher, or an ensemble of such at any depth.
-        callback: Told how much was checked, and how fast.
+        teacher: A teacher, or an ensemble at any depth.
+        callback: Receives a note on how much was checked, and how fast.
 
     Raises:
         FormatError: If a byte differs; the message names the file.

@@ -1,4 +1,4 @@
-"""What the test set says of students, their baselines and the teacher: read once, after the last training."""
+"""Evaluation of students, baselines and teacher on the test set: once, after the last training."""
 
 __all__ = ["Judgement", "Pair", "judge_pairs"]
 
@@ -24,7 +24,7 @@ from limbeck.system.devices import Device
 
 @dataclass(frozen=True)
 class Pair:
-    """A student, the same network trained on labels alone, and the student's history."""
+    """A student, its baseline, and the student's history."""
 
     student: nn.Module
     baseline: nn.Module | None
@@ -33,7 +33,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Verdicts, the metrics that a run keeps, and the answers by role."""
+    """Verdicts, the metrics that a run saves, and the predictions by role."""
 
     verdict: Verdict | None
     margin: MarginVerdict | None
@@ -44,20 +44,20 @@ class Judgement:
 def judge_pairs(
     guide: Teacher | None, pairs: Sequence[Pair], data: DataSet, seed: int, device: Device, margin: float | None
 ) -> Judgement:
-    """Read the test set, once, and say what it shows; validation stands in where there is no test set.
+    """Evaluate on the test set, once, and make the verdicts; on validation where there is no test set.
 
     Args:
         guide: The teacher; None where there is none.
         pairs: Students and their baselines, one per seed.
-        data: Whose test set is read.
-        seed: Of the first pair; those of others follow.
+        data: The data set.
+        seed: Seed of the first pair; the others' are consecutive.
         device: Where to compute.
-        margin: Percentage points within which the student is to be as good as the teacher, or None.
+        margin: Non-inferiority margin to the teacher in percentage points, or None.
 
     Returns:
-        Verdicts, metrics and answers.
+        Verdicts, metrics and predictions.
     """
-    # In float32 also after a training in bf16: a verdict is on the networks, not on how they were trained.
+    # In float32 also after bf16 training: the verdict is on the networks, not on how they were trained.
     part = "test" if data.test is not None else "validation"
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
@@ -118,7 +118,7 @@ def _verdicts(
     part: str,
     margin: float | None,
 ) -> tuple[Verdict | None, MarginVerdict | None]:
-    """Students against their baselines, and against the teacher within a margin, each where that can be judged."""
+    """The verdicts: students against baselines, and against the teacher within a margin, where possible."""
     together = examples.groups()
     groups = None if together is None else together.cpu().numpy()
     verdict, within = None, None

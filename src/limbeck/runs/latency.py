@@ -1,4 +1,4 @@
-"""A budget of time: how long one example takes on this machine, and the plan that loses least within it."""
+"""A latency budget: the time per example on this machine, and the plan with the least loss within it."""
 
 __all__ = ["fit_latency", "latency_of", "parse_seconds"]
 
@@ -20,13 +20,13 @@ from limbeck.models.calling import call_model, evaluating
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _TRIED = 12
-"""Plans that are timed, from the fewest multiply-adds to the most, at equal ratios; then some between two of them."""
+"""Number of plans timed, geometrically spaced in multiply-adds; then of refinements between two of them."""
 _CLOSER = 4
 _BEFORE, _SECONDS, _FEWEST, _MOST = 3, 0.15, 7, 400
 
 
 def parse_seconds(text: str) -> float:
-    """A time from text such as ``2ms``, ``350us`` or ``0.1s``.
+    """Parse a time such as ``2ms``, ``350us`` or ``0.1s``.
 
     Args:
         text: The text.
@@ -48,12 +48,12 @@ def parse_seconds(text: str) -> float:
 
 
 def latency_of(model: nn.Module, inputs: Inputs, *, seconds: float = _SECONDS) -> float:
-    """Seconds that one example takes on the processor, with one thread: the median of many answers.
+    """Median latency of one example on the CPU, with one thread.
 
     Args:
         model: Any module, on the CPU.
-        inputs: Of which the first example is shown.
-        seconds: About how long is measured; at least seven answers count, and at most 400.
+        inputs: Inputs; the first example is used.
+        seconds: Approximate duration of the measurement; from 7 to 400 calls count.
 
     Returns:
         Seconds.
@@ -88,25 +88,25 @@ def fit_latency(
     placement: Placement = "input",
     int8: Mapping[str, str] | None = None,
 ) -> RankPlan:
-    """The plan that loses least among those that were timed to be within a latency.
+    """The plan with the least loss among those measured to be within a latency budget.
 
-    Multiply-adds are no measure of time: two thin layers may take longer than one. So plans of a range of multiply-adds
-    are made and timed, some between the largest that is quick enough and the next, and the one that is chosen is timed
-    again, longer.
+    Multiply-adds do not measure time: two thin layers may take longer than one. So plans over a range of multiply-adds
+    are timed, some more between the largest that is fast enough and the next, and the chosen one is timed again,
+    longer.
 
     Args:
         model: The network.
-        spectrum: What was seen of it.
+        spectrum: Its spectrum.
         latency: The budget, such as ``2ms``.
         inputs: An example.
         placement: Where the singular values go.
-        int8: Layers that stay float where the rest gets 8-bit weights; None where nothing does.
+        int8: Layers that stay float where the rest gets 8-bit weights; None for no quantisation.
 
     Returns:
-        The plan; its rule says what was measured.
+        The plan; its rule states the measured time.
 
     Raises:
-        ConfigError: If the network is quick enough as it is, or no plan is.
+        ConfigError: If the network is already fast enough, or no plan is.
     """
     wanted = parse_seconds(latency)
 
@@ -119,25 +119,25 @@ def fit_latency(
 
     if (now := timed(None)) <= wanted:
         raise ConfigError(
-            f"latency {latency}: the network takes {1000 * now:.3g} ms as it is, with one thread: nothing need become "
-            "smaller"
+            f"latency {latency}: the network already takes only {1000 * now:.3g} ms with one thread: there is nothing "
+            "to compress"
         )
     found = _search(spectrum, wanted, placement, timed)
-    # Chance favours what was timed too low: the chosen plan must be quick enough twice.
+    # Selection favours plans that were timed too low: the chosen plan must be fast enough twice.
     for plan, _ in sorted(found, key=lambda each: each[0].loss):
         if (again := timed(plan, 2 * _SECONDS)) <= wanted:
             return dataclasses.replace(plan, rule=f"latency {latency} (measured {1000 * again:.3g} ms)")
     quickest = timed(_plan(spectrum, 0.0, placement))
     raise ConfigError(
         f"latency {latency}: the smallest network, every layer at rank 1, takes {1000 * quickest:.3g} ms with one "
-        f"thread, and the network as it is {1000 * now:.3g}: allow more time, or take a smaller network"
+        f"thread, and the original network {1000 * now:.3g}: allow more time, or use a smaller network"
     )
 
 
 def _search(
     spectrum: Spectrum, wanted: float, placement: Placement, timed: Callable[[RankPlan], float]
 ) -> list[tuple[RankPlan, float]]:
-    """Plans that were quick enough, with their seconds."""
+    """Plans that were fast enough, with their seconds."""
     quick: list[tuple[RankPlan, float]] = []
     places = [place / (_TRIED - 1) for place in range(_TRIED - 1)]
     tried: dict[float, bool] = {}
@@ -161,6 +161,6 @@ def _search(
 
 
 def _plan(spectrum: Spectrum, place: float, placement: Placement) -> RankPlan:
-    """The plan whose multiply-adds are at a place between the fewest, 0, and those of the whole network, 1."""
+    """The plan with multiply-adds interpolated between the fewest (0) and those of the whole network (1)."""
     fewest, whole = budget_range(spectrum, "flops")
     return plan_ranks(spectrum, flops=float(max(2, math.ceil(fewest * (whole / fewest) ** place))), placement=placement)

@@ -1,4 +1,4 @@
-"""Weights as the scripts of before left them: HDF5 in Keras's layout after each epoch, nnet1 text at the end."""
+"""Weights in other formats during a run: HDF5 in Keras's layout after each epoch, nnet1 text at the end."""
 
 __all__ = ["epoch_writer", "nnet_of", "write_final"]
 
@@ -18,7 +18,7 @@ from limbeck.system.files import make_folder
 
 
 def nnet_of(model: nn.Module) -> Nnet:
-    """A fully connected network as nnet1 components, with the softmax that its scores need.
+    """A fully connected network as nnet1 components, with a softmax on its logits.
 
     Args:
         model: An :class:`~limbeck.models.MLP` or :class:`~limbeck.models.Nnet1`; a standardisation becomes
@@ -36,7 +36,7 @@ def nnet_of(model: nn.Module) -> Nnet:
         >>> [part.tag for part in nnet_of(net).components]
         ['AffineTransform', 'Sigmoid', 'AffineTransform', 'Softmax']
     """
-    # A copy of each, for training goes on in the tensors.
+    # Copies, since training continues in the tensors.
     weights = {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
     try:
         return nnet_of_config(describe(model) or {"model_type": type(model).__name__}, weights)[0]
@@ -45,17 +45,17 @@ def nnet_of(model: nn.Module) -> Nnet:
 
 
 def epoch_writer(folder: Path, model: nn.Module) -> Callable[[int, nn.Module], None]:
-    """A function that writes the weights after each epoch, as ``epochs/epoch-001.h5`` and so on.
+    """Make a function that writes the weights after each epoch, as ``epochs/epoch-001.h5`` and so on.
 
     Args:
         folder: The run's folder.
-        model: What is to be trained: it is refused now if it cannot be written then.
+        model: The model to train; refused now if it cannot be written later.
 
     Returns:
-        What to call with the number of an epoch and the model.
+        A function of the epoch's number and the model.
 
     Raises:
-        ConfigError: If it has no form in nnet1 or HDF5.
+        ConfigError: If it cannot be written as nnet1 or HDF5.
     """
     try:
         dense_from_nnet(nnet_of(model))

@@ -1,4 +1,4 @@
-"""From a model to files that run elsewhere, each with proof that it decides as the model does."""
+"""Export a model to files, each with a parity check against the model."""
 
 __all__ = ["ExportRun", "export", "run_options"]
 
@@ -50,22 +50,22 @@ from limbeck.system.files import make_beside, make_folder, replace_bytes, seal_f
 from limbeck.teachers import Ensemble
 
 _TRACED = 5
-"""Examples that a model is traced with."""
+"""Batch size of tracing."""
 _CALIBRATED, _TOGETHER = 512, 32
-"""Training examples that formats that round are calibrated with, and how many at a time."""
+"""Number of training examples to calibrate quantised formats with, and their batch size."""
 _STEP = 64
-"""Examples of a step of fine-tuning."""
+"""Batch size of fine-tuning."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExportRun:
-    """What an export left.
+    """The result of an export.
 
     Attributes:
-        folder: Where it all is.
+        folder: The folder.
         files: The file, or folder, of each format by name.
-        parity: What ``parity.json`` holds.
-        sentences: What the parity report says, a line per format.
+        parity: The contents of ``parity.json``.
+        sentences: The conclusions of the parity report, one per format.
     """
 
     folder: Path
@@ -99,43 +99,43 @@ def export(
     progress: Callable[[int, int], None] | None = None,
     callback: Callback | None = None,
 ) -> ExportRun:
-    """Export a model to files that run elsewhere, with a report that proves that they decide as it does.
+    """Export a model to files, with a parity report on held-out examples.
 
-    Each file is opened again and asked about held-out examples. A format that computes in float32 may change an answer
-    only where it was a tie; one that rounds must be as good within the margin. Otherwise the report alone is kept.
+    Each file is loaded again and run on held-out examples. A float32 format may change a prediction only at a tie; a
+    quantised one must be as good within the margin. Otherwise only the report is kept.
 
     Args:
-        model: A module; or the folder of a run, whose data are opened again.
-        example: A batch of inputs that the model takes, where no data are given: the files are compared on it.
+        model: A module, or a run folder, whose data are opened again.
+        example: A batch of inputs for the model, to compare on where no data are given.
         out: A folder that does not exist yet.
         formats: Names of formats: "onnx", "int8", "torch", "hub", "browser", and those of other packages.
-        data: Held-out examples: a :class:`~limbeck.DataSet`, whose test part is used, or else its validation part; or
-            examples as :func:`limbeck.evaluate` takes them. None for those of the run.
+        data: Held-out examples: a :class:`~limbeck.DataSet` (its test part, or else its validation part), or examples
+            as for :func:`limbeck.evaluate`. None for those of the run.
         classes: Names of the classes; None for those of the model or the data.
         with_preprocessing: For images: the file takes uint8 pixels and gives probabilities.
-        calibrate: Divide the logits by the temperature that fits the validation part of the data best; files are then
-            compared with the calibrated model.
-        temperature: Instead: divide them by this number, of your own.
-        margin: Percentage points of the error rate that a file may lose; None for 0.5 in formats that round.
-        calibration: Examples for formats that round; None for training examples of the data. They must not be those
-            that files are judged on.
-        finetune_epochs: For int8: so many epochs over the calibration examples, all of them, in which the model that
-            rounds is distilled from itself; it is written so where that loses less.
-        parity_examples: Compare on so many examples, drawn evenly; None for all.
-        metrics: What was measured of the model, for the model card.
-        source: What is exported, for the record.
-        ort_web: Folder or archive of the npm package onnxruntime-web, which a page of "browser" holds where the network
+        calibrate: Temperature scaling, fitted on the validation part of the data; files are then compared with the
+            calibrated model.
+        temperature: Instead of calibrate: divide the logits by this temperature.
+        margin: Non-inferiority margin in percentage points of the error rate; None for 0.5 in quantised formats.
+        calibration: Calibration examples for quantised formats; None for training examples of the data. They must not
+            be those that files are evaluated on.
+        finetune_epochs: For int8: epochs of quantisation-aware self-distillation over all calibration examples; used
+            where it loses less.
+        parity_examples: Number of examples to compare on, drawn evenly; None for all.
+        metrics: The model's metrics, for the model card.
+        source: The model's origin, for the record.
+        ort_web: Folder or archive of the npm package onnxruntime-web, which a "browser" page embeds where the network
             is not Limbeck's own; None to fetch it by npm.
-        progress: Called with the examples done and all of a file.
-        callback: Hears what came out.
+        progress: Called with the number of examples done and the total of a file.
+        callback: Receives the conclusions.
 
     Returns:
         The files, and what the report says.
 
     Raises:
-        ConfigError: If a format is unknown, or the model cannot be written in it.
+        ConfigError: If a format is unknown, or does not support the model.
         RunError: If the folder exists, or cannot be written.
-        ParityError: If a file does not decide as the model does.
+        ParityError: If a file's predictions differ from the model's.
 
     Example:
         >>> import tempfile
@@ -155,7 +155,7 @@ def export(
         metrics = metrics or (run.metrics() if run.finished else {})
         model = load_module(run.path, data=data) if isinstance(data, DataSet) else _loaded(run.path)
     if isinstance(model, Ensemble):
-        raise ConfigError(f"an ensemble of {len(model.members)} is not one network: distil it into one first")
+        raise ConfigError(f"an ensemble of {len(model.members)} networks cannot be exported: distil it into one first")
     original = copy_module(unwrapped(model)).cpu().eval()
     held = _held(original, example, data, parity_examples, pixels=with_preprocessing)
     if calibrate or temperature is not None:
@@ -195,12 +195,12 @@ def export(
 
 
 def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = False) -> DataOptions:
-    """The data of a run, as its settings say.
+    """The data settings of a run.
 
     Args:
         folder: The run.
-        data: Other data in their place, read with the same settings.
-        allow_pipes: Run script lines that are commands; never because the run's folder says so.
+        data: Other data to read with the same settings.
+        allow_pipes: Run shell commands in script files; never because the run's folder says so.
 
     Returns:
         The settings.
@@ -214,7 +214,9 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
     names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}
     if data is None and "data" not in known:
-        raise ConfigError(f"{folder} does not name its data, which files are compared on: give them (--data, or data=)")
+        raise ConfigError(
+            f"{folder} does not name its data, which the files are compared on: give them (--data, or data=)"
+        )
     return options_of(folder, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
 
 
@@ -225,7 +227,7 @@ def _loaded(folder: Path) -> nn.Module | Ensemble:
 
 
 def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels: bool) -> Held:
-    """The examples that files are compared on: never those of training."""
+    """The held-out examples that files are compared on."""
     if isinstance(data, DataSet):
         check_classes("model", model, data)
         part = "test" if data.test is not None else "validation"
@@ -250,7 +252,7 @@ def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels
 
 
 def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:
-    """What is written, and inputs of it to trace with: of texts the longest, for a single token would stay single."""
+    """The module to write, and inputs to trace it with: the longest texts, since a length of 1 would become static."""
     examples, batch = held.examples, _few(held)
     if not held.pixels:
         return model, bare_inputs(batch.inputs)[0]
@@ -260,16 +262,16 @@ def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:
 
 
 def _few(held: Held) -> Batch:
-    """A few examples, of texts the longest."""
+    """A few examples; the longest of texts."""
     examples = held.examples
     largest = examples.largest(_TRACED)
     return examples.batch(torch.arange(min(_TRACED, len(examples))) if largest is None else largest[:_TRACED])
 
 
 def _calibrating(model: nn.Module, examples: Examples, held: Held) -> Callable[[], Iterator[Inputs]]:
-    """A function that gives some examples to calibrate with, in batches, as what is written takes them."""
+    """Make a function that gives batches of calibration examples."""
     if examples.digest == held.examples.digest:
-        raise ConfigError("calibration has the examples that the files are judged on: give others")
+        raise ConfigError("the calibration examples are those that the files are evaluated on: give others")
     shown = shown_to(model, examples.without_labels())
     rows = permutation(len(shown), seed=0, epoch=0)[:_CALIBRATED]
 
@@ -282,7 +284,7 @@ def _calibrating(model: nn.Module, examples: Examples, held: Held) -> Callable[[
 
 
 def _finetuning(model: nn.Module, examples: Examples, held: Held, epochs: int) -> Finetuning:
-    """All examples of training, in another order each epoch, as what is written takes them."""
+    """All training examples, shuffled each epoch, for fine-tuning."""
     shown = shown_to(model, examples.without_labels())
     if isinstance(presentation_of(model) or shown.presentation, ManyLabels):
         raise ConfigError("finetune_epochs is for models with one answer per example: leave it out")
@@ -301,7 +303,7 @@ def _has_pixels(examples: Examples, model: nn.Module) -> bool:
 
 
 def _presentation(model: nn.Module, held: Held) -> Any:
-    """How the model sees examples; images in memory as pixels on [0, 1] of their own size."""
+    """The model's presentation; images in memory as pixels on [0, 1] of their own size."""
     examples = held.examples
     seen = presentation_of(model) or examples.presentation
     if seen is None and examples.kind == "uint8 images" and len(examples.shape) == 3 and examples.shape[0] in {1, 3}:
@@ -319,7 +321,7 @@ def _card(
     source: str | Path | None,
     temperature: float | None,
 ) -> Card:
-    """What is known of the model; the number of its classes is found by asking it."""
+    """The model card; the number of classes is found by running the model."""
     few = dataclasses.replace(held.examples.take(held.rows[:1]), labels=None)
     _, answers = next(answers_in_blocks(model, few))
     known = classes if classes is not None else data.outputs if isinstance(data, DataSet) else None
@@ -328,7 +330,7 @@ def _card(
         known = [str(number) for number in range(answers.shape[1])]
     elif not isinstance(presentation_of(model) or held.examples.presentation, ManyLabels):
         if len(known) != answers.shape[1]:
-            raise MismatchError(f"the model answers with {answers.shape[1]} classes, and {len(known)} are named")
+            raise MismatchError(f"the model outputs {answers.shape[1]} classes, and {len(known)} are named")
     digests = {name: part.digest for name, part in data.parts().items()} if isinstance(data, DataSet) else {}
     folder = None if source is None else RunFolder(source)
     settings = folder.config() if folder is not None and (folder.path / "config.toml").exists() else {}
@@ -348,13 +350,13 @@ def _ship(
     margin: float | None,
     progress: Callable[[int, int], None] | None,
 ) -> Parity:
-    """Write one file and judge it."""
+    """Write one file and check it."""
     path = folder / (f"model{exporter.suffix}" if exporter.suffix else exporter.name)
     noted = exporter.write(subject, example, path, card)
     try:
         return judge_file(exporter, path, model, held, noted=noted, margin=margin, progress=progress)
     except FormatError as error:
-        raise ParityError(f"the {exporter.name} file that was written cannot be opened: {error}") from error
+        raise ParityError(f"the written {exporter.name} file cannot be opened: {error}") from error
 
 
 def _refused(found: Sequence[Parity], report: Path) -> str:
@@ -370,7 +372,7 @@ def _beside(place: Path) -> Path:
 
 
 def _put(fresh: Path, place: Path) -> None:
-    """Give the finished folder its name."""
+    """Rename the finished folder to its place."""
     files = [path.relative_to(fresh).as_posix() for path in sorted(fresh.rglob("*")) if path.is_file()]
     seal_files(fresh, files)
     try:
@@ -381,7 +383,7 @@ def _put(fresh: Path, place: Path) -> None:
 
 
 def _keep_report(fresh: Path, place: Path) -> Path:
-    """The report alone, in a folder beside: it shows why the export was refused."""
+    """Keep only the report, in a folder beside: it shows why the export was refused."""
     kept = make_folder(place.with_name(f"{place.name}.refused"))
     for name in ("parity.json", "parity.html"):
         replace_bytes(kept / name, (fresh / name).read_bytes())

@@ -27,7 +27,7 @@ from limbeck.system.model_folders import open_model_folder
 from limbeck.teachers import Ensemble, ModelTeacher
 
 _FILES = ("config.json", "model.safetensors", *kept_files())
-"""What a model's folder lists in ``SHA256SUMS``."""
+"""Files of a model folder that are recorded in ``SHA256SUMS``."""
 
 
 @checked_arguments
@@ -39,20 +39,20 @@ def save_model(
     source: str | None = None,
     reading: Reading | None = None,
 ) -> Path:
-    """Write a model's description and weights, and the digests of both in ``SHA256SUMS``.
+    """Save a model's config and weights, and their digests in ``SHA256SUMS``.
 
     Args:
-        folder: Where; made if it is missing.
-        model: One of Limbeck's architectures, or a module of your own.
+        folder: The folder; created if it is missing.
+        model: One of Limbeck's architectures, or your own module.
         classes: Names of the classes in order.
-        source: For a module of your own, the ``package.module:function`` that makes it; for the record.
-        reading: How the inputs are made, where a model of such data keeps that.
+        source: For your own module, the ``package.module:function`` that makes it; for the record.
+        reading: How the inputs are made, for kinds of data that save that.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: If there are more or fewer names than the model has classes, or a name is there twice.
+        DataError: If the number of names is not that of the classes, or a name is repeated.
 
     Example:
         >>> import tempfile, torch
@@ -88,20 +88,20 @@ def save_model(
 
 
 def _check_names(names: Sequence[str], model: nn.Module, description: Mapping[str, Any]) -> None:
-    """Refuse names that are not one for each class, as far as the model tells how many it has."""
+    """Check that there is one name per class, as far as the model's number of classes is known."""
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"classes names {twice!r} twice: give each class a name of its own")
+        raise DataError(f"classes has {twice!r} twice: give each class a unique name")
     known = _outputs(model, description)
-    # One logit is that of two classes, and of several labels each has a logit and is one of two.
+    # One logit means two classes; a multi-label model has one logit per label.
     if known in {None, len(names)} or (known == 1 and len(names) == 2) or hasattr(presentation_of(model), "names"):
         return
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    raise DataError(f"classes holds {len(names)} names ({shown}), and the model has {known} classes: give one for each")
+    raise DataError(f"classes has {len(names)} names ({shown}), and the model has {known} classes: give one per class")
 
 
 def _outputs(model: nn.Module, description: Mapping[str, Any]) -> int | None:
-    """How many logits a model has, where it says so itself, or ends in a linear layer for certain."""
+    """The number of a model's logits, from its own attributes or its final linear layer; None if unknown."""
     if "special" in description:
         return len(description["special"]) + 1
     count = description.get("classes", getattr(getattr(model, "config", None), "num_labels", None))
@@ -112,20 +112,19 @@ def _outputs(model: nn.Module, description: Mapping[str, Any]) -> int | None:
 
 
 def save_ensemble(folder: Path, *, members: int, mean: str) -> None:
-    """Note in a run's folder that its models are in ``members/1`` to ``members/M``."""
+    """Record in a run's folder that its models are in ``members/1`` to ``members/M``."""
     replace_json(folder / "ensemble.json", {"members": members, "mean": mean})
 
 
 @checked_arguments
 def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None = None) -> nn.Module | Ensemble:
-    """The model of a run.
+    """Load the model of a run.
 
-    Nothing is executed out of the folder. A run whose architecture is your own therefore needs it from you again.
+    No code in the folder is executed. A run of your own architecture therefore needs it again.
 
     Args:
         path: A run's folder, or a folder with ``config.json`` and ``model.safetensors``.
-        model: Your own architecture, where it is one: a module, or a function of a seed or of nothing that returns
-            one, as :func:`~limbeck.train` takes it.
+        model: Your own architecture: a module, or a function that returns one, as for :func:`~limbeck.train`.
 
     Returns:
         The module in evaluation mode, or the ensemble; its attribute ``classes`` names the classes.
@@ -159,7 +158,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     except FileNotFoundError as error:
         raise FormatError(weights_path, "is missing") from error
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FormatError(weights_path, f"is truncated, corrupt or no safetensors file: {error}") from error
+        raise FormatError(weights_path, f"is truncated, corrupt or not a safetensors file: {error}") from error
     try:
         load_weights(module, weights)
     except RuntimeError as error:
@@ -167,7 +166,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         raise FormatError(weights_path, f"does not fit the architecture in config.json: {reason[:300]}") from error
     broken = next((name for name, value in module.named_parameters() if bool(torch.isnan(value.detach()).any())), None)
     if broken is not None:
-        raise FormatError(weights_path, f"holds NaN in {broken}: restore it from a copy, or train the network anew")
+        raise FormatError(weights_path, f"has NaN in {broken}: restore it from a copy, or train the network again")
     module.classes = classes_of(config)  # type: ignore[assignment]
     presentation = load_presentation(folder, config)
     if presentation is not None:
@@ -177,7 +176,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
 
 
 def reading_of(path: str | Path) -> Reading | None:
-    """How the inputs of a run's model are made, where it keeps that.
+    """How the inputs of a run's model are made, where it saves that.
 
     Args:
         path: A run's folder, of one model or several, or a model's folder.
@@ -202,8 +201,8 @@ def _architecture(
     if config.get("model_type") == "own":
         if model is None:
             raise ConfigError(
-                f"{folder} holds a network of your own ({config.get('source') or config.get('class')}), and nothing is "
-                "executed out of a file: give the architecture, with model= in Python or --model on the command line"
+                f"{folder} has a network of your own ({config.get('source') or config.get('class')}), and Limbeck "
+                "executes no code from files: give the architecture as model= in Python or --model on the command line"
             )
         made = copy_module(model) if isinstance(model, nn.Module) else make_model(model, 0)
         try:
@@ -220,10 +219,10 @@ def _architecture(
 
 
 def _refuse_larger(folder: Path, fields: dict[str, Any]) -> None:
-    """Refuse an architecture of more parameters than its weights have bytes, before memory is taken for it."""
+    """Refuse an architecture with more parameters than its weights have bytes, before allocating memory."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        return  # told where they are read
+        return  # reported where they are read
     with torch.device("meta"):
         described = count_parameters(build({name: value for name, value in fields.items() if name != "int8"}))
     if described > weights.stat().st_size:
@@ -235,7 +234,7 @@ def _refuse_larger(folder: Path, fields: dict[str, Any]) -> None:
 
 
 def _each_its_own(model: Callable[..., nn.Module] | nn.Module) -> Callable[[], nn.Module]:
-    """A function that makes a module of its own for each member, also where the user's returns the same each time."""
+    """Make a function that returns a new module per member, even if the user's returns the same one."""
     given: list[nn.Module] = []
 
     def make() -> nn.Module:

@@ -1,4 +1,4 @@
-"""Models for a data set: made anew by name, or loaded from a folder or a file."""
+"""Models for a data set: made by name, or loaded from a folder or a file."""
 
 __all__ = ["load_module", "load_teacher", "model_maker", "options_as_trained"]
 
@@ -24,12 +24,12 @@ from limbeck.teachers import Ensemble, ModelTeacher
 
 
 def model_maker(options: ModelOptions, data: DataSet, reading: DataOptions | None = None) -> Callable[[int], nn.Module]:
-    """A function that makes the network that options name, for the shape and classes of a data set, from a seed.
+    """Make a function from a seed to the network of the options, for a data set's shape and classes.
 
     Args:
-        options: The network.
+        options: The network's settings.
         data: The examples.
-        reading: How they were read, which says the tokenizer and the length of texts where they are; or None.
+        reading: How they were read, for the tokenizer and the length of texts; or None.
 
     Returns:
         The function.
@@ -41,7 +41,7 @@ def model_maker(options: ModelOptions, data: DataSet, reading: DataOptions | Non
 
 
 def _text_settings(model: str, reading: DataOptions | None) -> dict[str, Any]:
-    """The tokenizer and the length of texts for a model of Hugging Face; nothing for others."""
+    """The tokenizer and the length of texts for a Hugging Face model; nothing for others."""
     if reading is None or not model.startswith(HF_PREFIX) or (reading.tokenizer, reading.max_length) == (None, None):
         return {}
     beside = has_tokenizer(model.removeprefix(HF_PREFIX))
@@ -77,7 +77,7 @@ def _make_model(
 
 
 def _moments(examples: Examples) -> tuple[float, float]:
-    """Mean and standard deviation over all inputs, in blocks, as models see them."""
+    """Mean and standard deviation over all inputs, computed in blocks."""
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(examples), 4096):
         seen = examples.as_seen(slice(start, start + 4096))
@@ -88,7 +88,7 @@ def _moments(examples: Examples) -> tuple[float, float]:
     mean = total / count
     deviation = max(squares / count - mean**2, 0.0) ** 0.5
     if deviation == 0:
-        raise DataError("all inputs have the same value: there is nothing to standardise, or to learn")
+        raise DataError("all inputs have the same value: there is nothing to standardise or to learn")
     return mean, deviation
 
 
@@ -102,26 +102,26 @@ def load_teacher(
     role: str = "teacher",
     reading: DataOptions | None = None,
 ) -> Teacher:
-    """The teacher that runs' folders hold; several make an ensemble.
+    """Load a teacher from run folders; several form an ensemble.
 
     Args:
-        folders: At least one; ``hf:`` and a folder or name for one of Hugging Face's classifiers.
-        data: The examples it will answer, whose classes it must have.
-        mean: How several are averaged.
-        weights: How much each folder counts; None for all alike.
-        own: The architecture where it is the user's own, as ``package.module:function``.
+        folders: At least one; ``hf:`` and a folder or name for a Hugging Face classifier.
+        data: The data set; the classes must match.
+        mean: How several teachers' distributions are averaged.
+        weights: Weight of each teacher; None for equal weights.
+        own: A user's architecture, as ``package.module:function``.
         role: What to call it in a message.
-        reading: How the examples were read: the tokenizer and the length of texts for Hugging Face's models.
+        reading: How the examples were read, for the tokenizer and the length of texts of Hugging Face models.
 
     Returns:
         The teacher.
 
     Raises:
-        ConfigError: If there is not one weight a folder.
+        ConfigError: If there is not one weight per folder.
         MismatchError: If its classes or the shape of its inputs are not those of the data.
     """
     if weights is not None and (len(folders) < 2 or len(weights) != len(folders)):
-        raise ConfigError(f"weights are for several teachers, one each: {len(weights)} are given for {len(folders)}")
+        raise ConfigError(f"there must be one weight per teacher: {len(weights)} are given for {len(folders)}")
     maker = None
     if own is not None:
         maker = model_maker(ModelOptions(model=own), data)
@@ -136,10 +136,10 @@ def load_teacher(
 
 
 def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, reading: DataOptions | None) -> Teacher:
-    """The teacher in a run's folder, or in a file that an adapter takes."""
+    """Load one teacher from a run folder, or a file that an adapter accepts."""
     if str(path).startswith(HF_PREFIX):
         module = hf_teacher(str(path), data.outputs, **_text_settings(str(path), reading))
-        return ModelTeacher(module, data.classes)  # in whose order it answers
+        return ModelTeacher(module, data.classes)  # the order of its outputs
     if str(path).startswith(TIMM_PREFIX) or (not path.is_dir() and path.suffix):
         return teacher_for(path, data).bind(data.train)  # type: ignore[arg-type]
     loaded = load(path, model=architecture)
@@ -147,7 +147,7 @@ def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, rea
 
 
 def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
-    """Let each model see the examples as it was trained to, where the data were read for another."""
+    """Give each model its own presentation, where the data were read for another."""
     for member in getattr(teacher, "members", None) or ():
         _see_as_trained(role, member, data)
     mine = getattr(getattr(teacher, "model", None), "reading", None)
@@ -157,27 +157,27 @@ def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
 
 
 def options_as_trained(options: DataOptions, folder: Path, *, context: bool) -> DataOptions:
-    """Fill in what a run's model says of how its inputs were made, and the options leave open.
+    """Complete data options by how the inputs of a run's model were made.
 
     Args:
         options: What was asked for.
         folder: The run.
-        context: Whether what is the model's own is wanted too; a student may see another part than its teacher.
+        context: Whether to include the model's own context; a student may have another one than its teacher.
 
     Returns:
-        The options; as they were where the model keeps nothing of the kind.
+        The options; unchanged where the model saves nothing of the kind.
     """
     reading = reading_of(folder)
     return options if reading is None else reading.fill_in(options, context=context)
 
 
 def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Module:
-    """The one network that a run's folder holds.
+    """Load the single network of a run folder.
 
     Args:
         folder: The run.
-        data: Examples of its classes and shape.
-        own: The architecture where it is the user's own, as ``package.module:function``.
+        data: The data set; classes and shape must match.
+        own: A user's architecture, as ``package.module:function``.
 
     Returns:
         The module in evaluation mode.
@@ -189,7 +189,7 @@ def load_module(folder: Path, *, data: DataSet, own: str | None = None) -> nn.Mo
     loaded = load(folder, model=None if own is None else model_maker(ModelOptions(model=own), data)(0))
     if isinstance(loaded, Ensemble):
         raise ConfigError(
-            f"{folder} holds an ensemble of {len(loaded.members)}: distil it into one network first, or name one of "
-            f"them, such as {folder / 'members' / '1'}"
+            f"{folder} has an ensemble of {len(loaded.members)}: distil it into one network first, or give one "
+            f"member, such as {folder / 'members' / '1'}"
         )
     return loaded

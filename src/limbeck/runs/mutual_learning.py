@@ -1,4 +1,4 @@
-"""Train several students that learn from each other, and compare the first with the same network on labels alone."""
+"""Deep mutual learning: train students that learn from each other, and compare the first with its baseline."""
 
 __all__ = ["MutualRun", "mutual"]
 
@@ -53,10 +53,10 @@ class MutualRun(FinishedRun):
     Attributes:
         students: The networks, plain modules in evaluation mode; the verdict is on the first.
         baseline: The first student's network trained on labels alone, or None.
-        verdict: Whether mutual learning helped; None without a baseline or labels to judge by.
-        metrics: What ``metrics.json`` holds: ``baseline``, ``student``, ``students``, ``verdict``.
+        verdict: Whether mutual learning helped; None without a baseline or labelled evaluation examples.
+        metrics: The contents of ``metrics.json``: ``baseline``, ``student``, ``students``, ``verdict``.
         history: A mapping per epoch; validation is that of the first student.
-        folder: Where it all is, or None.
+        folder: The run's folder, or None.
         data: The data set, for :meth:`export`.
     """
 
@@ -86,12 +86,12 @@ class _Plan:
     execution: Execution
 
     def settings(self) -> dict[str, Any]:
-        """What ``config.toml`` keeps."""
+        """The settings saved in ``config.toml``."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
         return kept | {**dataclasses.asdict(self.aims), "baseline": self.baseline}
 
     def identity(self) -> dict[str, Any]:
-        """Digests in which a run that resumes must agree."""
+        """Digests that a resumed run must match."""
         return {**self.data.identity(), **network_identity(self.made[0], "student")}
 
 
@@ -116,36 +116,36 @@ def mutual(
     callback: Callback | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> MutualRun:
-    """Train several students on labels and on each other's answers, without a teacher: deep mutual learning.
+    """Train several students on labels and each other's outputs, without a teacher: deep mutual learning.
 
-    The baseline has the first student's architecture, first weights, order, views, learning rate and number of steps,
-    and learns labels alone. The best epoch is that of the first student.
+    The baseline has the first student's architecture, initial weights, order, views, learning rate and number of steps,
+    and is trained on labels alone. The best epoch is that of the first student.
 
     Args:
         student: A function that makes a module from a seed, called once per student; or "mlp", "cnn", ...; or a list of
             modules, one per student, which may differ in architecture.
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Examples to choose the best epoch by.
-        test: Examples to judge on, read once, at the end.
+        test: Test examples, read once, at the end.
         classes: Names of the classes.
-        students: How many; of a list of modules as many as it has.
-        order: "together": all students are changed from the same answers; "in turn": one after the other within each
-            batch, each learning from those that were changed before it.
-        temperature: T of the answers that they learn from each other.
-        hard_weight: Weight of the true labels, above 0 and below 1; at 0.5 both weigh alike, as in the paper.
-        augmentation: Random views of the training examples, the same for all.
+        students: Number of students; for a list of modules its length.
+        order: "together": all students are updated from the same outputs; "in turn": one after the other on each batch,
+            each learning from the updated ones before it.
+        temperature: T of the outputs that they learn from each other.
+        hard_weight: Weight of the hard labels, above 0 and below 1; 0.5 as in the paper.
+        augmentation: Augmentation of the training examples, the same for all.
         baseline: Whether to train the baseline.
         out: Folder for the run; None to write nothing.
-        resume: Continue what ``out`` holds.
+        resume: Resume the run in ``out``.
         settings: More to keep in ``config.toml``.
-        callback: Callbacks for training progress.
+        callback: Receives training progress.
         **training: Fields of :class:`~limbeck.options.Training`.
 
     Returns:
-        The students, the verdict on the first, and all that was measured.
+        The students, the verdict on the first, and the metrics.
 
     Raises:
-        ConfigError: If a setting is out of range, or the students would be one network several times.
+        ConfigError: If a setting is out of range, or the students would all be the same.
         DataError: If there are no labels to learn.
 
     Example:
@@ -173,14 +173,14 @@ def _is_list(student: Any) -> bool:
 
 
 def _refuse(options: Training, aims: Mutual) -> None:
-    """Refuse what several networks that learn together are not trained with."""
+    """Refuse settings that mutual learning does not support."""
     if world().size > 1:
-        raise ConfigError("mutual learning runs in one process: several students are trained in it already")
+        raise ConfigError("mutual learning runs in one process, which trains all students")
     for name, value in (("compile", options.compile), ("class_weight", options.class_weight)):
         if value:
-            raise ConfigError(f"{name} is {value!r}, and does not go with mutual learning: leave it out")
+            raise ConfigError(f"{name} is {value!r}, and mutual learning does not support it: leave it out")
     if options.accumulate > 1 and aims.order == "in turn":
-        raise ConfigError("accumulate does not go with order 'in turn', in which each batch comes several times")
+        raise ConfigError("order 'in turn' does not support accumulate, since each batch is used several times")
 
 
 def _planned(
@@ -192,17 +192,17 @@ def _planned(
     execution: Execution,
     baseline: bool,
 ) -> _Plan:
-    """Look at what was given, refuse what cannot be trained, and decide the rest."""
+    """Validate the inputs and make the plan."""
     if data.train.labels is None:
         raise ConfigError("students that learn from each other need labels, and the training set has none: use distill")
     made = _students(student, data, aims, options, execution)
     data = data.seen_by(made[0])
     for number, model in enumerate(made):
         if presentation_of(model) != presentation_of(made[0]):
-            raise ConfigError(f"student {number + 1} sees the examples otherwise than the first: all must see the same")
+            raise ConfigError(f"student {number + 1} has another presentation than the first: all must have the same")
         check_answers("student", model, data)
     options, device = execution.settle(options)
-    make_optimizer(nn.ModuleList(made), options, device)  # refuses a user's own that cannot be trained with
+    make_optimizer(nn.ModuleList(made), options, device)  # refuses user-defined ones that cannot be trained
     plan = _Plan(
         made=made, data=data, aims=aims, options=options, augmentation=data.train.drawn(augmentation), device=device,
         baseline=baseline, execution=execution,
@@ -217,7 +217,7 @@ def _planned(
 
 
 def _students(student: Any, data: DataSet, aims: Mutual, options: Training, execution: Execution) -> list[nn.Module]:
-    """The students with their first weights, which must differ."""
+    """Make the students; their initial weights must differ."""
     if isinstance(student, str):
         student = model_maker(ModelOptions(model=student), data)
     if _is_list(student):
@@ -246,7 +246,7 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
-    """Train baseline and students, judge the first on the test set, and keep what was found."""
+    """Train baseline and students, evaluate on the test set, and save the results."""
     data, execution = plan.data, plan.execution
     keep_first_weights(folder, plan.made)
     beside = None
@@ -271,7 +271,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
 
 
 def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[dict[str, Any]]]:
-    """The students, trained or taken from where that was done before; the first is in the run's own folder."""
+    """Train the students, or load finished ones; the first is in the run's own folder."""
     execution, data, options = plan.execution, plan.data, plan.options
     students = [copy_module(one, what="student") for one in plan.made]
     folders = [None if folder is None else folder.sub(f"peers/{number}") for number in range(2, len(students) + 1)]
@@ -310,7 +310,7 @@ def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module
 
 
 def _scores(students: Sequence[nn.Module], data: DataSet, device: Device) -> list[dict[str, Any]]:
-    """Errors and accuracy of each student on what the run is judged on."""
+    """Errors and accuracy of each student on the evaluation examples."""
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
         return []

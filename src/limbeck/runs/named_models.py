@@ -1,4 +1,4 @@
-"""Models that a command names, looked at before data are read: what is not there is told at once."""
+"""Checks of the models that a command names, before data are read."""
 
 __all__ = ["reading_of_models", "require_models"]
 
@@ -25,19 +25,19 @@ def require_models(
     teachers: Sequence[str | Path] = (),
     own: str | None = None,
 ) -> DataOptions:
-    """Look at the models that a command names, and fill in what they say of how texts are read.
+    """Check the models that a command names, and complete the text options from them.
 
     Args:
-        options: How the data will be read.
-        model: What will be trained, as ``--model`` and ``--student`` have it; None for nothing.
-        teachers: Folders of runs, files, or models as ``hf:FOLDER`` or ``timm:FOLDER``.
-        own: The teachers' architecture where it is the user's own.
+        options: The data options.
+        model: The model to train, as for ``--model`` and ``--student``; None for none.
+        teachers: Run folders, files, or models as ``hf:FOLDER`` or ``timm:FOLDER``.
+        own: A user's architecture of the teachers.
 
     Returns:
         The options; for language models with the tokenizer, the window and the vocabulary of the models.
 
     Raises:
-        ConfigError: If a model is not there, cannot be used, or its tokenizer belongs to another.
+        ConfigError: If a model does not exist, cannot be used, or its tokenizer belongs to another.
         FormatError: If a folder or a file is missing, or is not a run with a model.
     """  # noqa: DOC502
     looks: list[Look] = []
@@ -59,24 +59,26 @@ def require_models(
 
 
 def reading_of_models(options: DataOptions, looks: Sequence[Look]) -> DataOptions:
-    """Options for texts of language models, as the models have them where they are left open.
+    """Complete the options of language-model texts from the models.
 
     Args:
         options: What was asked for.
-        looks: What is known of the models.
+        looks: What is known about the models.
 
     Returns:
-        The options; as they were for other data.
+        The options; unchanged for other data.
 
     Raises:
-        ConfigError: If models know different numbers of tokens.
+        ConfigError: If models have different vocabulary sizes.
     """
     known = [look for look in looks if look.tokenizer is not None]
     if not options.next_token or not known:
         return options
     sizes = sorted({look.vocabulary for look in known if look.vocabulary})
     if options.vocabulary is None and len(sizes) > 1:
-        raise ConfigError(f"the models know {' and '.join(map(str, sizes))} tokens: teacher and student need the same")
+        raise ConfigError(
+            f"the models have vocabularies of {' and '.join(map(str, sizes))} tokens: teacher and student need the same"
+        )
     found: dict[str, Any] = {
         "tokenizer": options.tokenizer or known[-1].tokenizer,
         "max_length": options.max_length or min(_USUAL_LENGTH, *(look.max_length for look in known)),
@@ -86,15 +88,15 @@ def reading_of_models(options: DataOptions, looks: Sequence[Look]) -> DataOption
 
 
 def _run(place: Path) -> Look | None:
-    """What a run's model says of texts; None for other models, and for files of teachers."""
+    """The text settings of a run's model; None for other models, and for teacher files."""
     if not place.is_dir():
         if not place.exists():
-            raise FormatError(place, "there is no such file or folder, so it is no run with a model")
+            raise FormatError(place, "there is no such file or folder, so it is not a run with a model")
         return None
     if (place / "ensemble.json").exists():
         place = place / "members" / "1"
         if not place.is_dir():
-            return None  # told with what ensemble.json says
+            return None  # reported with the contents of ensemble.json
     folder, config = open_model_folder(place)
     seen = load_presentation(folder, config)
     tokenizer, length = getattr(seen, "tokenizer", None), getattr(seen, "max_length", 0)

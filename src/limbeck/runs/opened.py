@@ -1,4 +1,4 @@
-"""A run of earlier, opened from its folder."""
+"""A finished run, opened from its folder."""
 
 __all__ = ["OpenedRun", "open_run"]
 
@@ -21,14 +21,14 @@ from limbeck.teachers import Ensemble
 
 @dataclass(frozen=True)
 class OpenedRun(FinishedRun):
-    """A finished run that lies in a folder; it shows itself, draws its report and is exported as if just made.
+    """A finished run, opened from its folder, with the methods of a run in memory.
 
     Attributes:
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
         history: A mapping per epoch of the run's own network; empty where it is an ensemble or a search.
         config: Its settings.
         folder: Where it is.
-        architecture: The network's, where it is your own.
+        architecture: Your own architecture of the network.
     """
 
     metrics: dict[str, Any] = field(repr=False)
@@ -39,7 +39,7 @@ class OpenedRun(FinishedRun):
 
     @cached_property
     def model(self) -> nn.Module | Ensemble:
-        """The network, in evaluation mode on the CPU; loaded when it is first asked for."""
+        """The network, in evaluation mode on the CPU; loaded on first access."""
         return load(self.folder, model=self.architecture)
 
     @property
@@ -49,7 +49,7 @@ class OpenedRun(FinishedRun):
 
     @cached_property
     def data(self) -> DataSet | None:
-        """The data set, opened again by its name; None where that cannot be."""
+        """The data set, opened again by its name; None where that is impossible."""
         try:
             return opened_data(RunFolder(self.folder))
         except DataError:
@@ -61,7 +61,7 @@ def open_run(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | 
 
     Args:
         path: Its folder.
-        model: Its network's architecture, where that is your own: a module, or a function that makes one.
+        model: Your own architecture: a module, or a function that makes one.
 
     Returns:
         The run.
@@ -73,6 +73,6 @@ def open_run(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | 
     folder = RunFolder(path)
     config = folder.config()
     if not folder.finished:
-        raise RunError(f"{path} is not finished: continue it with --resume")
+        raise RunError(f"{path} is not finished: resume it with --resume")
     history = folder.history() if (folder.path / "history.jsonl").exists() else []
     return OpenedRun(folder.metrics(), history, config, folder.path, model)

@@ -1,4 +1,4 @@
-"""A run's report: what its folder holds, gathered and drawn."""
+"""A run's report: its contents, read from the run's folder, and the page."""
 
 __all__ = ["gather", "opened_data", "report_run"]
 
@@ -33,12 +33,11 @@ from limbeck.system.files import read_json
 from limbeck.training.checkpoint import load_tensors
 
 TRIED = "try"
-"""Name of the folder in a run's folder with a page on which a person can try the network, where somebody wrote one."""
+"""Name of the optional subfolder with an interactive page of the network."""
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
-"""What values of the wrong kind raise."""
+"""Exceptions that malformed contents raise."""
 _NOT_OURS = (
-    "or another file of the run does not hold what Limbeck writes there ({said}): restore the folder from a copy, or "
-    "continue the run with --resume"
+    "or another file of the run is malformed ({said}): restore the folder from a copy, or resume the run with --resume"
 )
 _TRIED = f"{TRIED}/model.html"
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(every_option()))
@@ -51,25 +50,25 @@ def report_run(
 
     Args:
         folder: The run.
-        data: The run's data set, where it is in memory already; None to open it again by its name.
-        decoded: Figures that ``limbeck decode`` left, of this run's models.
-        allow_pipes: Run script lines that are commands, whatever the run's settings say.
+        data: The run's data set, if it is in memory already; None to open it again by its name.
+        decoded: JSON files of ``limbeck decode`` for this run's models.
+        allow_pipes: Run shell commands in script files, whatever the run's settings say.
 
     Returns:
         The page.
 
     Raises:
         RunError: If the run is not finished.
-        FormatError: If a file of the run is damaged, or does not hold what runs write.
+        FormatError: If a file of the run is damaged or malformed.
     """  # noqa: DOC501
     run = RunFolder(folder)
     try:
         contents = gather(run, data=data, decoded=decoded, allow_pipes=allow_pipes)
         return write_report(contents, run.path / "report.html")
     except _ODD as error:
-        if data is not None:  # which the run has just written
+        if data is not None:  # just written by the run
             raise
-        # Files that are whole and hold something else: what they should hold is what the report asks for.
+        # Intact files with unexpected contents: the report's accesses are the schema.
         said = f"{type(error).__name__}: {error}"[:160]
         raise FormatError(run.path / "metrics.json", _NOT_OURS.format(said=said)) from error
 
@@ -77,24 +76,24 @@ def report_run(
 def gather(
     run: RunFolder, *, data: DataSet | None = None, decoded: Sequence[Path] = (), allow_pipes: bool = False
 ) -> Contents:
-    """All that a report shows, out of a run's folder.
+    """Read the contents of a report from a run's folder.
 
     Args:
         run: The run.
         data: The run's data set, or None to open it again by its name.
-        decoded: Figures that ``limbeck decode`` left, of this run's models.
-        allow_pipes: Run script lines that are commands: never because the run's folder says so.
+        decoded: JSON files of ``limbeck decode`` for this run's models.
+        allow_pipes: Run shell commands in script files: never because the run's folder says so.
 
     Returns:
-        The contents. Parts that the folder does not hold are left out.
+        The contents. Parts that are missing in the folder are left out.
 
     Raises:
         RunError: If the run is not finished.
-        FormatError: If a file of the run is damaged, or does not hold what runs write.
+        FormatError: If a file of the run is damaged or malformed.
     """
     config = run.config()
     if not run.finished:
-        raise RunError(f"{run.path} is not finished: continue it with --resume, then draw its report")
+        raise RunError(f"{run.path} is not finished: continue it with --resume, then write its report")
     metrics = _metrics(run)
     notes: list[str] = []
     if data is None and "data" in config:
@@ -134,7 +133,7 @@ def gather(
 
 
 def _has_temperature(config: Mapping[str, Any]) -> bool:
-    """Whether a temperature counts in a run's method; of a method that is not known here it may."""
+    """Whether a run's method uses the temperature; an unknown method may."""
     try:
         return has_temperature(config.get("method", "kd"), option_list(config.get("method_options", ())))
     except (ConfigError, AttributeError):
@@ -142,27 +141,27 @@ def _has_temperature(config: Mapping[str, Any]) -> bool:
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:
-    """The metrics of a run, which must be those of one."""
+    """The metrics of a run, checked."""
     metrics = run.metrics()
     if not isinstance(metrics.get("judged_on"), str | None):
         raise FormatError(run.path / "metrics.json", "judged_on must be the name of a part of the data, or null")
     if not any(role in metrics for role in ("model", "student", "stages")):
-        raise FormatError(run.path / "metrics.json", "is not that of a run: it has no model, student or stages")
+        raise FormatError(run.path / "metrics.json", "is not of a run: it has no model, student or stages")
     return metrics
 
 
 def _opened(run: RunFolder, config: Mapping[str, Any], *, allow_pipes: bool, notes: list[str]) -> DataSet | None:
-    """The run's data, opened again; None, and a note, where they cannot be."""
+    """The run's data, opened again; None and a note where that is impossible."""
     try:
         known = {key: config[key] for key in _DATA_KEYS if key in config}
         return open_data(options_of(run.path, {**known, "allow_pipes": allow_pipes}))
     except LimbeckError as error:
-        notes.append(f"The data could not be opened again, so no pictures are shown: {error}")
+        notes.append(f"The data could not be opened again, so no examples are shown: {error}")
         return None
 
 
 def opened_data(run: RunFolder) -> DataSet:
-    """A run's data, opened again by its settings.
+    """Open a run's data again by its settings.
 
     Args:
         run: The run.
@@ -171,7 +170,7 @@ def opened_data(run: RunFolder) -> DataSet:
         The data set.
 
     Raises:
-        DataError: If the run was made in Python, of data that have no name, or they cannot be opened again.
+        DataError: If the run was made in Python from data without a name, or they cannot be opened again.
     """
     notes: list[str] = []
     data = _opened(run, run.config(), allow_pipes=False, notes=notes) if "data" in run.config() else None
@@ -186,18 +185,20 @@ def opened_data(run: RunFolder) -> DataSet:
 def _judged(
     run: RunFolder, metrics: Mapping[str, Any], data: DataSet | None, notes: list[str]
 ) -> tuple[DataSet | None, Examples | None, dict[str, NDArray[Any]]]:
-    """The data, the part that was judged on, and the answers by role: each only where they belong together."""
+    """The data, the evaluated part, and the predictions by role, where they belong together."""
     examples = None
     if data is not None and metrics.get("judged_on"):
         examples = data.parts().get(metrics["judged_on"])
     answers = _answers(run)
     wanted = (0 if examples is None else len(examples), 0 if data is None else len(data.classes))
     if examples is not None and any(answer.shape != wanted for answer in answers.values()):
-        notes.append("The data are not those that the run was judged on, so no pictures are shown.")
+        notes.append("The data are not those that the run was evaluated on, so no examples are shown.")
         data = examples = None
     if metrics.get("judged_on") == "validation":
-        notes.append("There was no test set: everything is judged on validation, by which epochs may have been chosen.")
-    return data, examples, {} if examples is None else answers  # they mean nothing without what they answer
+        notes.append(
+            "There was no test set: all metrics are on the validation set, on which epochs may have been chosen."
+        )
+    return data, examples, {} if examples is None else answers  # useless without the examples
 
 
 def _models(
@@ -207,7 +208,7 @@ def _models(
     answers: Mapping[str, NDArray[Any]],
     examples: Examples | None,
 ) -> tuple[Model, ...]:
-    """The models that were judged: the stages of a compression, one model, or teacher, baseline and student."""
+    """The evaluated models: the stages of a compression, one model, or teacher, baseline and student."""
     scores = metrics.get("stages") or metrics
     roles = metrics.get("stages") or (("model",) if "model" in metrics else ("teacher", "baseline", "student"))
     found = [_model(run, config, scores, role, answers, examples) for role in roles]
@@ -215,7 +216,7 @@ def _models(
 
 
 def _spectra(run: RunFolder) -> tuple[Singular, ...]:
-    """The singular values of a compressed network's layers, where they were kept."""
+    """The singular values of a compressed network's layers, where they were saved."""
     path = run.path / "singular_values.safetensors"
     if not path.exists():
         return ()
@@ -259,7 +260,7 @@ def _folder_of(run: RunFolder, config: Mapping[str, Any], role: str) -> RunFolde
     if role == "teacher":
         paths = (_settings(config["source"]) if "source" in config else config).get("teacher") or []
         return RunFolder(paths[0]) if paths and Path(paths[0]).is_dir() else None
-    if "calibration" not in config:  # no compressed network, whose stages have folders
+    if "calibration" not in config:  # not a compression, whose stages have folders
         return run
     if role in {"original", "student"}:
         source = config.get("source")
@@ -293,7 +294,7 @@ def _model(
         try:
             loaded = load(folder.path) if _holds_model(folder.path) else None
         except ConfigError:
-            loaded = None  # an architecture of the user's own: its diagram is left out
+            loaded = None  # a user's architecture: its diagram is left out
         if loaded is not None and examples is not None:
             members = 1 if isinstance(loaded, nn.Module) else len(loaded.members)
             module = modules_of(loaded)[0][0]

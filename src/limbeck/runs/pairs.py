@@ -1,4 +1,4 @@
-"""The trainings of a distillation: each student, and the same network on labels alone beside it."""
+"""The trainings of a distillation: pairs of student and baseline."""
 
 __all__ = ["train_pairs"]
 
@@ -29,14 +29,14 @@ _Task = Callable[[], _Trained]
 
 
 def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
-    """Train students and baselines, in turns or side by side.
+    """Train students and baselines, alternately or in parallel.
 
     Args:
-        plan: What was decided.
-        folder: Of the run, or None.
+        plan: The plan.
+        folder: The run's folder, or None.
 
     Returns:
-        A pair for each seed.
+        A pair per seed.
     """
     execution, count = plan.execution, plan.seeds * (1 + plan.baseline)
     answered = answer_once(
@@ -68,9 +68,9 @@ class _Role:
     Attributes:
         name: Its folder inside the run's; None for the run's own.
         objective: The loss that is minimised.
-        data: What it learns from.
+        data: Its training data.
         training: Its settings.
-        save_hdf5: Whether its weights are written in other formats too.
+        save_hdf5: Whether its weights are also written in other formats.
     """
 
     name: str | None
@@ -81,7 +81,7 @@ class _Role:
 
 
 def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]:
-    """The baseline, where there is one, and the student of a seed: they differ here and nowhere else."""
+    """The tasks of a seed: the baseline, where there is one, and the student. They differ only here."""
     training = dataclasses.replace(plan.options, seed=plan.options.seed + number)
     name = None if number == 0 else f"seeds/{number + 1}"
     if plan.baseline:
@@ -93,7 +93,7 @@ def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]
 
 
 def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
-    """What a student minimises: made anew for each, so that one with weights of its own shares them with nobody."""
+    """A new objective per student, so that trainable parameters of the method are not shared."""
     return DistillationObjective(
         answered,
         method=copy.deepcopy(plan.method),
@@ -106,7 +106,7 @@ def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
 def _tasks(
     plan: DistillPlan, folder: RunFolder | None, answered: Teacher, callback: Callback | None
 ) -> Iterator[_Task]:
-    """The trainings in order; each network is copied when its turn comes."""
+    """The trainings in order; each network is copied just before its training."""
     execution = plan.execution
     apart = execution.apart(plan.seeds * (1 + plan.baseline))
     for number, start in enumerate(plan.made):
@@ -120,7 +120,7 @@ def _tasks(
                 role.training,
                 plan.device,
                 augmentation=plan.augmentation,
-                resume=execution.resume or apart,  # a task that is begun again continues
+                resume=execution.resume or apart,  # a task that is started again resumes
                 callback=callback,
                 source=execution.origin("student"),
                 save_hdf5=role.save_hdf5,
@@ -129,7 +129,7 @@ def _tasks(
 
 
 def _paired(trained: Sequence[_Trained], *, baseline: bool) -> list[Pair]:
-    """Each student with its baseline, where baselines and students take turns."""
+    """Pair each student with its baseline, given alternating results."""
     students = trained[1::2] if baseline else trained
     alone = [model for model, _ in trained[::2]] if baseline else [None] * len(trained)
     return [Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]

@@ -23,7 +23,7 @@ _PACKAGES = ("limbeck", "torch", "onnx", "onnxscript", "onnxruntime", "timm", "t
 
 
 _SHOWN = 200
-"""Flips of each file on the page."""
+"""Number of differing examples per file on the page."""
 
 
 def write_report(
@@ -37,14 +37,14 @@ def write_report(
     """Write ``parity.json`` and ``parity.html``.
 
     Args:
-        folder: Where to.
-        found: What was found of each file.
+        folder: The folder to write into.
+        found: The parity of each file.
         held: The examples.
-        card: What is known of the model.
+        card: The model card.
         draw: Writes the page; None for Limbeck's own.
 
     Returns:
-        What ``parity.json`` holds.
+        The contents of ``parity.json``.
     """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     about = {
@@ -80,24 +80,24 @@ def _notes(held: Held, card: Card) -> Iterator[str]:
     if card.temperature is not None:
         yield (
             f"The logits of the original and of the files are divided by the temperature {card.temperature:.4g}, which "
-            "changes no answer."
+            "changes no prediction."
         )
     if held.part == "example":
         yield (
-            "There were no held-out examples: the files were compared on the inputs that were given as an example, "
-            "which says little of real ones. Give data."
+            "There were no held-out examples: the files were compared on the given example inputs, which says little "
+            "about real ones. Give data."
         )
     if held.part == "validation":
-        yield "There was no test set: the files are compared on validation."
+        yield "There was no test set: the files are compared on the validation set."
     if held.pixels:
         yield "The files take uint8 pixels and give probabilities; normalisation is inside."
 
 
 def _flips(found: Parity, held: Held, classes: Sequence[str]) -> list[Flip]:
-    """The examples to which a file answers otherwise, with their images where they are images."""
+    """The examples that a file predicts differently, with their images."""
     answers, rows = found.found, found.found.rows
     flips = answers.flips[:_SHOWN]
-    if (answers.answers[1] < 0).all():  # it could not be asked
+    if (answers.answers[1] < 0).all():  # it could not be run
         return []
     images = _images(held, torch.from_numpy(rows[flips]))
 
@@ -120,7 +120,7 @@ def _flips(found: Parity, held: Held, classes: Sequence[str]) -> list[Flip]:
 
 
 def _images(held: Held, rows: torch.Tensor) -> NDArray[np.uint8] | None:
-    """Pixels of some examples, ``(n, H, W)`` or ``(n, H, W, 3)``; None where they are no images."""
+    """Pixels of some examples, ``(n, H, W)`` or ``(n, H, W, 3)``; None where they are not images."""
     examples = held.examples
     seen = examples.presentation
     if not len(rows) or not (isinstance(seen, ImagePresentation) or examples.kind == "uint8 images"):

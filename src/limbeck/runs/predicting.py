@@ -1,4 +1,4 @@
-"""What a model says of new examples: labels and probabilities, in memory or block by block into a file.
+"""Predictions for new examples: labels and probabilities, in memory or block by block into a file.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -46,17 +46,17 @@ from limbeck.teachers import Ensemble, as_teacher
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of some examples; nothing is computed before it is asked for.
+    """The predictions of a model, computed lazily.
 
     Attributes:
         model: The model, or a teacher.
-        examples: What it is asked about.
+        examples: The examples.
         classes: Names of the K classes.
-        ids: Name or number of each example.
-        device: Where to compute, in PyTorch's words; None for where the model is.
-        several: Whether several labels may hold at a time: ``classes`` are the labels then.
-        beside: More to write of each example, by name, such as its word.
-        temperature: By which logits are divided, so that probabilities are calibrated.
+        ids: Identifier of each example: a name or a number.
+        device: A PyTorch device; None for the model's.
+        several: Whether the data are multi-label; then ``classes`` are the labels.
+        beside: Further columns per example, by name, such as its word.
+        temperature: Calibration temperature, which logits are divided by.
     """
 
     model: nn.Module | Teacher
@@ -74,20 +74,20 @@ class Predictions:
     def blocks(
         self, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[tuple[Sequence[Any], NDArray[np.float32]]]:
-        """Names and probabilities of some examples after the other, as many as fit in bounded memory.
+        """Yield identifiers and probabilities in blocks of bounded memory.
 
         Args:
-            progress: Called with the examples done and all.
+            progress: Called with the number of examples done and the total.
 
         Yields:
-            Names ``(n,)`` and probabilities ``(n, K)``.
+            Identifiers ``(n,)`` and probabilities ``(n, K)``.
         """
         place = device_of(self.model) if self.device is None else find_device(self.device, "float32").device
         done, waiting = 0, np.zeros((0, len(self.classes)), np.float32)
         with placed(self.model, place) as there:
             for _, answers in answers_in_blocks(there, self.examples):
                 found = (answers if self.temperature == 1 else _scaled(answers, self.temperature)).exp().numpy()
-                if self.several:  # pairs of example and label, of which a block may end within an example
+                if self.several:  # pairs of example and label; a block may end within an example
                     flat = np.concatenate([waiting.reshape(-1), found[:, 1]])
                     whole = len(flat) // len(self.classes) * len(self.classes)
                     found, waiting = flat[:whole].reshape(-1, len(self.classes)), flat[whole:]
@@ -99,12 +99,12 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        """Of all examples, ``(N, K)``."""
+        """The probabilities of all examples, ``(N, K)``."""
         return np.concatenate([found for _, found in self.blocks()])
 
     @property
     def labels(self) -> list[str]:
-        """The top-1 class of each example; where several labels may hold, those of at least one half."""
+        """The top-1 class of each example; for multi-label data, the labels with a probability of at least one half."""
         return likeliest(self.probabilities, self.classes, several=self.several)
 
     def write(
@@ -115,19 +115,19 @@ class Predictions:
         kind: Format | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Write them block by block, so that memory does not grow with the examples.
+        """Write the predictions block by block, in constant memory.
 
         Args:
-            target: A ``.csv``, ``.parquet`` or ``.jsonl`` file, or an open stream of text.
-            top: How many of the likeliest classes; None for a column for each class.
-            kind: The format; None for that of the file's name, and CSV for a stream.
-            progress: Called with the examples done and all.
+            target: A ``.csv``, ``.parquet`` or ``.jsonl`` file, or an open text stream.
+            top: How many of the top-1 classes; None for a column for each class.
+            kind: The format; None for the file's extension, and CSV for a stream.
+            progress: Called with the number of examples done and the total.
 
         Returns:
-            How many examples were written.
+            The number of examples written.
 
         Raises:
-            ConfigError: If ``top`` is not from 1 to K, or the format cannot be told.
+            ConfigError: If ``top`` is not from 1 to K, or the format is unknown.
         """
         if top is not None and not 1 <= top <= len(self.classes):
             raise ConfigError(f"top must be from 1 to {len(self.classes)}, the number of classes, and is {top}")
@@ -136,7 +136,7 @@ class Predictions:
 
 
 def _scaled(answers: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities at another temperature; they are float32 as before."""
+    """Log-probabilities at another temperature, float32."""
     return (answers.double() / temperature).log_softmax(-1).float()
 
 
@@ -151,26 +151,26 @@ def predict(
     temperature: float | None = None,
     device: str | None = None,
 ) -> Predictions:
-    """Labels and probabilities of examples without labels.
+    """Predict labels and probabilities of new examples.
 
     Args:
-        model: A module, a teacher, or the folder of a run.
-        data: Inputs as :func:`limbeck.distill` takes them, whose labels are not looked at; a DataFrame; or a path:
-            a folder of images, a table, a file of texts, or whatever else the run was trained on.
+        model: A module, a teacher, or a run folder.
+        data: Inputs as for :func:`limbeck.distill`, whose labels are ignored; a DataFrame; or a path to a folder of
+            images, a table, a file of texts, or other data like the run's own.
         classes: Names of the classes; None for those of the model.
-        options: How a path is read, where that must be said.
-        id_column: A column that names the rows.
-        calibrate: For the folder of a run: divide logits by the temperature that was fitted on its validation set.
-        temperature: Instead: divide them by this number, of your own. Labels stay what they are.
-        device: Where to compute: "auto", "cpu", "cuda"; None for where the model is.
+        options: Data options, to read a path with.
+        id_column: A column that identifies the rows.
+        calibrate: For a run folder: temperature scaling, fitted on its validation set.
+        temperature: Instead of calibrate: divide the logits by this temperature. Predicted classes do not change.
+        device: "auto", "cpu", "cuda"; None for the model's device.
 
     Returns:
-        The predictions, computed when they are asked for.
+        The predictions, computed lazily.
 
     Raises:
-        ConfigError: If there is no temperature to calibrate with, or two are asked for.
+        ConfigError: If there is no temperature to calibrate with, or both are given.
         MismatchError: If the model cannot take the data.
-        DataError: If there is no name for the classes' number.
+        DataError: If there is not one name per class.
 
     Example:
         >>> import torch
@@ -219,18 +219,18 @@ def predict(
 
 
 def _temperature(model: Any, calibrate: bool, given: float | None) -> float:
-    """By what logits are divided: 1 where nothing is asked for."""
+    """The temperature that logits are divided by; 1 by default."""
     if not calibrate:
         return 1.0 if given is None else checked_temperature(given)
     if given is not None:
-        raise ConfigError("calibrate takes the temperature of the run, and one is given: leave one of them out")
+        raise ConfigError("calibrate uses the run's temperature, and another is given: leave one of them out")
     if not isinstance(model, str | Path):
-        raise ConfigError("calibrate takes the temperature of a run: give its folder, or a temperature instead")
+        raise ConfigError("calibrate uses the temperature of a run: give its folder, or a temperature instead")
     return temperature_of_run(model)
 
 
 def _known_names(run: str | Path, data: str | Path) -> str | None:
-    """The column that named the rows of a run's own data, where a file has it too."""
+    """The id column of a run's own data, if a file has it too."""
     config = RunFolder(run).config() if (Path(run) / "config.toml").is_file() else {}
     column = config.get("id_column")
     names = peek_columns(data, [column]) if isinstance(column, str) else None
@@ -238,7 +238,7 @@ def _known_names(run: str | Path, data: str | Path) -> str | None:
 
 
 def _as_answered(subject: Any, options: DataOptions) -> DataOptions:
-    """How texts are read where the model says: for words with classes, or for next tokens."""
+    """The text options of the model: token classification, or next tokens."""
     if options.text_column is not None or options.words_column is not None or options.next_token:
         return options
     networks = [subject] if isinstance(subject, nn.Module) else [network for network, _ in subject.modules()]
@@ -249,23 +249,23 @@ def _as_answered(subject: Any, options: DataOptions) -> DataOptions:
 
 
 def load_own(run: Path, spec: str, data: str | Path, options: DataOptions) -> nn.Module | Ensemble:
-    """The model of a run whose architecture is the user's own.
+    """Load the model of a run with a user's architecture.
 
     Args:
         run: The run's folder.
-        spec: What makes the architecture, as ``package.module:function``.
-        data: What it will be asked about, which tells the shape of an example.
-        options: How that is read.
+        spec: The architecture, as ``package.module:function``.
+        data: The data, for the shape of an example.
+        options: The data options.
 
     Returns:
         The model.
 
     Raises:
-        FormatError: If the folder holds no model.
+        FormatError: If the folder has no model.
     """
     folder = run / "model" if (run / "model").is_dir() else run
     if not (folder / "config.json").is_file():
-        raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
+        raise FormatError(folder, "is not a run with a model: it has no model/config.json; is the run finished?")
     config = read_json(folder / "config.json")
     classes = classes_of(config) if isinstance(config, dict) else None
     if classes is None:
@@ -280,7 +280,7 @@ def _first(examples: Examples) -> Any:
 
 
 def _presentation(subject: Any) -> Any:
-    """How the model, or the first network of a teacher, sees examples."""
+    """The presentation of the model, or of a teacher's first network."""
     if isinstance(subject, nn.Module):
         return presentation_of(subject)
     return next((seen for _, seen in subject.modules() if seen is not None), None)

@@ -1,6 +1,6 @@
 """Files of predictions, written block by block: CSV, parquet or JSON lines.
 
-Axes: ``N`` examples, ``K`` classes, ``k`` of them written where only the top ones are wanted.
+Axes: ``N`` examples, ``K`` classes, of which the top ``k`` may be written.
 """
 
 __all__ = ["FORMATS", "format_of", "likeliest", "rows_of", "write_blocks"]
@@ -23,23 +23,23 @@ from limbeck.system.files import open_beside, put_in_place, why
 
 Format = Literal["csv", "parquet", "jsonl"]
 FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl"}
-"""By how a file's name ends."""
+"""Formats by file extension."""
 _HALF = 0.5
 Block = tuple[Sequence[Any], NDArray[np.float32]]
-"""Names of some examples, and their probabilities ``(n, K)``."""
+"""A block: identifiers, and probabilities ``(n, K)``."""
 
 
 def format_of(path: str | Path) -> Format:
-    """The format of a file by its name.
+    """The format of a file by its extension.
 
     Args:
-        path: Where to write.
+        path: The file to write.
 
     Returns:
         The format.
 
     Raises:
-        ConfigError: If the name ends otherwise.
+        ConfigError: If the extension is unknown.
 
     Example:
         >>> format_of("runs/predictions.jsonl")
@@ -47,20 +47,21 @@ def format_of(path: str | Path) -> Format:
     """
     found = FORMATS.get(Path(path).suffix.lower())
     if found is None:
-        raise ConfigError(f"{path} must end in .csv, .parquet or .jsonl, which says how it is written")
+        raise ConfigError(f"{path} must have the extension .csv, .parquet or .jsonl")
     return found
 
 
 def likeliest(probabilities: NDArray[np.float32], classes: Sequence[str], *, several: bool = False) -> list[str]:
-    """The top-1 class of each example; where several labels may hold, those of at least one half, joined by "; ".
+    """The top-1 class of each example; for multi-label data, the labels with a probability of at least one half, joined
+    by "; ".
 
     Args:
         probabilities: ``(n, K)``.
         classes: Names of the K classes, or labels.
-        several: Whether several may hold.
+        several: Whether the data are multi-label.
 
     Returns:
-        A text for each.
+        One string per example.
 
     Example:
         >>> likeliest(np.array([[0.9, 0.2, 0.6]], np.float32), ["a", "b", "c"], several=True)
@@ -79,17 +80,17 @@ def rows_of(
     several: bool = False,
     beside: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
-    """The columns of some predictions, under the names that ``limbeck soften --from-file`` reads.
+    """The columns of a block, under the names that ``limbeck soften --from-file`` reads.
 
     Args:
-        block: Names and probabilities.
+        block: Identifiers and probabilities.
         classes: Names of the K classes.
-        top: How many of the likeliest classes; None for a column for each class.
-        several: Whether several labels may hold at a time.
-        beside: More of each example, by name, which is written after ``id``.
+        top: How many of the top-1 classes; None for a column for each class.
+        several: Whether the data are multi-label.
+        beside: Further columns per example, by name, written after ``id``.
 
     Returns:
-        ``id`` and ``label``, then ``prob_CLASS`` for each class; or ``id``, then ``class_1``, ``prob_1``, ``class_2``
+        ``id`` and ``label``, then ``prob_CLASS`` per class; or ``id``, then ``class_1``, ``prob_1``, ``class_2``
         and so on.
 
     Example:
@@ -119,22 +120,22 @@ def write_blocks(
     several: bool = False,
     beside: Mapping[str, Sequence[Any]] | None = None,
 ) -> int:
-    """Write predictions as they come; a file appears under its name when all is there.
+    """Write predictions as they come; a file gets its name when it is complete.
 
     Args:
-        target: A file, or an open stream of text.
-        blocks: Names and probabilities.
+        target: A file, or an open text stream.
+        blocks: Identifiers and probabilities.
         classes: Names of the K classes.
-        top: How many of the likeliest classes; None for all.
-        kind: The format; None for that of the file's name, and CSV for a stream.
-        several: Whether several labels may hold at a time.
-        beside: More of all examples, by name.
+        top: How many of the top-1 classes; None for all.
+        kind: The format; None for the file's extension, and CSV for a stream.
+        several: Whether the data are multi-label.
+        beside: Further columns of all examples, by name.
 
     Returns:
-        How many examples were written.
+        The number of examples written.
 
     Raises:
-        ConfigError: If the format cannot be told, or parquet is to go to a stream.
+        ConfigError: If the format is unknown, or parquet is to go to a stream.
         RunError: If the file cannot be written.
     """
     columns = (
@@ -142,7 +143,7 @@ def write_blocks(
     )
     if not isinstance(target, str | os.PathLike):
         if kind == "parquet":
-            raise ConfigError("parquet is not text: name a file with --out")
+            raise ConfigError("parquet is not text: give a file with --out")
         return sum(_lines(target, columns, kind or "csv"))
     used, path = kind or format_of(target), Path(target)
     if used == "parquet":
@@ -160,7 +161,7 @@ def write_blocks(
 def _with_parts(
     blocks: Iterable[Block], beside: Mapping[str, Sequence[Any]]
 ) -> Iterator[tuple[Block, dict[str, Sequence[Any]]]]:
-    """Each block with its part of what is written beside."""
+    """Each block with its rows of the further columns."""
     done = 0
     for block in blocks:
         stop = done + len(block[0])
@@ -201,7 +202,7 @@ def _lines(stream: IO[str], blocks: Iterable[dict[str, Any]], kind: Format) -> I
 
 
 def _plain(values: Any) -> list[Any]:
-    """Probabilities with the digits that float32 has."""
+    """Probabilities with the digits of float32."""
     return [float(f"{value:.7g}") for value in values] if isinstance(values, np.ndarray) else values
 
 

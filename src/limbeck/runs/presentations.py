@@ -1,4 +1,4 @@
-"""How a saved model sees its examples: written beside its weights, and read again."""
+"""Saving and loading of a model's presentation beside its weights."""
 
 __all__ = ["load_presentation", "presentation_files", "save_presentation"]
 
@@ -21,29 +21,29 @@ _TOKENIZER = "tokenizer"
 
 
 def presentation_files(folder: Path) -> list[str]:
-    """Files that a presentation has in a model's folder, as paths from there."""
+    """Files of a presentation in a model folder, as relative paths."""
     return sorted(f"{_TOKENIZER}/{file.name}" for file in (folder / _TOKENIZER).glob("*") if file.is_file())
 
 
 def save_presentation(folder: Path, presentation: Any) -> dict[str, Any] | None:
-    """Write what a model's own presentation needs, such as the files of its tokenizer.
+    """Save a model's presentation, such as the files of its tokenizer.
 
     Args:
-        folder: The model's.
-        presentation: Of the model.
+        folder: The model folder.
+        presentation: The model's presentation.
 
     Returns:
-        What ``config.json`` holds of it; None where there is none, or a kind that is written elsewhere.
+        Its entry in ``config.json``; None where there is none, or its kind is saved elsewhere.
     """
     name = next((name for name, kind in _KINDS.items() if type(presentation) is kind.of), None)
     return None if name is None else {"kind": name, **_KINDS[name].save(folder, presentation)}
 
 
 def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
-    """The presentation of a model's folder.
+    """Load the presentation of a model folder.
 
     Args:
-        folder: The model's.
+        folder: The model folder.
         config: Its ``config.json``.
 
     Returns:
@@ -59,15 +59,15 @@ def load_presentation(folder: Path, config: Mapping[str, Any]) -> Any:
         fields = dict(described)
         name = fields.pop("kind")
         if name not in _KINDS:
-            raise ValueError("its kind is not known")
+            raise ValueError("its kind is unknown")
         return _KINDS[name].load(folder, fields)
     except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
-        raise FormatError(folder / "config.json", f"describes a presentation that cannot be used: {error}") from error
+        raise FormatError(folder / "config.json", f"has an invalid presentation: {error}") from error
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of presentation: its class, and how it is written beside a model and read again."""
+    """One kind of presentation: its class, and how it is saved and loaded."""
 
     of: type[Any]
     save: Callable[[Path, Any], dict[str, Any]]
@@ -75,12 +75,12 @@ class _Kind:
 
 
 def _plain(of: type[Any]) -> _Kind:
-    """A kind that plain values tell."""
+    """A kind that plain values describe."""
     return _Kind(of, lambda _, presentation: dict(presentation.to_dict()), lambda _, fields: of.from_dict(fields))
 
 
 def _save_text(folder: Path, presentation: TextPresentation) -> dict[str, Any]:
-    fresh = load_tokenizer.__wrapped__(presentation.tokenizer)  # the one in use remembers how it was last called
+    fresh = load_tokenizer.__wrapped__(presentation.tokenizer)  # the tokenizer in use has state
     place = make_folder(folder / _TOKENIZER)
     with tempfile.TemporaryDirectory() as made:
         fresh.save_pretrained(made)
@@ -114,4 +114,4 @@ _KINDS = {
     "text": _Kind(TextPresentation, _save_text, _load_text),
     "labels": _Kind(ManyLabels, _save_labels, _load_labels),
 }
-"""By the name under which ``config.json`` has it."""
+"""Kinds by their name in ``config.json``."""

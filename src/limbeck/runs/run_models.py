@@ -1,4 +1,4 @@
-"""What the models of a run say of examples, and what ``limbeck decode`` found with them, by role, for its report."""
+"""Predictions and decoding results of a run's models, by role, for its report."""
 
 __all__ = ["answers_by_role", "with_words"]
 
@@ -24,16 +24,16 @@ _FIGURES = ("wer", "insertions", "deletions", "substitutions", "acoustic_scale",
 def answers_by_role(
     run: RunFolder, config: Mapping[str, Any], data: DataSet, examples: Examples
 ) -> Iterator[tuple[str, Tensor]]:
-    """What each model of a run says of some examples.
+    """Predict some examples with each model of a run.
 
     Args:
         run: The run.
         config: Its settings.
         data: Its data set.
-        examples: What they are asked.
+        examples: The examples.
 
     Yields:
-        Role and log-probabilities ``(N, K)`` of teacher, baseline and student, or of the model.
+        Roles and log-probabilities ``(N, K)`` of teacher, baseline and student, or of the model.
     """
     for role, folders in _models(run, config).items():
         mean: Any = config.get("mean") or "arithmetic"
@@ -44,39 +44,39 @@ def answers_by_role(
 def with_words(
     models: tuple[Model, ...], run: RunFolder, config: Mapping[str, Any], decoded: Sequence[Path]
 ) -> tuple[Model, ...]:
-    """Put what ``limbeck decode`` found to the scores of the models that it decoded with.
+    """Add the results of ``limbeck decode`` to the metrics of its models.
 
     Args:
         models: The report's models.
         run: The run.
         config: Its settings.
-        decoded: Figures as JSON.
+        decoded: JSON files of ``limbeck decode``.
 
     Returns:
         The models.
 
     Raises:
-        FormatError: If a file holds no figures of a model.
-        MismatchError: If they are of none of these models.
+        FormatError: If a file is not a result of ``limbeck decode`` with a model.
+        MismatchError: If its models are not of this run.
     """
     known = {role: [path.resolve() for path in folders] for role, folders in _models(run, config).items()}
     scores: dict[str, dict[str, Any]] = {}
     for path in decoded:
         figures = read_json(path)
         if not isinstance(figures, dict) or "wer" not in figures or not isinstance(figures.get("model"), list):
-            raise FormatError(path, "holds no word error rate of a model: give the .json that limbeck decode left")
+            raise FormatError(path, "has no word error rate of a model: give the .json file of limbeck decode")
         used = [Path(str(name)).resolve() for name in figures["model"]]
         roles = [role for role, folders in known.items() if folders == used]
         if not roles:
             raise MismatchError(
-                f"{path} was decoded with {', '.join(map(str, figures['model']))}, which is no model of {run.path}"
+                f"{path} was decoded with {', '.join(map(str, figures['model']))}, which is not a model of {run.path}"
             )
         scores |= {role: {name: figures[name] for name in _FIGURES} for role in roles}
     return tuple(dataclasses.replace(model, scores={**model.scores, **scores.get(model.role, {})}) for model in models)
 
 
 def _models(run: RunFolder, config: Mapping[str, Any]) -> dict[str, list[Path]]:
-    """Where the models of a run are, by role."""
+    """The folders of a run's models, by role."""
     teachers = [Path(str(path)) for path in config.get("teacher") or ()]
     found = {}
     if teachers and all(path.is_dir() for path in teachers):

@@ -1,4 +1,4 @@
-"""A few held-out examples as a person would give them, for formats of exported models that show some."""
+"""A few held-out examples in raw form, for exports that show samples."""
 
 __all__ = ["samples_of"]
 
@@ -16,16 +16,16 @@ _MOST = 12
 
 
 def samples_of(model: nn.Module, held: Held, classes: int, *, images: bool) -> Samples:
-    """Some held-out examples, one of each of the first classes where labels are known.
+    """Choose held-out examples, one of each of the first classes where labels are known.
 
     Args:
-        model: As which they are seen.
+        model: The model; its presentation is used.
         held: All held-out examples.
-        classes: How many there are.
+        classes: Number of classes.
         images: Whether they are images.
 
     Returns:
-        At most 12, with what a person would give where that is known.
+        At most 12, with the raw input where that is known.
     """
     examples, rows = held.examples, held.rows[:_MOST]
     if examples.labels is not None:

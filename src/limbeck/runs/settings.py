@@ -1,4 +1,4 @@
-"""The settings of a run as ``config.toml`` holds them: written, read, and compared when the run is continued."""
+"""The settings of a run in ``config.toml``: written, read, and compared on resuming."""
 
 __all__ = ["options_of", "plain_settings", "require_settings", "settings_text"]
 
@@ -30,28 +30,28 @@ _FREE_KEYS = frozenset(
         "compile",
     }
 )
-"""Settings that may differ when a run is continued; fields of options with the metadata "free" may too."""
+"""Settings that may differ when a run is resumed; option fields with the metadata "free" may too."""
 
 
 _LENGTH = frozenset({"epochs", "patience", "skip_nonfinite"})
-"""Of these, what a training that is finished cannot differ in."""
+"""Of these, settings that may not differ for a finished training."""
 
 _DEFAULTS = {
     field.name: list(field.default) if isinstance(field.default, tuple) else field.default
     for options in (Training, Distillation, Augmentation, DataOptions, ModelOptions)
     for field in dataclasses.fields(options)
 }
-"""What a setting was in a run of a Limbeck that did not have it yet."""
+"""Values of settings in runs of versions without them."""
 
 _RENAMED = {"export": "save_hdf5"}
-"""What settings were called in runs of before."""
+"""Names of settings in earlier versions."""
 
 _STARTED_BY = {True: "on the command line", False: "in Python"}
-"""Only the command line has a setting "data"; in Python data are given as they are."""
+"""Only the command line has a setting "data"; in Python data are objects."""
 
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as TOML can hold them; None values are left out, for TOML has none.
+    """Convert settings to TOML values; None values are left out, since TOML has none.
 
     Args:
         settings: Values by name.
@@ -60,7 +60,7 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         Plain values by name.
 
     Raises:
-        ConfigError: If a value is neither text nor a number, or made of such.
+        ConfigError: If a value is not a string, a number, or a list or mapping of these.
     """  # noqa: DOC502
     return {name: _plain(value) for name, value in settings.items() if value is not None}
 
@@ -73,25 +73,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if not isinstance(value, str | bool | int | float | date | time):
-        raise ConfigError(f"settings are kept as text and numbers, and one of them is {shown(value)}: leave it out")
+        raise ConfigError(f"settings must be strings or numbers, and one is {shown(value)}: leave it out")
     return value
 
 
 def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | None = None) -> str:
-    """Settings as TOML that a command takes with ``--config``.
+    """Settings as TOML for ``--config``.
 
     Args:
-        command: Which command takes them.
+        command: The command they are for.
         settings: Values by name; None values are left out.
-        heading: First line, where the command does not take the file. A run without a setting "data" was started
-            in Python, and the command would train on other data.
+        heading: First line, where the command does not accept the file. A run without a setting "data" was started in
+            Python, and the command would train on other data.
 
     Returns:
-        The text of the file.
+        The contents of the file.
     """
-    again = f"Start another such run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
+    again = f"Repeat this run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
     if "data" not in settings:
-        again = f"Of a run of limbeck.{command} in Python, which its data and networks were given to"
+        again = f"A run of limbeck.{command} in Python, with data and networks as objects"
     return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
 
 
@@ -103,13 +103,13 @@ def require_settings(
     finished: Path | None,
     free: Collection[str] = (),
 ) -> None:
-    """Make sure that a run was started with these settings, but for those that may differ.
+    """Check that a run was started with these settings, except for those that may differ.
 
     Args:
-        path: The folder of the run.
+        path: The run folder.
         before: The settings that it was started with.
-        settings: Those that it is continued with.
-        finished: A training of it that is finished, or None.
+        settings: The settings that it is resumed with.
+        finished: A finished training of it, or None.
         free: Names of further settings that may differ.
 
     Raises:
@@ -124,14 +124,14 @@ def require_settings(
             f"networks: resume it {begun}, or choose another --out"
         )
     for name in sorted(set(before) | set(config)):
-        # A kind of data has settings of its own, and runs of other kinds may not name them.
+        # Kinds of data have settings of their own, which runs of other kinds do not save.
         field = own.get(name)
         default = None if field is None else field.default
         started, now = before.get(name, _DEFAULTS.get(name, default)), config.get(name, default)
         if finished is not None and name in _LENGTH and started != now:
             raise RunError(
                 f"{finished} is finished with {name} = {started}, and now it is {now}: a finished "
-                f"training is not continued; resume with {name} = {started}, or choose another --out"
+                f"training cannot be extended; resume with {name} = {started}, or choose another --out"
             )
         of_kind = field is not None and field.metadata.get("free", False)
         if name not in _FREE_KEYS and name not in free and not of_kind and started != now:
@@ -143,23 +143,23 @@ def require_settings(
 
 
 def _own_fields() -> dict[str, dataclasses.Field[Any]]:
-    """The settings that belong to some kinds of data alone, by name."""
+    """The settings that only some kinds of data have, by name."""
     plain = {field.name for field in dataclasses.fields(DataOptions)}
     return {field.name: field for field in dataclasses.fields(every_option()) if field.name not in plain}
 
 
 def options_of(run: Path, config: Mapping[str, Any]) -> DataOptions:
-    """The settings of the data that a run's ``config.toml`` holds.
+    """The data settings of a run's ``config.toml``.
 
     Args:
-        run: The folder of the run.
-        config: Settings by name, of the data alone.
+        run: The run folder.
+        config: Data settings by name.
 
     Returns:
         The settings.
 
     Raises:
-        FormatError: If a value is of a kind that the setting cannot have.
+        FormatError: If a value has the wrong type.
     """
     plain = every_option()()
     for name, value in config.items():

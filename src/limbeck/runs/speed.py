@@ -1,4 +1,4 @@
-"""Where models are judged, and how quickly they answer."""
+"""Devices for evaluation, and measurement of latency and throughput."""
 
 __all__ = ["modules_of", "placed", "speed_of"]
 
@@ -24,7 +24,7 @@ from limbeck.system.devices import Device
 _MOST_AT_A_TIME = 256
 _MOST_TIMES = 2000
 _BEFORE, _LONGEST = 2, 1.0
-"""Answers that do not count, and the seconds after which they do, where a model is slow."""
+"""Number of warm-up calls, and the seconds after which they count, for slow models."""
 
 
 def modules_of(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
@@ -34,13 +34,13 @@ def modules_of(subject: nn.Module | Teacher) -> list[tuple[nn.Module, Any]]:
 
 @contextmanager
 def placed(subject: nn.Module | Teacher, device: torch.device) -> Iterator[Any]:
-    """A model or teacher on a device for the time; afterwards its networks are where they were.
+    """Move a model or teacher to a device, and back afterwards.
 
-    A network with 8-bit layers stays on the processor, which it is made for.
+    A network with 8-bit layers stays on the CPU.
 
     Args:
         subject: A module, or a teacher; one that cannot be moved stays.
-        device: Where to.
+        device: The device.
 
     Yields:
         The module or teacher.
@@ -62,18 +62,18 @@ def placed(subject: nn.Module | Teacher, device: torch.device) -> Iterator[Any]:
 
 
 def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float = 0.4) -> dict[str, Any]:
-    """Time one example by itself, and many at once, in float32 on the device where the model is.
+    """Measure latency and throughput in float32 on the model's device.
 
-    A slow model is not asked often: the whole takes some two seconds, or one answer where that takes longer.
+    The whole takes about two seconds, or one call where that is longer.
 
     Args:
         subject: A module or a teacher.
         examples: Inputs to time with.
-        seconds: About how long each of the two measurements takes.
+        seconds: Approximate duration of each of the two measurements.
 
     Returns:
-        ``latency_ms``, the median of single answers, and ``images_per_second`` for up to 256 at a time, as many as fit
-        into the time and a bounded part of the memory. Nothing where there is no module.
+        ``latency_ms``, the median for one example, and ``images_per_second`` in batches of up to 256, as time and
+        memory allow. Empty where there is no module.
     """
     asked = subject_of(subject)
     networks = asked.modules()
@@ -101,10 +101,10 @@ def speed_of(subject: nn.Module | Teacher, examples: Examples, *, seconds: float
 def _at_a_time(
     asking: Callable[[int], Callable[[], object]], most: int, alone: float, seconds: float, device: torch.device
 ) -> tuple[int, float]:
-    """The largest batch that fits into time and memory, and its seconds; a step up is four times as large."""
+    """The largest batch within time and memory, and its seconds; tried sizes grow by four."""
     size, found = 1, alone
     while size < most:
-        # The first answer of a size may be much slower than the next.
+        # The first call with a new size may be much slower than the next.
         larger = min(4 * size, most)
         if found * larger / size > seconds:
             break
@@ -120,7 +120,7 @@ def _at_a_time(
 
 
 def _seconds(ask: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """Median time of an answer. The first two do not count, for a device may first choose how to compute it."""
+    """Median time per call. The first two are warm-up, for a device may select kernels."""
     times: list[float] = []
     began = time.perf_counter()
     while True:

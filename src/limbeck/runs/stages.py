@@ -1,4 +1,4 @@
-"""One training of a run in a folder of its own: a stage, which is begun, continued, or taken from where it is done."""
+"""One training of a run in its own folder: a stage, which is started, resumed, or loaded if finished."""
 
 __all__ = ["fit_stage", "keep_stage", "stage_for"]
 
@@ -40,20 +40,20 @@ def fit_stage(
     save_hdf5: bool = False,
     steps: int | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Train one model in a folder of its own, or take it from there where that was done before.
+    """Train one model in its own folder, or load it if the training is finished.
 
     Args:
-        folder: Where history, checkpoints and model go; None to keep nothing.
+        folder: Folder of history, checkpoints and model; None to save nothing.
         model: The module, trained in place.
         objective: The loss that is minimised.
         data: Training and validation examples.
-        training: The settings.
+        training: The training settings.
         device: Where to compute.
-        augmentation: Random views.
+        augmentation: The augmentation.
         resume: Continue what the folder holds.
-        callback: Callbacks for training progress.
-        source: Where a module of the user's own came from.
-        save_hdf5: Write the weights after each epoch as HDF5, and at the end as nnet1 text too.
+        callback: Receives training progress.
+        source: Origin of a user's module.
+        save_hdf5: Also write the weights after each epoch as HDF5, and at the end as nnet1 text.
         steps: Steps per epoch; None for those of one pass over the training examples.
 
     Returns:
@@ -105,9 +105,9 @@ def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> Run
     """The folder of a part of a run.
 
     Args:
-        folder: Of the run, or None.
-        name: Of the part; None for the run itself.
-        apart: Whether another process will use it, which may have another working folder.
+        folder: The run's folder, or None.
+        name: Name of the part; None for the run itself.
+        apart: Whether another process will use it, which may have another working directory.
 
     Returns:
         The folder, or None.
@@ -119,11 +119,11 @@ def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> Run
 
 
 def _take_up(folder: RunFolder | None, model: nn.Module, here: World) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """The result of a training that is finished, in all processes; the first alone has the folder."""
+    """Load the result of a finished training, in all processes; only the first has the folder."""
     history: list[dict[str, Any]] = []
     if folder is not None:
         loaded = load(folder.path, model=model)
-        assert not isinstance(loaded, Ensemble), "a stage holds one model"
+        assert not isinstance(loaded, Ensemble), "a stage has one model"
         model, history = loaded, folder.history()
     weights, history = here.told((model.state_dict(), history))
     model.load_state_dict(weights)
@@ -131,7 +131,7 @@ def _take_up(folder: RunFolder | None, model: nn.Module, here: World) -> tuple[n
 
 
 def _remember_presentation(model: nn.Module, data: DataSet) -> None:
-    """Let the model keep how it sees the examples: what it has of its own, with what was measured on the data."""
+    """Attach the presentation to the model: its own, completed by statistics of the data."""
     shown = presentation_of(model)
     kept = getattr(data.train.inputs, "remembered", lambda own: own or data.train.presentation)(shown)
     if kept is not shown:
@@ -148,15 +148,15 @@ def keep_stage(
     source: str | None,
     save_hdf5: bool,
 ) -> None:
-    """Write the result of a training, and list its files: it is finished by that.
+    """Save the result of a training and record its files, which completes it.
 
     Args:
-        folder: Where to.
+        folder: The folder to write into.
         model: On the CPU.
         fitted: Its history and last weights.
-        data: What it learnt from.
-        training: The settings.
-        source: Where a module of the user's own came from.
+        data: Its training data.
+        training: The training settings.
+        source: Origin of a user's module.
         save_hdf5: Write the weights as HDF5 and nnet1 text too.
     """
     folder.write_rows("history.jsonl", fitted.history)

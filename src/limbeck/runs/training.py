@@ -49,13 +49,13 @@ from limbeck.training.optimizers import make_optimizer
 
 @dataclass(frozen=True)
 class TrainRun(FinishedRun):
-    """What training left.
+    """The result of a training run.
 
     Attributes:
         model: The trained module in evaluation mode, or the ensemble.
-        history: A mapping an epoch; of the first member, for an ensemble.
-        metrics: What ``metrics.json`` holds: ``model``, and ``members`` for an ensemble.
-        folder: Where it all is, or None.
+        history: One mapping per epoch; for an ensemble, of the first member.
+        metrics: The contents of ``metrics.json``: ``model``, and ``members`` for an ensemble.
+        folder: The run's folder, or None.
         data: The data set, for :meth:`export`.
     """
 
@@ -96,25 +96,24 @@ def train(
     """Train a classifier on labels; or several, as an ensemble.
 
     Args:
-        model: A module (it is copied, and all members start from its weights), or a function that makes one from a
-            seed or from nothing; it is called for each member under the seed of that member; or a name, such as "mlp",
-            "cnn" or "timm:resnet18".
+        model: A module (copied; all members start from its weights), a function that makes one, called with the seed or
+            without arguments under each member's seed, or a name, such as "mlp", "cnn" or "timm:resnet18".
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Examples to choose the best epoch by.
-        test: Examples to judge on, read once, at the end.
+        test: Test examples, read once, at the end.
         classes: Names of the classes.
-        members: How many to train, with seeds that follow each other; above 1 they make an ensemble.
+        members: Number of members, with consecutive seeds; above 1 they form an ensemble.
         mean: How the ensemble averages: "arithmetic" or "geometric".
-        objective: Instead of cross-entropy with the labels, a loss function of your own: ``f(logits, labels)`` gives
+        objective: Instead of cross-entropy with the labels, your own loss function: ``f(logits, labels)`` gives
             one value per example, ``(N,)``. A module's parameters are trained and checkpointed with the model's.
-        augmentation: Random views of the training pictures.
+        augmentation: Augmentation of the training images.
         out: Folder for the run; None to write nothing.
-        resume: Continue what ``out`` holds.
-        save_hdf5: Write the weights after each epoch as HDF5, and at the end as nnet1 text too, into ``out``.
-        jobs: How many members are trained at a time, each in a process of its own.
-        ray: Instead: the address of a Ray cluster to train them on, or "local"; ``out`` must be there too.
-        settings: More to keep in ``config.toml``, such as the name of the data.
-        callback: Hears how it goes.
+        resume: Resume the run in ``out``.
+        save_hdf5: Also write the weights after each epoch as HDF5, and at the end as nnet1 text, into ``out``.
+        jobs: How many members are trained in parallel, each in its own process.
+        ray: Instead of ``jobs``: the address of a Ray cluster, or "local"; the cluster must see ``out``.
+        settings: More settings to save in ``config.toml``, such as the name of the data.
+        callback: Receives training progress.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
@@ -148,18 +147,18 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is decided before anything is trained.
+    """The decisions of a training run, made before anything is trained.
 
     Attributes:
-        begun: The networks with their first weights, one for each member.
-        data: The examples, as the networks see them.
-        options: The settings of the training, with the precision that was found.
-        augmentation: Random views of the training examples.
+        begun: The networks with their initial weights, one per member.
+        data: The data in the networks' presentation.
+        options: The training settings, with the measured precision.
+        augmentation: Augmentation of the training examples.
         device: Where to compute.
-        members: How many are trained.
-        mean: How several are averaged.
-        execution: The folder, the processes, and who is told.
-        objective: The loss function, where it is the user's own.
+        members: Number of members.
+        mean: How members' distributions are averaged.
+        execution: The folder, the processes and callbacks.
+        objective: A user's loss function.
     """
 
     begun: list[nn.Module]
@@ -173,18 +172,18 @@ class _Plan:
     objective: Callable[..., Any] | None
 
     def loss(self) -> Objective:
-        """What a member minimises, made anew for each, so that parameters of its own are shared with nobody."""
+        """A new objective per member, so that its trainable parameters are not shared."""
         if self.objective is None:
             return LabelObjective(self.options.label_smoothing)
         return OwnObjective(self.objective, classes=len(self.data.classes))
 
     def settings(self) -> dict[str, Any]:
-        """What ``config.toml`` keeps."""
+        """The settings saved in ``config.toml``."""
         kept = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.augmentation)}
         return kept | {"members": self.members, "mean": self.mean, "save_hdf5": self.execution.save_hdf5}
 
     def identity(self) -> dict[str, Any]:
-        """Digests in which a run that resumes must agree."""
+        """Digests that a resumed run must match."""
         found = {**self.data.identity(), **network_identity(self.begun[0], "model")}
         return found if self.objective is None else {**found, "method": self.loss().fingerprint()["method"]}
 
@@ -199,7 +198,7 @@ def _plan(
     execution: Execution,
     objective: Callable[..., Any] | None,
 ) -> _Plan:
-    """Look at what was given, refuse what cannot be trained, and decide the rest."""
+    """Validate the inputs of a training run and make its plan."""
     if isinstance(objective, Method | type):
         raise ConfigError("objective must be a function or a module of logits and labels; a method needs a teacher")
     if data.train.labels is None:
@@ -209,7 +208,7 @@ def _plan(
     begun = starts(model, range(options.seed, options.seed + members), callback=execution.callback)
     data = data.seen_by(begun[0])
     check_answers("model", begun[0], data)
-    make_optimizer(begun[0], options, device)  # refuses a user's own that cannot be trained with
+    make_optimizer(begun[0], options, device)  # refuses user-defined ones that cannot be trained
     return _Plan(
         begun=begun, data=data, options=options, augmentation=views, device=device, members=members, mean=mean,
         execution=execution, objective=objective,
@@ -217,7 +216,7 @@ def _plan(
 
 
 def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
-    """Tell what is odd, train, and judge on the test set."""
+    """Give the warnings, train, and evaluate on the test set."""
     data, callback = plan.data, plan.execution.callback
     unused = unused_in_training(
         plan.options,
@@ -229,7 +228,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     )
     unused += [("mean", plan.mean, "there is one member")] if plan.mean != "arithmetic" and plan.members == 1 else []
     if plan.objective is not None and plan.options.label_smoothing:
-        unused.append(("label_smoothing", plan.options.label_smoothing, "objective takes the place of cross-entropy"))
+        unused.append(("label_smoothing", plan.options.label_smoothing, "objective replaces cross-entropy"))
     tell_unused(unused, callback)
     tell_class_weights(plan.options, data, data, callback)
     tell_probabilities("model", plan.begun[0], data.train, None, callback)
@@ -257,7 +256,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
 
 
 def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[list[dict[str, Any]]]]:
-    """Each member and its history; one alone is trained in the run's own folder."""
+    """Train the members; a single one in the run's own folder."""
     execution, apart = plan.execution, plan.execution.apart(plan.members)
     tasks = [
         partial(
@@ -269,7 +268,7 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
             dataclasses.replace(plan.options, seed=plan.options.seed + number),
             plan.device,
             augmentation=plan.augmentation,
-            resume=execution.resume or apart,  # a task that is begun again continues
+            resume=execution.resume or apart,  # a task that is started again resumes
             callback=None if apart else execution.callback,
             source=execution.origin("model"),
             save_hdf5=execution.save_hdf5,
@@ -316,11 +315,11 @@ def _judge(
 
 
 def ensemble_gain(whole: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What an ensemble gains over its members.
+    """The gain of an ensemble over its members.
 
     Args:
-        whole: The ensemble's scores.
-        members: The members' scores.
+        whole: The ensemble's metrics.
+        members: The members' metrics.
 
     Returns:
         Members' mean and best error rate, and the ensemble's accuracy above each, as shares of the examples.

@@ -1,4 +1,4 @@
-"""Examples without labels, read as a model sees them: what it is to be asked about."""
+"""Reading of unlabelled examples in a model's presentation."""
 
 __all__ = ["given_unlabelled", "open_unlabelled", "open_unlabelled_texts"]
 
@@ -22,7 +22,7 @@ from limbeck.options import DataOptions, ImagePresentation, TextPresentation
 
 
 def given_unlabelled(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
-    """Examples given in Python, and the name or number of each: rows of a frame, or whatever is examples."""
+    """Convert examples given in Python, with the identifier of each."""
     if is_held(data) and (isinstance(seen, TableEncoding) or hasattr(data, "iloc")):
         return _table("the DataFrame", with_columns(data), seen, id_column)
     examples = as_examples(data).without_labels()
@@ -32,21 +32,21 @@ def given_unlabelled(data: Any, seen: Any, id_column: str | None) -> tuple[Examp
 def open_unlabelled(
     path: str | Path, seen: Any, options: DataOptions, *, id_column: str | None = None
 ) -> tuple[Examples, Sequence[Any]]:
-    """Read what a model is to be asked about, as it sees it.
+    """Read unlabelled examples in a model's presentation.
 
     Args:
-        path: A folder of images, a table, a file of texts, or whatever else :func:`~limbeck.data.open_inputs` reads.
+        path: A folder of images, a table, a file of texts, or other data that :func:`~limbeck.data.open_inputs` reads.
         seen: The model's presentation, or None.
-        options: How it is read.
-        id_column: The column of a table that names its rows.
+        options: The data options.
+        id_column: The column of a table that identifies its rows.
 
     Returns:
-        The examples, and the name or number of each: names of files, or numbers of rows from 0.
+        The examples, and their identifiers: file names, or row numbers from 0.
 
     Raises:
-        MismatchError: If the model sees other things than the path holds.
+        MismatchError: If the model does not take this kind of data.
         FormatError: If a file is missing or damaged.
-        ConfigError: If its kind is for another command, or ``id_column`` has no meaning.
+        ConfigError: If the kind is for another command, or ``id_column`` does not apply.
     """
     place = Path(path)
     refused = not_predicted(place)
@@ -58,13 +58,13 @@ def open_unlabelled(
     if options.image_column is not None:
         return _listed_images(place, seen, options, id_column)
     if id_column is not None:
-        raise ConfigError("id_column is for rows of files, and the model does not see such: leave it out")
+        raise ConfigError("id_column is for rows of files, and the model's data are not rows: leave it out")
     if place.is_dir() and not has_idx(place):
         return _images(place, seen, options)
     if type(seen) is ImagePresentation:
         if not place.exists():
             raise FormatError(place, "there is no such folder")
-        raise MismatchError(f"the model sees images, and {path} is no folder of images")
+        raise MismatchError(f"the model takes images, and {path} is not a folder of images")
     examples = open_inputs(path, options=options)
     return examples, range(len(examples))
 
@@ -72,14 +72,16 @@ def open_unlabelled(
 def open_unlabelled_texts(
     source: Any, seen: TextPresentation, options: DataOptions, id_column: str | None
 ) -> tuple[Examples, Sequence[Any]]:
-    """Texts, words or next tokens, as options say."""
+    """Read texts, words or next tokens, as the options say."""
     named = id_column or options.id_column
     if options.words_column is not None or is_conll(source):
         column = None if is_conll(source) and options.words_column == WORDS else options.words_column
         found = open_word_inputs(source, words_column=column, id_column=named, presentation=seen)
     elif options.next_token:
         if named is not None:
-            raise ConfigError("id_column is for rows, and next tokens are named by their text and place: leave it out")
+            raise ConfigError(
+                "id_column is for rows, and next tokens are identified by text and position: leave it out"
+            )
         found = open_next_token_inputs(source, seen, text_column=options.text_column or "text")
     else:
         column, pair = options.text_column or "text", options.pair_column
@@ -95,9 +97,9 @@ _Opened = tuple[Examples, Sequence[Any]]
 
 
 def _open_rows(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
-    """Rows of a table, for a model that sees its columns."""
+    """Read the rows of a table."""
     if not is_table(place):
-        raise MismatchError(f"the model sees rows of a table, and {place} is no .csv or .parquet file")
+        raise MismatchError(f"the model takes rows of a table, and {place} is not a .csv or .parquet file")
     return _table(str(place), read_frame(place), seen, id_column)
 
 
@@ -105,11 +107,11 @@ _OPENERS: dict[type[Any], Callable[[Path, Any, DataOptions, str | None], _Opened
     TableEncoding: _open_rows,
     TextPresentation: open_unlabelled_texts,
 }
-"""By what the model sees; whatever else it sees is opened by what the path holds."""
+"""Readers by the type of presentation; other data are opened by their detected kind."""
 
 
 def _listed_images(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
-    """The images that a column of a table names."""
+    """Read the images listed in a column of a table."""
     from limbeck.data.image_tables import open_image_table_inputs
 
     assert options.image_column is not None
@@ -124,12 +126,12 @@ def _listed_images(place: Path, seen: Any, options: DataOptions, id_column: str 
 
 
 def _of_images(seen: Any) -> ImagePresentation | None:
-    """The model's presentation, where it is one of images."""
+    """The model's presentation, if it is of images."""
     return seen if isinstance(seen, ImagePresentation) else None
 
 
 def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Sequence[Any]]:
-    """All images in a folder and those below it, named by their paths from there."""
+    """All images in a folder and its subfolders, identified by relative paths."""
     from limbeck.data.image_reading import read_images
     from limbeck.formats.image_files import list_images
 
@@ -141,7 +143,7 @@ def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Se
 
 
 def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
-    """The columns that the model sees; others are not looked at."""
+    """The columns that the model takes; others are ignored."""
     if id_column is not None and id_column not in frame.columns:
         raise ConfigError(f"{path} has no column {id_column!r}: it has {', '.join(map(str, list(frame.columns)[:12]))}")
     ids = range(len(frame)) if id_column is None else frame[id_column].tolist()
@@ -150,7 +152,7 @@ def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Exa
         missing = [name for name in names if name not in frame.columns]
         if missing:
             raise MismatchError(
-                f"the model sees the column {missing[0]!r}, which {path} does not have; it has "
+                f"the model takes the column {missing[0]!r}, which {path} does not have; it has "
                 f"{', '.join(map(str, list(frame.columns)[:12]))}"
             )
         frame = frame[names]

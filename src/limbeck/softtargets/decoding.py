@@ -118,7 +118,7 @@ def share_tail(
     Args:
         ids: The head's classes, likeliest first, int64 ``(N, k)``.
         gaps: Scores of all but the first below the first, ``(N, k - 1)``; None where k is 1.
-        tail: The tail's log mass relative to the likeliest class, at each rung, ``(N, L)``.
+        tail: The tail's log mass relative to the top-1 class, at each rung, ``(N, L)``.
         place: Steps along the profile's directions, ``(N, q)``; None where it has none.
         codec: Its ladder is that of the rungs.
         classes: K.

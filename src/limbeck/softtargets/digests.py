@@ -110,7 +110,7 @@ def network_identity(module: nn.Module, role: str) -> dict[str, str]:
     """What tells a network that is about to be trained from another, for ``identity.json``.
 
     Args:
-        module: The network with its first weights.
+        module: The network with its initial weights.
         role: What it is called, such as "student".
 
     Returns:

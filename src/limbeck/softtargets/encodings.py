@@ -1,7 +1,7 @@
 r"""How one row of a teacher's scores becomes a row of fixed width, and back: dense.
 
 A teacher's log-probabilities at T = 1, or its logits, are kept as differences from the row's largest: 0 for the
-likeliest class, negative for the rest. Nothing is lost, since a constant cancels in a softmax at any temperature,
+top-1 class, negative for the rest. Nothing is lost, since a constant cancels in a softmax at any temperature,
 and float16 is finest near 0. -65504, the lowest finite float16, stands for anything below it.
 
 Axes: ``N`` rows, ``K`` classes; ``T`` is the temperature.

@@ -41,7 +41,7 @@ class Card:
         >>> print(card)
         examples x views     10 x 1
         encoding             dense dtype=float16
-        bytes an example     20 (1.000 of dense float16)
+        bytes per example    20 (1.000 of dense float16)
         mass kept            1.000000
         mean KL at T = 1     2.00e-07 nats
         teacher accuracy     no labels
@@ -63,7 +63,7 @@ class Card:
         lines = {
             "examples x views": f"{self.examples:,} x {self.views}",
             "encoding": self.encoding,
-            "bytes an example": f"{self.bytes_per_example:g} ({share:.3f} of dense float16)",
+            "bytes per example": f"{self.bytes_per_example:g} ({share:.3f} of dense float16)",
             "mass kept": f"{self.mass_kept:.6f}",
         }
         lines |= {f"mean KL at T = {name}": f"{value:.2e} nats" for name, value in self.divergence.items()}

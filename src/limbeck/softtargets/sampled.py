@@ -5,7 +5,7 @@ Classes :math:`c_1, \dots, c_n` are drawn with replacement from :math:`q \propto
 .. math::
     \hat p_k = \frac{1}{n} \sum_{i=1}^{n} \frac{p_k}{q_k} [c_i = k], \qquad \mathbb{E}\,\hat p_k = p_k
 
-whatever t is, so the gradient of the soft-target loss is right on average too, which no cut to the likeliest classes
+whatever t is, so the gradient of the soft-target loss is right on average too, which no cut to the top-1 classes
 gives. At t = 1 every draw weighs 1/n, nothing but ids is kept and the weights sum to 1. At another t they sum to 1 on
 average only, and the loss is that of a distribution of that mass. Targets hold for one temperature: the softmax at
 another is no average of these. Draws are keyed by seed, view and example, so they are the same whenever they are made.

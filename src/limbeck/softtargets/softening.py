@@ -71,7 +71,7 @@ def soften(
         teacher: Who is asked: a module or a teacher, already on the device.
         examples: What it is asked about.
         classes: Names of the classes, in the teacher's order.
-        augmentation: Random views, as training will have them; None for the examples as they are.
+        augmentation: Augmentation, as training will have them; None for the examples as they are.
         views: How many views of each example, where ``augmentation.views`` does not say; training cycles through
             them.
         encoding: "dense", "topk" or "sampled".

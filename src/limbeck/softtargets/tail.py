@@ -1,7 +1,7 @@
-r"""What a teacher thinks of the classes that top-k leaves out: the usual answer, and a few numbers a row.
+r"""What a teacher thinks of the classes that top-k leaves out: the usual answer, and a few numbers per row.
 
 Of a top-k row the tail is known in sum. Its shape is described as in principal component analysis. Let d be a row's
-scores less the largest, and a its likeliest class. Over some thousand rows, the mean :math:`m_{aj}` of each score is
+scores less the largest, and a its top-1 class. Over some thousand rows, the mean :math:`m_{aj}` of each score is
 taken where class j is in the tail, and the directions :math:`b_1, b_2, \dots` in which tails differ most from these
 means. A row keeps its place along them, one byte each:
 
@@ -29,7 +29,7 @@ _SAMPLE_ROWS = 1 << 14
 """Rows that a profile is learnt from at most."""
 _SAMPLE_BYTES = 64 << 20
 _TABLE_BYTES = 64 << 20
-"""Means for each likeliest class are kept up to this size, and beyond it one mean for all."""
+"""Means for each top-1 class are kept up to this size, and beyond it one mean for all."""
 _IMPORTANCE = 4.0
 """Temperature of the shares by which classes count when a row's place is looked for."""
 _RIDGE = 1e-3
@@ -46,7 +46,7 @@ class TailProfile:
     """The usual tail, and the directions in which tails differ.
 
     Attributes:
-        means: Mean scores of the tail for each likeliest class, float32 ``(K, K)``; ``(1, K)`` for all alike.
+        means: Mean scores of the tail for each top-1 class, float32 ``(K, K)``; ``(1, K)`` for all alike.
         directions: What a step along each adds to the scores, float32 ``(q, K)``.
     """
 
@@ -57,7 +57,7 @@ class TailProfile:
         """Scores of all classes below the largest; only those of a row's tail mean something.
 
         Args:
-            likeliest: Each row's likeliest class, ``(N,)``.
+            likeliest: Each row's top-1 class, ``(N,)``.
             places: Steps along the directions, ``(N, q)``.
 
         Returns:
@@ -76,7 +76,7 @@ class TailProfile:
 
         Args:
             below: Scores less each row's largest, ``-inf`` outside the tail, ``(N, K)``.
-            likeliest: Each row's likeliest class, ``(N,)``.
+            likeliest: Each row's top-1 class, ``(N,)``.
 
         Returns:
             Steps, int8 ``(N, q)``.
@@ -126,7 +126,7 @@ def sample_size(rows: int, classes: int) -> int:
 
 
 def means_rows(classes: int) -> int:
-    """Rows of the table of means: one a likeliest class, or one for all where that would be too large.
+    """Rows of the table of means: one a top-1 class, or one for all where that would be too large.
 
     Args:
         classes: K.
@@ -144,11 +144,11 @@ def means_rows(classes: int) -> int:
 def learn_profile(below: NDArray[np.float32], likeliest: NDArray[np.int64], count: int) -> TailProfile:
     """Take the means and the directions of some rows.
 
-    A pair of a likeliest class and one of the tail that hardly comes has nearly the mean of that class in all tails.
+    A pair of a top-1 class and one of the tail that hardly comes has nearly the mean of that class in all tails.
 
     Args:
         below: Scores less each row's largest, ``-inf`` outside the tail, ``(N, K)``.
-        likeliest: Each row's likeliest class, ``(N,)``.
+        likeliest: Each row's top-1 class, ``(N,)``.
         count: How many directions.
 
     Returns:

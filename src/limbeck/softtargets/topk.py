@@ -2,8 +2,8 @@ r"""The likeliest k classes of each row, and how much mass the others hold at an
 
 Of classes that are equally likely those of lower numbers come first.
 
-With :math:`d_k \le 0` the differences of a row's scores from its largest, a row keeps the ids of its k likeliest
-classes, the k - 1 differences below the first (which is 0), and the tail's log mass
+With :math:`d_k \le 0` the differences of a row's scores from its largest, a row keeps the ids of its k top-1 classes,
+the k - 1 differences below the first (which is 0), and the tail's log mass
 
 .. math::
     g(T) = \log \sum_{j \in \text{tail}} \exp(d_j / T)

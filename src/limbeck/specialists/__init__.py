@@ -1,7 +1,7 @@
 r"""Specialists: small experts on classes that a generalist confuses, and how their answers are combined with its own.
 
 The way: :func:`confusable_groups` says which classes the generalist takes for each other; :func:`specialist_data` and
-:func:`specialist_network` give a group's specialist its examples and its first weights; after training,
+:func:`specialist_network` give a group's specialist its examples and its initial weights; after training,
 :func:`correct_dustbin` takes the bias of these examples out of its answers; :func:`combine` makes one distribution of
 the generalist's and the specialists'.
 

@@ -45,7 +45,7 @@ def divergence(
         active: Which specialists are asked about which example, bool ``(N, M)``.
 
     Returns:
-        Nats an example, ``(N,)``.
+        Nats per example, ``(N,)``.
 
     Example:
         >>> z = torch.tensor([[1.0, 2.0, 3.0]])
@@ -79,7 +79,7 @@ def combine(
 ) -> Tensor:
     r"""One distribution out of the generalist's and the specialists': the minimum of the paper's equation 5.
 
-    A specialist is active, :math:`m \in A_n`, where one of the generalist's ``top`` likeliest classes is special to it.
+    A specialist is active, :math:`m \in A_n`, where one of the generalist's ``top`` top-1 classes is special to it.
     The sum of divergences (:func:`divergence`) is convex in q; its minimum is found for all examples at once, in
     float64: the sum is within 1e-10 of the least, also where networks are so sure that masses differ by a hundred
     orders of magnitude (:mod:`limbeck.specialists.minimum`).
@@ -88,7 +88,7 @@ def combine(
         generalist: Log-probabilities :math:`\log p^g`, ``(N, K)``.
         specialists: For each, :math:`\log p^m`, ``(N, S + 1)``, the dustbin last, corrected (:func:`correct_dustbin`).
         groups: For each, its special classes in the order of its scores.
-        top: How many of the generalist's likeliest classes decide who is active; the paper has 1.
+        top: How many of the generalist's top-1 classes decide who is active; the paper has 1.
 
     Returns:
         Logits z that are log-probabilities, float32 ``(N, K)``; where no specialist is active, the generalist's.
@@ -149,7 +149,7 @@ def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, t
     Args:
         generalist: Log-probabilities, ``(N, K)``.
         groups: Special classes of each specialist.
-        top: How many of the generalist's likeliest classes count.
+        top: How many of the generalist's top-1 classes count.
 
     Returns:
         Whether one of these is special to the specialist, bool ``(N, M)``.

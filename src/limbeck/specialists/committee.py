@@ -37,7 +37,7 @@ class Committee:
         specialists: Each gives scores ``(N, S + 1)``, the dustbin last.
         groups: The special classes of each, in the order of its scores.
         oversampling: Of each, as :class:`~limbeck.specialists.SpecialistData` has it.
-        top: How many of the generalist's likeliest classes decide which specialists are asked.
+        top: How many of the generalist's top-1 classes decide which specialists are asked.
         classes: Names of the classes in order, where known.
 
     Raises:

@@ -248,7 +248,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of a million digits
-        raise FormatError(path, f"is no valid JSON: {error}") from error
+        raise FormatError(path, f"is not valid JSON: {error}") from error
 
 
 def seal_files(folder: Path, names: Iterable[str]) -> None:
@@ -320,7 +320,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of a million digits
-        raise FormatError(path, f"is no valid TOML: {error}") from error
+        raise FormatError(path, f"is not valid TOML: {error}") from error
 
 
 def metadata_in_order(content: bytes) -> list[bytes | memoryview]:

@@ -77,7 +77,7 @@ def relayed(callback: Callback, epochs: int) -> Iterator[tuple[Relay, Callable[[
     """Let a callback here hear of trainings in other processes, as one training of all their epochs.
 
     Args:
-        callback: Hears how it goes.
+        callback: Receives training progress.
         epochs: Of all trainings together.
 
     Yields:

@@ -31,5 +31,5 @@ def open_model_folder(run: Path) -> tuple[Path, dict[str, Any]]:
     tell_unlisted(folder)
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
-        raise FormatError(folder / "config.json", "holds no JSON object")
+        raise FormatError(folder / "config.json", "is not a JSON object")
     return folder, config

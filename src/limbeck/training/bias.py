@@ -246,7 +246,7 @@ def _as_shift(shift: Mapping[int, float] | ArrayLike | Tensor) -> tuple[Tensor, 
         values = as_tensor("shift", shift).double()
         index = torch.arange(values.numel())
     if values.ndim != 1 or not len(values) or not bool(values.isfinite().all()) or int(index.min()) < 0:
-        raise DataError(f"a shift must be finite numbers by class number from 0, or one a class, and is {shift!r}")
+        raise DataError(f"a shift must be finite numbers by class number from 0, or one per class, and is {shift!r}")
     return index, values
 
 

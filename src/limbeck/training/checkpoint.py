@@ -73,7 +73,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     try:
         return tensors, json.loads(metadata["state"])
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, f"holds a state that is no valid JSON: {error}") from error
+        raise FormatError(path, f"holds a state that is not valid JSON: {error}") from error
 
 
 def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) -> None:

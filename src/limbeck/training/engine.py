@@ -79,7 +79,7 @@ def fit(
         folder: Where checkpoints go, after every epoch, every ``training.checkpoint_minutes`` and on a signal; None
             for none.
         resume: Continue from the newest checkpoint in ``folder``, if there is one.
-        callback: Hears how it goes.
+        callback: Receives training progress.
         after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
         clock: Seconds, for ``checkpoint_minutes``.
 

@@ -42,7 +42,7 @@ class Fitted:
 
     Attributes:
         history: One row an epoch; a function of settings, data and seed alone.
-        timings: One row an epoch: seconds and examples a second.
+        timings: One row an epoch: seconds and examples per second.
         best_epoch: The best epoch on validation, from 1; the last where there is none.
         last: The weights after the last epoch, by name.
     """

@@ -24,7 +24,7 @@ def conclude(
 
     Args:
         rows: The trials that came to an end.
-        validation: What they were judged on.
+        validation: What they were evaluated on.
         left: How many trials wait, or are being run elsewhere.
 
     Returns:

@@ -48,7 +48,7 @@ class Where:
         storage: Address of a database, or None.
         study: Name of the study in it, or None.
         out: Folder for the search, or None.
-        resume: Continue what ``out`` holds.
+        resume: Resume the run in ``out``.
         settings: More to keep in ``config.toml`` and ``best.toml``.
     """
 
@@ -91,7 +91,7 @@ class SearchPlan:
         student: A module, or a function that makes one from a seed.
         data: Training and validation examples.
         options: The settings of all trials, with the precision that was found.
-        augmentation: Random views.
+        augmentation: The augmentation.
         taught: The views that the teacher answers.
         teacher_view: Which these are.
         device: Where to compute.
@@ -134,7 +134,7 @@ class SearchPlan:
         return self.search.baseline and self.data.train.labels is not None and self.chooses_rate
 
     def settings(self) -> dict[str, Any]:
-        """What ``config.toml`` keeps."""
+        """The settings saved in ``config.toml``."""
         where = self.where
         kept = {**self.fixed_settings(), **dataclasses.asdict(self.search), "jobs": where.jobs, "ray": where.ray}
         kept["study"] = where.study
@@ -194,7 +194,7 @@ def plan_search(
         data: Training and validation examples.
         search: What is searched, and how.
         options: The settings of all trials.
-        augmentation: Random views, or None.
+        augmentation: The augmentation, or None.
         where: Where the search is kept.
         teacher_view: Which view of an example the teacher answers.
 

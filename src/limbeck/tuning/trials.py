@@ -1,4 +1,4 @@
-"""One trial of a search: a student trained with some settings, judged on validation, stopped early where it is poor."""
+"""One trial of a search: train a student with the trial's settings, evaluate on validation, prune early."""
 
 __all__ = ["Bench", "rows_of", "stopped_by", "work"]
 
@@ -47,7 +47,7 @@ class Bench:
         teacher: The stored soft targets.
         student: A module, or a function that makes one from a seed.
         data: Training and validation examples; there is no test set in it.
-        augmentation: Random views.
+        augmentation: The augmentation.
         training: The settings that are not searched, their precision settled.
         axes: What is searched.
         prune: Whether poor trials are stopped early.

@@ -39,8 +39,8 @@ class TuneRun:
             ``learning_rate``, ``epochs`` and, where any counts, ``method_options``, as :func:`~limbeck.distill` takes
             them.
         trials: A mapping a trial that came to an end, in the order in which they began.
-        metrics: What ``metrics.json`` holds.
-        folder: Where it all is, or None.
+        metrics: The contents of ``metrics.json``.
+        folder: The run's folder, or None.
     """
 
     best: dict[str, Any]
@@ -71,7 +71,7 @@ def tune(
     progress: Callable[[int, int], None] | None = None,
     **training: Unpack[TrainingKeywords],
 ) -> TuneRun:
-    """Find the settings with which a student learns best from a teacher, judged on validation alone.
+    """Find the settings with which a student learns best from a teacher, evaluated on validation alone.
 
     The teacher answers each view of each example once, or a store of its answers is used; every trial is a student
     trained on them. A test set that comes with the data is put aside unread. Poor trials are stopped early.
@@ -83,7 +83,7 @@ def tune(
         validation: Labelled examples to judge by, where the data set has none of its own.
         classes: Names of the classes.
         search: Ranges or lists, and how many trials; None for the defaults.
-        augmentation: Random views of the training images; their number must be given, unless a method reads layers.
+        augmentation: Augmentation of the training images; their number must be given, unless a method reads layers.
         teacher_view: Which view of an example the teacher answers: "consistent" for that of the student, "fixed" for
             the example as it is, "independent" for another view.
         jobs: How many processes of this machine work on the one study, each with as many threads as this one. Above

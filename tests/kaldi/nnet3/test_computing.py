@@ -1,4 +1,4 @@
-"""What networks of nnet3 compute, against the outputs of Kaldi's nnet3-compute."""
+"""What nnet3 networks compute, against the outputs of Kaldi's nnet3-compute."""
 
 import dataclasses
 from pathlib import Path

@@ -78,7 +78,7 @@ def format_of_name(path: str | Path) -> Format:
 
 
 def read_network(path: str | Path, *, activation: str | None = None) -> Network:
-    """Read a network; what it is is told by its first bytes.
+    """Read a network; what it is is detected from the magic bytes.
 
     Args:
         path: An nnet1 file (binary, text, older text), an HDF5 file of dense layers, a safetensors file, or the folder
@@ -95,7 +95,7 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
     kind = identify(path)
     found = _FORMATS.get(kind)
     if kind in ("nnet3", "nnet3 model"):
-        raise FormatError(path, "is a network of nnet3, which stays one: limbeck kaldi nnet3-copy writes it anew")
+        raise FormatError(path, "is an nnet3 network, which stays one: limbeck kaldi nnet3-copy writes it anew")
     if found is None:
         raise FormatError(path, f"is no network: it looks like {_articled(kind)}")
     notes: list[str] = []

@@ -187,7 +187,7 @@ def read_nnet_safetensors(path: str | PathLike[str]) -> Nnet:
             raise FormatError(path, "its description is no list of components")
         return nnet_from_records(records, arrays)
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, f"its description is no valid JSON: {error}") from error
+        raise FormatError(path, f"its description is not valid JSON: {error}") from error
     except DataError as error:
         raise FormatError(path, str(error)) from error
 

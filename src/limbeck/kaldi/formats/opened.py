@@ -25,7 +25,7 @@ _KINDS: Mapping[str, Kind] = {"matrices": "matrix", "vectors": "vector", "intege
 
 
 class Table:
-    """An archive or a script file, opened and told by its first bytes.
+    """An archive or a script file, opened and detected from the magic bytes.
 
     Args:
         given: A path, or a specifier of Kaldi's such as ``ark:-`` or ``scp:feats.scp``.

@@ -1,4 +1,4 @@
-"""The outputs of a network of nnet3 for many utterances: what ``nnet3-compute`` writes.
+"""The outputs of an nnet3 network for many utterances: what ``nnet3-compute`` writes.
 
 Axes: ``N`` frames, ``E`` values of an i-vector, ``K`` outputs.
 """
@@ -26,7 +26,7 @@ Frames = NDArray[np.float32]
 
 
 class Nnet3Acoustic:
-    """A network of nnet3 with its i-vectors, and what is done to its outputs.
+    """An nnet3 network with its i-vectors, and what is done to its outputs.
 
     Args:
         path: A raw network or a ``final.mdl``.

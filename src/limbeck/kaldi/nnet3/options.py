@@ -1,4 +1,4 @@
-"""Settings of a network of nnet3, as nnet3-compute calls them; nothing here imports torch."""
+"""Settings of an nnet3 network, as nnet3-compute calls them; nothing here imports torch."""
 
 __all__ = ["ComputeOptions", "Nnet3Inputs", "Nnet3Options"]
 
@@ -54,7 +54,7 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Nnet3Inputs(ComputeOptions):
-    """What a network of nnet3 is given, and how it is run.
+    """What an nnet3 network is given, and how it is run.
 
     Attributes:
         ivectors: An archive, script file or specifier of i-vectors, one per utterance, or with utt2spk one per speaker.
@@ -107,7 +107,7 @@ class Nnet3Inputs(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Nnet3Options(Nnet3Inputs):
-    """How a network of nnet3 is run on utterances, as nnet3-compute calls it.
+    """How an nnet3 network is run on utterances, as nnet3-compute calls it.
 
     Attributes:
         use_priors: Take the logarithms of the priors in a final.mdl off the outputs.

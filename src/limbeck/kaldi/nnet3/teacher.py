@@ -1,4 +1,4 @@
-"""A network of nnet3 as a teacher: each frame is seen with the neighbours that the network's context needs."""
+"""An nnet3 network as a teacher: each frame is seen with the neighbours that the network's context needs."""
 
 __all__ = ["ADAPTER", "load_for_frames"]
 

@@ -240,7 +240,7 @@ class FrontEnd:
 
         Args:
             config: Settings of a run.
-            examples: The part that it was judged on.
+            examples: The part that it was evaluated on.
             ask: Gives each model's role and log-probabilities of some examples.
 
         Returns:

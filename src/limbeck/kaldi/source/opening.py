@@ -329,7 +329,7 @@ def with_context(data: DataSet, options: SpeechOptions) -> DataSet:
 
 
 def judged_alone(options: SpeechOptions) -> SpeechOptions:
-    """Options that open only what is judged on: the test directory, or the one given as the data.
+    """Options that open only what is evaluated on: the test directory, or the one given as the data.
 
     Args:
         options: What was asked for.

@@ -75,11 +75,11 @@ def phones_of(mdl: Path) -> Phones:
 def heard(
     config: Mapping[str, Any], examples: Examples, ask: Callable[[Examples], Iterator[tuple[str, Tensor]]]
 ) -> tuple[tuple[Any, ...] | None, list[str]]:
-    """One utterance that a run was judged on, and what its models take each frame for.
+    """One utterance that a run was evaluated on, and what its models take each frame for.
 
     Args:
         config: The run's settings, which name the transition model.
-        examples: The part that it was judged on.
+        examples: The part that it was evaluated on.
         ask: Gives each model's role and log-probabilities of some examples; it may raise LimbeckError at any of them.
 
     Returns:

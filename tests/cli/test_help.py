@@ -44,7 +44,7 @@ def test_help_begins_with_what_most_people_need(limbeck, command):
     assert {"--out", "--data", "--label-column", "--test-data"} <= set(flags(brief))
     groups = headings(whole)
     assert groups[0] == "Data" and groups[-2:] == [
-        "Files of rows: texts, tables, lists of images", "Kaldi directories",
+        "CSV, JSON lines and parquet: texts, tables, lists of images", "Kaldi directories",
     ]  # fmt: skip
     kaldi = whole[whole.index("\nKaldi directories") :]
     for flag in ("--ali", "--cmvn", "--deltas", "--allow-pipes"):

@@ -87,7 +87,7 @@ def test_a_store_of_one_temperature_is_searched_for_the_rest(limbeck, tiny, teac
     words = ("tune", "--data", tiny, "--teacher-targets", out, *SMALL, "--epochs", 1, "--trials", 2)
     done = limbeck(*words, "--out", tmp_path / "search")
     assert done.code == 0, done.err
-    assert "The soft targets hold for temperature 3, so it is not searched" in done.err
+    assert "The soft targets are valid only for temperature 3, so it is not searched" in done.err
     best = tomllib.loads((tmp_path / "search" / "best.toml").read_text())
     assert best["temperature"] == 3.0 and best["method"] == "kd"
     live = limbeck("tune", "--data", tiny, "--teacher", teacher, teacher, *SMALL, "--out", tmp_path / "live")

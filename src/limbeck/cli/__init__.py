@@ -1,4 +1,4 @@
-"""The command line: one file a command. Nothing else in Limbeck prints.
+"""The command line: one file per command. Nothing else in Limbeck prints.
 
 The first page of the help, and the version, are printed without importing what commands need: torch, numpy and
 cyclopts come in when a command runs.
@@ -11,14 +11,14 @@ import sys
 
 
 def main(tokens: list[str] | None = None) -> None:
-    """Run a command line, and exit: 0 done, 2 a mistake in what was given, 1 a mistake of ours.
+    """Run a command line, and exit: 0 on success, 2 for a user's mistake, 1 for a fault of Limbeck.
 
     Args:
         tokens: The words of the command; None for those of this process.
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
     if os.environ.get("RANK", "0") != "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Of several processes the first speaks.
+        # Of several processes only the first prints.
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         page = _first_page(words)
@@ -28,7 +28,7 @@ def main(tokens: list[str] | None = None) -> None:
             run(words)
         else:
             sys.stdout.write(page)
-        sys.stdout.flush()  # a full disk behind the output stream shows here, and not after the exit code is settled
+        sys.stdout.flush()  # flush here: a full disk behind the output stream must not fail after the exit code is set
     except Exception as error:
         from limbeck.cli.console import explain
 

@@ -48,7 +48,7 @@ def open_acoustic(
 
         strange = [flag for flag in nnet3.given if "ivector" not in flag]
         if strange:
-            raise ConfigError(f"{strange[0]} is for networks of nnet3, and {models[0]} is not one: leave it out")
+            raise ConfigError(f"{strange[0]} is for nnet3 networks, and {models[0]} is not one: leave it out")
         return AcousticModel(
             models,
             outputs,
@@ -61,12 +61,12 @@ def open_acoustic(
     from limbeck.kaldi.nnet3.acoustic import Nnet3Acoustic
 
     if len(models) > 1:
-        raise ConfigError("networks of nnet3 are not averaged here: limbeck soften takes several as --teacher")
+        raise ConfigError("nnet3 networks are not averaged here: limbeck soften takes several as --teacher")
     # Decoding always needs logits, and subtracts priors itself.
     odd = [] if decodes else [each.name for each in fields(outputs) if getattr(outputs, each.name) != each.default]
     odd += [name for name, value in (("activation", activation), ("mean", mean), ("weights", weights)) if value]
     if odd:
         cure = "subtract the priors of a final.mdl with --use-priors" if "count" in odd[0] else "leave it out"
-        raise ConfigError(f"--{odd[0].replace('_', '-')} is not for networks of nnet3, and {models[0]} is one: {cure}")
+        raise ConfigError(f"--{odd[0].replace('_', '-')} is not for nnet3 networks, and {models[0]} is one: {cure}")
     settings = {each.name: getattr(nnet3, each.name) for each in fields(nnet3)}
     return Nnet3Acoustic(models[0], Nnet3Options(**settings), features)

@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
     _refuse_renamed(words)
     _refuse_unknown(words)
     asked = [word for word in words if word in _HELP]
-    if asked or words == ["kaldi"]:  # a group of commands, and none of them
+    if asked or words == ["kaldi"]:  # a group of commands without a command
         from limbeck.cli.help import print_help
 
         print_help(app, words, every="--help-all" in asked)
@@ -63,7 +63,7 @@ def _show_warning(*given: Any, **more: Any) -> None:
 
 
 def _refuse_renamed(words: list[str]) -> None:
-    """Say what a flag of earlier versions is called now."""
+    """Name the flag that replaces one of an earlier version."""
     given = {word.split("=")[0] for word in words}
     if given & {"--loss", "--losses"}:
         raise ConfigError(
@@ -83,11 +83,11 @@ def _refuse_unknown(words: list[str]) -> None:
 
 
 def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
-    """What cyclopts found wrong with the words of a command, and where to read what would be right."""
+    """The message of an argument error of cyclopts, with the help command to read."""
     command = " ".join(("limbeck", *(error.command_chain or ())))
     found = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
-        # A misspelt flag is the likelier reason why another is missing, and cyclopts looks for what is missing first.
+        # A misspelt flag is often why another is missing, and cyclopts reports missing ones first.
         found = _unknown_flag(words) or found
         if not error.argument.tokens and found.endswith("requires an argument"):
             found = f"{command} needs {error.argument.name}"
@@ -97,7 +97,7 @@ def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
 
 
 def _unknown_flag(words: list[str]) -> str | None:
-    """The first flag that the command does not have, with the one that is meant; None where there is none."""
+    """The first unknown flag, with the closest known one; None where there is none."""
     from limbeck.cli.help import arguments_of
 
     known = {name for argument in arguments_of(app, words) for name in argument.names}
@@ -112,7 +112,7 @@ def _unknown_flag(words: list[str]) -> str | None:
 
 
 def _with_config(words: list[str]) -> list[str]:
-    """Let ``--config FILE`` supply what the flags leave open; its keys are the flags' names."""
+    """Let ``--config FILE`` supply the flags that are not given; its keys are the flags' names."""
     path: str | None = None
     rest: list[str] = []
     waiting = False
@@ -144,7 +144,7 @@ def _with_config(words: list[str]) -> list[str]:
 
 
 def _whole_numbers(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
-    """Refuse 2.5 for a whole number, which cyclopts would round."""
+    """Refuse 2.5 for an integer, which cyclopts would round."""
     for argument in arguments:
         if _types_in(argument.hint).isdisjoint({int}) or float in _types_in(argument.hint):
             continue

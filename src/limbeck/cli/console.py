@@ -1,4 +1,4 @@
-"""What people see: progress, tables, and errors in one line."""
+"""Terminal output: progress bars, tables, and one-line errors."""
 
 __all__ = [
     "Bar",
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _UNSAFE = (
-    *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and its like
-    0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # reordered text
+    *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and other control characters
+    0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # bidirectional overrides
     *range(0xD800, 0xE000),  # bytes of a file's name that are not UTF-8
 )  # fmt: skip
 _SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSAFE}
@@ -40,10 +40,10 @@ _IN_JSON = {code: f"\\u{code:04x}" for code in _UNSAFE}
 
 
 def clean(text: str) -> str:
-    r"""Text as a terminal may have it: what would steer the terminal or reorder its text is written out.
+    r"""Escape the control characters and bidirectional overrides of a text.
 
     Args:
-        text: Any, such as the name of a class in a stranger's file.
+        text: Any, such as a class name from an untrusted file.
 
     Returns:
         The same with such characters as escapes.
@@ -56,19 +56,19 @@ def clean(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Tell the user something, on the error stream, so that the output stream holds results alone."""
+    """Print a message on stderr, so that stdout has results only."""
     sys.stderr.write(clean(text) + "\n")
 
 
 def say_odd(text: str) -> None:
-    """Tell the user what is odd, in one line."""
+    """Print a warning on stderr, in one line."""
     say(f"odd: {' '.join(text.split())}")
 
 
 def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    """Show one of Limbeck's warnings as the command line shows what is odd, and others as Python does.
+    """Show Limbeck's warnings in one line, and others as Python does.
 
     Args:
         message: The warning.
@@ -76,7 +76,7 @@ def show_warning(
         filename: Where it was raised.
         lineno: In which line.
         file: Where Python would write it.
-        line: The text of the line.
+        line: The source line.
     """
     if issubclass(category, LimbeckWarning):
         say_odd(str(message))
@@ -85,25 +85,25 @@ def show_warning(
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON on the output stream."""
+    """Print a value as JSON on stdout."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(text.translate(_IN_JSON) + "\n")
 
 
 def print_text(text: str) -> None:
-    """Print text on the output stream, without what would steer the terminal."""
+    """Print text on stdout, with control characters escaped."""
     sys.stdout.write(clean(text) + "\n")
 
 
 def explain(error: Exception) -> int:
-    """Say what went wrong in one line, and return the exit code.
+    """Print an error in one line, and return the exit code.
 
     Args:
-        error: What was raised. Errors that are not :class:`~limbeck.errors.LimbeckError` are mistakes of ours: they
-            are shown with where they happened, and ``LIMBECK_TRACEBACK=1`` shows all of it.
+        error: The exception. Those that are not :class:`~limbeck.errors.LimbeckError` are faults of Limbeck, and shown
+            with their place in the code; ``LIMBECK_TRACEBACK=1`` shows the whole traceback.
 
     Returns:
-        2 for a user's mistake, 1 for ours, 128 + n after signal n.
+        2 for a user's mistake, 1 for a fault of Limbeck, 128 + n after signal n.
     """
     if isinstance(error, LimbeckError):
         text = " ".join(str(error).split())
@@ -118,11 +118,11 @@ def explain(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         _forget_output()
         place = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
-        say(f"limbeck: cannot read or write{place}: {error.strerror}: see to that, and try again")
+        say(f"limbeck: cannot read or write{place}: {error.strerror}: solve that, and try again")
         return 2
     place = _place_of(error)
     say(
-        f"limbeck: a mistake of ours: {type(error).__name__}: {' '.join(str(error).split())}{place}; "
+        f"limbeck: internal error: {type(error).__name__}: {' '.join(str(error).split())}{place}; "
         "please report it (LIMBECK_TRACEBACK=1 shows where it happened)"
     )
     if os.environ.get("LIMBECK_TRACEBACK") == "1":
@@ -143,7 +143,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _forget_output() -> None:
-    """Where the output stream cannot be written, keep Python from trying, and complaining, once more at its exit."""
+    """After stdout failed, keep Python from flushing it again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -152,10 +152,10 @@ def _forget_output() -> None:
 
 
 class ProgressCallback(Callback):
-    """A bar with loss, accuracy, examples a second and time left; nothing but notes where there is no terminal.
+    """A progress bar with loss, accuracy, examples per second and time left; only notes without a terminal.
 
     Args:
-        name: What is being trained.
+        name: Title of the bar.
         quiet: No bar even on a terminal.
     """
 
@@ -196,7 +196,7 @@ class ProgressCallback(Callback):
             )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Move the bar to the epoch's end, with what validation said."""
+        """Move the bar to the epoch's end, and show the validation accuracy."""
         if self.progress is not None and self.task is not None:
             shown = f"epoch {row['epoch']}  loss {row['train_loss']:.4f}"
             if "validation_accuracy" in row:
@@ -205,25 +205,25 @@ class ProgressCallback(Callback):
             self.progress.update(self.task, completed=row["epoch"] * self.steps, numbers=shown)
 
     def note(self, text: str) -> None:
-        """Say something."""
+        """Print a note."""
         say(text)
 
     def warn(self, text: str) -> None:
-        """Say what is odd."""
+        """Print a warning."""
         say_odd(text)
 
     def finish(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
 
 class Bar:
-    """A bar for work that is counted: nothing where there is no terminal.
+    """A progress bar for counted work; nothing without a terminal.
 
     Args:
-        name: What is being done.
+        name: Title of the bar.
         quiet: No bar even on a terminal.
     """
 
@@ -259,11 +259,11 @@ class Bar:
 
 
 def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test") -> None:
-    """Print models side by side, a column each.
+    """Print the metrics of models side by side, one column per model.
 
     Args:
-        models: Scores by name.
-        part: Which examples they were judged on.
+        models: Metrics by model name.
+        part: The part of the data they were evaluated on.
     """
     from rich.table import Table
     from rich.text import Text
@@ -281,10 +281,10 @@ def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test"
 
 
 def print_verdicts(metrics: Mapping[str, Any]) -> None:
-    """Print what a run's verdicts say, a line each.
+    """Print a run's verdicts, one per line.
 
     Args:
-        metrics: What ``metrics.json`` holds.
+        metrics: The contents of ``metrics.json``.
     """
     from limbeck.evaluation.verdicts import sentences
 
@@ -297,7 +297,7 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
     Args:
         heading: Names of the columns.
-        rows: A sequence of cells a row.
+        rows: The cells of each row.
     """
     from rich.table import Table
     from rich.text import Text
@@ -313,7 +313,7 @@ def print_rows(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, a line each.
+    """Print names and values, one pair per line.
 
     Args:
         pairs: Names and values.

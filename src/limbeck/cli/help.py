@@ -1,4 +1,4 @@
-"""The help of a command: what most people need, with examples; every flag with ``--help-all``."""
+"""The help of a command: essential flags and examples; every flag with ``--help-all``."""
 
 __all__ = ["ESSENTIAL", "arguments_of", "command_help", "flag_docs", "print_help"]
 
@@ -29,9 +29,9 @@ ESSENTIAL = frozenset(
 )  # fmt: skip
 """Parameters that most people need; the rest of a command with many of them is shown by ``--help-all``."""
 _OF_ROWS = frozenset({"label_column", "text_column"})
-"""Essential, though their group is one of those that come last."""
+"""Essential flags of groups that come last."""
 _LAST = 90
-"""Groups from this place on are for some kinds of data alone."""
+"""Groups from this index on are for some kinds of data only."""
 _FEW = 20
 """A command with no more flags than this shows all of them."""
 _EXAMPLES = 3
@@ -39,11 +39,11 @@ _KINDS: dict[object, str] = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PA
 
 
 def print_help(app: cyclopts.App, words: Sequence[str], *, every: bool) -> None:
-    """Print the help of the command that some words name.
+    """Print the help of a command.
 
     Args:
         app: The application.
-        words: The words of the command line.
+        words: The arguments of the command line.
         every: Whether every flag is shown.
     """
     named = [word for word in words if not word.startswith("-")]
@@ -51,7 +51,7 @@ def print_help(app: cyclopts.App, words: Sequence[str], *, every: bool) -> None:
 
 
 def arguments_of(app: cyclopts.App, words: Sequence[str]) -> list[Argument]:
-    """The arguments of the command that some words name; none for a group of commands.
+    """The arguments of a command; empty for a group of commands.
 
     Args:
         app: The application.
@@ -63,7 +63,7 @@ def arguments_of(app: cyclopts.App, words: Sequence[str]) -> list[Argument]:
     _, apps, _ = app.parse_commands(words)
     if apps[-1].default_command is None:
         return []
-    with app.app_stack(apps):  # what the application says of all parameters counts only so
+    with app.app_stack(apps):  # the application's default_parameter applies only so
         return [one for one in apps[-1].assemble_argument_collection() if one.show]
 
 
@@ -100,7 +100,7 @@ def command_help(app: cyclopts.App, words: Sequence[str], *, every: bool, width:
 
 
 def flag_docs(function: Any) -> dict[str, str]:
-    """What each parameter of a command means, from the docstrings of its function and of the dataclasses it takes.
+    """The description of each parameter, from the docstrings of a command's function and its dataclasses.
 
     Args:
         function: The function of a command.
@@ -111,7 +111,7 @@ def flag_docs(function: Any) -> dict[str, str]:
     Example:
         >>> from limbeck.cli.report import report
         >>> flag_docs(report)["run"]
-        'Folder of a run, or of limbeck tune.'
+        'A folder of a run or of limbeck tune.'
     """
     found: dict[str, str] = {}
     for hint in get_type_hints(function).values():
@@ -141,7 +141,7 @@ def _parts(doc: str, *, every: bool) -> tuple[str, str, list[str]]:
 
 
 def _group_help(app: cyclopts.App, name: str, width: int) -> str:
-    """The help of a group of commands: a line each."""
+    """The help of a group of commands, one line per command."""
     rows = []
     for each in sorted(app.resolved_commands()):
         if not each.startswith("-"):
@@ -164,7 +164,7 @@ def _is_essential(argument: Argument) -> bool:
 
 
 def _is_place(argument: Argument) -> bool:
-    """Whether an argument is given by its place among the words."""
+    """Whether an argument is positional."""
     return bool(argument.field_info.is_positional)
 
 
@@ -173,13 +173,13 @@ def _group(argument: Argument) -> Any:
 
 
 def _order(argument: Argument) -> int:
-    """The place of an argument's group; what is given by its place comes first."""
+    """The sort key of an argument's group; positional arguments come first."""
     order = getattr(_group(argument), "sort_key", None)
     return -1 if _is_place(argument) else order if isinstance(order, int) else 0
 
 
 def _grouped(arguments: Sequence[Argument]) -> Iterator[tuple[str, list[Argument]]]:
-    """Arguments by their groups, in the order of the groups; what has to be given stands first."""
+    """Arguments by group, in the order of the groups; required ones first."""
     groups: dict[str, tuple[tuple[int, int], list[Argument]]] = {}
     for number, argument in enumerate(arguments):
         title = "Arguments" if _is_place(argument) else str(getattr(_group(argument), "name", "Flags"))
@@ -202,7 +202,7 @@ def _kind(hint: Any) -> str:
         hint: The type of its parameter.
 
     Returns:
-        A word; with dots where several may follow.
+        The metavar, with dots for several values.
 
     Example:
         >>> _kind(list[Path] | None), _kind(Literal["a", "b"]), _kind(int | float)
@@ -221,7 +221,7 @@ def _kind(hint: Any) -> str:
 
 
 def _meaning(argument: Argument, docs: dict[str, str]) -> str:
-    """What a flag means, its choices and its default."""
+    """A flag's description, choices and default."""
     text = argument.parameter.help or docs.get(str(argument.field_info.name), "")
     choices = argument.get_choices()
     if choices:

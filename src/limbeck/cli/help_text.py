@@ -26,12 +26,12 @@ _MORE = "limbeck COMMAND --help has what most people need, and examples; --help-
 
 
 def terminal_width() -> int:
-    """How many columns help may have: those of the terminal, within bounds; 80 where there is none."""
+    """The width of the help in columns: the terminal's, within bounds; 80 without one."""
     return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
 
 
 def heading(text: str) -> str:
-    """A heading, bold on a terminal that has not said no to colour."""
+    """A heading, bold on a terminal unless NO_COLOR is set."""
     bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return f"\x1b[1m{text}\x1b[0m" if bold else text
 
@@ -70,8 +70,8 @@ def two_columns(rows: Sequence[tuple[str, str]], width: int, left: int = 26) -> 
         Lines, without a newline at the end.
 
     Example:
-        >>> print(two_columns([("--out PATH", "Folder for the run."), ("--a-long-name", "Meaning.")], 40, left=12))
-          --out PATH  Folder for the run.
+        >>> print(two_columns([("--out PATH", "Folder of the run."), ("--a-long-name", "Meaning.")], 40, left=12))
+          --out PATH  Folder of the run.
           --a-long-name
                       Meaning.
     """
@@ -87,7 +87,7 @@ def two_columns(rows: Sequence[tuple[str, str]], width: int, left: int = 26) -> 
 
 
 def front_page() -> str:
-    """What ``limbeck --help`` prints: the ways of working, and the commands, a line each."""
+    """The output of ``limbeck --help``: examples, and the commands, one per line."""
     width = terminal_width()
     left = 2 + max(len(command.name) for commands in COMMANDS.values() for command in commands)
     parts = ["Usage: limbeck COMMAND [OPTIONS]", wrapped(_INTRODUCTION, width), _EXAMPLES]

@@ -78,8 +78,8 @@ def apply_cmvn_online(
         out: The archive to write: a path or a specifier.
         spk2utt: The utterances of each speaker, in the order in which they were heard, which is also that of the
             output; default: each utterance stands alone.
-        allow_pipes: Run commands of specifiers and script files, in a shell.
-        overwrite: Replace files that exist.
+        allow_pipes: Run the shell commands in specifiers and script files.
+        overwrite: Replace existing files.
     """
     from limbeck.kaldi.formats.cmvn import accumulate_cmvn
     from limbeck.kaldi.formats.lines import read_table
@@ -169,7 +169,7 @@ def _write(
     with target.open() as writer:
         for key, frames in utterances:
             if not len(frames):
-                raise DataError(f"{table.name}: the utterance {key} has no frames")
+                raise DataError(f"{table.name}: the utterance {key} has no framess")
             try:
                 writer.write(key, change(key, frames))
             except DataError as error:

@@ -58,7 +58,7 @@ def mutual(
         out: Folder of the run to write.
         student: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
             package.module:function.
-        baseline: Train the baseline, which the verdict needs.
+        baseline: Train the baseline; the verdict needs it.
         resume: Resume the run in the folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
         track: Also write logs for TensorBoard into the run's folder.

@@ -14,7 +14,7 @@ _WIDE = 100_000
 
 
 class _CleanConsole(Console):
-    """A console through which nothing but its own styles steers the terminal."""
+    """A console that escapes the control characters of all texts."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

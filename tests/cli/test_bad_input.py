@@ -361,7 +361,7 @@ def test_words_that_are_no_command(refused, tmp_path, monkeypatch, words, says):
         ("quiet = 'perhaps'", ["quiet"]),
         ("schedule = 'steep'", ["schedule", "steep"]),
         ("dropout = 7.0", ["dropout"]),
-        ("[training]\nepochs = 3", ["[training]", "top level"]),
+        ("[training]\nepochs = 3", ["[training]", "top-level"]),
         ("batch_size = 3\nbatch-size = 4", ["batch-size", "twice"]),
         ("epochs = ", ["not valid TOML"]),
         ("epochs = 1\nepochs = 2", ["not valid TOML"]),
@@ -469,7 +469,7 @@ def content(name: str, change):
 @pytest.mark.parametrize(
     "spoil, says",
     [
-        (lambda folder: shutil.rmtree(folder), ["no run with a model"]),
+        (lambda folder: shutil.rmtree(folder), ["not a run with a model"]),
         (lambda folder: shutil.rmtree(folder / "model"), ["is the run finished?"]),
         (lambda folder: (folder / "model" / "model.safetensors").unlink(), ["model.safetensors", "missing"]),
         (content("model/model.safetensors", lambda b: b[:-1]), ["model.safetensors", "truncated"]),

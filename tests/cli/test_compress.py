@@ -161,7 +161,7 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "there is no rank rule: give one"),
+        ((), "there is nothing to do: give one rank rule"),
         (("--energy", 0.5, "--size", "20KB"), "energy and size"),
         (("--energy", 1.5), "energy must be in (0, 1], and is 1.5"),
         (("--rank", 0), "rank must be at least 1"),
@@ -196,7 +196,7 @@ def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     refused("compress", broken, "--energy", 0.5, "--out", tmp_path / "out", says="give --data")
     tensors = load_file(broken / "model" / "model.safetensors")
     name = next(name for name in tensors if name.endswith("weight"))
-    for value, says in ((torch.nan, f"model.safetensors: holds NaN in {name}"), (torch.inf, "NaN or infinite weights")):
+    for value, says in ((torch.nan, f"model.safetensors: has NaN in {name}"), (torch.inf, "NaN or infinite weights")):
         tensors[name][0, 0] = value
         save_file(tensors, broken / "model" / "model.safetensors")
         sealed_again(broken)
@@ -264,7 +264,7 @@ def test_a_kaldi_network_with_features(good, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("final.nnet", "out.nnet"), "nothing is asked for"),
+        (("final.nnet", "out.nnet"), "there is nothing to do"),
         (("final.nnet", "--rank", 2), "give the file to write"),
         (("final.nnet", "final.nnet", "--rank", 2), "is the network to read"),
         (("final.nnet", "out.nnet", "--rank", 99), "rank 99 is impossible"),

@@ -145,7 +145,7 @@ def test_low_rank_is_won_back_by_distillation_and_written_back(done, refused, sp
     edits = "apply-svd name=* bottleneck-dim=3; remove-orphans"
     done("kaldi", "nnet3-copy", NNET3 / "am.mdl", small, "--edits", edits)
     words = ("kaldi", "nnet3-finetune", small, tuned, "--teacher", NNET3 / "am.mdl", *speech)
-    refused(*words, "--left", 3, says="sees its own context")
+    refused(*words, "--left", 3, says="an nnet3 network has its own context")
     done(*words, "--epochs", 3, "--batch-size", 64, "--learning-rate", 0.003, "--temperature", 1, "--hard-weight", 0,
          "--precision", "float32", "--quiet")  # fmt: skip
     frames = [matrix for _, matrix in read_ark(KALDI / "e2e" / "feats.ark")][20:40]  # which were not learned from

@@ -93,7 +93,7 @@ def test_a_student_learns_from_the_store_and_other_data_are_refused(tiny, probs,
         (lambda path, p: path.write_bytes(b"\x93NUMPY"), [], "is missing, damaged or not a .npy array"),
         (lambda path, p: np.save(path, np.array([{}])), [], "is missing, damaged or not a .npy array"),
         (lambda path, p: np.save(path, p), ["--index-column", "n"], "has no columns: leave --index-column out"),
-        (lambda path, p: np.save(path, p), ["--shift", "1", "--views", "2"], "leave the augmented views out"),
+        (lambda path, p: np.save(path, p), ["--shift", "1", "--views", "2"], "leave the augmentation out"),
         (lambda path, p: np.save(path, p), ["--teacher", "x"], "one of --teacher, --posteriors and --from-file"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_table_and_the_way_on(search):
     lines = done.out.splitlines()
     assert len(lines) == 2 + 4 and "validation errors" in lines[0]
     assert lines[2].split()[0] == str(metrics["best"]["trial"])
-    assert "4 complete; judged on 18 validation examples, the test set unread" in done.err
+    assert "4 complete; evaluated on 18 validation examples; the test set was not read" in done.err
     assert f"limbeck distill --config {out / 'best.toml'}" in done.err
 
 
@@ -116,7 +116,7 @@ def test_scores_are_matched_where_that_is_best(limbeck, tiny, teacher, store, tm
 def test_only_with_resume_and_only_with_the_same_settings(limbeck, tiny, store, search):
     words = ("tune", "--data", tiny, "--teacher-targets", store, *SMALL)
     out = ("--out", search[1])
-    assert "continue it with --resume" in limbeck(*words, *GRID, *out).err
+    assert "resume it with --resume" in limbeck(*words, *GRID, *out).err
     again = limbeck(*words, *GRID, *out, "--resume", "--json")
     assert json.loads(again.out) == json.loads((search[1] / "metrics.json").read_text())
     other = limbeck(*words, *GRID, "--weight-decay", 0.1, *out, "--resume")

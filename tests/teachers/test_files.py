@@ -159,7 +159,7 @@ def test_an_estimator_fitted_on_the_training_rows_is_told_and_one_out_of_fold_is
     noisy = torch.where(torch.rand(60, generator=torch.Generator().manual_seed(0)) < 0.3, (Y + 1) % 3, Y)
     forest = ensemble.RandomForestClassifier(20, random_state=0).fit(X[:40].numpy(), noisy[:40].numpy())
     parts = ((X[:40], noisy[:40]), (X[40:], noisy[40:]))
-    with pytest.warns(LimbeckWarning, match=r"surer of training examples \(0\.\d+ on average\)"):
+    with pytest.warns(LimbeckWarning, match=r"more confident on training examples \(0\.\d+ on average\)"):
         limbeck.distill(forest, nn.Linear(6, 3), *parts, **SHORT)
     recwarn.clear()
     apart = ensemble.RandomForestClassifier(20, random_state=0).fit(torch.randn(60, 6).numpy(), np.arange(60) % 3)

@@ -234,7 +234,7 @@ def test_models_and_columns_are_looked_at_before_rows_are_read(tmp_path, limbeck
         (["train", *begin, "--model", f"hf:{odd}"], "knows 20 tokens, and its tokenizer"),
         (["distill", *begin, "--student", good, "--teacher", f"hf:{odd}"], "has no weights, only a configuration"),
         (["distill", *begin, "--student", good, "--teacher", tmp_path / "gone"], "gone: there is no such file"),
-        (["soften", *begin, "--teacher", tmp_path], "is no run with a model"),
+        (["soften", *begin, "--teacher", tmp_path], "is not a run with a model"),
         (
             ["train", *begin, "--model", good, "--label-column", "y"],
             "has no column 'y': its columns are 'text', 'label'",

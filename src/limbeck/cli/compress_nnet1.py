@@ -38,7 +38,7 @@ def compress_file(
     from limbeck.runs.unused import tell_unused, unused_in_compression
 
     if rule.name is None and plan is None:
-        raise ConfigError("there is no rank rule: give one, such as --energy 0.9, or --plan")
+        raise ConfigError("there is nothing to do: give one rank rule, such as --energy 0.9, or --plan")
     if feature_transform is not None and features is None:
         raise ConfigError("--feature-transform is for the features to calibrate with: give --features too")
     found = unused_in_compression(

@@ -35,7 +35,7 @@ def convert(
     ```
 
     Args:
-        source: A network: nnet1 (binary, text, older text), HDF5, safetensors, or the folder of a run.
+        source: A network: nnet1 (binary, text, older text), HDF5, safetensors, or a run folder.
         target: The file or folder to write.
         to: The format; default: by the extension of the target: .nnet and .bin binary, .txt text, .h5 HDF5 in Keras's
             layout, .safetensors, and no extension a run folder.

@@ -93,7 +93,7 @@ def gather(
     """
     config = run.config()
     if not run.finished:
-        raise RunError(f"{run.path} is not finished: continue it with --resume, then write its report")
+        raise RunError(f"{run.path} is not finished: resume it with --resume, then write its report")
     metrics = _metrics(run)
     notes: list[str] = []
     if data is None and "data" in config:

@@ -27,7 +27,7 @@ def open_model_folder(run: Path) -> tuple[Path, dict[str, Any]]:
         check_file(folder / "model" / SUMS, folder=folder)
         folder = folder / "model"
     if not (folder / "config.json").exists():
-        raise FormatError(folder, "is no run with a model: it has no model/config.json; is the run finished?")
+        raise FormatError(folder, "is not a run with a model: it has no model/config.json; is the run finished?")
     tell_unlisted(folder)
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):

@@ -65,7 +65,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     except FileNotFoundError as error:
         raise FormatError(path, "is missing") from error
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FormatError(path, f"is truncated, corrupt or no safetensors file: {error}") from error
+        raise FormatError(path, f"is truncated, corrupt or not a safetensors file: {error}") from error
     if "sha256" not in metadata or "state" not in metadata:
         raise FormatError(path, "holds tensors, but not those of a Limbeck run")
     if _digest(tensors, metadata["state"]) != metadata["sha256"]:

@@ -202,7 +202,7 @@ def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
         Arrays by name, and metadata.
 
     Raises:
-        FormatError: If it is missing, truncated, corrupt or no safetensors file.
+        FormatError: If it is missing, truncated, corrupt or not a safetensors file.
     """
     with open_regular(path):
         pass
@@ -212,4 +212,4 @@ def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise FormatError(path, f"is truncated, corrupt or no safetensors file: {reason}") from error
+        raise FormatError(path, f"is truncated, corrupt or not a safetensors file: {reason}") from error

@@ -203,7 +203,7 @@ def test_rules_and_metrics(data, net):
 @pytest.mark.parametrize(
     ("options", "kind", "says"),
     [
-        ({}, ConfigError, "nothing is asked for"),
+        ({}, ConfigError, "there is nothing to do"),
         ({"finetuning": TUNED, "int8": True}, ConfigError, "give a rank rule too"),
         ({"rule": RankRule(rank=(5000,))}, ConfigError, "the largest possible of any layer is 50"),
         ({"rule": RankRule(rank=(5, 5))}, ConfigError, "2 numbers, and the network has 3 layers"),

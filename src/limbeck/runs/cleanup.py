@@ -1,4 +1,4 @@
-"""What runs write, by name, and what is removed of it: after a write that was killed, or a run that never began."""
+"""The files that runs write, and their removal after killed writes and failed starts."""
 
 __all__ = ["FIRST_WEIGHTS", "give_up", "sweep"]
 
@@ -13,14 +13,14 @@ from limbeck.system.checksums import SUMS
 from limbeck.system.locks import LOCK
 
 FIRST_WEIGHTS = "first.safetensors"
-"""What the trainings of a run start from, until it is finished."""
+"""File of the initial weights, until the run is finished."""
 
 _STAGES = ("svd/", "svd-fine-tune/", "pruned/", "pruned-fine-tune/")
 _PARTS = ("", "baseline/", *_STAGES, "members/*/", "seeds/*/", "seeds/*/baseline/", "peers/*/")
-"""Folders of a run and of its parts."""
+"""Subfolders of a run."""
 
 _FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
-"""What lies in each."""
+"""The files in each."""
 
 _WRITTEN = (
     *("config.toml", "identity.json", "history.jsonl", "timings.jsonl", "plan.json", "ensemble.json", "metrics.json"),
@@ -40,34 +40,34 @@ _WRITTEN = (
 
 
 def _places(run: Path) -> Iterator[Path]:
-    """The folders of a run and of those of its parts that are there."""
+    """The existing folders of a run and its parts."""
     for part in _PARTS:
         yield from run.glob(part) if part else (run,)
 
 
 def _made(run: Path, *names: str, folders: Iterable[str] = ("", *_FOLDERS)) -> Iterator[Path]:
-    """What a run makes in its folder and in those of its parts: known names alone, and no links."""
-    # Each folder is listed once: a search for each name in each of them takes longer than a small epoch.
+    """The files that a run wrote in its folders: only known names, and no links."""
+    # List each folder once: looking up each name in each folder takes longer than a small epoch.
     wanted = re.compile("|".join(map(fnmatch.translate, names))).match
     for place in list(_places(run)):
         for folder in folders:
             try:
                 listed = list((place / folder).iterdir())
-            except OSError:  # most are not there
+            except OSError:  # most do not exist
                 continue
             yield from (path for path in listed if wanted(path.name) and not path.is_symlink())
 
 
 def sweep(run: Path) -> None:
-    """Remove what a write that was killed left; nobody else writes here now."""
+    """Remove the temporary files of killed writes; the folder is locked."""
     for left in _made(run, *(f".{name}.*.partial" for name in _WRITTEN)):
         left.unlink(missing_ok=True)
 
 
 def give_up(run: Path) -> None:
-    """Leave nothing of a new run that failed before its first checkpoint: there is nothing to continue.
+    """Remove a new run that failed before its first checkpoint: there is nothing to resume.
 
-    Only what a run writes is removed, by name: what the user put there meanwhile stays.
+    Only files that runs write are removed, by name: the user's own files stay.
     """
     worth = _made(run, "*.safetensors", "study.db", folders=("", "checkpoints/", "model/"))
     if any(path.name != FIRST_WEIGHTS for path in worth):
@@ -79,7 +79,7 @@ def give_up(run: Path) -> None:
     (run / LOCK).unlink(missing_ok=True)
     made = [place / folder for place in _places(run) for folder in _FOLDERS]
     for path in made[::-1] + [run / part for part in ("members", "seeds", "peers")]:
-        with contextlib.suppress(OSError):  # it holds something, or is not there
+        with contextlib.suppress(OSError):  # not empty, or does not exist
             path.rmdir()
     for part in reversed(_PARTS[1:]):
         for path in run.glob(part):

@@ -1,4 +1,4 @@
-"""What a compression decides before a layer is touched: its stages, its rule, and who teaches the fine-tuning."""
+"""The plan of a compression: stages, rank rule, and the teacher of the fine-tuning."""
 
 __all__ = ["CompressPlan", "plan_compression"]
 
@@ -32,27 +32,27 @@ from limbeck.teachers import as_teacher
 
 @dataclass(frozen=True, kw_only=True)
 class CompressPlan:
-    """What is decided before a layer is touched.
+    """The decisions of a compression, made before any layer is changed.
 
     Attributes:
-        model: The network as it was.
-        data: Examples to calibrate, fine-tune, choose and judge with.
-        rule: How small the layers become.
+        model: The original network.
+        data: The data, for calibration, fine-tuning, validation and testing.
+        rule: The rank rule.
         given: Ranks or units that were decided before, or None.
         by: Whether layers get a low rank, or lose units.
-        tuning: Epochs and settings of the fine-tuning.
-        guide: Who teaches the fine-tuning.
-        own_teacher: Whether that is another than the network as it was.
+        tuning: Settings of the fine-tuning.
+        guide: The teacher of the fine-tuning.
+        own_teacher: Whether that is not the original network.
         augmentation: Random views for the fine-tuning.
-        int8: Whether weights are rounded at the end.
-        metric: In which errors are counted, or None.
+        int8: Whether weights are quantised at the end.
+        metric: The metric of truncation errors, or None.
         calibration: How many training examples to calibrate with.
-        placement: Where the singular values go.
-        convolutions: Which forms they may take.
-        role: What the network is called.
+        placement: Which factor gets the singular values.
+        convolutions: The allowed factorisations of convolutions.
+        role: Display name of the network.
         beside: Other models to show, by role.
-        margin: Percentage points within which the last stage is to be as good, or None.
-        execution: The folder, and who is told.
+        margin: Non-inferiority margin of the last stage in percentage points, or None.
+        execution: The folder and callbacks.
     """
 
     model: nn.Module
@@ -75,7 +75,7 @@ class CompressPlan:
     execution: Execution
 
     def settled(self) -> "CompressPlan":
-        """The plan with the precision of the fine-tuning that was measured when the run began, or is measured now."""
+        """The plan with the precision of the fine-tuning, as measured at the start of the run or now."""
         tuning = self.tuning
         if not tuning.finetune_epochs or tuning.precision != "auto":
             return self
@@ -86,14 +86,14 @@ class CompressPlan:
         return dataclasses.replace(self, tuning=tuning)
 
     def settings(self) -> dict[str, Any]:
-        """What ``config.toml`` keeps."""
+        """The settings saved in ``config.toml``."""
         kept = {**dataclasses.asdict(self.rule), **dataclasses.asdict(self.tuning)}
         kept |= {**dataclasses.asdict(self.augmentation), "int8": self.int8, "metric": self.metric}
         kept |= {"margin": self.margin, "calibration": self.calibration, "placement": self.placement}
         return kept | {"convolutions": self.convolutions, "by": self.by}
 
     def identity(self) -> dict[str, Any]:
-        """Digests in which a run that resumes must agree."""
+        """Digests that a resumed run must match."""
         of = {"teacher": teacher_fingerprint(self.guide), "network": teacher_fingerprint(self.model)}
         return {**self.data.identity(), **of}
 
@@ -118,33 +118,33 @@ def plan_compression(
     margin: float | None,
     execution: Execution,
 ) -> CompressPlan:
-    """Look at what was given, refuse what cannot be compressed, and decide the rest.
+    """Validate the inputs of a compression and make its plan.
 
     Args:
         model: The network.
-        data: The examples as it sees them.
-        rule: How small the layers become.
-        given: Ranks that were decided before, or None.
+        data: The data in the network's presentation.
+        rule: The rank rule.
+        given: A given plan of ranks, or None.
         tuning: The fine-tuning.
-        teacher: Who teaches it in place of the network, or None.
-        augmentation: Random views, or None.
+        teacher: A teacher other than the network, or None.
+        augmentation: The augmentation, or None.
         by: Whether layers get a low rank, or lose units.
-        int8: Whether weights are rounded at the end.
-        metric: In which errors are counted, or None.
+        int8: Whether weights are quantised at the end.
+        metric: The metric of truncation errors, or None.
         calibration: How many training examples to calibrate with.
-        placement: Where the singular values go.
-        convolutions: Which forms they may take.
-        role: What the network is called.
+        placement: Which factor gets the singular values.
+        convolutions: The allowed factorisations of convolutions.
+        role: Display name of the network.
         before: Other models to show, by role.
-        margin: Percentage points to judge the last stage within, or None.
-        execution: The folder, and who is told.
+        margin: Non-inferiority margin of the last stage in percentage points, or None.
+        execution: The folder and callbacks.
 
     Returns:
         The plan.
 
     Raises:
-        ConfigError: If nothing is asked for, or settings contradict each other.
-        DataError: If there is nothing to make smaller.
+        ConfigError: If there is nothing to do, or settings contradict each other.
+        DataError: If there is nothing to compress.
         MismatchError: If model, teacher and data do not belong together.
     """  # noqa: DOC502
     callback = execution.callback
@@ -177,7 +177,7 @@ def plan_compression(
 
 
 def _check_tuning(tuning: FineTuning, data: DataSet, *, taught: bool) -> None:
-    """Refuse a teacher that nothing learns from, and a weight of labels that are not there."""
+    """Refuse a teacher without fine-tuning, and a hard weight without labels."""
     if taught and not tuning.finetune_epochs:
         raise ConfigError("the teacher is for fine-tuning: give finetune_epochs too, or leave the teacher out")
     if tuning.finetune_epochs and tuning.hard_weight > 0 and data.train.labels is None:
@@ -198,28 +198,28 @@ def _check_units(by: By, rule: RankRule, metric: Metric | None) -> None:
 
 def _check(model: nn.Module, rule: RankRule, plan: Decided | None, int8: bool, tuning: FineTuning) -> None:
     if rule.name is not None and plan is not None:
-        raise ConfigError(f"a plan says the ranks: leave {rule.name} out")
+        raise ConfigError(f"a plan fixes the ranks: leave {rule.name} out")
     ranked = rule.name is not None or plan is not None
     if not ranked and not int8:
         names = ", ".join(field.name for field in dataclasses.fields(RankRule))
-        raise ConfigError(f"nothing is asked for: give one rank rule ({names}), a plan, or int8")
+        raise ConfigError(f"there is nothing to do: give one rank rule ({names}), a plan, or int8")
     if not ranked and tuning.finetune_epochs:
         raise ConfigError(
             "fine-tuning makes up for low rank or units that went: give a rank rule too, or leave finetune_epochs out"
         )
     if has_int8(model):
-        raise DataError("the network has 8-bit weights already: compress the one that it was made of")
+        raise DataError("the network has 8-bit weights already: compress the original")
 
 
 _STAGES = (
     *(f"{way}{after}" for way in ("svd", "pruned") for after in ("", " + fine-tune", " + int8", " + fine-tune + int8")),
     "int8",
 )
-"""What the networks that are made are called."""
+"""Names of the stages."""
 
 
 def _check_roles(role: str, before: Mapping[str, object]) -> None:
-    """Refuse names for models that are shown which are those of others, in the place of which they would be."""
+    """Refuse display names that clash with those of other models."""
     for what, name in [("role", role), *(("before", name) for name in before)]:
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"{what} names a model, such as 'original', and is {name!r}")
@@ -230,7 +230,7 @@ def _check_roles(role: str, before: Mapping[str, object]) -> None:
 
 
 def _tell_unused(tuning: FineTuning, augmentation: Augmentation, callback: Callback | None) -> None:
-    """Say which settings belong to the fine-tuning where there is none."""
+    """Warn of fine-tuning settings where there is no fine-tuning."""
     if tuning.finetune_epochs:
         return
     used = {"finetune_epochs", "seed", "device", "precision"}

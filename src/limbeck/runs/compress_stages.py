@@ -36,10 +36,10 @@ _CLOSE = 1e-3
 
 @dataclass(frozen=True)
 class Made:
-    """The networks that a compression made.
+    """The networks of a compression.
 
     Attributes:
-        last: The last of them, or the network itself where none was made.
+        last: The last stage, or the network itself where there is none.
         stages: All of them by name, in order.
         ranks: The plan of the first stage, and the spectrum of ranks; or None.
     """
@@ -50,11 +50,11 @@ class Made:
 
 
 def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
-    """Make each stage that is asked for.
+    """Run each stage that is asked for.
 
     Args:
-        plan: What was decided.
-        folder: Of the run, or None.
+        plan: The plan.
+        folder: The run's folder, or None.
 
     Returns:
         The networks.
@@ -70,7 +70,7 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
         stages[name] = last
         if folder is not None:
             write_plan(folder, *ranks)
-            if plan.tuning.finetune_epochs or plan.int8:  # else it is the last, which is kept as the run's own
+            if plan.tuning.finetune_epochs or plan.int8:  # else it is the last stage, saved as the run's model
                 save_stage(folder.sub(name), last, plan)
     if plan.tuning.finetune_epochs:
         place = None if folder is None else folder.sub(f"{name}-fine-tune")
@@ -102,12 +102,12 @@ def _opened(model: nn.Module, plan: CompressPlan) -> nn.Module:
 
 
 def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
-    """Write a stage's network, and list its files.
+    """Write a stage's network, and record its files.
 
     Args:
-        folder: Of the stage.
+        folder: The stage's folder.
         stage: The network.
-        plan: What was decided.
+        plan: The plan.
     """
     data = plan.data
     folder.unseal_stage()
@@ -127,7 +127,7 @@ def _smaller(plan: CompressPlan, base: nn.Module, decided: Decided) -> nn.Module
 
 
 def _ranks(plan: CompressPlan, base: nn.Module, folder: RunFolder | None) -> Decided | None:
-    """Those that were given, those that the run has decided already, or those of the rule."""
+    """The given ranks, those that the run has decided already, or those of the rule."""
     if plan.given is not None:
         return plan.given
     if folder is not None and (folder.path / "plan.json").exists():
@@ -146,7 +146,7 @@ def _ranks(plan: CompressPlan, base: nn.Module, folder: RunFolder | None) -> Dec
 
 
 def _finetune(plan: CompressPlan, small: nn.Module, folder: RunFolder | None) -> nn.Module:
-    """The small network, taught by the network as it was or by another teacher."""
+    """Fine-tune the compressed network with the original network or another teacher."""
     tuning = plan.tuning
     options = tuning.training(tuning.finetune_epochs)
     device = find_device(options.device, options.precision)
@@ -185,7 +185,7 @@ def _taught(
 
 
 def _tell_whole(reasons: Mapping[str, str], stays: str, callback: Callback | None) -> None:
-    """Say which layers stay as they are, and why; layers with the same reason together."""
+    """Warn of layers that stay unchanged, grouped by reason."""
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, other in reasons.items() if other == reason]
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

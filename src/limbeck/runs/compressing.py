@@ -1,4 +1,4 @@
-"""Make a trained network smaller: low rank, distillation from the network as it was, 8-bit weights."""
+"""Compress a trained network: low-rank factorisation, fine-tuning by distillation, 8-bit weights."""
 
 __all__ = ["CompressRun", "compress"]
 
@@ -38,17 +38,18 @@ from limbeck.training.checkpoint import save_tensors
 
 @dataclass(frozen=True)
 class CompressRun(FinishedRun):
-    """What compression left.
+    """The result of a compression run.
 
     Attributes:
         model: The last stage, a module in evaluation mode on the CPU.
         plan: The ranks, or the units that stay; None where only weights were rounded.
         spectrum: What the plan was made from, or None.
-        margin: Whether the last stage is as good as the network was within the margin; None without one.
-        metrics: What ``metrics.json`` holds: ``judged_on``, ``stages`` in order, each with its scores, and ``margin``.
-        folder: Where it all is, or None.
+        margin: The non-inferiority verdict on the last stage; None without a margin.
+        metrics: The contents of ``metrics.json``: ``judged_on``, ``stages`` in order, each with its metrics, and
+            ``margin``.
+        folder: The run's folder, or None.
         data: The data set, for :meth:`export`.
-        parity: What ``parity.json`` says of the last stage against the network as it was; None without a folder.
+        parity: The contents of ``parity.json``, the last stage against the original; None without a folder.
     """
 
     model: nn.Module
@@ -94,46 +95,48 @@ def compress(
     settings: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
 ) -> CompressRun:
-    """Make a network smaller, stage by stage, and judge every stage.
+    """Compress a network stage by stage, and evaluate every stage.
 
     The stages are ``svd`` (each layer as two of low rank) or ``pruned`` (without some hidden units and channels), the
     same ``+ fine-tune`` (distilled from the network as it was)
     and ``int8`` (linear layers with 8-bit weights), each only where it is asked for.
 
     Args:
-        model: The network; it is left as it was.
-        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels: to calibrate and
-            fine-tune with.
+        model: The network; it is not modified.
+        train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels, for calibration
+            and fine-tuning.
         validation: Examples to choose the best epoch by.
         test: Examples to judge the stages on; without them they are judged on validation.
         classes: Names of the classes.
-        rule: How small the layers become; None where a plan is given, or weights are only rounded.
+        rule: The rank rule; None where a plan is given, or weights are only quantised.
         by: ``"rank"``: layers become two of low rank. ``"units"``: layers lose hidden units and channels, those whose
             absence changes the answers least, measured (:mod:`limbeck.pruning`); the rule is then a budget.
         plan: Instead of a rule: a plan made before for this network, alone or with its spectrum.
-        int8: Round the weights of the linear layers to 8 bits at the end.
-        metric: In which errors are counted, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
-            calibration data, where a budget for the whole network is divided; ``"weights"`` for rules a layer.
+        int8: Quantise the weights of the linear layers to 8 bits at the end.
+        metric: The metric of truncation errors, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over
+            calibration data, for a budget of the whole network; ``"weights"`` for rules per layer.
         calibration: How many training examples to calibrate with, drawn by the seed.
-        placement: Where the singular values go: ``"input"``, or ``"split"`` as square roots.
+        placement: Which factor gets the singular values: the first (``"input"``), or both as square roots
+            (``"split"``).
         convolutions: ``"channels"``: a convolution becomes one to fewer channels and a 1x1 convolution. ``"best"``:
             where a budget is divided, it may become one over columns and one over rows, or three, if that loses less.
         finetuning: Epochs and settings of the distillation; None: no fine-tuning.
-        teacher: Who is asked in place of the network as it was, such as :class:`~limbeck.SoftTargets`.
+        teacher: A teacher other than the original network, such as :class:`~limbeck.SoftTargets`.
         augmentation: Random views for the fine-tuning.
-        role: What to call the network in tables.
+        role: Display name of the network in tables.
         before: Other models to show beside it, by role.
-        margin: Percentage points of the error rate within which the last stage is to be as good as the network was.
-        out: Folder for the run; None to write nothing.
-        resume: Continue what ``out`` holds.
-        settings: More to keep in ``config.toml``.
-        callback: Hears how it goes.
+        margin: Non-inferiority margin in percentage points of the error rate: test whether the last stage is as good as
+            the original within it.
+        out: Folder of the run; None to write nothing.
+        resume: Resume the run in ``out``.
+        settings: More settings to save in ``config.toml``.
+        callback: Receives training progress.
 
     Returns:
-        The last stage, the plan, and all that was measured.
+        The last stage, the plan and the metrics.
 
     Raises:
-        ConfigError: If nothing is asked for, or settings contradict each other.
+        ConfigError: If there is nothing to do, or settings contradict each other.
         DataError: If the weights are not finite, or there is nothing to make smaller.
         MismatchError: If model, plan, teacher and data do not belong together.
 
@@ -164,7 +167,7 @@ def compress(
 
 
 def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
-    """Make the stages, judge each on the test set, and keep what was found."""
+    """Run the stages, evaluate each on the test set, and save the results."""
     data, callback = plan.data, plan.execution.callback
     if plan.margin is not None:
         tell_reach(plan.margin, data, callback)
@@ -196,7 +199,7 @@ def _judge(
     device: torch.device,
     margin: float | None,
 ) -> tuple[dict[str, Any], dict[str, Tensor], MarginVerdict | None]:
-    """Read the test set, once, with every stage; validation stands in where there is no test set."""
+    """Evaluate every stage on the test set, once; on validation where there is no test set."""
     part = "test" if data.test is not None else "validation"
     examples = data.test or data.validation
     if examples is None or examples.labels is None:
@@ -205,7 +208,7 @@ def _judge(
     labels = labels_of(examples)
     answers: dict[str, Answers] = {}
     found = {}
-    # The original first: the others, its teacher before it in the table too, are compared with it.
+    # The original first: all others, including its teacher, are compared with it.
     for name, stage in sorted(stages.items(), key=lambda named: named[0] != original):
         with placed(stage, device) as there:
             fitted = calibration_of(there, data.validation)

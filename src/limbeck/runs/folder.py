@@ -2,25 +2,25 @@
 
 ::
 
-    config.toml           the resolved settings; a run can be started again from them
-    identity.json         digests of data and teacher; a run that resumes must agree in them
-    history.jsonl         a line an epoch; a function of settings, data and seed alone
-    timings.jsonl         a line an epoch: seconds, examples a second
-    first.safetensors     the weights that its trainings start from, until the run is finished
-    checkpoints/          the newest two states
+    config.toml           the resolved settings, from which the run can be repeated
+    identity.json         digests of data and teacher, which a resumed run must match
+    history.jsonl         one line per epoch; a function of settings, data and seed
+    timings.jsonl         one line per epoch: seconds, examples per second
+    first.safetensors     the initial weights, until the run is finished
+    checkpoints/          the last two states
     model/                config.json and model.safetensors, in the layout of the Hugging Face Hub
-    last.safetensors      the weights after the last epoch, where those of an earlier one were better
+    last.safetensors      the weights after the last epoch, where an earlier epoch was better
     answers.safetensors   log-probabilities on the test set
-    metrics.json          what was measured
-    study.db, best.toml   of a search: its trials, and the settings that were best
-    plan.json             the ranks of a compressed network, with spectrum.safetensors where these are needed again;
+    metrics.json          the metrics
+    study.db, best.toml   of a search: its trials, and the best settings
+    plan.json             the ranks of a compressed network, with spectrum.safetensors where it is needed again;
                           or the units that stay
-    svd/, svd-fine-tune/  the networks on the way to a compressed one; pruned/ where units went
-    report.html, figures/ to look at
-    SHA256SUMS            digests of the files that are finished; model/ has its own
+    svd/, svd-fine-tune/  the intermediate networks of a compression; pruned/ where units went
+    report.html, figures/ the report
+    SHA256SUMS            digests of the finished files; model/ has its own
 
-A training ends by listing its files (:meth:`RunFolder.seal_stage`), and a run by listing the rest with
-``metrics.json``: what is listed is complete, and is compared with its digest whenever it is read.
+A training ends by recording its files (:meth:`RunFolder.seal_stage`), and a run by recording the rest with
+``metrics.json``: a recorded file is complete, and is verified against its digest whenever it is read.
 """
 
 __all__ = ["RunFolder", "require_out"]
@@ -54,30 +54,30 @@ from limbeck.system.processes import is_first, on_first
 from limbeck.training.identity import require_agreement
 
 _PLACES = frozenset({"data"})
-"""Settings that may differ too where digests say what they stood for: a folder of images may have been renamed."""
+"""Settings that may also differ where digests identify their content: a folder of images may have been renamed."""
 
 _IDENTITY, _FIRST = "identity.json", "first weights"
 
 _BESIDE = frozenset({".lock", "teacher"})
-"""What a folder may hold before a run begins in it: a teacher trained for it is kept inside."""
+"""What a folder may hold before a run starts in it: a teacher trained for it."""
 
 _STAGE = ("history.jsonl", "timings.jsonl", "last.safetensors", "model/SHA256SUMS")
-"""What a training leaves."""
+"""The files of a training."""
 
 _PLAN = ("plan.json", "spectrum.safetensors", "singular_values.safetensors")
-"""What is decided before a compressed network is trained."""
+"""The files of a compression plan."""
 
 _RESULTS = (
     "ensemble.json", "answers.safetensors", "parity.json", "parity.html", "metrics.json", "best.toml", "study.db"
 )  # fmt: skip
-"""What a run leaves beside its trainings; it is written anew when the run is continued."""
+"""The files of a run beside its trainings; rewritten when the run is resumed."""
 
 
 class RunFolder:
     """The folder of one run.
 
     Args:
-        path: Where it is, or will be.
+        path: Its path.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -85,12 +85,14 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the states are."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def complete(self) -> bool:
-        """Whether a training ended here: its files are listed, or, in a run of an older version, its model is there."""
+        """Whether a training finished here: its files are recorded, or, in a run of an older version, its model
+        exists.
+        """
         listed = read_sums(self.path)
         if listed is None:
             return (self.path / "model" / "model.safetensors").exists()
@@ -98,29 +100,29 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         listed = read_sums(self.path)
         return (self.path / "metrics.json").exists() and (listed is None or "metrics.json" in listed)
 
     def unseal_stage(self) -> None:
-        """Take a training's files off the list, before they are written anew."""
+        """Remove a training's files from the record, before they are rewritten."""
         unseal_files(self.path, _STAGE)
 
     def seal_stage(self) -> None:
-        """List a training's files: the last act of a training, which is complete by it."""
+        """Record a training's files: the last step of a training, which completes it."""
         seal_files(self.path, _STAGE)
 
     def unseal_results(self) -> None:
-        """Take what a run leaves beside its trainings off the list, before it is written anew."""
+        """Remove a run's other files from the record, before they are rewritten."""
         if (self.path / SUMS).exists():
             unseal_files(self.path, _RESULTS)
 
     def unseal_plan(self) -> None:
-        """Take the plan of a compressed network off the list, before it is written anew."""
+        """Remove the plan of a compression from the record, before it is rewritten."""
         unseal_files(self.path, _PLAN)
 
     def seal_plan(self) -> None:
-        """List the plan of a compressed network, and what it needs."""
+        """Record the plan of a compression, and its spectrum."""
         seal_files(self.path, _PLAN)
 
     @contextmanager
@@ -133,24 +135,24 @@ class RunFolder:
         heading: str | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> Iterator["RunFolder"]:
-        """Take the folder for a run, and let nobody else have it meanwhile.
+        """Open the folder for a run, and lock it.
 
         Args:
             command: Which command makes such runs, "train", "distill" or "compress".
             settings: What ``config.toml`` will hold; None values are left out.
-            resume: Continue what is there, if anything is.
-            heading: First line of ``config.toml``, where the command does not take that file.
-            identity: Digests of what the run is of, such as data and teacher: kept in ``identity.json``, and a run that
-                resumes must agree in them.
+            resume: Resume the run in the folder, if there is one.
+            heading: First line of ``config.toml``, where the command does not accept that file.
+            identity: Digests of data, teacher and so on: saved in ``identity.json``, and matched when the run is
+                resumed.
 
         Yields:
             The folder.
 
         Raises:
-            RunError: If it holds something already and ``resume`` is not set, if another run has it, if it cannot
-                be written, or if what it holds was started with other settings.
+            RunError: If it is not empty and ``resume`` is not set, if another process uses it, if it cannot be written,
+                or if its run was started with other settings.
         """
-        plain_settings(settings)  # refuses what cannot be kept, before anything is made
+        plain_settings(settings)  # refuses settings that cannot be saved, before anything is written
         try:
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
             taken = self.require_free(resume=resume)
@@ -179,7 +181,7 @@ class RunFolder:
                         give_up(self.path)
                     raise
         except BaseException:
-            for path in missing:  # what this run made, where nothing is in it
+            for path in missing:  # remove a folder that this run made, if it is empty
                 with contextlib.suppress(OSError):
                     path.rmdir()
             raise
@@ -188,7 +190,7 @@ class RunFolder:
     def open_first(
         self, command: str, settings: Mapping[str, Any], *, resume: bool, identity: Mapping[str, Any] | None = None
     ) -> Iterator["RunFolder | None"]:
-        """Take the folder for a run of one process or several: the first has it, and the others write nothing.
+        """Open the folder for a run of one or several processes: only the first process writes.
 
         Args:
             command: As for :meth:`open`.
@@ -200,7 +202,7 @@ class RunFolder:
             The folder in the first process, None in the others.
 
         Raises:
-            LimbeckError: In all of them, if the first cannot have it.
+            LimbeckError: In all processes, if the first cannot open it.
         """
         with ExitStack() as stack:
 
@@ -211,31 +213,31 @@ class RunFolder:
             yield self if is_first() else None
 
     def require_free(self, *, resume: bool) -> bool:
-        """Refuse a place that cannot be a run's folder, or holds something that is not continued.
+        """Refuse a path that cannot be a run's folder, or is not empty and not resumed.
 
         Args:
-            resume: Whether a run that is there is continued.
+            resume: Whether an existing run is resumed.
 
         Returns:
-            Whether it holds something.
+            Whether the folder has content.
 
         Raises:
             RunError: If it cannot be used; nothing is changed.
         """
         if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
-            # The library that reads safetensors files cannot open such a path, which showed after the training.
-            raise RunError(f"{str(self.path)!a} is no valid text, and cannot be a run's folder: choose another --out")
+            # safetensors cannot open such a path, which would fail only after the training.
+            raise RunError(f"{str(self.path)!a} is not valid UTF-8, and cannot be a run's folder: choose another --out")
         if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file: give the run a folder")
+            raise RunError(f"{self.path} is a file: give a folder")
         taken = self._holds_something()
         if taken and not resume:
-            raise RunError(f"{self.path} exists already: continue it with --resume, or choose another --out")
+            raise RunError(f"{self.path} exists already: resume it with --resume, or choose another --out")
         if taken and not (self.path / "config.toml").exists():
-            raise RunError(f"{self.path} holds files that are no run: choose another --out")
+            raise RunError(f"{self.path} is not empty and not a run: choose another --out")
         return taken
 
     def _holds_something(self) -> bool:
-        """Whether there is more than a run may find, or one leaves that is killed before its settings are there."""
+        """Whether there are files beyond those that a run may find, or leaves when killed at once."""
         if not self.path.is_dir():
             return False
         begun = {path for name in ("config.toml", SUMS) for path in self.path.glob(f".{name}.*.partial")}
@@ -243,11 +245,11 @@ class RunFolder:
         return any(path.name != SUMS or path.stat().st_size for path in others)
 
     def settled(self, name: str, default: Any) -> Any:
-        """What a setting that is measured when a run starts was found to be, where the run is there already.
+        """The saved value of a setting that is measured when a run starts.
 
         Args:
             name: The setting.
-            default: What to return where there is no run.
+            default: Returned where there is no run.
 
         Returns:
             The setting.
@@ -255,25 +257,25 @@ class RunFolder:
         return self.config().get(name, default) if (self.path / "config.toml").exists() else default
 
     def agree(self, settings: Mapping[str, Any], *, free: Collection[str] = ()) -> None:
-        """Make sure that the run was started with these settings, but for those that may differ.
+        """Check that the run was started with these settings, except for those that may differ.
 
         Args:
             settings: As for :meth:`open`.
             free: Names of further settings that may differ.
 
         Raises:
-            RunError: If it was not.
+            RunError: If they differ.
         """  # noqa: DOC502
         require_settings(self.path, self.config(), settings, finished=self.finished_stage(), free=free)
 
     def finished_stage(self) -> Path | None:
-        """The first of the trainings in this run (its own, a baseline's, a member's, a seed's) that is finished."""
+        """The first finished training of this run (its own, a baseline's, a member's, a seed's)."""
         parts = [self.path / "baseline", *self.path.glob("members/*"), *self.path.glob("seeds/*"), self.path]
         parts += self.path.glob("seeds/*/baseline")
         return next((path for path in parts if RunFolder(path).complete), None)
 
     def agree_in_identity(self, identity: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Make sure that the run was begun with the same data and teacher.
+        """Check that the run was started with the same data and teacher.
 
         Args:
             identity: As for :meth:`open`.
@@ -282,16 +284,16 @@ class RunFolder:
             What the run is of; with the first weights that it began with, where it has them or needs none.
 
         Raises:
-            RunError: If it was not.
-            FormatError: If what was kept of them cannot be read.
+            RunError: If they differ.
+            FormatError: If the saved identity cannot be read.
         """
         path = self.path / _IDENTITY
-        if not path.exists():  # a run of an earlier version
+        if not path.exists():  # from an earlier version
             return identity
         before = read_json(path)
         if not isinstance(before, dict):
-            raise FormatError(path, "holds no JSON object")
-        # The parts in the order in which they are numbered: one that differs gives those behind it other numbers.
+            raise FormatError(path, "is not a JSON object")
+        # Compare the parts in numbered order: one that differs renumbers those after it.
         order = ("train", "transfer", "validation", "test")
         now = identity or {}
         for name in (*order, *sorted((before.keys() | now.keys()) - {*order, _FIRST})):
@@ -310,33 +312,33 @@ class RunFolder:
         """The settings of the run.
 
         Returns:
-            What ``config.toml`` holds.
+            The contents of ``config.toml``.
 
         Raises:
             FormatError: If it is missing or no valid TOML.
         """
         path = self.path / "config.toml"
         if not path.exists():
-            raise FormatError(path, f"is missing: is {self.path} the folder of a run?")
+            raise FormatError(path, f"is missing: is {self.path} a run folder?")
         tell_unlisted(self.path)
         return renamed(read_toml(path))
 
     def write_settings(
         self, name: str, command: str, settings: Mapping[str, Any], *, heading: str | None = None
     ) -> None:
-        """Write settings as TOML that a command takes with ``--config``; None values are left out.
+        """Write settings as TOML for ``--config``; None values are left out.
 
         Args:
-            name: Of the file.
-            command: Which command takes them.
+            name: File name.
+            command: The command they are for.
             settings: Values by name.
-            heading: First line, where the command does not take the file. A run without a setting "data" was started
+            heading: First line, where the command does not accept the file. A run without a setting "data" was started
                 in Python, and the command would train on other data.
         """
         self._write_listed(name, settings_text(command, settings, heading=heading))
 
     def _write_listed(self, name: str, text: str) -> None:
-        """Write a file, unless it holds this already, and list its digest at once where there is a list."""
+        """Write a file, unless it is unchanged, and record its digest where there is a record."""
         path, listed = self.path / name, (self.path / SUMS).exists()
         if path.exists() and path.read_bytes() == text.encode(errors="surrogateescape"):
             return
@@ -350,16 +352,16 @@ class RunFolder:
         """A run inside this one, such as the baseline.
 
         Args:
-            name: Its path from here.
+            name: Its relative path.
 
         Returns:
-            The folder, made if it is missing.
+            The folder, created if it is missing.
 
         Raises:
-            RunError: If this one's folder is not there any more.
+            RunError: If this run's folder no longer exists.
         """
         if not self.path.is_dir():
-            raise RunError(f"{self.path} vanished while its run was under way: start it again")
+            raise RunError(f"{self.path} was deleted during the run: start it again")
         return RunFolder(make_folder(self.path / name))
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -367,10 +369,10 @@ class RunFolder:
         replace_text(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Read JSON lines; none where there is no such file.
+        """Read JSON lines; empty where there is no such file.
 
         Returns:
-            A mapping a line.
+            One mapping per line.
 
         Raises:
             FormatError: If the file cannot be read, does not match its digest, or a line is not a JSON object.
@@ -387,9 +389,9 @@ class RunFolder:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise FormatError(path, f"line {number} is no valid JSON") from error
+                raise FormatError(path, f"line {number} is not valid JSON") from error
             if not isinstance(row, dict):
-                raise FormatError(path, f"line {number} is no JSON object")
+                raise FormatError(path, f"line {number} is not a JSON object")
             found.append(row)
         return found
 
@@ -399,7 +401,7 @@ class RunFolder:
         return [{**row, **timings.get(str(row.get("epoch")), {})} for row in self.rows("history.jsonl")]
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``, the last file of a run, and list the digests of all: the run is finished by it."""
+        """Write ``metrics.json``, and record the digests of all files, which completes the run."""
         unseal_files(self.path, ("metrics.json", FIRST_WEIGHTS))
         replace_json(self.path / "metrics.json", metrics)
         seal_files(self.path, (*_STAGE, *_PLAN, *_RESULTS, "config.toml", _IDENTITY))
@@ -416,22 +418,22 @@ class RunFolder:
         """
         value = read_json(self.path / "metrics.json")
         if not isinstance(value, dict):
-            raise FormatError(self.path / "metrics.json", "holds no JSON object")
+            raise FormatError(self.path / "metrics.json", "is not a JSON object")
         return value
 
 
 def require_out(out: str | Path | None, *, resume: bool, save_hdf5: bool = False) -> None:
-    """Refuse what needs a run's folder where there is none.
+    """Refuse options that need a run's folder where there is none.
 
     Args:
         out: The folder, or None.
-        resume: Whether a run is to be continued.
-        save_hdf5: Whether weights are to be written.
+        resume: Whether a run is resumed.
+        save_hdf5: Whether weights are written as HDF5.
 
     Raises:
         ConfigError: If one of them is asked for without a folder.
     """
     if out is None and resume:
-        raise ConfigError("resume continues the run in a folder, and none is given: name it with out")
+        raise ConfigError("resume needs a run's folder, and none is given: give out")
     if out is None and save_hdf5:
-        raise ConfigError("save_hdf5 writes into the folder of a run, and none is given: name one with out")
+        raise ConfigError("save_hdf5 needs a run's folder, and none is given: give out")

@@ -1,4 +1,4 @@
-"""What a model is worth: its errors, its size, its speed."""
+"""Evaluate and use: its errors, its size, its speed."""
 
 __all__ = [
     "Answers",
@@ -48,7 +48,7 @@ from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import as_teacher
 
 _KEPT = 1 << 24
-"""Answers of up to this many numbers are kept whole."""
+"""Largest number of log-probabilities to keep."""
 
 
 @checked_arguments
@@ -59,12 +59,12 @@ def evaluate(
     teacher: nn.Module | Answering | None = None,
     device: str | torch.device | None = None,
 ) -> dict[str, Any]:
-    """Judge a model on examples it has not seen, in float32.
+    """Evaluate a model on held-out examples, in float32.
 
     Args:
-        model: A module, a teacher, or the folder of a run.
-        data: Labelled examples; of a data set its test part is used.
-        teacher: Whose answers the model's are compared with.
+        model: A module, a teacher, or a run folder.
+        data: Labelled examples; of a data set the test part.
+        teacher: A teacher to compare predictions with.
         device: Where to compute: "auto" (the best there is), or a PyTorch device; None for where each of the two is.
             Both are afterwards where they were. An 8-bit network is judged on the CPU, which it is made for.
 
@@ -77,7 +77,7 @@ def evaluate(
 
     Raises:
         DataError: If there is no test set, or it has no labels.
-        MismatchError: If the model's classes are not the data's, or stored answers are of other examples.
+        MismatchError: If the model's classes are not the data's, or stored outputs are of other examples.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -117,11 +117,11 @@ def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Exam
     if isinstance(data, Examples):
         return data
     if data.test is None:
-        raise DataError(f"{data.name} has no test set to judge on")
+        raise DataError(f"{data.name} has no test set to evaluate on")
     classes = getattr(subject, "classes", None)
     if classes is not None and tuple(classes) != data.classes:
         raise MismatchError(
-            f"the model knows the classes {_few(classes)} and {data.name} has {_few(data.classes)}: names and order "
+            f"the model has the classes {_few(classes)} and {data.name} has {_few(data.classes)}: names and order "
             "must be the same"
         )
     return data.test
@@ -129,7 +129,7 @@ def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Exam
 
 def _same_classes(role: str, answers: "Answers", other: str, count: int | None) -> None:
     if count is not None and answers.classes != count:
-        raise MismatchError(f"the {role} answers with {answers.classes} classes, and {other} has {count}")
+        raise MismatchError(f"the {role} outputs {answers.classes} classes, and {other} has {count}")
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -146,24 +146,24 @@ def labels_of(examples: Examples) -> NDArray[np.int64]:
         DataError: If there are none.
     """
     if examples.labels is None:
-        raise DataError("these examples have no labels to judge by")
+        raise DataError("these examples have no labels to evaluate with")
     labels: NDArray[np.int64] = examples.labels.long().cpu().numpy()
     return labels
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What is kept of a model's answers: little, for there may be millions over a thousand classes.
+    """A compact form of a model's predictions, for millions of examples over a thousand classes.
 
     Attributes:
-        predicted: The likeliest class, int64 ``(N,)``.
+        predicted: Top-1 class, int64 ``(N,)``.
         confidence: Its probability, float64 ``(N,)``.
         true_log_probs: Natural logarithm of the true class's probability, float64 ``(N,)``.
         classes: K.
-        log_probs: All of the answers, float32 ``(N, K)``, or None where they would be large.
-        calibration: The temperature that was fitted on other examples, or None.
+        log_probs: All log-probabilities, float32 ``(N, K)``, or None where they would be large.
+        calibration: The temperature fitted on other examples, or None.
         calibrated_confidence: As ``confidence``, at that temperature; None where there is none.
-        calibrated_true_log_probs: As ``true_log_probs``, likewise.
+        calibrated_true_log_probs: As ``true_log_probs``, at that temperature; None where there is none.
     """
 
     predicted: NDArray[np.int64]
@@ -177,15 +177,15 @@ class Answers:
 
 
 def answers_of(subject: nn.Module | Teacher, examples: Examples, *, calibration: Calibration | None = None) -> Answers:
-    """Answer labelled examples, block by block, in float32 on the device where the model is.
+    """Predict labelled examples, block by block, in float32 on the model's device.
 
     Args:
         subject: A module or a teacher.
-        examples: What to answer.
-        calibration: Its temperature. Where it was fitted on these very examples nothing is said of it.
+        examples: The examples.
+        calibration: Its temperature; ignored where it was fitted on these same examples.
 
     Returns:
-        What is kept of the answers.
+        The predictions.
     """
     labels = labels_of(examples)
     predicted, confidence, true = np.empty(len(labels), np.int64), np.empty(len(labels)), np.empty(len(labels))
@@ -194,7 +194,7 @@ def answers_of(subject: nn.Module | Teacher, examples: Examples, *, calibration:
     whole: list[Tensor] | None = []
     for rows, answers in answers_in_blocks(subject, examples):
         log_probs, right = answers.numpy(), labels[rows]
-        metrics.negative_log_likelihood(log_probs, right)  # refuses what is no distribution
+        metrics.negative_log_likelihood(log_probs, right)  # refuses values that are not a distribution
         place = np.arange(len(right))
         predicted[rows] = log_probs.argmax(-1)
         confidence[rows] = np.exp(log_probs[place, predicted[rows]].astype(np.float64))
@@ -215,17 +215,17 @@ def scores_of(
     teacher: Answers | None = None,
     original: Answers | None = None,
 ) -> dict[str, Any]:
-    """How right a model's answers are.
+    """The quality metrics of a model's predictions.
 
     Args:
         answers: From :func:`answers_of`.
         labels: True classes ``(N,)``.
-        teacher: The teacher's answers to the same examples.
-        original: Those of the network that the model was made of.
+        teacher: The teacher's predictions for the same examples.
+        original: Predictions of the network that the model was made from.
 
     Returns:
-        Errors, accuracy, balanced accuracy (the mean over the classes there are of the share that is right),
-        negative log-likelihood, calibration errors, agreement; and both of the former at the fitted temperature.
+        Errors, accuracy, balanced accuracy (mean recall over the classes present), negative log-likelihood, calibration
+        errors, agreement; and the calibrated likelihood and calibration errors at the fitted temperature.
     """
     right = answers.predicted == labels
     errors = int((~right).sum())
@@ -251,7 +251,7 @@ def scores_of(
 def _fit(
     confidence: NDArray[np.float64], true_log_probs: NDArray[np.float64], right: NDArray[np.bool_], named: str = ""
 ) -> dict[str, float]:
-    """How well probabilities fit the labels."""
+    """Likelihood and calibration errors of probabilities."""
     return {
         f"{named}nll": float(max(0.0, -true_log_probs.mean())),
         f"{named}ece": metrics.bin_confidence(confidence, right).expected_error,
@@ -260,7 +260,7 @@ def _fit(
 
 
 def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
-    """Parameters, bytes of the weights, and multiply-adds an example; nothing where there is no module to count.
+    """Parameters, bytes of the weights, and multiply-adds per example; empty where there is no module to count.
 
     Returns:
         ``parameters``, ``file_bytes``, ``multiply_adds``.
@@ -276,7 +276,7 @@ def size_of(subject: nn.Module | Teacher, examples: Examples) -> dict[str, Any]:
 
 
 def file_bytes(module: nn.Module) -> int:
-    """Size of the ``model.safetensors`` that holds the weights; they are counted, and no copy is made of them.
+    """Size of the ``model.safetensors`` of a module, computed without copying the weights.
 
     Args:
         module: Any module.
@@ -290,7 +290,7 @@ def file_bytes(module: nn.Module) -> int:
         True
     """
     weights = module.state_dict()
-    # Empty tensors of the same names and types show the order in which the library writes them.
+    # Empty tensors of the same names and types give the order in which the library writes them.
     empty = save({name: torch.empty(0, dtype=value.dtype) for name, value in weights.items()}, {"format": "pt"})
     header: dict[str, Any] = json.loads(empty[8 : 8 + int.from_bytes(empty[:8], "little")])
     offset = 0
@@ -304,12 +304,12 @@ def file_bytes(module: nn.Module) -> int:
 
 
 def multiply_adds(module: nn.Module, examples: Examples, *, presentation: Any = None) -> int:
-    """Multiplications with addition that one example takes, in matrix products and convolutions.
+    """Multiply-adds of one example, in matrix products and convolutions.
 
     Args:
         module: Any module.
-        examples: Inputs it takes; one is shown to it.
-        presentation: How it sees them, where that is not how the examples are shown.
+        examples: Inputs; one example is used.
+        presentation: Its presentation, where it is not that of the examples.
 
     Returns:
         The count.
@@ -323,7 +323,7 @@ def multiply_adds(module: nn.Module, examples: Examples, *, presentation: Any = 
     with evaluating(module), torch.no_grad(), counter:
         if counter.mode is not None:
             counter.mode.__class__ = eager_mode(type(counter.mode))
-        call_model(unwrapped(module), inputs)  # a compiled module may not be counted
+        call_model(unwrapped(module), inputs)  # compiled modules cannot be counted
     return int(counter.get_total_flops()) // 2
 
 

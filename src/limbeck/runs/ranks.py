@@ -1,4 +1,4 @@
-"""The ranks of a network: chosen by settings and training data, kept in a run's folder, read again."""
+"""The ranks of a network: chosen by settings and training data, saved in a run's folder, and loaded."""
 
 __all__ = ["Decided", "calibration_inputs", "choose_ranks", "read_plan", "write_plan"]
 
@@ -55,29 +55,29 @@ def choose_ranks(
     int8: bool = False,
     seed: int = 0,
 ) -> tuple[RankPlan, Spectrum]:
-    """Look at a network with training data, and decide the ranks.
+    """Choose the ranks of a network with training data.
 
     Args:
         model: The network.
-        data: Its training examples calibrate.
-        rule: How small the layers become.
-        metric: See :func:`limbeck.lowrank.look`; None: that which suits the rule.
-        calibration: How many examples.
-        placement: Where the singular values go.
-        convolutions: Whether a budget may make convolutions ones over columns and over rows ("best"), or not.
-        int8: Whether the size that ``rule`` may ask for is that with 8-bit weights.
-        seed: Of the choice of examples.
+        data: The data; training examples are used for calibration.
+        rule: The rank rule.
+        metric: See :func:`limbeck.lowrank.look`; None: the default of the rule.
+        calibration: Number of calibration examples.
+        placement: Which factor gets the singular values.
+        convolutions: Whether a budget may factorise convolutions spatially, into columns and rows ("best").
+        int8: Whether a size budget is with 8-bit weights.
+        seed: Seed of the choice of examples.
 
     Returns:
-        The plan, and what it was made from.
+        The plan and its spectrum.
 
     Raises:
-        ConfigError: If the rule asks for what is impossible, or calibration is not positive.
+        ConfigError: If the rule is infeasible, or calibration is not positive.
     """
     if rule.name is None:
         raise ConfigError("give a rank rule")
     if rule.latency is not None:
-        parse_seconds(rule.latency)  # before anything is looked at
+        parse_seconds(rule.latency)  # before anything is computed
     chosen = metric or metric_for(rule)
     inputs = calibration_inputs(data, calibration, seed)
     calibrating = None if chosen == "weights" else inputs
@@ -123,7 +123,7 @@ def calibration_inputs(data: DataSet, calibration: int, seed: int) -> Inputs:
 def _fit_size(
     model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, whole: Mapping[str, str] | None
 ) -> RankPlan:
-    """The largest plan whose file, header and all, is within a size; in 8 bits but for ``whole``, where it is given."""
+    """The largest plan whose file, including its header, is within a size; in 8 bits except for ``whole``, if given."""
     wanted, int8 = parse_bytes(size), whole is not None
 
     def bytes_of(plan: RankPlan) -> int:
@@ -150,7 +150,7 @@ def read_plan(path: Path) -> Decided:
     """A plan of ranks or of units, and the spectrum beside it where the plan needs one.
 
     Args:
-        path: ``plan.json``, or the run's folder that holds it.
+        path: ``plan.json``, or the run folder with it.
 
     Returns:
         Both.
@@ -168,7 +168,7 @@ def _says(file: Path, format: str) -> bool:
 
 
 def write_plan(run: RunFolder, plan: RankPlan | PrunePlan, spectrum: Spectrum | None) -> None:
-    """Write a plan, what it needs to be applied, and the singular values for a report.
+    """Save a plan, its spectrum where it needs one, and the singular values for a report.
 
     Args:
         run: The run.
@@ -177,7 +177,7 @@ def write_plan(run: RunFolder, plan: RankPlan | PrunePlan, spectrum: Spectrum | 
     """
     folder = run.path
     run.unseal_plan()
-    # The spectrum first: a plan that is there can always be applied.
+    # The spectrum first: an existing plan can always be applied.
     if spectrum is not None and isinstance(plan, RankPlan):
         if plan.spectrum_digest is not None:
             spectrum.save(folder / "spectrum.safetensors")

@@ -182,8 +182,8 @@ FOUR = DataSet("four", tuple("abcd"), SOME, SOME)
 OTHERS: list[Call] = [
     (limbeck.evaluate, {"model": NET, "data": "mnist"}, "data: .*limbeck.open_data"),
     (limbeck.evaluate, {"model": NET, "data": 5}, "data: examples must be a pair"),
-    (limbeck.evaluate, {"model": nn.Linear(4, 5), "data": FOUR}, "model answers with 5 classes, and the data has 4"),
-    (limbeck.evaluate, {"model": NET, "data": FOUR, "teacher": nn.Linear(4, 5)}, "teacher answers with 5 classes"),
+    (limbeck.evaluate, {"model": nn.Linear(4, 5), "data": FOUR}, "model outputs 5 classes, and the data has 4"),
+    (limbeck.evaluate, {"model": NET, "data": FOUR, "teacher": nn.Linear(4, 5)}, "teacher outputs 5 classes"),
     (limbeck.evaluate, {"model": NET, "data": SOME, "teacher": nn.Linear(4, 5)}, "4 classes, and the teacher has 5"),
     (limbeck.evaluate, {"model": NET, "data": SOME, "device": 5}, "device must be text or a device, and is 5"),
     (limbeck.load, {"path": 5}, "path must be a path, and is 5"),

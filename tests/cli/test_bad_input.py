@@ -179,7 +179,7 @@ def with_nan(value: float) -> np.ndarray:
         ({"x": X, "y": Y % 2, "classes": NAMES}, ["no example of class 'three'", "add some"]),
         ({"x": X, "y": Y, "classes": np.array("abc")}, ["classes", "shape ()"]),
         ({"x": X, "y": Y, "classes": NAMES[None]}, ["classes", "(1, 3)"]),
-        ({"x": X, "y": Y, "classes": NAMES[[0, 1, 1]]}, ["'two'", "a name of its own"]),
+        ({"x": X, "y": Y, "classes": NAMES[[0, 1, 1]]}, ["'two'", "a unique name"]),
         ({"x": X, "y": Y, "classes": np.array(["a", "b", "\ud800"])}, ["class name", "rename it"]),
         ({"x": X, "y": Y, "x_test": X[:, :7], "y_test": Y}, ["(1, 8, 8)", "(1, 7, 8)"]),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, ["y_test", "'3'"]),

@@ -187,7 +187,7 @@ def test_a_stream_is_read_from_its_beginning_to_its_end():
 def test_messages_name_the_part():
     with pytest.raises(DataError, match=r"^test data: item 0"):
         as_data_set((X, Y), None, Items(lambda i: None), None)
-    with pytest.raises(DataError, match="labels run from 1 to 3, and classes count from 0: subtract 1"):
+    with pytest.raises(DataError, match="labels run from 1 to 3, and class indices start at 0: subtract 1"):
         as_data_set((X, Y + 1), None, None, None)
     with pytest.raises(DataError, match="labels run from 1 to 3"):
         as_data_set((X, Y + 1), None, None, ["a", "b", "c"])

@@ -257,7 +257,7 @@ def test_estimators_of_several_labels_in_both_forms_of_scikit_learn(rows):
         wanted = given[(data.train.index // 3).numpy(), (data.train.index % 3).numpy()]
         assert np.allclose(found[:, 1], wanted, atol=1e-6) and np.allclose(found.sum(1), 1)
     two = MultiOutputClassifier(LogisticRegression()).fit(VALUES, TRUTH[:, :2])
-    with pytest.raises(MismatchError, match="knows 2 labels, and the data have 3"):
+    with pytest.raises(MismatchError, match="has 2 labels, and the data have 3"):
         teacher_for(two, data).bind(data.train).log_probs(batch, 1.0)
     with pytest.raises(DataError, match="predicts amounts, and regression is not known here: give a classifier"):
         teacher_for(ensemble.RandomForestRegressor(2).fit(VALUES, VALUES[:, 0]), data)
@@ -297,5 +297,5 @@ def test_models_of_other_labels_are_refused_by_name(rows):
     data = open_data(rows[0][0], label_columns=NAMES, leave_out=("fruit",))
     model = torch.nn.Linear(3, 3)
     model.presentation = ManyLabels(("round", "red", "sweet"))
-    with pytest.raises(MismatchError, match="knows the labels round, red, sweet, and .* has red, round, sweet"):
+    with pytest.raises(MismatchError, match="has the labels round, red, sweet, and .* has red, round, sweet"):
         check_classes("teacher", model, data)

@@ -123,7 +123,7 @@ def test_blocks_of_predictions_may_end_within_an_example(tmp_path, monkeypatch):
         (lambda: limbeck.Examples.of_labels(X[:5], TRUE), DataError, r"must be \(5, labels\), and have shape"),
         (lambda: limbeck.Examples.of_labels(X, TRUE, names=["a"]), DataError, "3 labels of each example, and 1 names"),
         (lambda: limbeck.distill(nn.Linear(5, 3), nn.Linear(5, 3), *PARTS, classes=["a", "b"]), DataError,
-         "3 labels of each example, and classes names 2"),
+         "3 labels of each example, and classes has 2"),
         (lambda: limbeck.Examples.of(X, X[:, 0]), DataError, "regression is not known"),
     ],
 )  # fmt: skip
@@ -202,7 +202,7 @@ def test_a_head_of_one_logit_is_a_softmax_of_two(squeezed):
     assert runs[0].metrics["teacher"]["test_errors"] == runs[1].metrics["teacher"]["test_errors"]
     student = limbeck.distill(two, Binary(squeezed), *parts, **FAST)
     assert student.metrics["student"]["test_errors"] == int(((student.student(X[60:]).flatten() > 0) != y[60:]).sum())
-    with pytest.raises(MismatchError, match="answers with 2 classes, and examples has 3"):
+    with pytest.raises(MismatchError, match="outputs 2 classes, and examples has 3"):
         limbeck.distill(one, one, (X, torch.arange(90) % 3), **FAST)
 
 

@@ -229,7 +229,7 @@ def test_wrong_calls_write_nothing(registered, tmp_path):
         ({"data": None}, ConfigError, "give data, held-out examples"),
         ({"margin": 0.0}, ConfigError, "margin must be above 0"),
         ({"parity_examples": 0}, ConfigError, "parity_examples must be at least 1"),
-        ({"classes": ["a", "b"]}, MismatchError, "answers with 3 classes, and 2 are named"),
+        ({"classes": ["a", "b"]}, MismatchError, "outputs 3 classes, and 2 are named"),
         ({"data": (torch.zeros(3, 1, 5, 5, dtype=torch.uint8), None)}, limbeck.LimbeckError, "shape"),
         ({"model": limbeck.Ensemble([net(), net()])}, ConfigError, "an ensemble of 2 cannot be exported"),
         ({"data": limbeck.DataSet("d", CLASSES, Examples.of(*HELD))}, DataError, "no test or validation examples"),

@@ -211,7 +211,7 @@ def check_some(seed):
         check_objective(objective, batch, objective.taught(batch).logits.shape[1])
     except (ConfigError, DataError) as error:
         # Limits that are named; each has a test of its own.
-        named = ("logits are not known", "take kd", "learns nothing of two classes", "lower temperature")
+        named = ("logits are not known", "use kd", "learns nothing of two classes", "lower temperature")
         assert any(words in str(error) for words in named), (seed, error)
 
 

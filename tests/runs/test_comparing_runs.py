@@ -93,7 +93,7 @@ def test_runs_of_other_test_examples_are_refused_though_the_labels_agree(data, r
     other = limbeck.DataSet("some", data.classes, data.train, moved, data.validation)
     run = trained(other, tmp_path / "other", 16)
     assert np.array_equal(gather(RunFolder(run.folder), data=data).truth, data.test.labels.numpy())
-    with pytest.raises(MismatchError, match="other examples"):
+    with pytest.raises(MismatchError, match="different examples"):
         limbeck.compare(runs[0], run, data=data)
 
 

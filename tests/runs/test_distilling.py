@@ -320,12 +320,12 @@ def test_classes_must_agree_in_number_name_and_order():
     data = DataSet("d", ("a", "b"), Examples.of(*rings(20, 0)), validation=Examples.of(*rings(20, 1)))
     for classes, message in (
         (("b", "a"), "calls class 0 'b'"),
-        (("a", "b", "c"), "knows 3 classes"),
+        (("a", "b", "c"), "has 3 classes"),
         (("a", "x"), "'x'"),
     ):
         with pytest.raises(MismatchError, match=message):
             limbeck.distill(ModelTeacher(Knowing(), classes), student(), data, epochs=1)
-    with pytest.raises(MismatchError, match="answers with 3 classes"):
+    with pytest.raises(MismatchError, match="outputs 3 classes"):
         limbeck.distill(nn.Linear(2, 3), student(), data, epochs=1)
 
 
@@ -378,7 +378,7 @@ def test_leaks_between_parts_and_repeats_within_them_are_told():
         ("60 of 60 test examples are in the transfer set", {"test": test, "transfer": test[0]}),
         ("50 of 50 validation examples are in the transfer set", {"test": test, "transfer": held[0]}),
         ("50 of 50 test examples are in the validation set", {"test": held}),
-        ("7 of 67 test examples have come before in it", {"test": twice}),
+        ("7 of 67 test examples are duplicates within it", {"test": twice}),
     ):
         with pytest.warns(limbeck.LimbeckWarning, match=said):
             limbeck.distill(Knowing(), student(), rings(80, 0), held, **parts, **brief)

@@ -41,7 +41,7 @@ def make(seed):
 
 def test_a_module_keeps_its_weights_for_every_seed_and_says_so():
     net = Pretrained()
-    with pytest.warns(limbeck.LimbeckWarning, match="all 3 trainings start from the weights of the student"):
+    with pytest.warns(limbeck.LimbeckWarning, match="all 3 trainings start from the weights of the given student"):
         begun = starts(net, [5, 6, 7], role="student")
     for one in begun:
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), net.parameters(), strict=True))

@@ -118,7 +118,7 @@ def test_a_run_resumes_to_the_same_bits(tmp_path, order):
         (net, {"order": "at random"}, "order"),
         (net, {"hard_weight": 1.0}, "hard_weight must be above 0 and below 1"),
         (net, {"hard_weight": 0.0}, "hard_weight must be above 0 and below 1"),
-        (net, {"compile": True}, "compile is True, and mutual learning does not support it with mutual learning"),
+        (net, {"compile": True}, "compile is True, and mutual learning does not support it"),
         (net, {"class_weight": "balanced"}, "class_weight is 'balanced', and mutual learning does not support it"),
         (net, {"order": "in turn", "accumulate": 2}, "order 'in turn' does not support accumulate"),
     ],

@@ -60,8 +60,8 @@ WAYS = {
 @pytest.mark.parametrize(
     "classes, says",
     [
-        (("a", "b", BAD), r"class name 'caf\\udce9' is no valid text"),
-        (np.array(["a", BAD, "c"]), r"class name 'caf\\udce9' is no valid text"),
+        (("a", "b", BAD), r"class name 'caf\\udce9' is not valid text"),
+        (np.array(["a", BAD, "c"]), r"class name 'caf\\udce9' is not valid text"),
         ((0, 1, 2), "class name 0 is not text"),
         ((b"a", b"\xe9", b"c"), "class name b'a' is not text"),
         (("a", ["b"], "c"), r"class name \['b'\] is not text"),
@@ -92,9 +92,9 @@ def odd_photos(place):
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda place: odd_archive(place, ["a", "b", BAD]), "no valid text"),
+        (lambda place: odd_archive(place, ["a", "b", BAD]), "not valid text"),
         (lambda place: odd_archive(place, [b"a", b"b", b"\xe9"]), "not UTF-8"),
-        (odd_photos, "no valid text"),
+        (odd_photos, "not valid text"),
     ],
 )
 def test_class_names_of_files_that_are_no_text_are_told_before_training(tmp_path, no_step, make, says):
@@ -105,7 +105,7 @@ def test_class_names_of_files_that_are_no_text_are_told_before_training(tmp_path
 
 
 def test_a_run_folder_whose_name_is_no_text_is_told_before_training(tmp_path, no_step):
-    with pytest.raises(RunError, match="no valid text.*choose another --out"):
+    with pytest.raises(RunError, match="not valid UTF-8.*choose another --out"):
         limbeck.train(network(), some(3), epochs=1, out=tmp_path / BAD)
     assert not list(tmp_path.iterdir())
 

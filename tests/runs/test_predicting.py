@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     ("call", "error", "message"),
     [
         (lambda run: limbeck.predict(run, X[:, :5]), MismatchError, r"cannot take an example of shape \(5,\)"),
-        (lambda run: limbeck.predict(run, X, classes=["a", "b"]), MismatchError, "answers with 3 classes"),
+        (lambda run: limbeck.predict(run, X, classes=["a", "b"]), MismatchError, "outputs 3 classes"),
         (lambda run: limbeck.predict(run, "nothing.npz"), FormatError, "no such file"),
         (
             lambda run: limbeck.predict(run, X, classes=NAMES).write("x.txt"),

@@ -169,7 +169,7 @@ def test_a_run_that_kept_no_first_weights_tells_of_others(tmp_path):
         distil(tmp_path / "run", resume=False, callback=StopAt(2))
     unseal_files(tmp_path / "run", ["first.safetensors"])
     (tmp_path / "run" / "first.safetensors").unlink()
-    with pytest.warns(limbeck.LimbeckWarning, match="begun with other initial weights"):
+    with pytest.warns(limbeck.LimbeckWarning, match="started with other initial weights"):
         distil(tmp_path / "run", student=nn.Linear(6, 3))
 
 

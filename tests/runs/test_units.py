@@ -88,7 +88,7 @@ def test_a_latency_is_measured_and_what_is_chosen_was_quick_enough_twice(data, n
     assert run.plan.rule.startswith("latency 1ms (measured") and 1.05 * run.plan.parameters_after <= 1000
     assert 700 < run.plan.parameters_after
     for wanted, message in (
-        ("900ms", "nothing need become smaller"),
+        ("900ms", "there is nothing to compress"),
         ("1us", "the smallest network, one unit in each"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -47,7 +47,7 @@ def test_columns_are_put_in_the_data_s_order():
 
 def test_classes_that_are_missing_or_others_are_refused():
     for classes, names in (([0, 1, 3], None), ([0, 1], ["a", "b", "c"]), (["a", "x"], ["a", "b"])):
-        with pytest.raises(MismatchError, match="the estimator knows the classes.*fit it on examples of every class"):
+        with pytest.raises(MismatchError, match="the estimator has the classes.*fit it on examples of every class"):
             EstimatorTeacher(Fixed(classes, np.ones(len(classes))), names)
     for table in ([0.5, 0.2], [np.nan, 1.0], [-0.5, 1.5]):
         with pytest.raises(DataError, match="predict_proba of Fixed must give a distribution"):
@@ -68,7 +68,7 @@ def test_a_forest_teaches_as_its_probabilities_stored_do():
     with pytest.raises(limbeck.LimbeckError, match="logits"):
         limbeck.distill(forest, nn.Linear(8, 4), *PARTS, method="logits", **SHORT)
     missing = ensemble.RandomForestClassifier(5).fit(X[Y != 3].numpy(), Y[Y != 3].numpy())
-    with pytest.raises(MismatchError, match="knows the classes 0, 1, 2"):
+    with pytest.raises(MismatchError, match="has the classes 0, 1, 2"):
         limbeck.distill(missing, nn.Linear(8, 4), *PARTS, **SHORT)
 
 
@@ -78,7 +78,7 @@ def test_a_function_teaches_as_the_module_in_it_does():
     assert torch.equal(runs[0].student.weight, runs[1].student.weight)
     numpy = functools.partial(lambda weight, x: x.numpy() @ weight, net.weight.detach().numpy().T)
     limbeck.distill(numpy, student, *PARTS, **SHORT)
-    with pytest.raises(MismatchError, match="answers with 8 classes"):
+    with pytest.raises(MismatchError, match="outputs 8 classes"):
         limbeck.distill(lambda x: x, student, *PARTS, **SHORT)
 
 

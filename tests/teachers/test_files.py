@@ -107,7 +107,7 @@ def test_a_file_teaches_as_its_network_does(tmp_path):
     runs = [limbeck.distill(each, student, (X, Y), **SHORT) for each in (net, path, str(path))]
     for run in runs[1:]:
         torch.testing.assert_close(run.student.weight, runs[0].student.weight, atol=1e-5, rtol=1e-5)
-    with pytest.raises(MismatchError, match="answers with 2 classes"):
+    with pytest.raises(MismatchError, match="outputs 2 classes"):
         limbeck.distill(write(tmp_path / "two.onnx", columns=2), student, (X, Y), **SHORT)
 
 

@@ -231,7 +231,7 @@ def test_models_and_columns_are_looked_at_before_rows_are_read(tmp_path, limbeck
     begin = ["--data", broken, "--text-column", "text", "--out", tmp_path / "run"]
     good = f"hf:{architectures / 'SequenceClassification'}"
     for command, message in (
-        (["train", *begin, "--model", f"hf:{odd}"], "knows 20 tokens, and its tokenizer"),
+        (["train", *begin, "--model", f"hf:{odd}"], "has 20 tokens, and its tokenizer"),
         (["distill", *begin, "--student", good, "--teacher", f"hf:{odd}"], "has no weights, only a configuration"),
         (["distill", *begin, "--student", good, "--teacher", tmp_path / "gone"], "gone: there is no such file"),
         (["soften", *begin, "--teacher", tmp_path], "is not a run with a model"),

@@ -98,7 +98,7 @@ def test_a_teacher_s_classes_are_put_in_the_order_of_the_data(folder, bert):
     assert found.presentation.tokenizer == str(folder)
     with pytest.raises(MismatchError, match=r"has no class 'great', which the data have: its classes are bad, fair"):
         hf_teacher(str(folder), ["bad", "fair", "great"])
-    with pytest.raises(MismatchError, match="knows 3 classes, and the data have 2"):
+    with pytest.raises(MismatchError, match="has 3 classes, and the data have 2"):
         hf_teacher(str(folder), ["bad", "good"])
     # Numbers say nothing against the model's order.
     assert torch.equal(call_model(hf_teacher(str(folder), ["0", "1", "2"]), ids), wanted)
@@ -205,7 +205,7 @@ def test_what_is_missing_is_told(tmp_path, bare, monkeypatch):
         hf_model("hf:no-such-owner/no-such-model", NAMES)
     config = json.loads((bare / "config.json").read_text())
     (bare / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))
-    with pytest.raises(ConfigError, match=r"knows 20 tokens, and its tokenizer .* has 64"):
+    with pytest.raises(ConfigError, match=r"has 20 tokens, and its tokenizer .* has 64"):
         hf_model(str(bare), NAMES)
     transformers().T5Config().save_pretrained(tmp_path / "other")
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "sam"}))

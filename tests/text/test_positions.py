@@ -136,7 +136,7 @@ def test_next_tokens_are_the_classes_of_positions(speaker, texts):
         assert (predict(model, data.train, batch_size=size) - torch.cat(slow)).abs().max() < 1e-5
     longer = next_token_set("texts", {"train": texts}, presentation, vocabulary=70)
     assert len(longer.classes) == 70
-    with pytest.raises(ConfigError, match="answers with 64 tokens, and the data have 70 classes"):
+    with pytest.raises(ConfigError, match="outputs 64 tokens, and the data have 70 classes"):
         hf_model(speaker, longer.classes)
 
 

@@ -234,7 +234,7 @@ def check_some_right_objective(seed):
         check_objective(made, batch, classes)
     except (ConfigError, DataError) as error:
         # Limits that are named; each has a test of its own.
-        named = ("float32 can", "logits are not known", "take kd", "lower temperature")
+        named = ("float32 can", "logits are not known", "use kd", "lower temperature")
         assert any(words in str(error) for words in named), (settings, error)
 
 
@@ -326,7 +326,7 @@ def test_an_objective_whose_targets_carry_a_gradient_is_caught(batch):
         (math.nan, "kd", "holds NaN"),
         (math.inf, "kd", "holds NaN or plus infinity"),
         (math.nan, "logits", "holds NaN"),
-        (-math.inf, "logits", "cannot be matched by method logits: take kd"),
+        (-math.inf, "logits", "cannot be matched by method logits: use kd"),
         (3.0, "kd", "sum to .* and not to 1: it must answer with log-probabilities"),
     ],
 )

@@ -60,7 +60,7 @@ class DataSet:
             if not isinstance(name, str):
                 raise DataError(f"{self.name}: the class name {name!r} is not text: give names as strings")
             if any("\ud800" <= letter <= "\udfff" for letter in name):
-                raise DataError(f"{self.name}: the class name {str(name)!a} is no valid text: rename it")
+                raise DataError(f"{self.name}: the class name {str(name)!a} is not valid text: rename it")
         if len(set(self.classes)) < count:
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f"{self.name}: two classes are named {twice!r}: give each a name of its own")

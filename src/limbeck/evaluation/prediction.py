@@ -225,7 +225,7 @@ def answer_views(
 
     Raises:
         DataError: If an answer is NaN or infinite; the message names the example.
-        MismatchError: If the teacher answers with another number of classes.
+        MismatchError: If the teacher outputs another number of classes.
     """
     index = examples.index.long().to(device.device)
     row_of = torch.empty(int(index.max()) + 1, dtype=torch.int64, device=device.device)
@@ -254,7 +254,7 @@ def answer_views(
                 size = len(batch.index) // 2
                 break
             if answers.shape[1] != len(classes):
-                raise MismatchError(f"the teacher answers with {answers.shape[1]} classes, not {len(classes)}")
+                raise MismatchError(f"the teacher outputs {answers.shape[1]} classes, not {len(classes)}")
             spoilt = ~(answers < math.inf).all(1)  # NaN too
             if bool(spoilt.any()):
                 numbers = name_examples(batch.index[spoilt].tolist())

@@ -335,7 +335,7 @@ def _at_a_time(model: nn.Module, opened: nn.Module, inputs: Inputs, given: Input
     if given is not inputs:
         expected = expected.softmax(-1)
     if answered.shape != expected.shape:
-        return f"it answers with shape {tuple(answered.shape)}, and the model with {tuple(expected.shape)}"
+        return f"it outputs shape {tuple(answered.shape)}, and the model {tuple(expected.shape)}"
     return float((answered - expected).abs().max().nan_to_num(math.inf))
 
 

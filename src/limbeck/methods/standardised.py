@@ -78,7 +78,7 @@ class Standardised(Method):
         if classes == 2 and self.variant == "standardised":
             raise ConfigError(
                 "method standardised learns nothing of two classes, whose logits are plus and minus the same number "
-                "once they are standardised: take kd"
+                "once they are standardised: use kd"
             )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:

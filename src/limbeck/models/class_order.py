@@ -79,7 +79,7 @@ def matched(role: str, theirs: Sequence[str], ours: Sequence[str]) -> Tensor | N
         tensor([1, 0])
     """
     if len(theirs) != len(ours):
-        raise MismatchError(f"the {role} knows {len(theirs)} classes, and the data have {len(ours)}")
+        raise MismatchError(f"the {role} has {len(theirs)} classes, and the data have {len(ours)}")
     if list(theirs) == list(ours) or named_by_number(theirs) or named_by_number(ours):
         return None
     if set(theirs) != set(ours):

@@ -89,7 +89,7 @@ def require_fit(config: Any, name: str, tokenizer: str, loaded: Any) -> None:
     last = max(loaded.get_vocab().values(), default=-1)
     if max(last + 1, len(loaded)) > config.vocab_size:
         raise ConfigError(
-            f"model {name} knows {config.vocab_size} tokens, and its tokenizer {tokenizer} has "
+            f"model {name} has {config.vocab_size} tokens, and its tokenizer {tokenizer} has "
             f"{max(last + 1, len(loaded))}: they do not belong together, or vocab_size in config.json is too small"
         )
 

@@ -78,7 +78,7 @@ def hf_model(
         config.label2id = {str(label): number for number, label in enumerate(classes)}
     elif config.vocab_size != len(classes):
         raise ConfigError(
-            f"model {name} answers with {config.vocab_size} tokens, and the data have {len(classes)} classes: set the "
+            f"model {name} outputs {config.vocab_size} tokens, and the data have {len(classes)} classes: set the "
             "data's vocabulary to what the model knows"
         )
     with seeded(seed):

@@ -302,9 +302,9 @@ class RunFolder:
             if self.finished or (self.path / FIRST_WEIGHTS).exists():
                 return {**now, _FIRST: before.get(_FIRST)}
             warn_user(
-                f"{self.path} was begun with other first weights: trainings that have begun keep theirs, the others "
-                "begin with these, and student and baseline may differ; seed before the network is made, or give a "
-                "function of the seed"
+                f"{self.path} was started with other initial weights: trainings already started keep theirs, the "
+                f"others use these, so student and baseline may differ; seed before making the network, or give a "
+                f"function of the seed"
             )
         return identity
 

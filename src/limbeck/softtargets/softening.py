@@ -200,8 +200,7 @@ class _Asking:
                 answers = self.guide.log_probs(batch, self.temperature)
             if answers.shape[-1] != len(self.plan.classes):
                 raise MismatchError(
-                    f"the teacher answers with {answers.shape[-1]} classes, and {len(self.plan.classes)} classes are "
-                    "named"
+                    f"the teacher outputs {answers.shape[-1]} classes, and {len(self.plan.classes)} classes are named"
                 )
             yield answers.float().cpu().numpy()
 

@@ -355,7 +355,7 @@ class SoftTargets:
         stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp()
         if live.shape != stored.shape:
             raise MismatchError(
-                f"the teacher answers with {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"
+                f"the teacher outputs {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"
             )
         difference = (live - stored).abs()
         if self.store.codec.has_tail:  # the tail is known in sum only

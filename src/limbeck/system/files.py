@@ -195,7 +195,7 @@ def replace_text(path: Path, text: str) -> None:
         content = text.encode()
     except UnicodeEncodeError as error:
         odd = ascii(text[max(0, error.start - 20) : error.end])
-        raise RunError(f"cannot write {path}: a name in it is no valid text ({odd}): rename it") from error
+        raise RunError(f"cannot write {path}: a name in it is not valid text ({odd}): rename it") from error
     replace_bytes(path, content)
 
 

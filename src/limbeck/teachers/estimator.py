@@ -135,7 +135,7 @@ class EstimatorTeacher:
                 f"{count} examples, and gave {_shape_of(answer)}"
             )
         if self.labels is not None and found.shape[1] != self.labels:
-            raise MismatchError(f"{name} knows {found.shape[1]} labels, and the data have {self.labels}")
+            raise MismatchError(f"{name} has {found.shape[1]} labels, and the data have {self.labels}")
         return found
 
     def _rows(self, batch: Batch, inputs: Inputs) -> Any:
@@ -194,6 +194,6 @@ def _columns(known: Any, classes: tuple[str, ...] | None) -> tuple[list[int] | N
         return [texts.index(name) for name in classes], classes
     wanted = f"{count} classes from 0" if classes is None else f"the data's classes {', '.join(classes[:8])}"
     raise MismatchError(
-        f"the estimator knows the classes {', '.join(texts[:8])}{', ...' if len(texts) > 8 else ''}, and {wanted} are "
+        f"the estimator has the classes {', '.join(texts[:8])}{', ...' if len(texts) > 8 else ''}, and {wanted} are "
         "needed: fit it on examples of every class, with the same labels"
     )

@@ -285,7 +285,7 @@ class DistillationObjective:
             return "holds NaN or plus infinity", batch.index[spoilt.any(-1)]
         excluded = (answers == -torch.inf).any(-1)
         if self.method.needs_every_class and bool(excluded.any()):
-            words = f"gives a class no mass, so that its logits cannot be matched by method {self.method.name}: take kd"
+            words = f"gives a class no mass, so that its logits cannot be matched by method {self.method.name}: use kd"
             return words, batch.index[excluded]
         if self.temperature > _HOTTEST and bool(excluded.any()):
             return f"gives a class no mass even when hot: lower temperature to {_HOTTEST:g}", batch.index[excluded]
@@ -317,12 +317,12 @@ def require_teacher(teacher: Teacher, method: Method) -> None:
     if method.needs_logits and not teacher.has_logits:
         raise ConfigError(
             f"method {method.name} needs them, and this teacher's logits are not known for every class: they are for "
-            "one model or a geometric mean, live or in a dense store that serves every temperature; take method kd"
+            "one model or a geometric mean, live or in a dense store that serves every temperature; use method kd"
         )
     if getattr(teacher, "drawn", False) and not method.takes_samples:
         raise ConfigError(
             f"method {method.name} is not linear in the soft targets, and sampled ones are right on average alone: "
-            "write a dense or top-k store, or take method kd"
+            "write a dense or top-k store, or use method kd"
         )
     if method.reads_features and not hasattr(teacher, "answer"):
         raise ConfigError(
@@ -346,7 +346,7 @@ def _require_temperature(teacher: Teacher, temperature: float) -> None:
     if not _COLDEST <= temperature <= _INFINITE:
         raise ConfigError(
             f"temperature is {temperature:g}, and float32 carries soft targets from {_COLDEST:g} to {_INFINITE:g}: "
-            "above that take method logits, the limit at high temperatures"
+            "above that use method logits, the limit at high temperatures"
         )
     if temperature > _HOTTEST and not teacher.has_logits:
         raise ConfigError(

@@ -71,7 +71,7 @@ def _require_one_answer(model: nn.Module, inputs: Inputs, card: Card) -> None:
         answered = call_model(model, inputs)
     if answered.ndim != 2:
         raise ConfigError(
-            f"a page shows one answer to each example, and {card.title} answers with shape {tuple(answered.shape)}: "
+            f"a page shows one output per example, and {card.title} outputs shape {tuple(answered.shape)}: "
             "export to onnx or torch"
         )
 

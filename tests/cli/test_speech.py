@@ -269,7 +269,7 @@ def test_a_report_shows_an_utterance_and_word_errors(done, limbeck, teachers, ta
     page = render_report(contents, {"posteriors": svg(draw_heard(contents))})
     for words in ("Word error rate", "37.50 %", "Frame accuracy", "Real-time factor", "What is heard", heard.key):
         assert words in page
-    for content, says in (({"wer": 1}, "has no word error rate"), ({**figures, "model": ["x"]}, "no model of")):
+    for content, says in (({"wer": 1}, "has no word error rate"), ({**figures, "model": ["x"]}, "not a model of")):
         decoded.write_text(json.dumps(content))
         refused = limbeck("report", run, "--decoded", decoded)
         assert refused.code == 2 and says in refused.err and refused.err.count("\n") == 1

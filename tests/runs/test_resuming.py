@@ -123,7 +123,7 @@ def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, 
     assert first.name in sums.read_text() and len(load_tensors(first)[0]) == 2  # one copy for all seeds
     for _ in range(2):  # the second time it is finished, and begins nothing
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*initial weights")
+            warnings.filterwarnings("error", ".*started with other initial weights")
             distil(tmp_path / "run", student=nn.Linear(6, 3), seeds=seeds)
         assert bits(tmp_path / "run") == bits(tmp_path / "whole")
         assert not first.exists() and first.name not in sums.read_text()

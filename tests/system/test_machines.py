@@ -350,7 +350,7 @@ def test_code_that_a_file_names_is_not_imported(strangers, tmp_path, monkeypatch
     command = "train" if name == "model" else "distill"
     more = () if name == "model" else ("--teacher", strangers / "run")
     done = run_here(command, "--config", tmp_path / "settings.toml", *more, "--out", tmp_path / "out")
-    one_line(done, "evil_module:net", "nothing is executed")
+    one_line(done, "evil_module:net", "executes no code")
     assert not (strangers / "owned").exists() and "evil_module" not in sys.modules
 
 

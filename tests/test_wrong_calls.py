@@ -77,7 +77,7 @@ RUNS: list[Call] = [
             (run, {"out": ""}, "out must be a path"),
             (run, {"resume": True}, "resume needs a run's folder, and none is given"),
             (run, {"resume": None}, "resume must be True or False, and is None"),
-            (run, {"out": "run", "settings": {"a": object()}}, "one of them is an object: leave it out"),
+            (run, {"out": "run", "settings": {"a": object()}}, "one is an object: leave it out"),
             (run, {"validation": "mnist"}, "validation data: .*open files with limbeck.open_data"),
         )
     ],
@@ -443,7 +443,7 @@ def test_a_run_of_python_does_not_name_a_command(tmp_path: Path) -> None:
     net = nn.Linear(4, 4)
     train(model=net, out=run)
     first = (run / "config.toml").read_text().splitlines()[0]
-    assert first.startswith("# Of a run of limbeck.train in Python") and "--config" not in first
+    assert first.startswith("# A run of limbeck.train in Python") and "--config" not in first
     train(model=net, out=run, resume=True)
     with pytest.raises(LimbeckError, match="was started in Python, and now it is resumed on the command line"):
         train(out=run, resume=True, settings={"data": "mnist"})

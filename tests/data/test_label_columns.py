@@ -78,8 +78,8 @@ def test_several_labels_of_texts_and_images(tmp_path):
     [
         ({"label_columns": ("red", "a")}, r"row 0 has 0\.126 in column 'a', and 0 or 1 is needed"),
         ({"label_columns": ("red", "blue")}, "has no column 'blue'"),
-        ({"label_columns": NAMES, "label_column": "red"}, "label_columns are a column per label, and label_column"),
-        ({"label_columns": NAMES, "label_separator": ";"}, "and label_separator is for a single one: leave it out"),
+        ({"label_columns": NAMES, "label_column": "red"}, "label_columns are one column per label, and label_column"),
+        ({"label_columns": NAMES, "label_separator": ";"}, "and label_separator is for a single column: leave it out"),
         ({"label_column": "b"}, "classes are needed, and regression is not known here"),
         ({"label_columns": ()}, "label_columns must be at least one column"),
         ({"label_column": "red", "label_separator": ""}, "label_separator must be at least one character"),

@@ -27,7 +27,7 @@ _KALDI = Parameter(group=_KALDI_FILES)
 
 
 def compress(
-    source: Annotated[Path, Parameter(help="Folder of a run, or a Kaldi nnet1 file.")],
+    source: Annotated[Path, Parameter(help="A run folder, or a Kaldi nnet1 file.")],
     target: Annotated[Path | None, Parameter(help="For an nnet1 file: the file to write.")] = None,
     *,
     out: Annotated[Path | None, Parameter(group=GROUPS["Run"])] = None,
@@ -76,39 +76,39 @@ def compress(
     ```
 
     Args:
-        source: Folder of a run, or a Kaldi nnet1 file.
-        target: For an nnet1 file: the file to write; its plan and a picture of the spectra are written beside it.
+        source: A run folder, or a Kaldi nnet1 file.
+        target: For an nnet1 file: the file to write; its plan and a plot of the spectra are written beside it.
         out: For a run: the folder to write.
         by: "rank": layers become two of low rank. "units": they lose hidden units and channels, those whose absence
             changes the answers to training examples least, measured; for parameters, flops, size and latency. What
             is left makes up for what goes, so the network stays of one layer where it was.
-        plan: A plan.json that was made for this network, in place of a rank rule.
-        metric: What an error is: of "weights", of the layers' "outputs" on training data, or these weighed by the
-            "divergence" of the answers that they cause. Default: divergence for parameters, flops, size and latency,
-            weights for the other rules.
-        calibration: How many training examples the last two metrics look at.
-        placement: Where singular values go: to the first of the two layers ("input"), or as square roots to both.
+        plan: A plan.json made for this network, instead of a rank rule.
+        metric: How the error of a truncation is measured: on the "weights", on the layers' "outputs" for training data,
+            or on these weighted by the KL "divergence" of the predictions. Default: divergence for parameters, flops,
+            size and latency, weights for the other rules.
+        calibration: How many training examples the last two metrics use.
+        placement: Which factor gets the singular values: the first ("input"), or both, as square roots.
         convolutions: "channels": a convolution becomes one to fewer channels and a 1x1 convolution; "best": with a
             budget (parameters, flops, size, latency) it may also become one over columns and one over rows, or three
             (Tucker-2: 1x1, the old kernel, 1x1), whichever loses least for what it costs.
         teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
-            random views, in place of the network as it was.
-        int8: Round the weights of linear layers to 8 bits; inputs are rounded as they come.
-        margin: Percentage points of the error rate within which the result is to be as good as the network was, such as
-            0.5: that is judged.
+            random views, instead of from the uncompressed network.
+        int8: Dynamic quantisation: the weights of linear layers have 8 bits; activations are quantised at run time.
+        margin: Non-inferiority margin in percentage points of the error rate, such as 0.5: test whether the result is
+            as good as the network was, within the margin.
         data: The data set; default: the one that the run was trained on.
-        validation: Share or count of the training set to choose by; default: as the run.
-        image_size: Pictures of a folder are resized to this many pixels; default: as the run.
-        train_examples: Use this many training examples only; default: as the run.
-        model: The architecture where it is your own, as package.module:function.
-        features: For an nnet1 file: an archive or script file of features to calibrate with, or a specifier, as ark:-.
+        validation: Share or count of the training set to set aside for validation; default: as the run.
+        image_size: Resize the images of a folder to this many pixels; default: as the run.
+        train_examples: Use only this many training examples; default: as the run.
+        model: The architecture if it is your own, as package.module:function.
+        features: For an nnet1 file: an archive, script file or specifier (ark:-) of features to calibrate with.
         feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
-        dialect: For an nnet1 file: how to write; default: as it came.
-        overwrite: For an nnet1 file: replace the file to write, and what lies beside it, if they exist.
-        allow_pipes: Run script lines of the data that are commands, in a shell: only for data you trust. What the
-            settings of the run say does not count.
-        resume: Continue what the folder holds.
-        config: A TOML file with any of these settings, such as another run's config.toml; flags win.
+        dialect: For an nnet1 file: the format to write; default: that of the source.
+        overwrite: For an nnet1 file: replace the file, its plan and its plot if they exist.
+        allow_pipes: Run the shell commands in script files of the data: only for data you trust. The run's own setting
+            does not count.
+        resume: Resume the run in the folder.
+        config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
         track: Also write logs for TensorBoard into the run's folder.
         quiet: No progress bar.
         json: Print the metrics as JSON, or for an nnet1 file the plan.
@@ -121,7 +121,7 @@ def compress(
             "--int8": int8 or None, "--margin": margin, "--by": None if by == "rank" else by,
             "--resume": resume or None,
         }  # fmt: skip
-        _refuse(given, f"{source} is no folder of a run, and belongs to runs alone")
+        _refuse(given, f"{source} is not a run folder, and is for runs only")
         if finetuning.finetune_epochs:
             raise ConfigError(
                 f"--finetune-epochs is for runs: compress {source}, then fine-tune the smaller file with limbeck kaldi "
@@ -142,7 +142,7 @@ def compress(
             "--dialect": dialect,
             "--overwrite": overwrite or None,
         },  # fmt: skip
-        f"{source} is a folder, and belongs to nnet1 files alone",
+        f"{source} is a folder, and is for nnet1 files only",
     )
     if target is not None or out is None:
         raise ConfigError("a run is compressed into a folder: give it as --out FOLDER")
@@ -174,11 +174,11 @@ def _data_of(
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if data is None and "data" not in known:
         raise ConfigError(f"{source} does not name its data: give --data")
-    # Another data set is cut as is asked for, not as that of the run was.
+    # Another data set is split as the flags say, not as the run's was.
     names = [field.name for field in dataclasses.fields(every_option()) if field.name != "allow_pipes"]
     before = {name: known[name] for name in names if name in known and (data is None or data == known.get("data"))}
     chosen = options_of(source, {**before, **{name: value for name, value in given.items() if value is not None}})
-    # Of what belongs to speech alone, which has no flag here, only what the run was given.
+    # The settings of speech have no flags here: keep those that the run was given.
     return {
         name: value
         for name, value in dataclasses.asdict(chosen).items()
@@ -211,7 +211,7 @@ def _compress_run(
     from limbeck.runs.ranks import read_plan
     from limbeck.softtargets import SoftTargets
 
-    RunFolder(out).require_free(resume=resume)  # before data are read, which may take long
+    RunFolder(out).require_free(resume=resume)  # before reading the data, which may take long
     if options["margin"] is not None:
         checked_margin(options["margin"])
     known = {name: value for name, value in data.items() if value is not None}
@@ -256,7 +256,7 @@ def _compress_run(
 
 
 def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[str, dict[str, nn.Module | Teacher]]":
-    """What to call the network, and the teacher that it was distilled from, where there is one that can be loaded."""
+    """The network's display name, and the teacher it was distilled from, where that can be loaded."""
     from limbeck.errors import FormatError, MismatchError
     from limbeck.runs.folder import RunFolder
     from limbeck.runs.models_for_data import load_teacher
@@ -270,7 +270,7 @@ def _origin(source: Path, examples: "DataSet", network: "nn.Module") -> "tuple[s
     folders = [Path(path) for path in named]
     if not folders or not all(path.is_dir() for path in folders):
         return "student", {}
-    try:  # without the architecture that the settings may name: nothing is imported because a file says so
+    try:  # without a user's architecture: nothing is imported because a file says so
         found = load_teacher(folders, mean=known.get("mean", "arithmetic"), data=examples)
     except (ConfigError, MismatchError):
         return "student", {}

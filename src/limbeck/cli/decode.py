@@ -64,10 +64,10 @@ def decode(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    r"""Find the words of utterances, and count word and frame errors.
+    r"""Decode utterances to words, and count word and frame errors.
 
-    Needs the extra: pip install 'limbeck[kaldi]'. The acoustic scale is chosen on the directory given with --dev, or
-    given with --acoustic-scale; the test directory chooses nothing.
+    Needs the extra: pip install 'limbeck[kaldi]'. The acoustic scale is chosen on the --dev directory, or given as
+    --acoustic-scale; never on the test directory.
 
     ```
     limbeck decode --model runs/student --feats data/test --graph graph --mdl ali_train/final.mdl --ali ali_test \
@@ -82,32 +82,32 @@ def decode(
 
     Args:
         graph: Folder with HCLG.fst and words.txt.
-        mdl: The final.mdl with which the graph was made.
-        out: File for the hypotheses, a line an utterance; the figures go to the same name with .json.
+        mdl: The final.mdl that the graph was made with.
+        out: File for the hypotheses, one utterance per line; the metrics go to the same name with .json.
         model: A network of any format, or several, whose posteriors are averaged. A run's folder knows how its
             features are made, and the counts of pdfs in its training; the final.mdl of nnet3 has priors.
-        mean: How several models are averaged; default: as the run of an ensemble says, else arithmetic.
-        weights: How much each model counts in the mean; default: all alike.
-        class_frame_counts: Counts of pdfs, whose log-priors are taken off the outputs; default: those of the run.
+        mean: How several models are averaged; default: as in the ensemble's run, else arithmetic.
+        weights: Weight of each model in the mean; default: equal weights.
+        class_frame_counts: Counts of pdfs, whose log-priors are subtracted from the outputs; default: those of the run.
         prior_scale: Scale of the log-priors.
-        prior_floor: A pdf of a lower relative frequency is never chosen.
-        prior_cutoff: What older Kaldi calls --prior-floor.
+        prior_floor: A pdf with a lower relative frequency is never chosen.
+        prior_cutoff: The name of --prior-floor in older Kaldi.
         activation: For an HDF5 file that does not name its activations.
         feats: A data directory, a script file or an archive, or a specifier such as ark:-.
-        loglikes: Log-likelihoods that limbeck forward or nnet-forward wrote, in place of model and feats.
-        text: What was said; left out, the text in the data directory.
-        ali: Alignments of the same utterances, a folder with ali.1.gz and so on: frame accuracy is counted too.
+        loglikes: Log-likelihoods written by limbeck forward or nnet-forward, instead of model and feats.
+        text: The reference transcripts; default: text in the data directory.
+        ali: Alignments of the same utterances, a folder with ali.1.gz and so on, for the frame accuracy.
         frame_shift: Seconds from one frame to the next.
-        acoustic_scale: What log-likelihoods are multiplied by; default 0.1 where it is not chosen.
+        acoustic_scale: Factor of the log-likelihoods; default 0.1 where it is not chosen.
         dev: A data directory on which the acoustic scale is chosen.
-        dev_utterances: Choose on so many utterances of it, evenly spaced; left out, on all.
+        dev_utterances: How many utterances of it to use, evenly spaced; default: all.
         acoustic_scales: Candidates, tried from the middle one downhill.
         lattices: Also write compact lattices, for Kaldi's lattice-* tools: a path, or a specifier such as
             ark,t:lat.txt or, with --allow-pipes, "ark:| gzip -c > lat.1.gz". The search that gives them is slower, and
             has no --max-active.
-        overwrite: Replace files that exist.
+        overwrite: Replace existing files.
         quiet: No progress bar.
-        json: Print the figures as JSON.
+        json: Print the metrics as JSON.
     """
     from limbeck.kaldi.decoding.graph import Graph, check_packages
     from limbeck.kaldi.decoding.judging import choose_scale, decode_part, open_sources
@@ -115,7 +115,7 @@ def decode(
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
     _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
     if loglikes is not None and features.exp is not None:
-        raise ConfigError("--exp says how the features of --model are made, and --loglikes needs none: leave it out")
+        raise ConfigError("--exp describes the features of --model, and --loglikes needs none: leave it out")
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
     lattice_archive = _lattice_archive(lattices, search, overwrite=overwrite, allow_pipes=features.allow_pipes)
     check_packages()
@@ -126,7 +126,7 @@ def decode(
     priors = with_cutoff(priors, prior_cutoff)
     network = None
     if model is not None:
-        # Without counts, for frame accuracy is counted on the outputs as they are.
+        # Without counts: frame accuracy uses the raw outputs.
         network = open_acoustic(
             model,
             OutputOptions(no_softmax=True),
@@ -168,7 +168,7 @@ def decode(
         print_json(figures)
         return
     _show(figures)
-    say(f"The hypotheses are in {out}, the figures in {out.with_suffix('.json')}")
+    say(f"The hypotheses are in {out}, the metrics in {out.with_suffix('.json')}")
 
 
 def _decoded(
@@ -215,7 +215,7 @@ def _check(
     if loglikes is not None and dev is not None:
         raise ConfigError("--dev needs --model; with --loglikes give --acoustic-scale")
     if scale is not None and dev is not None:
-        raise ConfigError("--acoustic-scale gives what --dev would choose: leave one out")
+        raise ConfigError("--acoustic-scale fixes what --dev would choose: leave one out")
     if not all(0 < value < float("inf") for value in positive):
         raise ConfigError("acoustic scales and --frame-shift must be positive and finite")
 
@@ -253,5 +253,5 @@ def _show(figures: dict[str, Any]) -> None:
             shown = ", ".join(figures[name][:3])
             rows.append((f"{name}, left out", f"{len(figures[name])} ({shown})"))
     if figures["incomplete"]:
-        rows.append(("paths without an end", f"{figures['incomplete']:,}"))
+        rows.append(("incomplete paths", f"{figures['incomplete']:,}"))
     print_pairs(rows)

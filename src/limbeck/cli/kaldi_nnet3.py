@@ -1,4 +1,4 @@
-"""``limbeck kaldi``: what serves users of Kaldi alone, with Kaldi's names of commands and flags."""
+"""``limbeck kaldi``: commands for Kaldi users, with Kaldi's names of commands and flags."""
 
 __all__ = ["app"]
 
@@ -15,7 +15,7 @@ from limbeck.cli.kaldi_features import add_deltas, apply_cmvn_online, apply_cmvn
 from limbeck.cli.kaldi_finetune import nnet1_finetune, nnet3_finetune
 from limbeck.errors import ConfigError
 
-app = cyclopts.App(name="kaldi", help="What serves users of Kaldi alone, with Kaldi's names.")
+app = cyclopts.App(name="kaldi", help="Commands for Kaldi users, under Kaldi's names.")
 
 app.command(apply_cmvn_sliding)
 app.command(apply_cmvn_online)
@@ -23,8 +23,8 @@ app.command(add_deltas)
 app.command(nnet1_finetune)
 app.command(nnet3_finetune)
 
-_Source = Annotated[Path, Parameter(help="A network of nnet3, raw or in a final.mdl, text or binary.")]
-_Target = Annotated[Path, Parameter(help="What to write.")]
+_Source = Annotated[Path, Parameter(help="An nnet3 network, raw or in a final.mdl, text or binary.")]
+_Target = Annotated[Path, Parameter(help="The file or folder to write.")]
 
 
 @app.command
@@ -39,10 +39,10 @@ def nnet3_copy(
     raw: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Write a network of nnet3 anew, edited: what nnet3-copy and nnet3-am-copy do.
+    r"""Copy an nnet3 network, with edits, like nnet3-copy and nnet3-am-copy.
 
-    Low rank is the edit apply-svd, as Kaldi has it: each affine component becomes a linear and an affine one, with the
-    roots of the singular values in both.
+    Low-rank factorisation is the edit apply-svd, as in Kaldi: each affine component becomes a linear and an affine one,
+    with the square roots of the singular values in both.
 
     ```
     limbeck kaldi nnet3-copy final.mdl small.mdl \
@@ -53,13 +53,13 @@ def nnet3_copy(
     ```
 
     Args:
-        source: A network of nnet3, raw or in a final.mdl, text or binary.
-        target: What to write.
-        edits: Edits, apart by semicolons: apply-svd, reduce-rank, convert-to-fixed-affine, set-learning-rate-factor,
-            rename-node, remove-output-nodes, remove-orphans.
-        edits_config: A file of edits, a line each.
-        binary: Write binary, or with --no-binary text; default: as the source.
-        raw: Write the network of a final.mdl alone.
+        source: An nnet3 network, raw or in a final.mdl, text or binary.
+        target: The file or folder to write.
+        edits: Edits, separated by semicolons: apply-svd, reduce-rank, convert-to-fixed-affine,
+            set-learning-rate-factor, rename-node, remove-output-nodes, remove-orphans.
+        edits_config: A file of edits, one per line.
+        binary: Write binary, or text with --no-binary; default: as the source.
+        raw: Write only the network of a final.mdl.
         overwrite: Replace the file if it exists.
     """
     from limbeck.kaldi.nnet3.edits import apply_edits

@@ -2,7 +2,7 @@
 # Two networks of nnet1 in exp/, distilled into a small one that is written back there; word errors of both.
 set -euo pipefail
 small=exp/dnn_small
-speech="--data data/train --ali exp/ali --validation 0.1 --feature-transform exp/dnn_a/final.feature_transform --temperature 1"
+speech="--data data/train --ali exp/ali --validation 0.1 --exp exp/dnn_a --temperature 1"
 words="--exp exp/dnn_a --feats data/test --graph exp/graph --mdl exp/ali/final.mdl"
 
 cat data/train/raw_fbank.*.ark | limbeck forward exp/dnn_[ab]/final.nnet --exp exp/dnn_a --feats ark:- --out ark:- |

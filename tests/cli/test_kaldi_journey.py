@@ -1,4 +1,4 @@
-"""The script of examples/kaldi: from networks in an experiment's folder to a small one, with the words of both."""
+"""The scripts of examples/kaldi: from networks in an experiment's folder to a small one, with the words of both."""
 
 import json
 import os
@@ -14,12 +14,21 @@ from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.nnet1 import read_nnet, write_nnet
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.write import write_ark
+from limbeck.kaldi.nnet3.model import read_nnet3
 
 ROOT = Path(__file__).parents[2]
 E2E = ROOT / "tests" / "fixtures" / "kaldi" / "e2e"
-SCRIPT = ROOT / "examples" / "kaldi" / "nnet1_ensemble.sh"
-QUICK = {"--hidden 256 256 --epochs 20": "--hidden 128 --epochs 20 --precision float32 --no-baseline",
-         "--finetune-epochs 5": "--finetune-epochs 5 --precision float32"}  # fmt: skip
+SCRIPTS = {
+    "nnet1_ensemble.sh": {
+        "--hidden 256 256 --epochs 20": "--hidden 128 --epochs 20 --precision float32 --no-baseline",
+        "--finetune-epochs 5": "--finetune-epochs 5 --precision float32",
+    },
+    "nnet3_low_rank.sh": {
+        "energy-threshold=0.8": "bottleneck-dim=3",
+        "--epochs 5": "--epochs 20 --batch-size 64 --learning-rate 0.01 --precision float32",
+    },
+}
+"""What is made smaller in each for the tests."""
 
 
 def make_data(folder, keys, jobs):
@@ -60,18 +69,18 @@ def here(tmp_path):
     return tmp_path
 
 
-def test_it_is_short_and_the_page_shows_it():
-    text = SCRIPT.read_text()
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_it_is_short_and_the_page_shows_it(name):
+    text = (ROOT / "examples" / "kaldi" / name).read_text()
     assert sum(not line.startswith("#") for line in text.splitlines() if line) <= 15
-    assert all(old in text for old in QUICK)
+    assert all(old in text for old in SCRIPTS[name])
     shown = "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
     assert shown in (ROOT / "docs" / "kaldi.md").read_text()
 
 
-@pytest.mark.slow
-def test_two_networks_become_a_small_one_that_finds_the_words(here):
-    text = SCRIPT.read_text()
-    for old, new in QUICK.items():
+def run_script(here, name):
+    text = (ROOT / "examples" / "kaldi" / name).read_text()
+    for old, new in SCRIPTS[name].items():
         text = text.replace(old, new)
     (here / "run.sh").write_text(text)
     path = f"{here / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -79,6 +88,33 @@ def test_two_networks_become_a_small_one_that_finds_the_words(here):
         ["bash", "run.sh"], cwd=here, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_network_of_nnet3_is_made_smaller_and_finds_the_words_again(here, limbeck):
+    exp = here / "exp"
+    for name in ("tdnn_a", "tdnn_b"):
+        (exp / name).mkdir()
+    first = ROOT / "tests" / "fixtures" / "kaldi" / "nnet3" / "am.mdl"
+    trained = limbeck(
+        "kaldi", "nnet3-finetune", first, exp / "tdnn_a" / "final.mdl", "--teacher", first, "--hard-weight", 1,
+        "--data", here / "data" / "train", "--ali", exp / "ali", "--epochs", 15, "--batch-size", 64,
+        "--learning-rate", 0.01, "--precision", "float32", "--quiet",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    shutil.copy(exp / "tdnn_a" / "final.mdl", exp / "tdnn_b" / "final.mdl")
+    run_script(here, "nnet3_low_rank.sh")
+    rates = [json.loads((exp / name).read_text())["wer"]
+             for name in ("tdnn_a/final.json", "tdnn_small/svd.json", "tdnn_small/final.json")]  # fmt: skip
+    assert rates[0] == 0 and rates[1] > 0.2 and rates[2] < 0.1
+    before, after = (read_nnet3(exp / name / "final.mdl") for name in ("tdnn_a", "tdnn_small"))
+    assert after.nnet.parameter_count < 0.5 * before.nnet.parameter_count
+    assert (after.priors == before.priors).all()
+
+
+@pytest.mark.slow
+def test_two_networks_become_a_small_one_that_finds_the_words(here):
+    run_script(here, "nnet1_ensemble.sh")
     exp, said = here / "exp", read_table(here / "data" / "test" / "text")
     assert json.loads((exp / "dnn_a" / "decode_test.json").read_text())["wer"] == 0  # as Kaldi's decoder on the first
     found = json.loads((exp / "dnn_small" / "decode_test.json").read_text())

@@ -19,6 +19,7 @@ from limbeck.formats.keras_h5 import read_keras_h5
 from limbeck.kaldi.decoding.judging import open_sources
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.decoding.outputs import AcousticModel
+from limbeck.kaldi.figures import draw_heard
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.post import dense_posteriors, sparse_posteriors
 from limbeck.kaldi.formats.scp import read_entries, read_scp
@@ -28,12 +29,11 @@ from limbeck.kaldi.forward import log_priors, propagate, read_pdf_counts
 from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.posteriors import Posteriors
 from limbeck.kaldi.source.phones import phones_of
+from limbeck.kaldi.weight_files import nnet_of
 from limbeck.models import MLP, MLPConfig
-from limbeck.report.figures_speech import draw_heard
 from limbeck.report.figures_style import svg
 from limbeck.report.page import render_report
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.legacy_formats import nnet_of
 from limbeck.runs.measure import answers_of
 from limbeck.runs.models import load, reading_of, save_model
 from limbeck.runs.models_for_data import load_teacher

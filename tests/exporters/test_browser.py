@@ -25,7 +25,8 @@ from limbeck.exporters import exporter_named
 from limbeck.exporters.browser.inputs import tall_first
 from limbeck.exporters.browser.layers import layers_of
 from limbeck.exporters.browser.node import asked_in_node
-from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, Nnet1, Nnet1Config, split_layers
+from limbeck.kaldi.network import Nnet1, Nnet1Config
+from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, split_layers
 from limbeck.options import ImagePresentation
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

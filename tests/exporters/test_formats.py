@@ -17,7 +17,8 @@ import limbeck
 from limbeck.errors import ConfigError, FormatError, ParityError
 from limbeck.exporters import Opened, exporter_named, exporters, onnx_file
 from limbeck.exporters.parity import BATCHES, judge_file
-from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, Nnet1, Nnet1Config, split_layers, to_int8
+from limbeck.kaldi.network import Nnet1, Nnet1Config
+from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, split_layers, to_int8
 from limbeck.models.calling import call_model
 from limbeck.models.int8 import Int8Linear, Int8Portable
 from limbeck.models.timm_models import make_timm

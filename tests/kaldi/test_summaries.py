@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from limbeck.errors import FormatError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.convert import read_network, write_network
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.summaries import summarise
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"

@@ -41,7 +41,7 @@ def open_acoustic(
     Returns:
         The network.
     """
-    from limbeck.formats.sniff import identify
+    from limbeck.kaldi.formats.sniff import identify
 
     if not any(path.is_file() and identify(path) in ("nnet3", "nnet3 model") for path in models):
         from limbeck.kaldi.decoding.outputs import AcousticModel

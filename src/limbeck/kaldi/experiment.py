@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import ConfigError, FormatError
-from limbeck.formats.sniff import identify
+from limbeck.kaldi.formats.sniff import identify
 
 _MOST_BYTES = 4096
 _TRUTH = {"true": True, "t": True, "1": True, "": True, "false": False, "f": False, "0": False}

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from limbeck.errors import DataError, LimbeckError, MismatchError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.convert.runs import logits_of, records_with_sizes
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet
 from limbeck.kaldi.formats.nnet1_record import arrays_of, nnet_from_records, records_of
-from limbeck.models import Nnet1, Nnet1Config
+from limbeck.kaldi.formats.sniff import identify
+from limbeck.kaldi.network import Nnet1, Nnet1Config
 
 _KINDS = ("nnet1 binary", "nnet1 text", "nnet1 legacy")
 

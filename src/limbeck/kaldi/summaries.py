@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
-from limbeck.formats.sniff import FileKind, identify
 from limbeck.kaldi.convert import read_network
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.nnet1 import Nnet
@@ -22,6 +21,7 @@ from limbeck.kaldi.formats.openfst import read_graphs, summarise_fst
 from limbeck.kaldi.formats.piped import is_once
 from limbeck.kaldi.formats.post import PAIR
 from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.sniff import FileKind, identify
 from limbeck.kaldi.formats.specifiers import parse_reading
 from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_matrix_file
 from limbeck.kaldi.formats.transition_model import read_topology, read_transition_model

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import MismatchError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet
 from limbeck.kaldi.formats.nnet1_nested import Parallel
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.table import read_matrix_file
 
 

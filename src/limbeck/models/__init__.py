@@ -8,8 +8,6 @@ __all__ = [
     "Factored",
     "Int8Linear",
     "MLPConfig",
-    "Nnet1",
-    "Nnet1Config",
     "Specialist",
     "build",
     "changes_of",
@@ -26,6 +24,7 @@ __all__ = [
     "opened_names",
     "own_function",
     "rebuild",
+    "register_architecture",
     "spatial_layers",
     "split_layers",
     "to_int8",
@@ -52,7 +51,6 @@ from limbeck.models.hf_models import HF_PREFIX, build_hf, describe_hf, hf_model,
 from limbeck.models.int8 import Int8Linear, count_parameters, has_int8, to_int8
 from limbeck.models.mlp import MLP, MLPConfig
 from limbeck.models.narrow import narrow, narrowed_widths
-from limbeck.models.nnet1 import Nnet1, Nnet1Config
 from limbeck.models.specialist import Specialist
 from limbeck.models.timm_models import TIMM_PREFIX, build_timm, describe_timm, make_timm
 from limbeck.options import ModelOptions
@@ -60,10 +58,27 @@ from limbeck.options import ModelOptions
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "mlp": (MLPConfig, MLP),
     "cnn": (CNNConfig, CNN),
-    "nnet1": (Nnet1Config, Nnet1),
 }
+_NAMED = {"nnet1": "limbeck.kaldi.network"}
+"""Modules that register an architecture, imported when one is asked for by its name."""
 _SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
 _CHANGES = ("attention", "widths", "ranks", "spatial", "tucker", "int8")
+
+
+def register_architecture(kind: str, config: type[Any], model: type[nn.Module]) -> None:
+    """Let :func:`build` make an architecture by its name, and :func:`describe` know it.
+
+    Args:
+        kind: Its ``model_type``.
+        config: A dataclass of its fields.
+        model: Made of a config, which it keeps as ``config``.
+
+    Example:
+        >>> register_architecture("another mlp", MLPConfig, type("Another", (MLP,), {}))
+        >>> type(build({"model_type": "another mlp", "input_shape": [4], "classes": 3})).__name__
+        'Another'
+    """
+    _KINDS[kind] = (config, model)
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
@@ -96,10 +111,11 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         return rebuild(build_hf(fields), changes)
     if kind == _TIMM:
         return rebuild(build_timm(fields), changes)
+    if isinstance(kind, str) and kind in _NAMED:
+        importlib.import_module(_NAMED[kind])
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ConfigError(
-            f"unknown architecture {str(kind)[:40]!r}: known are {', '.join((*_KINDS, _HF, _TIMM, _SPECIALIST))}"
-        )
+        names = dict.fromkeys((*_KINDS, *_NAMED, _HF, _TIMM, _SPECIALIST))
+        raise ConfigError(f"unknown architecture {str(kind)[:40]!r}: known are {', '.join(names)}")
     config_type, model_type = _KINDS[kind]
     known = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(fields) - known)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError
 from limbeck.evaluation.prediction import predict
+from limbeck.kaldi.figures import draw_posteriors
 from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.options import ModelOptions
 from limbeck.protocols import Teacher
@@ -20,7 +21,6 @@ from limbeck.recipes.findings import Findings, Order, spread
 from limbeck.recipes.series import Cell, Series
 from limbeck.recipes.words import DEV_UTTERANCES, SEARCH, Spoken, Words
 from limbeck.report import Drawing, Table
-from limbeck.report.figures_speech import draw_posteriors
 from limbeck.report.figures_study import draw_curves, draw_results
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 

@@ -4,8 +4,9 @@ __all__ = ["PLATES", "Plate", "draw_all", "save_figures", "write_figures"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limbeck.report import (
     figures_compression,
@@ -13,7 +14,6 @@ from limbeck.report import (
     figures_pareto,
     figures_size,
     figures_softness,
-    figures_speech,
     figures_training,
 )
 from limbeck.report.contents import Contents
@@ -39,6 +39,16 @@ class Plate:
     title: str
     draw: "Callable[[Contents], Figure | None]"
     explain: Callable[[Contents], str]
+
+
+def _named(place: str) -> Callable[[Contents], Any]:
+    """A function of a package above this one, imported when it is called."""
+    module, name = place.split(":")
+
+    def call(contents: Contents) -> Any:
+        return getattr(import_module(module), name)(contents)
+
+    return call
 
 
 PLATES = (
@@ -82,7 +92,12 @@ PLATES = (
         figures_errors.draw_confusions,
         figures_errors.explain_confusions,
     ),
-    Plate("posteriors", "What is heard", figures_speech.draw_heard, figures_speech.explain_heard),
+    Plate(
+        "posteriors",
+        "What is heard",
+        _named("limbeck.kaldi.figures:draw_heard"),
+        _named("limbeck.kaldi.figures:explain_heard"),
+    ),
     Plate("reliability", "Confidence", figures_errors.draw_reliability, figures_errors.explain_reliability),
 )
 

@@ -2,6 +2,7 @@
 
 __all__ = ["fit_stage", "keep_stage", "stage_for"]
 
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,6 @@ from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective, Teaching
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
-from limbeck.runs.legacy_formats import epoch_writer, write_final
 from limbeck.runs.models import load, save_model
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
@@ -23,6 +23,11 @@ from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.class_weights import weighted
 from limbeck.training.engine import Fitted, fit
+
+
+def _weight_files() -> Any:
+    """What writes weights in the formats of other toolkits, imported where that is asked for."""
+    return import_module("limbeck.kaldi.weight_files")
 
 
 def fit_stage(
@@ -82,7 +87,7 @@ def fit_stage(
     )
     counts = data.train.class_counts(len(data.classes)) if training.class_weight else ()
     objective = weighted(objective, training, counts)
-    exporting = epoch_writer(folder.path, model) if save_hdf5 and folder is not None else None
+    exporting = _weight_files().epoch_writer(folder.path, model) if save_hdf5 and folder is not None else None
     fitted = fit(
         model,
         objective,
@@ -164,7 +169,7 @@ def keep_stage(
     if training.keep == "best" and fitted.best_epoch != len(fitted.history):
         save_tensors(folder.path / "last.safetensors", fitted.last)
     if save_hdf5:
-        write_final(folder.path, model)
+        _weight_files().write_final(folder.path, model)
     if data.reading is not None and data.train.labels is not None:
         data.reading.write_training(make_folder(folder.path / "model"), data.train, len(data.classes))
     save_model(folder.path / "model", model, classes=data.classes, source=source, reading=data.reading)

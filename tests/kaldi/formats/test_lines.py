@@ -5,10 +5,10 @@ import gzip
 import pytest
 
 from limbeck.errors import FormatError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.lines import read_map, read_symbols, read_table, write_table
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import ScpEntry, read_entry, read_scp
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.system.files import read_json, read_toml
 

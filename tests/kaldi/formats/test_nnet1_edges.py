@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from limbeck.errors import FormatError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import read_nnet, read_nnet_bytes
+from limbeck.kaldi.formats.sniff import identify
 
 ROWS = Path(__file__).parents[2] / "fixtures" / "kaldi" / "edge_results.txt"
 KALDI = {line.split()[0]: "OK" in line.split()[:4] for line in ROWS.read_text().splitlines()}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from limbeck.errors import DataError, FormatError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.convert import read_network, write_network
 from limbeck.kaldi.decoding.options import OutputOptions
 from limbeck.kaldi.decoding.outputs import AcousticModel
@@ -14,6 +13,7 @@ from limbeck.kaldi.decoding.utterances import Utterances
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats import nnet1_more as nm
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, read_nnet_bytes, write_nnet
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.forward import needs_utterances, propagate
 from limbeck.kaldi.lowrank import as_module, choose_ranks, compress_nnet

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.errors import DataError, FormatError
-from limbeck.formats.sniff import identify
 from limbeck.kaldi.formats.post import PAIR, dense_posteriors, posterior_bytes, sparse_posteriors
 from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.table import index_ark, read_ark
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.summaries import summarise

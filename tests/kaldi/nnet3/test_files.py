@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.errors import DataError, FormatError
-from limbeck.formats.sniff import identify
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.nnet3.model import read_nnet3, read_nnet3_bytes, write_nnet3
 from limbeck.kaldi.nnet3.text import vector_text

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limbeck.models import CNN, MLP, Nnet1
+from limbeck.models import CNN, MLP
 from limbeck.models.dropout import Dropout
 from limbeck.models.factored import Factored
 from limbeck.models.layers import Maxout, Standardise
-from limbeck.models.nnet1 import NNET1_LAYERS
 
 Layer = Mapping[str, Any]
 
@@ -61,6 +59,9 @@ class LayerList:
 def layers_of(model: nn.Module, *, flat: bool) -> LayerList | None:
     """The layers of one of Limbeck's own networks, or of an ``nn.Sequential`` of what these are made of.
 
+    A module of another type is known where its class has ``page_layers``, which gives its layers, or ``page_start``,
+    the layers before those of its children.
+
     Args:
         model: In evaluation mode, on the CPU.
         flat: Whether an example is a vector.
@@ -77,10 +78,11 @@ def layers_of(model: nn.Module, *, flat: bool) -> LayerList | None:
     """
     found = LayerList()
     try:
-        if type(model) is Nnet1:
-            found.layers.append({"kind": "flatten"})
+        found.layers += vars(type(model)).get("page_start", ())
         for part in _parts(model):
-            found.layers += _LAYERS[type(part)](part, found)
+            # A type may say itself what it is on a page; one that inherits this may compute something else.
+            own = vars(type(part)).get("page_layers")
+            found.layers += _LAYERS[type(part)](part, found) if own is None else own(part, found.put)
         _check_shapes(found.layers, flat=flat)
     except (_Unknown, KeyError):
         return None
@@ -100,7 +102,7 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
     # Hooks change what a module gives, and are not seen here.
     if model._forward_hooks or model._forward_pre_hooks:
         raise _Unknown
-    if type(model) in _CHAINS:
+    if type(model) in _CHAINS or "page_start" in vars(type(model)):
         for part in model.children():
             yield from _parts(part)
     else:
@@ -160,23 +162,13 @@ def _softmax(layer: Any, found: LayerList) -> list[Layer]:
     return [{"kind": "softmax"}]
 
 
-def _shift(layer: Any, found: LayerList) -> list[Layer]:
-    values = layer.values
-    return [{"kind": "affine", "factor": found.put(torch.ones_like(values)), "summand": found.put(values)}]
-
-
-def _rescale(layer: Any, found: LayerList) -> list[Layer]:
-    values = layer.values
-    return [{"kind": "affine", "factor": found.put(values), "summand": found.put(torch.zeros_like(values))}]
-
-
 def _plain(kind: str) -> Callable[[Any, LayerList], list[Layer]]:
     return lambda layer, found: [{"kind": kind}]
 
 
 _OF_VECTORS = ("linear", "softmax", "copy", "maxout", "lengthnorm", "prelu")
 _OF_IMAGES = ("conv", "pool")
-_CHAINS = (MLP, CNN, Nnet1, Factored, nn.Sequential)
+_CHAINS = (MLP, CNN, Factored, nn.Sequential)
 _LAYERS: dict[type[nn.Module], Callable[[Any, LayerList], list[Layer]]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
@@ -192,12 +184,4 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, LayerList], list[Layer]]] = {
     Dropout: lambda layer, found: [],
     Standardise: lambda layer, found: [{"kind": "standardise", "mean": layer.mean, "std": layer.std}],
     Maxout: lambda layer, found: [{"kind": "maxout", "pieces": layer.pieces}],
-    NNET1_LAYERS["AddShift"]: _shift,
-    NNET1_LAYERS["Rescale"]: _rescale,
-    NNET1_LAYERS["Copy"]: lambda layer, found: [{"kind": "copy", "indices": layer.indices}],
-    NNET1_LAYERS["Maxout"]: lambda layer, found: [{"kind": "maxout", "outputs": layer.outputs}],
-    NNET1_LAYERS["LengthNormComponent"]: _plain("lengthnorm"),
-    NNET1_LAYERS["ParametricRelu"]: lambda layer, found: [
-        {"kind": "prelu", "alpha": found.put(layer.alpha), "beta": found.put(layer.beta)}
-    ],
 }

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple, get_args
 
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.formats.keras_h5 import read_keras_h5, write_keras_h5
-from limbeck.formats.sniff import FileKind, identify
 from limbeck.kaldi.convert.dense import dense_from_nnet, nnet_from_dense
 from limbeck.kaldi.convert.runs import nnet_from_run, write_run
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
 from limbeck.kaldi.formats.nnet1_record import read_nnet_safetensors, write_nnet_safetensors
+from limbeck.kaldi.formats.sniff import FileKind, identify
 
 Format = Literal["binary", "text", "legacy", "hdf5", "safetensors", "run"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from limbeck.errors import FormatError, RunError
-from limbeck.formats.sniff import FileKind, identify, identify_stream
 from limbeck.kaldi.formats.piped import is_once, open_command, open_once
 from limbeck.kaldi.formats.scp import ScpEntry, read_entries, read_scp, read_scp_stream
+from limbeck.kaldi.formats.sniff import FileKind, identify, identify_stream
 from limbeck.kaldi.formats.specifiers import Reading, parse_reading
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.kaldi.formats.table import Kind, read_ark, read_stream
@@ -35,7 +35,7 @@ class Table:
     Attributes:
         name: For messages.
         path: Where it is, or None for the input stream, a pipe and a command.
-        kind: What it is, as :func:`~limbeck.formats.sniff.identify` says.
+        kind: What it is, as :func:`~limbeck.kaldi.formats.sniff.identify` says.
         entries: The lines of a script file; None for an archive.
         allow_pipes: As given.
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from limbeck.errors import ConfigError, LimbeckError
-from limbeck.formats.sniff import identify
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.nnet3.heads import without_softmax
 from limbeck.kaldi.nnet3.model import Nnet3Model, read_nnet3
 from limbeck.kaldi.nnet3.module import Nnet3Module

@@ -21,7 +21,7 @@ def nnet_of(model: nn.Module) -> Nnet:
     """A fully connected network as nnet1 components, with a softmax on its logits.
 
     Args:
-        model: An :class:`~limbeck.models.MLP` or :class:`~limbeck.models.Nnet1`; a standardisation becomes
+        model: An :class:`~limbeck.models.MLP` or :class:`~limbeck.kaldi.network.Nnet1`; a standardisation becomes
             ``<AddShift>`` and ``<Rescale>``, and dropout is left out.
 
     Returns:

@@ -3,17 +3,20 @@
 Axes: ``N`` frames, ``D`` features, ``K`` pdfs. Frames come already spliced and normalised, as the network wants them.
 """
 
-__all__ = ["NNET1_LAYERS", "Nnet1", "Nnet1Config"]
+__all__ = ["Nnet1", "Nnet1Config"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.models.dropout import Dropout
+from limbeck.models import Dropout, register_architecture
+
+Put = Callable[[Tensor], tuple[int, int]]
+"""Keeps weights of a page, and says where they begin and end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,9 @@ class Nnet1(nn.Sequential):
         torch.Size([2, 3])
     """
 
+    page_start: ClassVar[tuple[dict[str, str], ...]] = ({"kind": "flatten"},)
+    """What a page in a browser computes before the components, which follow as they are."""
+
     def __init__(self, config: Nnet1Config) -> None:
         layers: list[nn.Module] = []
         for place, record in enumerate(config.components):
@@ -80,6 +86,10 @@ class _ParametricRelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.where(x > 0, self.alpha * x, self.beta * x)
 
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "prelu", "alpha": put(self.alpha), "beta": put(self.beta)}]
+
 
 class _Elementwise(nn.Module):
     def __init__(self, dim: int, rate: float) -> None:
@@ -91,10 +101,18 @@ class _AddShift(_Elementwise):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.values
 
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "affine", "factor": put(torch.ones_like(self.values)), "summand": put(self.values)}]
+
 
 class _Rescale(_Elementwise):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.values
+
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "affine", "factor": put(self.values), "summand": put(torch.zeros_like(self.values))}]
 
 
 class _Copy(nn.Module):
@@ -105,6 +123,10 @@ class _Copy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.indices]
 
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "copy", "indices": self.indices}]
+
 
 class _Maxout(nn.Module):
     def __init__(self, outputs: int) -> None:
@@ -114,11 +136,19 @@ class _Maxout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], self.outputs, -1).amax(-1)  # len(x) would be a fixed number to torch.export
 
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "maxout", "outputs": self.outputs}]
+
 
 class _LengthNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+    def page_layers(self, put: Put) -> list[dict[str, Any]]:
+        """As a page in a browser computes it."""
+        return [{"kind": "lengthnorm"}]
 
 
 _Values = Mapping[str, Any]
@@ -142,12 +172,4 @@ _LAYERS: dict[str, Callable[[_Values], nn.Module]] = {
     "Rescale": lambda v: _Rescale(v["dim"], v.get("learn_rate", 1.0)),
 }
 
-NNET1_LAYERS: Mapping[str, type[nn.Module]] = {
-    "ParametricRelu": _ParametricRelu,
-    "AddShift": _AddShift,
-    "Rescale": _Rescale,
-    "Copy": _Copy,
-    "Maxout": _Maxout,
-    "LengthNormComponent": _LengthNorm,
-}
-"""Types of the components that PyTorch has none for."""
+register_architecture("nnet1", Nnet1Config, Nnet1)

@@ -46,12 +46,12 @@ from limbeck.exporters.comparing import rounding_of
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
 from limbeck.kaldi.convert.runs import write_run
+from limbeck.kaldi.weight_files import nnet_of
 from limbeck.models.calling import call_model
 from limbeck.models.timm_models import make_timm
 from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPresentation
 from limbeck.recipes.corpus import corpus
 from limbeck.recipes.series import Series
-from limbeck.runs.legacy_formats import nnet_of
 from limbeck.system.files import replace_text
 from limbeck.system.hugging_face import transformers
 from limbeck.system.machine import machine

@@ -21,9 +21,9 @@ from limbeck.formats.image_arrays import read_pictures
 from limbeck.formats.keras_h5 import read_here
 from limbeck.formats.matfile import read_emnist
 from limbeck.formats.npz import read_npz
-from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.nnet1 import read_nnet
 from limbeck.kaldi.formats.scp import read_entries, read_scp
+from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.table import read_ark
 from limbeck.kaldi.formats.transition_model import read_alignments, read_transition_model
 from limbeck.kaldi.nnet3.computing import Computer

@@ -247,7 +247,7 @@ def texts(folder: Path, *, quick: bool) -> DataSet:
 
 def frames(source: str, folder: Path, *, quick: bool) -> DataSet:
     """Frames of speech with their neighbours."""
-    return corpus(Series("export", folder / "speech", quick=quick), source).whole
+    return corpus(Series(folder / "speech", "speech", quick=quick), source).whole
 
 
 def cases(options: argparse.Namespace, folder: Path) -> list[Case]:

@@ -1,6 +1,8 @@
 """The parity report: what differs is told, rounding is no fault, and files that are wrong are not kept."""
 
+import errno
 import json
+import os
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -16,6 +18,7 @@ from limbeck.exporters import exporter_named, exporters, registry
 from limbeck.exporters.comparing import compare, rounding_of
 from limbeck.exporters.torch_program import TorchExporter
 from limbeck.options import ImagePresentation
+from limbeck.system.files import replace_bytes
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 HELD = images(60, seed=1)
@@ -239,6 +242,54 @@ def test_wrong_calls_write_nothing(registered, tmp_path):
         with pytest.raises(kind, match=message):
             limbeck.export(**options)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+class Kept:
+    """A format whose file holds nothing: the model itself answers."""
+
+    name, suffix, what, exact = "kept", ".kept", "nothing", True
+
+    def refusal(self, model):
+        return None
+
+    def write(self, model, example, path, card):
+        self.model = model
+        replace_bytes(path, b"kept")
+        return {}
+
+    def open(self, path, *, threads=None):
+        return self.model
+
+
+def test_a_full_disk_leaves_nothing_half_written(registered, tmp_path, monkeypatch):
+    """Let the n-th flush to the disk fail, for every n that an export has; then what a library writes by itself."""
+    real, count, fail_at = os.fsync, [0], [10**9]
+
+    def fsync(handle):
+        count[0] += 1
+        if count[0] == fail_at[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    shipped(Kept(), registered, tmp_path / "good")
+    total = count[0]
+    assert total >= 4
+    for number in range(1, total):  # the last is of the folder around, in which all is by then
+        count[0], fail_at[0] = 0, number
+        with pytest.raises(RunError, match="cannot write .*No space left on device: make room"):
+            shipped(Kept(), registered, tmp_path / "full")
+        assert [path.name for path in tmp_path.iterdir()] == ["good"]
+    fail_at[0] = 10**9
+
+    class Full(Kept):
+        def write(self, model, example, path, card):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunError, match="cannot write model.kept into .*make room"):
+        shipped(Full(), registered, tmp_path / "half")
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
 
 
 def test_what_cannot_be_traced_is_told_in_a_line(tmp_path):

@@ -352,7 +352,10 @@ def _ship(
 ) -> Parity:
     """Write one file and check it."""
     path = folder / (f"model{exporter.suffix}" if exporter.suffix else exporter.name)
-    noted = exporter.write(subject, example, path, card)
+    try:
+        noted = exporter.write(subject, example, path, card)
+    except OSError as error:  # of libraries that write by themselves
+        raise RunError(f"cannot write {path.name} into {folder.parent}: {why(error)}") from error
     try:
         return judge_file(exporter, path, model, held, noted=noted, margin=margin, progress=progress)
     except FormatError as error:

@@ -7,9 +7,19 @@ mathematics for targets that are constants.
 Axes: ``N`` examples, ``K`` classes, any leading axes ``...``; ``T`` is the temperature.
 """
 
-__all__ = ["distillation_loss", "hard_target_loss", "logit_matching_loss", "soft_target_loss", "softened", "widened"]
+__all__ = [
+    "distillation_loss",
+    "hard_target_loss",
+    "logit_matching_loss",
+    "soft_target_loss",
+    "softened",
+    "widened",
+    "without_looking",
+]
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -138,9 +148,35 @@ def _check_mass(values: Tensor, what: str) -> None:
         raise DataError(f"the {what} of {_first_example(empty)} are -inf for every class: one class must have mass")
 
 
+_looks = True
+
+
+@contextmanager
+def without_looking(unseen: bool = True) -> Iterator[None]:
+    """Let the losses look at no values, which on an accelerator makes the host wait for it.
+
+    Args:
+        unseen: Whether they do not; False changes nothing.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with without_looking():
+        ...     soft_target_loss(torch.zeros(1, 2), torch.full((1, 2), -math.inf))
+        tensor([0.])
+    """
+    global _looks
+    before, _looks = _looks, _looks and not unseen
+    try:
+        yield
+    finally:
+        _looks = before
+
+
 def _holds_anywhere(found: Tensor) -> bool:
     """Whether a mask is true somewhere; False where its values are not to be seen, as under ``torch.vmap``."""
-    if found.is_meta or torch.compiler.is_compiling():
+    if not _looks or found.is_meta or torch.compiler.is_compiling():
         return False
     try:
         return bool(found.any())

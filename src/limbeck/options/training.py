@@ -73,6 +73,9 @@ class Training:
             and not to unlabelled examples. Default: equal weights.
         compile: Compile the network, and a teacher that runs at each step, with torch.compile, which needs a C++
             compiler: worth it for long trainings. Saved weights are those of the uncompiled network.
+        cuda_graphs: On an NVIDIA GPU, launch each training step as one CUDA graph: "auto", for networks and methods
+            whose steps are known to be alike; "on", for your own too, which must not draw random numbers or count in
+            Python; "off". The result is the same.
         seed: Seed of the initial weights, the order, the augmentation and dropout.
         precision: "bf16", "float32", or "auto": measured when the run starts.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -101,6 +104,7 @@ class Training:
     label_smoothing: float = 0.0
     class_weight: Literal["balanced"] | None = None
     compile: bool = False
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
     seed: int = 0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     device: str = "auto"
@@ -210,6 +214,7 @@ class TrainingKeywords(TypedDict, total=False):
     label_smoothing: float
     class_weight: Literal["balanced"] | None
     compile: bool
+    cuda_graphs: Literal["auto", "on", "off"]
     seed: int
     precision: Literal["auto", "float32", "bf16"]
     device: str

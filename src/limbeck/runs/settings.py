@@ -28,6 +28,7 @@ _FREE_KEYS = frozenset(
         "jobs",
         "workers",
         "compile",
+        "cuda_graphs",
     }
 )
 """Settings that may differ when a run is resumed; option fields with the metadata "free" may too."""

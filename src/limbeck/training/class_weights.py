@@ -14,14 +14,14 @@ __all__ = ["Weighted", "balanced_weights", "weighted"]
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, DataError, SelfCheckError
 from limbeck.options import Training
-from limbeck.protocols import Batch, Loss, Objective
+from limbeck.protocols import Batch, Loss, Objective, Output
 from limbeck.training.self_check import check_objective, exact
 
 _ROUNDINGS = 64
@@ -117,6 +117,12 @@ class Weighted:
             return self
         one = copy.copy(self)
         one.inner = begin(model, feed)
+        return one
+
+    def answered(self, answers: Output) -> "Weighted":
+        """The same objective for given answers of the teacher."""
+        one, inner = copy.copy(self), cast(Any, self.inner)
+        one.inner = inner.answered(answers)
         return one
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:

@@ -9,7 +9,8 @@ __all__ = ["Fitted", "fit"]
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,13 +22,14 @@ from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import ConfigError, InterruptedRun, NonFiniteError
 from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.losses.soft_targets import without_looking
 from limbeck.methods import Moment
 from limbeck.models.calling import call_model, require_logits
 from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
 from limbeck.options import Training
-from limbeck.protocols import Objective
+from limbeck.protocols import Batch, Objective
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, sum64, widest
 from limbeck.system.files import make_folder
@@ -38,6 +40,7 @@ from limbeck.training.first_batch import refuse_coupled, refuse_labels, smallest
 from limbeck.training.nonfinite import Fault, Guard, explain_nonfinite
 from limbeck.training.objective import check_objective
 from limbeck.training.run_state import Fitted, RunState
+from limbeck.training.step_graphs import StepGraphs, record_cuda_graph, wants_graphs
 from limbeck.training.steps import Stepper
 
 _LOOK_EVERY = 50
@@ -153,6 +156,7 @@ class _Run:
         self.state = RunState(self.model, feed, training, device, self.objective.fingerprint(), self.own)
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
         self.called: nn.Module | None = None
+        self.steps: Stepper | None = None
         self.clock = clock
         self.saved_at = clock()
         self.saved = ""
@@ -201,7 +205,8 @@ class _Run:
         state = self.state
         while state.epoch < self.training.epochs and not self.stalled():
             try:
-                self.train_epoch(caught)
+                with without_looking(self.device.device.type != "cpu"):
+                    self.train_epoch(caught)
             finally:
                 draw_for(None)
             self.end_epoch()
@@ -213,11 +218,8 @@ class _Run:
     def train_epoch(self, caught: list[int]) -> None:
         """Make the steps of one epoch that are left."""
         state, feed = self.state, self.feed
-        steps = Stepper(
-            self.model, self.objective, state.optimizer, self.training, self.device, self.world, self.called, self.own
-        )  # fmt: skip
-        guard, skip, spread = steps.guard, steps.skip, self.world.size > 1
-        divided = spread or feed.accumulate > 1
+        steps = self.steps = self.steps or self.make_steps()
+        guard = steps.guard
         look_every = 1 if steps.waits else _LOOK_EVERY
         minutes = self.training.checkpoint_minutes
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
@@ -231,25 +233,17 @@ class _Run:
             state.set_rate()
             if at is not None:
                 at(Moment(state.epoch, state.step, feed.steps, self.training.epochs))
-            size = own = len(batch.index)
-            if divided:
-                parts, size = feed.parts(state.epoch, state.step)
-                own = parts[-1].stop - parts[0].start
-                total, errors = steps.learn_parts(batch, batches, parts, size)
-            else:
-                total, errors = steps.learn(batch, own, size)
             stop, due = bool(caught), self.clock() - self.saved_at >= wait
             looks = state.step % look_every == 0
-            if spread:
-                tally = steps.add_up(total, errors, own, stop, due)
-                total, errors = tally[0], tally[1]
-                # All processes decide alike, and only where the host may wait.
-                stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
-            norm = steps.judge(state.step, total)
-            if looks:
-                self.require_finite(guard)
-            steps.update(norm)
-            state.sums.add(total, errors, size, guard.bad if skip else None)
+            if steps.graphs is not None and steps.graphs.step(batch, state.step):
+                size = len(batch.index)
+                if looks:
+                    self.require_finite(guard)
+            else:
+                size, stop, due = self.step(steps, batch, batches, looks=looks, stop=stop, due=due)
+            if steps.graphs is not None and steps.graphs.refused is not None:
+                self.callback.note(f"steps are made without CUDA graphs: {steps.graphs.refused}")
+                steps.graphs = None
             state.step += 1
             seen_before += size
             if state.step % _LOOK_EVERY == 0:
@@ -263,6 +257,52 @@ class _Run:
                 self.save()
         state.seconds += time.perf_counter() - began
         self.require_finite(guard)
+
+    def make_steps(self) -> Stepper:
+        """What makes the steps, from CUDA graphs where that serves."""
+        steps = Stepper(
+            self.model, self.objective, self.state.optimizer, self.training, self.device, self.world, self.called,
+            self.own,
+        )  # fmt: skip
+        if wants_graphs(self.model, self.objective, self.training, self.device, self.world, self.feed.accumulate):
+            steps.graphs = StepGraphs(partial(steps.make, sums=self.state.sums), self.objective, record_cuda_graph)
+        return steps
+
+    def step(
+        self, steps: Stepper, batch: Batch, batches: Iterator[Batch], *, looks: bool, stop: bool, due: bool
+    ) -> tuple[int, bool, bool]:
+        """Make a step, one kernel at a time.
+
+        Args:
+            steps: What makes it.
+            batch: The examples, or the first part of them.
+            batches: The parts that follow.
+            looks: Whether the host may wait for its result.
+            stop: Whether this process was told to stop.
+            due: Whether a checkpoint is due here.
+
+        Returns:
+            Examples of the whole batch, and whether all processes stop, and write a checkpoint.
+        """
+        state, spread = self.state, self.world.size > 1
+        size = own = len(batch.index)
+        if spread or self.feed.accumulate > 1:
+            parts, size = self.feed.parts(state.epoch, state.step)
+            own = parts[-1].stop - parts[0].start
+            total, errors = steps.learn_parts(batch, batches, parts, size)
+        else:
+            total, errors = steps.learn(batch, own, size)
+        if spread:
+            tally = steps.add_up(total, errors, own, stop, due)
+            total, errors = tally[0], tally[1]
+            # All processes decide alike, and only where the host may wait.
+            stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
+        norm = steps.judge(state.step, total)
+        if looks:
+            self.require_finite(steps.guard)
+        steps.update(norm)
+        state.sums.add(total, errors, size, steps.guard.bad if steps.skip else None)
+        return size, stop, due
 
     def require_finite(self, guard: Guard) -> None:
         """Stop at a step that went wrong, and say where it did; a checkpoint from before it is kept."""
@@ -330,6 +370,7 @@ class _Run:
             state.keep_best(score)
         if state.schedule.undo:
             state.go_back()
+            self.steps = None  # its graphs hold the averages that are forgotten
         rate = self.feed.steps and count / max(state.seconds, 1e-9)
         timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
         self.callback.epoch({**row, **timing})

@@ -55,11 +55,11 @@ class Guard:
         if self._buffers:
             self._before = [value.clone() for value in self._buffers]
 
-    def judge(self, step: int, total: Tensor, norm: Tensor) -> None:
+    def judge(self, step: int | Tensor, total: Tensor, norm: Tensor) -> None:
         """Take the verdict on a step.
 
         Args:
-            step: Its number.
+            step: Its number; as a tensor on the device where the step is recorded in a graph.
             total: The sum of its losses.
             norm: The norm of its gradient, before it is clipped.
         """

@@ -18,6 +18,7 @@ from limbeck.losses import softened, widened
 from limbeck.losses.fused import HOT, label_loss
 from limbeck.methods import Method, Moment, Output, labels_of, make_method
 from limbeck.methods.formulas import one_hot, softmax
+from limbeck.models.capturable import capturable
 from limbeck.models.taps import Taps
 from limbeck.options import TeacherView
 from limbeck.protocols import Answering, Batch, Loss, TappedTeacher, Teacher, Teaching
@@ -230,6 +231,22 @@ class DistillationObjective:
         # Half precision sums to 1 but nearly.
         exactly = answers.dtype in {torch.float32, torch.float64}
         return Output(answers if exactly else softened(answers.float()), {}, self.asked_at)
+
+    @property
+    def asks_within(self) -> bool:
+        """Whether a recorded step can ask the teacher: its answers are those of networks of known kinds."""
+        asked = self.teacher.modules() if self.teacher.live else []
+        return bool(asked) and all(seen is None and capturable(network) for network, seen in asked)
+
+    def taught_before(self, batch: Batch) -> Output | None:
+        """The teacher's answers, asked before a recorded step; None where nobody asks it."""
+        return None if self.hard_weight == 1 else self.taught(batch)
+
+    def answered(self, answers: Output) -> Self:
+        """The same objective for given answers of the teacher."""
+        one = copy.copy(self)
+        one._taught = answers
+        return one
 
     def __call__(self, logits: Tensor, batch: Batch) -> Loss:
         """The loss of the student's logits ``(N, K)``."""

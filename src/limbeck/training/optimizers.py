@@ -60,9 +60,12 @@ def make_optimizer(
     if training.own_optimizer:
         return _own(training.optimizer, groups, model)
     fused = device.device.type in {"cpu", "cuda"}
-    rate = training.peak_learning_rate
+    rate: float | Tensor = training.peak_learning_rate
+    recorded = device.device.type == "cuda"
+    if recorded:  # a graph reads it at each step
+        rate = torch.tensor(rate, device=device.device)
     if training.optimizer == "adamw":
-        return eager_torch.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused)
+        return eager_torch.AdamW(groups, lr=rate, weight_decay=0.0, fused=fused, capturable=recorded)
     nesterov = training.nesterov and training.momentum > 0
     return eager_torch.SGD(groups, lr=rate, momentum=training.momentum, nesterov=nesterov, fused=fused)
 

@@ -32,7 +32,10 @@ _LATER = frozenset({"steps", "objective", "method", "temperature", "hard_weight"
 """What checkpoints of earlier versions do not hold."""
 _BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent", "accumulate": 1, "class_weight": None}
 """What held before checkpoints told it."""
-_FREE = ("device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile")
+_FREE = (
+    "device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile",
+    "cuda_graphs",
+)  # fmt: skip
 """Settings in which a continued run may differ; the precision is compared as it was found."""
 
 
@@ -161,7 +164,10 @@ class RunState:
         """Give each parameter group the learning rate of the step that comes."""
         rate = self.schedule.rate(self.epoch * self.feed.steps + self.step)
         for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = own * rate
+            if isinstance(group["lr"], Tensor) and not self.training.own_optimizer:
+                group["lr"].fill_(own * rate)
+            else:
+                group["lr"] = own * rate
 
     def rate_at_end(self) -> float:
         """The learning rate of the epoch's last step; of several groups' own, that of the first."""

@@ -3,9 +3,10 @@
 What a step does is here, once; when it is made, saved and reported is the engine's affair.
 """
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "Sums"]
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,24 @@ from limbeck.errors import DataError
 from limbeck.models.calling import call_model, weights_dtype
 from limbeck.models.dropout import draw_for
 from limbeck.options import Training
-from limbeck.protocols import Batch, Objective
+from limbeck.protocols import Batch, Objective, Output
 from limbeck.system.devices import Device, widest
 from limbeck.system.processes import World
 from limbeck.training.batch_norm import has_batch_norm, over_all
 from limbeck.training.nonfinite import Guard
+from limbeck.training.step_graphs import StepGraphs
 
 _NO_GRADIENT = (
     "the model's logits do not depend on weights that can be trained: its forward rounds them, detaches them, or "
     "computes them under torch.no_grad()"
 )
+
+
+class Sums(Protocol):
+    """Adds up what an epoch's steps find."""
+
+    def add(self, total: Tensor, errors: Tensor | None, size: int, bad: Tensor | None) -> None:
+        """Add a step."""
 
 
 class Stepper:
@@ -44,6 +53,7 @@ class Stepper:
     Attributes:
         guard: Keeps steps that are not finite out of the weights.
         waits: Whether the host knows the result of each step at once.
+        graphs: Makes steps that are recorded; None where none are.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Stepper:
         self._normalised = self._spread and has_batch_norm(model)
         self._share = torch.empty(0)  # each example's share of the batch's mean: the gradient starts from it
         self._size = 0
+        self.graphs: StepGraphs | None = None
 
     def learn(self, batch: Batch, own: int, size: int) -> tuple[Tensor, Tensor | None]:
         """Compute the loss of this process's part of a batch, and its gradient.
@@ -156,11 +167,11 @@ class Stepper:
         self.world.add_up([*self._gradients(), tally])
         return tally
 
-    def judge(self, step: int, total: Tensor) -> Tensor:
+    def judge(self, step: int | Tensor, total: Tensor) -> Tensor:
         """Let the guard see whether a step is finite.
 
         Args:
-            step: Its number.
+            step: Its number; as a tensor on the device where the step is recorded in a graph.
             total: The sum of the losses of the whole batch.
 
         Returns:
@@ -169,6 +180,26 @@ class Stepper:
         norm = torch.nn.utils.get_total_norm(self._gradients())
         self.guard.judge(step, total, norm)
         return norm
+
+    def make(self, batch: Batch, answers: Output | None, number: Tensor, sums: Sums) -> None:
+        """Make a whole step, in which the host waits for nothing: what a graph records.
+
+        Args:
+            batch: The examples.
+            answers: The teacher's, where they were asked for beforehand; else None.
+            number: Of the step, a tensor on the device.
+            sums: Where the losses and errors of the epoch are added up.
+        """
+        objective, size = self.objective, len(batch.index)
+        if answers is not None:
+            self.objective = cast(Any, objective).answered(answers)
+        self._share = torch.empty(0)  # the graph must have its own
+        try:
+            total, errors = self.learn(batch, size, size)
+            self.update(self.judge(number, total))
+            sums.add(total, errors, size, self.guard.bad if self.skip else None)
+        finally:
+            self.objective, self._share = objective, torch.empty(0)
 
     def update(self, norm: Tensor) -> None:
         """Clip the gradient, change the weights, and forget the gradient.

@@ -20,6 +20,7 @@ runs.
 import argparse
 import copy
 import json
+import os
 import platform
 import sys
 import time
@@ -143,8 +144,10 @@ class Bench:
     def with_loader(self) -> float:
         """The loop that most code has."""
         data = torch.utils.data.TensorDataset(self.inputs, self.labels)
+        there = self.device.device.type == "cuda"
+        workers = min(8, os.cpu_count() or 1) if there else 0
         loader = torch.utils.data.DataLoader(
-            data, self.case.batch, shuffle=True, num_workers=8, pin_memory=True, persistent_workers=True
+            data, self.case.batch, shuffle=True, num_workers=workers, pin_memory=there, persistent_workers=workers > 0
         )
         return self.plain(lambda: loader)
 
@@ -237,14 +240,14 @@ def markdown(rows: list[dict[str, Any]], machine: Mapping[str, str]) -> str:
     return "\n".join([*lines, "", f"Millions of examples per second. {told}."]) + "\n"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--quick", action="store_true")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if place.type != "cuda" and not asked.quick:
         sys.exit("no CUDA device was found: --quick shows that this runs")
@@ -263,7 +266,8 @@ def main() -> None:
         asked.markdown.write_text(text)
     if asked.json:
         asked.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -585,7 +585,7 @@ def study(bench: Bench, found: Mapping[str, Any], seeds: Sequence[int], command:
     )  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Train what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=sorted(JOBS))
@@ -596,7 +596,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="folder for the page as Markdown, with its figure")
     parser.add_argument("--arms", nargs="+", default=[], metavar="NAME", help="some of the rows, by name")
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if unknown := set(options.arms) - set(JOBS[options.job].arms):
         parser.error(f"--arms knows no {sorted(unknown)[0]}: {', '.join(JOBS[options.job].arms)}")
     bench = Bench(options.job, options.data, options.out, options.quick, tuple(options.arms))
@@ -609,7 +609,8 @@ def main() -> None:
     command = f"python {' '.join(sys.argv)}"
     written = write_study(study(bench, found, seeds, command), folder / "report.html", options.results or folder)
     print(written.read_text())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -65,6 +65,32 @@ def test_the_memory_of_a_method_is_that_of_a_process_of_its_own(capsys):
     assert 0 < grown[0] < grown[1], "rkd keeps N N N angles"
 
 
+def test_a_gpu_is_measured_in_one_table(tmp_path, capsys):
+    gpu = load("gpu")
+    assert gpu.main(["--quick", "--json", str(tmp_path / "gpu.json")]) == 0
+    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert positive([row[name] for name in (*gpu.COLUMNS, "share of peak")])
+    assert len(re.findall(r"^\| 784-32-10 \| 64 \| float32 ", capsys.readouterr().out, re.M)) == 1
+
+
+@pytest.mark.slow
+def test_patience_chooses_on_validation_and_goes_on_where_it_was(tmp_path, capsys):
+    patience = load("patience")
+    asked = ["mnist", "--quick", "--seeds", "2", "--arms", "labels", "everything", "masks", "--out", str(tmp_path)]
+    assert patience.main(asked) == 0
+    found = json.loads((tmp_path / "mnist" / "found.json").read_text())
+    assert list(found["errors"]) == ["soft", "labels", "everything", "masks"]
+    assert found["rates"]["everything"] == found["rates"]["soft"] in (0.001, 0.003)
+    trained = sorted((tmp_path / "mnist" / "students").rglob("weights.pt"))
+    assert len(trained) == 3 * 2 + 4 * 2, "two rates of three arms, and two seeds of four"
+    kept = [file.stat().st_mtime_ns for file in trained]
+    (tmp_path / "mnist" / "found.json").unlink()
+    assert patience.main(asked) == 0
+    assert [file.stat().st_mtime_ns for file in trained] == kept
+    assert json.loads((tmp_path / "mnist" / "found.json").read_text())["errors"] == found["errors"]
+    assert capsys.readouterr().out.count("soft targets alone |") == 2
+
+
 def test_step_prints_three_tables(tmp_path, capsys, monkeypatch):
     step = load("step")
     monkeypatch.setattr(step, "BATCH", 16)

@@ -429,7 +429,7 @@ def test_online_cmvn_remembers_the_speaker(limbeck, refused, tmp_path, form):
     overall = sum(accumulate_cmvn(frames) for frames in given.values())
     (tmp_path / "g.mat").write_bytes(b"\0B" + b"".join(bytes(part) for part in matrix_bytes(overall, binary=True)))
     words = ("kaldi", "apply-cmvn-online", tmp_path / "g.mat", f"{form}:{tmp_path / 'f'}.{form}", tmp_path / "a.ark")
-    done = limbeck(*words, "--spk2utt", tmp_path / "spk2utt", "--cmn-window", 9, "--speaker-frames", 5)
+    done = limbeck(*words, "--spk2utt", f"ark,t:{tmp_path / 'spk2utt'}", "--cmn-window", 9, "--speaker-frames", 5)
     assert done.code == 0 and "1 utterances of the speakers have no features, the first is gone" in done.err
     found, options = dict(read_ark(tmp_path / "a.ark")), OnlineCmvnOptions(cmn_window=9, speaker_frames=5)
     assert list(found) == keys
@@ -461,7 +461,7 @@ def test_decode_writes_lattices(limbeck, refused, tmp_path):
             "--out",
             tmp_path / "hyp",
         )
-        done = limbeck(*words, *out, "--text", E2E / "text", "--overwrite")
+        done = limbeck(*words, *out, "--text", f"ark:{E2E / 'text'}", "--overwrite")
         assert done.code == 0, done.err
         found[form] = dict(read_lattices(tmp_path / form))
     symbols = {int(number): word for word, number in map(str.split, (E2E / "words.txt").read_text().splitlines())}

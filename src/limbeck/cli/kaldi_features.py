@@ -85,11 +85,12 @@ def apply_cmvn_online(
     from limbeck.kaldi.formats.lines import read_table
     from limbeck.kaldi.formats.online_cmvn import apply_online_cmvn
     from limbeck.kaldi.formats.opened import Table
+    from limbeck.kaldi.formats.specifiers import file_of
     from limbeck.kaldi.formats.table import read_matrix_file
 
     target = archive_to_write(out, overwrite=overwrite, allow_pipes=allow_pipes)
     overall = read_matrix_file(global_cmvn_stats)
-    speakers = None if spk2utt is None else read_table(spk2utt)
+    speakers = None if spk2utt is None else read_table(file_of(spk2utt))
     heard: tuple[str, Any] = ("", None)
 
     def normed(key: str, frames: "NDArray[np.float32]") -> "NDArray[np.float32]":

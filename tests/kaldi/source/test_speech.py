@@ -75,7 +75,7 @@ def test_deltas_come_after_cmvn():
 
 
 def test_labels_are_those_of_ali_to_pdf():
-    alignment = read_labels(KALDI / "e2e" / "ali.1.gz", transition_model=KALDI / "e2e" / "mono.mdl")
+    alignment = read_labels(f"ark:{KALDI / 'e2e' / 'ali.1.gz'}", transition_model=KALDI / "e2e" / "mono.mdl")
     directory = open_directory(KALDI / "e2e")
     front = FrontEnd(Splicing((0,)))
     examples, match = open_frames(directory, front, labels=alignment)

@@ -20,6 +20,7 @@ from limbeck.kaldi.decoding.search import search
 from limbeck.kaldi.decoding.utterances import Utterances
 from limbeck.kaldi.formats.compact_lattice import CompactLattice
 from limbeck.kaldi.formats.lines import read_table
+from limbeck.kaldi.formats.specifiers import file_of
 from limbeck.kaldi.formats.transition_model import TransitionModel, read_alignments
 from limbeck.kaldi.forward import log_priors
 
@@ -260,8 +261,8 @@ def open_sources(
         Utterances(place, features, front=None if model is None else model.front),
         model,
         scaled,
-        None if said is None else read_table(said),
-        None if aligned is None else find_alignments(aligned, graph.transitions),
+        None if said is None else read_table(file_of(said)),
+        None if aligned is None else find_alignments(file_of(aligned), graph.transitions),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import ConfigError
+from limbeck.kaldi.formats.specifiers import file_of
 from limbeck.options.checks import check_types
 
 
@@ -51,6 +52,9 @@ class FeatureOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
+        for name in ("cmvn_scp", "utt2spk"):  # Kaldi's tools take specifiers of these
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, file_of(getattr(self, name)))
         for name, limit in (("deltas", 4), ("left_context", 1000), ("right_context", 1000)):
             if not 0 <= (getattr(self, name) or 0) <= limit:
                 raise ConfigError(f"{name} must be from 0 to {limit}, and is {getattr(self, name)}")

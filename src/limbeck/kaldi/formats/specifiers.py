@@ -3,12 +3,13 @@
 A plain path is a specifier too; what it holds is told by its content.
 """
 
-__all__ = ["Reading", "Writing", "parse_reading", "parse_writing"]
+__all__ = ["Reading", "Writing", "file_of", "parse_reading", "parse_writing"]
 
 import os
 import re
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 from limbeck.errors import ConfigError
 
@@ -90,6 +91,28 @@ def parse_reading(given: str | PathLike[str]) -> Reading:
     if rest.endswith("|"):
         return Reading(kind, rest[:-1].strip(), is_pipe=True)
     return Reading(kind, "-" if rest == "/dev/stdin" or (options and not rest) else rest)
+
+
+def file_of(given: str | PathLike[str]) -> Path:
+    """The file that a specifier names, for tables that are read whole and from a file alone.
+
+    Args:
+        given: The specifier, or a path, which may also be a folder's.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: If it is a command or the input stream.
+
+    Example:
+        >>> file_of("ark:data/test/utt2spk") == file_of("data/test/utt2spk") == Path("data/test/utt2spk")
+        True
+    """
+    reading = parse_reading(given)
+    if reading.is_pipe or reading.source == "-":
+        raise ConfigError(f"{os.fspath(given)!r} is not a file, and this is read from a file alone: write it to one")
+    return Path(reading.source)
 
 
 def parse_writing(given: str | PathLike[str]) -> Writing:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import DataError, FormatError, MismatchError
 from limbeck.kaldi.formats.matrix import vector_bytes
+from limbeck.kaldi.formats.specifiers import file_of
 from limbeck.kaldi.formats.transition_model import TransitionModel, read_alignments, read_transition_model
 from limbeck.system.files import replace_bytes
 
@@ -84,7 +85,7 @@ def read_labels(
         FormatError: If a file is missing, damaged, or has an utterance a second time.
         MismatchError: If the alignment was made with another model.
     """
-    folder = Path(path)
+    folder = file_of(path)
     files = [folder] if folder.is_file() else _archives(folder)
     model_path = Path(transition_model) if transition_model is not None else None
     own = (folder if folder.is_dir() else folder.parent) / "final.mdl"

@@ -476,6 +476,11 @@ def test_decode_writes_lattices(limbeck, refused, tmp_path):
         same = dict(found["ark,t"][key].paths())
         assert same.keys() == dict(paths).keys() and same[best].transitions == weight.transitions
         np.testing.assert_allclose(same[best][:2], weight[:2], rtol=1e-5)
+    (tmp_path / "lat.1.gz").write_bytes(gzip.compress((tmp_path / "ark").read_bytes()))
+    for name in ("ark", "ark,t", "lat.1.gz"):
+        told = json.loads(limbeck("info", tmp_path / name, "--json").out)
+        assert (told["kind"], told["utterances"]) == ("lattices", 6)
+        assert told["arcs"] == sum(len(lattice.arcs) for lattice in found["ark"].values())
     taken = (*words, "--out", tmp_path / "other")
     refused(*taken, "--lattices", tmp_path / "ark", says="--overwrite")
     refused(*taken, "--lattice-beam", 4, says="--lattice-beam belongs to --lattices")

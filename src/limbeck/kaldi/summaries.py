@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
 from limbeck.kaldi.convert import read_network
+from limbeck.kaldi.formats.compact_lattice import read_lattices
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.kaldi.formats.nnet1_record import read_arrays, records_of
@@ -72,6 +73,7 @@ def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[
         "ensemble": _ensemble,
         "store": _store,
         "graphs": _graphs,
+        "lattices": _lattices,
         "matrix": _matrix,
         "topology": lambda place: {"phones": len(read_topology(place))},
         "tree": _tree,
@@ -263,6 +265,17 @@ def _graphs(path: Path) -> dict[str, Any]:
         "states": sum(summary.states for summary in found),
         "arcs": sum(summary.arcs for summary in found),
         "largest_input": max(summary.largest_input for summary in found),
+    }
+
+
+def _lattices(path: Path) -> dict[str, Any]:
+    found = [lattice for _, lattice in read_lattices(path)]
+    arcs = [arc for lattice in found for arc in lattice.arcs]
+    return {
+        "utterances": len(found),
+        "states": sum(len(lattice.finals) for lattice in found),
+        "arcs": len(arcs),
+        "largest_word": max((arc.word for arc in arcs), default=0),
     }
 
 

@@ -173,6 +173,7 @@ def _articled(kind: FileKind) -> str:
         "counts": "a vector of counts",
         "fst": "an OpenFst graph",
         "graphs": "an archive of graphs",
+        "lattices": "an archive of lattices",
         "words": "a table of words",
     }
     return words.get(kind, f"a {kind}")

@@ -9,12 +9,11 @@ from os import PathLike
 from typing import NamedTuple
 
 from limbeck.errors import FormatError
-from limbeck.formats._bounded import open_regular
+from limbeck.kaldi.formats.table import open_stream
 
 _MAGIC = 0x7EB2FDD6
 _KIND = b"compactlattice44"
 _VERSION, _PROPERTIES = 2, 3  # what OpenFst calls expanded and mutable; the rest it finds out by itself
-_LARGEST = 1 << 32
 _LONGEST_KEY = 1 << 12
 
 
@@ -136,7 +135,7 @@ def read_lattices(path: str | PathLike[str]) -> Iterator[tuple[str, CompactLatti
     """Read an archive of compact lattices, binary or text.
 
     Args:
-        path: The archive.
+        path: The archive, gzipped or not.
 
     Yields:
         The utterance and its lattice.
@@ -144,10 +143,8 @@ def read_lattices(path: str | PathLike[str]) -> Iterator[tuple[str, CompactLatti
     Raises:
         FormatError: If it is no such archive, or damaged.
     """
-    with open_regular(path) as (file, size):
-        if size > _LARGEST:
-            raise FormatError(path, f"an archive of {size} bytes: at most {_LARGEST} are read")
-        reader = _Reader(path, file.read(size))
+    with open_stream(path) as stream:
+        reader = _Reader(path, b"".join(iter(lambda: stream.take_some(1 << 20), b"")))
     while reader.at < len(reader.data):
         end = reader.data.find(b" ", reader.at, reader.at + _LONGEST_KEY)
         key = reader.data[reader.at : end]

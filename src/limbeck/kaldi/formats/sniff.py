@@ -37,6 +37,7 @@ FileKind = Literal[
     "counts",
     "fst",
     "graphs",
+    "lattices",
     "matrix",
     "topology",
     "tree",
@@ -48,6 +49,7 @@ _FST = b"\xd6\xfd\xb2\x7e"
 _OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": "matrices",
                                    b"FV": "vectors", b"DV": "vectors"}  # fmt: skip
 _SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
+_LATTICE = re.compile(rb"\n\d+[\t ]+(?:\d+[\t ]+\d+[\t ]+)?[-+.\de]+,[-+.\de]+,[\d_]*\n")
 _RANGE = re.compile(rb"\S.*\[[0-9:,]*\]", re.DOTALL)
 _LONGEST_LINE = 1 << 12
 
@@ -171,7 +173,9 @@ def _identify_table(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | 
         return None
     rest = parts[2]
     if rest.startswith(_FST):
-        return "graphs"
+        return "lattices" if b"compactlattice" in rest[:64] else "graphs"
+    if _LATTICE.match(rest):
+        return "lattices"
     if rest.startswith(b"\0B\4"):
         return "posteriors" if _are_pairs(rest[2:]) else "integers"
     if rest.startswith(b"\0B"):

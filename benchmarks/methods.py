@@ -48,11 +48,11 @@ HINTS = "fitnets, hints"
 class Stopwatch(Callback):
     """Seconds, and the peak of memory before and after, from the engine's first step to the end of its epoch."""
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
         """Begin."""
         self.held, self.began = held_bytes(), time.perf_counter()
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
         """End."""
         self.seconds = time.perf_counter() - self.began
         self.grown = max(peak_bytes() - self.held, 0)

@@ -69,11 +69,11 @@ class Stopwatch(Callback):
     seconds = 0.0
     clock = staticmethod(time.perf_counter)
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
         """Begin."""
         self.began = self.clock()
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
         """End."""
         self.seconds = self.clock() - self.began
 

@@ -39,7 +39,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "first" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/methods.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/methods.md", "docs/tracking.md"])
 def test_commands_are_understood(page):
     found = commands((ROOT / page).read_text())
     assert found

@@ -7,6 +7,7 @@
 
 __all__ = [
     "Augmentation",
+    "Callback",
     "Comparison",
     "DataSet",
     "Ensemble",
@@ -14,10 +15,14 @@ __all__ = [
     "FineTuning",
     "LimbeckError",
     "LimbeckWarning",
+    "MLflowLogger",
     "RankRule",
     "Search",
     "SoftTargets",
+    "TensorBoardLogger",
     "TextPresentation",
+    "TrackioLogger",
+    "WandbLogger",
     "compare",
     "compare_methods",
     "compress",
@@ -52,6 +57,8 @@ if TYPE_CHECKING:
     from limbeck.runs.mutual_learning import mutual
     from limbeck.runs.opened import open_run
     from limbeck.softtargets import SoftTargets
+    from limbeck.system.callbacks import Callback
+    from limbeck.system.tracking import MLflowLogger, TensorBoardLogger, TrackioLogger, WandbLogger
     from limbeck.teachers import Ensemble
     from limbeck.training.bias import fix_bias
     from limbeck.tuning import tune
@@ -59,6 +66,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Callback": "limbeck.system.callbacks",
+    "WandbLogger": "limbeck.system.tracking",
+    "TrackioLogger": "limbeck.system.tracking",
+    "TensorBoardLogger": "limbeck.system.tracking",
+    "MLflowLogger": "limbeck.system.tracking",
     "Augmentation": "limbeck.options",
     "Comparison": "limbeck.options.comparison",
     "DataSet": "limbeck.data",

@@ -83,14 +83,14 @@ def tell_odd_teacher(
     for name, answers in zip(names, answered, strict=False):
         said = _odd_answers(name, torch.cat(answers), truth, classes)
         if said is not None:
-            callback.warn(said)
+            callback.on_warning(said)
             told = True
     if not told and truth is not None:
         _tell_worse_than_guessing(torch.cat(answered[-1]), truth, callback)
     first = next(feed.batches(0))
     for name, part in zip(names, parts, strict=True):
         if temperature != 1 and not getattr(part, "softens", True) and _ignores(part, first, temperature):
-            callback.warn(
+            callback.on_warning(
                 f"the {name} gives the same answers at temperature {temperature:g} as at 1, so that its soft targets "
                 "are not softened: divide its logits by the temperature that log_probs is called with"
             )
@@ -127,7 +127,7 @@ def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, callback: Callback
     # Three standard errors: a teacher that guesses is warned about, one that is slightly better is not.
     noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
     if count > 1 and (right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing)):
-        callback.warn(
+        callback.on_warning(
             f"the teacher has {right:.1%} accuracy on {count} training examples, and always guessing the most frequent "
             f"class has {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"
         )
@@ -163,7 +163,7 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: 
         spreads.append(float(sure.var()) / len(sure) if len(sure) > 1 else 0.0)
     gap = means[0] - means[1]
     if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
-        (callback or Callback()).warn(
+        (callback or Callback()).on_warning(
             f"the teacher is more confident on training examples ({means[0]:.2f} on average) than on validation "
             f"examples ({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the "
             f"labels than its predictions for new examples; compare with out-of-fold predictions, those of "
@@ -195,7 +195,7 @@ def tell_probabilities(
     for number, model in enumerate(models):
         said = _odd_logits(model, batch, trained=role == "teacher")
         if said is not None:
-            told.warn(f"the answers of the {_named(role, number, len(models))} {said}")
+            told.on_warning(f"the answers of the {_named(role, number, len(models))} {said}")
 
 
 @torch.no_grad()

@@ -247,9 +247,9 @@ def test_tensorboard_has_every_number_of_the_history(good, tiny, tmp_path, no_dr
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "out"
-    good("train", "--data", tiny, *FAST, "--track", "tensorboard", "--out", out)
-    (folder,) = (out / "tensorboard").iterdir()
-    events = EventAccumulator(str(folder))
+    good("train", "--data", tiny, *FAST, "--log", "tensorboard", "--out", out)
+    assert {folder.name for folder in (out / "tensorboard").iterdir()} == {"model", "run"}
+    events = EventAccumulator(str(out / "tensorboard" / "model"))
     events.Reload()
     for row in rows(out):
         for name in ("train_loss", "validation_nll", "learning_rate"):

@@ -211,7 +211,7 @@ def test_random_items_go_the_whole_way_and_resume_to_the_same_bits(tmp_path):
 
     whole = run(tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "b", callback=Stops())
+        run(tmp_path / "b", callbacks=Stops())
     again = run(tmp_path / "b", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.student.parameters(), again.student.parameters(), strict=True))
     histories = [(tmp_path / out / "history.jsonl").read_text() for out in "ab"]
@@ -219,7 +219,7 @@ def test_random_items_go_the_whole_way_and_resume_to_the_same_bits(tmp_path):
 
 
 class Stops(Callback):
-    def epoch(self, row):
+    def on_epoch(self, row):
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 

@@ -134,7 +134,7 @@ def test_own_parameters_are_trained_and_resume_to_the_same_bits(tmp_path, method
     """Of convolutions, whose weights lie in memory with channels last: the optimiser's averages must too."""
 
     class Stop(Callback):
-        def epoch(self, row):
+        def on_epoch(self, row):
             if row["epoch"] == 2:
                 raise KeyboardInterrupt
 

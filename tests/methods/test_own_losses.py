@@ -70,7 +70,7 @@ def test_kd_as_a_function_is_kd_with_baseline_and_verdict(tmp_path):
 
 
 class Stop(Callback):
-    def epoch(self, row):
+    def on_epoch(self, row):
         if row["epoch"] == 2:  # the first has left a checkpoint
             raise KeyboardInterrupt
 
@@ -88,7 +88,7 @@ def test_another_function_is_refused_when_a_run_resumes(tmp_path):
     }
     for run, first, other in runs.values():
         with pytest.raises(KeyboardInterrupt):
-            run(objective=first, callback=Stop())
+            run(objective=first, callbacks=Stop())
         with pytest.raises(RunError, match="another method or loss function"):
             run(objective=other, resume=True)
         assert len(run(objective=first, resume=True).history) == 2
@@ -102,7 +102,7 @@ def test_functions_of_one_source_differ_by_what_they_give(tmp_path):
         return limbeck.train(net(), PAIRS, objective=weighing(weight), out=tmp_path / "run", **SHORT, **more)
 
     with pytest.raises(KeyboardInterrupt):
-        run(1.0, callback=Stop())
+        run(1.0, callbacks=Stop())
     with pytest.raises(RunError, match="another method or loss function"):
         run(1.5, resume=True)
     run(1.0, resume=True)

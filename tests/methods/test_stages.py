@@ -102,7 +102,7 @@ class Stop(Callback):
     def __init__(self, epoch, step):
         self.place = epoch, step
 
-    def epoch(self, row):
+    def on_epoch(self, row):
         if self.place == (row["epoch"], 0):
             raise KeyboardInterrupt
 

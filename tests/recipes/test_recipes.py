@@ -123,7 +123,7 @@ def note_test_reads(reads, monkeypatch):
 
 def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):
     class Stopping(Callback):
-        def epoch(self, row):
+        def on_epoch(self, row):
             raise KeyboardInterrupt
 
     class Counting(Callback):
@@ -150,10 +150,10 @@ def test_an_interrupted_series_goes_on_and_ends_in_the_same_numbers(tmp_path):
 
 def test_a_signal_says_that_the_same_command_goes_on(tmp_path):
     class Signalled(Callback):
-        def step(self, epoch, step, loss, accuracy, rate):
+        def on_step(self, epoch, step, loss, accuracy, rate):
             raise AssertionError("too few steps for this")
 
-        def epoch(self, row):
+        def on_epoch(self, row):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRun, match="SIGTERM.*the same command continues") as caught:

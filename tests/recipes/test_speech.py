@@ -52,10 +52,10 @@ class Listening(Callback):
     def __init__(self, heard, name):
         self.heard, self.name = heard, name
 
-    def start(self, epochs, steps, epoch):
+    def on_start(self, name, epochs, steps, epoch):
         self.heard.append(self.name)
 
-    def note(self, text):
+    def on_note(self, text):
         self.heard.append(text)
 
 
@@ -134,7 +134,7 @@ def test_what_is_done_is_not_done_again(whole, spoken):
 @pytest.mark.slow
 def test_an_interrupted_run_without_a_graph_goes_on(whole, tmp_path):
     class Stopping(Callback):
-        def epoch(self, row):
+        def on_epoch(self, row):
             epochs.append(row)
             if len(epochs) == 5:
                 raise KeyboardInterrupt

@@ -22,7 +22,7 @@ class Hearing(Callback):
     def __init__(self):
         self.notes = []
 
-    def note(self, text):
+    def on_note(self, text):
         self.notes.append(text)
 
 
@@ -43,7 +43,7 @@ def test_a_student_within_a_margin(tmp_path, seeds):
     heard = Hearing()
     run = limbeck.distill(
         teacher(), lambda seed: nn.Linear(6, 2), part(200, 0), part(40, 1), test=part(300, 2), seeds=seeds,
-        margin=40.0, out=tmp_path / "run", callback=heard, **SETTINGS,
+        margin=40.0, out=tmp_path / "run", callbacks=heard, **SETTINGS,
     )  # fmt: skip
     assert run.margin is not None and run.margin.reference_errors == (0,) * seeds
     assert len(run.margin.errors) == seeds

@@ -347,7 +347,7 @@ def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set(
     steps = []
 
     class Counts(limbeck.system.callbacks.Callback):
-        def start(self, epochs, count, epoch):
+        def on_start(self, name, epochs, count, epoch):
             steps.append(count * epochs)
 
     few = rings(40, 0)
@@ -355,7 +355,7 @@ def test_student_and_baseline_take_equally_many_steps_whatever_the_transfer_set(
         steps.clear()
         limbeck.distill(
             Knowing(), student(), few, rings(50, 1), transfer=rings(size, 3)[0], hard_weight=0.0, epochs=5,
-            batch_size=32, precision="float32", callback=Counts(),
+            batch_size=32, precision="float32", callbacks=Counts(),
         )  # fmt: skip
         assert steps == [expected, expected]
 

@@ -77,7 +77,7 @@ def test_it_is_a_plain_loop_with_an_optimiser_for_each_student(order):
 
 
 class Stop(Callback):
-    def epoch(self, row):
+    def on_epoch(self, row):
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 
@@ -92,7 +92,7 @@ def test_a_run_resumes_to_the_same_bits(tmp_path, order):
     assert len(whole.history) == 3 and whole.verdict is not None
     with pytest.raises(KeyboardInterrupt):
         limbeck.mutual(
-            [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, callback=Stop(), **given
+            [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, callbacks=Stop(), **given
         )
     again = limbeck.mutual(
         [net(0), wider(1)], PAIRS, PAIRS, out=tmp_path / "stopped", baseline=False, resume=True, **given

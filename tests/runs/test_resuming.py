@@ -35,7 +35,7 @@ class StopAt(Callback):
     def __init__(self, epoch):
         self.at = epoch
 
-    def epoch(self, row):
+    def on_epoch(self, row):
         if row["epoch"] == self.at:
             raise KeyboardInterrupt
 
@@ -52,13 +52,11 @@ class Own:
         return (self.net(batch.inputs) / temperature).log_softmax(-1).detach()
 
 
-def distil(
-    out, *, teacher=None, student=None, train=TRAIN, held=HELD, test=TEST, resume=True, callback=None, **changed
-):
+def distil(out, *, teacher=None, student=None, train=TRAIN, held=HELD, test=TEST, resume=True, callbacks=(), **changed):
     torch.manual_seed(7)
     return limbeck.distill(
         knowing() if teacher is None else teacher, student or nn.Linear(6, 3), train, held, test=test, out=out,
-        resume=resume, callback=callback, **{**SETTINGS, **changed},
+        resume=resume, callbacks=callbacks, **{**SETTINGS, **changed},
     )  # fmt: skip
 
 
@@ -68,7 +66,7 @@ def begun(request, tmp_path):
         distil(tmp_path / "run", resume=False)
     else:
         with pytest.raises(KeyboardInterrupt):
-            distil(tmp_path / "run", resume=False, baseline=True, callback=StopAt(2))
+            distil(tmp_path / "run", resume=False, baseline=True, callbacks=StopAt(2))
     return tmp_path / "run"
 
 
@@ -111,14 +109,14 @@ def test_a_script_that_initialises_otherwise_resumes_to_the_same_bits(tmp_path, 
     class StopAfter(Callback):
         epochs = 0
 
-        def epoch(self, row):
+        def on_epoch(self, row):
             self.epochs += 1
             if self.epochs == stop:
                 raise KeyboardInterrupt
 
     distil(tmp_path / "whole", resume=False, seeds=seeds)
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, seeds=seeds, callback=StopAfter())
+        distil(tmp_path / "run", resume=False, seeds=seeds, callbacks=StopAfter())
     first, sums = tmp_path / "run" / "first.safetensors", tmp_path / "run" / "SHA256SUMS"
     assert first.name in sums.read_text() and len(load_tensors(first)[0]) == 2  # one copy for all seeds
     for _ in range(2):  # the second time it is finished, and begins nothing
@@ -143,7 +141,7 @@ def test_members_whose_function_has_no_seed_resume_to_the_same_bits(tmp_path):
 
     run(tmp_path / "whole", 3)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", 3, callback=StopAt(2))
+        run(tmp_path / "run", 3, callbacks=StopAt(2))
     assert len(load_tensors(tmp_path / "run" / "first.safetensors")[0]) == 3  # the zero bias is alike, and there once
     run(tmp_path / "run", 4, resume=True)
     assert bits(tmp_path / "run") == bits(tmp_path / "whole")
@@ -151,7 +149,7 @@ def test_members_whose_function_has_no_seed_resume_to_the_same_bits(tmp_path):
 
 def test_first_weights_that_are_damaged_or_of_another_network_are_refused_by_name(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, callback=StopAt(2))
+        distil(tmp_path / "run", resume=False, callbacks=StopAt(2))
     path = tmp_path / "run" / "first.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -166,7 +164,7 @@ def test_first_weights_that_are_damaged_or_of_another_network_are_refused_by_nam
 def test_a_run_that_kept_no_first_weights_tells_of_others(tmp_path):
     """As runs of earlier versions."""
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, callback=StopAt(2))
+        distil(tmp_path / "run", resume=False, callbacks=StopAt(2))
     unseal_files(tmp_path / "run", ["first.safetensors"])
     (tmp_path / "run" / "first.safetensors").unlink()
     with pytest.warns(limbeck.LimbeckWarning, match="started with other initial weights"):
@@ -201,15 +199,15 @@ def test_a_run_whose_baseline_is_finished_keeps_its_length(tmp_path):
             super().__init__(2)
             self.starts = 0
 
-        def start(self, epochs, steps, epoch):
+        def on_start(self, name, epochs, steps, epoch):
             self.starts += 1
 
-        def epoch(self, row):
+        def on_epoch(self, row):
             if self.starts == 2:
-                super().epoch(row)
+                super().on_epoch(row)
 
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, callback=StopStudent())
+        distil(tmp_path / "run", resume=False, callbacks=StopStudent())
     with pytest.raises(RunError, match="baseline is finished with epochs = 3"):
         distil(tmp_path / "run", epochs=6)
     resumed, whole = distil(tmp_path / "run"), distil(tmp_path / "whole", resume=False)
@@ -218,7 +216,7 @@ def test_a_run_whose_baseline_is_finished_keeps_its_length(tmp_path):
 
 def test_a_stopped_run_may_be_made_longer(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        distil(tmp_path / "run", resume=False, baseline=False, callback=StopAt(2), schedule="constant")
+        distil(tmp_path / "run", resume=False, baseline=False, callbacks=StopAt(2), schedule="constant")
     run = distil(tmp_path / "run", baseline=False, epochs=5, schedule="constant")
     assert [row["epoch"] for row in run.history] == [1, 2, 3, 4, 5]
 

@@ -21,7 +21,7 @@ class Heard(Callback):
     def __init__(self):
         self.warned = []
 
-    def warn(self, text):
+    def on_warning(self, text):
         self.warned.append(text)
 
 
@@ -49,7 +49,7 @@ def net():
 )  # fmt: skip
 def test_distilling_tells_what_changes_nothing(given, told):
     heard = Heard()
-    limbeck.distill(net(), net(), (X, Y), callback=heard, **{**QUICK, **given})
+    limbeck.distill(net(), net(), (X, Y), callbacks=heard, **{**QUICK, **given})
     assert names_of(heard) == told
 
 
@@ -60,7 +60,7 @@ def test_distilling_tells_what_changes_nothing(given, told):
 def test_training_tells_what_changes_nothing(given, told):
     heard, seed = Heard(), given.pop("view_seed", 0)
     limbeck.train(
-        lambda seed: net(), (X, Y), callback=heard, augmentation=Augmentation(view_seed=seed), **QUICK, **given
+        lambda seed: net(), (X, Y), callbacks=heard, augmentation=Augmentation(view_seed=seed), **QUICK, **given
     )
     assert names_of(heard) == told
 
@@ -69,15 +69,15 @@ def test_compressing_tells_what_changes_nothing():
     heard = Heard()
     big = MLP(MLPConfig(input_shape=(6,), classes=2, hidden=(40, 40)))
     given = {"metric": "outputs", "calibration": 20, "placement": "split"}
-    limbeck.compress(big, (X, Y), (X, Y), int8=True, callback=heard, **given)
+    limbeck.compress(big, (X, Y), (X, Y), int8=True, callbacks=heard, **given)
     assert names_of(heard) == ["metric", "calibration", "placement"]
     heard = Heard()
-    run = limbeck.compress(big, (X, Y), (X, Y), rule=RankRule(rank=(5,)), callback=heard, **given)
+    run = limbeck.compress(big, (X, Y), (X, Y), rule=RankRule(rank=(5,)), callbacks=heard, **given)
     assert not names_of(heard) and isinstance(run.plan, RankPlan)
-    limbeck.compress(big, (X, Y), (X, Y), rule=RankRule(energy=0.9), calibration=20, callback=heard)
+    limbeck.compress(big, (X, Y), (X, Y), rule=RankRule(energy=0.9), calibration=20, callbacks=heard)
     assert names_of(heard) == ["calibration"]  # this rule looks at weights alone
     heard = Heard()
-    limbeck.compress(big, (X, Y), (X, Y), plan=(run.plan, run.spectrum), callback=heard, **given)
+    limbeck.compress(big, (X, Y), (X, Y), plan=(run.plan, run.spectrum), callbacks=heard, **given)
     assert names_of(heard) == ["metric", "calibration", "placement"]
 
 

@@ -22,10 +22,10 @@ class Notes(Callback):
     def __init__(self):
         self.notes, self.warnings = [], []
 
-    def note(self, text):
+    def on_note(self, text):
         self.notes.append(text)
 
-    def warn(self, text):
+    def on_warning(self, text):
         self.warnings.append(text)
 
 
@@ -57,7 +57,7 @@ def test_a_callback_hears_it_instead():
     callback = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        distil(callback=callback)
+        distil(callbacks=callback)
     assert any("right on" in text for text in callback.warnings) and any("once" in text for text in callback.notes)
 
 
@@ -65,11 +65,11 @@ def test_several_callbacks_tell_those_that_show_it_and_warn_once_where_none_does
     notes = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Callbacks(Callback(), notes).warn("odd thing")
+        Callbacks(Callback(), notes).on_warning("odd thing")
     assert notes.warnings == ["odd thing"]
     with pytest.warns(limbeck.LimbeckWarning, match="odd thing") as heard, caplog.at_level(logging.INFO, "limbeck"):
-        Callbacks(Callback(), Callback()).warn("odd thing")
-        Callbacks(Callback(), Callback()).note("a step")
+        Callbacks(Callback(), Callback()).on_warning("odd thing")
+        Callbacks(Callback(), Callback()).on_note("a step")
     assert len(heard) == 1 and caplog.text.count("a step") == 1
 
 

@@ -86,13 +86,13 @@ class Heard(Callback):
     def __init__(self):
         self.epochs, self.total, self.open = [], 0, False
 
-    def start(self, epochs, steps, epoch):
+    def on_start(self, name, epochs, steps, epoch):
         self.total, self.open = epochs * steps, True
 
-    def epoch(self, row):
+    def on_epoch(self, row):
         self.epochs.append((row["epoch"], row["train_loss"]))
 
-    def finish(self):
+    def on_end(self):
         self.open = False
 
 
@@ -104,7 +104,7 @@ def test_a_student_beside_its_baseline_is_the_one_after_it_and_is_heard_of(tmp_p
     serial, parallel = Heard(), Heard()
     for name, jobs, callback in (("serial", 1, serial), ("parallel", 2, parallel)):
         out = tmp_path / name
-        run = distill(teacher, student, (x, y), (x, y), jobs=jobs, out=out, callback=callback, **settings)
+        run = distill(teacher, student, (x, y), (x, y), jobs=jobs, out=out, callbacks=callback, **settings)
         assert run.baseline is not None and not torch.equal(run.baseline[1].weight, run.student[1].weight)
     assert content(tmp_path / "serial") == content(tmp_path / "parallel")
     assert [number for number, _ in parallel.epochs] == [1, 2, 3, 4, 5, 6] and parallel.total == 6

@@ -51,7 +51,7 @@ class Interrupted(Callback):
     def __init__(self, error):
         self.error = error
 
-    def epoch(self, row):
+    def on_epoch(self, row):
         raise self.error
 
 
@@ -64,7 +64,7 @@ def test_a_teacher_is_left_as_it_was(make, error):
         limbeck.distill(given, student(), (X, Y), **QUICK)
     else:
         with pytest.raises(type(error)):
-            limbeck.distill(given, student(), (X, Y), callback=Interrupted(error), **QUICK)
+            limbeck.distill(given, student(), (X, Y), callbacks=Interrupted(error), **QUICK)
     unchanged(net, before)
     assert net.calls and not any(net.calls), "it is asked in evaluation mode, and its hooks are called"
 

@@ -47,7 +47,7 @@ class Heard(Callback):
     def __init__(self):
         self.warned = []
 
-    def warn(self, text):
+    def on_warning(self, text):
         self.warned.append(text)
 
 

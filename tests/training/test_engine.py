@@ -89,7 +89,7 @@ class StopAt(Callback):
         monkeypatch.setattr(limbeck.training.engine, "_LOOK_EVERY", 1)
         self.left, self.number = step, number
 
-    def step(self, epoch, step, loss, accuracy, rate):
+    def on_step(self, epoch, step, loss, accuracy, rate):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), self.number)

@@ -69,7 +69,7 @@ class Notes(Callback):
     def __init__(self):
         self.texts = []
 
-    def warn(self, text):
+    def on_warning(self, text):
         self.texts.append(text)
 
 

@@ -65,6 +65,8 @@ def _show_warning(*given: Any, **more: Any) -> None:
 def _refuse_renamed(words: list[str]) -> None:
     """Name the flag that replaces one of an earlier version."""
     given = {word.split("=")[0] for word in words}
+    if "--track" in given:
+        raise ConfigError("--track is called --log now: --log tensorboard, or wandb, mlflow, trackio")
     if given & {"--loss", "--losses"}:
         raise ConfigError(
             "--loss is called --method now, and --losses --methods: kd is what kl was, and logits is as it was; "

@@ -6,30 +6,31 @@ __all__ = [
     "Data",
     "Jobs",
     "Json",
+    "Log",
     "NetworkSizes",
     "Out",
     "Quiet",
     "Ray",
     "Resume",
     "SaveHdf5",
-    "Track",
     "Train",
     "Views",
+    "callbacks_for",
     "kept_settings",
     "open_examples",
-    "track_with",
 ]
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from limbeck.cli.console import Bar, say
+from limbeck.cli.console import Told, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
 from limbeck.options.kinds import every_option, option_classes
-from limbeck.system.callbacks import Callback, Callbacks
+from limbeck.system.callbacks import Callback
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
@@ -89,7 +90,7 @@ SaveHdf5 = Annotated[bool, Parameter(group=GROUPS["Run"], negative=())]
 Config = Annotated[Path | None, Parameter(group=GROUPS["Run"])]
 Jobs = Annotated[int, Parameter(group=GROUPS["Run"])]
 Ray = Annotated[str | None, Parameter(group=GROUPS["Run"])]
-Track = Annotated[Literal["tensorboard"] | None, Parameter(group=GROUPS["Run"])]
+Log = Annotated[list[str] | None, Parameter(group=GROUPS["Run"])]
 
 
 def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
@@ -103,9 +104,10 @@ def open_examples(options: DataOptions, *, quiet: bool = False) -> "DataSet":
         The data set.
     """
     from limbeck.data import open_data
+    from limbeck.system.progress import counting
 
-    with Bar("reading", quiet=quiet) as bar:
-        examples = open_data(options, progress=bar.show)
+    with counting("reading", not quiet) as show:
+        examples = open_data(options, progress=show)
     for note in examples.notes:
         say(note)
     return examples
@@ -125,19 +127,18 @@ def kept_settings(options: DataOptions) -> dict[str, Any]:
     return dataclasses.asdict(claimed(options.data, options)[1])
 
 
-def track_with(name: str | None, folder: Path, callback: Callback) -> Callback:
-    """A callback that also writes to a tracker, where one is asked for.
+def callbacks_for(folder: Path, log: Sequence[str] | None = None) -> list[Callback]:
+    """What a command tells how a run goes: the person, and the trackers that ``--log`` names.
 
     Args:
-        name: "tensorboard", or None.
-        folder: The run's folder; logs go to ``tensorboard/`` in it.
-        callback: The callback that shows progress.
+        folder: The run's folder; TensorBoard's logs go to ``tensorboard/`` in it where no other is named.
+        log: As ``--log`` gives them.
 
     Returns:
-        A callback.
+        Callbacks.
     """
-    if name is None:
-        return callback
-    from limbeck.system.tracking import TensorBoardCallback
+    if not log:
+        return [Told()]
+    from limbeck.system.tracking import logger_named
 
-    return Callbacks(callback, TensorBoardCallback(folder / "tensorboard"))
+    return [Told(), *(logger_named(name, folder=folder) for name in log)]

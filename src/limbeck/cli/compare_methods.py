@@ -23,10 +23,11 @@ from limbeck.cli.common import (
     Train,
     Views,
 )
-from limbeck.cli.console import Bar, ProgressCallback, print_json, print_rows, say
+from limbeck.cli.console import Told, print_json, print_rows, say
 from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.options.comparison import Comparison
+from limbeck.system.progress import counting
 
 
 def compare_methods(
@@ -80,7 +81,7 @@ def compare_methods(
     inputs = open_distillation_inputs(
         data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet
     )
-    with Bar("comparing", quiet=quiet) as bar:
+    with counting("comparing", not quiet) as show:
         found = run_comparison(
             inputs.teacher,
             model_maker(options, inputs.examples, inputs.options),
@@ -91,8 +92,8 @@ def compare_methods(
             resume=resume,
             jobs=jobs,
             command=shlex.join(["limbeck", *sys.argv[1:]]),
-            progress=bar.show,
-            callback=ProgressCallback("comparing", quiet=quiet),
+            progress=show,
+            callbacks=Told(),
             **dataclasses.asdict(training),
         )
     if json:

@@ -3,14 +3,14 @@
 __all__ = ["compress"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from limbeck.cli.common import GROUPS, Config, Json, Quiet, Resume, Track, Views, open_examples, track_with
-from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_text, print_verdicts, say
+from limbeck.cli.common import GROUPS, Config, Json, Log, Quiet, Resume, Views, callbacks_for, open_examples
+from limbeck.cli.console import print_json, print_metrics, print_text, print_verdicts, say
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, FineTuning, RankRule
 from limbeck.options.kinds import every_option
@@ -55,7 +55,7 @@ def compress(
     allow_pipes: Annotated[bool, Parameter(group=GROUPS["Data"], negative=())] = False,
     resume: Resume = False,
     config: Config = None,
-    track: Track = None,
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -109,7 +109,8 @@ def compress(
             does not count.
         resume: Resume the run in the folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
-        track: Also write logs for TensorBoard into the run's folder.
+        log: Also write to trackers: tensorboard[:FOLDER] (default: the run's), wandb[:PROJECT], mlflow[:EXPERIMENT],
+            trackio[:PROJECT].
         quiet: No progress bar.
         json: Print the metrics as JSON, or for an nnet1 file the plan.
     """
@@ -149,7 +150,7 @@ def compress(
     _compress_run(
         source, out, rule, plan, finetuning, teacher_targets, augmentation,
         {**_data_of(source, data, validation, image_size, train_examples), "allow_pipes": allow_pipes or None},
-        model=model, resume=resume, track=track, quiet=quiet, json=json,
+        model=model, resume=resume, log=log, quiet=quiet, json=json,
         options={
             "int8": int8, "margin": margin, "metric": metric, "calibration": calibration, "placement": placement,
             "convolutions": convolutions, "by": by,
@@ -198,7 +199,7 @@ def _compress_run(
     *,
     model: str | None,
     resume: bool,
-    track: Literal["tensorboard"] | None,
+    log: Sequence[str] | None,
     quiet: bool,
     json: bool,
     options: dict[str, Any],
@@ -238,7 +239,8 @@ def _compress_run(
         out=out,
         resume=resume,
         settings={"source": source, "model": model, "plan": plan, "teacher_targets": teacher_targets, **data},
-        callback=track_with(track, out, ProgressCallback("fine-tuning", quiet=quiet)),
+        callbacks=callbacks_for(out, log),
+        progress=not quiet,
         **options,
     )
     page = report_run(out, data=examples)

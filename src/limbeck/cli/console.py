@@ -1,8 +1,7 @@
 """Terminal output: progress bars, tables, and one-line errors."""
 
 __all__ = [
-    "Bar",
-    "ProgressCallback",
+    "Told",
     "clean",
     "explain",
     "print_json",
@@ -22,13 +21,10 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.errors import LimbeckError, LimbeckWarning
 from limbeck.system.callbacks import Callback
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 _UNSAFE = (
     *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # ESC and other control characters
@@ -151,111 +147,16 @@ def _forget_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class ProgressCallback(Callback):
-    """A progress bar with loss, accuracy, examples per second and time left; only notes without a terminal.
+class Told(Callback):
+    """Says notes and warnings to the person at the terminal."""
 
-    Args:
-        name: Title of the bar.
-        quiet: No bar even on a terminal.
-    """
-
-    def __init__(self, name: str = "training", *, quiet: bool = False) -> None:
-        self.name, self.shown = name, sys.stderr.isatty() and not quiet
-        self.progress: Progress | None = None
-        self.task: TaskID | None = None
-        self.steps = 1
-
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
-        """Show the bar."""
-        self.steps = steps
-        if not self.shown:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from limbeck.cli.terminal import errors
-
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=errors,
-        )
-        self.progress.start()
-        self.task = self.progress.add_task(self.name, total=epochs * steps, completed=epoch * steps, numbers="")
-
-    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
-        """Move the bar."""
-        if self.progress is not None and self.task is not None:
-            shown = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
-            self.progress.update(
-                self.task,
-                completed=epoch * self.steps + step,
-                numbers=f"epoch {epoch + 1}  loss {loss:.4f}{shown}  {rate:,.0f}/s",
-            )
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Move the bar to the epoch's end, and show the validation accuracy."""
-        if self.progress is not None and self.task is not None:
-            shown = f"epoch {row['epoch']}  loss {row['train_loss']:.4f}"
-            if "validation_accuracy" in row:
-                shown += f"  validation {row['validation_accuracy']:.2%}"
-            shown += f"  {row['examples_per_second']:,.0f}/s"
-            self.progress.update(self.task, completed=row["epoch"] * self.steps, numbers=shown)
-
-    def note(self, text: str) -> None:
-        """Print a note."""
+    def on_note(self, text: str) -> None:
+        """Say something."""
         say(text)
 
-    def warn(self, text: str) -> None:
-        """Print a warning."""
+    def on_warning(self, text: str) -> None:
+        """Say what is odd."""
         say_odd(text)
-
-    def finish(self) -> None:
-        """Remove the bar."""
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
-
-
-class Bar:
-    """A progress bar for counted work; nothing without a terminal.
-
-    Args:
-        name: Title of the bar.
-        quiet: No bar even on a terminal.
-    """
-
-    def __init__(self, name: str, *, quiet: bool = False) -> None:
-        self.name, self.shown = name, sys.stderr.isatty() and not quiet
-        self.progress: Progress | None = None
-
-    def __enter__(self) -> "Bar":
-        if self.shown:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            from limbeck.cli.terminal import errors
-
-            self.progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=errors,
-            )
-            self.task = self.progress.add_task(self.name, total=None)
-            self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-
-    def show(self, done: int, total: int) -> None:
-        """Move the bar."""
-        if self.progress is not None:
-            self.progress.update(self.task, completed=done, total=total)
 
 
 def print_metrics(models: Mapping[str, Mapping[str, Any]], *, part: str = "test") -> None:

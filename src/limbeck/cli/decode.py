@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Json, Quiet
-from limbeck.cli.console import Bar, print_json, print_pairs, say
+from limbeck.cli.console import print_json, print_pairs, say
 from limbeck.cli.kaldi import (
     ArchiveToWrite,
     Features,
@@ -23,6 +23,7 @@ from limbeck.cli.kaldi import (
 from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.kaldi.nnet3.options import Nnet3Inputs
+from limbeck.system.progress import counting
 
 if TYPE_CHECKING:
     from limbeck.kaldi.decoding.graph import Graph
@@ -152,8 +153,8 @@ def decode(
             part.utterances.keep(dev_utterances)
 
         def judge(candidate: float) -> "Judged":
-            with Bar(f"dev, acoustic scale {candidate:g}", quiet=quiet) as bar:
-                return decode_part(part, opened, scale=candidate, options=search, progress=bar.show)
+            with counting(f"dev, acoustic scale {candidate:g}", not quiet) as show:
+                return decode_part(part, opened, scale=candidate, options=search, progress=show)
 
         best, tried = choose_scale(acoustic_scales, judge)
         scale = best.scale
@@ -178,10 +179,10 @@ def _decoded(
     from limbeck.kaldi.decoding.judging import decode_part
 
     with ExitStack() as stack:
-        bar = stack.enter_context(Bar("decoding", quiet=quiet))
+        show = stack.enter_context(counting("decoding", not quiet))
         writer = None if archive is None else stack.enter_context(archive.open())
         keep = None if writer is None else writer.write_lattice
-        return decode_part(part, graph, scale=scale, options=search, lattices=keep, progress=bar.show)
+        return decode_part(part, graph, scale=scale, options=search, lattices=keep, progress=show)
 
 
 def _lattice_archive(

@@ -14,19 +14,19 @@ from limbeck.cli.common import (
     Data,
     Jobs,
     Json,
+    Log,
     NetworkSizes,
     Out,
     Quiet,
     Ray,
     Resume,
     SaveHdf5,
-    Track,
     Train,
     Views,
+    callbacks_for,
     kept_settings,
-    track_with,
 )
-from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_verdicts, say
+from limbeck.cli.console import print_json, print_metrics, print_verdicts, say
 from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
@@ -55,7 +55,7 @@ def distill(
     jobs: Jobs = 1,
     ray: Ray = None,
     config: Config = None,
-    track: Track = None,
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -91,7 +91,8 @@ def distill(
         jobs: How many baselines and students are trained in parallel, one process each.
         ray: Instead of jobs: the address of a Ray cluster, or "local"; the cluster must see the folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
-        track: Also write logs for TensorBoard into the run's folder.
+        log: Also write to trackers: tensorboard[:FOLDER] (default: the run's), wandb[:PROJECT], mlflow[:EXPERIMENT],
+            trackio[:PROJECT].
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
@@ -142,7 +143,8 @@ def distill(
             "weights": weights,
             "teacher_model": teacher_model,
         },
-        callback=track_with(track, out, ProgressCallback("distilling", quiet=quiet)),
+        callbacks=callbacks_for(out, log),
+        progress=not quiet,
         **dataclasses.asdict(training),
     )
     if not is_first():

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Json, Quiet, open_examples
-from limbeck.cli.console import Bar, print_json, print_rows, say
+from limbeck.cli.console import print_json, print_rows, say
+from limbeck.system.progress import counting
 
 
 def export(
@@ -83,7 +84,7 @@ def export(
     examples = open_examples(run_options(run, data=data, allow_pipes=allow_pipes), quiet=quiet)
     network = load_module(run, data=examples, own=model)
     finished = RunFolder(run).finished
-    with Bar("comparing", quiet=quiet) as bar:
+    with counting("comparing", not quiet) as show:
         done = ship(
             network,
             out=out,
@@ -98,7 +99,7 @@ def export(
             metrics=RunFolder(run).metrics() if finished else None,
             source=run,
             ort_web=ort_web,
-            progress=bar.show,
+            progress=show,
         )
     if json:
         print_json(done.parity)

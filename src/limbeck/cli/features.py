@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import Json, Quiet
-from limbeck.cli.console import Bar, print_json, say
+from limbeck.cli.console import print_json, say
+from limbeck.system.progress import counting
 
 _WHO = Parameter(group="Speakers and words")
 _SOUND = Parameter(group="Features")
@@ -86,8 +87,8 @@ def features(
     beside = (source if source.is_dir() else source.parent) / "text"
     said = text or (beside if beside.exists() else None)
     words = None if said is None else read_table(said)
-    with Bar("features", quiet=quiet) as bar:
-        found = write_data_directory(out, recordings, options, text=words, progress=bar.show)
+    with counting("features", not quiet) as show:
+        found = write_data_directory(out, recordings, options, text=words, progress=show)
     if json:
         print_json(found)
         return

@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Quiet
-from limbeck.cli.console import Bar, say
+from limbeck.cli.console import say
 from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, archive_to_write, with_cutoff
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.nnet3.options import Nnet3Options
+from limbeck.system.progress import counting
 
 
 def forward(
@@ -72,9 +73,9 @@ def forward(
         say(f"note: {note}")
     utterances = Utterances(feats, features, front=network.front)
     count = frames = 0
-    with Bar("forward", quiet=quiet) as bar, target.open() as writer:
+    with counting("forward", not quiet) as show, target.open() as writer:
         for key, values in network.run(utterances):
             writer.write(key, values)
             count, frames = count + 1, frames + len(values)
-            bar.show(count, utterances.count or count)
+            show(count, utterances.count or count)
     say(f"{out}: {count:,} utterances, {frames:,} frames, {network.outputs:,} outputs")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Config, Data, Quiet, Train, open_examples
-from limbeck.cli.console import ProgressCallback, print_metrics, say
+from limbeck.cli.console import Told, print_metrics, say
 from limbeck.cli.kaldi import Overwrite, refuse_taken
 from limbeck.errors import ConfigError, DataError, MismatchError
 from limbeck.options import DataOptions, Distillation, Training
@@ -180,7 +180,8 @@ def _finetune(
         **dataclasses.asdict(distillation),
         baseline=False,
         out=out,
-        callback=ProgressCallback("fine-tuning", quiet=quiet),
+        callbacks=Told(),
+        progress=not quiet,
         **dataclasses.asdict(training),
     )
     judged: dict[str, Any] = {role: run.metrics[role] for role in ("teacher", "student") if role in run.metrics}

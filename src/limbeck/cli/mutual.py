@@ -12,18 +12,18 @@ from limbeck.cli.common import (
     Config,
     Data,
     Json,
+    Log,
     NetworkSizes,
     Out,
     Quiet,
     Resume,
-    Track,
     Train,
     Views,
+    callbacks_for,
     kept_settings,
     open_examples,
-    track_with,
 )
-from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_verdicts, say
+from limbeck.cli.console import print_json, print_metrics, print_verdicts, say
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 from limbeck.options.mutual import Mutual
 
@@ -40,7 +40,7 @@ def mutual(
     augmentation: Views = Augmentation(),  # noqa: B008
     resume: Resume = False,
     config: Config = None,
-    track: Track = None,
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +61,8 @@ def mutual(
         baseline: Train the baseline; the verdict needs it.
         resume: Resume the run in the folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
-        track: Also write logs for TensorBoard into the run's folder.
+        log: Also write to trackers: tensorboard[:FOLDER] (default: the run's), wandb[:PROJECT], mlflow[:EXPERIMENT],
+            trackio[:PROJECT].
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
@@ -83,7 +84,8 @@ def mutual(
         out=out,
         resume=resume,
         settings={**kept_settings(data), **kept},
-        callback=track_with(track, out, ProgressCallback("training", quiet=quiet)),
+        callbacks=callbacks_for(out, log),
+        progress=not quiet,
         **dataclasses.asdict(training),
     )
     page = report_run(out, data=examples)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import Quiet
-from limbeck.cli.console import Bar, say
+from limbeck.cli.console import say
+from limbeck.system.progress import counting
 
 
 def predict(
@@ -92,7 +93,7 @@ def predict(
     found = ask(
         loaded, data, options=options, id_column=id_column, calibrate=calibrate, temperature=temperature, device=device
     )
-    with Bar("predicting", quiet=quiet or out is None) as bar:
-        found.write(sys.stdout if out is None else out, top=top, progress=bar.show)
+    with counting("predicting", not quiet and out is not None) as show:
+        found.write(sys.stdout if out is None else out, top=top, progress=show)
     if out is not None and not quiet:
         say(f"{len(found):,} predictions are in {out}")

@@ -5,7 +5,7 @@ __all__ = ["quickstart"]
 from pathlib import Path
 
 from limbeck.cli.common import Json, Quiet, Resume
-from limbeck.cli.console import ProgressCallback, print_json, print_metrics, print_verdicts, say
+from limbeck.cli.console import Told, print_json, print_metrics, print_verdicts, say
 
 
 def quickstart(
@@ -42,10 +42,8 @@ def quickstart(
         out,
         Quickstart().with_seed(seed),
         resume=resume,
-        callbacks={
-            "teacher": ProgressCallback("teacher", quiet=quiet),
-            "student": ProgressCallback("baseline and student", quiet=quiet),
-        },
+        callbacks=Told(),
+        progress=not quiet,
     )
     tried = write_page(run, out)
     page = report_run(out)

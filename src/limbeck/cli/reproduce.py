@@ -9,8 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli.common import Jobs, Json, Quiet, Ray
-from limbeck.cli.console import ProgressCallback, print_json, print_rows, say
+from limbeck.cli.console import Told, print_json, print_rows, say
 from limbeck.errors import ConfigError
+from limbeck.system.callbacks import as_callback
+from limbeck.system.progress import ProgressBar
 
 
 def reproduce(
@@ -89,7 +91,7 @@ def reproduce(
         jobs=jobs,
         ray=ray,
         results=results,
-        callback_for=lambda title: ProgressCallback(title, quiet=quiet),
+        callback_for=lambda title: as_callback(Told(), *([] if quiet else [ProgressBar()])),
     )
     if json:
         print_json({key: list(values) for key, values in done.findings.values.items()})

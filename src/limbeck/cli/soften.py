@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Config, Data, Json, Out, Quiet, Views, open_examples
-from limbeck.cli.console import Bar, print_json, print_text, say
+from limbeck.cli.console import print_json, print_text, say
 from limbeck.cli.kaldi import archive_to_write
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions
 from limbeck.system.files import read_json
+from limbeck.system.progress import counting
 
 if TYPE_CHECKING:
     from limbeck.data import DataSet
@@ -127,7 +128,7 @@ def soften(
     else:
         guide = load_teacher(teacher or [], mean=mean, weights=weights, own=teacher_model, data=examples, reading=data)
     guide = guide.to(place.device)
-    with Bar("softening", quiet=quiet) as bar:
+    with counting("softening", not quiet) as show:
         card = SoftTargets.write(
             out,
             guide,
@@ -140,7 +141,7 @@ def soften(
             dtype=dtype,
             temperature=temperature,
             device=place,
-            progress=bar.show,
+            progress=show,
         )
     if not is_first():
         return
@@ -255,5 +256,5 @@ def _archive(
     if target.writing.archive == path:  # a plain path
         target = archive_to_write(path, Path(path).with_suffix(".scp"), overwrite=True)
     writer = target.open()
-    with Bar("writing", quiet=quiet) as bar:
-        write_posteriors(writer, guide, examples, temperature=used, device=place, least=least, progress=bar.show)
+    with counting("writing", not quiet) as show:
+        write_posteriors(writer, guide, examples, temperature=used, device=place, least=least, progress=show)

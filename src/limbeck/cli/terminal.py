@@ -1,6 +1,6 @@
-"""The consoles that tables and bars are drawn on; rich is imported with this module, so it is imported where used."""
+"""The console that tables are drawn on; rich is imported with this module, so it is imported where used."""
 
-__all__ = ["errors", "print_table", "results"]
+__all__ = ["print_table"]
 
 from collections.abc import Iterable
 
@@ -21,7 +21,6 @@ class _CleanConsole(Console):
             yield segment if segment.control else Segment(clean(segment.text), segment.style)
 
 
-errors = _CleanConsole(stderr=True, highlight=False, emoji=False)
 results = _CleanConsole(highlight=False, emoji=False)
 
 

@@ -14,20 +14,20 @@ from limbeck.cli.common import (
     Data,
     Jobs,
     Json,
+    Log,
     NetworkSizes,
     Out,
     Quiet,
     Ray,
     Resume,
     SaveHdf5,
-    Track,
     Train,
     Views,
+    callbacks_for,
     kept_settings,
     open_examples,
-    track_with,
 )
-from limbeck.cli.console import ProgressCallback, print_json, print_metrics, say
+from limbeck.cli.console import print_json, print_metrics, say
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, Training
 
 
@@ -46,7 +46,7 @@ def train(
     jobs: Jobs = 1,
     ray: Ray = None,
     config: Config = None,
-    track: Track = None,
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -69,7 +69,8 @@ def train(
         jobs: How many members are trained in parallel, one process each.
         ray: Instead of jobs: the address of a Ray cluster, or "local"; the cluster must see the folder.
         config: A TOML file with any of these settings, such as another run's config.toml; flags override it.
-        track: Also write logs for TensorBoard into the run's folder.
+        log: Also write to trackers: tensorboard[:FOLDER] (default: the run's), wandb[:PROJECT], mlflow[:EXPERIMENT],
+            trackio[:PROJECT].
         quiet: No progress bar.
         json: Print the metrics as JSON.
     """
@@ -94,7 +95,8 @@ def train(
         jobs=jobs,
         ray=ray,
         settings={**kept_settings(data), **dataclasses.asdict(options)},
-        callback=track_with(track, out, ProgressCallback("training", quiet=quiet)),
+        callbacks=callbacks_for(out, log),
+        progress=not quiet,
         **dataclasses.asdict(training),
     )
     if not is_first():

@@ -23,11 +23,12 @@ from limbeck.cli.common import (
     Views,
     kept_settings,
 )
-from limbeck.cli.console import Bar, ProgressCallback, print_json, print_rows, say
+from limbeck.cli.console import Told, print_json, print_rows, say
 from limbeck.cli.distillation_inputs import open_distillation_inputs
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Network, TeacherView, Training
 from limbeck.options.search_space import Search, options_of
+from limbeck.system.progress import counting
 
 _SHOWN = 12
 """Trials in the table on the terminal; ``report.html`` and ``metrics.json`` have more."""
@@ -110,8 +111,8 @@ def tune(
     only = getattr(inputs.teacher, "temperature", None)
     if only is not None:
         say(f"The soft targets are valid only for temperature {only:g}, so it is not searched")
-    verify_stores(inputs.teacher, ProgressCallback(quiet=quiet))
-    with Bar("tuning", quiet=quiet) as bar:
+    verify_stores(inputs.teacher, Told())
+    with counting("tuning", not quiet) as show:
         found = run_search(
             inputs.teacher,
             model_maker(options, inputs.examples, inputs.options),
@@ -133,7 +134,7 @@ def tune(
                 "mean": mean,
                 "teacher_model": teacher_model,
             },
-            progress=bar.show,
+            progress=show,
             **dataclasses.asdict(training),
         )
     if json:

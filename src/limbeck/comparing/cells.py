@@ -46,10 +46,10 @@ class Found:
 class _Quiet(Callback):
     """One of very many trainings: its epochs and notes are not shown; what is odd was told once, before."""
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Nothing."""
 
-    def warn(self, text: str) -> None:
+    def on_warning(self, text: str) -> None:
         """Nothing."""
 
 
@@ -137,7 +137,8 @@ def train_cell(cell: Cell, bench: Bench) -> Found:
         baseline=False,
         out=cell.folder,
         resume=True,
-        callback=_Quiet(),
+        callbacks=_Quiet(),
+        progress=False,
         **asked,
         **dataclasses.asdict(options),
     )

@@ -28,12 +28,14 @@ from limbeck.options.comparison import Comparison
 from limbeck.protocols import Answering
 from limbeck.runs.claims import judged_by
 from limbeck.runs.data_warnings import tell_shared_examples
+from limbeck.runs.execution import told
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.measure import answers_of, labels_of
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_folder, read_json, replace_json
 from limbeck.system.jobs import run_jobs
+from limbeck.system.progress import counting
 from limbeck.teachers import lent
 
 _SEARCH_SEED = 1_000_003
@@ -76,8 +78,8 @@ def compare_methods(
     resume: bool = False,
     jobs: int = 1,
     command: str = "",
-    progress: Callable[[int, int], None] | None = None,
-    callback: Callback | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool | Callable[[int, int], None] = True,
     **training: Unpack[TrainingKeywords],
 ) -> MethodComparison:
     """Compare methods of distillation with labels alone, and with each other.
@@ -100,8 +102,9 @@ def compare_methods(
         resume: Resume the run in ``out``.
         jobs: How many trainings run at a time, each in its own process.
         command: What is shown as the command that made the page.
-        progress: Called with the trainings that are done and all of them.
-        callback: Callbacks for what is odd about the data.
+        callbacks: Told what is odd about the data; epochs of so many trainings are not told.
+        progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
+            trainings that are done and all of them.
         **training: Fields of :class:`~limbeck.options.Training` that all arms have in common; searches draw learning
             rates from a third to three times ``learning_rate``.
 
@@ -119,11 +122,12 @@ def compare_methods(
     with lent(guide):
         bound = guide.bind(data.train)
         common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
-        tell_shared_examples(data, ["validation", "test"], callback)
+        tell_shared_examples(data, ["validation", "test"], told(callbacks, progress=False))
         bench = Bench(teacher, student, data, options, augmentation)
-        work = _Work(folder, bench, arms_for(asked.methods), asked, common, jobs, progress)
-        chosen, searched = work.search()
-        trained = work.train(chosen)
+        with counting("comparing", progress) as show:
+            work = _Work(folder, bench, arms_for(asked.methods), asked, common, jobs, show)
+            chosen, searched = work.search()
+            trained = work.train(chosen)
         labels, groups = labels_of(_test(data)), _test(data).groups()
         rows = judge_arms(
             chosen, searched, trained, len(labels), groups=None if groups is None else groups.cpu().numpy()
@@ -155,7 +159,7 @@ class _Work:
     asked: Comparison
     common: str
     jobs: int
-    progress: Callable[[int, int], None] | None
+    progress: Callable[[int, int], None]
 
     def search(self) -> tuple[dict[str, Settings], dict[str, int]]:
         """The settings of each arm that validation chose, and the errors that they made there."""
@@ -199,8 +203,7 @@ class _Work:
         whole = len(self.arms) * (self.asked.trials + self.asked.seeds)
 
         def done(count: int, _: int) -> None:
-            if self.progress is not None:
-                self.progress(before + count, whole)
+            self.progress(before + count, whole)
 
         return run_jobs([partial(train_cell, cell, self.bench) for cell in cells], jobs=self.jobs, done=done)
 

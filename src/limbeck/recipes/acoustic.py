@@ -70,7 +70,7 @@ class Maker:
     def targets(self) -> SoftTargets:
         """The ensemble's answers, written once; a write that was stopped goes on, and a finished one is kept."""
         here, folder = self.here, self.series.folder / "soft-targets"
-        self.series.callback_for(f"{self.series.recipe}: soft targets").note("asking the ensemble about every frame")
+        self.series.callback_for(f"{self.series.recipe}: soft targets").on_note("asking the ensemble about every frame")
         place = find_device("auto", here.training(1, seed=0).precision)
         guide = self.ensemble().to(place.device)
         SoftTargets.write(

@@ -6,7 +6,7 @@ The networks are those of the paper's first experiment, with a student a seventh
 __all__ = ["Quickstart", "quickstart", "write_page"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def quickstart(
     settings: Quickstart = Quickstart(),  # noqa: B008
     *,
     resume: bool = False,
-    callbacks: Mapping[str, Callback] | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
 ) -> DistillRun:
     """Train a teacher, distil a student from it, and compare the student with its baseline.
 
@@ -72,12 +73,12 @@ def quickstart(
         out: Folder for the student's run, with the teacher's inside as ``teacher/``.
         settings: Sizes, epochs and the rest.
         resume: Continue what the folder holds.
-        callbacks: Who hears how ``teacher`` and ``student`` go.
+        callbacks: Called as teacher and student are trained.
+        progress: Show a progress bar, where there is a terminal or a notebook.
 
     Returns:
         The student's run.
     """
-    callbacks = callbacks or {}
     data = open_data(settings.data)
     teacher_folder = out / "teacher"
     # A network as small as the student gains nothing from a second core; two of them side by side do.
@@ -92,7 +93,8 @@ def quickstart(
         out=teacher_folder,
         resume=resume,
         settings={**_plain(settings.data), **_plain(settings.teacher)},
-        callback=callbacks.get("teacher"),
+        callbacks=callbacks,
+        progress=progress,
         **_plain(settings.teacher_training),
     )
     student = {"student" if name == "model" else name: value for name, value in _plain(settings.student).items()}
@@ -108,7 +110,8 @@ def quickstart(
             resume=resume,
             jobs=2 if together else 1,
             settings={**_plain(settings.data), **student, "teacher": [str(teacher_folder)]},
-            callback=callbacks.get("student"),
+            callbacks=callbacks,
+            progress=progress,
             **_plain(settings.student_training),
         )
     finally:

@@ -186,6 +186,7 @@ class Series:
             augmentation=augmentation,
             resume=True,
             callback=self.callback_for(f"{self.recipe}: {run.path.name}"),
+            name=f"{self.recipe}: {run.path.name}",
         )
         scores: dict[str, Any] = {}
         if data.validation is not None and data.validation.labels is not None:

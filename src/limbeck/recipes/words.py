@@ -92,7 +92,9 @@ class Words:
         )
 
     def _decode(self, part: str, name: str, cells: Sequence[Cell], scale: float) -> Judged:
-        self.series.callback_for(f"{self.series.recipe}: words").note(f"decoding {part} with {name} at scale {scale:g}")
+        self.series.callback_for(f"{self.series.recipe}: words").on_note(
+            f"decoding {part} with {name} at scale {scale:g}"
+        )
         model = AcousticModel(
             [self.series.folder / cell.name for cell in cells],
             OutputOptions(no_softmax=True),

@@ -48,12 +48,12 @@ def answer_once(
     if views * len(examples) * len(data.classes) * 4 > _KEEP_BYTES:
         return guide
     if not _repeats(guide, examples, augmentation, device):
-        (callback or Callback()).warn(
+        (callback or Callback()).on_warning(
             "the teacher is not deterministic: it gives different outputs for the same examples, so they are not "
             "cached, and its results cannot be reproduced"
         )
         return guide
-    (callback or Callback()).note(f"the teacher answers {views * len(examples):,} examples once")
+    (callback or Callback()).on_note(f"the teacher answers {views * len(examples):,} examples once")
     return answer_views(
         guide,
         examples,

@@ -59,7 +59,7 @@ def tell_reach(
     if judged is None or judged.labels is None:
         return
     if teacher is not None and judged_by(teacher, judged) is None:
-        (callback or Callback()).note(
+        (callback or Callback()).on_note(
             "the teacher's outputs are stored for training examples only: the teacher itself is not evaluated"
         )
     part, groups = "test" if data.test is not None else "validation", judged.groups()
@@ -73,6 +73,6 @@ def tell_reach(
             f"{examples_needed(margin / 100):,}"
         )
     text += f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
-    (callback or Callback()).note(
+    (callback or Callback()).on_note(
         text + ("; examples of a group are correlated and show less" if groups is not None else "")
     )

@@ -239,7 +239,7 @@ def _tell_unused(tuning: FineTuning, augmentation: Augmentation, callback: Callb
     names = [name for name in names if getattr(tuning, name) != getattr(plain, name)]
     names += ["augmentation"] if augmentation.active else []
     if names:
-        (callback or Callback()).warn(
+        (callback or Callback()).on_warning(
             f"{', '.join(names)} belong{'s' if len(names) == 1 else ''} to fine-tuning, and there is none: give "
             "finetune_epochs, or leave them out"
         )

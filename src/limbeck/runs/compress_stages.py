@@ -179,7 +179,7 @@ def _taught(
     )
     tuned, _ = fit_stage(
         folder, copy_module(small), objective, data, options, device, augmentation=plan.augmentation,
-        resume=plan.execution.resume, callback=callback,
+        resume=plan.execution.resume, callback=callback, name="fine-tuning",
     )  # fmt: skip
     return tuned
 
@@ -189,4 +189,4 @@ def _tell_whole(reasons: Mapping[str, str], stays: str, callback: Callback | Non
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, other in reasons.items() if other == reason]
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        (callback or Callback()).warn(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")
+        (callback or Callback()).on_warning(f"{shown} stay{'s' if len(names) == 1 else ''} {stays}: {reason}")

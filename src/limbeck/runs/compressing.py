@@ -24,7 +24,7 @@ from limbeck.runs.compress_parity import write_parity
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
 from limbeck.runs.data_warnings import tell_shared_examples
-from limbeck.runs.execution import Execution
+from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.inputs import as_data_set
@@ -93,7 +93,8 @@ def compress(
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
 ) -> CompressRun:
     """Compress a network stage by stage, and evaluate every stage.
 
@@ -130,7 +131,9 @@ def compress(
         out: Folder of the run; None to write nothing.
         resume: Resume the run in ``out``.
         settings: More settings to save in ``config.toml``.
-        callback: Receives training progress.
+        callbacks: Called as the run goes: instances of :class:`~limbeck.Callback`, such as a
+            :class:`~limbeck.TensorBoardLogger`.
+        progress: Show a progress bar, where there is a terminal or a notebook.
 
     Returns:
         The last stage, the plan and the metrics.
@@ -156,7 +159,7 @@ def compress(
         model, data, rule or RankRule(), (plan, None) if isinstance(plan, RankPlan | PrunePlan) else plan,
         finetuning or FineTuning(), teacher, augmentation, by=by, int8=int8, metric=metric, calibration=calibration,
         placement=placement, convolutions=convolutions, role=role, before=before or {}, margin=margin,
-        execution=Execution(out=out, resume=resume, settings=settings, callback=callback),
+        execution=Execution(out=out, resume=resume, settings=settings, callback=told(callbacks, progress=progress)),
     )  # fmt: skip
     if out is None:
         return _carry_out(decided, None)
@@ -188,6 +191,7 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
         save_stage(folder, made.last, plan)
         parity = write_parity(plan, made.last, folder)
         folder.write_metrics(metrics)
+    plan.execution.conclude(metrics)
     path = None if folder is None else folder.path
     return CompressRun(made.last, ranks, spectrum, verdict, metrics, path, data, parity)
 

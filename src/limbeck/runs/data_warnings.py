@@ -35,7 +35,7 @@ def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
     wrong = labels[rows] != labels[first]
     rows, first = rows[wrong], first[wrong]
     if len(rows):
-        (callback or Callback()).warn(
+        (callback or Callback()).on_warning(
             f"{len(rows)} of {len(examples)} training examples duplicate the inputs of an earlier one, "
             f"{_alike(examples)}, with a different label (the first is example {int(rows[0])}, labelled "
             f"{int(labels[rows[0]])}, and example {int(first[0])} is labelled {int(labels[first[0]])}): no model can "
@@ -57,7 +57,7 @@ def tell_shared_examples(
         callback: Receives the warnings.
         transfer: The transfer set, where there is one.
     """
-    tell = (callback or Callback()).warn
+    tell = (callback or Callback()).on_warning
     for part in parts:
         examples = data.parts().get(part)
         if examples is None:
@@ -117,7 +117,7 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
         if difference > _PADDED:
             name = role if alone else f"{role} {type(network).__name__}"
             mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
-            (callback or Callback()).warn(
+            (callback or Callback()).on_warning(
                 f"the {name}'s output for a short text changes with its padding, by up to {difference:.2g} nats, so "
                 f"that "
                 f"outputs depend on the other texts of the batch.{mask} Let its forward take attention_mask and ignore "

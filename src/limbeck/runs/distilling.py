@@ -25,7 +25,7 @@ from limbeck.protocols import Answering
 from limbeck.runs.claims import tell_reach
 from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.distill_plan import DistillPlan, plan_distillation, student_data
-from limbeck.runs.execution import Execution
+from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.initial_models import apart_from, tell_equal_ends
@@ -98,7 +98,8 @@ def distill(
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
     **training: Unpack[TrainingKeywords],
 ) -> DistillRun:
     """Train a student on a teacher's soft targets, and test whether that helped.
@@ -141,7 +142,9 @@ def distill(
         jobs: How many trainings, of baselines and students, run in parallel, each in its own process.
         ray: Instead of ``jobs``: the address of a Ray cluster, or "local"; the cluster must see ``out``.
         settings: More to keep in ``config.toml``.
-        callback: Receives training progress.
+        callbacks: Called as the run goes: instances of :class:`~limbeck.Callback`, such as a
+            :class:`~limbeck.TensorBoardLogger`.
+        progress: Show a progress bar, where there is a terminal or a notebook.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
@@ -179,7 +182,8 @@ def distill(
         teacher_view=teacher_view,
     )
     execution = Execution(
-        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, callback=callback
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings,
+        callback=told(callbacks, progress=progress),
     )  # fmt: skip
     given = as_data_set(train, validation, test, classes)
     made, data, source = student_data(student, given, transfer, options, seeds, execution)
@@ -219,6 +223,7 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
         if result.answers:
             save_tensors(folder.path / "answers.safetensors", result.answers)
         folder.write_metrics(result.metrics)
+    plan.execution.conclude(result.metrics)
     first, path = pairs[0], None if folder is None else folder.path
     return DistillRun(
         first.student, first.baseline, result.verdict, result.margin, result.metrics, first.history, path, plan.data

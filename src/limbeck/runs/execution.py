@@ -1,9 +1,9 @@
 """How a run is executed: its folder, processes and callbacks. None of this changes a result."""
 
-__all__ = ["Execution", "settled_precision"]
+__all__ = ["Execution", "settled_precision", "told"]
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from limbeck.options import Training
 from limbeck.runs.folder import RunFolder
-from limbeck.system.callbacks import Callback
+from limbeck.system.callbacks import Callback, as_callback
 from limbeck.system.devices import Device, find_device
-from limbeck.system.processes import on_first
+from limbeck.system.processes import is_first, on_first
+from limbeck.system.progress import ProgressBar, place_of_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,12 @@ class Execution:
 
     def note(self, text: str) -> None:
         """Pass a note to the callback."""
-        (self.callback or Callback()).note(text)
+        (self.callback or Callback()).on_note(text)
+
+    def conclude(self, metrics: Mapping[str, Any]) -> None:
+        """Tell the callback that the run is finished, and its metrics."""
+        if self.callback is not None:
+            self.callback.on_run_end(metrics)
 
     @contextmanager
     def opened(
@@ -78,12 +84,32 @@ class Execution:
         Yields:
             The folder; None where nothing is written, and in processes other than the first.
         """
+        kept = {**(self.settings or {}), **settings}
+        begun = self.callback or Callback()
         if self.out is None:
+            begun.on_run_start(command, kept)
             yield None
             return
-        kept = {**(self.settings or {}), **settings}
         with RunFolder(self.out).open_first(command, kept, resume=self.resume, identity=identity()) as folder:
+            begun.on_run_start(command, kept)
             yield folder
+
+
+def told(callbacks: Callback | Sequence[Callback], *, progress: bool) -> Callback | None:
+    """Who is told how a run goes, as one callback.
+
+    Args:
+        callbacks: What the caller gave.
+        progress: Whether a bar is wanted too.
+
+    Returns:
+        The callback; None where there is nobody to tell, as in all processes of a run but the first.
+    """
+    if not is_first():
+        return None
+    bars = [ProgressBar()] if progress and place_of_progress() is not None else []
+    found = as_callback(callbacks, *bars)
+    return found if found.parts else None
 
 
 def settled_precision(out: str | Path) -> Literal["auto", "float32", "bf16"]:

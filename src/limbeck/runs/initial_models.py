@@ -43,7 +43,7 @@ def starts(
     callback = callback or Callback()
     if isinstance(model, nn.Module):
         if len(seeds) > 1:
-            callback.warn(
+            callback.on_warning(
                 f"all {len(seeds)} trainings start from the weights of the given {role}, and differ only in order, "
                 "views and dropout: for different initial weights give a function that makes the model"
             )
@@ -58,7 +58,7 @@ def starts(
     alike = _first_alike(made)
     if alike is not None:
         first, second = alike
-        callback.warn(
+        callback.on_warning(
             f"the function that makes the {role} gives the same weights for seeds {seeds[first]} and {seeds[second]}, "
             "so that these trainings differ only in order, views and dropout: let it make a new model at each call"
         )
@@ -90,7 +90,7 @@ def tell_equal_ends(models: Sequence[nn.Module], *, role: str, callback: Callbac
     """
     alike = _first_alike(models)
     if alike is not None:
-        (callback or Callback()).warn(
+        (callback or Callback()).on_warning(
             f"{role} {alike[0] + 1} and {alike[1] + 1} ended with the same weights, and count as one: their seeds "
             "changed nothing; give a function that makes a new model at each call"
         )
@@ -123,7 +123,7 @@ def _trainable(model: nn.Module, role: str, callback: Callback) -> nn.Module:
     halves = {weight.dtype for weight in weights if weight.requires_grad and weight.dtype in _HALF}
     if halves:
         names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in halves))
-        callback.warn(
+        callback.on_warning(
             f"the {role} has weights of {names}, which round small steps away: it is trained in float32, and "
             "stays in float32; model.to(...) converts it back afterwards"
         )

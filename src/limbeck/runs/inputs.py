@@ -232,6 +232,6 @@ def verify_stores(teacher: object, callback: Callback | None) -> None:
     if verify is not None:
         said = on_first(verify)
         if said is not None and callback is not None:
-            callback.note(said)
+            callback.on_note(said)
     for member in getattr(teacher, "members", None) or ():
         verify_stores(member, callback)

@@ -183,7 +183,7 @@ def export(
         found = [_ship(each, fresh, subject, original, inputs, held, card, margin, progress) for each in chosen]
         parity = write_report(fresh, found, held, card)
         for each in found:
-            (callback or Callback()).note(each.sentence())
+            (callback or Callback()).on_note(each.sentence())
         if any(each.refused for each in found):
             ours = next(each.ours for each in found if each.refused)
             raise ParityError(_refused(found, _keep_report(fresh, place)), ours=ours)

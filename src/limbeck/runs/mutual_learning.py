@@ -22,7 +22,7 @@ from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywor
 from limbeck.options.checks import from_keywords
 from limbeck.options.mutual import Mutual, Order
 from limbeck.runs.data_warnings import tell_contradictions, tell_shared_examples
-from limbeck.runs.execution import Execution
+from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.initial_models import starts
@@ -113,7 +113,8 @@ def mutual(
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
     **training: Unpack[TrainingKeywords],
 ) -> MutualRun:
     """Train several students on labels and each other's outputs, without a teacher: deep mutual learning.
@@ -138,7 +139,9 @@ def mutual(
         out: Folder for the run; None to write nothing.
         resume: Resume the run in ``out``.
         settings: More to keep in ``config.toml``.
-        callback: Receives training progress.
+        callbacks: Called as the run goes: instances of :class:`~limbeck.Callback`, such as a
+            :class:`~limbeck.TensorBoardLogger`.
+        progress: Show a progress bar, where there is a terminal or a notebook.
         **training: Fields of :class:`~limbeck.options.Training`.
 
     Returns:
@@ -160,7 +163,7 @@ def mutual(
     count = len(cast(Sequence[nn.Module], student)) if _is_list(student) else students
     aims = Mutual(students=count, order=order, temperature=temperature, hard_weight=hard_weight)
     _refuse(options, aims)
-    execution = Execution(out=out, resume=resume, settings=settings, callback=callback)
+    execution = Execution(out=out, resume=resume, settings=settings, callback=told(callbacks, progress=progress))
     plan = _planned(
         student, as_data_set(train, validation, test, classes), aims, options, augmentation, execution, baseline
     )
@@ -255,7 +258,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
             stage_for(folder, "baseline", apart=False), copy_module(plan.made[0], what="student"),
             LabelObjective(plan.options.label_smoothing), data, plan.options, plan.device,
             augmentation=plan.augmentation, resume=execution.resume, callback=execution.callback,
-            source=execution.origin("student"),
+            name="baseline", source=execution.origin("student"),
         )  # fmt: skip
     students, history = _fit_together(plan, folder)
     tell_shared_examples(data, ["test"], execution.callback)
@@ -266,6 +269,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
         if result.answers:
             save_tensors(folder.path / "answers.safetensors", result.answers)
         folder.write_metrics(metrics)
+    execution.conclude(metrics)
     path = None if folder is None else folder.path
     return MutualRun(students, beside, result.verdict, metrics, history, path, data)
 
@@ -295,6 +299,7 @@ def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module
     fitted = fit(
         Cohort(students), objective, feed, options, plan.device, validation=data.validation,
         folder=None if folder is None else folder.checkpoints, resume=execution.resume, callback=execution.callback,
+        name="students",
     )  # fmt: skip
     students = [model.to("cpu").eval() for model in students]
     source = execution.origin("student")

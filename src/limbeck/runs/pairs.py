@@ -67,6 +67,7 @@ class _Role:
 
     Attributes:
         name: Its folder inside the run's; None for the run's own.
+        title: What callbacks are told of which training it is.
         objective: The loss that is minimised.
         data: Its training data.
         training: Its settings.
@@ -74,6 +75,7 @@ class _Role:
     """
 
     name: str | None
+    title: str
     objective: Objective
     data: DataSet
     training: Training
@@ -88,8 +90,15 @@ def _roles(plan: DistillPlan, answered: Teacher, number: int) -> Iterator[_Role]
         rate = plan.aims.baseline_learning_rate
         settled = training if rate is None else dataclasses.replace(training, learning_rate=rate)
         aside = "baseline" if name is None else f"{name}/baseline"
-        yield _Role(aside, LabelObjective(training.label_smoothing), plan.data, settled, save_hdf5=False)
-    yield _Role(name, _student_objective(plan, answered), plan.source, training, save_hdf5=plan.execution.save_hdf5)
+        yield _Role(aside, aside, LabelObjective(training.label_smoothing), plan.data, settled, save_hdf5=False)
+    yield _Role(
+        name,
+        name or "student",
+        _student_objective(plan, answered),
+        plan.source,
+        training,
+        save_hdf5=plan.execution.save_hdf5,
+    )
 
 
 def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
@@ -122,6 +131,7 @@ def _tasks(
                 augmentation=plan.augmentation,
                 resume=execution.resume or apart,  # a task that is started again resumes
                 callback=callback,
+                name=role.title,
                 source=execution.origin("student"),
                 save_hdf5=role.save_hdf5,
                 steps=plan.steps,

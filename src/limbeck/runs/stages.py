@@ -44,6 +44,7 @@ def fit_stage(
     source: str | None = None,
     save_hdf5: bool = False,
     steps: int | None = None,
+    name: str = "model",
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Train one model in its own folder, or load it if the training is finished.
 
@@ -60,6 +61,7 @@ def fit_stage(
         source: Origin of a user's module.
         save_hdf5: Also write the weights after each epoch as HDF5, and at the end as nnet1 text.
         steps: Steps per epoch; None for those of one pass over the training examples.
+        name: Which of the run's trainings it is, for the callback.
 
     Returns:
         The model on the CPU in evaluation mode, and its history with timing.
@@ -98,6 +100,7 @@ def fit_stage(
         folder=None if folder is None else folder.checkpoints,
         resume=resume,
         callback=callback,
+        name=name,
         after_epoch=exporting,
     )
     model.to("cpu").eval()

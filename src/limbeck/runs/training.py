@@ -24,7 +24,7 @@ from limbeck.options.checks import from_keywords, require
 from limbeck.protocols import Objective
 from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.data_warnings import tell_contradictions, tell_padding, tell_shared_examples
-from limbeck.runs.execution import Execution
+from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.initial_models import starts, tell_equal_ends
@@ -39,7 +39,7 @@ from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_train
 from limbeck.softtargets.digests import network_identity
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
-from limbeck.system.jobs import run_jobs
+from limbeck.system.jobs import relayed, run_jobs
 from limbeck.teacher_warnings import tell_probabilities
 from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
@@ -90,7 +90,8 @@ def train(
     jobs: int = 1,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
     **training: Unpack[TrainingKeywords],
 ) -> TrainRun:
     """Train a classifier on labels; or several, as an ensemble.
@@ -113,7 +114,9 @@ def train(
         jobs: How many members are trained in parallel, each in its own process.
         ray: Instead of ``jobs``: the address of a Ray cluster, or "local"; the cluster must see ``out``.
         settings: More settings to save in ``config.toml``, such as the name of the data.
-        callback: Receives training progress.
+        callbacks: Called as the run goes: instances of :class:`~limbeck.Callback`, such as a
+            :class:`~limbeck.TensorBoardLogger`.
+        progress: Show a progress bar, where there is a terminal or a notebook.
         **training: Fields of :class:`~limbeck.options.Training`, such as ``epochs`` and ``learning_rate``.
 
     Returns:
@@ -135,7 +138,8 @@ def train(
         require(count >= 1, name, count, "at least 1")
     require_out(out, resume=resume, save_hdf5=save_hdf5)
     execution = Execution(
-        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings, callback=callback
+        out=out, resume=resume, save_hdf5=save_hdf5, jobs=jobs, ray=ray, settings=settings,
+        callback=told(callbacks, progress=progress),
     )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
     if isinstance(model, str):
@@ -252,16 +256,40 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
         if answers is not None:
             save_tensors(folder.path / "answers.safetensors", {"model": answers})
         folder.write_metrics(metrics)
+    plan.execution.conclude(metrics)
     return TrainRun(whole, histories[0], metrics, None if folder is None else folder.path, data)
 
 
 def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module], list[list[dict[str, Any]]]]:
     """Train the members; a single one in the run's own folder."""
     execution, apart = plan.execution, plan.execution.apart(plan.members)
-    tasks = [
+
+    def tell(done: int, count: int) -> None:
+        execution.note(f"{done} of {count} members are trained")
+
+    if not apart:
+        tasks = _member_tasks(plan, folder, execution.callback)
+        trained = run_jobs(tasks, done=tell) if plan.members > 1 else [tasks[0]()]
+    elif execution.callback is None or execution.ray is not None:
+        tasks = _member_tasks(plan, folder, None)
+        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell)
+    else:
+        with relayed(execution.callback, plan.members * plan.options.epochs) as (relay, listen):
+            tasks = _member_tasks(plan, folder, relay)
+            trained = run_jobs(tasks, jobs=execution.jobs, done=tell, tick=listen)
+    return [model for model, _ in trained], [history for _, history in trained]
+
+
+def _member_tasks(
+    plan: _Plan, folder: RunFolder | None, callback: Callback | None
+) -> list[Callable[[], tuple[nn.Module, list[dict[str, Any]]]]]:
+    """The trainings of the members."""
+    execution, apart = plan.execution, plan.execution.apart(plan.members)
+    names = [None if plan.members == 1 else f"members/{number + 1}" for number in range(plan.members)]
+    return [
         partial(
             fit_stage,
-            stage_for(folder, None if plan.members == 1 else f"members/{number + 1}", apart=apart),
+            stage_for(folder, name, apart=apart),
             plan.begun[number],
             plan.loss(),
             plan.data,
@@ -272,16 +300,10 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
             callback=None if apart else execution.callback,
             source=execution.origin("model"),
             save_hdf5=execution.save_hdf5,
+            name=name or "model",
         )
-        for number in range(plan.members)
+        for number, name in enumerate(names)
     ]
-
-    def tell(done: int, count: int) -> None:
-        execution.note(f"{done} of {count} members are trained")
-
-    several = plan.members > 1
-    trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell) if several else [tasks[0]()]
-    return [model for model, _ in trained], [history for _, history in trained]
 
 
 def _judge(

@@ -27,13 +27,13 @@ def tell_unused(found: Sequence[Unused], callback: Callback | None) -> None:
 
     Example:
         >>> class Loud(Callback):
-        ...     def warn(self, text):
+        ...     def on_warning(self, text):
         ...         print(text)
         >>> tell_unused([("mean", "geometric", "there is one member")], Loud())
         mean is 'geometric', and has no effect: there is one member
     """
     for name, value, reason in found:
-        (callback or Callback()).warn(f"{name} is {value!r}, and has no effect: {reason}")
+        (callback or Callback()).on_warning(f"{name} is {value!r}, and has no effect: {reason}")
 
 
 def tell_class_weights(options: Training, data: DataSet, source: DataSet, callback: Callback | None) -> None:
@@ -50,12 +50,12 @@ def tell_class_weights(options: Training, data: DataSet, source: DataSet, callba
     hears = callback or Callback()
     if source.train.labels is None:
         told = "and weights only the baseline" if data.train.labels is not None else "and has no effect"
-        hears.warn(f"class_weight needs labels, {told}: the student's training data have none")
+        hears.on_warning(f"class_weight needs labels, {told}: the student's training data have none")
     counts = data.train.class_counts(len(data.classes))
     empty = [name for name, count in zip(data.classes, counts, strict=True) if not count]
     if empty and any(counts):
         shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        hears.warn(f"class_weight: there are no training examples of {shown}, which no weight can make up for")
+        hears.on_warning(f"class_weight: there are no training examples of {shown}, which no weight can make up for")
 
 
 def unused_in_training(

@@ -37,6 +37,7 @@ from limbeck.system.devices import Device
 from limbeck.system.files import make_folder
 from limbeck.system.locks import hold
 from limbeck.system.processes import is_first, on_first, world
+from limbeck.system.progress import counting
 from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import as_teacher
 
@@ -60,7 +61,7 @@ def soften(
     device: Device | None = None,
     batch_size: int = 1024,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> Card:
     """Ask a teacher about every view of every example, and keep its answers.
 
@@ -85,7 +86,8 @@ def soften(
         device: Where and how precisely to compute; None for float32 on the CPU.
         batch_size: Examples the teacher is asked about at a time.
         shard_bytes: About how large a shard is, bytes.
-        progress: Called with the answers written and all answers.
+        progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
+            answers written and all answers.
 
     Returns:
         The fidelity card.
@@ -136,14 +138,15 @@ def soften(
         looked_at.to(place.device), augmentation if augmentation.active else None, presentations=presentations
     )
     asking = _Asking(guide, viewing, plan, used, place, batch_size)
-    if world().size > 1:
-        _share(Path(folder), plan, Ahead(asking.blocks, len(plan.classes)), index, labels, asking.sample, progress)
-    # Where all the shards are there it adds up, and makes the store complete.
-    return on_first(
-        lambda: write_plan(
-            Path(folder), plan, asking.blocks, index=index, labels=labels, sample=asking.sample, progress=progress
+    with counting("softening", progress if is_first() else False) as show:
+        if world().size > 1:
+            _share(Path(folder), plan, Ahead(asking.blocks, len(plan.classes)), index, labels, asking.sample, show)
+        # Where all the shards are there it adds up, and makes the store complete.
+        return on_first(
+            lambda: write_plan(
+                Path(folder), plan, asking.blocks, index=index, labels=labels, sample=asking.sample, progress=show
+            )
         )
-    )
 
 
 def _looked_at(guide: Teacher, examples: Examples, augmentation: Augmentation) -> Examples:

@@ -1,17 +1,18 @@
-"""Callbacks for training progress: the engine prints nothing, a callback may.
+"""Callbacks: one interface for whoever wants to hear of a run, such as progress bars, loggers and code of your own.
 
-Without one, progress goes to ``logging.getLogger("limbeck")`` at level INFO, and what is odd to Python's warnings.
+The engine prints nothing. Without a callback that shows them, notes go to ``logging.getLogger("limbeck")`` at level
+INFO, and what is odd to Python's warnings.
 """
 
-__all__ = ["Callback", "Callbacks", "warn_user"]
+__all__ = ["Callback", "Callbacks", "as_callback", "warn_user"]
 
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck.errors import LimbeckWarning
+from limbeck.errors import ConfigError, LimbeckWarning
 
 _LOG = logging.getLogger("limbeck")
 
@@ -36,27 +37,48 @@ def warn_user(text: str) -> None:
 
 
 class Callback:
-    """Callbacks for training progress. The engine prints nothing; a subclass may."""
+    """What a run calls as it goes. Each method does nothing here; a subclass has those that it wants.
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
-        """Training starts at an epoch, or resumes there."""
+    A run calls ``on_run_start``; for each of its trainings ``on_start``, ``on_step``, ``on_epoch`` and ``on_end``; and
+    ``on_run_end``. What a method raises ends the run, which can be resumed. In a run of several processes the first
+    calls; with ``jobs`` above 1 all trainings are told as one, by their epochs.
 
-    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+    Example:
+        >>> class Losses(Callback):
+        ...     def on_epoch(self, row):
+        ...         print(row["epoch"], sorted(row)[:2])
+        >>> Losses().on_epoch({"epoch": 1, "train_loss": 0.5})
+        1 ['epoch', 'train_loss']
+    """
+
+    def on_run_start(self, command: str, settings: Mapping[str, Any]) -> None:
+        """A run begins or resumes; ``command`` is such as "distill", ``settings`` what ``config.toml`` holds."""
+
+    def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
+        """A training of so many epochs and steps per epoch starts at an epoch, or resumes there.
+
+        ``name`` says which of the run's trainings it is, such as "student", "baseline" or "seeds/2".
+        """
+
+    def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
         """Some steps were made; ``loss`` and ``accuracy`` are means since the epoch began, ``rate`` is examples/s."""
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch ended; ``row`` is its line of the history, with its timing."""
 
-    def note(self, text: str) -> None:
+    def on_end(self) -> None:
+        """The training ended, or was interrupted."""
+
+    def on_run_end(self, metrics: Mapping[str, Any]) -> None:
+        """The run is finished; ``metrics`` is what ``metrics.json`` holds. An interrupted run does not call it."""
+
+    def on_note(self, text: str) -> None:
         """Information on progress; logged unless a subclass shows it."""
         _LOG.info(text)
 
-    def warn(self, text: str) -> None:
+    def on_warning(self, text: str) -> None:
         """Something odd that a person should know; a :class:`~limbeck.LimbeckWarning` unless a subclass shows it."""
         warn_user(text)
-
-    def finish(self) -> None:
-        """Training ended, or was interrupted."""
 
 
 class Callbacks(Callback):
@@ -69,32 +91,66 @@ class Callbacks(Callback):
     def __init__(self, *parts: Callback) -> None:
         self.parts = parts
 
-    def start(self, epochs: int, steps: int, epoch: int) -> None:
+    def on_run_start(self, command: str, settings: Mapping[str, Any]) -> None:
         """Tell each part."""
         for part in self.parts:
-            part.start(epochs, steps, epoch)
+            part.on_run_start(command, settings)
 
-    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+    def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
         """Tell each part."""
         for part in self.parts:
-            part.step(epoch, step, loss, accuracy, rate)
+            part.on_start(name, epochs, steps, epoch)
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
         """Tell each part."""
         for part in self.parts:
-            part.epoch(row)
+            part.on_step(epoch, step, loss, accuracy, rate)
 
-    def note(self, text: str) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """Tell each part."""
+        for part in self.parts:
+            part.on_epoch(row)
+
+    def on_end(self) -> None:
+        """Tell each part."""
+        for part in self.parts:
+            part.on_end()
+
+    def on_run_end(self, metrics: Mapping[str, Any]) -> None:
+        """Tell each part."""
+        for part in self.parts:
+            part.on_run_end(metrics)
+
+    def on_note(self, text: str) -> None:
         """Tell each part that shows notes; log it once where none does."""
-        for part in [part for part in self.parts if type(part).note is not Callback.note] or [Callback()]:
-            part.note(text)
+        for part in [part for part in self.parts if type(part).on_note is not Callback.on_note] or [Callback()]:
+            part.on_note(text)
 
-    def warn(self, text: str) -> None:
+    def on_warning(self, text: str) -> None:
         """Tell each part that shows warnings; warn once where none does."""
-        for part in [part for part in self.parts if type(part).warn is not Callback.warn] or [Callback()]:
-            part.warn(text)
+        for part in [part for part in self.parts if type(part).on_warning is not Callback.on_warning] or [Callback()]:
+            part.on_warning(text)
 
-    def finish(self) -> None:
-        """Tell each part."""
-        for part in self.parts:
-            part.finish()
+
+def as_callback(given: Callback | Sequence[Callback], *more: Callback) -> Callbacks:
+    """One callback for all that were given.
+
+    Args:
+        given: One, or several.
+        more: Others, which are called after them.
+
+    Returns:
+        A callback that calls each.
+
+    Raises:
+        ConfigError: If something that was given is not a callback.
+
+    Example:
+        >>> as_callback([Callback()]).parts
+        (<limbeck.system.callbacks.Callback object at ...>,)
+    """
+    parts = (given,) if isinstance(given, Callback) else tuple(given)
+    for part in parts:
+        if not isinstance(part, Callback):
+            raise ConfigError(f"callbacks has {part!r}: give instances of classes based on limbeck.Callback")
+    return Callbacks(*parts, *more)

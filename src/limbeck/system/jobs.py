@@ -54,15 +54,15 @@ class Relay(Callback):
     def __init__(self, queue: Any) -> None:
         self.queue = queue
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Send the row."""
         self._send(dict(row))
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Send the words."""
         self._send(("note", text))
 
-    def warn(self, text: str) -> None:
+    def on_warning(self, text: str) -> None:
         """Send the warning."""
         self._send(("warn", text))
 
@@ -94,17 +94,17 @@ def relayed(callback: Callback, epochs: int) -> Iterator[tuple[Relay, Callable[[
                     message = queue.get()
                     if isinstance(message, tuple):
                         kind, text = message
-                        (callback.warn if kind == "warn" else callback.note)(text)
+                        (callback.on_warning if kind == "warn" else callback.on_note)(text)
                     else:
                         ended += 1
-                        callback.epoch({**message, "epoch": ended})
+                        callback.on_epoch({**message, "epoch": ended})
 
-        callback.start(epochs, 1, 0)
+        callback.on_start("all trainings", epochs, 1, 0)
         try:
             yield Relay(queue), listen
         finally:
             listen()
-            callback.finish()
+            callback.on_end()
 
 
 def run_jobs(

@@ -60,6 +60,7 @@ def fit(
     folder: Path | None = None,
     resume: bool = False,
     callback: Callback | None = None,
+    name: str = "model",
     after_epoch: Callable[[int, nn.Module], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fitted:
@@ -83,6 +84,7 @@ def fit(
             for none.
         resume: Continue from the newest checkpoint in ``folder``, if there is one.
         callback: Receives training progress.
+        name: Which training it is, for the callback.
         after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
         clock: Seconds, for ``checkpoint_minutes``.
 
@@ -107,12 +109,12 @@ def fit(
             if resume:
                 run.restore()
             run.check()
-            callback.start(training.epochs, feed.steps, run.state.epoch)
+            callback.on_start(name, training.epochs, feed.steps, run.state.epoch)
             try:
                 with collect_signals(enabled=run.kept) as caught:
                     run.loop(caught)
             finally:
-                callback.finish()
+                callback.on_end()
         finally:
             getattr(run.objective, "ended", lambda: None)()
     return run.finish()
@@ -195,7 +197,7 @@ class _Run:
         # A specialist is trained already, as the generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
-            self.callback.warn(
+            self.callback.on_warning(
                 f"before its first step the model is right on all {len(labels)} examples of the first batch: was "
                 "it trained already, or are the labels in the inputs?"
             )
@@ -331,7 +333,7 @@ class _Run:
         loss, errors, count, _ = state.sums.tolist()
         count = max(count, 1)
         accuracy = 1 - errors / count if labelled else None
-        self.callback.step(state.epoch, state.step, loss / count, accuracy, rate)
+        self.callback.on_step(state.epoch, state.step, loss / count, accuracy, rate)
 
     def end_epoch(self) -> None:
         """Validate, remember the best, write the history and a checkpoint."""
@@ -352,7 +354,9 @@ class _Run:
         if self.training.skip_nonfinite:
             row["skipped_steps"] = int(skipped)
             if skipped:
-                self.callback.warn(f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out")
+                self.callback.on_warning(
+                    f"{int(skipped)} steps of epoch {state.epoch + 1} were not finite, and left out"
+                )
         if self.phases > 1:
             row["stage"] = 1 if self.hints else 2
         if self.validation is not None:
@@ -373,7 +377,7 @@ class _Run:
             self.steps = None  # its graphs hold the averages that are forgotten
         rate = self.feed.steps and count / max(state.seconds, 1e-9)
         timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
-        self.callback.epoch({**row, **timing})
+        self.callback.on_epoch({**row, **timing})
         state.end_epoch(row, timing)
         self.save()
 
@@ -428,7 +432,7 @@ class _Run:
         """Take up the state of the newest good checkpoint, if there is one."""
         warning = self.state.restore(self.folder)
         if warning is not None:
-            self.callback.warn(warning)
+            self.callback.on_warning(warning)
         if self.state.epoch or self.state.step:
             self.saved = self.state.place
 

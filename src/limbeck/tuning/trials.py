@@ -127,12 +127,12 @@ class _Reporter(Callback):
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         self.reported = max(known, default=0)
 
-    def step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
+    def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
         """Stop where a signal came: here, and not within what the database is doing."""
         if self.caught:
             raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Report; raise Optuna's own TrialPruned where the trial is poor."""
         if self.caught:
             raise InterruptedRun(stopped_by(self.caught[0]), self.caught[0])

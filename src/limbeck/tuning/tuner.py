@@ -22,6 +22,7 @@ from limbeck.protocols import Answering
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set
 from limbeck.system.checksums import check_file
+from limbeck.system.progress import counting
 from limbeck.teachers import as_teacher, lent
 from limbeck.tuning.results import conclude, conclude_baseline, report_search
 from limbeck.tuning.search_plan import SearchPlan, Where, check_search, plan_search
@@ -68,7 +69,7 @@ def tune(
     out: str | Path | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] = True,
     **training: Unpack[TrainingKeywords],
 ) -> TuneRun:
     """Find the settings with which a student learns best from a teacher, evaluated on validation alone.
@@ -96,7 +97,8 @@ def tune(
         out: Folder for the search; None to write nothing.
         resume: Continue what ``out`` holds; trials that came to an end are not repeated.
         settings: More to keep in ``config.toml`` and ``best.toml``.
-        progress: Called with the number of trials that came to an end, and of all.
+        progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
+            number of trials that came to an end, and of all.
         **training: Fields of :class:`~limbeck.options.Training` for all trials, such as ``batch_size``.
 
     Returns:
@@ -128,13 +130,14 @@ def tune(
     data = as_data_set(train, validation, None, classes)
     with lent(as_teacher(teacher), freeze=False):
         plan = plan_search(teacher, student, data, sought, options, augmentation, where, teacher_view)
-        if out is None:
-            return _carry_out(plan, None, progress)
-        with RunFolder(out).open("tune", plan.settings(), resume=resume) as folder:
-            return _carry_out(plan, folder, progress)
+        with counting("tuning", progress) as show:
+            if out is None:
+                return _carry_out(plan, None, show)
+            with RunFolder(out).open("tune", plan.settings(), resume=resume) as folder:
+                return _carry_out(plan, folder, show)
 
 
-def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[int, int], None] | None) -> TuneRun:
+def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[int, int], None]) -> TuneRun:
     """Run what waits of the study, and conclude."""
     if folder is not None:
         check_file(folder.path / "study.db")
@@ -147,8 +150,7 @@ def _carry_out(plan: SearchPlan, folder: RunFolder | None, progress: Callable[[i
         folder.unseal_results()
 
     def told(done: int) -> None:
-        if progress is not None:
-            progress(done, len(plan.points) * (1 + plan.with_baseline))
+        progress(done, len(plan.points) * (1 + plan.with_baseline))
 
     until = time.time() + 60 * (plan.search.timeout_minutes or float("inf"))
     runner = TrialRunner(database, url, alone, plan.where.jobs, plan.where.ray, until, folder is not None, told)

@@ -244,7 +244,7 @@ class _Run:
             else:
                 size, stop, due = self.step(steps, batch, batches, looks=looks, stop=stop, due=due)
             if steps.graphs is not None and steps.graphs.refused is not None:
-                self.callback.note(f"steps are made without CUDA graphs: {steps.graphs.refused}")
+                self.callback.on_note(f"steps are made without CUDA graphs: {steps.graphs.refused}")
                 steps.graphs = None
             state.step += 1
             seen_before += size

@@ -76,8 +76,10 @@ def compare_methods(
     options = ModelOptions(model=student, **dataclasses.asdict(network))
     from limbeck.comparing import compare_methods as run_comparison
     from limbeck.comparing.page import comparison_table
+    from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.models_for_data import model_maker
 
+    refuse_early(out, resume=resume)
     inputs = open_distillation_inputs(
         data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet
     )

@@ -3,8 +3,9 @@
 __all__ = ["distill"]
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -101,10 +102,15 @@ def distill(
         raise ConfigError("--teacher-targets are valid only for the data they were written for: leave --transfer out")
     from limbeck.data.opening import open_inputs
     from limbeck.runs import distill as run_distillation
+    from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 
+    refuse_early(
+        out, resume=resume, student=student, method=distillation.method,
+        method_options=distillation.method_options, temperature=distillation.temperature,
+    )  # fmt: skip
     inputs = open_distillation_inputs(
         data,
         augmentation,
@@ -147,13 +153,16 @@ def distill(
         progress=not quiet,
         **dataclasses.asdict(training),
     )
-    if not is_first():
-        return
-    page = report_run(out, data=examples)
+    if is_first():
+        _conclude(run.metrics, out, report_run(out, data=examples), json=json)
+
+
+def _conclude(metrics: Mapping[str, Any], out: Path, page: Path, *, json: bool) -> None:
+    """Print the metrics and the verdicts, and say where the student and its report are."""
     if json:
-        print_json(run.metrics)
+        print_json(metrics)
         return
-    roles = [role for role in ("teacher", "baseline", "student") if role in run.metrics]
-    print_metrics({role: run.metrics[role] for role in roles}, part=run.metrics["judged_on"] or "no")
-    print_verdicts(run.metrics)
+    roles = [role for role in ("teacher", "baseline", "student") if role in metrics]
+    print_metrics({role: metrics[role] for role in roles}, part=metrics["judged_on"] or "no")
+    print_verdicts(metrics)
     say(f"The student is in {out / 'model'}, the report is {page}")

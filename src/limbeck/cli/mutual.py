@@ -67,11 +67,13 @@ def mutual(
         json: Print the metrics as JSON.
     """
     options = ModelOptions(model=student, **dataclasses.asdict(network))
+    from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.mutual_learning import mutual as run_mutual
     from limbeck.runs.named_models import require_models
     from limbeck.runs.pages import report_run
 
+    refuse_early(out, resume=resume)
     data = require_models(data, model=student)
     examples = open_examples(data, quiet=quiet)
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}

@@ -76,11 +76,13 @@ def train(
     """
     options = ModelOptions(model=model, **dataclasses.asdict(network))
     from limbeck.runs import train as run_training
+    from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.models_for_data import model_maker
     from limbeck.runs.named_models import require_models
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 
+    refuse_early(out, resume=resume)
     data = require_models(data, model=model)
     examples = open_examples(data, quiet=quiet)
     run = run_training(

@@ -100,10 +100,12 @@ def tune(
         if search.methods not in {Search().methods, (method,)}:
             raise ConfigError("--method and --methods contradict each other: give one of them")
         search = dataclasses.replace(search, methods=(method,))
+    from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.inputs import verify_stores
     from limbeck.runs.models_for_data import model_maker
     from limbeck.tuning import tune as run_search
 
+    refuse_early(out, resume=resume)
     inputs = open_distillation_inputs(
         data, augmentation, teacher, teacher_targets, student=student, mean=mean, own=teacher_model, quiet=quiet
     )

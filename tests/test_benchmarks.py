@@ -176,6 +176,18 @@ def test_allocator_compares_two_processes(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_ways_to_shrink_are_compared_at_equal_budgets(tmp_path, capsys):
+    shrinking = load("shrinking")
+    assert shrinking.main(["--quick", "--channels", "4", "6", "--epochs", "1", "--json", str(tmp_path / "w.json")]) == 0
+    rows = json.loads((tmp_path / "w.json").read_text())["shrinking"]
+    assert [row["way"] for row in rows] == 2 * ["channels", "best", "units"] and positive(
+        [r["parameters"] for r in rows]
+    )
+    assert all(row["divergence"] > 0 and 0 < row["agreement"] <= 1 for row in rows)
+    assert "multiply-adds" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["quickstart", "BERT"])
 def test_exported_networks_answer_without_limbeck(tmp_path, capsys, word):
     exported = load("export_networks")

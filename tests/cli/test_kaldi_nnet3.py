@@ -231,6 +231,25 @@ def test_a_network_of_nnet1_wins_back_what_low_rank_lost(done, refused, speech, 
     assert frames_divergence(tuned, expected, frames) < 0.7 * frames_divergence(small, expected, frames)
 
 
+def test_a_file_of_nnet1_is_compressed_and_fine_tuned_at_once(done, refused, speech, tmp_path):
+    e2e = KALDI / "e2e"
+    source, out, exp = e2e / "final.nnet", tmp_path / "out.nnet", tmp_path / "exp"
+    exp.mkdir()
+    shutil.copy(e2e / "final.feature_transform", exp)
+    words = ("compress", source, out, "--rank", 2, "--finetune-epochs", 4, "--batch-size", 64, "--learning-rate", 0.003,
+             "--temperature", 1, "--hard-weight", 0, "--precision", "float32")  # fmt: skip
+    refused(*words, says="give --data and --ali")
+    refused(*words, *speech, says="has 20 inputs, and a frame is seen as 44 values")
+    refused(*words[:5], *speech[:2], says="--data is for fine-tuning an nnet1 file: give --finetune-epochs too")
+    done(*words, *speech, "--exp", exp)
+    done("compress", source, tmp_path / "small.nnet", "--rank", 2)
+    read = read_nnet(e2e / "final.feature_transform")
+    frames = [propagate(read, matrix) for _, matrix in read_ark(e2e / "feats.ark")][20:40]
+    expected = np.concatenate([propagate(read_nnet(source), matrix) for matrix in frames])
+    assert frames_divergence(out, expected, frames) < 0.7 * frames_divergence(tmp_path / "small.nnet", expected, frames)
+    assert (tmp_path / "out.nnet.plan.json").read_text() == (tmp_path / "small.nnet.plan.json").read_text()
+
+
 def test_a_file_of_nnet1_teaches_frames_as_they_are_read(done, speech, tmp_path):
     e2e = KALDI / "e2e"
     transform = ("--feature-transform", e2e / "final.feature_transform")

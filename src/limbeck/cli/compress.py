@@ -50,6 +50,8 @@ def compress(
     model: Annotated[str | None, Parameter(group=GROUPS["Network"])] = None,
     features: Annotated[str | None, _KALDI] = None,
     feature_transform: Annotated[Path | None, _KALDI] = None,
+    ali: Annotated[Path | None, _KALDI] = None,
+    exp: Annotated[Path | None, _KALDI] = None,
     dialect: Annotated[Literal["binary", "text", "legacy"] | None, _KALDI] = None,
     overwrite: Annotated[bool, Parameter(group=_KALDI_FILES, negative=())] = False,
     allow_pipes: Annotated[bool, Parameter(group=GROUPS["Data"], negative=())] = False,
@@ -73,6 +75,8 @@ def compress(
     limbeck compress runs/cnn --plan runs/half/plan.json --out runs/again
     limbeck compress final.nnet smaller.nnet --parameters 0.5 --features feats.ark
     limbeck compress final.nnet smaller.nnet --rank 112 117 124 232 --dialect legacy
+    limbeck compress final.nnet smaller.nnet --parameters 0.5 --finetune-epochs 2 --data data/train --ali exp/ali \
+        --exp exp/dnn
     ```
 
     Args:
@@ -102,7 +106,10 @@ def compress(
         train_examples: Use only this many training examples; default: as the run.
         model: The architecture if it is your own, as package.module:function.
         features: For an nnet1 file: an archive, script file or specifier (ark:-) of features to calibrate with.
-        feature_transform: For an nnet1 file: an nnet1 network to pass these features through.
+        feature_transform: For an nnet1 file: an nnet1 network to pass these features through, and those of the data.
+        ali: For an nnet1 file that is fine-tuned: the alignments of --data, a Kaldi directory.
+        exp: For an nnet1 file that is fine-tuned: the folder of Kaldi's experiment, which says how its features are
+            made. limbeck kaldi nnet1-finetune has flags for all of that.
         dialect: For an nnet1 file: the format to write; default: that of the source.
         overwrite: For an nnet1 file: replace the file, its plan and its plot if they exist.
         allow_pipes: Run the shell commands in script files of the data: only for data you trust. The run's own setting
@@ -118,28 +125,26 @@ def compress(
         raise ConfigError(f"--plan says what goes: leave --{rule.name.replace('_', '-')} out")
     if not source.is_dir():
         given = {
-            "--out": out, "--teacher-targets": teacher_targets, "--data": data, "--model": model,
+            "--out": out, "--teacher-targets": teacher_targets, "--model": model,
             "--int8": int8 or None, "--margin": margin, "--by": None if by == "rank" else by,
             "--resume": resume or None,
         }  # fmt: skip
         _refuse(given, f"{source} is not a run folder, and is for runs only")
-        if finetuning.finetune_epochs:
-            raise ConfigError(
-                f"--finetune-epochs is for runs: compress {source}, then fine-tune the smaller file with limbeck kaldi "
-                f"nnet1-finetune --teacher {source}"
-            )
-        from limbeck.cli.compress_nnet1 import compress_file
+        from limbeck.cli.compress_nnet1 import compress_file, speech_for
 
         compress_file(
             source, target, rule=rule, plan=plan, metric=metric, calibration=calibration, placement=placement,
             features=features, feature_transform=feature_transform, dialect=dialect, overwrite=overwrite,
-            allow_pipes=allow_pipes, json=json,
+            allow_pipes=allow_pipes, json=json, quiet=quiet, finetuning=finetuning,
+            data=speech_for(finetuning, data, ali, exp, feature_transform, validation, train_examples, allow_pipes),
         )  # fmt: skip
         return
     _refuse(
         {
             "--features": features,
             "--feature-transform": feature_transform,
+            "--ali": ali,
+            "--exp": exp,
             "--dialect": dialect,
             "--overwrite": overwrite or None,
         },  # fmt: skip

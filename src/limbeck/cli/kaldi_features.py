@@ -63,9 +63,10 @@ def apply_cmvn_online(
     allow_pipes: _Pipes = False,
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Take off the mean of what was heard so far: what apply-cmvn-online does.
+    r"""Subtract the mean of the frames so far, like apply-cmvn-online.
 
-    While the window is not full, earlier utterances of the speaker fill it, and then the global statistics.
+    While the window is not full, it is filled from earlier utterances of the speaker and then from the global
+    statistics.
 
     ```
     limbeck kaldi apply-cmvn-online --spk2utt data/test/spk2utt exp/dnn/global_cmvn_stats.mat \
@@ -76,8 +77,8 @@ def apply_cmvn_online(
         global_cmvn_stats: CMVN statistics of many speakers, one matrix.
         feats: Features: a path or a specifier, such as ark:-.
         out: The archive to write: a path or a specifier.
-        spk2utt: The utterances of each speaker, in the order in which they were heard, which is also that of the
-            output; default: each utterance stands alone.
+        spk2utt: The utterances of each speaker in their order, which is also that of the output; default: utterances
+            are independent.
         allow_pipes: Run the shell commands in specifiers and script files.
         overwrite: Replace existing files.
     """

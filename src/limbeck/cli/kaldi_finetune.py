@@ -1,6 +1,6 @@
-"""``limbeck kaldi``: networks in Kaldi's files trained on a teacher's soft targets, and written back."""
+"""``limbeck kaldi``: networks in Kaldi files fine-tuned by distillation and written back."""
 
-__all__ = ["nnet1_finetune", "nnet3_finetune"]
+__all__ = ["finetuned_nnet1", "nnet1_finetune", "nnet3_finetune"]
 
 import dataclasses
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from limbeck.data import DataSet
+    from limbeck.kaldi.formats.nnet1 import Nnet
 
 _Teacher = Annotated[list[Path], Parameter(group=GROUPS["Teacher"])]
 _Mean = Annotated[Literal["arithmetic", "geometric"], Parameter(group=GROUPS["Teacher"])]
@@ -27,8 +28,8 @@ _Folder = Annotated[Path | None, Parameter(group=GROUPS["Run"])]
 
 
 def nnet1_finetune(
-    source: Annotated[Path, Parameter(help="A network of nnet1, text or binary.")],
-    target: Annotated[Path, Parameter(help="What to write.")],
+    source: Annotated[Path, Parameter(help="An nnet1 network, text or binary.")],
+    target: Annotated[Path, Parameter(help="The file to write.")],
     /,
     *,
     teacher: _Teacher,
@@ -42,9 +43,9 @@ def nnet1_finetune(
     config: Config = None,
     quiet: Quiet = False,
 ) -> None:
-    r"""Train a network of nnet1 on a teacher's soft targets, and write it back: to win back what low rank lost.
+    r"""Fine-tune an nnet1 network by distillation and write it back, to recover what low-rank factorisation lost.
 
-    The components stay what they are, with their learning-rate factors; what has a factor of 0 is not trained.
+    The components and their learning-rate factors stay as they are; parameters with a factor of 0 are not trained.
 
     ```
     limbeck compress final.nnet small.nnet --parameters 0.5
@@ -53,42 +54,81 @@ def nnet1_finetune(
     ```
 
     Args:
-        source: A network of nnet1, text or binary.
-        target: What to write, in the form of the source.
-        teacher: Networks of nnet1, which see the features as the data are read, or folders of runs; several are
-            averaged.
+        source: An nnet1 network, text or binary.
+        target: The file to write, in the format of the source.
+        teacher: nnet1 networks, which get the features as the data are read, or run folders; several are averaged.
         mean: How several teachers' distributions are averaged.
-        weights: How much each teacher counts in the mean; default: all alike.
+        weights: How much each teacher counts in the mean; default: equal weights.
         out: Also keep the run in this folder: its settings, metrics and history.
         overwrite: Replace the file if it exists.
-        config: A TOML file with any of these settings; flags win.
+        config: A TOML file with any of these settings; flags override it.
         quiet: No progress bar.
     """
     from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet, write_nnet
-    from limbeck.kaldi.nnet1_module import trainable, with_weights
 
     refuse_taken(target, overwrite=overwrite)
     nnet, dialect = read_nnet(source), dialect_of(source)
+    trained = finetuned_nnet1(
+        nnet, data, teacher, distillation, training, name=str(source), mean=mean, weights=weights, out=out, quiet=quiet
+    )
+    write_nnet(target, trained, dialect=dialect)
+    say(f"The network is in {target}")
+
+
+def finetuned_nnet1(
+    nnet: "Nnet",
+    data: DataOptions,
+    teacher: list[Path],
+    distillation: Distillation,
+    training: Training,
+    *,
+    name: str,
+    mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    weights: list[float] | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+) -> "Nnet":
+    """Fine-tune an nnet1 network by distillation, and print the metrics of teacher and student.
+
+    Args:
+        nnet: The network.
+        data: The Kaldi directories that it learns from.
+        teacher: Its teachers, files or folders.
+        distillation: Temperature and weights of the losses.
+        training: How it is trained.
+        name: What to call the network in messages.
+        mean: How several teachers are averaged.
+        weights: How much each teacher counts.
+        out: A folder to keep the run in, or None.
+        quiet: No progress bar.
+
+    Returns:
+        The same components with the trained weights.
+
+    Raises:
+        MismatchError: If frames are not seen as the network was trained to.
+    """
+    from limbeck.kaldi.nnet1_module import trainable, with_weights
+
     try:
         student = trainable(nnet)
     except DataError as error:
-        raise type(error)(f"{source}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
     _require_speech(data, "nnet1")
     examples = open_examples(data, quiet=quiet)
     width = examples.train.as_seen(slice(0, 1)).flatten(1).shape[1]  # type: ignore[union-attr]
     if width != nnet.input_dim:
         raise MismatchError(
-            f"{source} has {nnet.input_dim} inputs, and a frame is seen as {width} values: give --left and --right, "
+            f"{name} has {nnet.input_dim} inputs, and a frame is seen as {width} values: give --left and --right, "
             "--feature-transform or --exp as for its training"
         )
     trained = _finetune(student, examples, teacher, mean, weights, distillation, training, out, quiet)
-    write_nnet(target, with_weights(nnet, trained), dialect=dialect)
-    say(f"The network is in {target}")
+    return with_weights(nnet, trained)
 
 
 def nnet3_finetune(
-    source: Annotated[Path, Parameter(help="A network of nnet3, raw or in a final.mdl, text or binary.")],
-    target: Annotated[Path, Parameter(help="What to write.")],
+    source: Annotated[Path, Parameter(help="An nnet3 network, raw or in a final.mdl, text or binary.")],
+    target: Annotated[Path, Parameter(help="The file to write.")],
     /,
     *,
     teacher: _Teacher,
@@ -102,10 +142,10 @@ def nnet3_finetune(
     config: Config = None,
     quiet: Quiet = False,
 ) -> None:
-    r"""Train a network of nnet3 on a teacher's soft targets, and write it back: to win back what low rank lost.
+    r"""Fine-tune an nnet3 network by distillation and write it back, to recover what low-rank factorisation lost.
 
-    Batch norm keeps its statistics, and what Kaldi does not train stays as it is. Each frame is an example, seen with
-    the context that the network has.
+    Batch norm keeps its statistics, and parameters that Kaldi does not train stay as they are. Each frame is an
+    example, with the context of the network.
 
     ```
     limbeck kaldi nnet3-finetune small.mdl tuned.mdl --teacher final.mdl --data data/train --ali exp/ali --cmvn none \
@@ -113,14 +153,14 @@ def nnet3_finetune(
     ```
 
     Args:
-        source: A network of nnet3, raw or in a final.mdl, text or binary.
-        target: What to write, in the form of the source.
-        teacher: Networks of nnet3 or folders of runs; several are averaged.
+        source: An nnet3 network, raw or in a final.mdl, text or binary.
+        target: The file to write, in the format of the source.
+        teacher: nnet3 networks or run folders; several are averaged.
         mean: How several teachers' distributions are averaged.
-        weights: How much each teacher counts in the mean; default: all alike.
+        weights: How much each teacher counts in the mean; default: equal weights.
         out: Also keep the run in this folder: its settings, metrics and history.
         overwrite: Replace the file if it exists.
-        config: A TOML file with any of these settings; flags win.
+        config: A TOML file with any of these settings; flags override it.
         quiet: No progress bar.
     """
     from limbeck.kaldi.nnet3.heads import as_trained
@@ -133,7 +173,7 @@ def nnet3_finetune(
     student = load_for_frames(source, model)
     _require_speech(data, "nnet3")
     if (getattr(data, "left", None), getattr(data, "right", None)) != (None, None):
-        raise ConfigError("--left and --right are for other networks: one of nnet3 sees its own context")
+        raise ConfigError("--left and --right are for other networks: an nnet3 network has its own context")
     context: dict[str, Any] = dict(zip(("left", "right"), student.context, strict=True))
     examples = open_examples(dataclasses.replace(data, **context), quiet=quiet)
     given = getattr(examples.reading, "ivector_dim", 0)
@@ -153,7 +193,7 @@ def _require_speech(data: DataOptions, kind: str) -> None:
 
     if not is_kaldi(data.data):
         raise ConfigError(
-            f"{data.data} is not a Kaldi data directory, which a network of {kind} learns from: give --data"
+            f"{data.data} is not a Kaldi data directory, as the training data of an {kind} network must be: give --data"
         )
 
 
@@ -168,7 +208,7 @@ def _finetune(
     out: Path | None,
     quiet: bool,
 ) -> "nn.Module":
-    """Train the student on its teachers, say how both do, and return it."""
+    """Train the student on its teachers, print the metrics of both, and return it."""
     from limbeck.runs.distilling import distill
     from limbeck.runs.models_for_data import load_teacher
 

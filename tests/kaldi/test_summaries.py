@@ -8,6 +8,7 @@ import pytest
 from limbeck.errors import FormatError
 from limbeck.kaldi.convert import read_network, write_network
 from limbeck.kaldi.formats.sniff import identify
+from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.summaries import summarise
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
@@ -74,3 +75,10 @@ def test_what_limbeck_does_not_know(tmp_path, content):
         summarise(tmp_path / "x")
     with pytest.raises(FormatError, match="cannot be read"):
         summarise(tmp_path / "missing")
+
+
+def test_a_range_that_does_not_fit_is_told_as_such(tmp_path):
+    write_ark(tmp_path / "a.ark", {"utt": np.zeros((61, 2), np.float32)})
+    (tmp_path / "a.scp").write_text(f"utt {tmp_path / 'a.ark'}:4[0:64]\n")
+    with pytest.raises(FormatError, match=r"asks for rows 0 to 64 of an object of shape \(61, 2\)"):
+        summarise(tmp_path / "a.scp")

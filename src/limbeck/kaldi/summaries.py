@@ -3,7 +3,7 @@
 __all__ = ["summarise"]
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -150,14 +150,15 @@ def _arrays(path: Path, note: str) -> dict[str, Any]:
 def _script_kind(script: Path, entries: list[Any], allow_pipes: bool) -> Kind:
     if not entries:
         raise FormatError(script, "an empty script file")
+    first = [replace(entries[0], rows=None, columns=None)]  # a range that does not fit says nothing of the kind
     for kind in ("matrix", "vector"):
         try:
-            next(read_entries(entries[:1], kind, allow_pipes=allow_pipes))
+            next(read_entries(first, kind, allow_pipes=allow_pipes))
         except FormatError:
             continue
         return kind
     try:
-        next(read_entries(entries[:1], "posterior", allow_pipes=allow_pipes))
+        next(read_entries(first, "posterior", allow_pipes=allow_pipes))
     except FormatError:
         return "integers"
     return "posterior"

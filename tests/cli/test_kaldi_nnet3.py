@@ -10,10 +10,12 @@ import pytest
 
 from limbeck.kaldi.formats.nnet1 import Nnet, dialect_of, read_nnet, write_nnet
 from limbeck.kaldi.formats.table import read_ark
+from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.forward import propagate
 from limbeck.kaldi.nnet3.computing import Computer
 from limbeck.kaldi.nnet3.model import read_nnet3
 from limbeck.kaldi.nnet3.module import Nnet3Module
+from limbeck.kaldi.nnet3.options import ComputeOptions
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 NNET3 = KALDI / "nnet3"
@@ -190,6 +192,39 @@ def test_words_with_a_network_of_nnet3_are_those_of_its_log_likelihoods(done, tm
     )
     thirds = json.loads((tmp_path / "c.json").read_text())
     assert thirds["audio_seconds"] == pytest.approx(figures[0]["audio_seconds"], abs=0.2)
+
+
+def test_a_network_that_reads_ivectors_is_fine_tuned_with_them(done, refused, tmp_path):
+    source, tuned, data = NNET3 / "ivec.bin", tmp_path / "tuned.raw", tmp_path / "data"
+    data.mkdir()
+    shutil.copyfile(KALDI / "e2e" / "ali.1.gz", data / "ali.1.gz")
+    shutil.copyfile(KALDI / "e2e" / "mono.mdl", data / "final.mdl")
+    feats = {
+        key: np.concatenate([frames, frames], 1) for key, frames in list(read_ark(KALDI / "e2e" / "feats.ark"))[:9]
+    }
+    write_ark(data / "feats.ark", feats, scp=data / "feats.scp")
+    dim, random = Nnet3Module(read_nnet3(source).nnet).ivector_dim, np.random.default_rng(0)
+    online = {key: random.normal(size=(7, dim)).astype(np.float32) for key in feats}
+    write_ark(data / "ivector_online.ark", online, scp=data / "ivector_online.scp")
+    (data / "ivector_period").write_text("10")
+    given = ("--data", data, "--ali", data, "--cmvn", "none")
+    words = ("kaldi", "nnet3-finetune", source, tuned, "--teacher", source, *given)
+    refused(*words, says="reads i-vectors of 4 values, and those of the data have 0: give --ivectors")
+    done(*words, "--ivectors", data, "--validation", 0.2, "--epochs", 2, "--batch-size", 64, "--learning-rate", 0.003,
+         "--temperature", 1, "--hard-weight", 1, "--precision", "float32", "--quiet")  # fmt: skip
+    before, after = (read_nnet3(path).nnet for path in (source, tuned))
+    assert after.nodes == before.nodes and [part.name for part in after.components] == [
+        part.name for part in before.components
+    ]
+    labels = dict(read_ark(KALDI / "e2e" / "alipdf.txt", "integers"))
+
+    def loss(nnet):
+        compute = Computer(Nnet3Module(nnet), ComputeOptions(frames_per_chunk=1))
+        nats = [-compute(frames, online[key], online=True)[np.arange(len(frames)), labels[key]]
+                for key, frames in feats.items()]  # fmt: skip
+        return float(np.concatenate(nats).mean())
+
+    assert loss(after) < 0.9 * loss(before)
 
 
 # The same for nnet1.

@@ -158,3 +158,17 @@ def test_words_with_ivectors_that_weigh_nothing_are_the_words_without(done, tmp_
          "--out", tmp_path / "without")  # fmt: skip
     assert (tmp_path / "with").read_text() == (tmp_path / "without").read_text()
     assert json.loads((tmp_path / "with.json").read_text())["wer"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_and_is_compressed_as_it_was_trained(done, here, given, trained):
+    done("train", *given, *QUICK, "--resume", "--out", trained)
+    done("compress", trained, "--rank", 4, "--finetune-epochs", 1, "--temperature", 1, "--precision", "float32",
+         "--quiet", "--out", here / "small")  # fmt: skip
+    front = json.loads((here / "small" / "model" / "config.json").read_text())["front_end"]
+    assert front == json.loads((trained / "model" / "config.json").read_text())["front_end"]
+    words = ("--feats", SO762 / "dev", "--ivectors", here / "spk.ark", "--utt2spk", SO762 / "dev" / "utt2spk")
+    done("forward", here / "small", *words, "--quiet", "--out", here / "small.ark")
+    by_run = np.concatenate([frames for _, frames in read_ark(here / "small.ark")])
+    expected = lb.load(here / "small")(validation_of(given).as_seen(slice(None))).softmax(1).detach().numpy()
+    np.testing.assert_allclose(by_run, expected, atol=1e-6)

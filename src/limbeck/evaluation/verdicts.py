@@ -227,7 +227,8 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
         metrics: The contents of ``metrics.json``.
 
     Returns:
-        The sentences of the verdict, of the margin's verdict and of their classes, those that are there.
+        The sentences of the verdict, of the margin's verdict and of their classes, and of the teacher's mistakes,
+        those that are there.
 
     Example:
         >>> sentences({"verdict": {"sentence": "It helped.", "harm": {"sentence": "One class lost."}}, "margin": None})
@@ -239,6 +240,9 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
         if isinstance(verdict, Mapping):
             harm = verdict.get("harm")
             found += [verdict.get("sentence"), harm.get("sentence") if isinstance(harm, Mapping) else None]
+    inherited = metrics.get("inherited")
+    if isinstance(inherited, Mapping):
+        found.append(inherited.get("sentence"))
     return [str(sentence) for sentence in found if sentence]
 
 

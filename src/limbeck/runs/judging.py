@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.evaluation.inheritance import inherited_mistakes
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
 from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
 from limbeck.protocols import Teacher
@@ -81,6 +82,7 @@ def judge_pairs(
             }
     rows: list[dict[str, Any]] = []
     wrong: dict[str, list[NDArray[np.bool_]]] = {"student": [], "baseline": []}
+    said: dict[str, list[NDArray[np.int64]]] = {"student": [], "baseline": []}
     for number, pair in enumerate(pairs):
         row: dict[str, Any] = {"seed": seed + number}
         for role, model in (("baseline", pair.baseline), ("student", pair.student)):
@@ -93,6 +95,7 @@ def judge_pairs(
             scores = scores_of(answered, labels, teacher=reference)
             row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
             wrong[role].append(answered.predicted != labels)
+            said[role].append(answered.predicted)
             if number == 0:
                 answers[role] = answered
                 more = examples.scores(answered.predicted, labels)
@@ -105,6 +108,17 @@ def judge_pairs(
         "verdict": None if verdict is None else verdict.to_dict(),
         "margin": None if within is None else within.to_dict(),
     }
+    if reference is not None:
+        together = examples.groups()
+        inherited = inherited_mistakes(
+            reference.predicted,
+            said["student"],
+            said["baseline"],
+            labels,
+            data.classes,
+            groups=None if together is None else together.cpu().numpy(),
+        )
+        found["inherited"] = None if inherited is None else inherited.to_dict()
     kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
     return Judgement(verdict, within, found, kept)
 

@@ -18,7 +18,7 @@ from limbeck.report.figures_errors import draw_confusions, draw_reliability
 from limbeck.report.figures_softness import dark_knowledge
 from limbeck.report.figures_style import svg
 from limbeck.report.figures_training import draw_learning_curves
-from limbeck.report.page import render_report
+from limbeck.report.page import render_report, verdict_box
 
 EVERY = [
     "networks",
@@ -363,3 +363,10 @@ def test_importing_the_report_loads_neither_torch_nor_matplotlib():
     code = "import sys, limbeck.report; print({'torch', 'matplotlib', 'jinja2', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_the_student_inherits_stands_with_the_verdict_and_never_alone():
+    inherited = {"sentence": "Of the teacher's 20 mistakes the student repeats 90 %."}
+    box = verdict_box({"sentence": "It helped.", "helped": True}, None, inherited)
+    assert box["sentences"] == ["It helped.", "Of the teacher's 20 mistakes the student repeats 90\N{NO-BREAK SPACE}%."]
+    assert verdict_box(None, None, inherited) is None

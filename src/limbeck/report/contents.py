@@ -155,6 +155,7 @@ class Contents:
         hard_weight: Weight of the true labels, or None.
         verdict: ``to_dict()`` of a verdict: ``sentence``, ``helped`` and the sentence of ``harm`` are shown; or None.
         margin: ``to_dict()`` of the verdict on a margin, likewise with ``outcome``; or None.
+        inherited: ``to_dict()`` of the teacher's mistakes that the student repeats: the sentence is shown; or None.
         judged_on: Which examples the models were evaluated on, "test" or "validation".
         seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
@@ -176,6 +177,7 @@ class Contents:
     hard_weight: float | None = None
     verdict: Mapping[str, Any] | None = None
     margin: Mapping[str, Any] | None = None
+    inherited: Mapping[str, Any] | None = None
     judged_on: str = "test"
     seeds: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)

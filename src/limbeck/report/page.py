@@ -48,7 +48,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         title=contents.title,
         facts=list(_facts(contents)),
         command=contents.command,
-        verdict=verdict_box(contents.verdict, contents.margin),
+        verdict=verdict_box(contents.verdict, contents.margin, contents.inherited),
         tiles=list(_tiles(contents)),
         notes=contents.notes,
         columns=_columns(contents),
@@ -148,22 +148,25 @@ _TONES: Mapping[object, tuple[str, str]] = {
 }
 
 
-def verdict_box(verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def verdict_box(
+    verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None, inherited: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """What the box of the verdict says.
 
     Args:
         verdict: The contents of ``metrics.json`` of it, or None.
         margin: Likewise of the verdict within a margin.
+        inherited: Likewise of the teacher's mistakes that the student repeats.
 
     Returns:
         ``tone``, ``heading`` and ``sentences``; None where neither says anything.
     """
-    found = sentences({"verdict": verdict, "margin": margin})
-    if not found:
+    if not sentences({"verdict": verdict, "margin": margin}):
         return None
+    told = sentences({"verdict": verdict, "margin": margin, "inherited": inherited})
     said = verdict.get("helped") if verdict and verdict.get("sentence") else (margin or {}).get("outcome")
     tone, heading = _TONES.get(said if isinstance(said, bool | str) else None, ("open", "undecided"))
-    return {"tone": tone, "heading": f"Verdict: {heading}", "sentences": [_unbroken(text) for text in found]}
+    return {"tone": tone, "heading": f"Verdict: {heading}", "sentences": [_unbroken(text) for text in told]}
 
 
 def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:

@@ -121,6 +121,7 @@ def gather(
         hard_weight=config.get("hard_weight") if taught else None,
         verdict=metrics.get("verdict"),
         margin=metrics.get("margin"),
+        inherited=metrics.get("inherited"),
         judged_on=metrics.get("judged_on") or "test",
         seeds=seeds if len(seeds) > 1 else (),
         config=config,

@@ -207,6 +207,9 @@ def test_narrower_networks_are_described_and_built_again():
     with torch.no_grad():
         assert torch.equal(again.eval()(x), small(x))
     assert small.config.channels != (5, 6) or small.config.hidden != (7,)
+    for part in small:
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.num_features == len(part.running_mean) == len(part.weight)
 
 
 @pytest.mark.slow

@@ -12,15 +12,19 @@ __all__ = [
     "build",
     "changes_of",
     "close_attention",
+    "close_conv1d",
+    "conv1d_names",
     "count_parameters",
     "describe",
     "factored_ranks",
     "from_options",
+    "has_conv1d",
     "has_int8",
     "hf_model",
     "hf_teacher",
     "layer_sizes",
     "open_attention",
+    "open_conv1d",
     "opened_names",
     "own_function",
     "rebuild",
@@ -53,6 +57,7 @@ from limbeck.models.mlp import MLP, MLPConfig
 from limbeck.models.narrow import narrow, narrowed_widths
 from limbeck.models.specialist import Specialist
 from limbeck.models.timm_models import TIMM_PREFIX, build_timm, describe_timm, make_timm
+from limbeck.models.transposed import close_conv1d, conv1d_names, has_conv1d, open_conv1d
 from limbeck.options import ModelOptions
 
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
@@ -62,7 +67,7 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
 _NAMED = {"nnet1": "limbeck.kaldi.network"}
 """Modules that register an architecture, imported when one is asked for by its name."""
 _SPECIALIST, _HF, _TIMM = "specialist", "hf", "timm"
-_CHANGES = ("attention", "widths", "ranks", "spatial", "tucker", "int8")
+_CHANGES = ("conv1d", "attention", "widths", "ranks", "spatial", "tucker", "int8")
 
 
 def register_architecture(kind: str, config: type[Any], model: type[nn.Module]) -> None:
@@ -151,10 +156,11 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
         model: Any module.
 
     Returns:
-        ``attention``, the names of those whose projections are layers; ``widths``, inputs and outputs of layers that
-        lost units; ``ranks``, by layer; ``spatial``, the names of those that are a convolution over columns and one
-        over rows; ``tucker``, to how many channels the first goes of those that are three; and ``int8``, each only
-        where there is such a layer: true where all linear layers have 8 bits, or the names of those that have.
+        ``conv1d``, the names of layers that were ``Conv1D``; ``attention``, of those whose projections are layers;
+        ``widths``, inputs and outputs of layers that lost units; ``ranks``, by layer; ``spatial``, the names of those
+        that are a convolution over columns and one over rows; ``tucker``, to how many channels the first goes of those
+        that are three; and ``int8``, each only where there is such a layer: true where all linear layers have 8 bits,
+        or the names of those that have.
 
     Example:
         >>> changes_of(split_layers(nn.Sequential(nn.Linear(8, 6)), {"0": 2}))
@@ -166,6 +172,7 @@ def changes_of(model: nn.Module) -> dict[str, Any]:
     int8: dict[str, Any] = {"int8": names if partly else True} if names else {}
     widths = narrowed_widths(model)
     found = {
+        "conv1d": conv1d_names(model),
         "attention": opened_names(model),
         "widths": widths,
         "ranks": ranks,
@@ -206,6 +213,13 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
         isinstance(each, list) and len(each) == 2 for each in widths.values()
     ):
         raise ConfigError(f"widths must be inputs and outputs by layer, and are {widths!r}"[:300])
+    conv1d = changes.get("conv1d", [])
+    if not isinstance(conv1d, list) or not all(isinstance(name, str) for name in conv1d):
+        raise ConfigError(f"conv1d must be a list of layers, and is {conv1d!r}"[:300])
+    if conv1d and conv1d_names(model) != conv1d:
+        model = open_conv1d(model, conv1d)
+        if conv1d_names(model) != conv1d:
+            raise ConfigError(f"the architecture has no Conv1D in all of {', '.join(conv1d)}"[:300])
     attention = changes.get("attention", [])
     if not isinstance(attention, list) or not all(isinstance(name, str) for name in attention):
         raise ConfigError(f"attention must be a list of modules, and is {attention!r}"[:300])

@@ -20,6 +20,7 @@ from limbeck.errors import ConfigError
 from limbeck.models.copying import copy_module
 from limbeck.models.fused import take_off_fused
 from limbeck.models.layers import limit_norms
+from limbeck.models.transposed import carry_mark
 
 
 class Factored(nn.Sequential):
@@ -82,6 +83,7 @@ class Factored(nn.Sequential):
         self.requires_grad_(layer.weight.requires_grad)
         self.train(layer.training)
         self.rank, self.spatial, self.inner = rank, spatial, inner
+        carry_mark(layer, self)
 
 
 def _along(layer: nn.Conv2d, axis: int) -> dict[str, Any]:

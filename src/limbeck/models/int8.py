@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from limbeck.errors import DataError
 from limbeck.models.copying import copy_module
 from limbeck.models.fused import take_off_fused
+from limbeck.models.transposed import carry_mark
 
 _LARGEST = 127
 _EXACT = 1024
@@ -252,6 +253,7 @@ def to_int8(
                     if round_weights
                     else Int8Linear(module.in_features, module.out_features, bias=module.bias is not None)
                 )
+                carry_mark(module, made[id(module)])
             except DataError as error:
                 raise DataError(f"layer {name or '(the whole network)'}: {error}") from error
     if not made:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.inputs import move
 from limbeck.lowrank import apply
 from limbeck.lowrank.plan import RankPlan
-from limbeck.models import close_attention, open_attention, to_int8
+from limbeck.models import close_attention, close_conv1d, has_conv1d, open_attention, open_conv1d, to_int8
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
@@ -66,7 +66,7 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
     if ranks is not None:
         whole = {layer.name: layer.reason for layer in (ranks[1].layers if ranks[1] else ()) if layer.reason}
         _tell_whole(whole, "whole", plan.execution.callback)
-        name, last = ranks[0].stage, close_attention(_smaller(plan, base, ranks)).eval()
+        name, last = ranks[0].stage, _closed(_smaller(plan, base, ranks)).eval()
         stages[name] = last
         if folder is not None:
             write_plan(folder, *ranks)
@@ -79,7 +79,7 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
     if plan.int8:
         last = _opened(last, plan)
         floats = whole_layers(last, plan.data.train.as_seen(slice(0, 1)))
-        last = close_attention(to_int8(last, whole=floats))
+        last = _closed(to_int8(last, whole=floats))
         untold = {layer: why for layer, why in floats.items() if layer not in whole}
         _tell_whole(untold, "float32", plan.execution.callback)
         stages[f"{name} + int8" if name else "int8"] = last
@@ -87,18 +87,23 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
 
 
 def _opened(model: nn.Module, plan: CompressPlan) -> nn.Module:
-    """A network with the projections of PyTorch's attention as layers, where it answers the same."""
+    """A network with the projections of attention as linear layers, where it answers the same."""
     few = plan.data.train.as_seen(slice(0, 2))
 
     def ask(asked: nn.Module) -> Tensor:
         with evaluating(asked), torch.no_grad():
             return call_model(asked, move(few, next(asked.parameters()).device))
 
-    if not any(type(part) is nn.MultiheadAttention for part in model.modules()):
+    if not has_conv1d(model) and not any(type(part) is nn.MultiheadAttention for part in model.modules()):
         return model
-    made, expected = open_attention(model, call=lambda: ask(model)), ask(model)
+    made, expected = open_conv1d(open_attention(model, call=lambda: ask(model))), ask(model)
     away = float((ask(made) - expected).abs().max())
     return made if away <= _CLOSE * max(1.0, float(expected.abs().max())) else model
+
+
+def _closed(model: nn.Module) -> nn.Module:
+    """A network in which what did not change is of the library's own class again."""
+    return close_conv1d(close_attention(model))
 
 
 def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:

@@ -97,6 +97,6 @@ def test_examples_to_calibrate_with_are_needed_and_others_than_those_judged_on(m
     with pytest.raises(ConfigError, match="int8 is calibrated on training examples, and there are none"):
         shipped(model, tmp_path / "out", calibration=None)
     held = images(50)
-    with pytest.raises(ConfigError, match="calibration has the examples that the files are evaluated on"):
+    with pytest.raises(ConfigError, match="the calibration examples are those that the files are evaluated on"):
         shipped(model, tmp_path / "out", data=held, calibration=held)
     assert not list(tmp_path.iterdir())

@@ -658,7 +658,17 @@ def test_resuming_with_other_data(refused, tiny, teacher, tmp_path):
     before = tiny.read_bytes()
     try:
         np.savez(tiny, x=x, y=y, classes=NAMES)
-        refused("train", "--data", tiny, *FAST, "--resume", "--out", out, says="belongs to other", leaves=tmp_path)
+        refused(
+            "train",
+            "--data",
+            tiny,
+            *FAST,
+            "--resume",
+            "--out",
+            out,
+            says="was begun with other training data",
+            leaves=tmp_path,
+        )
     finally:
         tiny.write_bytes(before)
 

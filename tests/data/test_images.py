@@ -14,7 +14,8 @@ from limbeck.data import Examples
 from limbeck.data.augment_policies import crop_box, draw
 from limbeck.data.images import ImageArrays, ImageFiles, measured
 from limbeck.data.viewing import Viewing, in_parts
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.formats.image_arrays import open_picture
 from limbeck.options import Augmentation, ImagePresentation
 
 BOTH = (ImagePresentation(size=16), ImagePresentation(size=24, mean=(0.5,), std=(0.5,), crop_pct=1.0))
@@ -303,3 +304,10 @@ def test_no_warning_of_torch_is_shown(tmp_path):
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_image_that_cannot_be_read_is_named_once(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(FormatError) as refused, open_picture(tmp_path / "broken.png"):
+        pass
+    assert str(refused.value).count("broken.png") == 1

@@ -177,3 +177,20 @@ def test_a_pipeline_sees_the_raw_columns_and_the_student_the_encoded_ones(tmp_pa
         expected = run.student(seen(Table.of(test[0]), range(7), run.student.presentation)).argmax(1)
     found = limbeck.evaluate(again, other.with_presentation(again.presentation))
     assert found["test_errors"] == int((expected != other.labels).sum())
+
+
+def test_a_column_of_labels_that_was_not_named_is_told(tmp_path):
+    rows = "".join(f"{number},{number % 2}\n" for number in range(12))
+    (tmp_path / "t.csv").write_text("x,y\n" + rows)
+    (told,) = open_table(tmp_path / "t.csv").notes
+    assert "'y'" in told and "--label-column" in told
+    assert open_table(tmp_path / "t.csv", label_column="y").notes == ()
+
+
+@pytest.mark.parametrize(("count", "ends"), [(12, "c11"), (13, "c11, ... (13 columns)")])
+def test_many_columns_are_listed_with_their_number(tmp_path, count, ends):
+    names = [f"c{number}" for number in range(count)]
+    (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join(["1"] * count) + "\n")
+    with pytest.raises(limbeck.LimbeckError, match="which column holds the labels") as refused:
+        open_table(tmp_path / "t.csv")
+    assert str(refused.value).endswith(ends)

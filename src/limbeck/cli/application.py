@@ -15,7 +15,7 @@ import cyclopts
 from limbeck import __version__
 from limbeck.cli.commands import COMMANDS, find_command
 from limbeck.cli.settings import read_settings, safe_settings
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckError
 
 app = cyclopts.App(
     name="limbeck",
@@ -54,6 +54,13 @@ def run(words: list[str]) -> None:
             app(words, result_action="return_value", exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise _misspelt(error, words) from error
+    except LimbeckError as error:
+        from limbeck.cli.flag_names import in_flags
+        from limbeck.cli.help import arguments_of
+
+        known = {str(one.field_info.name): one.name for one in arguments_of(app, words)}
+        error.args = (in_flags(str(error), known), *error.args[1:])
+        raise
 
 
 def _show_warning(*given: Any, **more: Any) -> None:

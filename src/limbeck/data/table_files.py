@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.in_memory import class_names, source_name, values_of
 from limbeck.formats.pandas_files import read_frame
 
+_MOST_SHOWN = 12
 _LABELS = ("label", "labels", "class", "target", "y")
 
 
@@ -109,8 +110,11 @@ def open_table(
     for part, frame in frames.items():
         rows = _table(source_name(sources[part]), frame, group_column, aside)
         parts[part] = numbered.examples(part, rows, None if id_column is None else values_of(frame, id_column))
+    notes: tuple[str, ...] = ()
+    if label_column is None and labelled.column is not None:
+        notes = (f"the labels are the column {labelled.column!r}; --label-column (label_column=) names another",)
     try:
-        return numbered.data_set(place.stem, parts)
+        return numbered.data_set(place.stem, parts, notes=notes)
     except DataError as error:
         raise FormatError(place, str(error).removeprefix(f"{place.stem}: ")) from error
 
@@ -193,12 +197,18 @@ def _label_column(path: str | Path, frame: Any, named: str | None) -> str:
     if len(found) != 1:
         raise ConfigError(
             f"{path}: which column holds the labels? Name it with label_column (--label-column); there are "
-            f"{', '.join(list(frame.columns)[:12])}"
+            f"{_shown(frame)}"
         )
     return str(found[0])
+
+
+def _shown(frame: Any) -> str:
+    """The names of the columns; of very many the first."""
+    names = [str(name) for name in frame.columns]
+    return ", ".join(names[:_MOST_SHOWN]) + (f", ... ({len(names)} columns)" if len(names) > _MOST_SHOWN else "")
 
 
 def _require(path: str | Path, frame: Any, columns: Sequence[str | None]) -> None:
     for column in columns:
         if column is not None and column not in frame.columns:
-            raise FormatError(path, f"has no column {column!r}: it has {', '.join(list(frame.columns)[:12])}")
+            raise FormatError(path, f"has no column {column!r}: it has {_shown(frame)}")

@@ -244,7 +244,8 @@ def _told(file: str | PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:  # of the system, as where a file was removed; Pillow's own has none
             raise FormatError(file, f"cannot be read: {error.strerror}") from error
-        raise FormatError(file, f"not an image, truncated or corrupt: {error}") from error
+        said = str(error).replace(f" {str(file)!r}", "")  # the library names the file again
+        raise FormatError(file, f"not an image, truncated or corrupt: {said}") from error
     except Exception as error:  # Pillow's decoders raise a dozen types on corrupt bytes
         raise FormatError(file, f"not an image, truncated or corrupt: {error or type(error).__name__}") from error
 

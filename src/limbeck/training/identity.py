@@ -38,7 +38,10 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
     if _agree(before, now, {"teacher": _TOLERANCE, "method": _ALIKE}.get(name, 0.0)):
         return
     if name in _DATA:
-        raise RunError(f"{folder} belongs to other {_DATA[name]}: {_told(before)}, and these have {_told(now)}")
+        raise RunError(
+            f"{folder} was begun with other {_DATA[name]}: {_told(before)}, and these have {_told(now)}: resume with "
+            "the data that its config.toml names, if they have not changed since, or start in another folder"
+        )
     if name == "teacher":
         raise RunError(
             f"{folder} was begun with another teacher: {_told(before)}, and this one has {_told(now)}: resume with the "
@@ -78,4 +81,4 @@ def _named(value: object) -> str:
 def _told(value: object) -> str:
     if value is None:
         return "none"
-    return f"digest {value}" if isinstance(value, str) else "other answers to the same examples"
+    return f"digest {value[:12]}..." if isinstance(value, str) else "other answers to the same examples"

@@ -111,7 +111,7 @@ def open_table(
         rows = _table(source_name(sources[part]), frame, group_column, aside)
         parts[part] = numbered.examples(part, rows, None if id_column is None else values_of(frame, id_column))
     notes: tuple[str, ...] = ()
-    if label_column is None and labelled.column is not None:
+    if label_column is None and labelled.column is not None and labelled.column.lower() not in {"label", "labels"}:
         notes = (f"the labels are the column {labelled.column!r}; --label-column (label_column=) names another",)
     try:
         return numbered.data_set(place.stem, parts, notes=notes)

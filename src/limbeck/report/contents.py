@@ -5,7 +5,7 @@ Axes: ``N`` examples evaluated on, ``K`` classes, ``H`` and ``W`` the height and
 
 __all__ = ["Contents", "Heard", "Layer", "Model", "Singular"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -163,6 +163,7 @@ class Contents:
         way: Roles in order from the first model to the one to ship, where one was made out of the other.
         spectra: Singular values of the layers that were made smaller.
         heard: For speech, an utterance that was evaluated on.
+        given: Gives some of these examples as texts, or as mappings of a table's columns; None where it cannot.
         tried: Address, from the report, of a page on which a person can try the network; None where there is none.
     """
 
@@ -185,6 +186,7 @@ class Contents:
     way: tuple[str, ...] = ()
     spectra: tuple[Singular, ...] = ()
     heard: Heard | None = None
+    given: Callable[[NDArray[np.int64]], Sequence[Any] | None] | None = None
     tried: str | None = None
 
     def __post_init__(self) -> None:

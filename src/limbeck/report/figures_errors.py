@@ -1,6 +1,7 @@
 """Where the models err: pictures on which they differ, who is taken for whom, and how sure they were."""
 
 __all__ = [
+    "differing_groups",
     "draw_confusions",
     "draw_disagreements",
     "draw_reliability",
@@ -40,7 +41,7 @@ def draw_disagreements(contents: Contents) -> "Figure | None":
     Returns:
         The figure, or None where there are no pictures or nothing to show.
     """
-    groups = [group for group in _groups(contents) if len(group[1])]
+    groups = [group for group in differing_groups(contents) if len(group[1])]
     if contents.images is None or not groups:
         return None
     models = contents.answering[:4]
@@ -85,7 +86,15 @@ def explain_disagreements(contents: Contents) -> str:
     return words + "The errors of which the model was surest come first."
 
 
-def _groups(contents: Contents) -> list[tuple[str, NDArray[np.int64]]]:
+def differing_groups(contents: Contents) -> list[tuple[str, NDArray[np.int64]]]:
+    """Examples on which models differ, or that a single model gets wrong; the surest answers first.
+
+    Args:
+        contents: What the report shows.
+
+    Returns:
+        Headings with places among the examples, int64.
+    """
     teacher, student, baseline = (contents.model(role) for role in ("teacher", "student", "baseline"))
     groups = []
     if student and baseline:

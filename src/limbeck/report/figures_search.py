@@ -1,7 +1,8 @@
 """How a search went: errors by temperature and hard weight, trial by trial, and by each setting."""
 
-__all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history", "temperature_of"]
+__all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history", "log_ticks", "temperature_of"]
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -178,12 +179,17 @@ def draw_history(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
     complete = [row for row in rows if row["state"] == "complete"]
     if len(rows) < 2 or not complete:
         return None
+    from matplotlib.ticker import MaxNLocator
+
     with styled():
         drawing = figure(9.0, 3.2)
         axes = drawing.add_subplot(1, 1, 1)
         _scatter(axes, "trial", rows)
         best = np.minimum.accumulate([row["validation_errors"] for row in complete])
         axes.step([row["trial"] for row in complete], best, where="post", color=INK, linewidth=1.2, label="best so far")
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        if axes.get_yscale() == "linear":
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("trial")
         axes.set_ylabel("validation errors")
         tidy(axes)
@@ -205,8 +211,9 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
     names = [name for name in (*_NAMES, *own) if len({row.get(name) for row in rows} - {None}) > 1]
     if not names:
         return None
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+    most = max(2, 14 // len(names))  # ticks that stand beside each other without touching
     with styled():
         drawing = figure(9.0, 2.9)
         for place, name in enumerate(names):
@@ -216,15 +223,45 @@ def draw_axes(trials: Sequence[Mapping[str, Any]]) -> "Figure | None":
             values = [row[name] for row in known]
             if (name in {"temperature", "learning_rate"} or "." in name) and _spans(values):
                 axes.set_xscale("log")
-                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+                axes.xaxis.set_major_locator(FixedLocator(log_ticks(min(values), max(values), most)))
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axes.xaxis.set_minor_formatter(NullFormatter())
-                axes.tick_params(which="minor", length=0)
+                axes.xaxis.set_minor_locator(NullLocator())
+            elif all(isinstance(value, int | float) for value in values):
+                whole = all(float(value).is_integer() for value in values)
+                axes.xaxis.set_major_locator(MaxNLocator(most, integer=whole))
+            if axes.get_yscale() == "linear":
+                axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))  # errors are counted
             axes.set_xlabel(_NAMES.get(name, name))
             if place == 0:
                 axes.set_ylabel("validation errors")
             tidy(axes)
     return drawing
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round values between two for a logarithmic axis: 1, 2 and 5 times powers of ten, or fewer of them.
+
+    Args:
+        low: The smallest value shown, above 0.
+        high: The largest.
+        most: How many ticks there is room for, at least 2.
+
+    Returns:
+        At most so many values, in order; the ends where no round value lies between.
+
+    Example:
+        >>> log_ticks(1, 20, 6), log_ticks(1e-4, 0.1, 3)
+        ([1.0, 2.0, 5.0, 10.0, 20.0], [0.0001, 0.01])
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [float(f"{step}e{power}") for power in powers for step in steps]
+        inside = [value for value in found if low / 1.001 <= value <= high * 1.001]
+        if 2 <= len(inside) <= most:
+            return inside
+    if len(inside) > most:
+        return inside[:: -(-len(inside) // most)]
+    return [low, high]
 
 
 def _spans(values: Sequence[Any]) -> bool:

@@ -13,6 +13,7 @@ from limbeck.evaluation.verdicts import sentences
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
 from limbeck.report.figures_style import clean, colour, harmless, number, svg
+from limbeck.report.sheets import Sheet, sheets_of
 from limbeck.system.files import replace_text
 
 _DASH = "–"
@@ -61,6 +62,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         ],
         config=contents.config,
         tried=contents.tried,
+        sheets=sheets_of(contents),
     )
 
 
@@ -79,6 +81,7 @@ def render_page(
     seeds: Sequence[Sequence[str]] = (),
     table: Mapping[str, Any] | None = None,
     tried: str | None = None,
+    sheets: Sequence[Sheet] = (),
 ) -> str:
     """A page of given parts as HTML text; all text in them is escaped.
 
@@ -96,6 +99,7 @@ def render_page(
         seeds: Four texts a seed.
         table: ``title``, ``heading`` and ``rows`` of a plain table, or None.
         tried: Address of a page on which the network can be tried, or None.
+        sheets: More tables, with an explanation each, before the figures.
 
     Returns:
         The page, equal for equal parts.
@@ -121,6 +125,7 @@ def render_page(
         seeds=seeds,
         table=table,
         tried=tried,
+        sheets=sheets,
         plates=[
             embedded(text) | {"name": name, "title": heading, "words": _unbroken(words)}
             for name, heading, words, text in figures
@@ -228,6 +233,14 @@ def _columns(contents: Contents) -> list[dict[str, str]]:
     return [{"role": m.role, "title": m.title, "colour": colour(m.role, roles)} for m in contents.models]
 
 
+def _time(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
 def _debiased(value: float) -> str:
     """A debiased error; where it ends at 0 the bins differ by no more than chance makes them."""
     return f"{100 * value:.2f} %" if value > 0 else "within chance"
@@ -258,6 +271,8 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("multiply_adds", "Multiply-adds an example", number),
     ("latency_ms", "Latency, one example (ms)", lambda value: f"{value:.3g}"),
     ("images_per_second", "Examples per second", number),
+    ("training_seconds", "Time of training", _time),
+    ("training_joules", "Energy of the machine while training", lambda value: f"{value / 3600:.3g} Wh"),
 )
 
 

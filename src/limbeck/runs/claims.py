@@ -1,6 +1,6 @@
 """What a run will be able to show: checks of the margin, and the power of the evaluation set."""
 
-__all__ = ["check_margin", "judged_by", "tell_reach"]
+__all__ = ["check_margin", "judged_by", "reach_of", "tell_reach"]
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
@@ -43,6 +43,33 @@ def judged_by(teacher: Teacher, examples: Examples) -> Teacher | None:
         return None
 
 
+def reach_of(examples: int, part: str, margin: float | None) -> str:
+    """What so many examples can show, and how many a margin needs, in words.
+
+    Args:
+        examples: How many the networks are evaluated on.
+        part: Their part of the data: "test" or "validation".
+        margin: Percentage points of the error rate, or None.
+
+    Returns:
+        A sentence without a full stop.
+
+    Example:
+        >>> reach_of(10_000, "test", None)
+        '10,000 test examples show a difference of 0.72 points between two networks at best (power 90 %, ...'
+    """
+    text = (
+        f"{examples:,} {part} examples show a difference of {100 * smallest_difference(examples):.2g} points "
+        f"between two networks at best"
+    )
+    if margin is not None:
+        text += (
+            f" and a margin of {100 * smallest_margin(examples):.2g}; a margin of {margin:g} needs "
+            f"{examples_needed(margin / 100):,}"
+        )
+    return text + f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
+
+
 def tell_reach(
     margin: float | None, data: DataSet, callback: Callback | None, *, teacher: Teacher | None = None
 ) -> None:
@@ -63,16 +90,7 @@ def tell_reach(
             "the teacher's outputs are stored for training examples only: the teacher itself is not evaluated"
         )
     part, groups = "test" if data.test is not None else "validation", judged.groups()
-    text = (
-        f"{len(judged):,} {part} examples show a difference of {100 * smallest_difference(len(judged)):.2g} points "
-        f"between two networks at best"
-    )
-    if margin is not None:
-        text += (
-            f" and a margin of {100 * smallest_margin(len(judged)):.2g}; a margin of {margin:g} needs "
-            f"{examples_needed(margin / 100):,}"
-        )
-    text += f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"
+    text = reach_of(len(judged), part, margin)
     (callback or Callback()).on_note(
         text + ("; examples of a group are correlated and show less" if groups is not None else "")
     )

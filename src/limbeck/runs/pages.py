@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, RunError
 from limbeck.lowrank import RankPlan
 from limbeck.models import layer_sizes
@@ -24,6 +25,7 @@ from limbeck.models.calling import presentation_of
 from limbeck.options.kinds import every_option
 from limbeck.options.methods import has_temperature, option_list
 from limbeck.report import Contents, Heard, Layer, Model, Singular, write_report
+from limbeck.runs.claims import reach_of
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.run_models import answers_by_role, with_words
@@ -106,8 +108,12 @@ def gather(
         found, said = data.reading.illustrate(config, examples, partial(answers_by_role, run, config, data))
         heard = None if found is None else Heard(*found)
         notes += said
+    if examples is not None and examples.labels is not None:
+        notes.append(reach_of(len(examples), metrics.get("judged_on") or "test", config.get("margin")) + ".")
     modified = (run.path / "metrics.json").stat().st_mtime
     taught = bool(config.get("finetune_epochs", 1))
+    # Students that learn from each other have no teacher to soften: the paper's settings are not worth a line.
+    untold = "students" in config and (config.get("temperature"), config.get("hard_weight")) == (1.0, 0.5)
     seeds = tuple(metrics.get("seeds", ()))
     return Contents(
         title=f"{shown[-1].title} on {data.name if data is not None else config.get('data', 'own data')}",
@@ -117,8 +123,8 @@ def gather(
         labels=None if examples is None or examples.labels is None or not answers else examples.labels.long().numpy(),
         images=None if examples is None or not answers else _pictures(examples),
         command=None,
-        temperature=config.get("temperature") if taught and _has_temperature(config) else None,
-        hard_weight=config.get("hard_weight") if taught else None,
+        temperature=config.get("temperature") if taught and not untold and _has_temperature(config) else None,
+        hard_weight=config.get("hard_weight") if taught and not untold else None,
         verdict=metrics.get("verdict"),
         margin=metrics.get("margin"),
         inherited=metrics.get("inherited"),
@@ -129,6 +135,7 @@ def gather(
         way=tuple(metrics.get("stages", {})),
         spectra=_spectra(run) if metrics.get("stages") else (),
         heard=heard,
+        given=None if examples is None or not answers else partial(_given, examples),
         tried=_TRIED if (run.path / _TRIED).is_file() else None,
     )
 
@@ -303,8 +310,36 @@ def _model(
             seen = presentation_of(module) if reading is None else reading.presentation
             inputs = examples.as_seen(slice(0, 1), seen)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))
+    scores |= cost_of(history) if members == 1 else {}
     rows = tuple({**row, "images_per_second": row.get("examples_per_second")} for row in history)
     return Model(role, metrics[role].get("title", role), answers.get(role), rows, scores, layers, members)
+
+
+def cost_of(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What a training took, where it is known for each epoch: seconds of its steps, and joules of the machine.
+
+    Args:
+        history: A mapping per epoch.
+
+    Returns:
+        ``training_seconds`` and ``training_joules``.
+
+    Example:
+        >>> cost_of([{"seconds": 1.5, "joules": 30.0}, {"seconds": 1.0}])
+        {'training_seconds': 2.5}
+    """
+    found = {}
+    for name in ("seconds", "joules"):
+        values = [row.get(name) for row in history]
+        if values and all(isinstance(value, int | float) for value in values):
+            found[f"training_{name}"] = float(sum(value for value in values if value is not None))
+    return found
+
+
+def _given(examples: Examples, rows: NDArray[np.int64]) -> Sequence[Any] | None:
+    """Texts, or the rows of a table as mappings, of some examples; None where examples are of another kind."""
+    source = examples.inputs
+    return source.as_given(torch.from_numpy(rows)) if isinstance(source, Source) else None
 
 
 def _holds_model(path: Path) -> bool:

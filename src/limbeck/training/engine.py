@@ -32,6 +32,7 @@ from limbeck.options import Training
 from limbeck.protocols import Batch, Objective
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, sum64, widest
+from limbeck.system.energy import EnergyMeter
 from limbeck.system.files import make_folder
 from limbeck.system.interrupts import collect_signals
 from limbeck.system.processes import world
@@ -141,6 +142,7 @@ class _Run:
         self.objective: Objective = objective if begin is None else begin(self.model, feed)
         self.own: nn.Module | None = getattr(self.objective, "own", None)
         self.training, self.device, self.folder, self.callback = training, device, folder, callback
+        self.meter = EnergyMeter()
         self.kept = self.world.told(folder is not None)
         if folder is not None:
             make_folder(folder)
@@ -377,6 +379,9 @@ class _Run:
             self.steps = None  # its graphs hold the averages that are forgotten
         rate = self.feed.steps and count / max(state.seconds, 1e-9)
         timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
+        joules = self.meter.spent()
+        if joules is not None:
+            timing["joules"] = joules
         self.callback.on_epoch({**row, **timing})
         state.end_epoch(row, timing)
         self.save()

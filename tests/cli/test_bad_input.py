@@ -300,9 +300,9 @@ def test_no_data(train_refused, data, says):
     [
         (["--decay", 0.9], ["decay", "exponential"]),
         (["--momentum", 0.5], ["momentum", "adamw"]),
-        (["--plateau-patience", 3], ["plateau_patience", "plateau"]),
+        (["--plateau-patience", 3], ["--plateau-patience", "plateau"]),
         (["--channels", 8], ["channels", "mlp", "cnn"]),
-        (["--batch-norm"], ["batch_norm", "mlp"]),
+        (["--batch-norm"], ["--batch-norm", "mlp"]),
         (["--model", "resnet"], ["resnet", "package.module:function"]),
         (["--model", "cnn", "--channels", 4, 4, 4], ["8x8", "3 layers", "padding"]),
         (["--dropout", 1], ["dropout", "[0, 1)"]),
@@ -310,12 +310,12 @@ def test_no_data(train_refused, data, says):
         (["--validation", 0.001], ["validation", "0 of"]),
         (["--validation", 1.5], ["validation", "1.5"]),
         (["--validation", 5000], ["validation", "5000"]),
-        (["--train-examples", 0.0001], ["train_examples", "use more"]),
-        (["--train-examples", 2], ["train_examples", "3 classes"]),
-        (["--train-examples", 9999], ["train_examples", "9999"]),
+        (["--train-examples", 0.0001], ["--train-examples", "use more"]),
+        (["--train-examples", 2], ["--train-examples", "3 classes"]),
+        (["--train-examples", 9999], ["--train-examples", "9999"]),
         (["--device", "nonsense"], ["device nonsense"]),
         (["--device", "cuda:99"], ["device cuda:99"]),
-        (["--warmup-epochs", 3], ["warmup_epochs", "epochs"]),
+        (["--warmup-epochs", 3], ["--warmup-epochs", "epochs"]),
         (["--seed", -1], "seed"),
         (["--optimizer", "sgd", "--learning-rate", 1e30], "smaller learning rate"),
     ],
@@ -509,7 +509,7 @@ def test_an_ensemble_without_its_members(distill_refused, broken_teacher):
 def test_hard_labels_without_labels(distill_refused, teacher, tmp_path):
     path = tmp_path / "unlabelled.npz"
     np.savez(path, x=X)
-    distill_refused(teacher, "--transfer", path, says=["hard_weight", "0.1", "0"])
+    distill_refused(teacher, "--transfer", path, says=["--hard-weight", "0.1", "0"])
     np.savez(path, x=with_nan(np.nan))
     distill_refused(teacher, "--transfer", path, "--hard-weight", 0, says=[path, "NaN"])
     np.savez(path, x=X[:, :5])
@@ -523,7 +523,7 @@ def test_hard_labels_without_labels(distill_refused, teacher, tmp_path):
     [
         (["--seeds", 0], "seeds"),
         (["--temperature", 0], "temperature"),
-        (["--hard-weight", 1.5], "hard_weight"),
+        (["--hard-weight", 1.5], "--hard-weight"),
         (["--student", "cnn", "--channels", 4, 4, 4], "8x8"),
         (["--student", "gpt"], "gpt"),
     ],
@@ -622,7 +622,7 @@ def test_a_folder_in_use_by_another_process(refused, tiny, teacher, tmp_path):
     "flags, says",
     [
         (["--seed", 5], ["seed", "0", "5"]),
-        (["--learning-rate", 0.5], ["learning_rate"]),
+        (["--learning-rate", 0.5], ["--learning-rate"]),
         (["--hidden", 9], ["hidden", "[8]", "[9]"]),
         (["--validation", 0.2], ["validation"]),
         (["--shift", 1], ["shift"]),

@@ -168,15 +168,15 @@ def forward(*words, feats=KALDI / "feats.txt.ark", out):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["--no-softmax", "--apply-log"], ["no_softmax", "apply_log"]),
-        (["--class-frame-counts", KALDI / "pdf.counts"], "class_frame_counts needs no_softmax or apply_log"),
+        (["--no-softmax", "--apply-log"], ["--no-softmax", "--apply-log"]),
+        (["--class-frame-counts", KALDI / "pdf.counts"], "--class-frame-counts needs --no-softmax or --apply-log"),
         (["--apply-log", "--class-frame-counts", E2E / "ali_train_pdf.counts"], ["counts of 6 pdfs", "5 outputs"]),
         (["--apply-log", "--class-frame-counts", KALDI / "tiny.nnet.txt"], "tiny.nnet.txt"),
         (["--left-context", 3], ["12 features", "3 inputs"]),
-        (["--left-context", -1], "left_context"),
-        (["--prior-scale", "nan"], "prior_scale"),
+        (["--left-context", -1], "--left-context"),
+        (["--prior-scale", "nan"], "--prior-scale"),
         (["--cmvn", "speaker"], "cmvn.scp"),
-        (["--norm-vars"], "norm_vars"),
+        (["--norm-vars"], "--norm-vars"),
         (["--feature-transform", E2E / "final.feature_transform"], ["3 features", "4 inputs"]),
         (["--feature-transform", KALDI / "feats.txt.ark"], "an archive of matrices"),
     ],
@@ -415,7 +415,7 @@ def test_features_changed_from_archive_to_archive(limbeck, refused, tmp_path):
         np.testing.assert_array_equal(frames, add_deltas(given[key], order=1, window=3))
     refused(*deltas, says="--overwrite")
     refused("kaldi", "add-deltas", feats, tmp_path / "e.ark", "--delta-window", 0, says="--delta-window")
-    refused("kaldi", "apply-cmvn-sliding", feats, tmp_path / "e.ark", "--cmn-window", 0, says="cmn_window")
+    refused("kaldi", "apply-cmvn-sliding", feats, tmp_path / "e.ark", "--cmn-window", 0, says="--cmn-window")
     refused("kaldi", "add-deltas", "ark:cat a |", tmp_path / "e.ark", says="--allow-pipes")
     refused("kaldi", "add-deltas", KALDI / "tiny.nnet.bin", tmp_path / "e.ark", says="tiny.nnet.bin")
 
@@ -485,5 +485,5 @@ def test_decode_writes_lattices(limbeck, refused, tmp_path):
     refused(*taken, "--lattices", tmp_path / "ark", says="--overwrite")
     refused(*taken, "--lattice-beam", 4, says="--lattice-beam belongs to --lattices")
     refused(*taken, "--lattices", tmp_path / "x", "--max-active", 500, says="--max-active is not for")
-    refused(*taken, "--lattices", tmp_path / "x", "--lattice-beam", 0, says="lattice_beam must be positive")
+    refused(*taken, "--lattices", tmp_path / "x", "--lattice-beam", 0, says="--lattice-beam must be positive")
     refused(*taken, "--lattices", "ark:| cat", says="--allow-pipes")

@@ -410,7 +410,7 @@ def test_a_speaker_without_cmvn(refused, copy):
     (copy / "utt2spk").rename(copy / "train" / "utt2spk")
     path.unlink()
     refused(copy, "--cmvn", "speaker", says=["cmvn.scp", "compute-cmvn-stats"])
-    refused(copy, "--norm-vars", says=["norm_vars"])
+    refused(copy, "--norm-vars", says=["--norm-vars"])
 
 
 def test_an_alignment_of_another_model(refused, copy):

@@ -120,7 +120,7 @@ def test_only_with_resume_and_only_with_the_same_settings(limbeck, tiny, store, 
     again = limbeck(*words, *GRID, *out, "--resume", "--json")
     assert json.loads(again.out) == json.loads((search[1] / "metrics.json").read_text())
     other = limbeck(*words, *GRID, "--weight-decay", 0.1, *out, "--resume")
-    assert other.code == 2 and "weight_decay" in other.err
+    assert other.code == 2 and "--weight-decay" in other.err
     assert "was started with" in other.err
 
 

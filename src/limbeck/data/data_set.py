@@ -63,7 +63,7 @@ class DataSet:
                 raise DataError(f"{self.name}: the class name {str(name)!a} is not valid text: rename it")
         if len(set(self.classes)) < count:
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise DataError(f"{self.name}: two classes are named {twice!r}: give each a name of its own")
+            raise DataError(f"{self.name}: two classes are named {twice!r}: give each a unique name")
         for part, examples in self.parts().items():
             if examples.labels is not None and int(examples.labels.max()) >= count:
                 row = int(examples.labels.argmax())

@@ -109,18 +109,27 @@ def judge_pairs(
         "margin": None if within is None else within.to_dict(),
     }
     if reference is not None:
-        together = examples.groups()
-        inherited = inherited_mistakes(
-            reference.predicted,
-            said["student"],
-            said["baseline"],
-            labels,
-            data.classes,
-            groups=None if together is None else together.cpu().numpy(),
-        )
-        found["inherited"] = None if inherited is None else inherited.to_dict()
+        found["inherited"] = _inherited(reference, said, labels, examples, data.classes)
     kept = {role: held.log_probs for role, held in answers.items() if held.log_probs is not None}
     return Judgement(verdict, within, found, kept)
+
+
+def _inherited(
+    teacher: Answers,
+    said: Mapping[str, Sequence[NDArray[np.int64]]],
+    labels: NDArray[np.int64],
+    examples: Examples,
+    classes: Sequence[str],
+) -> dict[str, Any] | None:
+    """The teacher's mistakes that students and baselines repeat."""
+    groups = _groups(examples)
+    found = inherited_mistakes(teacher.predicted, said["student"], said["baseline"], labels, classes, groups=groups)
+    return None if found is None else found.to_dict()
+
+
+def _groups(examples: Examples) -> NDArray[np.int64] | None:
+    together = examples.groups()
+    return None if together is None else together.cpu().numpy()
 
 
 def _verdicts(
@@ -133,8 +142,7 @@ def _verdicts(
     margin: float | None,
 ) -> tuple[Verdict | None, MarginVerdict | None]:
     """The verdicts: students against baselines, and against the teacher within a margin, where possible."""
-    together = examples.groups()
-    groups = None if together is None else together.cpu().numpy()
+    groups = _groups(examples)
     verdict, within = None, None
     students, baselines = wrong["student"], wrong["baseline"]
     if baselines and len(students) == 1:

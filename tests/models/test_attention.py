@@ -98,8 +98,18 @@ def test_attention_is_factorised_with_everything_else_saved_and_loaded(tmp_path)
         rebuild(Small(), {"attention": ["nowhere"]})
     with pytest.raises(limbeck.LimbeckError, match="attention must be a list"):
         build({"model_type": "mlp", "input_shape": [4], "classes": 3, "attention": "x"})
-    done = run.export(tmp_path / "out", ["torch"])
-    assert done.parity["formats"]["torch"]["flips"]["count"] == 0
+
+
+@pytest.mark.slow
+def test_factorised_attention_is_exported(tmp_path):
+    torch.manual_seed(0)
+    net, x = Small().eval(), torch.randn(60, 8)
+    data = (x[:40], torch.arange(40) % 3), (x[40:], torch.arange(20) % 3)
+    run = limbeck.compress(net, *data, rule=limbeck.RankRule(parameters=0.6))
+    done = run.export(tmp_path / "out", ["torch", "onnx"])
+    for name in ("torch", "onnx"):
+        found = done.parity["formats"][name]
+        assert found["flips"]["count"] == found["flips"]["ties"]
 
 
 def test_eight_bits_are_for_projections_too():

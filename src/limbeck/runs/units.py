@@ -118,15 +118,15 @@ def _of_latency(
 
     if (now := timed(path[0])) <= wanted:
         raise ConfigError(
-            f"latency {latency}: the network takes {1000 * now:.3g} ms as it is, with one thread: nothing need become "
-            "smaller"
+            f"latency {latency}: the network already takes only {1000 * now:.3g} ms with one thread: there is nothing "
+            "to compress"
         )
     found = counts_within(path, lambda counts: timed(counts) <= wanted)
-    # Chance favours what was timed too low: what is chosen must be quick enough again, or the next is.
+    # Selection favours plans that were timed too low: the chosen one must be fast enough twice.
     for counts in path[path.index(found) :] if found is not None else ():
         if (again := timed(counts)) <= wanted:
             return plan_at(seen, counts, f"latency {latency} (measured {1000 * again:.3g} ms)", model, inputs)
     raise ConfigError(
         f"latency {latency}: the smallest network, one unit in each group, takes {1000 * timed(path[-1]):.3g} ms with "
-        f"one thread, and the network as it is {1000 * now:.3g}: allow more time, or take a smaller network"
+        f"one thread, and the original network {1000 * now:.3g}: allow more time, or use a smaller network"
     )

@@ -26,6 +26,8 @@ FLAGS = {"hard_weight": "--hard-weight", "seeds": "--seeds", "out": "--out", "da
         ("resume needs a folder: give out", "resume needs a folder: give --out"),
         ("give seeds too", "give --seeds too"),
         ("source is a file", "source is a file"),
+        ("set it to limbeck.Presentation(x, hard_weight)", "set it to limbeck.Presentation(x, hard_weight)"),
+        ("too many (hard_weight is 3)", "too many (--hard-weight is 3)"),
     ],
 )  # fmt: skip
 def test_names_of_python_become_flags_where_they_are_names(said, told):

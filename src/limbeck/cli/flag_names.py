@@ -3,7 +3,7 @@
 __all__ = ["in_flags"]
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 _NOUNS = frozenset(
     {"data", "model", "student", "teacher", "text", "features", "out", "run", "method", "methods", "target"}
@@ -36,9 +36,20 @@ def in_flags(text: str, flags: Mapping[str, str]) -> str:
         if not flag.startswith("--"):
             continue
         if "_" in name:
-            text = re.sub(rf"(?<![-\w./'\"]){re.escape(name)}(?![\w/('\"]|\.\w)", flag, text)
+            text = re.sub(rf"(?<![-\w./'\"]){re.escape(name)}(?![\w/('\"]|\.\w)", _outside_calls(flag), text)
         elif name not in _NOUNS:
             text = re.sub(rf"(?:(?<=\A)|(?<=[:;] )){re.escape(name)}{_SAYS}", flag, text)
         text = re.sub(rf"\bgive {re.escape(name)}(?=\Z|[:,;]| too\b)", f"give {flag}", text)
         text = text.replace(f"{flag} ({flag})", flag)
     return text
+
+
+def _outside_calls(flag: str) -> Callable[[re.Match[str]], str]:
+    """A replacement by a flag that leaves the arguments of Python's calls alone, as in ``Presentation(max_length)``."""
+
+    def replaced(match: re.Match[str]) -> str:
+        before = match.string[: match.start()]
+        inside = re.search(r"\w\([^()]*\Z", before) is not None
+        return match.group(0) if inside else flag
+
+    return replaced

@@ -268,7 +268,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("agreement_with_original", "Agreement with the original network", lambda value: f"{100 * value:.2f} %"),
     ("parameters", "Weights", lambda value: f"{value:,.0f}"),
     ("file_bytes", "File", lambda value: re.sub(r"([kMG]?)$", r" \1B", number(value), count=1)),
-    ("multiply_adds", "Multiply-adds an example", number),
+    ("multiply_adds", "Multiply-adds per example", number),
     ("latency_ms", "Latency, one example (ms)", lambda value: f"{value:.3g}"),
     ("images_per_second", "Examples per second", number),
     ("training_seconds", "Time of training", _time),

@@ -119,7 +119,10 @@ def test_units_go_within_a_budget_and_the_run_is_like_any_other(good, tiny, teac
     done = good("compress", teacher, "--by", "units", "--parameters", 0.5, *BRIEF, "--out", out)
     stages = json.loads((out / "metrics.json").read_text())["stages"]
     assert list(stages) == ["original", "pruned", "pruned + fine-tune"]
-    assert re.search(r"layer +units +kept +loss alone", done.out) and "divergence of all together" in done.out
+    assert (
+        re.search(r"layer +units +kept +loss alone", done.out)
+        and "measured divergence of the pruned network" in done.out
+    )
     told = json.loads(good("evaluate", out, "--data", tiny, "--json").out)
     assert told["parameters"] == stages["pruned"]["parameters"] <= 0.5 * stages["original"]["parameters"]
     again = json.loads(good("evaluate", out / "pruned", "--data", tiny, "--json").out)
@@ -174,7 +177,7 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
         (("--int8", "--finetune-epochs", 2), "give a rank rule too"),
         (("--energy", 0.5, "--dialect", "text"), "is for nnet1 files only"),
         (("--energy", 0.5, "--plan", "plan.json"), "leave --energy out"),
-        (("--by", "units", "--energy", 0.5), "units are taken out within a budget"),
+        (("--by", "units", "--energy", 0.5), "units are pruned within a budget"),
         (("--by", "units", "--parameters", 0.001), "one unit in each group"),
         (("--plan", "nowhere.json"), "nowhere.json"),
         (("--energy", 0.5, "--data", "nowhere.npz"), "nowhere.npz"),

@@ -245,11 +245,13 @@ def test_networks_without_units_that_can_go_are_refused_in_a_line():
             return self.b(self.a(x).view(-1, 5).relu())
 
     x = torch.rand(20, 6)
-    with pytest.raises(ConfigError, match="the structure of Branches is unknown, .* make its layers smaller by rank"):
+    with pytest.raises(ConfigError, match="the structure of Branches is unknown, .* use low rank instead (by rank)"):
         look_at_units(Branches(), x)
-    with pytest.raises(ConfigError, match="no unit can be taken out of Fixed .*the network fails without one of them"):
+    with pytest.raises(
+        ConfigError, match="no unit can be pruned from Fixed .*the network fails when a unit is removed"
+    ):
         look_at_units(Fixed().eval(), x)
-    with pytest.raises(ConfigError, match="no unit can be taken out of Linear .*they are the network's answers"):
+    with pytest.raises(ConfigError, match="no unit can be pruned from Linear .*they are the network's answers"):
         look_at_units(nn.Linear(6, 2), x)
 
 

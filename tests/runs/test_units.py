@@ -111,11 +111,11 @@ def test_what_cannot_be_is_refused(data, net, tmp_path):
             return self.b(self.a(x).sort(-1).values)
 
     for options, message in (
-        ({"rule": RankRule(rank=(3,))}, "units are taken out within a budget: give parameters, flops, size or latency"),
+        ({"rule": RankRule(rank=(3,))}, "units are pruned within a budget: give parameters, flops, size or latency"),
         ({"rule": RankRule(parameters=0.5), "metric": "weights"}, "units are chosen by the divergence"),
         ({"rule": RankRule(parameters=0.0001)}, "one unit in each group"),
         ({"rule": RankRule(size="300B")}, "the smallest file, one unit in each group"),
-        ({"rule": RankRule(parameters=0.5), "model": Odd()}, "no unit can be taken out of Odd .*sort"),
+        ({"rule": RankRule(parameters=0.5), "model": Odd()}, "no unit can be pruned from Odd .*sort"),
         ({"rule": RankRule(parameters=0.5), "role": "pruned"}, "which is what a compressed network is called"),
         ({"rule": RankRule(parameters=0.5), "calibration": 0}, "calibration must be at least 1"),
     ):

@@ -83,9 +83,9 @@ def compress(
         source: A run folder, or a Kaldi nnet1 file.
         target: For an nnet1 file: the file to write; its plan and a plot of the spectra are written beside it.
         out: For a run: the folder to write.
-        by: "rank": layers become two of low rank. "units": they lose hidden units and channels, those whose absence
-            changes the answers to training examples least, measured; for parameters, flops, size and latency. What
-            is left makes up for what goes, so the network stays of one layer where it was.
+        by: "rank": each layer is factorised into two. "units": hidden units and channels are pruned, chosen by the
+            measured change of the predictions on training examples; the layers that read them are refitted by least
+            squares. For parameters, flops, size and latency.
         plan: A plan.json made for this network, instead of a rank rule.
         metric: How the error of a truncation is measured: on the "weights", on the layers' "outputs" for training data,
             or on these weighted by the KL "divergence" of the predictions. Default: divergence for parameters, flops,

@@ -1,4 +1,4 @@
-"""Structured pruning: take whole hidden units and channels out of a network, by what that does to its answers.
+"""Structured pruning: remove whole hidden units and channels of a network, by the measured change of its predictions.
 
 Look, decide, act::
 

@@ -113,7 +113,7 @@ def counts_within(path: Sequence[Counts], fits: Callable[[Counts], bool]) -> Cou
 
 
 def plan_at(seen: UnitLosses, counts: Counts, rule: str, model: nn.Module, calibration: Inputs) -> PrunePlan:
-    """The plan of some counts, with the divergence of all together.
+    """The plan of some counts, with the measured divergence of the pruned network.
 
     Args:
         seen: What was seen of the network.
@@ -166,7 +166,7 @@ def plan_units(
     Args:
         seen: What :func:`limbeck.pruning.look_at_units` saw.
         model: The network.
-        calibration: Examples to measure the divergence of all together on.
+        calibration: Examples to measure the measured divergence of the pruned network on.
         parameters: A share up to 1, or a count above.
         flops: Multiply-adds of all linear layers and convolutions per example, likewise.
 

@@ -126,7 +126,7 @@ class _Walk:
             label = kind(self, node)
         else:
             for each in given:
-                self.keep(each.group, f"{node.operation} is not known to leave units apart")
+                self.keep(each.group, f"{node.operation} is not supported between units")
             label = None
         if label is not None:
             self.labels[node.name] = label

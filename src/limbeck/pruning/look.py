@@ -108,8 +108,8 @@ def look_at_units(model: nn.Module, calibration: Inputs, *, seed: int = 0) -> Un
     if all(group.reason is not None for group in groups):
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in groups[:3])
         raise ConfigError(
-            f"no unit can be taken out of {type(model).__name__} ({reasons or 'it has no linear layer'}): make its "
-            "layers smaller by rank"
+            f"no unit can be pruned from {type(model).__name__} ({reasons or 'it has no linear layer'}): use low "
+            "rank instead (by rank)"
         )
     moments = measure_readers(model, groups, calibration, seed=seed)
     groups = [_reached(group, set(moments)) for group in groups]
@@ -145,11 +145,11 @@ def _tried(model: nn.Module, group: Group, example: Inputs) -> Group:
         one, two = (_logits(each, example) for each in (trial, small))
     except Exception as error:  # whatever a user's module raises where a layer is narrower
         said = " ".join(str(error.__cause__ or error).split())[:100]
-        return dataclasses.replace(group, reason=f"the network fails without one of them: {said}")
+        return dataclasses.replace(group, reason=f"the network fails when a unit is removed: {said}")
     size = max(1.0, float(one.abs().max()))
     if one.shape == two.shape and float((one - two).abs().max()) <= _CLOSE * size:
         return group
-    return dataclasses.replace(group, reason="the network answers otherwise where one that is not read is taken out")
+    return dataclasses.replace(group, reason="removing a unit that no layer reads changes the outputs")
 
 
 def _measured(

@@ -78,14 +78,14 @@ class PrunePlan:
             if group.reason is None
         ]
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        lines = [f"{self.rule}; units chosen by the divergence that is measured without them"]
+        lines = [f"{self.rule}; units chosen by measured divergence"]
         for row in (head, *rows):
             numbers = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
             lines.append("  ".join([row[0].ljust(widths[0]), *numbers]).rstrip())
         share = self.parameters_after / self.parameters
         lines.append(f"parameters {self.parameters:,} -> {self.parameters_after:,} ({share:.1%})")
         lines.append(f"bytes {self.bytes:,} -> {self.bytes_after:,}")
-        lines.append(f"divergence of all together {self.loss:.3g} nats per example")
+        lines.append(f"measured divergence of the pruned network {self.loss:.3g} nats per example")
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:

@@ -85,8 +85,8 @@ def nodes_of(network: nn.Module, example: Inputs) -> Iterator[Node]:
     except Exception as error:  # torch.export has many types
         said = " ".join(str(error).split())[:160]
         raise ConfigError(
-            f"the structure of {type(network).__name__} is unknown, so no unit can be taken out of it: torch.export "
-            f"cannot trace it ({said}): make its layers smaller by rank"
+            f"the structure of {type(network).__name__} is unknown, so no unit can be pruned: torch.export "
+            f"cannot trace it ({said}): use low rank instead (by rank)"
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

@@ -190,7 +190,7 @@ def _check_units(by: By, rule: RankRule, metric: Metric | None) -> None:
         return
     if rule.name is not None and not is_budget(rule):
         raise ConfigError(
-            f"units are taken out within a budget: give parameters, flops, size or latency instead of {rule.name}"
+            f"units are pruned within a budget: give parameters, flops, size or latency instead of {rule.name}"
         )
     if metric not in {None, "divergence"}:
         raise ConfigError(f"units are chosen by the divergence of the answers: leave metric {metric} out")

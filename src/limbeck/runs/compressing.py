@@ -110,8 +110,8 @@ def compress(
         test: Examples to judge the stages on; without them they are judged on validation.
         classes: Names of the classes.
         rule: The rank rule; None where a plan is given, or weights are only quantised.
-        by: ``"rank"``: layers become two of low rank. ``"units"``: layers lose hidden units and channels, those whose
-            absence changes the answers least, measured (:mod:`limbeck.pruning`); the rule is then a budget.
+        by: ``"rank"``: each layer is factorised into two. ``"units"``: hidden units and channels are pruned, chosen by
+            the measured change of the predictions (:mod:`limbeck.pruning`); the rule is then a budget.
         plan: Instead of a rule: a plan made before for this network, alone or with its spectrum.
         int8: Quantise the weights of the linear layers to 8 bits at the end.
         metric: The metric of truncation errors, see :func:`limbeck.lowrank.look`. None: ``"divergence"``, over

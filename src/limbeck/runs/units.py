@@ -54,7 +54,7 @@ def choose_units(
     """
     if not is_budget(rule):
         raise ConfigError(
-            f"units are taken out within a budget: give parameters, flops, size or latency instead of {rule.name}"
+            f"units are pruned within a budget: give parameters, flops, size or latency instead of {rule.name}"
         )
     wanted = None if rule.latency is None else parse_seconds(rule.latency)  # before anything is looked at
     inputs = calibration_inputs(data, calibration, seed)

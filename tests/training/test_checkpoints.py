@@ -191,7 +191,7 @@ def test_a_folder_that_vanishes_is_told_and_not_made_again(tmp_path):
         train(Remover(), (x, (x[:, 0] > 0.5).long()), epochs=4, batch_size=8, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     folder = RunFolder(tmp_path / "gone")
-    with pytest.raises(RunError, match="gone vanished"):
+    with pytest.raises(RunError, match="gone was deleted"):
         folder.sub("members/1")
     assert not (tmp_path / "gone").exists()
 

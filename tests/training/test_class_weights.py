@@ -162,7 +162,7 @@ def test_distilling_weighs_student_and_baseline_and_reports_balanced_accuracy(tm
 
 def test_what_no_weights_are_for_is_told():
     heard = Heard()
-    settings = {"epochs": 1, "precision": "float32", "class_weight": "balanced", "callback": heard, "batch_size": 200}
+    settings = {"epochs": 1, "precision": "float32", "class_weight": "balanced", "callbacks": heard, "batch_size": 200}
     limbeck.distill(net(1), net(), (X, Y), transfer=X + 1, hard_weight=0.0, **settings)
     assert any("weights only the baseline" in text for text in heard.warned)
     data = DataSet("some", ("a", "b", "c", "rare"), Examples.of(X, Y), every_class=False)

@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     latest.write_bytes(content)
     notes = []
     callback = Callback()
-    callback.warn = notes.append
+    callback.on_warning = notes.append
     again = net()
     fit(again, LabelObjective(), feed, training, CPU, folder=tmp_path, resume=True, callback=callback)
     assert torch.equal(weights(again), weights(whole))

@@ -81,7 +81,7 @@ RUNS: list[Call] = [
             (run, {"validation": "mnist"}, "validation data: .*open files with limbeck.open_data"),
         )
     ],
-    *[(run, {"callback": 5}, "callback must be a Callback, and is 5") for run in (distil, train, compress)],
+    *[(run, {"callbacks": 5}, "callbacks must be a Callback or a list") for run in (distil, train, compress)],
     *[(run, {"margin": "1"}, "margin must be a number, and is '1'") for run in (distil, compress)],
     *[(run, {"margin": True}, "margin must be a number, and is True") for run in (distil, compress)],
     *[(run, {"jobs": jobs}, "jobs must be at least 1") for run in (distil, train, tune) for jobs in (0, -1)],

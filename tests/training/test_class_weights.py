@@ -167,7 +167,7 @@ def test_what_no_weights_are_for_is_told():
     assert any("weights only the baseline" in text for text in heard.warned)
     data = DataSet("some", ("a", "b", "c", "rare"), Examples.of(X, Y), every_class=False)
     limbeck.train(nn.Linear(3, 4), data, **settings)
-    assert "class_weight: no training example is of rare, which no weight makes up for" in heard.warned
+    assert "class_weight: there are no training examples of rare, which no weight can make up for" in heard.warned
 
 
 def test_losses_that_couple_a_batch_are_refused():

@@ -39,7 +39,29 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "first" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/methods.md", "docs/tracking.md"])
+RUN = sorted([*(ROOT / "docs" / "howto").glob("*.md"), ROOT / "docs" / "temperature.md"])
+
+
+@pytest.mark.filterwarnings("ignore::limbeck.LimbeckWarning")
+@pytest.mark.parametrize(
+    "page", [page for page in RUN if blocks(page.read_text(), "python")], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": page.stem}
+    for code in blocks(page.read_text(), "python"):
+        exec(compile(code, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("guide", "methods", "tracking", "howto/text", "howto/ensembles")),
+        "docs/howto/saved-answers.md",
+        "docs/howto/choosing.md",
+    ],
+)
 def test_commands_are_understood(page):
     found = commands((ROOT / page).read_text())
     assert found

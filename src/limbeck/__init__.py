@@ -16,6 +16,7 @@ __all__ = [
     "LimbeckError",
     "LimbeckWarning",
     "MLflowLogger",
+    "ModelOptions",
     "RankRule",
     "Search",
     "SoftTargets",
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from limbeck.comparing import compare_methods
     from limbeck.data import DataSet, Examples, open_data
     from limbeck.errors import LimbeckError, LimbeckWarning
-    from limbeck.options import Augmentation, FineTuning, RankRule, TextPresentation
+    from limbeck.options import Augmentation, FineTuning, ModelOptions, RankRule, TextPresentation
     from limbeck.options.comparison import Comparison
     from limbeck.options.search_space import Search
     from limbeck.runs import compress, distill, evaluate, export, load, predict, save_model, train
@@ -79,6 +80,7 @@ _HOMES = {
     "FineTuning": "limbeck.options",
     "LimbeckError": "limbeck.errors",
     "LimbeckWarning": "limbeck.errors",
+    "ModelOptions": "limbeck.options",
     "RankRule": "limbeck.options",
     "Search": "limbeck.options.search_space",
     "SoftTargets": "limbeck.softtargets",

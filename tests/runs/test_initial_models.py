@@ -327,3 +327,24 @@ def test_a_part_named_module_is_no_wrapper(tmp_path):
     net = Own()
     folder = limbeck.save_model(tmp_path / "own", net, classes=list("abcd"))
     assert torch.equal(limbeck.load(folder, model=Own())(X), net(X))
+
+
+def test_settings_of_a_network_stand_where_its_name_does(tmp_path):
+    """In Python as with the flags of the commands: each seed, member and trial has the widths that are given."""
+    inputs = torch.randn(90, 5, generator=torch.Generator().manual_seed(0))
+    part = (inputs, (inputs[:, 0] > 0).long())
+    short = {"epochs": 1, "precision": "float32"}
+    small = limbeck.ModelOptions(hidden=(3, 4))
+
+    def widths(model):
+        return [layer.out_features for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+
+    teacher = limbeck.train(small, part, part, **short).model
+    assert widths(teacher) == [3, 4, 2]
+    run = limbeck.distill(teacher, small, part, part, seeds=2, **short)
+    assert [widths(each) for each in (run.student, run.baseline)] == [[3, 4, 2]] * 2
+    assert widths(limbeck.mutual(small, part, part, **short).students[0]) == [3, 4, 2]
+    search = limbeck.Search(temperatures=(2.0,), hard_weights=(0.5,), learning_rates=(0.01,), trials=1)
+    assert limbeck.tune(teacher, small, part, part, search=search, **short).best
+    with pytest.raises(limbeck.LimbeckError, match="hidden belongs to the network: give limbeck.ModelOptions"):
+        limbeck.train("mlp", part, part, hidden=(3,), **short)

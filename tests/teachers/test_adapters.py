@@ -99,3 +99,14 @@ def test_what_cannot_teach_is_refused_with_its_cure(teacher, message):
         limbeck.distill(teacher, nn.Linear(8, 4), *PARTS, **SHORT)
     with pytest.raises(DataError, match=message):
         adapted(teacher)
+
+
+def test_false_and_true_are_the_classes_0_and_1():
+    sure, truth = Fixed([True, False], [0.75, 0.25]), torch.arange(120) % 2
+    run = limbeck.distill(sure, "mlp", (X[:80], truth[:80] == 1), (X[80:], truth[80:] == 1), **SHORT)
+    assert run.metrics["teacher"]["accuracy"] == pytest.approx(0.5)
+    teacher = adapted(sure, ("0", "1"))
+    said = teacher.log_probs(Batch(torch.arange(80), 0, X[:80], None), 1.0).exp()
+    assert torch.allclose(said, torch.tensor([0.25, 0.75]).expand(80, 2))
+    with pytest.raises(MismatchError, match="the estimator has the classes True, False"):
+        adapted(sure, ("no", "yes"))

@@ -16,7 +16,7 @@ from torch import nn
 from limbeck.comparing.arms import Arm, Settings
 from limbeck.data.data_set import DataSet
 from limbeck.errors import FormatError, RunError
-from limbeck.options import Augmentation, Training
+from limbeck.options import Augmentation, ModelOptions, Training
 from limbeck.protocols import Answering
 from limbeck.runs.distilling import distill
 from limbeck.runs.measure import answers_of, labels_of
@@ -93,7 +93,7 @@ class Bench:
     """
 
     teacher: nn.Module | Answering
-    student: Callable[[int], nn.Module] | str
+    student: Callable[[int], nn.Module] | str | ModelOptions
     data: DataSet
     training: Training
     augmentation: Augmentation | None

@@ -22,7 +22,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, RunError
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, Training, TrainingKeywords
+from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
 from limbeck.options.comparison import Comparison
 from limbeck.protocols import Answering
@@ -66,7 +66,7 @@ class MethodComparison:
 @checked_arguments
 def compare_methods(
     teacher: nn.Module | Answering,
-    student: Callable[[int], nn.Module] | str,
+    student: Callable[[int], nn.Module] | str | ModelOptions,
     train: Any,
     validation: Any = None,
     *,
@@ -91,7 +91,8 @@ def compare_methods(
 
     Args:
         teacher: As :func:`limbeck.distill` takes it.
-        student: A function that makes a module from a seed, or "mlp" or "cnn", so that every seed has its own weights.
+        student: A function that makes a module from a seed, "mlp" or "cnn", or
+            :class:`~limbeck.ModelOptions`, so that every seed has its own weights.
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Examples by which settings and epochs are chosen, with labels.
         out: Folder for the comparison; each training is kept in it.

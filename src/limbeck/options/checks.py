@@ -22,6 +22,21 @@ _RENAMED = {
     "losses": 'methods: "kd" for "kl", and "logits"',
 }
 """Settings of earlier versions."""
+_OF_NETWORKS = frozenset(
+    {
+        "hidden",
+        "channels",
+        "dropout",
+        "input_dropout",
+        "max_norm",
+        "activation",
+        "pieces",
+        "batch_norm",
+        "padding",
+        "standardise",
+    }
+)
+"""Flags of commands that in Python are settings of a network."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -128,6 +143,10 @@ def from_keywords(kind: type[T], given: Mapping[str, Any]) -> T:
         if name not in names:
             if name in _RENAMED:
                 raise ConfigError(f"{name} is called {_RENAMED[name]} now")
+            if name in _OF_NETWORKS:
+                raise ConfigError(
+                    f"{name} belongs to the network: give limbeck.ModelOptions(model='mlp', {name}=...) as the model"
+                )
             near = difflib.get_close_matches(name, names, 1)
             raise ConfigError(f"there is no setting {name!r}" + (f": did you mean {near[0]}?" if near else ""))
     return kind(**given)

@@ -20,7 +20,7 @@ from limbeck.runs.data_warnings import tell_contradictions, tell_padding, tell_s
 from limbeck.runs.execution import Execution
 from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import as_part, check_answers, verify_stores
-from limbeck.runs.models_for_data import model_maker
+from limbeck.runs.models_for_data import named_model
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
@@ -99,7 +99,7 @@ class DistillPlan:
 
 
 def student_data(
-    student: nn.Module | Callable[[int], nn.Module] | str,
+    student: nn.Module | Callable[[int], nn.Module] | str | ModelOptions,
     data: DataSet,
     transfer: Any,
     options: Training,
@@ -120,9 +120,12 @@ def student_data(
         A student per seed, the data of baselines and evaluation, and those of students; without a transfer set the two
         are the same.
     """
-    if isinstance(student, str):
-        student = model_maker(ModelOptions(model=student), data)
-    made = starts(student, range(options.seed, options.seed + seeds), role="student", callback=execution.callback)
+    made = starts(
+        named_model(student, data),
+        range(options.seed, options.seed + seeds),
+        role="student",
+        callback=execution.callback,
+    )
     data = data.seen_by(made[0])
     if transfer is None:
         return made, data, data

@@ -18,7 +18,7 @@ from limbeck.evaluation.non_inferiority import MarginVerdict
 from limbeck.evaluation.verdicts import Verdict
 from limbeck.methods import Method, OwnLoss
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, Distillation, TeacherView, Training, TrainingKeywords
+from limbeck.options import Augmentation, Distillation, ModelOptions, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords, require, shown
 from limbeck.options.methods import OWN, option_list, renamed, spelled
 from limbeck.protocols import Answering
@@ -73,7 +73,7 @@ class DistillRun(FinishedRun):
 @checked_arguments
 def distill(
     teacher: nn.Module | Answering,
-    student: nn.Module | Callable[[int], nn.Module] | str,
+    student: nn.Module | Callable[[int], nn.Module] | str | ModelOptions,
     train: Any,
     validation: Any = None,
     *,

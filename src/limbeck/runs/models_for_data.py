@@ -1,6 +1,6 @@
 """Models for a data set: made by name, or loaded from a folder or a file."""
 
-__all__ = ["load_module", "load_teacher", "model_maker", "options_as_trained"]
+__all__ = ["load_module", "load_teacher", "model_maker", "named_model", "options_as_trained"]
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +21,21 @@ from limbeck.runs.inputs import check_answers, check_classes, teacher_for
 from limbeck.runs.models import load, reading_of
 from limbeck.system.devices import widest
 from limbeck.teachers import Ensemble, ModelTeacher
+
+
+def named_model(model: Any, data: DataSet) -> Any:
+    """A maker in the place of an architecture's name or settings; anything else as it is.
+
+    Args:
+        model: A module, a function that makes one from a seed, a name such as "mlp", or settings of a network.
+        data: The examples.
+
+    Returns:
+        The module, or a function that makes one from a seed.
+    """
+    if isinstance(model, str):
+        model = ModelOptions(model=model)
+    return model_maker(model, data) if isinstance(model, ModelOptions) else model
 
 
 def model_maker(options: ModelOptions, data: DataSet, reading: DataOptions | None = None) -> Callable[[int], nn.Module]:

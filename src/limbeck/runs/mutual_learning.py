@@ -31,7 +31,7 @@ from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.judging import Pair, judge_pairs
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load, save_model
-from limbeck.runs.models_for_data import model_maker
+from limbeck.runs.models_for_data import named_model
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, keep_stage, stage_for
 from limbeck.runs.unused import tell_unused, unused_in_training
@@ -98,7 +98,7 @@ class _Plan:
 @autograd_enabled
 @checked_arguments
 def mutual(
-    student: nn.Module | Callable[[int], nn.Module] | Sequence[nn.Module] | str,
+    student: nn.Module | Callable[[int], nn.Module] | Sequence[nn.Module] | str | ModelOptions,
     train: Any,
     validation: Any = None,
     *,
@@ -221,8 +221,7 @@ def _planned(
 
 def _students(student: Any, data: DataSet, aims: Mutual, options: Training, execution: Execution) -> list[nn.Module]:
     """Make the students; their initial weights must differ."""
-    if isinstance(student, str):
-        student = model_maker(ModelOptions(model=student), data)
+    student = named_model(student, data)
     if _is_list(student):
         made = [starts(one, [options.seed], role="student", callback=execution.callback)[0] for one in student]
     elif isinstance(student, nn.Module):

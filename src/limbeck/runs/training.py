@@ -32,7 +32,7 @@ from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
-from limbeck.runs.models_for_data import model_maker
+from limbeck.runs.models_for_data import named_model
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_training
@@ -74,7 +74,7 @@ class TrainRun(FinishedRun):
 @autograd_enabled
 @checked_arguments
 def train(
-    model: nn.Module | Callable[[int], nn.Module] | str,
+    model: nn.Module | Callable[[int], nn.Module] | str | ModelOptions,
     train: Any,
     validation: Any = None,
     *,
@@ -142,9 +142,7 @@ def train(
         callback=told(callbacks, progress=progress),
     )  # fmt: skip
     data = as_data_set(train, validation, test, classes)
-    if isinstance(model, str):
-        model = model_maker(ModelOptions(model=model), data)
-    plan = _plan(model, data, options, augmentation, members, mean, execution, objective)
+    plan = _plan(named_model(model, data), data, options, augmentation, members, mean, execution, objective)
     with execution.opened("train", plan.settings(), plan.identity) as folder:
         return _carry_out(plan, folder)
 

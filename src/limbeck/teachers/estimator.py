@@ -183,7 +183,8 @@ def _columns(known: Any, classes: tuple[str, ...] | None) -> tuple[list[int] | N
     if isinstance(known, list):  # of several outputs, which must be the labels, in their order
         return None, classes
     names = [value.item() if isinstance(value, np.generic) else value for value in np.asarray(known)]
-    numbers = [name for name in names if isinstance(name, int | float) and not isinstance(name, bool)]
+    truths = classes == ("0", "1")  # labels that are false and true have these names
+    numbers = [name for name in names if isinstance(name, int | float) and (truths or not isinstance(name, bool))]
     count = len(names) if classes is None else len(classes)
     if len(numbers) == len(names) and sorted(numbers) == list(range(count)):
         return [names.index(k) for k in range(count)], classes

@@ -15,12 +15,13 @@ from torch import nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.models.calling import autograd_enabled
-from limbeck.options import Augmentation, TeacherView, Training, TrainingKeywords
+from limbeck.options import Augmentation, ModelOptions, TeacherView, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
 from limbeck.options.search_space import Axis, Search, baseline_axes, combinations
 from limbeck.protocols import Answering
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import as_data_set
+from limbeck.runs.models_for_data import named_model
 from limbeck.system.checksums import check_file
 from limbeck.system.progress import counting
 from limbeck.teachers import as_teacher, lent
@@ -54,7 +55,7 @@ class TuneRun:
 @checked_arguments
 def tune(
     teacher: nn.Module | Answering,
-    student: nn.Module | Callable[[int], nn.Module],
+    student: nn.Module | Callable[[int], nn.Module] | str | ModelOptions,
     train: Any,
     validation: Any = None,
     *,
@@ -79,7 +80,8 @@ def tune(
 
     Args:
         teacher: :class:`~limbeck.SoftTargets` opened from a store; or a module or teacher, which answers once.
-        student: A module (it is copied), or a function that makes one from a seed.
+        student: A module (it is copied), a function that makes one from a seed, a name such as "mlp", or
+            :class:`~limbeck.ModelOptions`.
         train: A :class:`~limbeck.data.DataSet`, or training examples as a pair of inputs and labels.
         validation: Labelled examples to judge by, where the data set has none of its own.
         classes: Names of the classes.
@@ -129,7 +131,9 @@ def tune(
         train = dataclasses.replace(train, test=None)  # put aside before anything looks at it
     data = as_data_set(train, validation, None, classes)
     with lent(as_teacher(teacher), freeze=False):
-        plan = plan_search(teacher, student, data, sought, options, augmentation, where, teacher_view)
+        plan = plan_search(
+            teacher, named_model(student, data), data, sought, options, augmentation, where, teacher_view
+        )
         with counting("tuning", progress) as show:
             if out is None:
                 return _carry_out(plan, None, show)

@@ -123,9 +123,9 @@ RUNS: list[Call] = [
     (
         compress,
         {"rule": None, "plan": 5},
-        r"plan must be a tuple of 2 \(a RankPlan, a Spectrum\) or a RankPlan, and is 5",
+        r"plan must be a tuple of 2 \(a RankPlan or a PrunePlan, a Spectrum\) or a RankPlan or a PrunePlan, and is 5",
     ),
-    (compress, {"rule": None, "plan": (1, 2)}, r"plan\[0\] must be a RankPlan, and is 1"),
+    (compress, {"rule": None, "plan": (1, 2)}, r"plan\[0\] must be a RankPlan or a PrunePlan, and is 1"),
     (compress, {"calibration": "x"}, "calibration must be a whole number, and is 'x'"),
     (compress, {"calibration": 1.5}, "calibration must be a whole number, and is 1.5"),
     (compress, {"model": "runs/a"}, r"model must be a torch.nn.Module, and is 'runs/a': open a run with limbeck.load"),
@@ -136,7 +136,7 @@ RUNS: list[Call] = [
     (compress, {"before": 5}, "before must be a mapping, and is 5"),
     (compress, {"before": {"a": 5}}, "a teacher is"),
     (tune, {"search": 5}, "search must be limbeck.Search, or a mapping"),
-    (tune, {"progress": 5}, "progress must be a function, and is 5"),
+    (tune, {"progress": 5}, "progress must be True or False or a function, and is 5"),
     (tune, {"storage": 5}, "storage must be text, and is 5"),
 ]
 
@@ -162,7 +162,7 @@ STORES: list[Call] = [
         "give one of its parts, such as data.train",
     ),
     (write, {"folder": 5}, "folder must be a path, and is 5"),
-    (write, {"progress": 5}, "progress must be a function"),
+    (write, {"progress": 5}, "progress must be True or False or a function"),
     (SoftTargets.open, {"folder": (1, 2)}, r"folder must be a path, and is \(1, 2\)"),
     (SoftTargets.open, {"folder": 5}, "folder must be a path, and is 5"),
     (SoftTargets, {"store": "folder"}, "store must be a Store, and is 'folder'"),

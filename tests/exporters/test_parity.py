@@ -234,7 +234,7 @@ def test_wrong_calls_write_nothing(registered, tmp_path):
         ({"parity_examples": 0}, ConfigError, "parity_examples must be at least 1"),
         ({"classes": ["a", "b"]}, MismatchError, "outputs 3 classes, and 2 are named"),
         ({"data": (torch.zeros(3, 1, 5, 5, dtype=torch.uint8), None)}, limbeck.LimbeckError, "shape"),
-        ({"model": limbeck.Ensemble([net(), net()])}, ConfigError, "an ensemble of 2 cannot be exported"),
+        ({"model": limbeck.Ensemble([net(), net()])}, ConfigError, "an ensemble of 2 networks cannot be exported"),
         ({"data": limbeck.DataSet("d", CLASSES, Examples.of(*HELD))}, DataError, "no test or validation examples"),
     ]
     for given, kind, message in calls:

@@ -165,7 +165,7 @@ class Maker:
 
 
 def best(tried: Mapping[Lesson, Cell]) -> Lesson:
-    """The lesson whose network was right about most development frames.
+    """The setting whose network has the highest development frame accuracy.
 
     Args:
         tried: At least one.

@@ -1,9 +1,9 @@
-r"""Batch normalisation of a batch that several processes divide: by the statistics of the whole batch.
+r"""Synchronised batch normalisation over processes: statistics of the whole batch, on CPU and GPU.
 
 ``torch.nn.SyncBatchNorm`` does so on GPUs alone, and replaces PyTorch's own layers, so that a subclass such as
 timm's, which has an activation in it, would lose what it adds. Here no layer is replaced: each call of
-:func:`torch.nn.functional.batch_norm` is answered otherwise while :func:`over_all` is active, on processors and
-GPUs alike, and the model that is saved is the one that was given.
+:func:`torch.nn.functional.batch_norm` is intercepted while :func:`over_all` is active, on CPUs and GPUs, and the saved
+model is the given one.
 
 Axes: ``N`` rows of this process, ``C`` channels.
 """
@@ -39,7 +39,7 @@ def over_all(world: World, *, own: int) -> Iterator[None]:
     call the same layers in the same order, forward and backward within this.
 
     Args:
-        world: This process among those of the run; of one alone nothing is changed.
+        world: This process among those of the run; a single process changes nothing.
         own: How many rows of the batch this process has; 0 where it computes with a row that is not its own, which
             then counts in no statistic.
 
@@ -80,7 +80,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def refuse_unshared(model: nn.Module) -> None:
-    """Refuse normalisation that several processes cannot compute as one does.
+    """Refuse normalisation layers that cannot be synchronised.
 
     Args:
         model: What is to be trained in several processes.
@@ -104,7 +104,7 @@ def refuse_unshared(model: nn.Module) -> None:
 
 
 class _OverAll(TorchFunctionMode):
-    """Answers calls of batch normalisation that take statistics of the batch."""
+    """Intercepts batch-normalisation calls that use batch statistics."""
 
     def __init__(self, world: World, *, counted: bool) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _OverAll(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of PyTorch, or what is said in its place."""
+        """Call a function of PyTorch, or its replacement."""
         given = dict(kwargs or {})
         names = _CALLS.get(func)
         if names is not None:
@@ -188,7 +188,7 @@ class _AddUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Add up what each says of the sum."""
+        """Sum the gradients over processes."""
         total = gradient.clone()
         ctx.world.add_up([total])
         return total, None

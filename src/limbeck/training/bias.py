@@ -1,4 +1,4 @@
-r"""Correct what a classifier expects of its classes: biases that fit the share each class has where it is used.
+r"""Prior correction of a classifier: output biases that match the class shares where it is used.
 
 A student that saw a class too seldom, or never, in its transfer set has too low a bias for it. The bias can be set by
 hand, or found on unlabelled examples, if the classes' shares among them are known.
@@ -40,7 +40,7 @@ def matching_shift(
     groups: Sequence[Sequence[int]] | None = None,
     tolerance: float = 1e-8,
 ) -> Tensor:
-    r"""The shifts of the classes' scores with which the predictions have the classes' known shares on average.
+    r"""Shifts of the logits with which the mean prediction has the known class shares.
 
     With one shift :math:`s_g` for all classes k of group g, and :math:`s_{g(k)} = 0` for classes of no group, they
     minimise the convex function
@@ -61,11 +61,11 @@ def matching_shift(
         scores: :math:`z`, logits or log-probabilities at T = 1 of unlabelled examples, ``(N, K)``.
         prior: :math:`\pi`, the share of each class, positive, ``(K,)``; it is scaled to sum to one. None where all
             classes have the same.
-        groups: Classes that share a shift; classes in none stay as they are. None for a shift a class.
-        tolerance: Largest difference of shares, in [0, 1], that is left.
+        groups: Classes that share a shift; classes in no group are not shifted. None for one shift per class.
+        tolerance: Largest remaining difference of shares, in [0, 1].
 
     Returns:
-        What to add to each class's score, float64 ``(K,)``.
+        The shift of each class's logit, float64 ``(K,)``.
 
     Raises:
         DataError: If shapes do not fit, a value is not finite, a share is not positive, or groups overlap or name a
@@ -137,15 +137,14 @@ def fix_bias(
     prior: ArrayLike | Tensor | None = None,
     groups: Sequence[Sequence[int]] | None = None,
 ) -> nn.Module:
-    """A copy of a classifier whose classes' scores are shifted: by what is given, or so that their shares come right.
+    """A copy of a classifier with shifted logits: by a given shift, or so that the class shares match.
 
     Args:
-        model: Gives scores ``(N, K)``; it is left as it is.
-        shift: What to add to the score of each class: a mapping from class numbers, or K numbers.
-        unlabelled: Instead of ``shift``: examples on which :func:`matching_shift` finds it. Their labels, if they have
-            any, are not looked at.
+        model: Gives logits ``(N, K)``; it is not modified.
+        shift: The shift of each class's logit: a mapping from class indices, or K numbers.
+        unlabelled: Instead of ``shift``: examples on which :func:`matching_shift` finds it. Labels are ignored.
         prior: Share of each class among them, ``(K,)``; None where all have the same.
-        groups: Classes that share a shift; None for a shift a class.
+        groups: Classes that share a shift; None for one shift per class.
 
     Returns:
         The copy in evaluation mode. If the model ends in a linear layer with bias, that bias holds the shift and the
@@ -192,7 +191,7 @@ def fix_bias(
 
 
 def _ending_of(model: nn.Module) -> str | None:
-    """What a sequence of layers ends in, by the type of its last layer."""
+    """The name of a final softmax or sigmoid, by the type of the last layer."""
     while isinstance(model, nn.Sequential) and len(model):
         model = model[-1]
     return "softmax" if isinstance(model, nn.Softmax) else "sigmoid" if isinstance(model, nn.Sigmoid) else None
@@ -207,7 +206,7 @@ def _refuse_softened(ending: str | None) -> None:
 
 
 class _Shifted(nn.Module):
-    """A model behind which a shift is added to the scores of some classes."""
+    """A model with shifted logits of some classes."""
 
     def __init__(self, model: nn.Module, index: Tensor, values: Tensor, count: int | None) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
 
     Raises:
         NonFiniteError: If a number in ``state`` is NaN or infinite.
-        RunError: If memory is short, or it cannot be written; what was there before is as it was.
+        RunError: If memory is short, or it cannot be written; the previous file is unchanged.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -80,12 +80,12 @@ def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) ->
     """Write a checkpoint as ``latest.safetensors`` and keep the one before as ``previous.safetensors``.
 
     Args:
-        folder: The checkpoint folder. It is not made anew: one that is gone was removed, with the lock of its run.
+        folder: The checkpoint folder. It is not recreated: a missing one was removed, with the lock of its run.
         tensors: By name.
         state: Any value that JSON can hold.
 
     Raises:
-        RunError: If it cannot be written; the checkpoints that were there are untouched.
+        RunError: If it cannot be written; existing checkpoints are untouched.
     """
     if not folder.is_dir():
         raise RunError(f"{folder} vanished while the run was writing to it: nothing more is written; start it again")
@@ -102,7 +102,7 @@ def save_rotating(folder: Path, tensors: Mapping[str, Tensor], state: object) ->
 
 
 def load_latest(folder: Path) -> tuple[dict[str, Tensor], Any, str | None] | None:
-    """Read the newest good checkpoint.
+    """Read the latest valid checkpoint.
 
     Args:
         folder: The checkpoint folder.

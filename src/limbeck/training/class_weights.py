@@ -1,10 +1,10 @@
-r"""Weights of examples by their class, for training sets in which some classes are rare.
+r"""Class weights, for long-tailed training sets.
 
 The whole loss of an example is weighted by its true class, the soft term as well as the term of labels. The soft term
-is least where the student answers as the teacher whatever an example's weight, so that weights do not bend what is
-taught: they say on which examples it matters most. Where the labels' term alone were weighted, soft targets, which have
-most of the weight and the teacher's long tail, would be learnt from the common classes as before, and student and
-baseline would differ in more than their targets.
+is minimal where the student equals the teacher, whatever an example's weight, so weights do not change the target: they
+say on which examples it matters most. Where the labels' term alone were weighted, soft targets, which have most of the
+weight and the teacher's long tail, would be learnt from the common classes as before, and student and baseline would
+differ in more than their targets.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -29,7 +29,7 @@ _ROUNDINGS = 64
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    r"""A weight for each class, with which all classes count the same in sum.
+    r"""Balanced class weights: each class has the same total weight.
 
     .. math::
         w_k = \frac{N}{K\,n_k}
@@ -41,7 +41,7 @@ def balanced_weights(counts: Sequence[int]) -> list[float]:
         counts: Training examples of each class, ``(K,)``.
 
     Returns:
-        The weights; 1 for a class without examples, which nothing is learnt of.
+        The weights; 1 for a class without examples.
 
     Raises:
         DataError: If there are no examples.
@@ -61,7 +61,7 @@ def balanced_weights(counts: Sequence[int]) -> list[float]:
 
 
 def weighted(objective: Objective, training: Training, counts: Sequence[int]) -> Objective:
-    """An objective whose examples count by their class, where settings ask for it and there are labels to count.
+    """Weight an objective by class, where the settings ask for it and there are labels.
 
     Args:
         objective: The loss of an example.
@@ -85,9 +85,9 @@ def weighted(objective: Objective, training: Training, counts: Sequence[int]) ->
 
 
 class Weighted:
-    """An objective with a weight for each example, by its true class.
+    """An objective with a weight per example, by its true class.
 
-    What else the objective has (how a teacher sees the examples, what a method trains) is that of the one inside.
+    All other attributes are those of the inner objective.
 
     Args:
         inner: The objective of an example.
@@ -105,7 +105,7 @@ class Weighted:
         self.weights = torch.tensor(balanced_weights(counts))
 
     def __getattr__(self, name: str) -> Any:
-        """What the objective inside has."""
+        """An attribute of the inner objective."""
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)
@@ -131,16 +131,16 @@ class Weighted:
         return Loss(found.per_example * weights.to(found.per_example.dtype), found.parts)
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> Tensor | None:
-        """The gradient of the objective inside by its formula, times the weights, float64 ``(N, K)`` on the CPU."""
+        """The inner objective's gradient by its formula, times the weights, float64 ``(N, K)`` on the CPU."""
         inside = self.inner.reference_gradient(logits, batch)
         return None if inside is None else inside * exact(self._of(batch))[:, None]
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What a run that resumes must agree in."""
+        """The values that a resumed run must match."""
         return {**self.inner.fingerprint(), "class counts": self.counts}
 
     def prove(self, batch: Batch, classes: int) -> None:
-        """Prove the objective inside, and that this is its value and its gradient times the weights by their formula.
+        """Check the inner objective, and that this is its value and gradient times the weights.
 
         Args:
             batch: The first batch of a run.
@@ -151,7 +151,7 @@ class Weighted:
             SelfCheckError: If a check fails.
         """  # noqa: DOC502
         check_objective(self.inner, batch, classes)
-        # Hints alone do not count logits, whose gradient is compared here.
+        # Hints do not use logits, whose gradient is compared here.
         inner: Any = self.inner
         inner = inner.in_phase(1) if getattr(inner, "hints", False) else inner
         remembering = getattr(inner, "remembering", None)
@@ -185,7 +185,7 @@ class Weighted:
 
 
 def _by_label(weights: Tensor, batch: Batch) -> Tensor:
-    """The weight of each example: of one that is mixed of two, the mean of theirs by their shares."""
+    """The weight of each example; for a mixture, the weighted mean of both."""
     if batch.labels is None:
         raise DataError("class_weight needs the labels of the examples, and these have none: leave it out")
     own = weights[batch.labels]

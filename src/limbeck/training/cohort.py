@@ -1,4 +1,4 @@
-r"""Several networks that learn from each other: trained as one, each by its own loss.
+r"""Deep mutual learning: several networks trained together, each with its own loss.
 
 Axes: ``N`` examples, ``K`` classes; ``M`` networks; ``T`` is the temperature, ``w`` the hard weight.
 """
@@ -24,22 +24,22 @@ from limbeck.protocols import Batch, Loss
 from limbeck.training.self_check import exact
 
 _EXAMPLES = 8
-"""Examples on which the losses are proven."""
+"""Examples on which the losses are checked."""
 _OFF = 1e-6
 """Largest error of a gradient in float64, as a share of the largest."""
 _FAR = 3000.0
-"""Logits of networks that are sure, as multiples of T."""
+"""Logits of confident networks, as multiples of T."""
 
 
 class Cohort(nn.Module):
-    """Networks that are called together: in training all answer, and in evaluation the first alone.
+    """Networks that are called together: all in training, only the first in evaluation.
 
     Args:
         members: The networks.
 
     Attributes:
-        turn: Whose turn it is to learn; None where all learn at once.
-        said: What each answered when the cohort was called last, in training.
+        turn: The network that learns now; None where all learn at once.
+        said: The logits of each network from the last call in training.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -60,26 +60,26 @@ class Cohort(nn.Module):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """What each network does to its weights after a step."""
+        """Apply each network's weight constraints after a step."""
         for member in self.members:
             getattr(member, "project_", lambda: None)()
 
 
 class MutualObjective:
-    r"""The losses of networks that learn labels and each other's answers: deep mutual learning.
+    r"""The losses of deep mutual learning.
 
     .. math::
         \ell_{mn} = w\,\mathrm{CE}(z_{mn}, y_n) + \frac{1 - w}{M - 1} \sum_{l \ne m} T^2\,\mathrm{KL}\bigl(
         \mathrm{softmax}(z_{ln} / T)\,\|\,\mathrm{softmax}(z_{mn} / T)\bigr)
 
-    where the answers of the others are constants, so that the gradient of the sum over m by the logits of one network
+    where the outputs of the others are constants, so that the gradient of the sum over m by the logits of one network
     is that of its own loss, :math:`w\,(\mathrm{softmax}(z_m) - [k = y]) + (1 - w)\,T\,(\mathrm{softmax}(z_m / T) -
     \frac{1}{M - 1} \sum_{l \ne m} \mathrm{softmax}(z_l / T))`.
 
     Args:
-        order: "together", from the same answers; or "in turn", each after the one before it was changed.
+        order: "together", from the same outputs; or "in turn", each after the update of the one before it.
         temperature: T > 0; the paper's is 1.
-        hard_weight: w in (0, 1); at 0.5 labels and others weigh alike, as in the paper.
+        hard_weight: w in (0, 1); 0.5 as in the paper.
         label_smoothing: Share of a hard label's mass spread over all classes.
 
     References:
@@ -94,14 +94,14 @@ class MutualObjective:
         self._cohort: Cohort | None = None
 
     def begun(self, model: nn.Module, feed: Any) -> Self:
-        """The objective of one training, which hears what all networks of a cohort say."""
+        """The objective of one training, with access to the outputs of all networks of a cohort."""
         one = copy.copy(self)
         assert isinstance(model, Cohort), "several networks are trained as a cohort"
         one._cohort = model
         return one
 
     def at(self, moment: Moment) -> None:
-        """Let the next network have its turn, where they take turns."""
+        """Advance to the next network, where they take turns."""
         assert self._cohort is not None, "it has begun"
         self._cohort.turn = moment.step % len(self._cohort.members) if self.order == "in turn" else None
 
@@ -158,7 +158,7 @@ class MutualObjective:
         return
 
     def prove(self, batch: Batch, classes: int) -> None:
-        """Prove the losses in float64 on logits that are made up, for all networks at once and for each in turn.
+        """Check the losses in float64 on synthetic logits, for all networks at once and for each in turn.
 
         Args:
             batch: The first batch of a run, for its labels.
@@ -194,13 +194,13 @@ class MutualObjective:
 
 
 class Turns:
-    """Batches of which each comes as often as there are networks, one step for each of them.
+    """A feed that repeats each batch once per network.
 
-    What else a feed has is that of the one inside.
+    All other attributes are those of the inner feed.
 
     Args:
         inner: The batches.
-        turns: How often each comes.
+        turns: How often each batch is repeated.
 
     Example:
         >>> from limbeck.data import Examples
@@ -213,7 +213,7 @@ class Turns:
         self.inner, self.turns, self.steps = inner, turns, inner.steps * turns
 
     def __getattr__(self, name: str) -> Any:
-        """What the feed inside has."""
+        """An attribute of the inner feed."""
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.inner, name)

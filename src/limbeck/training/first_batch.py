@@ -1,4 +1,4 @@
-"""Refused before the first step: labels out of range, and batches that a network or a method cannot work with."""
+"""Checks before the first step: labels in range, and batches that the network and the method can process."""
 
 __all__ = ["refuse_coupled", "refuse_labels", "smallest_part", "try_one"]
 
@@ -14,7 +14,7 @@ from limbeck.system.devices import Device
 
 
 def refuse_labels(examples: Examples, part: str, classes: int) -> None:
-    """Every label is looked at once here, so that no step has to."""
+    """Every label is checked once here, so that no step has to."""
     if examples.labels is None:
         return
     outside = (examples.labels < 0) | (examples.labels >= classes)
@@ -74,7 +74,7 @@ def try_one(model: nn.Module, batch: Batch, feed: Feed, device: Device) -> None:
 
 
 def _without_remainder(count: int, size: int) -> int:
-    """The nearest batch size, at least 2, that leaves no single example."""
+    """The nearest batch size, at least 2, without a last batch of one example."""
     return min(
         (other for other in range(2, count + 1) if count % other != 1), key=lambda other: abs(other - size), default=2
     )

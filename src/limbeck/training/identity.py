@@ -1,11 +1,11 @@
-"""Whether what resumes is what was begun: fingerprints of data, teacher and settings, compared name by name."""
+"""Fingerprints of data, teacher and settings, compared when a run is resumed."""
 
 __all__ = ["require_agreement"]
 
 from limbeck.errors import RunError
 
 _TOLERANCE = 0.02
-"""Largest difference of two probabilities that a teacher without a digest answered on two machines."""
+"""Largest difference of a probability from a teacher without a digest on two machines."""
 _ALIKE = 1e-4
 """Of what a loss function of the user's own gives on its probes."""
 _DATA = {
@@ -18,12 +18,12 @@ _DATA = {
 
 
 def require_agreement(folder: object, name: str, before: object, now: object) -> None:
-    """Refuse to resume what was begun with something else.
+    """Refuse to resume a run that was started with something else.
 
     Args:
-        folder: What is resumed, for the message.
-        name: Of a setting, of a part of the data ("train", "validation", "test", "transfer"), or "teacher".
-        before: Its value when the run began, as JSON gave it back.
+        folder: The run folder, for the message.
+        name: A setting, a part of the data ("train", "validation", "test", "transfer"), or "teacher".
+        before: Its value when the run started, from JSON.
         now: Its value now; numbers are compared with a tolerance for a teacher, and exactly for all else.
 
     Raises:

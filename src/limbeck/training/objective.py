@@ -1,4 +1,4 @@
-"""What a model is trained to make small.
+"""Objectives: cross-entropy with labels, and distillation methods combined with it.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
 """
@@ -28,13 +28,13 @@ from limbeck.training.self_check import check_objective, exact
 from limbeck.training.tapped import Shapes, drawn, tapped
 
 _COLDEST, _INFINITE = 1e-6, 1e30
-"""Temperatures between which logits over T, and the loss, are numbers in float32."""
+"""Range of temperatures in which logits / T and the loss are finite in float32."""
 _HOTTEST = 1e4
 """Temperature above which float32 log-probabilities near -log K no longer carry a teacher's logits to two digits."""
 
 
 class LabelObjective:
-    """Cross-entropy with the true labels.
+    """Cross-entropy with the labels.
 
     Args:
         label_smoothing: Share of the mass spread over all classes, in [0, 1).
@@ -57,19 +57,18 @@ class LabelObjective:
 
 
 class DistillationObjective:
-    """A method of distillation, and true labels beside it.
+    """A distillation method combined with cross-entropy on labels.
 
     Args:
-        teacher: Who answers: live or stored; it is not asked where ``hard_weight`` is 1.
+        teacher: The teacher, live or stored; not used where ``hard_weight`` is 1.
         hard_weight: w in [0, 1]; 0 needs no labels.
-        method: A method, or its name as :func:`~limbeck.methods.make_method` takes it.
-        temperature: T > 0 of a method that is named.
+        method: A method, or its name as for :func:`~limbeck.methods.make_method`.
+        temperature: T > 0 of a method given by name.
         label_smoothing: Share of the hard term's mass spread over all classes, in [0, 1).
-        teacher_view: Which view of an example the teacher answers; a :class:`~limbeck.data.Feed` that is told
-            :attr:`teaching` makes it.
+        teacher_view: Which view the teacher sees; a :class:`~limbeck.data.Feed` makes it from :attr:`teaching`.
 
     Raises:
-        ConfigError: If the teacher's answers do not serve the method.
+        ConfigError: If the teacher's outputs do not suit the method.
     """  # noqa: DOC502
 
     def __init__(
@@ -90,9 +89,9 @@ class DistillationObjective:
         self._taps: Taps | None = None
         self._features: Mapping[str, Tensor] = {}
         self._shapes: tuple[Shapes, Shapes] = ({}, {})
-        if hard_weight < 1:  # it never asks the teacher otherwise
+        if hard_weight < 1:  # else the teacher is not used
             require_teacher(self.teacher, self.method)
-        # Softened log-probabilities in float32 would lose, at a high temperature, what those at T = 1 still tell.
+        # At high T, softened float32 log-probabilities lose precision that those at T = 1 keep.
         hot = self.temperature > HOT and self.teacher.has_logits
         self.asked_at = 1.0 if self.method.needs_logits or hot else self.temperature
 
@@ -103,15 +102,15 @@ class DistillationObjective:
 
     @property
     def own(self) -> nn.Module | None:
-        """The method, where it has parameters of its own, which are trained and checkpointed with the student."""
+        """The method, if it has parameters, which are trained and checkpointed with the student."""
         return self.method if self.hard_weight < 1 and next(self.method.parameters(), None) is not None else None
 
     def begun(self, model: nn.Module, feed: Feed) -> Self:
-        """The objective of one training: it reads the layers of this student, with a method of its own.
+        """The objective of one training, bound to this student's layers.
 
         Args:
             model: The student, on its device.
-            feed: Its batches; the first tells the shapes of the layers.
+            feed: Its batches; the first gives the shapes of the layers.
 
         Returns:
             Itself, where the method has no parameters and reads no layers.
@@ -127,22 +126,22 @@ class DistillationObjective:
         return one
 
     def ended(self) -> None:
-        """Let the student be as it was."""
+        """Remove the hooks from the student."""
         if self._taps is not None:
             self._taps.close()
 
     def at(self, moment: Moment) -> None:
-        """Told before each step where the training is."""
+        """Set the position in the training; called before each step."""
         if self.hard_weight < 1:
             self.method.at(moment)
 
     @property
     def hints(self) -> bool:
-        """Whether features alone are learnt now: what validation says does not count yet."""
+        """Whether only features are trained now, so that validation does not count yet."""
         return self.hard_weight < 1 and self.method.hints
 
     def in_phase(self, phase: int) -> Self:
-        """The same objective as in one of its method's phases, for the check."""
+        """The objective in one phase of its method, for the self-check."""
         one = copy.copy(self)
         one.method = copy.copy(self.method)
         one.method.enter(phase)
@@ -155,18 +154,18 @@ class DistillationObjective:
 
     @property
     def presentations(self) -> list[Any]:
-        """How the teacher's networks see the examples, where that is their own affair: made along with the batches."""
+        """The presentations of the teacher's networks, prepared along with the batches."""
         return [seen for _, seen in self.teacher.modules()] if self.hard_weight < 1 else []
 
     @property
     def teaching(self) -> Teaching | None:
-        """What a feed must know to show the teacher another view; None where it sees the student's, or is not asked."""
+        """What a feed needs to make the teacher's view; None where it sees the student's, or is not used."""
         if self.teacher_view == "consistent" or self.hard_weight == 1:
             return None
         return Teaching(self.teacher_view, self.teacher.live, tuple(self.presentations))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a run that resumes must agree in, the teacher among it."""
+        """The values that a resumed run must match, including the teacher's."""
         names = ("temperature", "hard_weight", "label_smoothing", "teacher_view")
         found = {"objective": "distillation", **{name: getattr(self, name) for name in names}}
         asked = self.hard_weight < 1
@@ -176,9 +175,9 @@ class DistillationObjective:
         }
 
     def remembering(self, batch: Batch) -> Self:
-        """The same objective for this batch alone, with the teacher asked once: what the check of it looks at.
+        """The objective for one batch with fixed teacher outputs, for the self-check.
 
-        A teacher may answer otherwise each time it is asked, and that is not a fault of the loss.
+        A teacher may be random, and that is not a fault of the loss.
 
         Args:
             batch: The batch that the check looks at.
@@ -189,10 +188,10 @@ class DistillationObjective:
         return self.fixed(self.taught(batch))
 
     def fixed(self, teacher: Output) -> Self:
-        """The same objective with given answers of a teacher, of drawn features, its own parameters as constants.
+        """The objective with given teacher outputs and random features, its parameters as constants.
 
         Args:
-            teacher: What the teacher says, whoever asks.
+            teacher: The teacher's fixed output.
 
         Returns:
             A copy.
@@ -205,7 +204,7 @@ class DistillationObjective:
         return kept
 
     def made_up(self, logits: Tensor) -> Output:
-        """What a teacher of some logits says, with features that are drawn: what the check of this is made on.
+        """A teacher's output with given logits and random features, for the self-check.
 
         Args:
             logits: ``(N, K)``.
@@ -217,11 +216,11 @@ class DistillationObjective:
 
     @property
     def features(self) -> Mapping[str, Tensor]:
-        """Those of the student that the check looks at."""
+        """The student's random features for the self-check."""
         return self._features
 
     def taught(self, batch: Batch) -> Output:
-        """What the teacher says of a batch, constants: at T = 1 where that serves the method."""
+        """The teacher's output for a batch, without gradient; at T = 1 where that suits the method."""
         if self._taught is not None:
             return self._taught
         if self.method.teacher_taps:
@@ -277,7 +276,9 @@ class DistillationObjective:
         return (1 - self.hard_weight) * found.logits + self.hard_weight * hard
 
     def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None:
-        """What rounding may do to the method's value and gradient, see :meth:`limbeck.methods.Method.rounding`."""
+        """Bounds on the rounding error of the method's value and gradient, see
+        :meth:`limbeck.methods.Method.rounding`.
+        """
         student = Output(exact(logits), exactly(self._features))
         return self._exact_method().rounding(student, exact_output(self.taught(batch)), batch, unit, moved)
 
@@ -286,13 +287,13 @@ class DistillationObjective:
         return self.method if self.own is None else copy.deepcopy(self.method).to(exact(torch.zeros(())))
 
     def fault_of_teacher(self, batch: Batch) -> tuple[str, Tensor] | None:
-        """Look whether the teacher's answers are log-probabilities.
+        """Check that the teacher's outputs are log-probabilities.
 
         Args:
-            batch: What it is asked.
+            batch: The batch.
 
         Returns:
-            What is wrong, in words, and the numbers of the examples; None where all is right or nobody asks it.
+            A description of the fault, and the examples' indices; None where there is none or the teacher is not used.
         """
         if self.hard_weight == 1:
             return None
@@ -315,21 +316,21 @@ class DistillationObjective:
 
 
 _SHOWN = 4
-"""Examples that tell the shapes of layers."""
+"""Number of examples to find the shapes of layers with."""
 _MASS_TOLERANCE = 0.1
-"""Answers in bf16 over many classes sum to 1 within this."""
+"""Tolerance on the sum of bf16 probabilities over many classes."""
 
 
 def require_teacher(teacher: Teacher, method: Method) -> None:
-    """Make sure that a teacher has what a method is made of.
+    """Check that a teacher provides what a method needs.
 
     Args:
-        teacher: Who answers.
+        teacher: The teacher.
         method: The method.
 
     Raises:
-        ConfigError: If its answers do not determine its logits, and the method needs these; they hold on average
-            alone, and the method is not linear in them; or float32 cannot carry what they say at the temperature.
+        ConfigError: If the method needs logits that its outputs do not determine, or the outputs are unbiased samples
+            and the method is not linear in them, or float32 is too coarse at the temperature.
     """
     if method.needs_logits and not teacher.has_logits:
         raise ConfigError(
@@ -351,14 +352,14 @@ def require_teacher(teacher: Teacher, method: Method) -> None:
 
 
 def _require_temperature(teacher: Teacher, temperature: float) -> None:
-    """Make sure that a teacher's answers at a temperature say more than rounding.
+    """Check that float32 can represent a teacher's soft targets at a temperature.
 
     Args:
-        teacher: Who answers.
+        teacher: The teacher.
         temperature: T.
 
     Raises:
-        ConfigError: If float32 cannot carry what they say.
+        ConfigError: If it cannot.
     """
     if not _COLDEST <= temperature <= _INFINITE:
         raise ConfigError(
@@ -378,7 +379,7 @@ def exactly(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def exact_output(output: Output) -> Output:
-    """What a model says, in float64 on the CPU."""
+    """A model's output in float64 on the CPU."""
     return Output(exact(output.logits), exactly(output.features), output.temperature)
 
 

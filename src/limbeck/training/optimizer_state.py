@@ -1,7 +1,7 @@
-"""The state of an optimiser of the user's own as tensors and plain values, and back to the same bits.
+"""The state of a user's optimiser as tensors and plain values, restored bit for bit.
 
-What such an optimiser keeps is not known beforehand: numbers beside tensors, averages of another type than weights,
-values in its parameter groups that change as it goes. All of its ``state_dict`` is kept, or it is told what cannot be.
+The contents are not known beforehand: numbers beside tensors, averages of another dtype than the weights, changing
+values in parameter groups. All of its ``state_dict`` is saved, or an error names what cannot be.
 """
 
 __all__ = ["describe_groups", "laid_as", "pack", "unpack"]
@@ -19,7 +19,7 @@ _PLAIN = (bool, int, str, type(None))
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What a run that resumes must agree in: the kind of the optimiser, and the settings of each parameter group.
+    """The values that a resumed run must match: the optimiser's type and the settings of each parameter group.
 
     Args:
         optimizer: Before its first step.
@@ -84,7 +84,7 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
 
 
 def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Any, device: torch.device) -> None:
-    """Take up a state that :func:`pack` gave.
+    """Restore a state from :func:`pack`.
 
     Args:
         optimizer: Made as that one was.
@@ -117,7 +117,7 @@ def unpack(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plai
 
 
 def laid_as(weight: Tensor, value: Tensor) -> Tensor:
-    """A tensor in the memory format of a weight, such as channels last, which steps that go through memory need.
+    """A tensor in the memory format of a weight, such as channels last, which fused steps need.
 
     Args:
         weight: Of any shape.

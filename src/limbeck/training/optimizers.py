@@ -1,4 +1,4 @@
-"""The optimiser that settings ask for, one of PyTorch's or of a function of the user's own."""
+"""The optimiser: one of PyTorch's, or made by a user's function."""
 
 __all__ = ["check_slots", "make_optimizer", "rates_of"]
 
@@ -22,19 +22,19 @@ from limbeck.system.user_code import introduce_error
 def make_optimizer(
     model: nn.Module, training: Training, device: Device, own: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """Make the optimiser; weight decay is for matrices alone, and not for biases and normalisation.
+    """Make the optimiser; weight decay excludes biases and normalisation layers.
 
     Args:
-        model: What is to be trained, on its device.
+        model: The model to train, on its device.
         training: The settings.
         device: Where it computes.
-        own: What the objective has of parameters of its own, which are trained too; None where it has none.
+        own: The objective's own module of trainable parameters, or None.
 
     Returns:
-        A fused optimiser where there is one; or what the user's function makes of the parameter groups.
+        A fused optimiser where there is one; or the result of the user's function.
 
     Raises:
-        ConfigError: If the user's function gives what cannot be trained with.
+        ConfigError: If the user's function returns something unusable.
         DataError: If the model has no parameters to train.
         UserCodeError: If it raises an error.
 
@@ -55,7 +55,7 @@ def make_optimizer(
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": training.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    # One group is one fused call a step.
+    # One group is one fused call per step.
     groups = [group for group in groups if group["params"]] if training.weight_decay else [{"params": trainable}]
     if training.own_optimizer:
         return _own(training.optimizer, groups, model)
@@ -71,10 +71,10 @@ def make_optimizer(
 
 
 def rates_of(optimizer: torch.optim.Optimizer, training: Training) -> list[float]:
-    """What the schedule's learning rate is multiplied by in each parameter group.
+    """The factor of the schedule's learning rate for each parameter group.
 
     Args:
-        optimizer: As :func:`make_optimizer` made it.
+        optimizer: From :func:`make_optimizer`.
         training: The settings.
 
     Returns:
@@ -91,12 +91,12 @@ def rates_of(optimizer: torch.optim.Optimizer, training: Training) -> list[float
 
 
 def _own(name: str, groups: list[dict[str, Any]], model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a user's function, where a step of it is all that it needs."""
+    """Make and check the optimiser of a user's function."""
     function: Callable[..., Any] = getattr(name, "function", None) or own_function(name, what="optimizer")
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     try:
         optimizer = function(groups)
-    except Exception as error:  # whatever the user's function raises
+    except Exception as error:  # any error of the user's function
         introduce_error(error, f"optimizer {name}", f"{len(groups)} parameter groups")
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"optimizer {name} returned {shown(optimizer)}, and a torch.optim.Optimizer is needed")
@@ -133,9 +133,9 @@ _COUNTERS = (torch.float32, torch.float64)
 
 
 def check_slots(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Make sure that a state is one that the optimiser can resume from, before it is loaded.
+    """Check an optimiser state before loading it.
 
-    Loading it converts types without a word, and the fused steps trust all shapes.
+    Loading silently converts dtypes, and the fused steps do not check shapes.
 
     Args:
         optimizer: One that :func:`make_optimizer` made.

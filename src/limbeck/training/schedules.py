@@ -8,13 +8,13 @@ from typing import Any
 from limbeck.options import Training
 
 _SMALL_GAIN = 0.01
-"""Relative gain on validation below which newbob begins to halve."""
+"""Relative gain on validation below which newbob starts halving."""
 _LEAST_GAIN = 0.001
-"""Relative gain below which it ends the run, once it halves."""
+"""Relative gain below which it ends the run, once halving has started."""
 
 
 class Schedule:
-    r"""Learning rate for each step.
+    r"""The learning rate per step.
 
     With t the epochs passed (a fraction counts), E all epochs, W those of warm-up and r the peak:
 
@@ -24,12 +24,12 @@ class Schedule:
     - exponential: :math:`r\,d^{\lfloor t - W \rfloor}` with d the decay (0.95 where none is given);
     - plateau: r halved whenever validation has not improved for ``plateau_patience`` epochs (3 where none is given);
     - newbob: r until an epoch lowers the best validation loss by less than 1 %, then halved after every epoch. An epoch
-      that raises it is undone (:attr:`undo`). Once halving has begun, a gain below 0.1 % ends the run
+      that raises it is undone (:attr:`undo`). Once halving has started, a gain below 0.1 % ends the run
       (:attr:`ended`). This is the rule of Kaldi's ``steps/nnet/train_scheduler.sh``.
 
     Args:
         training: The settings.
-        steps: Steps an epoch.
+        steps: Steps per epoch.
 
     Example:
         >>> schedule = Schedule(Training(epochs=2, learning_rate=1.0, schedule="cosine"), steps=10)
@@ -58,7 +58,7 @@ class Schedule:
         return peak * self.factor
 
     def observe(self, validation: float) -> None:
-        """Hear how validation went at the end of an epoch (less is better); only plateau and newbob listen."""
+        """Report the validation loss of an epoch (lower is better); only plateau and newbob use it."""
         if self.training.schedule == "newbob":
             self._newbob(validation)
         if self.training.schedule != "plateau":
@@ -80,7 +80,7 @@ class Schedule:
             self.factor /= 2
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         best = None if math.isinf(self.best) else self.best
         return {
             "factor": self.factor,
@@ -91,7 +91,7 @@ class Schedule:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         self.factor, self.stalled = state["factor"], state["stalled"]
         self.halving, self.ended = state["halving"], state["ended"]
         self.best = math.inf if state["best"] is None else state["best"]

@@ -1,9 +1,9 @@
-"""The check that each run makes of its objective before the first step: the loss is right, or nothing is trained.
+"""The self-check of a run's objective before the first step: a wrong loss is refused.
 
-Two kinds of rounding are told apart from mistakes. On the run's device, with its teacher and its data, an objective may
-be off by what a forward error analysis of float32 allows, which grows with T, the logits and K. Apart from that its
-formula is proven on the CPU in float64, on logits of its own that are as large as the temperature: nothing cancels
-there, so each mistake is as large as the gradient itself, at any temperature.
+Rounding is distinguished from mistakes in two ways. On the run's device, with its teacher and data, an objective may be
+off by what a forward error analysis of float32 allows, which grows with T, the logits and K. In addition its formula is
+checked on the CPU in float64, on synthetic logits as large as the temperature: nothing cancels there, so each mistake
+is as large as the gradient itself, at any temperature.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -23,17 +23,17 @@ from limbeck.methods import Method, Output
 from limbeck.protocols import Batch, MixedLabels, Objective
 
 _EXAMPLES = 32
-"""Examples of the first batch that are used."""
+"""Number of examples of the first batch to use."""
 _PROBES = 8
-"""Examples that are made up."""
+"""Number of synthetic examples."""
 _NUMBERS = 1 << 20
-"""Logits that are looked at, so that the check is quick with very many classes too."""
+"""Number of logits to check, so that the check is fast with very many classes."""
 _ROUNDINGS = 16
 """Roundings that may add up in one number."""
 _STRICTER = 1e-4
 """Share of the tolerance in float64, so that a mistake in a small term is seen beside a large one."""
 _NAMED = 5
-"""Examples that a message names."""
+"""Number of examples that a message names."""
 _OF_FEATURES = 1e-6
 """Largest error of a gradient by features in float64, as a share of the largest."""
 _FAR = 3000.0
@@ -42,7 +42,7 @@ _FAR = 3000.0
 
 @runtime_checkable
 class _Distilling(Objective, Protocol):
-    """An objective with a teacher, which can be proven on another one."""
+    """An objective with a teacher, which can be checked with a synthetic one."""
 
     method: Method
     hard_weight: float
@@ -68,7 +68,7 @@ class _Distilling(Objective, Protocol):
 
 @runtime_checkable
 class _Proving(Protocol):
-    """An objective around another one, which proves both."""
+    """An objective around another one, which checks both."""
 
     def prove(self, batch: Batch, classes: int) -> None: ...
 
@@ -93,13 +93,13 @@ def _exact_type() -> torch.dtype:
 
 
 def name_examples(numbers: Sequence[int]) -> str:
-    """Some examples by number, in a few words.
+    """Name some examples by index, for a message.
 
     Args:
-        numbers: The examples' numbers.
+        numbers: The examples' indices.
 
     Returns:
-        Words for a message.
+        The text for a message.
 
     Example:
         >>> name_examples([4]), name_examples(range(9))
@@ -111,20 +111,20 @@ def name_examples(numbers: Sequence[int]) -> str:
 
 
 def check_objective(objective: Objective, batch: Batch, classes: int, *, tolerance: float = 1e-4) -> None:
-    r"""Prove an objective before the first step of a run, or refuse to train with it.
+    r"""Check an objective before the first step of a run, and refuse to train with a wrong one.
 
     Checked are: one finite value per example; the gradient, and the value's slope, against the formula; no change of
     value or gradient when a constant is added to the logits; no gradient to anything but the logits; and, for
     distillation, that the teacher answers with log-probabilities, and zero gradient of the soft term where the
-    student's logits are the teacher's. Of a method in several stages each is looked at. A loss that forgets
-    :math:`T^2`, averages over classes, does not soften the student or softens the teacher twice fails; one that is
-    right passes at any temperature and size of logits.
+    student's logits are the teacher's. Each phase of a method is checked. A loss that forgets :math:`T^2`, averages
+    over classes, does not soften the student or softens the teacher twice fails; one that is right passes at any
+    temperature and size of logits.
 
     Args:
         objective: What the run will minimise.
         batch: Its first batch; up to 32 examples are used.
         classes: Number of classes K.
-        tolerance: Largest error accepted beside rounding, as a share of the largest gradient.
+        tolerance: Largest error accepted in addition to rounding, relative to the largest gradient.
 
     Raises:
         DataError: If the teacher's answers are not log-probabilities; the message names an example.
@@ -149,9 +149,9 @@ def _moderate(few: Batch, classes: int, generator: torch.Generator) -> Tensor:
 
 
 def _check_distilling(asked: _Distilling, few: Batch, classes: int, tolerance: float) -> None:
-    """Prove one loss of a method, on the run's first batch and on logits that are made up."""
+    """Check one phase of an objective, on the run's first batch and on synthetic logits."""
     generator = torch.Generator().manual_seed(0)
-    # A teacher may answer otherwise each time it is asked, which is no fault of the loss.
+    # A teacher may be random, which is not a fault of the loss.
     kept = asked.remembering(few)
     fault = kept.fault_of_teacher(few)
     if fault is not None:
@@ -186,7 +186,7 @@ def _check_distilling(asked: _Distilling, few: Batch, classes: int, tolerance: f
 
 
 def _prove_hints(objective: Objective, logits: Tensor, few: Batch, size: float, tolerance: float) -> None:
-    """Check that features alone count, and that the value is finite: what a method learns before logits count."""
+    """Check a phase on features only: the value is finite, and independent of the logits."""
     value = objective(leaf := logits.detach().requires_grad_(True), few).per_example
     found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
     if value.shape != few.index.shape or not bool(value.isfinite().all()) or (found is not None and bool(found.any())):
@@ -218,7 +218,7 @@ def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolera
     reference = objective.reference_gradient(logits, few)
     bounds = None if reference is None else _rounding(objective, logits, few, 5.0 * size)
     if reference is None or bounds is None:
-        return  # nothing is known of it
+        return  # no formula is known
     of_value, of_gradient = bounds
     scale = float(reference.abs().max())
     wrong = (gradient - reference).abs()
@@ -248,10 +248,10 @@ def _prove(objective: Objective, logits: Tensor, few: Batch, size: float, tolera
 
 
 def _prove_features(objective: _Distilling, logits: Tensor, few: Batch) -> None:
-    """Check the gradient by the student's features against its formula, where the method reads some."""
+    """Check the gradient by the student's features against its formula, for feature methods."""
     if not objective.features:
         return
-    # Examples that are alike, or that a layer says nothing of, come in real batches: lengths are divided by.
+    # Real batches have duplicates and all-zero features, and methods divide by lengths.
     for features in (objective.features, {name: _alike(value) for name, value in objective.features.items()}):
         _prove_slopes(objective, logits, few, features)
 
@@ -289,7 +289,7 @@ def _prove_slopes(objective: _Distilling, logits: Tensor, few: Batch, features: 
 
 
 def _prove_far(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
-    """Check the gradient where student and teacher are sure, and differ."""
+    """Check the gradient where student and teacher are confident, and differ."""
     reference = objective.reference_gradient(logits, few)
     if reference is None or not bool(reference.isfinite().all()):  # a formula that was written for moderate logits
         return
@@ -316,7 +316,7 @@ def _prove_shift(
     tolerance: float,
     before: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
-    """Check that a constant that is added to the logits changes nothing: value and gradient, each with its bound."""
+    """Check that adding a constant to the logits changes neither value nor gradient, up to rounding."""
     value, gradient, of_value, of_gradient = before
     moved_value, moved_gradient = _value_and_gradient(objective, logits + 5.0 * size, few)
     of_values, of_gradients = (moved_value - value).abs(), (moved_gradient - gradient).abs()
@@ -341,10 +341,10 @@ def _value_and_gradient(objective: Objective, logits: Tensor, batch: Batch) -> t
 
 
 def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) -> tuple[Tensor, Tensor] | None:
-    """What rounding may do to a right objective: to each value, ``(N,)``, and to its gradient, ``(N, K)``.
+    """Bounds on the rounding error of an objective: of each value, ``(N,)``, and of its gradient, ``(N, K)``.
 
     Args:
-        objective: What is checked.
+        objective: The objective to check.
         logits: Logits of the student, ``(N, K)``.
         few: The examples.
         moved: The constant that is added to the logits.
@@ -364,7 +364,7 @@ def _rounding(objective: Objective, logits: Tensor, few: Batch, moved: float) ->
 
 
 def _prove_known(objective: _Distilling, logits: Tensor, few: Batch, tolerance: float) -> None:
-    """Check the method's gradient where it is known without its formula: mostly zero where student equals teacher."""
+    """Check the method's gradient where it is known without a formula: mostly zero where student equals teacher."""
     known = objective.method.known_gradient(logits, few) if objective.method.reads_logits else None
     if known is None:
         return

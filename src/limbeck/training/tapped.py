@@ -1,4 +1,4 @@
-"""Layers of student and teacher for a method of features: found, read, and made up for the check.
+"""Feature taps of student and teacher: found, read, and synthesised for the self-check.
 
 Axes: ``N`` examples.
 """
@@ -18,20 +18,20 @@ from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Batch, TappedTeacher
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of one example's features, by the layers' names."""
+"""Shapes of one example's features, by layer name."""
 
 
 def tapped(
     method: Method, model: nn.Module, teacher: TappedTeacher, batch: Batch, asked_at: float
 ) -> tuple[Taps, tuple[Shapes, Shapes]]:
-    """Find the layers that a method reads, let it make its parameters for them, and begin to read the student's.
+    """Find the layers that a method reads, prepare the method for them, and hook the student's.
 
     Args:
-        method: It is settled and prepared in place.
+        method: The method; prepared in place.
         model: The student, on its device.
-        teacher: One whose layers can be read.
+        teacher: A teacher whose layers can be read.
         batch: Some examples.
-        asked_at: The temperature at which the teacher is asked.
+        asked_at: The teacher's temperature.
 
     Returns:
         The student's layers, until they are closed, and the shapes of the student's and the teacher's features.
@@ -60,12 +60,12 @@ def _shapes(output: Output) -> Shapes:
 
 
 def drawn(shapes: Shapes, like: Tensor, *, seed: int) -> dict[str, Tensor]:
-    """Features that are made up.
+    """Random features.
 
     Args:
-        shapes: Of one example's.
-        like: Whose number of rows, type and device they have.
-        seed: Of the numbers.
+        shapes: Shapes of one example's features.
+        like: A tensor with the wanted number of rows, dtype and device.
+        seed: Seed of the random numbers.
 
     Returns:
         Features by name.

@@ -1,4 +1,4 @@
-"""How many examples a model can answer at a time, by the memory that its answers take."""
+"""Batch sizes for inference, from the memory that the model's activations take."""
 
 __all__ = ["MOST", "block_size", "is_out_of_memory", "release_memory"]
 
@@ -16,18 +16,18 @@ from limbeck.system.eager_torch import eager_mode
 from limbeck.system.user_code import is_out_of_memory
 
 MOST = 1000
-"""Examples at a time, however small they are."""
+"""Largest batch size."""
 _UNKNOWN = 64
-"""Examples at a time, where the memory cannot be measured."""
+"""Batch size where the memory cannot be measured."""
 _BUDGET, _BUDGET_CUDA = 1 << 28, 1 << 31
-"""Bytes that a block's activations may take on a processor, and on a graphics card with eight times as much memory."""
+"""Memory budget of a batch's activations on a CPU, and on a GPU with eight times as much memory."""
 
 
 class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the memory of the tensors that are made in it.
+    """Tracks the memory of the tensors that are created within it.
 
     Attributes:
-        most: Bytes that were alive at once.
+        most: Peak of live bytes.
     """
 
     def __init__(self) -> None:
@@ -68,15 +68,15 @@ def _held(value: object) -> bool:
 
 
 def block_size(answer: Callable[[int], object], count: int, device: torch.device) -> int:
-    """How many examples to answer at a time so that the memory for it stays bounded.
+    """The batch size with which inference stays within the memory budget.
 
-    One example and then two are answered, and the tensors that are alive meanwhile are followed; the difference is what
-    an example takes. Random numbers are afterwards as they were.
+    The model runs on one example and then on two, while live tensors are tracked; the difference is the memory per
+    example. The random state is restored afterwards.
 
     Args:
-        answer: Answers the first so many examples.
-        count: How many examples there are; at least two for a measurement.
-        device: Where they are answered.
+        answer: Runs the model on the first so many examples.
+        count: Number of examples; at least two for a measurement.
+        device: The device.
 
     Returns:
         From 1 to :data:`MOST`.
@@ -95,7 +95,7 @@ def block_size(answer: Callable[[int], object], count: int, device: torch.device
                 answer(few)
             most.append(peak.most)
     except Exception:
-        # Whatever it is: a model that fails will fail again, where its error can be told.
+        # Any error: a model that fails here will fail again, where its error is reported.
         return _UNKNOWN
     finally:
         torch.set_rng_state(state)
@@ -106,12 +106,12 @@ def block_size(answer: Callable[[int], object], count: int, device: torch.device
 def _budget(device: torch.device) -> int:
     if device.type != "cuda":
         return _BUDGET
-    # Not by what is free: a run that resumes must answer in the same blocks, to end in the same bits.
+    # Not from free memory: a resumed run must use the same batches to end in the same bits.
     return min(_BUDGET_CUDA, torch.cuda.get_device_properties(device).total_memory // 8)
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what PyTorch keeps of a device's memory, before less of it is asked for."""
+    """Release PyTorch's cached device memory, before trying a smaller batch."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-r"""Temperature scaling: the one number that makes a model's probabilities fit how often it is right.
+r"""Temperature scaling: calibration of probabilities by a single parameter.
 
 Axes: ``N`` examples, ``K`` classes. Log-probabilities are natural logarithms; ``T`` is the temperature, without unit.
 """
@@ -22,11 +22,11 @@ _CLOSE = 1e-12
 
 
 class NoTemperature(DataError):
-    """No temperature minimises the negative log-likelihood of these answers."""
+    """No temperature minimises the negative log-likelihood of these predictions."""
 
 
 def fit_temperature(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
-    r"""The temperature under which answers fit the labels best.
+    r"""The temperature that minimises the negative log-likelihood.
 
     .. math::
         \hat T = \arg\min_T \frac{1}{N} \sum_n \Bigl( \log \sum_k e^{z_{nk} / T} - z_{n y_n} / T \Bigr)
@@ -39,7 +39,7 @@ def fit_temperature(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
         labels: True classes :math:`y` in [0, K), integers ``(N,)``.
 
     Returns:
-        T: above 1 for a model too sure of itself, below 1 for one too modest.
+        T: above 1 for an overconfident model, below 1 for an underconfident one.
 
     Raises:
         DataError: If the shapes do not fit.
@@ -105,7 +105,7 @@ def calibrated(log_probs: NDArray[Any], temperature: float) -> NDArray[np.float6
 
 
 def debiased_calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = 15) -> float:
-    r"""Root mean square distance of confidence from accuracy, without what chance adds to it.
+    r"""Debiased root-mean-square calibration error.
 
     The examples are sorted by confidence into bins of equal numbers. Of a bin with n examples, mean confidence c and
     accuracy a, the squared distance is lowered by the variance of a:
@@ -119,7 +119,7 @@ def debiased_calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_
     Args:
         confidence: Probability of each answer, ``(N,)``.
         right: Whether the answer is right, ``(N,)``.
-        bins: How many bins, at least 1; fewer where there are not two examples for each.
+        bins: Number of bins, at least 1; fewer where there are not two examples per bin.
 
     Returns:
         The root of the square, 0 where that is negative.
@@ -152,7 +152,7 @@ def _derivatives(log_probs: NDArray[Any], labels: NDArray[Any], beta: float) -> 
     r"""First and second derivative in beta of the mean negative log-likelihood: mean and variance of z under p."""
     slope = curvature = 0.0
     for scores, right in _chunks(log_probs, labels):
-        # Differences from the top-1 class, so that nothing is rounded away; no mass counts as no score.
+        # Differences from the top-1 class, so that nothing is rounded away; classes without mass are skipped.
         apart = scores - scores.max(-1, keepdims=True)
         mass = np.exp(beta * apart)
         probs = mass / mass.sum(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Which classes lost by a change, even where the mean gained.
+"""Per-class tests: which classes got worse, even where the mean improved.
 
 Axes: ``S`` seeds, ``N`` examples, ``K`` classes.
 """
@@ -19,7 +19,7 @@ from limbeck.evaluation.statistics import holm, mcnemar
 
 @dataclass(frozen=True)
 class ClassChange:
-    """What a change did to the examples of one true class.
+    """The effect of a change on the examples of one class.
 
     Attributes:
         name: The class.
@@ -38,13 +38,13 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class ClassHarm:
-    """Classes on which a model is shown to err more often, or less often, than its reference.
+    """Classes on which a model is shown to have more, or fewer, errors than its reference.
 
     Attributes:
         classes: How many classes were tested: those with examples.
-        lost: Those on which it errs more often, the surest first.
-        gained: Those on which it errs less often, likewise.
-        sentence: The former in words; empty where there are none.
+        lost: Those with more errors, the most significant first.
+        gained: Those with fewer errors, in the same order.
+        sentence: A sentence on the lost classes; empty where there are none.
     """
 
     classes: int
@@ -83,12 +83,12 @@ def harm_by_class(
 
     Args:
         errors: Where each model errs, bool ``(S, N)``, one row per seed.
-        reference_errors: Where its reference errs, likewise.
+        reference_errors: Where its reference errs, bool ``(S, N)``.
         labels: True classes, integers ``(N,)``.
         classes: Names of the K classes.
-        groups: Which examples belong together, integers ``(N,)``; None: each is by itself.
+        groups: Which examples belong together, integers ``(N,)``; None: all are independent.
         confidence: One minus the chance of a false alarm over all classes, in (0, 1).
-        reference: What the reference is called in the sentence.
+        reference: Name of the reference in the sentence.
 
     Returns:
         The classes that lost, and those that gained.
@@ -142,7 +142,7 @@ def _p_value(errors: np.ndarray[Any, Any], before: np.ndarray[Any, Any], groups:
 
 
 _NAMED = 10
-"""So many classes are named in the sentence."""
+"""Number of classes named in the sentence."""
 
 
 def _sentence(lost: Sequence[ClassChange], reference: str) -> str:

@@ -1,4 +1,4 @@
-"""How good a model's answers are: pure functions of arrays, numpy in and numbers out.
+"""Metrics of predictions: pure functions of numpy arrays.
 
 Axes: ``N`` examples, ``K`` classes. Log-probabilities are natural logarithms at temperature 1.
 """
@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError
 
-_CHUNK = 1 << 22  # values turned to float64 at a time: 32 MiB
+_CHUNK = 1 << 22  # values converted to float64 at a time: 32 MiB
 _MASS_TOLERANCE = 0.02  # log-probabilities kept in 16 bits still sum to 1 within this
 
 
 def error_mask(log_probs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which examples are answered wrongly; of equal scores the first class is the answer.
+    """Which predictions are wrong; at ties the first class is predicted.
 
-    There must be examples, shapes must fit, no score may be NaN and every label must be a class: anything
-    else is a :class:`~limbeck.errors.DataError`, here and in all functions below.
+    There must be examples, shapes must fit, no value may be NaN and every label must be a class: anything else is a
+    :class:`~limbeck.errors.DataError`, here and in all functions below.
 
     Args:
-        log_probs: Log-probabilities, or any scores in the same order, ``(N, K)``.
+        log_probs: Log-probabilities or logits, ``(N, K)``.
         labels: True classes in [0, K), integers ``(N,)``.
 
     Returns:
@@ -52,7 +52,7 @@ def error_mask(log_probs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool
 
 
 def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
-    r"""Mean over the classes of the share of their examples that is answered rightly, so that rare classes count alike.
+    r"""Balanced accuracy: mean recall over the classes, so that rare classes count equally.
 
     .. math::
         \frac{1}{|C|} \sum_{c \in C} \frac{1}{n_c} \sum_{n : y_n = c} [\hat y_n = c]
@@ -81,10 +81,10 @@ def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def error_count(log_probs: NDArray[Any], labels: NDArray[Any]) -> int:
-    """How many examples are answered wrongly.
+    """The number of wrong predictions.
 
     Args:
-        log_probs: Log-probabilities, or any scores in the same order, ``(N, K)``.
+        log_probs: Log-probabilities or logits, ``(N, K)``.
         labels: True classes in [0, K), integers ``(N,)``.
 
     Returns:
@@ -98,10 +98,10 @@ def error_count(log_probs: NDArray[Any], labels: NDArray[Any]) -> int:
 
 
 def accuracy(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Share of examples whose top-1 class is the label.
+    """Accuracy: share of examples whose top-1 class is the label.
 
     Args:
-        log_probs: Log-probabilities, or any scores in the same order, ``(N, K)``.
+        log_probs: Log-probabilities or logits, ``(N, K)``.
         labels: True classes in [0, K), integers ``(N,)``.
 
     Returns:
@@ -115,7 +115,7 @@ def accuracy(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def negative_log_likelihood(log_probs: NDArray[Any], labels: NDArray[Any]) -> float:
-    r"""Mean cross-entropy with the labels; rows whose probabilities do not sum to 1 are refused.
+    r"""Negative log-likelihood: mean cross-entropy with the labels; probabilities must sum to 1.
 
     .. math::
         -\frac{1}{N} \sum_n \log p_{n y_n}
@@ -139,13 +139,13 @@ def negative_log_likelihood(log_probs: NDArray[Any], labels: NDArray[Any]) -> fl
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
-    """Examples sorted by how sure the model was.
+    """The bins of a reliability diagram.
 
     Attributes:
         edges: Limits of the bins from 0 to 1, ``(bins + 1,)``; a bin holds its upper limit only.
         counts: Examples in each bin, int64 ``(bins,)``.
-        confidence: Mean probability of the answer, ``(bins,)``; NaN where a bin is empty.
-        accuracy: Share of right answers, ``(bins,)``; NaN where a bin is empty.
+        confidence: Mean top-1 probability, ``(bins,)``; NaN where a bin is empty.
+        accuracy: Share of right predictions, ``(bins,)``; NaN where a bin is empty.
     """
 
     edges: NDArray[np.float64]
@@ -170,7 +170,7 @@ def reliability_bins(log_probs: NDArray[Any], labels: NDArray[Any], bins: int = 
         bins: How many bins, at least 1.
 
     Returns:
-        What each bin holds.
+        The bins.
 
     Example:
         >>> reliability_bins(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2).counts
@@ -184,15 +184,15 @@ def reliability_bins(log_probs: NDArray[Any], labels: NDArray[Any], bins: int = 
 
 
 def bin_confidence(confidence: NDArray[Any], right: NDArray[np.bool_], bins: int = 15) -> ReliabilityBins:
-    """Bins of equal width over known confidences: what :func:`reliability_bins` does once it has them.
+    """Bins of equal width over given confidences; the second half of :func:`reliability_bins`.
 
     Args:
-        confidence: Probability of each answer, ``(N,)``.
-        right: Whether the answer is right, ``(N,)``.
+        confidence: Top-1 probability of each prediction, ``(N,)``.
+        right: Whether the prediction is right, ``(N,)``.
         bins: How many bins, at least 1.
 
     Returns:
-        What each bin holds.
+        The bins.
 
     Raises:
         DataError: If ``bins`` is below 1.
@@ -212,7 +212,7 @@ def bin_confidence(confidence: NDArray[Any], right: NDArray[np.bool_], bins: int
 
 
 def expected_calibration_error(log_probs: NDArray[Any], labels: NDArray[Any], bins: int = 15) -> float:
-    r"""How far confidence is from accuracy, on average.
+    r"""Expected calibration error: mean distance of confidence from accuracy.
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{N} \, \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
@@ -239,11 +239,11 @@ def expected_calibration_error(log_probs: NDArray[Any], labels: NDArray[Any], bi
 
 
 def agreement(log_probs_a: NDArray[Any], log_probs_b: NDArray[Any]) -> float:
-    """Share of examples to which two models give the same answer, right or wrong.
+    """Agreement: share of examples with the same top-1 class of two models, right or wrong.
 
     Args:
-        log_probs_a: One model's scores, ``(N, K)``.
-        log_probs_b: The other's, for the same examples, ``(N, K)``.
+        log_probs_a: One model's log-probabilities or logits, ``(N, K)``.
+        log_probs_b: The other's for the same examples, ``(N, K)``.
 
     Returns:
         A share from 0 to 1.
@@ -266,15 +266,15 @@ def agreement(log_probs_a: NDArray[Any], log_probs_b: NDArray[Any]) -> float:
 
 
 def confusion_matrix(predicted: NDArray[Any], labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """How often each true class was given each answer.
+    """The confusion matrix.
 
     Args:
-        predicted: Answers in [0, ``classes``), integers ``(N,)``.
+        predicted: Predicted classes in [0, ``classes``), integers ``(N,)``.
         labels: True classes in [0, ``classes``), integers ``(N,)``.
-        classes: How many classes there are.
+        classes: Number of classes.
 
     Returns:
-        Counts, true class by answer, int64 ``(classes, classes)``.
+        Counts, true class by predicted class, int64 ``(classes, classes)``.
 
     Raises:
         DataError: If the shapes differ.
@@ -299,7 +299,7 @@ def _check_scores(scores: NDArray[Any]) -> None:
         raise DataError(
             f"scores must have the shape (examples, classes), at least one of each, and have {scores.shape}"
         )
-    # A maximum is NaN where any value is, and needs no array of the scores' size.
+    # The maximum is NaN where any value is, and needs no temporary array.
     if np.isnan(scores.max()):
         row = int(np.isnan(scores.max(-1)).argmax())
         raise DataError(f"scores hold NaN, first in example {row}: the model that gave them is broken")
@@ -327,7 +327,7 @@ def _checked(log_probs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]
 def _check_mass(log_probs: NDArray[Any]) -> None:
     step = max(1, _CHUNK // log_probs.shape[1])
     for start in range(0, len(log_probs), step):
-        with np.errstate(over="ignore"):  # logits in place of log-probabilities overflow, and are refused below
+        with np.errstate(over="ignore"):  # logits passed as log-probabilities overflow, and are refused below
             mass = np.exp(log_probs[start : start + step].astype(np.float64)).sum(-1)
         bad = ~(np.abs(mass - 1) <= _MASS_TOLERANCE)
         if bad.any():

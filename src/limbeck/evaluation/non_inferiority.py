@@ -1,6 +1,6 @@
-"""Whether a model is as good as another within a margin, in a sentence.
+"""Non-inferiority: whether a model is as good as another within a margin.
 
-A difference that cannot be shown is not equality: that needs an interval that ends below a margin set beforehand.
+An insignificant difference is not equality: that needs an interval below a margin set in advance.
 """
 
 __all__ = ["MarginVerdict", "Outcome", "checked_margin", "judge_margin"]
@@ -20,25 +20,25 @@ from limbeck.evaluation.statistics import Interval
 from limbeck.evaluation.verdicts import hedge, in_points, mean_errors, scope
 
 Outcome = Literal["as good", "worse", "cannot be said"]
-"""What is shown of a model beside its reference."""
+"""The outcome of a non-inferiority test."""
 
 
 @dataclass(frozen=True)
 class MarginVerdict:
-    """Whether a model is as good as its reference within a margin.
+    """The verdict on a model's non-inferiority to its reference within a margin.
 
     Attributes:
         outcome: "as good": the interval's upper limit is below the margin. "worse": it is not, and the lower limit is
             above 0. "cannot be said": neither.
         margin: Largest number of points by which the error rate may be higher.
         judged_on: Which examples were evaluated on, "test" or "validation".
-        examples: How many.
+        examples: Number of examples.
         errors: Errors of the model, one per seed.
-        reference_errors: Errors of its reference, likewise.
+        reference_errors: Errors of its reference, one per seed.
         difference: Model's error rate minus the reference's, with the interval of 90 % whose limits are each passed by
             the true difference in 5 % of experiments.
         harm: Classes that lost against the reference; None without labels.
-        sentence: All this in words.
+        sentence: The verdict in words.
     """
 
     outcome: Outcome
@@ -70,13 +70,13 @@ class MarginVerdict:
 
 
 def checked_margin(margin: float) -> float:
-    """The margin, if it is one.
+    """Check a margin.
 
     Args:
         margin: Percentage points of the error rate.
 
     Returns:
-        The same.
+        The margin.
 
     Raises:
         ConfigError: If it is not above 0 and below 100.
@@ -103,7 +103,7 @@ def judge_margin(
     classes: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> MarginVerdict:
-    """Say whether a model is as good as a reference within a margin, worse, or that neither can be said.
+    """Test whether a model is as good as a reference within a margin, worse, or neither can be said.
 
     Both claims are one-sided with a chance of ``alpha`` of being false, so the interval has a confidence of
     ``1 - 2 * alpha``. A model can be as good within the margin and yet shown to be a little worse: the sentence says
@@ -113,11 +113,11 @@ def judge_margin(
         errors: Where each model errs, bool ``(S, N)``, one row per seed.
         reference_errors: Where its reference errs; a reference that is one fixed model is given S times.
         margin: Percentage points of the error rate, above 0.
-        model: What the model is called.
-        reference: What the reference is called.
+        model: Name of the model.
+        reference: Name of the reference.
         judged_on: Which examples these are, "test" or "validation".
-        groups: Which examples belong together, integers ``(N,)``; None: each is by itself.
-        labels: True classes ``(N,)``, to name classes that lost; None: no class is looked at.
+        groups: Which examples belong together, integers ``(N,)``; None: all are independent.
+        labels: True classes ``(N,)``, to name classes that lost; None: classes are not tested.
         classes: Names of the classes.
         alpha: Chance of a false claim, in (0, 0.5).
 

@@ -33,7 +33,7 @@ def tango_interval(only_a: float, only_b: float, examples: float, *, confidence:
     .. math::
         \frac{(b - c - n \Delta)^2}{n \, (2 \tilde q + \Delta (1 - \Delta))} \le z^2
 
-    where :math:`\tilde q` is the probability of the second kind of discordance that is likeliest under
+    where :math:`\tilde q` is the maximum-likelihood probability of the second kind of discordance under
     :math:`\Delta`. At :math:`\Delta = 0` this is McNemar's test without correction. It keeps its coverage with few
     discordant examples, and is not of zero width without any.
 
@@ -192,14 +192,14 @@ class CrossedDifference:
         return replace(self, seed_variance=max(self.seed_variance, self.interaction)).p_value
 
     def _quantiles(self, tail: float) -> tuple[float, float]:
-        """How many standard errors of the seeds' and of the examples' part leave out this share on either side."""
+        """The quantiles of the seeds' and of the examples' part for this two-sided share."""
         of_examples = _t_quantile(tail, self.units - 1) if self.grouped else _normal_quantile(tail)
         return _t_quantile(tail, self.seeds - 1) if self.seeds > 1 else of_examples, of_examples
 
     def _allowed(self, delta: float, of_seeds: float, of_examples: float) -> float:
         """The largest squared distance from the estimate that a true difference of ``delta`` allows."""
         if self.grouped and self.units == 1:
-            return math.inf  # one group says nothing of how groups differ
+            return math.inf  # one group says nothing about the variance between groups
         examples = self.example_share * _restricted_variance(*self.rates, delta) / self.examples
         whole = self.seed_variance + examples
         if whole == 0:
@@ -229,8 +229,8 @@ def crossed_difference(
     Args:
         errors_a: Where the first model of each pair errs, bool ``(S, N)``, or a sequence of ``(N,)``.
         errors_b: Where the second errs, in the same order of seeds and examples.
-        groups: Which examples belong together (the utterance of a frame), integers from 0 ``(N,)``; None: each is by
-            itself.
+        groups: Which examples belong together (the utterance of a frame), integers from 0 ``(N,)``; None: all are
+            independent.
 
     Returns:
         The difference; ask it for its interval.
@@ -296,7 +296,7 @@ def crossed_difference(
 
 
 def _by_group(sums: NDArray[np.int8], groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Differences added up by group, ``(S, G)``, and the examples of each group."""
+    """Differences summed by group, ``(S, G)``, and the number of examples of each group."""
     place = np.asarray(groups)
     if place.shape != sums.shape[1:] or not np.issubdtype(place.dtype, np.integer):
         raise DataError(f"errors of {sums.shape[1]} examples and groups of shape {place.shape} do not fit each other")
@@ -306,7 +306,7 @@ def _by_group(sums: NDArray[np.int8], groups: ArrayLike) -> tuple[NDArray[np.flo
 
 
 def _restricted_variance(rate_a: float, rate_b: float, delta: float) -> float:
-    """Variance of one example's difference where its mean is ``delta``, at the likeliest rates; Tango, equation 5."""
+    """Variance of one example's difference with mean ``delta``, at the maximum-likelihood rates; Tango, equation 5."""
     half = (2 - rate_a + rate_b) * delta - rate_a - rate_b
     root = math.sqrt(max(0.0, half * half + 8 * rate_b * delta * (1 - delta)))
     # Of the two ways to write the root of a quadratic, the one without cancellation.

@@ -1,4 +1,4 @@
-"""Answering of a model or a teacher for many examples."""
+"""Inference of a model or a teacher on many examples."""
 
 __all__ = ["answer_views", "answers_in_blocks", "device_of", "predict", "shown_to"]
 
@@ -26,13 +26,13 @@ from limbeck.training.self_check import name_examples
 
 
 def device_of(subject: nn.Module | Teacher) -> torch.device:
-    """Where a model or teacher is: the device of its first weight, or of its stored answers.
+    """The device of a model or teacher: that of its first weight, or of its stored outputs.
 
     Args:
-        subject: A module, or a teacher; one of a kind of its own says so by an attribute ``device``.
+        subject: A module, or a teacher; other kinds have an attribute ``device``.
 
     Returns:
-        The device; the CPU where there is nothing to go by.
+        The device; the CPU where it is unknown.
 
     Example:
         >>> device_of(nn.Linear(2, 2)), device_of(nn.Flatten())
@@ -49,17 +49,17 @@ def answers_in_blocks(
     batch_size: int | None = None,
     within: slice | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Log-probabilities at T = 1 of a model's or teacher's answers, block by block.
+    """Yield log-probabilities at T = 1 of a model or teacher, block by block.
 
-    A module is put in evaluation mode for the time, without gradient, and each of its parts afterwards as it was.
+    A module runs in evaluation mode without gradient; the mode of each submodule is restored afterwards.
 
     Args:
         model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
-        examples: What to answer.
-        device: Where and how precisely to compute; None for float32 where the model is, without TF32.
-        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
-            bounded part of the memory, 1,000 at most.
-        within: From which row to before which; None for all.
+        examples: The examples.
+        device: Device and precision; None for float32 on the model's device, without TF32.
+        batch_size: Batch size; it changes outputs only by rounding. None for as many as fit in a memory budget, at most
+            1,000.
+        within: First row, and one past the last row; None for all.
 
     Yields:
         Which rows, and natural logarithms, float32 ``(rows, K)`` on the CPU.
@@ -108,9 +108,9 @@ def answers_in_blocks(
 
 
 def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
-    """Examples as a model sees them; as a teacher does where they could not be shown otherwise.
+    """Examples in a model's presentation; in a teacher's where they have no other.
 
-    Texts cannot be shown without a tokenizer: it is a teacher's own, until a student says another.
+    Texts need a tokenizer: the teacher's, unless the student has another.
 
     Args:
         subject: A module, or a teacher.
@@ -144,7 +144,7 @@ def _size(answer: Callable[[int], object], examples: Examples, count: int, devic
 
 
 def unless_out_of_memory(answer: Callable[[], Tensor], count: int, device: torch.device) -> Tensor | None:
-    """Some answers, or None where there is no memory for them, and fewer at a time may fit.
+    """Outputs, or None where memory ran out and a smaller batch may fit.
 
     Args:
         answer: Gives them.
@@ -179,10 +179,10 @@ def predict(
 
     Args:
         model: A module that gives logits ``(N, K)``, or a teacher; it is on the device already.
-        examples: What to answer.
-        device: Where and how precisely to compute; None for float32 where the model is.
-        batch_size: Examples at a time; it does not change the answers beyond rounding. None for as many as fit in a
-            bounded part of the memory, 1,000 at most.
+        examples: The examples.
+        device: Device and precision; None for float32 on the model's device.
+        batch_size: Batch size; it changes outputs only by rounding. None for as many as fit in a memory budget, at most
+            1,000.
 
     Returns:
         Natural logarithms, float32 ``(N, K)`` on the CPU.
@@ -207,21 +207,21 @@ def answer_views(
     temperature: float | None = None,
     batch_size: int | None = None,
 ) -> StoredTargets:
-    """A teacher's answers to the pictures that training will show, computed once and held in memory.
+    """A teacher's outputs for all training views, computed once and held in memory.
 
     Args:
-        teacher: Who answers; it is on the device already.
-        examples: What is shown.
-        augmentation: How it is distorted.
+        teacher: The teacher, on the device.
+        examples: The training examples.
+        augmentation: The augmentation.
         classes: Names of the classes.
-        views: How many views of each example.
-        device: Where and how precisely to compute.
-        temperature: None for answers at T = 1 that serve every temperature (see
+        views: Number of views per example.
+        device: Device and precision.
+        temperature: None for outputs at T = 1 that serve every temperature (see
             :attr:`~limbeck.protocols.Teacher.every_temperature`); otherwise the one temperature that they are for.
-        batch_size: Examples at a time; None for as many as fit in a bounded part of the memory, 1,000 at most.
+        batch_size: Batch size; None for as many as fit in a memory budget, at most 1,000.
 
     Returns:
-        The answers, on the device.
+        The outputs, on the device.
 
     Raises:
         DataError: If an answer is NaN or infinite; the message names the example.

@@ -1,4 +1,4 @@
-r"""How many examples a claim needs, and what a number of examples can show, before anything is trained.
+r"""Sample size and power: how many examples a claim needs, and what a number of examples can show.
 
 On n examples of which a share r is discordant (exactly one of two models errs), the difference of the two error rates
 has a standard error of about :math:`\sqrt{r / n}`. A claim is made in a share :math:`1 - \beta` (the power) of
@@ -20,7 +20,7 @@ ASSUMED_DISCORDANT = 0.05
 def examples_needed(
     margin: float, *, discordant: float = ASSUMED_DISCORDANT, alpha: float = 0.05, power: float = 0.9
 ) -> int:
-    r"""How many examples show that a model which is as good as another is so within a margin.
+    r"""The number of examples needed to show that an equally good model is so within a margin.
 
     .. math::
         n = \frac{(z_{1 - \alpha} + z_{1 - \beta})^2 \; r}{m^2}

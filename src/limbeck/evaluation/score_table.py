@@ -1,4 +1,4 @@
-"""Scores of models side by side, as text: the rows that terminals and notebooks show."""
+"""Tables of metrics, models side by side, as text for terminals and notebooks."""
 
 __all__ = ["score_rows", "scores_by_role"]
 
@@ -24,13 +24,13 @@ _ROWS = (
 
 
 def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A row per score that any model has: its name, and the models' values.
+    """One row per metric that any model has: its name, and the models' values.
 
     Args:
-        models: Scores by role, as ``metrics.json`` holds them.
+        models: Metrics by role, as in ``metrics.json``.
 
     Returns:
-        The rows; "-" where a model has no such score.
+        The rows; "-" where a model lacks the metric.
 
     Example:
         >>> score_rows({"teacher": {"test_errors": 1200, "accuracy": 0.88}, "student": {"test_errors": 90}})
@@ -45,13 +45,13 @@ def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
 
 
 def scores_by_role(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The models of a run in the order in which they are shown, with their scores.
+    """The models of a run in display order, with their metrics.
 
     Args:
         metrics: The contents of ``metrics.json``.
 
     Returns:
-        Scores by role.
+        Metrics by role.
 
     Example:
         >>> list(scores_by_role({"student": {}, "teacher": {}, "judged_on": "test"}))

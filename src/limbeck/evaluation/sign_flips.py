@@ -1,6 +1,6 @@
-r"""A test of two models on examples that come in groups, such as the frames of an utterance: random signs per group.
+r"""A sign-flip permutation test of two models on grouped examples, such as the frames of an utterance.
 
-Frames of an utterance are alike, so they are not so many independent trials: groups are flipped whole.
+Frames of an utterance are correlated, and thus not independent trials: whole groups are flipped.
 
 Axes: ``N`` examples, ``G`` groups.
 """
@@ -19,7 +19,7 @@ _CELLS = 1 << 22
 def sign_flip_test(
     errors_a: ArrayLike, errors_b: ArrayLike, groups: ArrayLike, *, resamples: int = 10_000, seed: int = 0
 ) -> float:
-    r"""Chance of a difference at least as large if both models were equally good in every group.
+    r"""p-value of the difference if both models were equally good in every group.
 
     Then the difference of a group is as likely of either sign, and
 

@@ -1,8 +1,7 @@
-"""Whether a difference is more than chance: paired tests and intervals.
+"""Paired tests and intervals for differences between models.
 
-Two models are compared on the same examples, so everything here is paired. Examples are taken to be
-independent, unless it is said which belong together: frames of one utterance are alike, and then it is utterances that
-are drawn.
+Two models are compared on the same examples, so everything here is paired. Examples are assumed independent, unless
+groups are given: frames of one utterance are correlated, and then utterances are the sampling units.
 """
 
 __all__ = [
@@ -27,12 +26,12 @@ from limbeck.errors import DataError
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and a range that holds the true value in a given share of experiments.
+    """An estimate with a confidence interval.
 
     Attributes:
         estimate: The best single value.
-        low: Lower limit; minus infinity where nothing is known.
-        high: Upper limit; infinity where nothing is known.
+        low: Lower limit; minus infinity where unknown.
+        high: Upper limit; infinity where unknown.
         confidence: That share, in (0, 1).
     """
 
@@ -102,7 +101,7 @@ def mcnemar(errors_a: ArrayLike, errors_b: ArrayLike) -> McNemar:
 
 
 def clopper_pearson(count: int, examples: int, confidence: float = 0.95) -> Interval:
-    r"""The exact interval of a share: the shares under which so many, or so few, are not too unlikely.
+    r"""The exact (Clopper-Pearson) interval of a proportion.
 
     With :math:`\alpha` one less the confidence its limits are quantiles of beta distributions,
 
@@ -183,11 +182,11 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         \bar v \pm t_{n-1} \; s / \sqrt{n}
 
     Args:
-        values: One value a seed, ``(n,)``.
+        values: One value per seed, ``(n,)``.
         confidence: Share of experiments whose interval holds the true mean, in (0, 1).
 
     Returns:
-        The mean and its interval; of one value the limits are infinite, for nothing is known of the spread.
+        The mean and its interval; of one value the limits are infinite, since the spread is unknown.
 
     Raises:
         DataError: If there are no values, one is not finite, or ``confidence`` is out of its range.
@@ -211,7 +210,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def paired(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Errors of two models as arrays, if they are of the same examples.
+    """Check the errors of two models on the same examples, and convert them to arrays.
 
     Args:
         errors_a: Where one model errs, bool ``(N,)``.
@@ -241,7 +240,7 @@ def _discordant(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[int, int, int
 
 
 def checked_confidence(confidence: float) -> float:
-    """The confidence, if it is in (0, 1).
+    """Check that a confidence is in (0, 1).
 
     Args:
         confidence: Share of experiments.

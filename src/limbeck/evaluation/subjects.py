@@ -1,4 +1,4 @@
-"""Models and teachers, asked in one way: what is different about the two is here, and nowhere else."""
+"""One interface for evaluating models and teachers."""
 
 __all__ = ["ModuleSubject", "Subject", "TeacherSubject", "subject_of"]
 
@@ -20,40 +20,40 @@ from limbeck.protocols import Batch, Teacher
 
 
 class Subject(Protocol):
-    """A model or a teacher that is asked about examples."""
+    """A model or a teacher under evaluation."""
 
     @property
     def device(self) -> torch.device:
-        """Where it is; the CPU where there is nothing to go by."""
+        """Its device; the CPU where it is unknown."""
 
     @property
     def measured(self) -> nn.Module | None:
-        """The module whose need of memory is worth remembering, or None."""
+        """The module whose memory use can be cached, or None."""
 
     @property
     def presentations(self) -> Sequence[Any]:
-        """How the networks in it see the examples, beside what they are shown."""
+        """The presentations of its networks."""
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
-        """The networks in it, each with its own presentation of the examples."""
+        """Its networks, each with its presentation."""
 
     def shown(self, examples: Examples) -> Examples:
-        """Examples as it sees them."""
+        """The examples in its presentation."""
 
     def asking(self) -> AbstractContextManager[object]:
-        """A context in which it may be asked."""
+        """A context for inference."""
 
     def watched(self) -> "Subject":
-        """The same without a wrapper that may not be watched, such as that of a compiled module."""
+        """The same without wrappers that prevent hooks, such as a compiled module's."""
 
     def presented(self, batch: Batch) -> Batch:
-        """A batch of examples that were not shown to it as :meth:`shown` does, as it sees it."""
+        """A batch of unconverted examples, in its presentation."""
 
     def log_probs(self, batch: Batch, device: torch.device) -> Tensor:
         """Log-probabilities at T = 1 of a batch that is moved to the device, float ``(N, K)``."""
 
     def answer(self, batch: Batch, *, dtype: torch.dtype | None) -> object:
-        """Whatever it answers: what is timed; ``dtype`` is that of its weights."""
+        """Its raw output, for timing; ``dtype`` is that of its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class ModuleSubject:
     """A module that gives logits.
 
     Attributes:
-        module: It.
+        module: The module.
     """
 
     module: nn.Module
@@ -69,7 +69,7 @@ class ModuleSubject:
 
     @property
     def device(self) -> torch.device:
-        """Where its first weight is."""
+        """The device of its first weight."""
         first = next(chain(self.module.parameters(), self.module.buffers()), None)
         return torch.device("cpu") if first is None else first.device
 
@@ -87,7 +87,7 @@ class ModuleSubject:
         return examples.with_presentation(presentation_of(self.module))
 
     def asking(self) -> AbstractContextManager[object]:
-        """In evaluation mode for the time, and each of its parts afterwards as it was."""
+        """In evaluation mode; the mode of each submodule is restored afterwards."""
         return evaluating(self.module)
 
     def watched(self) -> "ModuleSubject":
@@ -114,14 +114,14 @@ class TeacherSubject:
     """A teacher.
 
     Attributes:
-        teacher: It.
+        teacher: The teacher.
     """
 
     teacher: Teacher
 
     @property
     def device(self) -> torch.device:
-        """Where it says that it is; a kind of its own says so by an attribute ``device``."""
+        """Its device; other kinds have an attribute ``device``."""
         return torch.device(getattr(self.teacher, "device", "cpu"))
 
     measured: None = None
@@ -132,12 +132,12 @@ class TeacherSubject:
         return [seen for _, seen in self.modules()]
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
-        """Those in it; none where it does not say."""
+        """Its networks; none where they are unknown."""
         return list(self.teacher.modules()) if hasattr(self.teacher, "modules") else []
 
     def shown(self, examples: Examples) -> Examples:
-        """Examples as one of its networks sees them, where they could not be shown otherwise."""
-        # Texts cannot be shown without a tokenizer: it is a teacher's own, until a student says another.
+        """The examples in the presentation of one of its networks, where they have no other."""
+        # Texts need a tokenizer: the teacher's, unless the student has another.
         seen = next((each for each in self.presentations if each is not None), None)
         return examples.shown_as(seen)
 
@@ -154,22 +154,22 @@ class TeacherSubject:
         return batch
 
     def log_probs(self, batch: Batch, device: torch.device) -> Tensor:
-        """What it answers at T = 1."""
+        """Its output at T = 1."""
         return self.teacher.log_probs(batch.to(device), 1.0).float()
 
     def answer(self, batch: Batch, *, dtype: torch.dtype | None) -> object:
-        """What it answers at T = 1."""
+        """Its output at T = 1."""
         return self.teacher.log_probs(batch, 1.0)
 
 
 def subject_of(given: nn.Module | Teacher) -> Subject:
-    """A model or a teacher, to be asked.
+    """Wrap a model or a teacher for evaluation.
 
     Args:
-        given: Either.
+        given: A module or a teacher.
 
     Returns:
-        What asks it.
+        The subject.
 
     Example:
         >>> subject_of(nn.Linear(2, 2)).device

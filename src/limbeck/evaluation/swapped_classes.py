@@ -1,4 +1,4 @@
-"""Classes that a classifier names in another order than the data, found in its confusion matrix.
+"""Detection of permuted classes from the confusion matrix.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ERRORS = 3.0
-"""Standard errors by which a class must be taken for another more often than for itself."""
+"""Standard errors by which a class must be predicted as another more often than as itself."""
 _STAYS, _GOES = 0.25, 0.5
-"""Largest share of such a class that is answered rightly, and least share that goes to the one other class."""
+"""Largest accuracy of such a class, and smallest share predicted as the one other class."""
 _SHOWN = 4
 
 
 def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], count: int) -> list[tuple[int, ...]]:
-    r"""Classes that change places: most of each is answered as the next one in a cycle, and nearly nothing as itself.
+    r"""Find permuted classes: most of each is predicted as the next one in a cycle, and hardly any as itself.
 
     The permutation :math:`\pi` that makes most answers right, :math:`\sum_k C_{k \pi(k)}` with the confusion matrix C,
     is taken apart into cycles. In a cycle no class may be right more often than under :math:`\pi`; and at least two
@@ -31,7 +31,7 @@ def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], cou
         count: K.
 
     Returns:
-        The cycles: each class is answered as the next, the last as the first.
+        The cycles: each class is predicted as the next, the last as the first.
 
     Example:
         >>> truth = np.repeat([0, 1, 2], 20)
@@ -59,11 +59,11 @@ def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], cou
 
 
 def describe_swapped(cycles: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> str:
-    """Say in words which classes change places.
+    """Describe permuted classes in words.
 
     Args:
         cycles: From :func:`swapped_classes`.
-        names: Of the classes; None for their numbers.
+        names: Names of the classes; None for their indices.
 
     Returns:
         Such as "class 3 as 5, and class 5 as 3".

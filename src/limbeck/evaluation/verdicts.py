@@ -26,14 +26,14 @@ class Verdict:
 
     Attributes:
         judged_on: Which examples were evaluated on, "test" or "validation".
-        examples: How many, N.
+        examples: Number of examples, N.
         student_errors: Errors of each student, one per seed.
         baseline_errors: Errors of each baseline, in the same order.
         only_student: Errors that only the student of a pair makes, over all seeds.
         only_baseline: Errors that only the baseline of a pair makes, over all seeds.
         difference: Student's error rate minus the baseline's, mean over seeds, with its interval.
-        relative_reduction: Share of the baselines' errors that went away, negative where there are more; None
-            where they make none.
+        relative_reduction: Relative reduction of the baselines' errors, negative where there are more; None where they
+            make none.
         p_value: Of the same difference, two-sided: see :func:`judge` and :func:`judge_seeds`.
         helped: True or False where the interval excludes 0 and the p-value is small enough, else None.
         harm: Classes that lost, and those that gained; None where labels were not given.
@@ -91,8 +91,8 @@ def judge(
     Args:
         student_errors: Where the student errs, bool ``(N,)``.
         baseline_errors: Where the same network trained on labels alone errs, bool ``(N,)``.
-        groups: Which examples belong together (the utterance of a frame), integers ``(N,)``; None: each is by itself.
-        labels: True classes ``(N,)``, to name classes that lost; None: no class is looked at.
+        groups: Which examples belong together (the utterance of a frame), integers ``(N,)``; None: all are independent.
+        labels: True classes ``(N,)``, to name classes that lost; None: classes are not tested.
         classes: Names of the classes.
         judged_on: Which examples these are, "test" or "validation".
         confidence: Of the interval, in (0, 1).
@@ -140,8 +140,8 @@ def judge_seeds(
     Args:
         student_errors: Where each student errs, bool ``(N,)`` per seed, at least two seeds.
         baseline_errors: Where each baseline errs, in the same order of seeds.
-        groups: Which examples belong together (the utterance of a frame), integers ``(N,)``; None: each is by itself.
-        labels: True classes ``(N,)``, to name classes that lost; None: no class is looked at.
+        groups: Which examples belong together (the utterance of a frame), integers ``(N,)``; None: all are independent.
+        labels: True classes ``(N,)``, to name classes that lost; None: classes are not tested.
         classes: Names of the classes.
         judged_on: Which examples these are, "test" or "validation".
         confidence: Of the interval, in (0, 1).
@@ -178,13 +178,13 @@ def judge_many(
 ) -> dict[str, Verdict]:
     """Compare several kinds of students with one baseline, p-values adjusted by Holm for their number.
 
-    The more students are tried, the likelier one looks better by luck. A difference counts as shown where the interval
-    excludes 0 and the adjusted p-value is below ``1 - confidence``; the intervals themselves are not widened.
+    The more students are compared, the likelier one looks better by chance. A difference counts as shown where the
+    interval excludes 0 and the adjusted p-value is below ``1 - confidence``; the intervals themselves are not widened.
 
     Args:
         students: Where the students of each kind err, bool ``(S, N)``, by name.
         baseline_errors: Where the baselines err, in the same order of seeds.
-        groups: Which examples belong together, integers ``(N,)``; None: each is by itself.
+        groups: Which examples belong together, integers ``(N,)``; None: all are independent.
         judged_on: Which examples these are, "test" or "validation".
         confidence: Of the intervals, in (0, 1).
 
@@ -221,7 +221,7 @@ def judge_many(
 
 
 def sentences(metrics: Mapping[str, Any]) -> list[str]:
-    """What the verdicts in a run's metrics say, a sentence or two each.
+    """The sentences of the verdicts in a run's metrics.
 
     Args:
         metrics: The contents of ``metrics.json``.
@@ -247,7 +247,7 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def scope(seeds: int, *, grouped: bool = False) -> str:
-    """What a claim is about, as a sentence.
+    """A sentence on the scope of a claim.
 
     Args:
         seeds: S, trainings that were compared.
@@ -267,7 +267,7 @@ def scope(seeds: int, *, grouped: bool = False) -> str:
 
 
 def hedge(judged_on: str) -> str:
-    """What else must be said where validation was evaluated on, as a sentence after a space; else nothing.
+    """A caveat where the evaluation is on validation, as a sentence after a space; else empty.
 
     Args:
         judged_on: "test" or "validation".
@@ -285,7 +285,7 @@ def hedge(judged_on: str) -> str:
 
 
 def mean_errors(errors: Sequence[int]) -> str:
-    """Mean number of errors, as a text.
+    """Mean number of errors, as text.
 
     Args:
         errors: One number per seed.
@@ -353,7 +353,7 @@ def _verdict(
 
 
 def _adjusted(verdict: Verdict, p_value: float, students: int, *, grouped: bool) -> Verdict:
-    """The verdict with a p-value that was adjusted for the number of students."""
+    """The verdict with a p-value adjusted for the number of students."""
     shown = verdict.difference.excludes_zero and p_value < 1 - verdict.difference.confidence
     changed = dataclasses.replace(verdict, p_value=p_value, helped=verdict.difference.estimate < 0 if shown else None)
     said = f"p = {_p(p_value)}, adjusted for {students} students"

@@ -1,4 +1,4 @@
-"""Figures of speech: a spectrogram, and below it what models take each moment for.
+"""Figures of speech: a spectrogram, and below it the models' posteriors.
 
 Axes: ``N`` frames, ``D`` features, ``P`` phones.
 """
@@ -23,14 +23,14 @@ _MOST = 28
 
 
 def shown_phones(posteriors: Sequence[NDArray[np.float32]], truth: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Phones worth a row, in the order in which they are first said.
+    """Phones to show, in the order of their first frame.
 
     Args:
         posteriors: Of each model, ``(N, P)``.
         truth: The right phone of each frame, ``(N,)``.
 
     Returns:
-        Numbers of phones: those that were said, then those that a model strongly took for said.
+        Indices of phones: those of the alignment, then those with a high posterior.
 
     Example:
         >>> shown_phones([np.array([[0.1, 0.2, 0.7], [0.9, 0.1, 0.0]], np.float32)], np.array([1, 1]))
@@ -110,10 +110,9 @@ def draw_heard(contents: Contents) -> "Figure | None":
 
 
 def explain_heard(contents: Contents) -> str:
-    """Say what the spectrogram shows."""
+    """The caption of the spectrogram."""
     assert contents.heard is not None, "explained where it was drawn"
     return (
-        f"The utterance {clean(contents.heard.key, 60)}: its features after normalisation, and below them what each "
-        "model takes every frame for: posteriors of phones, those of a phone's pdfs added up. The line is the "
-        "alignment."
+        f"The utterance {clean(contents.heard.key, 60)}: its features after normalisation, and below them each model's "
+        f"phone posteriors per frame, summed over a phone's pdfs. The line is the alignment."
     )

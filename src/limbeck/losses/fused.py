@@ -1,7 +1,7 @@
-r"""The losses of a training step with their gradient in one node of autograd: for targets that are constants.
+r"""Fused losses for the training step: value and gradient in one autograd node, for constant targets.
 
-:mod:`limbeck.losses` says what is meant; these are as quick as a step should be, look at no value, and give gradients
-to the student's logits alone, of the first order.
+These are fast versions of :mod:`limbeck.losses`: they check no values, and give first-order gradients to the student's
+logits only.
 
 Hot temperatures, at which :math:`T^2` would enlarge the rounding of log-probabilities near :math:`-\log K`, have
 formulas of their own. With :math:`d = \log p - \log q`, which is of the order of :math:`1 / T`,
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 HOT = 32.0
 """Temperature above which the formulas without cancellation are used."""
 _SMALL = 0.1
-"""Size of d below which a series is used in the place of the exponential."""
+"""Size of d below which a series replaces the exponential."""
 _Work = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def label_loss(
     logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, mixed: "MixedLabels | None" = None
 ) -> Tensor:
-    """:func:`~limbeck.losses.hard_target_loss` without a look at the labels.
+    """:func:`~limbeck.losses.hard_target_loss` without checks of the labels.
 
     Args:
         logits: Logits, ``(N, K)``.
         labels: True classes in [0, K), int64 ``(N,)``.
         label_smoothing: Share of the mass spread over all classes.
-        mixed: Labels of the examples that these are mixed with: the mean of both losses, weighted by their shares.
+        mixed: Labels of the mixup partners: the loss is the mean of both losses, weighted by the mixing ratio.
 
     Returns:
         Nats per example, ``(N,)``.
@@ -67,7 +67,7 @@ def fused_loss(
     targets_at_one: bool = False,
     mixed: "MixedLabels | None" = None,
 ) -> Tensor:
-    """:func:`~limbeck.losses.distillation_loss` of the student's logits alone.
+    """:func:`~limbeck.losses.distillation_loss` with a gradient to the student's logits only.
 
     Args:
         logits: Student's logits, ``(N, K)``.
@@ -78,7 +78,7 @@ def fused_loss(
         label_smoothing: Share of the hard term's mass spread over all classes.
         targets_at_one: Whether the targets are log-probabilities at T = 1 instead; for temperatures above
             :data:`HOT`, at which softened ones in float32 would have lost the differences between classes.
-        mixed: Labels of the examples that these are mixed with, as for :func:`label_loss`.
+        mixed: Labels of the mixup partners, as for :func:`label_loss`.
 
     Returns:
         Nats per example, ``(N,)``.
@@ -104,7 +104,7 @@ def fused_loss(
 
 
 class _Fused(torch.autograd.Function):
-    """A value whose gradient is worked out beside it, from its formula."""
+    """A value whose gradient is computed with it, from its formula."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, work: _Work) -> Tensor:
@@ -120,12 +120,12 @@ class _Fused(torch.autograd.Function):
 
 
 def _plain(z: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The soft term and its gradient as their formulas stand."""
+    """The soft term and its gradient, by their formulas."""
     log_q = torch.log_softmax(z / temperature, -1)
     p = targets.exp()
     # Where the target has no mass, 0 times infinity would be nan.
     value = (targets - log_q).mul_(p).masked_fill_(p == 0, 0.0).sum(-1).mul_(temperature**2)
-    # Answers that were rounded sum to 1 but nearly.
+    # Rounded probabilities sum to 1 only approximately.
     return value, log_q.exp_().mul_(p.sum(-1, keepdim=True) * temperature).sub_(p, alpha=temperature)
 
 
@@ -166,7 +166,7 @@ def _add_hard(
     weight: float,
     smoothing: float,
 ) -> None:
-    """Weigh the soft term and add the cross-entropy with labels, in place."""
+    """Weight the soft term and add the cross-entropy with labels, in place."""
     log_q = torch.log_softmax(z, -1)
     sure = weight * (1 - smoothing)
     known = log_q.gather(-1, rows).squeeze(-1)

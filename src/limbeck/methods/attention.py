@@ -18,11 +18,11 @@ from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-12
-"""Smallest length of a map that is divided by it."""
+"""Smallest norm of a map to divide by."""
 
 
 class Attention(FeatureMethod):
-    r"""Attention transfer: where in the image each stage of the network is active.
+    r"""Attention transfer: match the spatial attention maps of student and teacher.
 
     With :math:`a_{np} = \sum_c F_{ncp}^2` of a layer's feature maps, ``(N, C, P)``, and :math:`\hat a = a / |a|_2`, for
     each pair of layers
@@ -39,7 +39,7 @@ class Attention(FeatureMethod):
     Args:
         weight: w; the authors' 1000.
         variant: "code" for the mean of squares, "paper" for half the length of the difference.
-        student_layers: Names of the student's layers; nothing for its last stages.
+        student_layers: Names of the student's layers; default: its last stages.
         teacher_layers: Names of the teacher's, as many.
 
     References:
@@ -71,13 +71,13 @@ class Attention(FeatureMethod):
         self.student_layers, self.teacher_layers = student_layers, teacher_layers
 
     def prepare(self, student: Output, teacher: Output) -> None:
-        """Make sure that there are positions to compare."""
+        """Check that there are positions to compare."""
         for s, t in self.pairs(student, teacher):
             if as_map(s).shape[2] < 2 or as_map(pooled_to(s, t)).shape[2] != as_map(pooled_to(t, s)).shape[2]:
                 raise ConfigError(
                     f"method attention compares maps, and the layers give {tuple(s.shape[1:])} and "
                     f"{tuple(t.shape[1:])}: name layers whose outputs have height and width; an mlp "
-                    "has none, and learns by a method on logits"
+                    "has none, and needs a method on logits"
                 )
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
@@ -111,5 +111,5 @@ class Attention(FeatureMethod):
 
 
 def _attention(features: Tensor) -> Tensor:
-    """Where a layer is active, of length 1, ``(N, P)``."""
+    """The attention map of a layer, of unit norm, ``(N, P)``."""
     return torch.nn.functional.normalize(as_map(features).square().sum(1), dim=1, eps=_TINY)

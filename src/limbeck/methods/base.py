@@ -1,4 +1,4 @@
-r"""What a method of distillation is.
+r"""The base class of distillation methods.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -22,21 +22,21 @@ from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _DRAWS = 3
-"""Perturbations by which rounding is estimated."""
+"""Number of perturbations to estimate rounding with."""
 _EXACT = 1e-10
-"""Rounding in float64 is less."""
+"""An upper bound of the rounding in float64."""
 _SAFETY = 8.0
-"""Roundings that add up may be this much larger than what one perturbation of the logits does."""
+"""Accumulated rounding may be this much larger than the effect of one perturbation of the logits."""
 
 
 class Moment(NamedTuple):
-    """Where a training is, before one of its steps.
+    """The position in a training, before one of its steps.
 
     Attributes:
-        epoch: Epochs that are done.
-        step: Steps of this epoch that are done.
+        epoch: Number of finished epochs.
+        step: Number of finished steps in this epoch.
         steps: Steps per epoch.
-        epochs: How many there will be.
+        epochs: Total number of epochs.
     """
 
     epoch: int
@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
 
 class Method(nn.Module, ABC):
-    r"""One method of distillation: what a student is to learn from a teacher, as a value per example.
+    r"""A distillation method: a loss between student and teacher, one value per example.
 
     A subclass gives :meth:`forward`, and where its formula is known :meth:`reference_gradient`; everything else has a
     default. Each argument of its ``__init__`` is keyword-only, has an annotation and a default, and is kept as an
@@ -54,24 +54,24 @@ class Method(nn.Module, ABC):
     :mod:`limbeck.methods` for an example.
 
     Attributes:
-        name: What it is called; by default the class's name in small letters.
-        temperature: T, at which the teacher is asked; 1 where a method has none.
+        name: Its name; by default the class's name in lower case.
+        temperature: T of the teacher; 1 where a method has none.
         coupled: Whether the value of an example depends on the others in its batch. Such a method is refused where a
             batch is divided: by several processes, or by gradient accumulation.
         needs_logits: Whether it needs the teacher at other temperatures than :attr:`temperature` too, so that the
             teacher's logits must be known: it is then asked at T = 1.
         needs_every_class: Whether the teacher must give each class some mass.
-        needs_labels: Whether it needs true labels, whatever their weight in the loss.
+        needs_labels: Whether it needs labels, whatever the hard weight.
         takes_samples: Whether its gradient is linear in the teacher's distribution, so that targets that are right on
             average (sampled ones) give a gradient that is.
-        reads_logits: Whether the teacher's logits count; False for a method of features alone.
+        reads_logits: Whether the teacher's logits are used; False for a method on features only.
         reads_features: Whether it reads layers of both networks.
-        shift_invariant: Whether a constant that is added to an example's logits changes nothing.
+        shift_invariant: Whether the value is invariant to adding a constant to an example's logits.
         student_taps: Names of the student's submodules whose outputs it reads.
         teacher_taps: Names of the teacher's.
-        phases: How many losses a training goes through, one after the other; see :meth:`at` and :meth:`enter`.
-        ranges: Where ``limbeck tune`` looks for its options, by their names; others are not searched.
-        hints: Whether features alone count in the present phase, so that neither logits nor labels do.
+        phases: Number of consecutive phases with different losses; see :meth:`at` and :meth:`enter`.
+        ranges: Search ranges of ``limbeck tune`` for its options, by name; other options are not searched.
+        hints: Whether the current phase trains only features, so that neither logits nor labels are used.
     """
 
     name: str = "method"
@@ -112,7 +112,7 @@ class Method(nn.Module, ABC):
     def with_labels(
         self, student: Output, teacher: Output, batch: Batch, hard_weight: float, label_smoothing: float
     ) -> Tensor:
-        r"""This method and true labels together, :math:`(1 - w)\,\ell + w\,\ell^{\mathrm{hard}}`.
+        r"""This method combined with labels, :math:`(1 - w)\,\ell + w\,\ell^{\mathrm{hard}}`.
 
         Args:
             student: As for :meth:`forward`.
@@ -145,7 +145,7 @@ class Method(nn.Module, ABC):
         return None
 
     def known_gradient(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Where the student's gradient is known without a formula, such as zero where it equals the teacher.
+        """Logits at which the gradient is known without a formula, such as zero where the student equals the teacher.
 
         Args:
             logits: The teacher's logits, ``(N, K)``.
@@ -160,7 +160,7 @@ class Method(nn.Module, ABC):
     def rounding(
         self, student: Output, teacher: Output, batch: Batch, unit: float, moved: float
     ) -> tuple[Tensor, Tensor] | None:
-        """What rounding may do to a right value, ``(N,)``, and to its gradient, ``(N, K)``.
+        """Bounds on the rounding error of the value, ``(N,)``, and of its gradient, ``(N, K)``.
 
         By default only the gradient is bounded: the formula is perturbed in float64 by what rounding does to logits and
         to the logarithm of K terms.
@@ -203,57 +203,57 @@ class Method(nn.Module, ABC):
         return z.new_zeros(z.shape[:1]) + value, (_SAFETY * widest).expand_as(z)
 
     def require(self, classes: int) -> None:
-        """Refuse data that this method cannot learn from.
+        """Refuse data that this method cannot be trained on.
 
         Args:
             classes: Number of classes K.
 
         Raises:
-            ConfigError: If so.
+            ConfigError: If it is not possible.
         """  # noqa: DOC502
 
     def require_epochs(self, epochs: int) -> None:
         """Refuse a training that is too short for its phases.
 
         Args:
-            epochs: How many there will be.
+            epochs: Total number of epochs.
 
         Raises:
-            ConfigError: If so.
+            ConfigError: If it is not possible.
         """  # noqa: DOC502
 
     def at(self, moment: Moment) -> None:
-        """Told before each step where the training is: what changes on the way is a function of that, and resumes.
+        """Set the position in the training, before each step; schedules are functions of it, and thus resume.
 
         Args:
             moment: Epoch and step.
         """
 
     def enter(self, phase: int) -> None:
-        """Be as in one of the phases, for the check before the first step, which looks at each.
+        """Enter one of the phases, for the self-check, which checks each.
 
         Args:
-            phase: From 0.
+            phase: The phase, from 0.
         """
 
     def find_taps(self, stages: list[str], others: list[str]) -> None:
-        """Settle :attr:`student_taps` and :attr:`teacher_taps`; called once, before :meth:`prepare`.
+        """Choose :attr:`student_taps` and :attr:`teacher_taps`; called once, before :meth:`prepare`.
 
         Args:
-            stages: Layers of the student that stand for its stages, from the first to the last.
-            others: Those of the teacher.
+            stages: The last layer of each of the student's stages, in order.
+            others: The same of the teacher.
         """
 
     def prepare(self, student: Output, teacher: Output) -> None:
-        """Make parameters of its own, once, from the shapes of a first batch; nothing by default.
+        """Make the method's own parameters, once, from the shapes of a first batch; nothing by default.
 
         Args:
-            student: Of a first batch, without gradient.
-            teacher: Of the same.
+            student: Output for a first batch, without gradient.
+            teacher: Output for the same batch.
         """
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters of its own, which are trained and checkpointed with the student's, and never shipped."""
+        """The method's own parameters, which are trained and checkpointed with the student's, and never exported."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [{"params": trainable}] if trainable else []
 
@@ -265,23 +265,23 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def ranges_for(cls, options: Mapping[str, str]) -> Mapping[str, Range]:
-        """Where a search looks for options, beside those that are given.
+        """The search ranges of the options that are not given.
 
         Args:
-            options: What was given, as text by name.
+            options: The given options, as text by name.
 
         Returns:
-            :attr:`ranges`, or of a method with several forms what counts in this one.
+            :attr:`ranges`; for a method with several variants, those that apply.
         """
         return cls.ranges
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options by name, as they are."""
+        """The current options by name."""
         return {name: getattr(self, name) for name in self.option_defaults()}
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a run that resumes must agree in, as plain values by name."""
+        """The values that a resumed run must match, as plain values by name."""
         return {"method": type(self).__name__, **self.options}
 
     def extra_repr(self) -> str:
@@ -293,14 +293,14 @@ def targets_at(teacher: Output, temperature: float) -> Tensor:
     r"""A teacher's log-probabilities at a temperature.
 
     Args:
-        teacher: As :meth:`Method.forward` gets it.
+        teacher: The teacher's output, as in :meth:`Method.forward`.
         temperature: T > 0.
 
     Returns:
         Natural logarithms, ``(N, K)``.
 
     Raises:
-        ConfigError: If the teacher answered at another temperature, from which this one does not follow.
+        ConfigError: If the teacher's temperature is another one, from which this one does not follow.
 
     Example:
         >>> teacher = Output(torch.tensor([[0.9, 0.1]]).log())
@@ -317,26 +317,26 @@ def targets_at(teacher: Output, temperature: float) -> Tensor:
 
 
 def labels_of(batch: Batch) -> Tensor:
-    """The true labels of a batch, int64 ``(N,)``; DataError where they are not known."""
+    """The labels of a batch, int64 ``(N,)``; DataError where they are unknown."""
     if batch.labels is None:
         raise DataError("this objective needs labels, and these examples have none: set hard_weight to 0")
     return batch.labels
 
 
 def main_labels(batch: Batch) -> Tensor:
-    """The class that has most of each example, int64 ``(N,)``: its label, where it is not mixed with another."""
+    """The class with the largest share of each example, int64 ``(N,)``: its label, where it is not mixed."""
     labels = labels_of(batch)
     return labels if batch.mixed is None or batch.main_labels is None else batch.main_labels
 
 
 def require_option(holds: bool, name: str, value: object, rule: str) -> None:
-    """Refuse an option of a method that is out of its range.
+    """Raise an error for a method's option that is out of range.
 
     Args:
-        holds: Whether it is in it.
-        name: Of the option.
-        value: What was given.
-        rule: What it must be, in words.
+        holds: Whether it is in range.
+        name: Name of the option.
+        value: The given value.
+        rule: The valid range, in words.
 
     Raises:
         ConfigError: If it is not.
@@ -345,14 +345,14 @@ def require_option(holds: bool, name: str, value: object, rule: str) -> None:
 
 
 _COLDEST, _HOTTEST = 0.05, 100.0
-"""Temperatures between which a loss that is computed as its formula is written is more than rounding in float32."""
+"""Range of temperatures in which a loss computed by its plain formula is accurate in float32."""
 
 
 def require_temperature(method: str, temperature: float) -> float:
-    """Refuse a temperature at which float32 does not carry a method's formula.
+    """Refuse a temperature at which a method's formula is inaccurate in float32.
 
     Args:
-        method: Its name.
+        method: The method's name.
         temperature: T.
 
     Returns:

@@ -1,4 +1,4 @@
-r"""Distillation from a stronger teacher, by correlations.
+r"""DIST: distillation from a stronger teacher, by correlations.
 
 Axes: ``N`` examples in a batch, ``K`` classes; ``T`` is the temperature, which the authors call :math:`\tau`.
 """
@@ -17,11 +17,11 @@ from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-8
-"""What the authors' code adds to the product of two norms: what has no variance has a correlation of 0."""
+"""Epsilon that the authors' code adds to the product of two norms: constant vectors have correlation 0."""
 
 
 class DIST(Method):
-    r"""Correlations in the place of a divergence: of the classes of an example, and of the examples of a class.
+    r"""DIST: correlations instead of a divergence, over the classes of an example and over the examples of a class.
 
     .. math::
         \ell = T^2 \Bigl[\beta\,\frac1N \sum_n \bigl(1 - \rho(p_{n\cdot}, q_{n\cdot})\bigr)
@@ -34,9 +34,9 @@ class DIST(Method):
     \hat a) / |a|`, the second's by a column :math:`-\gamma T^2 \frac NK` times the same, and by the logits
     :math:`p_k (g_k - \sum_j p_j g_j) / T` for the sum over the batch.
 
-    It is blind to a linear map of the student's probabilities, and vanishes where these are the teacher's. The authors
-    add it to cross-entropy of weight 1 (here hard weight 0.5, up to a factor 2 of the whole); their code's defaults are
-    :math:`\beta = \gamma = T = 1`. The factor T squared is in their code and not in the paper.
+    It is invariant to a linear map of the student's probabilities, and vanishes where these are the teacher's. The
+    authors add it to cross-entropy of weight 1 (here hard weight 0.5, up to a factor 2 of the whole); their code's
+    defaults are :math:`\beta = \gamma = T = 1`. The factor T squared is in their code and not in the paper.
 
     Args:
         temperature: T, from 0.05 to 100.

@@ -1,4 +1,4 @@
-r"""Decoupled knowledge distillation: the label's class and the others with weights of their own.
+r"""Decoupled knowledge distillation (DKD): separate weights of target and non-target classes.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -18,7 +18,7 @@ from limbeck.protocols import Batch, Output
 
 
 class DKD(Method):
-    r"""Decoupled distillation: label against the rest, and the others among themselves, each with its own weight.
+    r"""Decoupled distillation: target class against the rest, and the non-target classes, each with its own weight.
 
     .. math::
         \ell_n = T^2 \bigl[\alpha\,\mathrm{KL}(b_q \| b_p) + \beta\,\mathrm{KL}(\hat q \| \hat p)\bigr]
@@ -38,8 +38,8 @@ class DKD(Method):
 
     Args:
         temperature: T, from 0.05 to 100.
-        alpha: Weight of the label against the rest.
-        beta: Weight of the others among themselves.
+        alpha: Weight of the target class against the rest.
+        beta: Weight of the non-target classes.
 
     References:
         Zhao, Cui, Song, Qiu and Liang, `Decoupled Knowledge Distillation <https://arxiv.org/abs/2203.08679>`_, 2022.
@@ -83,7 +83,7 @@ class DKD(Method):
         p, q = softmax(z), softmax(v)
         p_hat, q_hat = softmax_of_others(z, truth), softmax_of_others(v, truth)
         far = ((p - q) * truth).sum(-1, keepdim=True)
-        # A teacher that is sure of the label says nothing of the others.
+        # A teacher with all mass on the label says nothing about the others.
         told = q_hat.sum(-1, keepdim=True)
         apart = self.beta * (p_hat * told - q_hat) - self.alpha * far * p_hat
         return Output(temperature * torch.where(truth > 0, self.alpha * far, apart))

@@ -1,4 +1,4 @@
-r"""What methods of features have in common: which layers they read, and how layers are paired.
+r"""The base class of feature methods: which layers they read, and how layers are paired.
 
 Axes: ``N`` examples, ``C`` channels or hidden units, ``H`` and ``W`` of a feature map, ``L`` positions of a sequence.
 """
@@ -18,10 +18,10 @@ from limbeck.protocols import Batch, Output
 
 
 class FeatureMethod(Method):
-    """A method of features: layers of the student beside layers of the teacher.
+    """A feature method: pairs of student and teacher layers.
 
-    A subclass has the options ``student_layers`` and ``teacher_layers``: names with commas between them, or nothing for
-    those that :func:`choose` takes of the networks' stages.
+    A subclass has the options ``student_layers`` and ``teacher_layers``: names separated by commas; by default
+    :func:`choose` selects them from the networks' stages.
     """
 
     reads_features = True
@@ -30,11 +30,11 @@ class FeatureMethod(Method):
     teacher_layers: str = ""
 
     def choose(self, stages: list[str], others: list[str]) -> tuple[list[str], list[str]]:
-        """Which stages are paired where no layers are named: by default the last of each, as many as both have.
+        """Choose the paired stages where no layers are named: by default the last of each, as many as both have.
 
         Args:
-            stages: Of the student, from the first to the last.
-            others: Of the teacher.
+            stages: Stages of the student, in order.
+            others: Stages of the teacher.
 
         Returns:
             Names of the student's layers and of the teacher's, as many of each.
@@ -43,11 +43,11 @@ class FeatureMethod(Method):
         return stages[len(stages) - count :], others[len(others) - count :]
 
     def find_taps(self, stages: list[str], others: list[str]) -> None:
-        """Settle which layers are read.
+        """Choose the layers to read.
 
         Args:
-            stages: Of the student, where layers are to be found.
-            others: Of the teacher.
+            stages: Stages of the student.
+            others: Stages of the teacher.
 
         Raises:
             ConfigError: If one side is named and the other is not, they are not as many, or none is found.
@@ -72,7 +72,7 @@ class FeatureMethod(Method):
         return [(widened(student.features[mine]), widened(teacher.features[theirs])) for mine, theirs in names]
 
     def known_gradient(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Nothing of the logits."""
+        """No gradient by the logits."""
         return None
 
 
@@ -201,10 +201,10 @@ def scaled(x: Tensor) -> Tensor:
 
 
 def unrounded(like: Tensor) -> AbstractContextManager[Any]:
-    """Within it products are computed in the type of their factors, in a training in bf16 too.
+    """A context without autocast: products are computed in the dtype of their factors.
 
     Args:
-        like: On whose device.
+        like: A tensor on the device.
 
     Returns:
         A context: a product of matrices in bf16 has three digits, which differences of examples do not survive.

@@ -1,4 +1,4 @@
-r"""Hints from a layer of the teacher: FitNets.
+r"""FitNets: hints from a layer of the teacher.
 
 Axes: ``N`` examples, ``C`` channels of the student and ``D`` of the teacher, ``P`` positions.
 """
@@ -21,21 +21,21 @@ from limbeck.protocols import Batch, Output
 
 
 class FitNets(FeatureMethod):
-    r"""Hints: a layer of the student, through a regressor of its own, learns a layer of the teacher.
+    r"""FitNets: a layer of the student, through a regressor, is trained to match a layer of the teacher.
 
     .. math::
         \ell_n = \frac{w}{2 D P} \sum_{d,p} \bigl((R\,s_n)_{dp} + c_d - t_{ndp}\bigr)^2
 
     of the student's features s, ``(N, C, P)``, and the teacher's t, ``(N, D, P)``, with a linear map R, ``(D, C)``, and
     a shift c, the same at each position (a convolution of one pixel), which are trained with the student, checkpointed,
-    and never shipped. Its gradient is :math:`w\,R^\top (R s + c - t) / (D P)`. The larger of two maps is averaged to
+    and never exported. Its gradient is :math:`w\,R^\top (R s + c - t) / (D P)`. The larger of two maps is averaged to
     the size of the smaller.
 
     ``stages=1`` is the form that others call by the name: the mean over all numbers, with the labels' loss beside it
-    from the first step. ``stages=2`` is the paper's: for the first ``hint_epochs`` the hint alone is learnt, so that
-    neither labels nor soft targets count and the layers above it stay as they are; then the whole student learns labels
-    and soft targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h
-    and :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps,
+    from the first step. ``stages=2`` is the paper's: for the first ``hint_epochs`` only the hint is trained, without
+    labels and soft targets, and the layers above it do not change; then the whole student learns labels and soft
+    targets, :math:`(1 - h)\,\lambda\,\ell^{\mathrm{kd}} + h\,\ell^{\mathrm{hard}}` with the hard weight h and
+    :math:`\lambda` falling linearly from ``anneal`` to 1. It is one training: steps of both stages count as steps,
     under one schedule of the learning rate, and a baseline has as many. The paper trains the stages one after the other
     with a learning rate each, starts at :math:`\lambda` = 4 and T = 3, and has no factor T squared, which kd has here.
     The best epoch, early stopping and schedules that go by validation look at the second stage alone.
@@ -46,7 +46,7 @@ class FitNets(FeatureMethod):
         hint_epochs: Epochs of the first of two stages.
         anneal: :math:`\lambda` at the beginning of the second, at least 1; 1 leaves kd as it is.
         temperature: T of the second stage's soft targets.
-        student_layers: Name of the student's layer; nothing for the middle one of its stages.
+        student_layers: Name of the student's layer; default: the middle one of its stages.
         teacher_layers: Name of the teacher's.
 
     References:
@@ -91,7 +91,7 @@ class FitNets(FeatureMethod):
 
     @classmethod
     def ranges_for(cls, options: Mapping[str, str]) -> Mapping[str, Range]:
-        """Of two stages the factor at the beginning of the second too."""
+        """With two stages also the initial factor of the second."""
         return {**cls.ranges, "anneal": Range(1, 8)} if options.get("stages") == "2" else cls.ranges
 
     def choose(self, stages: list[str], others: list[str]) -> tuple[list[str], list[str]]:
@@ -118,7 +118,7 @@ class FitNets(FeatureMethod):
             )
 
     def at(self, moment: Moment) -> None:
-        """Change over to the second stage, and let its factor fall."""
+        """Switch to the second stage, and anneal its factor."""
         if self.stages == 1:
             return
         self.hints = moment.epoch < self.hint_epochs
@@ -127,7 +127,7 @@ class FitNets(FeatureMethod):
         self.factor = self.anneal + (1 - self.anneal) * min(max(done / last, 0.0), 1.0)
 
     def enter(self, phase: int) -> None:
-        """Be as in the first or the second of two stages."""
+        """Enter the first or the second of two stages."""
         self.hints = self.stages == 2 and phase == 0
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
@@ -139,7 +139,7 @@ class FitNets(FeatureMethod):
     def with_labels(
         self, student: Output, teacher: Output, batch: Batch, hard_weight: float, label_smoothing: float
     ) -> Tensor:
-        """With true labels, but for the first of two stages, ``(N,)``."""
+        """Combined with labels, except in the first of two stages, ``(N,)``."""
         if self.hints:
             return self._of_hints(student, teacher)
         return super().with_labels(student, teacher, batch, hard_weight, label_smoothing)
@@ -154,7 +154,7 @@ class FitNets(FeatureMethod):
         return self.weight * torch.stack(values).sum(0)
 
     def reference_gradient(self, student: Output, teacher: Output, batch: Batch) -> Output:
-        """The formula above; of a map that is averaged, spread over what each mean is of."""
+        """The formula above; through average pooling, spread over the pooled positions."""
         if self.stages == 2 and not self.hints:
             return Output(self.factor * self.soft.reference_gradient(student, teacher, batch).logits)
         slopes = {}

@@ -1,4 +1,4 @@
-r"""Parts of the formulas that gradients are compared with: written from their definitions, apart from the losses.
+r"""Reference formulas for gradient checks, written from their definitions, independently of the losses.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def softmax(z: Tensor) -> Tensor:
-    """Softmax from its definition, apart from the library functions that the losses use.
+    """Softmax from its definition, independent of the library functions that the losses use.
 
     Args:
         z: Logits, ``(..., K)``; ``-inf`` for a class without mass.

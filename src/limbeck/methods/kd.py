@@ -1,4 +1,4 @@
-r"""The divergence of softened distributions: the method of Hinton, Vinyals and Dean.
+r"""Knowledge distillation by the KL divergence of softened distributions (Hinton, Vinyals and Dean).
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -25,7 +25,7 @@ class KD(Method):
 
     with the teacher's q and the student's :math:`p = \mathrm{softmax}(z / T)`, both ``(N, K)``. It vanishes where
     student and teacher differ by a constant per example. The authors found T from 2.5 to 20 useful, with a small weight
-    of the true labels. Any temperature is served: above T = 32 by a form in which nothing cancels.
+    of the true labels. Any temperature is supported: above T = 32 by a form without cancellation.
 
     Args:
         temperature: T > 0.
@@ -55,8 +55,8 @@ class KD(Method):
     def with_labels(
         self, student: Output, teacher: Output, batch: Batch, hard_weight: float, label_smoothing: float
     ) -> Tensor:
-        """Soft targets and true labels in one node of autograd, ``(N,)``."""
-        # Softened log-probabilities in float32 would lose, at a high temperature, what those at T = 1 still tell.
+        """Soft targets and labels in one autograd node, ``(N,)``."""
+        # At high T, softened float32 log-probabilities lose precision that those at T = 1 keep.
         at_one = self.temperature > HOT and teacher.temperature == 1.0
         return fused_loss(
             student.logits,

@@ -1,4 +1,4 @@
-r"""Matching of logits: what the divergence of softened distributions becomes at high temperatures.
+r"""Logit matching: the high-temperature limit of knowledge distillation.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -15,7 +15,7 @@ from limbeck.protocols import Batch, Output
 
 
 class LogitMatching(Method):
-    r"""Half the mean squared distance of zero-meaned logits: the limit of kd at high temperatures, without one.
+    r"""Half the mean squared distance of zero-mean logits: the high-temperature limit of kd.
 
     .. math::
         \ell_n = \frac{1}{2K} \sum_k \bigl((z_{nk} - \bar z_n) - (v_{nk} - \bar v_n)\bigr)^2

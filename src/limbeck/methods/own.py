@@ -1,4 +1,4 @@
-r"""Losses of the user's own: a function, or a module.
+r"""User-defined losses: a function or a module.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -22,9 +22,9 @@ from limbeck.protocols import Batch, Loss, Output
 from limbeck.system.user_code import introduce_error
 
 _PROBES = 4
-"""Examples on which a function is known again."""
+"""Number of probe examples to recognise a function by."""
 _DIGITS = 5
-"""Significant digits of what it gives there, in which machines agree."""
+"""Significant digits of its values on probes in which machines agree."""
 
 
 class OwnLoss(Method):
@@ -35,7 +35,7 @@ class OwnLoss(Method):
             logits ``(N, K)``, natural logarithms ``(N, K)`` and labels ``(N,)``, None where they are not known. A
             module's parameters are trained and checkpointed too. It may have an attribute ``coupled``, see
             :class:`Method`.
-        classes: K, for the probes that tell one function from another when a run resumes.
+        classes: K, for the probes that recognise the function when a run is resumed.
 
     Example:
         >>> batch = Batch(torch.arange(2), 0, torch.zeros(2, 1), None)
@@ -56,16 +56,16 @@ class OwnLoss(Method):
         return _mixed(self.function, batch, student.logits, targets_at(teacher, 1.0))
 
     def known_gradient(self, logits: Tensor, batch: Batch) -> None:
-        """Nothing is known of it."""
+        """No gradient is known."""
         return
 
     @property
     def options(self) -> dict[str, Any]:
-        """None of Limbeck's."""
+        """No reference formula."""
         return {}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its name, a digest of its source, and what it gives on some probes."""
+        """Its name, a digest of its source, and its values on probes."""
         return {"method": "own", **code_of(self.function), "probes": probed(self.function, self.classes, taught=True)}
 
 
@@ -90,12 +90,12 @@ class OwnObjective:
 
     @property
     def own(self) -> nn.Module | None:
-        """The function, where it is a module that has parameters."""
+        """The function, if it is a module with parameters."""
         module = self.function if isinstance(self.function, nn.Module) else None
         return None if module is None or next(module.parameters(), None) is None else module
 
     def begun(self, model: nn.Module, feed: Any) -> Self:
-        """The objective of one training, with a function of its own where it is a module."""
+        """The objective of one training, with a copy of the function if it is a module."""
         one = copy.copy(self)
         if isinstance(self.function, nn.Module):
             place = next((weight.device for weight in model.parameters()), None)
@@ -103,24 +103,24 @@ class OwnObjective:
         return one
 
     def frozen(self) -> Self:
-        """The same with its parameters as constants: what the check of it looks at."""
+        """The same with its parameters as constants, for the self-check."""
         one = copy.copy(self)
         if isinstance(self.function, nn.Module):
             one.function = copy.deepcopy(self.function).requires_grad_(False)
         return one
 
     def reference_gradient(self, logits: Tensor, batch: Batch) -> None:
-        """None: its formula is not known."""
+        """None: its formula is unknown."""
         return
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Its name, a digest of its source, and what it gives on some probes."""
+        """Its name, a digest of its source, and its values on probes."""
         found = {"method": "own", **code_of(self.function), "probes": probed(self.function, self.classes, taught=False)}
         return {"objective": "own", "method": found}
 
 
 def _mixed(function: Callable[..., Any], batch: Batch, *arguments: Any) -> Tensor:
-    """A function's value with the labels; of examples that are mixed, the mean of both labels' by their shares."""
+    """A function's value with the labels; for mixtures, the mean over both labels weighted by the mixing ratio."""
     own = _called(function, *arguments, batch.labels)
     if batch.mixed is None:
         return own
@@ -129,11 +129,11 @@ def _mixed(function: Callable[..., Any], batch: Batch, *arguments: Any) -> Tenso
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Tensor:
-    """A function's value, refused where it is not one number per example."""
+    """A function's value, checked to be one number per example."""
     name, count = _name(function), len(arguments[0])
     try:
         value = function(*arguments)
-    except Exception as error:  # whatever the user's function raises
+    except Exception as error:  # any error of the user's function
         introduce_error(error, name, f"logits of shape {tuple(arguments[0].shape)}")
     if not isinstance(value, Tensor) or value.shape != (count,):
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
@@ -147,7 +147,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def code_of(function: Any) -> dict[str, Any]:
-    """What names a function or a class, and a digest of its source where that can be read.
+    """The name of a function or a class, and a digest of its source where that can be read.
 
     Args:
         function: A function, a module or a class.
@@ -186,6 +186,6 @@ def probed(function: Callable[..., Any], classes: int, *, taught: bool) -> list[
             value = function(*moved)
             (slope,) = torch.autograd.grad(value.sum(), logits)
         rows = torch.cat([value.detach().cpu().reshape(_PROBES, 1), slope[:, :16]], -1)
-    except Exception:  # it will be called on real data, and tell then
+    except Exception:  # it will fail on real data with its own error
         return None
     return [[float(f"{number:.{_DIGITS}g}") for number in row] for row in rows.tolist()]

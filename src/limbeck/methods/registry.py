@@ -1,7 +1,7 @@
-"""Methods by name: those that come with Limbeck, those of other packages, and those in a user's own file.
+"""The registry of methods: built-in, of other packages, and in a user's file.
 
 A method of another package is an entry point of the group ``limbeck.methods`` that names a subclass of
-:class:`~limbeck.methods.Method`. Modules are imported when a method is wanted.
+:class:`~limbeck.methods.Method`. Modules are imported when a method is needed.
 """
 
 __all__ = ["MethodClass", "OptionKind", "describe_methods", "make_method", "method_class", "option_kinds"]
@@ -43,10 +43,10 @@ class OptionKind(NamedTuple):
     """The options of one method, as a search needs them.
 
     Attributes:
-        name: Of the method.
-        given: Those that were given, as text by name.
+        name: Name of the method.
+        given: The given options, as text by name.
         hints: The annotation of each.
-        ranges: Where the others are searched.
+        ranges: Search ranges of the others.
     """
 
     name: str
@@ -59,7 +59,7 @@ def option_kinds(names: Sequence[str], options: Sequence[str]) -> list[OptionKin
     """The options of some methods.
 
     Args:
-        names: Of methods, once each.
+        names: Names of methods, without repetition.
         options: Those that are given, for all of them, as :func:`~limbeck.options.methods.option_list` has them.
 
     Returns:
@@ -87,7 +87,7 @@ def method_class(name: str) -> MethodClass:
     """The class of a method.
 
     Args:
-        name: As :func:`~limbeck.options.methods.method_names` lists it.
+        name: From :func:`~limbeck.options.methods.method_names`.
 
     Returns:
         The class; one of another package comes before one of Limbeck's of the same name.
@@ -125,9 +125,9 @@ def make_method(
 
     Args:
         method: A name; several as ``kd:1+dkd:0.5`` or a mapping of names to weights; ``FILE.py:NAME`` or
-            ``package.module:NAME`` for a class or a function of your own; or a method, which is taken as it is.
+            ``package.module:NAME`` for a class or a function of your own; or a method object.
         options: By name, as a mapping or as texts ``NAME=VALUE``; in a sum ``METHOD.NAME`` where several have it.
-        temperature: For every method that has one, unless an option says otherwise.
+        temperature: T of every method that has one, unless an option sets it.
         classes: Number of classes.
 
     Returns:
@@ -155,7 +155,7 @@ def make_method(
 
 
 def _kind(name: str) -> Any:
-    """What makes the method: a class, or a function or a method of the user's own."""
+    """The class of a method, or a user's function or method."""
     return _own(name) if ":" in name else method_class(name)
 
 
@@ -204,7 +204,7 @@ def _made(name: str, kind: Any, options: dict[str, str], temperature: float, cla
 
 
 def _own(spec: str) -> Any:
-    """A class, a method or a function in a file or a module of the user's own."""
+    """A class, a method or a function in a user's file or module."""
     place, _, name = spec.rpartition(":")
     module = _from_file(Path(place), spec) if place.endswith(".py") else _from_module(place, spec)
     found = getattr(module, name, None)
@@ -236,7 +236,7 @@ def _from_file(path: Path, spec: str) -> Any:
     sys.modules[name] = module  # so that its source can be read, and its classes pickled
     try:
         described.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises
+    except Exception as error:  # any error of the user's file
         del sys.modules[name]
         raise ConfigError(f"method {spec}: {path} cannot be run: {type(error).__name__}: {error}") from error
     return module
@@ -246,7 +246,7 @@ def describe_methods(names: Sequence[str] | None = None) -> list[tuple[str, str,
     """Methods: name, one line, and options with their defaults.
 
     Args:
-        names: Which; None for all.
+        names: Names of methods; None for all.
 
     Returns:
         A tuple per method.

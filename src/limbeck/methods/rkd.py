@@ -17,7 +17,7 @@ from limbeck.protocols import Batch, Output
 
 
 class RKD(FeatureMethod):
-    r"""Relational distillation: the distances and angles between examples are to be those of the teacher.
+    r"""Relational distillation (RKD): match the teacher's distances and angles between examples.
 
     .. math::
         \ell_n = \frac{w_d}{N} \sum_j h\bigl(\psi^s_{nj} - \psi^t_{nj}\bigr)
@@ -29,7 +29,7 @@ class RKD(FeatureMethod):
     their positions first. Examples that are equal have the distance 0, the angle 0, and no gradient by either.
 
     The value of an example depends on its batch, which makes the method **coupled**: it is refused in several processes
-    and under gradient accumulation; of a batch of one nothing is learnt. It needs no parameters of its own, and no
+    and under gradient accumulation; of a batch of one has no gradient. It needs no parameters of its own, and no
     equal numbers of features. Angles take memory for N N C and N N N numbers.
 
     The means over all N N and N N N are those of the authors' code, the terms of an example with itself, which are 0,
@@ -41,7 +41,7 @@ class RKD(FeatureMethod):
     Args:
         distance: Weight of the distances, :math:`w_d`.
         angle: Weight of the angles, :math:`w_a`.
-        student_layers: Names of the student's layers; nothing for the last of its stages.
+        student_layers: Names of the student's layers; default: the last of its stages.
         teacher_layers: Names of the teacher's, as many.
 
     References:
@@ -75,7 +75,7 @@ class RKD(FeatureMethod):
         return stages[-1:], others[-1:]
 
     def forward(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
-        """The terms in which each example is the one that others are seen from, ``(N,)``."""
+        """The terms with each example as the vertex, ``(N,)``."""
         with unrounded(student.logits):
             # Neither distances over their mean nor angles change by a factor.
             values = [self._value(scaled(averaged(s)), scaled(averaged(t))) for s, t in self.pairs(student, teacher)]
@@ -136,7 +136,7 @@ def _units(x: Tensor) -> Tensor:
 
 
 def _slope_of_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Of the sum over the batch, by the student's vectors."""
+    """The gradient of the sum over the batch by the student's vectors."""
     count, pairs = len(x), max(len(x) * (len(x) - 1), 1)
     mine, theirs = (_differences(each)[1][:, :, 0] for each in (x, y))
     mean, other = mine.sum() / pairs, theirs.sum() / pairs
@@ -150,7 +150,7 @@ def _slope_of_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _slope_of_angles(x: Tensor, y: Tensor) -> Tensor:
-    """Of the sum over the batch, by the student's vectors."""
+    """The gradient of the sum over the batch by the student's vectors."""
     count, unit, theirs = len(x), _units(x), _units(y)
     off = torch.einsum("njc,nkc->njk", unit, unit) - torch.einsum("njc,nkc->njk", theirs, theirs)
     g = 2 * torch.einsum("njk,nkc->njc", _bent(off), unit) / count**2

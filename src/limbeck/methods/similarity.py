@@ -1,4 +1,4 @@
-r"""Similarity-preserving distillation: which examples of a batch are alike.
+r"""Similarity-preserving distillation: match the similarities between the examples of a batch.
 
 Axes: ``N`` examples in a batch, ``P`` numbers of a layer for one of them.
 """
@@ -17,7 +17,7 @@ from limbeck.protocols import Batch, Output
 
 
 class Similarity(FeatureMethod):
-    r"""Similarity-preserving distillation: examples that are alike to the teacher are to be alike to the student.
+    r"""Similarity-preserving distillation: match the Gram matrices of student and teacher activations.
 
     .. math::
         \ell_n = \frac{\gamma}{N} \sum_j \bigl(\hat G^s_{nj} - \hat G^t_{nj}\bigr)^2, \qquad G = A A^\top, \qquad
@@ -36,7 +36,7 @@ class Similarity(FeatureMethod):
 
     Args:
         gamma: :math:`\gamma`, a factor of the whole.
-        student_layers: Names of the student's layers; nothing for the last of its stages.
+        student_layers: Names of the student's layers; default: the last of its stages.
         teacher_layers: Names of the teacher's, as many.
 
     References:
@@ -83,14 +83,14 @@ class Similarity(FeatureMethod):
 
 
 def _similar(features: Tensor) -> Tensor:
-    """Products of each example with all, of length 1, ``(N, N)``; 0 where an example has no activity."""
-    flat = scaled(features.flatten(1))  # a common factor changes nothing
+    """Normalised rows of the Gram matrix, ``(N, N)``; 0 where an example has no activity."""
+    flat = scaled(features.flatten(1))  # a common factor cancels
     products = flat @ flat.T
     length = torch.linalg.vector_norm(products, dim=1, keepdim=True)
     return torch.where(length > 0, products / torch.where(length > 0, length, 1.0), 0.0)
 
 
 def _rows(products: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of length 1, and how long they were."""
+    """Rows of unit norm, and their norms."""
     length = (products**2).sum(1, keepdim=True) ** 0.5
     return torch.where(length > 0, products / length, 0.0), length

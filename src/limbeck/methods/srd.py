@@ -1,4 +1,4 @@
-r"""Simple recipe distillation: a projected feature against the teacher's, both normalised over the batch.
+r"""Simple recipe distillation (SRD): a projected feature against the teacher's, both batch-normalised.
 
 Axes: ``N`` examples in a batch, ``C`` features of the student and ``D`` of the teacher.
 """
@@ -16,7 +16,7 @@ from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-4
-"""What the authors' code adds to a variance."""
+"""Epsilon that the authors' code adds to a variance."""
 _LEAST = 1e-12
 """Sum of powers below which nothing is learnt: its logarithm would be minus infinity."""
 
@@ -30,7 +30,7 @@ class SRD(FeatureMethod):
 
     of one layer's features, averaged over positions, of the student x, ``(N, C)``, and the teacher t, ``(N, D)``, with
     the mean m and the variance v over the batch (over N, not N - 1) and a linear projection R, ``(D, C)``, which is
-    trained with the student, checkpointed, and never shipped. With :math:`g = w \alpha\,\mathrm{sign}(\bar s - \bar
+    trained with the student, checkpointed, and never exported. With :math:`g = w \alpha\,\mathrm{sign}(\bar s - \bar
     t)\,|\bar s - \bar t|^{\alpha - 1} / \sum |\bar s - \bar t|^\alpha` the gradient by s is :math:`(g - \frac1N \sum_n
     g - \bar s\,\frac1N \sum_n g\,\bar s) / \sqrt{v + 10^{-4}}`, times R by x, and N times that for the sum over the
     batch.
@@ -46,7 +46,7 @@ class SRD(FeatureMethod):
     Args:
         weight: w, a factor of the whole.
         exponent: :math:`\alpha`, at least 2.
-        student_layers: Name of the student's layer; nothing for the last of its stages.
+        student_layers: Name of the student's layer; default: the last of its stages.
         teacher_layers: Name of the teacher's.
 
     References:

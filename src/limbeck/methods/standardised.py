@@ -19,7 +19,7 @@ from limbeck.options.methods import Range
 from limbeck.protocols import Batch, Output
 
 _TINY = 1e-7
-"""What the authors' code adds to a standard deviation."""
+"""Epsilon that the authors' code adds to a standard deviation."""
 
 
 class Standardised(Method):
@@ -31,9 +31,9 @@ class Standardised(Method):
 
     of the student's logits z and the teacher's v, ``(N, K)``, with the standard deviation :math:`\sigma` over K - 1 and
     1e-7 added to it, as in the authors' code. With :math:`g = w T (p - q)` the gradient is :math:`\bigl(g_k - \bar g -
-    \tilde z_k \sum_j g_j \tilde z_j / (K - 1)\bigr) / \sigma`. It is blind to the size of the student's logits, which
-    the true labels alone determine, and vanishes where student and teacher differ by a linear map per example. Of two
-    classes it could learn nothing, and refuses them.
+    \tilde z_k \sum_j g_j \tilde z_j / (K - 1)\bigr) / \sigma`. It is invariant to the scale of the student's logits,
+    which the true labels alone determine, and vanishes where student and teacher differ by a linear map per example. Of
+    two classes it could learn nothing, and refuses them.
 
     The authors compare kd of weight 0.9 with theirs of weight 9, so that their gain mixes a tenfold weight with the
     standardisation. Here both have the same weight unless ``weight`` says otherwise (10 for theirs, at a hard weight of

@@ -1,4 +1,4 @@
-"""Several methods together.
+"""Weighted sums of methods.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -25,10 +25,10 @@ class Sum(Method):
     Args:
         parts: At least one method.
         weights: One positive number per method.
-        names: What each is called, for the fingerprint; None for the names of the classes.
+        names: Name of each, for the fingerprint; None for the class names.
 
     Raises:
-        ConfigError: If a part goes through several losses.
+        ConfigError: If a part has several phases.
 
     Example:
         >>> from limbeck.methods.kd import KD
@@ -46,7 +46,10 @@ class Sum(Method):
                     f"method {part.name} in {part.phases} stages says for each alone what is learnt: name it alone, "
                     "without others and without a weight"
                 )
-        self.parts, self.weights = nn.ModuleList(parts), tuple(map(float, weights))  # registered, so that they move
+        self.parts, self.weights = (
+            nn.ModuleList(parts),
+            tuple(map(float, weights)),
+        )  # registered as submodules, so that they move with it
         self.names = tuple(names or (type(part).__name__ for part in parts))
         asked = {part.temperature for part in parts if part.reads_logits}
         self.temperature = asked.pop() if len(asked) == 1 else 1.0
@@ -110,7 +113,7 @@ class Sum(Method):
             part.require(classes)
 
     def find_taps(self, stages: list[str], others: list[str]) -> None:
-        """Let each part settle its layers."""
+        """Let each part choose its layers."""
         for _, part in self.members:
             part.find_taps(stages, others)
         self._gather_taps()
@@ -135,7 +138,7 @@ class Sum(Method):
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a run that resumes must agree in."""
+        """The values that a resumed run must match."""
         parts = [
             [name, weight, part.fingerprint()] for name, (weight, part) in zip(self.names, self.members, strict=True)
         ]

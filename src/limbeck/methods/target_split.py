@@ -1,4 +1,4 @@
-r"""The label's class apart from the others, in log space and without a mask of large numbers.
+r"""Target and non-target classes separated in log space, without masks of large numbers.
 
 Axes: ``N`` examples, ``K`` classes.
 """

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that opens anywhere, and its figures as SVG."""
+"""The report of a run: one self-contained HTML page, and its figures as SVG."""
 
 __all__ = [
     "Contents",

@@ -1,4 +1,4 @@
-"""What compression did: the way from the first model to the shipped file, and where spectra were cut off."""
+"""Figures of a compression: accuracy and file size by stage, and truncated spectra."""
 
 __all__ = ["draw_points", "draw_spectra", "draw_spectrum", "draw_way", "explain_spectrum", "explain_way"]
 
@@ -19,7 +19,7 @@ _KEPT, _LOST = "#0072b2", "#d55e00"
 
 
 def draw_way(contents: Contents) -> "Figure | None":
-    """Accuracy against the size of the file, a point a stage, joined in order.
+    """Accuracy against file size, one point per stage, joined in order.
 
     Args:
         contents: What the report shows.
@@ -42,7 +42,7 @@ def draw_way(contents: Contents) -> "Figure | None":
 
 
 def draw_points(points: Sequence[tuple[str, str, str, float, float]]) -> "Figure":
-    """Points of accuracy against size, joined by an arrow each.
+    """Points of accuracy against size, joined by arrows.
 
     Args:
         points: Name, details, colour, bytes and accuracy in per cent, in order; at least one.
@@ -72,7 +72,7 @@ def draw_points(points: Sequence[tuple[str, str, str, float, float]]) -> "Figure
             axes.scatter([size], [right], s=90, color=shade, zorder=3, linewidth=0)
             heading = (clean(name, 34), {"fontsize": 9.5, "fontweight": "bold", "color": shade})
             labels.append(Label((size, right), [heading, (details, {"fontsize": 8.5, "color": MUTED})]))
-        axes.set_xlabel("bytes of the file")
+        axes.set_xlabel("file size (bytes)")
         axes.set_title("Accuracy (%)")
         tidy(axes)
         axes.tick_params(which="minor", length=0)
@@ -93,7 +93,7 @@ def _details(model: Model) -> str:
 
 
 def explain_way(contents: Contents) -> str:
-    """What the way shows, in words.
+    """The caption of the stages.
 
     Args:
         contents: What the report shows.
@@ -103,19 +103,19 @@ def explain_way(contents: Contents) -> str:
     """
     words = "Higher is better, further left is smaller; the horizontal axis is logarithmic. Each arrow is one step"
     if any("svd" in role for role in contents.way):
-        words += ": svd puts two thin layers in the place of a large one"
+        words += ": svd factorises a large layer into two thin ones"
     if any("pruned" in role for role in contents.way):
         words += ": pruned takes out the hidden units and channels whose absence changes the answers least"
     if any("svd" in role or "pruned" in role for role in contents.way):
         if any("fine-tune" in role for role in contents.way):
-            words += ", fine-tune distils the result from the network as it was"
+            words += ", fine-tune distils the result from the original network"
     if any("int8" in role for role in contents.way):
-        words += ", int8 rounds the weights of linear layers to 8 bits"
+        words += ", int8 quantises the weights of linear layers to 8 bits"
     return words + ". Latency is that of one example."
 
 
 def draw_spectrum(contents: Contents) -> "Figure | None":
-    """Singular values of each layer, and how many were kept.
+    """Singular values of each layer, and its rank.
 
     Args:
         contents: What the report shows.
@@ -127,7 +127,7 @@ def draw_spectrum(contents: Contents) -> "Figure | None":
 
 
 def draw_spectra(spectra: Sequence[Singular]) -> "Figure":
-    """Singular values of layers, a panel each, up to twelve.
+    """Singular values of layers, one panel per layer, up to twelve.
 
     Args:
         spectra: At least one.
@@ -161,14 +161,14 @@ def draw_spectra(spectra: Sequence[Singular]) -> "Figure":
             ending = "whole" if layer.rank is None else f"rank {layer.rank} of {len(values)}"
             axes.set_title(f"{clean(layer.layer or 'the network', 22)}: {ending}")
             if place // columns == rows - 1:
-                axes.set_xlabel("number of the singular value")
+                axes.set_xlabel("index of the singular value")
             tidy(axes)
             axes.tick_params(which="minor", length=0)
     return drawing
 
 
 def explain_spectrum(contents: Contents) -> str:
-    """What the spectra show, in words.
+    """The caption of the spectra.
 
     Args:
         contents: What the report shows.
@@ -178,7 +178,7 @@ def explain_spectrum(contents: Contents) -> str:
     """
     words = (
         "The singular values of each layer as shares of the largest, on a logarithmic axis. Those left of the line "
-        "were kept; the area at its right is what was cut off. A layer stays whole where two thin ones would not be "
+        "were kept; those right of it were truncated. A layer is not factorised where two thin ones would not be "
         "smaller."
     )
     more = len(contents.spectra) - _MOST_PANELS

@@ -1,4 +1,4 @@
-"""Where the models err: pictures on which they differ, who is taken for whom, and how sure they were."""
+"""Figures of errors: examples on which models differ, confusion matrices, reliability diagrams."""
 
 __all__ = [
     "differing_groups",
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 7
-_SIDE = 1.05  # inches of a picture
+_SIDE = 1.05  # inches of an image
 _MOST_CELLS = 32
 _BINS = 15
 _FEWEST = 10  # examples in a bin that is shown
@@ -39,13 +39,13 @@ def draw_disagreements(contents: Contents) -> "Figure | None":
         contents: What the report shows.
 
     Returns:
-        The figure, or None where there are no pictures or nothing to show.
+        The figure, or None where there are no images or nothing to show.
     """
     groups = [group for group in differing_groups(contents) if len(group[1])]
     if contents.images is None or not groups:
         return None
     models = contents.answering[:4]
-    room = _SIDE + 0.82 + 0.165 * len(models)  # inches of a group: heading, true class, picture, answers
+    room = _SIDE + 0.82 + 0.165 * len(models)  # inches of a group: heading, true class, image, predictions
     width, height = 9.0, room * len(groups) - 0.2
     with styled():
         drawing = figure(width, height, arranged=False)
@@ -65,7 +65,7 @@ def draw_disagreements(contents: Contents) -> "Figure | None":
 
 
 def explain_disagreements(contents: Contents) -> str:
-    """What the gallery shows, in words.
+    """The caption of the gallery.
 
     Args:
         contents: What the report shows.
@@ -74,16 +74,15 @@ def explain_disagreements(contents: Contents) -> str:
         A paragraph.
     """
     words = (
-        "Above each picture is its true class, below it what each model answered and how sure it was; "
-        "wrong answers are in bold. "
+        "Above each image is its true class, below it each model's prediction and confidence; wrong predictions are in "
+        "bold. "
     )
     if len(contents.answering) > 1:
         return words + (
-            "In each group the pictures come first on which the two models are surest of their different "
-            "answers. Where even a person hesitates, an error says little; where the answer is plain to "
-            "see, it says much."
+            "In each group, the images come first on which the two models are most confident in their different "
+            "predictions. An error on an ambiguous image says little; an error on a clear one says much."
         )
-    return words + "The errors of which the model was surest come first."
+    return words + "The errors with the highest confidence come first."
 
 
 def differing_groups(contents: Contents) -> list[tuple[str, NDArray[np.int64]]]:
@@ -107,7 +106,7 @@ def differing_groups(contents: Contents) -> list[tuple[str, NDArray[np.int64]]]:
         model = contents.answering[0]
         wrong = np.flatnonzero(model.predicted != contents.truth)
         order = wrong[np.argsort(-model.confidence[wrong], kind="stable")]
-        groups = [(f"{model.role.capitalize()} wrong, and sure of it", order)]
+        groups = [(f"{model.role.capitalize()} wrong with high confidence", order)]
     return groups
 
 
@@ -157,13 +156,13 @@ def _answers(axes: "Axes", contents: Contents, models: tuple[Model, ...], row: i
 
 
 def draw_confusions(contents: Contents) -> "Figure | None":
-    """Which class was taken for which, for every model.
+    """The confusion matrix of every model.
 
     Args:
         contents: What the report shows.
 
     Returns:
-        The figure, or None where no model's answers are known.
+        The figure, or None where no model has predictions.
     """
     models = contents.answering[:4]
     if not models:
@@ -192,7 +191,7 @@ def draw_confusions(contents: Contents) -> "Figure | None":
 
 
 def explain_confusions(contents: Contents) -> str:
-    """What the confusion matrices show, in words.
+    """The caption of the confusion matrices.
 
     Args:
         contents: What the report shows.
@@ -201,11 +200,11 @@ def explain_confusions(contents: Contents) -> str:
         A paragraph.
     """
     if len(contents.classes) > _MOST_CELLS:
-        return "The pairs of classes that are confused most often, with their counts: true class, then answer."
+        return "The most frequent confusions with their counts: true class, then predicted class."
     return (
-        f"Each row is a true class, each column an answer; the darker a cell, the more {contents.judged_on} examples "
-        "of that row were given that answer. Right answers, on the diagonal, are left out so that the "
-        "errors can be seen. All models share one scale."
+        f"Each row is a true class, each column a predicted class; the darker a cell, the more {contents.judged_on} "
+        f"examples of that row were predicted so. The diagonal (right predictions) is left out so that the errors can "
+        f"be seen. All models share one colour scale."
     )
 
 
@@ -230,13 +229,13 @@ def _matrix(axes: "Axes", contents: Contents, table: NDArray[np.int64], top: int
 
 
 def draw_reliability(contents: Contents) -> "Figure | None":
-    """Whether the models are as often right as they say they are.
+    """The reliability diagrams of the models.
 
     Args:
         contents: What the report shows.
 
     Returns:
-        The figure, or None where no model's answers are known.
+        The figure, or None where no model has predictions.
     """
     if not contents.answering:
         return None
@@ -246,12 +245,12 @@ def draw_reliability(contents: Contents) -> "Figure | None":
         if any(temperature is not None for _, temperature in fitted):
             left, after, right = drawing.subplots(1, 3)
             _diagram(after, contents, fitted)
-            after.set_title("With the temperature of validation")
+            after.set_title("After temperature scaling")
         else:
             left, right = drawing.subplots(1, 2)
         handles = _diagram(left, contents, [(model, 1.0) for model in contents.answering])
-        left.set_ylabel("share right")
-        left.set_title("Confidence and truth")
+        left.set_ylabel("accuracy")
+        left.set_title("Reliability")
         labels = []
         for model, temperature in fitted:
             bins = bin_confidence(model.confidence, model.predicted == contents.truth, _BINS)
@@ -264,15 +263,15 @@ def draw_reliability(contents: Contents) -> "Figure | None":
                 scaled = bin_confidence(model.sure_at(temperature), model.predicted == contents.truth, _BINS)
                 labels[-1] += f", {_error(scaled.expected_error)} at T = {temperature:.3g}"
         _count_axis(right)
-        right.set(xlim=(0, 1), xlabel="confidence: probability of the answer")
-        right.set_title("Examples of each confidence")
+        right.set(xlim=(0, 1), xlabel="confidence: top-1 probability")
+        right.set_title("Examples by confidence")
         tidy(right, grid="y")
         legend(drawing, handles, labels)
     return drawing
 
 
 def _fitted(model: Model) -> float | None:
-    """The temperature that was fitted on validation, where it was not judged there."""
+    """The temperature fitted on validation, where the evaluation is not on validation."""
     value = model.scores.get("calibration_temperature")
     judged = model.scores.get("calibrated_ece") is not None
     return float(value) if judged and isinstance(value, int | float) and 0 < value < np.inf else None
@@ -283,7 +282,7 @@ def _error(share: float) -> str:
 
 
 def _diagram(axes: "Axes", contents: Contents, models: Sequence[tuple[Model, float | None]]) -> list[Any]:
-    """Accuracy against confidence at a temperature for each model; models without one are left out."""
+    """Accuracy against confidence at each model's temperature; models without one are left out."""
     axes.plot([0, 1], [0, 1], color="#b4bcc5", linewidth=1, linestyle=(0, (3, 2)))
     handles: list[Any] = []
     for model, temperature in models:
@@ -297,13 +296,13 @@ def _diagram(axes: "Axes", contents: Contents, models: Sequence[tuple[Model, flo
         handles.append(
             axes.scatter(bins.confidence[full], bins.accuracy[full], s=sizes, color=shade, linewidth=0, zorder=3)
         )
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence: probability of the answer")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence: top-1 probability")
     tidy(axes, grid="both")
     return handles
 
 
 def explain_reliability(contents: Contents) -> str:
-    """What the reliability diagram shows, in words.
+    """The caption of the reliability diagrams.
 
     Args:
         contents: What the report shows.
@@ -312,14 +311,13 @@ def explain_reliability(contents: Contents) -> str:
         A paragraph.
     """
     return (
-        "Of the answers that a model gives with 80 % confidence, 80 % should be right: then its points "
-        "lie on the dashed line. Points below it are a model too sure of itself, above it one too "
-        "modest. Large points stand for many examples; small ones jump about by chance, and those of "
-        f"fewer than {_FEWEST} are left out. The calibration error is the mean distance from the line, "
-        "every example counted alike, over 15 bins of equal width."
+        "Of the predictions with 80 % confidence, 80 % should be right: then the points lie on the dashed line. Points "
+        f"below it mean an overconfident model, points above it an underconfident one. Large points stand for many "
+        f"examples; small ones vary by chance, and those of fewer than {_FEWEST} are left out. The calibration error "
+        f"is the mean distance from the line, weighted by examples, over 15 bins of equal width."
         + (
-            " The diagram in the middle has the same answers with one temperature for each model, which was fitted on "
-            "validation and changes no answer, but how sure of it the model is."
+            " The middle diagram is after temperature scaling: one temperature per model, fitted on validation, "
+            "changes the confidence and no predicted class."
             if any(_fitted(model) is not None for model in contents.answering)
             else ""
         )

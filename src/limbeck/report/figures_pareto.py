@@ -1,4 +1,4 @@
-"""Size, time and errors of the stages of a compression: which of them no other beats in all three."""
+"""The Pareto front of a compression's stages in size, latency and errors."""
 
 __all__ = ["draw_pareto", "explain_pareto", "undominated"]
 
@@ -17,10 +17,10 @@ Point = tuple[float, float, float]
 
 
 def undominated(points: Sequence[Point]) -> list[bool]:
-    """Which points no other beats: none is as good in everything and better in something.
+    """Which points are Pareto-optimal: no other is as good in all and better in one.
 
     Args:
-        points: Size, time and errors of each; less is better.
+        points: Size, time and errors of each; lower is better.
 
     Returns:
         Whether it is on the Pareto front.
@@ -43,7 +43,7 @@ def draw_pareto(contents: Contents) -> "Figure | None":
         contents: What the report shows.
 
     Returns:
-        The figure, or None where the run is no compression or fewer than two models have all three.
+        The figure, or None where the run is not a compression or fewer than two models have all three.
     """
     found = [(model, place) for model in contents.models if (place := _place(model)) is not None]
     if not contents.way or len(found) < 2:
@@ -53,7 +53,7 @@ def draw_pareto(contents: Contents) -> "Figure | None":
     with styled():
         drawing = figure(9.0, 3.9)
         panels = drawing.subplots(1, 2, sharey=True)
-        for axis, (axes, heading) in enumerate(zip(panels, ("bytes of the file", "ms for one example"), strict=True)):
+        for axis, (axes, heading) in enumerate(zip(panels, ("file size (bytes)", "ms per example"), strict=True)):
             values = [place[axis] for _, place in found]
             errors = [place[2] for _, place in found]
             _scale(axes, values, errors, "B" if axis == 0 else "")
@@ -80,7 +80,7 @@ def draw_pareto(contents: Contents) -> "Figure | None":
 
 
 def explain_pareto(contents: Contents) -> str:
-    """What the figure shows, in words.
+    """The caption of the figure.
 
     Args:
         contents: What the report shows.
@@ -92,11 +92,11 @@ def explain_pareto(contents: Contents) -> str:
     front = undominated([place for _, place in found])
     beaten = [clean(model.role, 24) for (model, _), best in zip(found, front, strict=True) if not best]
     words = (
-        "Lower and further left is better; horizontal axes are logarithmic. Filled points are those no other beats "
-        "in size, latency and errors together (the Pareto front); small differences of errors and times may be chance. "
-        "Dashed is the front of each diagram by itself."
+        "Lower and further left is better; horizontal axes are logarithmic. Filled points are on the Pareto front of "
+        "size, latency and errors; small differences of errors and times may be chance. The dashed line is the front "
+        "of each diagram alone."
     )
-    return f"{words} Beaten: {', '.join(beaten)}." if beaten else words
+    return f"{words} Dominated: {', '.join(beaten)}." if beaten else words
 
 
 def _place(model: Model) -> Point | None:

@@ -1,4 +1,4 @@
-"""How a search went: errors by temperature and hard weight, trial by trial, and by each setting."""
+"""Figures of a search: errors by temperature and hard weight, by trial, and by setting."""
 
 __all__ = ["Cells", "cells_of", "draw_axes", "draw_heat_map", "draw_history", "log_ticks", "temperature_of"]
 
@@ -20,16 +20,16 @@ _STUDENT = "#d55e00"
 _NAMES = {
     "method": "method",
     "temperature": "temperature",
-    "hard_weight": "weight of the true labels",
+    "hard_weight": "hard weight",
     "learning_rate": "learning rate",
     "epochs": "epochs",
 }
 _ROWS, _COLUMNS = 6, 5
-"""Cells into which ranges of temperatures and of weights are divided."""
+"""Number of cells for ranges of temperatures and of weights."""
 
 
 def temperature_of(trial: Mapping[str, Any]) -> str:
-    """A trial's temperature as text; the method's name where none counts in it.
+    """A trial's temperature as text; the method's name where it has no temperature.
 
     Args:
         trial: With ``temperature``.
@@ -49,8 +49,8 @@ class Cells:
     """Mean errors by temperature and hard weight.
 
     Attributes:
-        temperatures: What each row is called, from the lowest; "logits" comes last, as the limit of high ones.
-        weights: What each column is called, from the lowest.
+        temperatures: Names of the rows, from the lowest; "logits" comes last, as the high-temperature limit.
+        weights: Names of the columns, from the lowest.
         errors: Means, float ``(rows, columns)``; NaN where no trial falls.
         counts: Trials in each cell, ``(rows, columns)``.
     """
@@ -62,7 +62,7 @@ class Cells:
 
 
 def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None:
-    """Put trials that were trained to their end into cells.
+    """Group completed trials into cells.
 
     Args:
         trials: Mappings with ``temperature``, ``hard_weight``, ``validation_errors`` and ``state``.
@@ -70,7 +70,7 @@ def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None
             their logarithms, and of weights evenly.
 
     Returns:
-        The cells, or None where no trial was trained to its end.
+        The cells, or None where no trial is complete.
 
     Example:
         >>> row = {"temperature": 2.0, "hard_weight": 0.5, "state": "complete"}
@@ -97,14 +97,14 @@ def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None
 
 
 def _without_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The methods in which no temperature counts."""
+    """The methods without a temperature."""
     return ", ".join(sorted({str(row.get("method", "logits")) for row in rows if row["temperature"] is None}))
 
 
 def _places(
     values: NDArray[np.float64], most: int, *, grid: bool, log: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Each value's row or column, and what they are called."""
+    """Each value's row or column, and their names."""
     known = np.unique(values)
     if grid or len(known) == 1:
         return np.searchsorted(known, values).astype(np.int64), tuple(f"{value:.3g}" for value in known)
@@ -117,12 +117,12 @@ def draw_heat_map(trials: Sequence[Mapping[str, Any]], *, examples: int, grid: b
     """Validation errors by temperature and hard weight.
 
     Args:
-        trials: As :func:`cells_of` takes them.
-        examples: How many validation examples there are.
+        trials: As for :func:`cells_of`.
+        examples: Number of validation examples.
         grid: Whether each value has a row or column of its own.
 
     Returns:
-        The figure, or None where no trial was trained to its end.
+        The figure, or None where no trial is complete.
     """
     cells = cells_of(trials, grid=grid)
     if cells is None:
@@ -157,7 +157,7 @@ def draw_heat_map(trials: Sequence[Mapping[str, Any]], *, examples: int, grid: b
         )
         axes.set_xticks(range(width), cells.weights)
         axes.set_yticks(range(height), cells.temperatures)
-        axes.set_xlabel("weight of the true labels")
+        axes.set_xlabel("hard weight")
         axes.set_ylabel("temperature")
         axes.set_title(f"Validation errors of {examples:,}")
         axes.tick_params(length=0)
@@ -265,13 +265,13 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _spans(values: Sequence[Any]) -> bool:
-    """Whether values are positive numbers that a logarithm shows better."""
+    """Whether values suit a logarithmic axis."""
     numbers = all(isinstance(value, int | float) for value in values)
     return numbers and min(values) > 0 and max(values) > 3 * min(values)
 
 
 def _scatter(axes: "Axes", name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    for complete, mark, colour, label in ((True, "o", _STUDENT, "trained to the end"), (False, "x", MUTED, "stopped")):
+    for complete, mark, colour, label in ((True, "o", _STUDENT, "complete"), (False, "x", MUTED, "stopped")):
         some = [row for row in rows if (row["state"] == "complete") is complete]
         if some:
             places, errors = [row[name] for row in some], [row["validation_errors"] for row in some]

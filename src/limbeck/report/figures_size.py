@@ -1,4 +1,4 @@
-"""What the models cost: their weights drawn to one scale, and errors against size."""
+"""Figures of size: weights to scale, and errors against size."""
 
 __all__ = ["draw_networks", "draw_tradeoff", "explain_networks", "explain_tradeoff"]
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _WIDTH = 9.0
 _LEFT = 1.75  # inches for the names
 _ROW = _WIDTH - _LEFT - 0.1  # inches for the rectangles
-_LETTER = 0.063  # inches of a letter in a layer's label
+_LETTER = 0.063  # inches per letter in a layer's label
 _GAP = 0.14
 _TALLEST = 1.9
 _FLATTEST = 4.0  # a matrix is drawn at most this many times longer than wide, with its area kept
@@ -50,7 +50,7 @@ def draw_networks(contents: Contents) -> "Figure | None":
 
 
 def explain_networks(contents: Contents) -> str:
-    """What the diagram shows, in words.
+    """The caption of the diagram.
 
     Args:
         contents: What the report shows.
@@ -129,7 +129,7 @@ def _draw_model(axes: "Axes", model: Model, scale: float, bottom: float, height:
     axes.text(0.05, middle + 0.17, clean(model.role, 18), fontsize=11, fontweight="bold", color=shade, va="center")
     axes.text(0.05, middle - 0.05, f"{number(total)} weights", fontsize=9, color=INK, va="center")
     if model.members > 1:
-        axes.text(0.05, middle - 0.25, f"{model.members} such networks", fontsize=8.5, color=MUTED, va="center")
+        axes.text(0.05, middle - 0.25, f"{model.members} of these networks", fontsize=8.5, color=MUTED, va="center")
     left = _LEFT
     for layer, (name, size), room in zip(layers, _labels(model), _rooms(model, scale), strict=True):
         wide, tall = _sides(layer, scale)
@@ -196,7 +196,7 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
             axes.scatter([size], [wrong], s=90, color=shade, zorder=3, linewidth=0)
             name = (clean(model.role, 20), {"fontsize": 9.5, "fontweight": "bold", "color": shade})
             labels.append(Label((size, wrong), [name, (_details(model, wrong), {"fontsize": 8.5, "color": MUTED})]))
-        axes.set_xlabel("weights" if _by_parameters(contents) else "bytes of the file")
+        axes.set_xlabel("weights" if _by_parameters(contents) else "file size (bytes)")
         axes.set_title(f"{contents.judged_on.capitalize()} error rate (%)")
         tidy(axes)
         axes.tick_params(which="minor", length=0)
@@ -205,7 +205,7 @@ def draw_tradeoff(contents: Contents) -> "Figure | None":
 
 
 def explain_tradeoff(contents: Contents) -> str:
-    """What the trade-off shows, in words.
+    """The caption of the trade-off.
 
     Args:
         contents: What the report shows.
@@ -216,8 +216,8 @@ def explain_tradeoff(contents: Contents) -> str:
     words = "Lower is better, further left is smaller; the horizontal axis is logarithmic."
     if {"student", "baseline"} <= {model.role for model, _, _ in _points(contents)}:
         words += (
-            " Student and baseline are the same network with the same budget of training, so they stand "
-            "one above the other, and the arrow between them is what the teacher's soft targets changed."
+            " Student and baseline are the same network with the same training budget, so they have the same size, and "
+            "the arrow between them is the effect of the teacher's soft targets."
         )
     return words
 
@@ -248,5 +248,5 @@ def _details(model: Model, wrong: float) -> str:
     if model.scores.get("parameters"):
         parts.append(f"{number(float(model.scores['parameters']))} weights")
     if model.scores.get("latency_ms"):
-        parts.append(f"{float(model.scores['latency_ms']):.2g} ms an example")
+        parts.append(f"{float(model.scores['latency_ms']):.2g} ms per example")
     return ", ".join(parts)

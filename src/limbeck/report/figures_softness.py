@@ -1,6 +1,6 @@
-"""What the student is taught beyond the labels: softened answers, and which classes look alike.
+"""Figures of dark knowledge: softened outputs, and class similarities.
 
-Axes: ``N`` examples evaluated on, ``K`` classes.
+Axes: ``N`` evaluation examples, ``K`` classes.
 """
 
 __all__ = [
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0)
 _MOST_BARS = 10  # classes in a bar chart
 _MOST_CELLS = 32  # classes in a heat map
-_ENOUGH = 20_000_000  # probabilities that are averaged: above, every k-th example is taken
+_ENOUGH = 20_000_000  # probabilities to average: above, every k-th example is used
 
 
 def show_picture(axes: "Axes", picture: NDArray[np.uint8]) -> None:
-    """Draw a picture as it is, without axes."""
+    """Draw an image without axes."""
     axes.imshow(picture, cmap="gray_r" if picture.ndim == 2 else None, vmin=0, vmax=255, interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -44,13 +44,13 @@ def show_picture(axes: "Axes", picture: NDArray[np.uint8]) -> None:
 
 
 def draw_temperature(contents: Contents) -> "Figure | None":
-    """The answers to three pictures at five temperatures, teacher beside student.
+    """Softened outputs for three images at five temperatures, teacher beside student.
 
     Args:
         contents: What the report shows.
 
     Returns:
-        The figure, or None where no model's answers are known.
+        The figure, or None where no model has predictions.
     """
     models = _taught(contents)
     if not models:
@@ -94,7 +94,7 @@ def draw_temperature(contents: Contents) -> "Figure | None":
 
 
 def explain_temperature(contents: Contents) -> str:
-    """What the softened answers show, in words.
+    """The caption of the softened outputs.
 
     Args:
         contents: What the report shows.
@@ -103,15 +103,15 @@ def explain_temperature(contents: Contents) -> str:
         A paragraph.
     """
     words = (
-        f"Each row is a {contents.judged_on} example that the teacher gets right: the first two are those it was least "
-        "sure of, the last is an ordinary one. Bars are the probability of each class. At T = 1 an "
-        "ordinary answer is one bar, and says no more than the label does. A higher temperature divides "
-        "the scores before the softmax and lifts the small bars: which wrong classes are likely, and "
-        "which are not, comes into view, and that is what the student learns from."
+        f"Each row is a {contents.judged_on} example that the teacher gets right: the first two are those with the "
+        f"lowest confidence, the last is a typical one. Bars are the probability of each class. At T = 1 a typical "
+        f"output is one bar, and says no more than the label does. A higher temperature divides the logits and raises "
+        f"the small bars: they show which wrong classes are likely and which are not, and that is what the student "
+        f"learns from."
     )
     if len(contents.classes) > _MOST_BARS:
         few = _MOST_BARS - 2
-        words += f" Of {len(contents.classes)} classes, the {few} that the teacher finds likeliest are shown."
+        words += f" Of {len(contents.classes)} classes, the teacher's top {few} are shown."
     if contents.temperature is not None:
         words += f" This student was taught at T = {contents.temperature:g}."
     if not contents.model("teacher"):
@@ -166,16 +166,16 @@ def _show_example(axes: "Axes", contents: Contents, row: int) -> None:
 
 
 def dark_knowledge(model: Model, labels: NDArray[np.int64], classes: int, temperature: float) -> NDArray[np.float64]:
-    r"""Which wrong classes a model finds likely, for each true class.
+    r"""The distribution of a model's wrong-class probability, for each true class.
 
     .. math::
         S_{ij} = \frac{\sum_{n : y_n = i} p_{nj}}{\sum_{n : y_n = i} \sum_{k \ne i} p_{nk}}, \quad j \ne i
 
     Args:
-        model: Whose answers are looked at.
+        model: The model.
         labels: True classes :math:`y`, int64 ``(N,)``.
-        classes: How many classes there are, K.
-        temperature: Of the softened probabilities :math:`p`.
+        classes: Number of classes, K.
+        temperature: T of the softened probabilities :math:`p`.
 
     Returns:
         Shares of the wrong classes' mass, true class by wrong class, ``(K, K)``; rows sum to 1, NaN on the
@@ -202,13 +202,13 @@ def _source(contents: Contents) -> tuple[Model, float] | None:
 
 
 def draw_dark_knowledge(contents: Contents) -> "Figure | None":
-    """Which wrong classes the teacher finds likely, and pictures that look like another class than theirs.
+    """Class similarities of the teacher, and images that resemble another class.
 
     Args:
         contents: What the report shows.
 
     Returns:
-        The figure, or None where no model's answers are known or there are only two classes.
+        The figure, or None where no model has predictions or there are only two classes.
     """
     source = _source(contents)
     if source is None:
@@ -230,7 +230,7 @@ def draw_dark_knowledge(contents: Contents) -> "Figure | None":
         drawing = figure(9.0, 5.0)
         left, right = drawing.subfigures(1, 2, squeeze=False, width_ratios=[1.75, 1])[0]
         _shares_map(drawing, left.add_subplot(), contents, shares)
-        right.suptitle("Right, but they look like …", x=0.02, ha="left", fontsize=10.5)
+        right.suptitle("Right, but similar to …", x=0.02, ha="left", fontsize=10.5)
         for place, (row, other, share) in enumerate(_lookalikes(contents, model, temperature)):
             axes = right.add_subplot(3, 2, place + 1)
             show_picture(axes, contents.images[row])
@@ -241,7 +241,7 @@ def draw_dark_knowledge(contents: Contents) -> "Figure | None":
 
 
 def explain_dark_knowledge(contents: Contents) -> str:
-    """What the map of look-alikes shows, in words.
+    """The caption of the class similarities.
 
     Args:
         contents: What the report shows.
@@ -256,7 +256,7 @@ def explain_dark_knowledge(contents: Contents) -> str:
     words = (
         f"Of the probability that the {model.role} gives to wrong classes at T = {temperature:g}, this is "
         f"the share of each wrong class, averaged over the {contents.judged_on} examples of each true class. A label "
-        "knows nothing of this: for it, all wrong classes are equally wrong. "
+        f"has no such information: for it, all wrong classes are equally wrong. "
     )
     if len(contents.classes) > _MOST_CELLS:
         return words + "The twenty strongest pairs are shown, true class first."
@@ -276,7 +276,7 @@ def _shares_map(drawing: "Figure", axes: "Axes", contents: Contents, shares: NDA
     blues = LinearSegmentedColormap.from_list("shares", shades).with_extremes(bad="#ffffff")
     top = float(np.nanmax(shares))
     image = axes.imshow(shares * 100, cmap=blues, vmin=0, vmax=top * 100)
-    bar = drawing.colorbar(image, ax=axes, shrink=0.75, pad=0.02, label="share of the wrong mass (%)")
+    bar = drawing.colorbar(image, ax=axes, shrink=0.75, pad=0.02, label="share of wrong-class probability (%)")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     label_matrix(axes, contents)
@@ -295,7 +295,7 @@ def label_matrix(axes: "Axes", contents: Contents) -> None:
     axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.tick_params(length=0)
-    axes.set_xlabel("class given")
+    axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -319,7 +319,7 @@ def ranked_pairs(
     axes.barh(range(len(first)), heights, color=shade, height=0.7)
     axes.set_yticks(range(len(first)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("share of the wrong mass (%)" if percent else f"{contents.judged_on} errors")
+    axes.set_xlabel("share of wrong-class probability (%)" if percent else f"{contents.judged_on} errors")
     for place, height in enumerate(heights):
         axes.annotate(
             f"{height:.2g}" if percent else number(height),
@@ -335,7 +335,7 @@ def ranked_pairs(
 
 
 def _lookalikes(contents: Contents, model: Model, temperature: float) -> list[tuple[int, int, float]]:
-    # For six true classes, the rightly answered example that comes closest to a wrong class.
+    # For six true classes, the rightly predicted example that is closest to a wrong class.
     right = np.flatnonzero(model.predicted == contents.truth)
     unsure = right[np.argsort(model.confidence[right], kind="stable")][:400]
     if len(unsure) == 0:

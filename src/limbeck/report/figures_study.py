@@ -1,4 +1,4 @@
-"""Figures of a study: results beside the paper's, curves, heat maps, bars, and pictures with answers to them."""
+"""Figures of a study: results beside the paper's, curves, heat maps, bars, and images with predictions."""
 
 __all__ = [
     "draw_bars",
@@ -35,11 +35,11 @@ def draw_results(
     *,
     legend: tuple[str, str] = ("ours", "paper"),
 ) -> "Figure":
-    """A line for each measurement: a dot a seed, a bar at their mean, a diamond where the paper is.
+    """One row per measurement: a dot per seed, a bar at the mean, a diamond at the paper's value.
 
     Args:
         names: What was measured.
-        values: For each, one number a seed.
+        values: For each, one number per seed.
         paper: For each, the paper's number, or None.
         unit: What the numbers are.
         legend: What the dots and the diamonds are.
@@ -68,12 +68,12 @@ def draw_results(
 
 
 def draw_differences(names: Sequence[str], intervals: Sequence["Interval"], shown: Sequence[bool]) -> "Figure":
-    """A line for each arm: its difference from a reference in percentage points, with its interval.
+    """One row per arm: its difference from a reference in percentage points, with its interval.
 
     Args:
         names: Of the arms.
         intervals: Differences of error rates.
-        shown: Whether each is more than chance: such are filled.
+        shown: Whether each is significant: then the marker is filled.
 
     Returns:
         The figure.
@@ -108,7 +108,7 @@ def draw_curves(
 
     Args:
         x: Places, ``n`` of them, all shown as ticks.
-        curves: By name, one row a seed, ``(seeds, n)``.
+        curves: By name, one row per seed, ``(seeds, n)``.
         x_label: What x is.
         y_label: What the values are.
         log_x: Whether the horizontal axis is logarithmic.
@@ -148,7 +148,7 @@ def draw_heat_map(
     """Numbers in a grid, each row coloured from its own best (light) to its own worst.
 
     Args:
-        values: The numbers, ``(rows, columns)``; fewer is better.
+        values: The numbers, ``(rows, columns)``; lower is better.
         rows: Names of the rows.
         columns: Names of the columns.
         x_label: What the columns are.
@@ -194,7 +194,7 @@ def draw_bars(
     y_label: str,
     notes: Sequence[str] = (),
 ) -> "Figure":
-    """Groups of bars beside each other, each the mean of some values that are dots on it.
+    """Grouped bars, each the mean of values that are drawn as dots.
 
     Args:
         labels: Names of the groups.
@@ -232,10 +232,10 @@ def draw_bars(
 def draw_gallery(
     pictures: NDArray[np.uint8], answers: Mapping[str, NDArray[np.float64]], classes: Sequence[str]
 ) -> "Figure":
-    """Pictures, and below each the probabilities that each model gives.
+    """Images, and below each the models' probabilities.
 
     Args:
-        pictures: uint8 ``(n, H, W)``.
+        pictures: Images, uint8 ``(n, H, W)``.
         answers: By model, probabilities ``(n, K)``.
         classes: Names of the classes.
 
@@ -261,10 +261,10 @@ def draw_gallery(
 
 
 def draw_views(rows: Mapping[str, NDArray[np.uint8]]) -> "Figure":
-    """The same pictures in several views, a row each.
+    """The same images in several views, one row per view.
 
     Args:
-        rows: By what is shown, pictures uint8 ``(n, H, W)``; the same n in each.
+        rows: Images by name of the view, uint8 ``(n, H, W)``; the same n in each.
 
     Returns:
         The figure.

@@ -1,6 +1,6 @@
-"""How every figure looks: one colour a role, one typeface, and SVG that is the same for the same contents.
+"""The style of all figures: one colour per role, one typeface, and reproducible SVG.
 
-matplotlib is imported where it is used and its global state is left as it was.
+matplotlib is imported where it is used, and its global state is restored.
 """
 
 __all__ = ["INK", "MUTED", "clean", "colour", "figure", "legend", "number", "styled", "svg", "tidy"]
@@ -59,7 +59,7 @@ _STYLE: Any = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Within it, matplotlib draws in this style, whatever the user's own settings of matplotlib are.
+    """A context in which matplotlib uses this style, whatever the user's settings.
 
     Letters that the typeface lacks give no warning.
 
@@ -77,13 +77,12 @@ def styled() -> Iterator[None]:
 
 
 def figure(width: float, height: float, *, arranged: bool = True) -> "Figure":
-    """A new figure that belongs to nobody's global state.
+    """A new figure outside pyplot's global state.
 
     Args:
         width: Inches.
         height: Inches.
-        arranged: Whether its parts are laid out so that they do not overlap; else they stay where they are
-        put.
+        arranged: Whether to use constrained layout; else the axes stay where they are put.
 
     Returns:
         The figure.
@@ -96,7 +95,7 @@ def figure(width: float, height: float, *, arranged: bool = True) -> "Figure":
 
 
 def svg(drawing: "Figure") -> str:
-    """A figure as SVG text without date, document type or any address to load.
+    """A figure as SVG text without date, document type or external references.
 
     Args:
         drawing: The figure.
@@ -119,8 +118,8 @@ def svg(drawing: "Figure") -> str:
 
 _HARMFUL = dict.fromkeys(
     (
-        *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # no XML may hold most of them
-        0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # reordered text
+        *(code for code in range(0x20) if code not in {0x09, 0x0A}), *range(0x7F, 0xA0),  # most are invalid in XML
+        0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),  # bidirectional overrides
         *range(0xD800, 0xE000), 0xFFFE, 0xFFFF,
     ),
     "\N{REPLACEMENT CHARACTER}",
@@ -128,10 +127,10 @@ _HARMFUL = dict.fromkeys(
 
 
 def harmless(text: str) -> str:
-    """Markup without characters that break it, or that show its text in another order than it has.
+    """Remove characters from markup that are invalid in XML or reorder text.
 
     Args:
-        text: HTML or SVG in which a stranger's names are escaped already.
+        text: HTML or SVG with escaped names.
 
     Returns:
         The same with replacement characters.
@@ -172,7 +171,7 @@ def colour(role: str, roles: Sequence[str] = ()) -> str:
 
 
 def clean(text: object, longest: int = 60) -> str:
-    r"""Text that can be drawn: on one line, without control characters, not too long.
+    r"""Text for a figure: on one line, without control characters, shortened.
 
     Args:
         text: Anything.
@@ -192,7 +191,7 @@ def clean(text: object, longest: int = 60) -> str:
 
 
 def number(value: float) -> str:
-    """A count in few letters.
+    """Format a count compactly.
 
     Args:
         value: At least 0.
@@ -213,7 +212,7 @@ def number(value: float) -> str:
 
 
 def tidy(axes: "Axes", *, grid: str = "y") -> None:
-    """Light grid lines along one axis, no tick marks.
+    """Style axes: light grid lines along one axis, no tick marks.
 
     Args:
         axes: To change.

@@ -1,4 +1,4 @@
-"""How training went: errors and loss by epoch."""
+"""Learning curves: errors and loss by epoch."""
 
 __all__ = ["draw_learning_curves", "explain_learning_curves"]
 
@@ -52,7 +52,7 @@ def draw_learning_curves(contents: Contents) -> "Figure | None":
 
 
 def explain_learning_curves(contents: Contents) -> str:
-    """What the learning curves show, in words.
+    """The caption of the learning curves.
 
     Args:
         contents: What the report shows.
@@ -61,14 +61,13 @@ def explain_learning_curves(contents: Contents) -> str:
         A paragraph.
     """
     words = (
-        "The pictures of the validation set take no part in learning; the fewer of them a model gets "
-        "wrong, the better. A curve that turns upwards while the training loss still falls is a model "
-        "that begins to learn its training examples by heart."
+        "The validation set is not used for training; fewer errors are better. A validation curve that rises while the "
+        "training loss still falls means overfitting."
     )
     if contents.temperature is not None and {"student", "baseline"} <= {model.role for model in contents.models}:
         words += (
-            " The height of the student's loss cannot be compared with that of the others, because the "
-            "student is measured against the teacher's soft targets; only its shape counts."
+            " The level of the student's loss is not comparable with the others', because it is measured against the "
+            "teacher's soft targets; only its shape counts."
         )
     return words if contents.images is not None else words.replace("pictures", "examples")
 

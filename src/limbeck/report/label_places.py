@@ -1,4 +1,4 @@
-"""Places for the labels of points in a figure, so that none covers another label, a point, or the edge."""
+"""Label placement: no label overlaps another label, a point, or the edge."""
 
 __all__ = ["Box", "Label", "free_place", "place_labels"]
 
@@ -58,7 +58,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Label:
-    """What is written beside a point.
+    """The label of a point.
 
     Attributes:
         point: Where the point is, in the units of the axes.
@@ -72,13 +72,13 @@ class Label:
 def free_place(
     size: tuple[float, float], point: tuple[float, float], taken: Sequence[Box], room: Box, *, side: int = 1
 ) -> tuple[int, float]:
-    """Where a label goes: beside its point, moved up or down no further than it must be.
+    """Place a label beside its point, moved up or down as little as needed.
 
     Args:
         size: Width and height of the label.
         point: The point that it belongs to.
-        taken: What it must not cover.
-        room: Where it must stay, as far as there is a place.
+        taken: Boxes to avoid.
+        room: Box to stay within, if possible.
         side: 1 to try the right side of the point first, -1 for the left one.
 
     Returns:
@@ -118,23 +118,23 @@ def box_at(size: tuple[float, float], point: tuple[float, float], side: int, up:
 
 
 def place_labels(axes: "Axes", labels: Sequence[Label]) -> "list[list[Annotation]]":
-    """Write the labels of points where they cover neither each other nor a point.
+    """Draw the labels of points without overlaps.
 
-    The limits of the axes must be settled before. A label that had to move away from its point gets a line to it.
+    The limits of the axes must be set before. A label that had to move away from its point gets a line to it.
 
     Args:
-        axes: Where the points are drawn.
-        labels: What is written beside each of them.
+        axes: The axes of the points.
+        labels: The label of each point.
 
     Returns:
-        The annotations of each label, a line each.
+        The annotations of each label, one per line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     drawing = axes.get_figure(root=True)
     assert drawing is not None, "axes are part of a figure"
     renderer = FigureCanvasAgg(drawing).get_renderer()  # type: ignore[no-untyped-call]
-    drawing.draw_without_rendering()  # it lays the axes out
+    drawing.draw_without_rendering()  # applies the layout
     unit = drawing.dpi / 72
     corners = axes.get_window_extent(renderer)
     room = Box(*(value / unit for value in corners.extents))

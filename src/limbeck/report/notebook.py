@@ -1,4 +1,4 @@
-"""A run as a notebook shows it: a table of its models and what its verdicts say."""
+"""A run as HTML for notebooks: a table of its models, and its verdicts."""
 
 __all__ = ["run_html"]
 

@@ -1,4 +1,4 @@
-"""The page of an export: whether its files decide as the model does, what they cost, and where they differ."""
+"""The parity page of an export: agreement of its files with the model, cost, and differing examples."""
 
 __all__ = ["FileSummary", "Flip", "ParityContents", "write_parity_page"]
 
@@ -24,16 +24,16 @@ _DASH = "–"
 
 @dataclass(frozen=True, eq=False)
 class Flip:
-    """An example to which a file answers otherwise.
+    """An example that a file predicts differently.
 
     Attributes:
-        format: Which file.
-        row: Which example.
-        original: The original's answer, in words.
-        exported: The file's.
+        format: Format of the file.
+        row: Row of the example.
+        original: The original's prediction, as text.
+        exported: The file's prediction.
         label: The true class; None where it is not known.
-        margin: By how much the original's logit of its own answer was ahead; None where it is not a number.
-        tie: Whether that is no more than rounding.
+        margin: The lead of the original's predicted class in logits; None where it is not finite.
+        tie: Whether that is within rounding.
         image: Pixels, uint8 ``(H, W)`` or ``(H, W, 3)``, or None.
     """
 
@@ -49,13 +49,13 @@ class Flip:
 
 @dataclass(frozen=True, eq=False)
 class FileSummary:
-    """A file, and what was measured of it.
+    """A file and its measurements.
 
     Attributes:
-        name: Of the format.
+        name: Name of the format.
         measured: The contents of ``parity.json`` of it; ``not_run`` alone says why where nothing was measured.
-        differences: The largest difference of each example.
-        sentence: What came out, in a line.
+        differences: Largest difference per example.
+        sentence: The conclusion, in one line.
     """
 
     name: str
@@ -71,10 +71,10 @@ class ParityContents:
     Attributes:
         title: Of the model.
         created: When, as text.
-        part: Which examples the files were evaluated on.
+        part: The part of the data that the files were evaluated on.
         examples: How many.
         files: One per format.
-        flips: Examples to which a file answers otherwise.
+        flips: Examples that a file predicts differently.
         notes: Remarks, a paragraph each.
         settings: Versions, processor, digests, nested.
     """
@@ -90,7 +90,7 @@ class ParityContents:
 
 
 def write_parity_page(contents: ParityContents, path: Path) -> Path:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Args:
         contents: What it shows.
@@ -104,7 +104,7 @@ def write_parity_page(contents: ParityContents, path: Path) -> Path:
     run = [file for file in contents.files if not file.measured.get("not_run")]
     counts = [file.measured["flips"] for file in run]
     apart = sum(each["count"] - each["ties"] for each in counts)
-    words = "refused" if refused else "some answers differ" if apart else "the files decide as the model does"
+    words = "refused" if refused else "some predictions differ" if apart else "all predictions agree"
     if len(run) < len(contents.files):
         words = words if refused or apart else "some files were not run here"
         contents = replace(contents, files=tuple(run))
@@ -135,13 +135,13 @@ def write_parity_page(contents: ParityContents, path: Path) -> Path:
 
 _WORDS = {
     "flips": (
-        "Answers that differ",
-        "Above each image is its true class, below it the original's answer and the file's, and by how much the "
-        "original's logit of its own answer was ahead. A lead of no more than rounding is a tie: either answer is "
-        "right. The largest leads come first.",
+        "Predictions that differ",
+        "Above each image is its true class, below it the original's prediction and the file's, and the lead of the "
+        "original's top logit. A lead within rounding is a tie: either prediction is right. The largest leads come "
+        "first.",
     ),
     "differences": (
-        "How far the outputs are apart",
+        "Differences of the outputs",
         "The largest difference of any output of an example, over all examples, on a logarithmic axis. Files that "
         "compute the same network in float32 differ by rounding: some ten-millionths of the logits' size. The "
         "dashed line is the rounding of the original itself, in float32 against float64.",
@@ -152,7 +152,7 @@ _WORDS = {
 def _tiles(contents: ParityContents) -> Iterator[tuple[str, str]]:
     for file in contents.files:
         flips = file.measured["flips"]
-        yield f"{flips['count']:,}", f"of {contents.examples:,} answers of {file.name} differ"
+        yield f"{flips['count']:,}", f"of {contents.examples:,} predictions of {file.name} differ"
     first = contents.files[0].measured
     speed = first.get("speed")
     if speed:
@@ -171,16 +171,16 @@ def _rows(contents: ParityContents) -> Iterator[tuple[str, Sequence[str]]]:
     def each(name: str, values: Sequence[Any], form: str, first: Any = None) -> tuple[str, list[str]]:
         return name, [_DASH if value is None else form.format(value) for value in (first, *values)]
 
-    yield each("Answers that differ", [m["flips"]["count"] for m in measured], "{:,}")
+    yield each("Predictions that differ", [m["flips"]["count"] for m in measured], "{:,}")
     yield each("of which ties", [m["flips"]["ties"] for m in measured], "{:,}")
-    yield each("Share that differs, exact upper limit, 95 %", [100 * m["flips"]["high"] for m in measured], "{:.3g} %")
+    yield each("Share that differs, exact 95 % upper limit", [100 * m["flips"]["high"] for m in measured], "{:.3g} %")
     for place, name in (("p50", "median"), ("p99", "99 %"), ("max", "largest")):
         yield each(f"Difference of an output, {name}", [_difference(m, place) for m in measured], "{:.2g}")
     yield each("Divergence, mean (nats)", [m["divergence"]["mean"] for m in measured], "{:.2g}")
     yield both("Accuracy", "accuracy", "{:.2f} %", 100)
     yield both("Negative log-likelihood (nats)", "nll", "{:.4f}")
     yield both("Calibration error", "ece", "{:.2f} %", 100)
-    yield "Error rate less the original's, 95 % (points)", [_DASH, *[_points(m) for m in measured]]
+    yield "Error rate minus the original's, 95 % (points)", [_DASH, *[_points(m) for m in measured]]
     for name, key, form in (
         ("Latency, one example, median (ms)", "p50_ms", "{:.3g}"),
         ("Latency, one example, 95 % (ms)", "p95_ms", "{:.3g}"),
@@ -227,11 +227,11 @@ def _table(contents: ParityContents) -> dict[str, Any] | None:
         for flip in contents.flips
     ]
     heading = ("format", "example", "true class", "original", "exported", "lead", "")
-    return {"title": "Answers that differ, one by one", "heading": heading, "rows": rows}
+    return {"title": "Predictions that differ, by example", "heading": heading, "rows": rows}
 
 
 def draw_flips(contents: ParityContents) -> "Figure | None":
-    """The images to which a file answers otherwise; None where there are none.
+    """The images that a file predicts differently; None where there are none.
 
     Args:
         contents: What the page shows.
@@ -260,7 +260,7 @@ def draw_flips(contents: ParityContents) -> "Figure | None":
 
 
 def draw_differences(contents: ParityContents) -> "Figure | None":
-    """How far outputs are apart, a distribution per file; None where nothing finite was measured.
+    """The distribution of output differences per file; None where nothing finite was measured.
 
     Args:
         contents: What the page shows.

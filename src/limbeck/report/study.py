@@ -1,4 +1,4 @@
-"""A study of several trainings: one page of tables and figures, and the same as Markdown with SVG beside it."""
+"""The report of a study: one page of tables and figures, and the same as Markdown with SVG files."""
 
 __all__ = ["Drawing", "Study", "Table", "write_study"]
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells with a heading.
+    """A table.
 
     Attributes:
         title: What it shows.
         heading: Names of the columns.
-        rows: As many cells in each as there are columns.
+        rows: The cells of each row.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Drawing:
     Attributes:
         name: Of its file.
         title: Its heading.
-        words: What is seen.
+        words: The caption.
         figure: The figure.
     """
 
@@ -49,18 +49,18 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What the page and the Markdown show.
+    """The contents of the page and the Markdown.
 
     Attributes:
         name: Of the Markdown file, and first part of the names of the figures' files.
         title: The heading.
-        about: What was asked, in a paragraph.
-        answer: What came out, in a paragraph.
+        about: The question, in a paragraph.
+        answer: The result, in a paragraph.
         command: The command line that made it.
         facts: When, where, how long.
         tables: In the order of reading.
         drawings: In the order of reading.
-        remarks: How choices were made, and what was missed; a paragraph each.
+        remarks: How choices were made, and what is missing; one per paragraph.
     """
 
     name: str

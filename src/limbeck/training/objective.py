@@ -276,9 +276,7 @@ class DistillationObjective:
         return (1 - self.hard_weight) * found.logits + self.hard_weight * hard
 
     def rounding(self, logits: Tensor, batch: Batch, unit: float, moved: float) -> tuple[Tensor, Tensor] | None:
-        """Bounds on the rounding error of the method's value and gradient, see
-        :meth:`limbeck.methods.Method.rounding`.
-        """
+        """Bounds on the method's rounding error, see :meth:`limbeck.methods.Method.rounding`."""
         student = Output(exact(logits), exactly(self._features))
         return self._exact_method().rounding(student, exact_output(self.taught(batch)), batch, unit, moved)
 

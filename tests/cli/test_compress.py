@@ -76,7 +76,7 @@ def test_the_whole_way_of_a_student(good, tiny, student, tmp_path, monkeypatch):
     assert re.search(r"layer +shape +rank +kept +weights +after", done.out) and "40 x 64" in done.out
     assert "errors" in done.out and "report.html" in done.err
     page = (out / "report.html").read_text()
-    assert "From the first to the shipped file" in page and "Singular values" in page and "smaller file than" in page
+    assert "Accuracy and file size by stage" in page and "Singular values" in page and "smaller file than" in page
     # Like any other run it is evaluated, asked for soft targets, distilled from, and drawn again.
     told = json.loads(good("evaluate", out, "--data", tiny, "--json").out)
     last = stages["svd + fine-tune + int8"]

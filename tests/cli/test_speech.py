@@ -267,7 +267,14 @@ def test_a_report_shows_an_utterance_and_word_errors(done, limbeck, teachers, ta
     np.testing.assert_allclose(heard.posteriors["student"], expected, atol=1e-5)
     done("report", run, "--decoded", decoded)
     page = render_report(contents, {"posteriors": svg(draw_heard(contents))})
-    for words in ("Word error rate", "37.50 %", "Frame accuracy", "Real-time factor", "What is heard", heard.key):
+    for words in (
+        "Word error rate",
+        "37.50 %",
+        "Frame accuracy",
+        "Real-time factor",
+        "Spectrogram and posteriors",
+        heard.key,
+    ):
         assert words in page
     for content, says in (({"wer": 1}, "has no word error rate"), ({**figures, "model": ["x"]}, "not a model of")):
         decoded.write_text(json.dumps(content))

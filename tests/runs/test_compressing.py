@@ -86,7 +86,7 @@ def test_the_stages_are_what_their_names_say(data, net, tmp_path, monkeypatch):
     assert layers["svd"][:2] == [40 * ranks[0], 60 * ranks[0] + 60] and layers["original"] == []  # it is in no folder
     assert [len(model.history) for model in contents.models] == [0, 0, 6, 0]
     page = report_run(tmp_path / "run", data=data).read_text()
-    assert "From the first to the shipped file" in page and "Singular values" in page
+    assert "Accuracy and file size by stage" in page and "Singular values" in page
     assert {"way.svg", "spectrum.svg"} <= {path.name for path in (tmp_path / "run" / "figures").iterdir()}
 
 
@@ -274,6 +274,6 @@ def test_the_parity_report_compares_the_last_stage_with_the_network(data, net, t
     assert found["divergence"]["mean"] == pytest.approx(divergence, rel=1e-3)
     page = (tmp_path / "run" / "parity.html").read_text()
     assert "compressed" in page and "<img" in page
-    assert "Parity: some answers differ" in page and "decide as the model does" not in page
+    assert "Parity: some answers differ" in page and "all predictions agree" not in page
     assert "parity.json" in (tmp_path / "run" / "SHA256SUMS").read_text()
     assert set(found["batches"]) == {"1", "3", "257"} and found["speed"]["exported"]["p50_ms"] > 0

@@ -20,15 +20,15 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class SearchContents:
-    """What the page of a search shows.
+    """The contents of a search's page.
 
     Attributes:
         title: Its heading.
         created: When the search ended, as text.
-        trials: A mapping a trial, as in ``metrics.json``.
+        trials: One mapping per trial, as in ``metrics.json``.
         best: That of the best trial.
         examples: How many validation examples there are.
-        counts: Trials by what became of them.
+        counts: Number of trials by state.
         grid: Whether every combination of lists was tried.
         config: The search's settings.
     """
@@ -44,7 +44,7 @@ class SearchContents:
 
 
 def write_search_report(contents: SearchContents, path: Path) -> Path:
-    """Write the page, whole or not at all, and its figures into ``figures/`` beside it.
+    """Write the page atomically, and its figures into ``figures/`` beside it.
 
     Args:
         contents: What the page shows.
@@ -67,7 +67,7 @@ def write_search_report(contents: SearchContents, path: Path) -> Path:
         tiles=list(_tiles(contents)),
         notes=list(_notes(contents)),
         table={
-            "title": "Trials, the best first",
+            "title": "Trials, best first",
             "heading": ("trial", "T", "weight", "learning rate", "epochs", "errors", "accuracy", "nll", "options", ""),
             "rows": [_cells(row) for row in ranked],
         },
@@ -80,20 +80,20 @@ def write_search_report(contents: SearchContents, path: Path) -> Path:
 
 _WORDS = {
     "heat_map": (
-        "Temperature and weight of the true labels",
-        "Errors on validation, the mean where several trials fall into a cell; the darker, the fewer. The frame is "
-        "around the best cell. The row called logits is where scores were matched, the limit of high temperatures. "
-        "Neighbouring cells that differ by a few errors are not told apart by one trial each.",
+        "Temperature and hard weight",
+        "Errors on validation, the mean where several trials fall into a cell; darker is better. The best cell is "
+        "framed. The row called logits is logit matching, the high-temperature limit. One trial per cell does not "
+        "separate neighbouring cells that differ by a few errors.",
     ),
     "trials": (
         "Trial by trial",
-        "Each point is a trial, in the order in which they began; crosses were stopped early, at the errors they had "
-        "by then. The line is the best so far.",
+        "Each point is a trial, in the order of their start; crosses were pruned, at their errors so far. The line is "
+        "the best so far.",
     ),
     "settings": (
-        "What each setting did",
-        "The same trials by each setting that was searched. A cloud without slope says that the setting hardly "
-        "matters in this range.",
+        "Effect of each setting",
+        "The same trials by each searched setting. A cloud without slope means that the setting hardly matters in this "
+        "range.",
     ),
 }
 
@@ -110,19 +110,19 @@ def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float, int]:
 
 def _tiles(contents: SearchContents) -> Iterator[tuple[str, str]]:
     best = contents.best
-    yield f"{best['validation_errors']:,}", f"validation errors of {contents.examples:,}, the best trial"
+    yield f"{best['validation_errors']:,}", f"validation errors of {contents.examples:,}, best trial"
     yield temperature_of(best), "temperature"
-    yield f"{best['hard_weight']:.3g}", "weight of the true labels"
-    yield f"{best['learning_rate']:.3g}", "largest learning rate"
+    yield f"{best['hard_weight']:.3g}", "hard weight"
+    yield f"{best['learning_rate']:.3g}", "peak learning rate"
 
 
 def _notes(contents: SearchContents) -> Iterator[str]:
     yield (
-        "Everything here is evaluated on validation; the test set took no part. The best of many trials looks better "
-        "than it is: limbeck distill --config best.toml trains it anew and judges it on the test set."
+        "All metrics here are on validation; the test set was not read. The best of many trials looks better than it "
+        "is: limbeck distill --config best.toml trains it again and evaluates it on the test set."
     )
     if contents.counts.get("left"):
-        yield f"{contents.counts['left']} trials wait, or are run elsewhere: the same command with --resume goes on."
+        yield f"{contents.counts['left']} trials are waiting, or running elsewhere: the same command with --resume continues."
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

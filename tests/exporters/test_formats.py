@@ -78,7 +78,7 @@ def test_the_page_shows_files_side_by_side(shipped):
     colours = [colour(name, ["onnx", "int8", "torch", "hub", "browser"]) for name in exporters()]
     assert len(set(colours)) == 5
     for name in ("onnx", "torch"):
-        assert f"answers of {name} differ" in page
+        assert f"predictions of {name} differ" in page
     assert "<script" not in page and "http-equiv" in page
     machine = shipped.parity["machine"]
     assert machine["versions"]["torch"] == torch.__version__ and machine["cores"] >= 1

@@ -122,7 +122,8 @@ def _notes(contents: SearchContents) -> Iterator[str]:
         "is: limbeck distill --config best.toml trains it again and evaluates it on the test set."
     )
     if contents.counts.get("left"):
-        yield f"{contents.counts['left']} trials are waiting, or running elsewhere: the same command with --resume continues."
+        left = contents.counts["left"]
+        yield f"{left} trials are waiting, or running elsewhere: the same command with --resume continues."
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

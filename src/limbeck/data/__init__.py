@@ -1,4 +1,4 @@
-"""Examples, how they are divided, distorted and fed, and where they are read from."""
+"""Data: sources, examples, splits, augmentation and batches."""
 
 __all__ = ["DataSet", "Examples", "Feed", "Views", "cut_validation", "open_data", "subset"]
 

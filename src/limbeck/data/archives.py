@@ -1,4 +1,4 @@
-"""Data sets in ``.npz`` archives, under the names that people give to the arrays."""
+"""Data sets in ``.npz`` archives, under the usual names of arrays."""
 
 __all__ = ["open_archive", "open_archive_inputs"]
 
@@ -35,10 +35,10 @@ def open_archive(path: Path, layout: Layout | None) -> DataSet:
 
     Args:
         path: The archive.
-        layout: Where images have their channels.
+        layout: Axes of images, NHWC or NCHW.
 
     Returns:
-        The data set, with the parts that are there.
+        The data set, with the parts that exist.
 
     Raises:
         FormatError: If the archive is damaged, or arrays are missing, not known, contradict each other or cannot be
@@ -63,7 +63,7 @@ def open_archive_inputs(path: Path, layout: Layout | None) -> Examples:
 
     Args:
         path: The archive.
-        layout: Where images have their channels.
+        layout: Axes of images, NHWC or NCHW.
 
     Returns:
         The examples, without labels.
@@ -90,7 +90,7 @@ def _find(path: Path, *, strict: bool = True) -> tuple[Arrays, NDArray[np.generi
         elif len(words) > 2 or len(roles) != 1 or roles[0] not in _ROLES:
             unknown.append(name)
         elif (key := (part, _ROLES[roles[0]])) in found:
-            raise FormatError(path, f"has {found[key][0]} and {name}, and which to take is not clear: leave one out")
+            raise FormatError(path, f"has {found[key][0]} and {name}, and which to use is ambiguous: leave one out")
         else:
             found[key] = name, array
     if unknown and strict:
@@ -164,7 +164,7 @@ def _classes(
         places = order[np.searchsorted(known, values, sorter=order).clip(max=max(len(known) - 1, 0))]
         if (strange := known[places] != values).any():
             where = "is not among the classes" if names is not None else "is not among the training labels"
-            raise FormatError(path, f"{called[part]} holds the class {str(values[strange][0])!r}, which {where}")
+            raise FormatError(path, f"{called[part]} has the class {str(values[strange][0])!r}, which {where}")
         numbers[part] = places
     return classes, numbers
 

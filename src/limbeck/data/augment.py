@@ -1,7 +1,7 @@
-"""Augmentation of pictures, made in batches on the device and keyed to the example.
+"""Augmentation of images in batches on the device, keyed to the example.
 
-The k-th view of an example is a function of the seed, k and the example's number: the same picture on any batch size,
-in any order and after a resume, so a teacher's answer to it can be stored and used again.
+The k-th view of an example is a function of the seed, k and the example's index: the same image for any batch size, in
+any order and after a resume, so a teacher's output for it can be stored and reused.
 
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels.
 """
@@ -22,21 +22,21 @@ from limbeck.keyed import small_integers, uniform
 from limbeck.options import Augmentation
 
 _BEND_SPANS = 4
-"""Spans of the spline along each side of a picture: on 28 pixels it is about as smooth as a Gaussian of 4."""
+"""Spans of the spline along each side of an image: on 28 pixels it is about as smooth as a Gaussian of 4."""
 _BEND_POINTS = _BEND_SPANS + 3
 _BEND_FIRST_DRAW = 2
 """The draws before it are those of the affine map."""
 
 
 class Views:
-    """Makes any view of any of its examples.
+    """Makes augmented views of images in memory.
 
     Args:
-        examples: Pictures ``(N, C, H, W)``, already on the device.
-        augmentation: Which distortions, how strong, and their seed.
+        examples: Images ``(N, C, H, W)``, already on the device.
+        augmentation: The augmentation and its seed.
 
     Raises:
-        DataError: If the examples are not images, or a distortion moves all of an image out of sight.
+        DataError: If the examples are not images, or a shift is larger than an image.
 
     Example:
         >>> import numpy as np
@@ -49,10 +49,10 @@ class Views:
 
     def __init__(self, examples: Examples, augmentation: Augmentation) -> None:
         if not isinstance(examples.inputs, Tensor) or examples.inputs.ndim != 4:
-            raise DataError(f"only images can be shifted or turned, and an example has shape {examples.shape}")
+            raise DataError(f"only images can be shifted or rotated, and an example has shape {examples.shape}")
         if examples.kind == "integers":
             raise DataError(
-                f"only images can be shifted or turned, and inputs are {examples.inputs.dtype}: leave augmentation "
+                f"only images can be shifted or rotated, and inputs are {examples.inputs.dtype}: leave augmentation "
                 "out, or give images as uint8 or floating-point numbers"
             )
         least = min(examples.shape[1:])
@@ -77,7 +77,7 @@ class Views:
             self.weights = bend_weights(*examples.shape[1:]).to(examples.inputs.device)
 
     def prepare(self, view: int) -> None:
-        """Draw the distortions of every example for a view: once an epoch, not once a batch."""
+        """Draw the transforms of every example for a view: once per epoch, not once per batch."""
         if view == self.view:
             return
         index, seed = self.examples.index, self.augmentation.view_seed
@@ -99,14 +99,14 @@ class Views:
             corners = self.corners[rows]
             values = self.windows[rows, :, corners[:, 0], corners[:, 1]]
             return seen_values(values)
-        # A teacher that is asked in bf16 sees the picture that the student sees: it is always drawn in float32.
+        # A bf16 teacher sees the same image as the student: views are always computed in float32.
         with torch.autocast(rows.device.type, enabled=False):
             seen = self.examples.as_seen(rows)
             assert isinstance(seen, Tensor), "images are one tensor"
             return draw_anew(seen, self.matrices[rows], self.bent(rows))
 
     def bent(self, rows: Tensor) -> Tensor | None:
-        """How far the bend moves each pixel of some examples: rows and columns, in pixels, ``(n, 2, H, W)``."""
+        """The displacement field of the elastic deformation: rows and columns, in pixels, ``(n, 2, H, W)``."""
         if not self.augmentation.elastic:
             return None
         # Ten bits times eleven: each sum is exact in float32, so its order, and the size of the batch, do not count.
@@ -116,14 +116,14 @@ class Views:
 
 
 def affine_matrices(index: Tensor, augmentation: Augmentation, *, view: int, size: tuple[int, int]) -> Tensor:
-    """Where each pixel of a view comes from, as a matrix an example.
+    """The affine map from each view's pixels to its source, one matrix per example.
 
-    The picture is scaled, turned, sheared and shifted about its centre, each by an amount drawn evenly: shift in
+    The image is scaled, rotated, sheared and shifted about its centre, each by an amount drawn evenly: shift in
     pixels, rotation in degrees, shear as a share, scale evenly in its logarithm.
 
     Args:
         index: The examples' numbers, int64 ``(N,)``.
-        augmentation: How strong, and the seed.
+        augmentation: The augmentation and its seed.
         view: Which view.
         size: Height and width, pixels.
 
@@ -156,7 +156,7 @@ def affine_matrices(index: Tensor, augmentation: Augmentation, *, view: int, siz
 
 
 def bend_weights(height: int, width: int) -> Tensor:
-    """What each control point of a bend counts at each pixel: cubic B-splines, seven points along each side.
+    """The weight of each control point of an elastic deformation at each pixel: cubic B-splines, seven points per side.
 
     A random displacement of each point gives the elastic distortions of Simard, Steinkraus and Platt, `Best practices
     for convolutional neural networks <https://doi.org/10.1109/ICDAR.2003.1227801>`_, 2003, who draw one for each pixel
@@ -187,15 +187,15 @@ def bend_weights(height: int, width: int) -> Tensor:
 
 
 def draw_anew(pictures: Tensor, matrices: Tensor, moved: Tensor | None = None) -> Tensor:
-    """Pictures drawn anew by bilinear interpolation, black outside.
+    """Resample images by bilinear interpolation, with zero padding.
 
     Args:
-        pictures: float32 ``(N, C, H, W)``.
-        matrices: As :func:`affine_matrices` gives them, ``(N, 2, 3)``.
-        moved: How much farther down and right each pixel is looked up, in pixels, ``(N, 2, H, W)``; None for no bend.
+        pictures: Images, float32 ``(N, C, H, W)``.
+        matrices: From :func:`affine_matrices`, ``(N, 2, 3)``.
+        moved: The displacement field, in pixels, ``(N, 2, H, W)``; None for no elastic deformation.
 
     Returns:
-        Pictures of the same shape.
+        Images of the same shape.
     """
     grid = torch.nn.functional.affine_grid(matrices, list(pictures.shape), align_corners=False)
     if moved is not None:

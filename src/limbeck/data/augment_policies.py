@@ -21,11 +21,11 @@ from limbeck.keyed import uniform_draws
 from limbeck.options import Augmentation
 
 _TRIES = 10
-"""Crops that are drawn until one fits into the image, as in torchvision; likewise boxes that are erased."""
+"""Attempts to draw a crop, or a box to erase, that fits into the image, as in torchvision."""
 _ASPECTS = (3 / 4, 4 / 3)
 _ERASED_SHARE, _ERASED_ASPECTS = (0.02, 1 / 3), (0.3, 3.3)
 _RAND_OPERATIONS, _RAND_BIN = 2, 9
-"""How many operations RandAugment takes, and how strong, of 31 bins from 0."""
+"""Number of operations of RandAugment, and their magnitude, of 31 bins from 0."""
 _BINS = 31
 # Where in an example's draws, of four numbers each, something begins.
 _FLIP = _TRIES
@@ -37,7 +37,7 @@ _FIRST_DRAW = 64
 """The draws before it are those of shifts, rotations and elastic deformations."""
 
 Numbers = NDArray[np.float64]
-"""What is drawn for one view of one example: numbers in [0, 1), ``(draws, 4)``."""
+"""Random numbers for one view of one example, in [0, 1), ``(draws, 4)``."""
 
 
 class CropBox(NamedTuple):
@@ -50,10 +50,10 @@ class CropBox(NamedTuple):
 
 
 def draw(augmentation: Augmentation, keys: Tensor, view: int) -> Sequence[Numbers]:
-    """What is drawn for a view of some examples.
+    """Draw the random numbers of a view.
 
     Args:
-        augmentation: Its seed is that of the views.
+        augmentation: The augmentation, with the seed of the views.
         keys: The examples' numbers, int64 ``(n,)``.
         view: Which view.
 
@@ -81,7 +81,7 @@ def crop_box(numbers: Numbers, height: int, width: int, *, least: float) -> Crop
     Args:
         numbers: From :func:`draw`.
         height: Pixels of the image.
-        width: Likewise.
+        width: Pixels of the image.
         least: Smallest share of the area, in (0, 1].
 
     Returns:
@@ -106,12 +106,12 @@ def crop_box(numbers: Numbers, height: int, width: int, *, least: float) -> Crop
 
 
 def flipped(numbers: Numbers) -> bool:
-    """Whether a view shows an image's left on the right: every second does."""
+    """Whether a view is flipped horizontally, with probability 1/2."""
     return bool(numbers[_FLIP, 0] < 0.5)
 
 
 def operated(image: Image.Image, numbers: Numbers, policy: str) -> Image.Image:
-    """An image after the operations of a policy.
+    """Apply a policy's operations to an image.
 
     ``trivial`` is one of :data:`OPERATIONS` at any strength: Müller and Hutter, `TrivialAugment
     <https://arxiv.org/abs/2103.10158>`_, 2021, with the wide ranges. ``rand`` is two of them, of the narrower ranges at
@@ -142,7 +142,7 @@ def operated(image: Image.Image, numbers: Numbers, policy: str) -> Image.Image:
 
 
 def erased_box(numbers: Numbers, height: int, width: int, *, share: float) -> CropBox | None:
-    """The part of a presented image that is erased, in some share of the views.
+    """The box of random erasing.
 
     Its area is even in [0.02, 1/3] of the image, its aspect even in the logarithm over [0.3, 3.3]: Zhong et al.,
     `Random erasing data augmentation <https://arxiv.org/abs/1708.04896>`_, 2017.
@@ -150,8 +150,8 @@ def erased_box(numbers: Numbers, height: int, width: int, *, share: float) -> Cr
     Args:
         numbers: From :func:`draw`.
         height: Pixels of the image.
-        width: Likewise.
-        share: How often something is erased, in [0, 1].
+        width: Pixels of the image.
+        share: Probability of erasing, in [0, 1].
 
     Returns:
         The box; None where nothing is erased.
@@ -203,7 +203,7 @@ OPERATIONS: dict[str, Operation] = {
     "autocontrast": lambda image, amount: ImageOps.autocontrast(image),
     "equalize": lambda image, amount: ImageOps.equalize(image),
 }
-"""What TrivialAugment and RandAugment choose among, each of an image and a signed amount."""
+"""The operations of TrivialAugment and RandAugment, functions of an image and a signed magnitude."""
 
 _ENHANCED = ("brightness", "colour", "contrast", "sharpness")
 _WIDE = {
@@ -222,4 +222,4 @@ _NARROW = {
     "posterize": 4.0,
     "solarize": 255.0,
 }
-"""Likewise of RandAugment."""
+"""Largest magnitudes of RandAugment."""

@@ -1,4 +1,4 @@
-"""Inputs of several tensors in memory, by the names of a model's arguments: token ids beside their mask.
+"""Inputs of several tensors in memory, by argument name, such as token ids and their mask.
 
 Axes: ``N`` examples.
 """
@@ -101,5 +101,5 @@ class Columns(Source):
 
 
 def seen_values(values: Tensor) -> Tensor:
-    """Values in memory as a model sees them: bytes of images as float32 in [0, 1], others as they are."""
+    """Convert uint8 images to float32 in [0, 1]; other values are unchanged."""
     return values.to(torch.float32).mul_(1 / 255) if values.dtype == torch.uint8 else values

@@ -1,4 +1,4 @@
-"""Examples of whatever people have: the one place where that is decided."""
+"""Conversion of user data to examples."""
 
 __all__ = ["as_examples"]
 
@@ -19,7 +19,7 @@ from limbeck.errors import DataError
 
 
 def as_examples(given: Any) -> Examples:
-    """Examples from what people have.
+    """Convert user data to examples.
 
     Args:
         given: :class:`Examples`; a pair of inputs and labels (arrays or tensors), or a mapping of both; inputs alone;

@@ -1,4 +1,4 @@
-"""A named set of examples, divided for training, choosing and testing."""
+"""A data set with training, validation and test examples."""
 
 __all__ = ["DataSet"]
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named set of examples, divided for training, choosing and testing.
+    """A data set with training, validation and test examples.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         classes: Names of the classes, in the order of the labels.
-        train: What models learn from.
-        test: What they are evaluated on, once; None where there is no such set.
-        validation: What choices are made on; None until it is cut out of ``train``.
+        train: The training examples.
+        test: The test examples, evaluated on once; None where there are none.
+        validation: The validation examples; None until they are set aside from ``train``.
         every_class: Whether each class must have a training example; of a thousand classes some may have none.
-        reading: How inputs are made of what is on the disk, where models keep that; None where a tensor tells all.
-        notes: What people should know of how the data were read.
+        reading: How inputs are made from files, where models save that; None for tensors.
+        notes: Notes on how the data were read.
     """
 
     name: str
@@ -74,7 +74,7 @@ class DataSet:
             if examples.kind != self.train.kind:
                 raise DataError(
                     f"{self.name}: training examples are {self.train.kind}, and {part} examples are {examples.kind}: "
-                    "models see these differently, so give all parts in one type"
+                    "give all parts in one type"
                 )
             if examples.shape != self.train.shape:
                 raise DataError(
@@ -87,11 +87,11 @@ class DataSet:
             if missing:
                 raise DataError(
                     f"{self.name}: the training set has no example of {_listed(missing)}: add some, or leave the class "
-                    "out and number the labels anew"
+                    "out and renumber the labels"
                 )
 
     def _number_apart(self) -> None:
-        """Give a part that shares numbers with one before it numbers of its own: a number names one example."""
+        """Renumber a part that shares indices with one before it: an index identifies one example."""
         taken: list[Tensor] = []
         for name, part in self.parts().items():
             if any(_share_a_number(part.index, before) for before in taken):
@@ -100,7 +100,7 @@ class DataSet:
             taken.append(part.index)
 
     def _present_alike(self) -> None:
-        """Let what is seen of the other parts depend on the training examples alone, where it does depend on any."""
+        """Fit data-dependent presentations on the training examples only."""
         if isinstance(self.train.inputs, Source):
             for name, part in self.parts().items():
                 if name != "train" and isinstance(part.inputs, Source):
@@ -110,16 +110,16 @@ class DataSet:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What a model has a logit for: each class, or each label where several may hold."""
+        """The outputs of a model: each class, or each label of multi-label data."""
         return tuple(getattr(self.train.inputs, "label_names", self.classes))
 
     def parts(self) -> dict[str, Examples]:
-        """The parts that there are, by name."""
+        """The existing parts, by name."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
 
     def seen_by(self, model: nn.Module) -> "DataSet":
-        """The data set as a model sees it, where the model has a presentation of its own."""
+        """The data set in a model's own presentation."""
         presentation = presentation_of(model)
         if presentation is None:
             return self
@@ -127,7 +127,7 @@ class DataSet:
         return replace(self, train=shown["train"], test=shown.get("test"), validation=shown.get("validation"))
 
     def identity(self) -> dict[str, Any]:
-        """Digests of the parts and the classes: what a run that resumes must agree in."""
+        """Digests of the parts and the classes, which a resumed run must match."""
         return {**{name: part.digest for name, part in self.parts().items()}, "classes": list(self.classes)}
 
     def describe(self) -> dict[str, object]:

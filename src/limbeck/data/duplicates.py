@@ -1,4 +1,4 @@
-"""Examples of one part of the data that are in another part too, found by hashes of their bytes.
+"""Duplicates between parts of the data, found by hashes of their bytes.
 
 Axes: ``N`` examples, ``B`` bytes of an example.
 """
@@ -15,14 +15,14 @@ from limbeck.data.source import Source
 
 
 def shared_examples(some: Examples, others: Examples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which examples have the same inputs, to the bit, as some example of another part.
+    """Find examples with bitwise equal inputs in another part.
 
     Of texts white space does not count. Of image files the bytes of those are compared that have the size of another;
     no image is decoded. Of tensors 8 bytes are kept of each example, and at most 4 KiB of each are hashed.
 
     Args:
-        some: The examples that are looked up, such as those of a test set.
-        others: Where they are looked for, such as the training set.
+        some: The examples to look up, such as a test set.
+        others: The examples to search, such as the training set.
 
     Returns:
         Rows of ``some``, in order, and for each a row of ``others`` with the same inputs. Empty where examples have
@@ -77,14 +77,14 @@ def _of_sources(mine: Source, theirs: Source) -> tuple[NDArray[np.int64], NDArra
 
 
 def shared_groups(some: Examples, others: Examples) -> tuple[list[str], int]:
-    """Groups, such as authors, that have examples on both sides of a division.
+    """Find groups, such as authors, that have examples in both parts of a split.
 
     Args:
         some: Examples, such as those of a test set.
         others: Others, such as the training set.
 
     Returns:
-        Their names, and how many of ``some`` belong to them. Empty where nobody says what examples belong to.
+        Their names, and how many of ``some`` belong to them. Empty where examples have no groups.
     """
     mine, theirs = (each.inputs.group_names() if isinstance(each.inputs, Source) else None for each in (some, others))
     if mine is None or theirs is None:

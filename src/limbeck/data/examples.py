@@ -1,4 +1,4 @@
-"""Examples: inputs held in memory or made when they are asked for, labels, and the number of each.
+"""Examples: inputs in memory or loaded lazily, labels, and indices.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -39,7 +39,7 @@ def _told(value: object) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs, labels and each example's number.
+    """Inputs, labels and each example's index.
 
     Attributes:
         inputs: uint8 images ``(N, C, H, W)``, which models see as float32 in [0, 1]; float32, int32 or int64
@@ -47,10 +47,10 @@ class Examples:
             batches: tensors by name, files, a data set of one's own, frames of speech.
         labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown; a narrower integer type where
             there are very many.
-        index: Numbers that stay with the examples when they are divided, likewise.
+        index: Indices that stay with the examples in splits, int64 ``(N,)``.
         origin: The :attr:`source` of the examples that these were taken from; None where they are whole.
-        names: What each example is called, such as its file or what an id column has, ``(N,)``; None where they have
-            numbers alone.
+        names: Name of each example, such as its file or its value in an id column, ``(N,)``; None where they have only
+            indices.
 
     Example:
         >>> some = Examples.of(np.zeros((3, 28, 28), np.uint8), [0, 1, 1])
@@ -82,12 +82,12 @@ class Examples:
         *,
         layout: Layout | None = None,
     ) -> "Examples":
-        """Check arrays or tensors and number the examples from 0.
+        """Check arrays or tensors, and index the examples from 0.
 
         Args:
-            inputs: uint8 images ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``; what becomes of each type
-                is told at :func:`~limbeck.data.values.as_inputs`; or a mapping of such by the names of a model's
-                arguments; or a source that makes them.
+            inputs: uint8 images ``(N, H, W)`` or ``(N, C, H, W)``, or numbers ``(N, ...)``; for the conversion of each
+                dtype see :func:`~limbeck.data.values.as_inputs`; or a mapping of these by argument name; or a source
+                that makes them.
             labels: Classes from 0, whole numbers ``(N,)`` or ``(N, 1)``, or one-hot rows ``(N, K)``; or None.
             layout: "NHWC" where images have their channels on the last axis, "NCHW" where they have them on the
                 second; None where only the second is possible.
@@ -124,7 +124,7 @@ class Examples:
         *,
         names: Sequence[str] | None = None,
     ) -> "Examples":
-        """Examples of which several labels may hold at a time: each pair of example and label is one of two classes.
+        """Multi-label examples: each pair of example and label is a two-class example.
 
         Args:
             inputs: As for :meth:`of`, of M examples.
@@ -164,18 +164,18 @@ class Examples:
 
     @property
     def presentation(self) -> Any:
-        """How models see the examples where they do not say: the encoder of a table, say; None for tensors."""
+        """The default presentation, such as the encoder of a table; None for tensors."""
         return getattr(self.inputs, "presentation", None)
 
     def take(self, rows: Tensor) -> "Examples":
-        """Some of the examples; ``rows`` are places here, int64, and they keep their numbers."""
+        """Select examples by row, int64; they keep their indices."""
         labels = None if self.labels is None else self.labels[rows]
         inputs = self.inputs.select(rows) if isinstance(self.inputs, Source) else self.inputs[rows]
         names = None if self.names is None else self.names[rows.cpu().numpy()]
         return Examples(inputs, labels, self.index[rows], self.source, names)
 
     def named(self, names: Sequence[Any] | None) -> "Examples":
-        """The same examples, with what each is called; None for numbers alone."""
+        """The same examples with names; None for indices only."""
         return replace(self, names=None if names is None else np.array([str(name) for name in names], object))
 
     def take_groups(self, chosen: Tensor) -> "Examples":
@@ -186,7 +186,7 @@ class Examples:
         return self.take(torch.isin(groups, chosen.to(groups.device)).nonzero().flatten())
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
-        """Which examples stay together when some are set aside, int64 ``(N,)``; None where each may go alone."""
+        """Groups that splits keep together, int64 ``(N,)``; None where examples are independent."""
         return self.inputs.together(purpose) if isinstance(self.inputs, Source) else None
 
     def to(self, device: torch.device | str) -> "Examples":
@@ -199,15 +199,15 @@ class Examples:
         return replace(self, labels=None)
 
     def whole(self) -> "Examples":
-        """The same examples as data of their own, whatever they were taken from."""
+        """The same examples as an independent data source."""
         return replace(self, origin=None)
 
     def numbered_from(self, first: int) -> "Examples":
-        """The same examples with numbers that begin at ``first`` or above, in the same steps, as data of their own."""
+        """The same examples as an independent data source, with indices from ``first`` or above."""
         return replace(self, index=self.index.long() + (first - int(self.index.min())), origin=None)
 
     def as_seen(self, rows: slice | Tensor, presentation: Any = None) -> Inputs:
-        """Inputs as a model sees them: uint8 images as float32 in [0, 1], other numbers as they are.
+        """Inputs for a model: uint8 images as float32 in [0, 1], other numbers unchanged.
 
         Args:
             rows: Places here.
@@ -239,16 +239,16 @@ class Examples:
         return self.inputs
 
     def scores(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
-        """What the source tells of predictions beside errors; see :meth:`Source.scores`."""
+        """Further metrics from the source; see :meth:`Source.scores`."""
         return self.inputs.scores(predicted, labels) if isinstance(self.inputs, Source) else {}
 
     @property
     def random(self) -> bool:
-        """Whether each view of an example differs although no augmentation is asked for."""
+        """Whether views differ without an augmentation."""
         return isinstance(self.inputs, Source) and self.inputs.random
 
     def drawn(self, augmentation: Augmentation | None) -> Augmentation:
-        """What is drawn for each view: an augmentation, and random transforms that the examples have of their own."""
+        """The effective augmentation: the given one, and the examples' own random transforms."""
         asked = augmentation or Augmentation()
         kept: dict[str, Any] = {name: getattr(asked, name) for name in ("views", "view_seed", "mixup", "cutmix")}
         refuse_mixing(asked, kind=self.kind, shape=self.shape, unmixable=getattr(self.inputs, "unmixable", None))
@@ -262,16 +262,16 @@ class Examples:
         return OwnAugmentation(**dataclasses.asdict(asked)) if self.random else asked
 
     def groups(self) -> Tensor | None:
-        """Which examples belong together, as the frames of an utterance do, int64 ``(N,)``; None where none do."""
+        """Groups of examples, such as the frames of an utterance, int64 ``(N,)``; None without groups."""
         return self.inputs.groups() if isinstance(self.inputs, Source) else None
 
     def largest(self, count: int) -> Tensor | None:
-        """Rows of the examples that take most memory, int64; None where all take the same."""
+        """Rows of the examples that need most memory, int64; None where all need the same."""
         return self.inputs.largest(count) if isinstance(self.inputs, Source) else None
 
     @property
     def together_at_once(self) -> float:
-        """How many examples are answered together in the mean: positions of a sequence, or 1."""
+        """Mean number of examples per forward input: positions of a sequence, or 1."""
         return self.inputs.together_at_once if isinstance(self.inputs, Source) else 1.0
 
     @cached_property
@@ -280,7 +280,7 @@ class Examples:
         return self.inputs.flatten(1)
 
     def presenter(self, rows: slice | Tensor) -> Callable[[Any], Inputs] | None:
-        """A function that makes some inputs as another model sees them; None for numbers, which all see alike."""
+        """A function that makes inputs in another presentation; None for plain tensors."""
         made = isinstance(self.inputs, Source) or self.kind == "uint8 images"
         return partial(self.as_seen, rows) if made else None
 
@@ -293,11 +293,11 @@ class Examples:
         return replace(self, inputs=ImageArrays(self.inputs.cpu()), origin=self.source)
 
     def presents(self, presentation: Any) -> bool:
-        """Whether a presentation shows uint8 images in memory otherwise than they are."""
+        """Whether a presentation changes uint8 images in memory."""
         return isinstance(presentation, ImagePresentation) and self.kind == "uint8 images" and len(self.shape) == 3
 
     def with_presentation(self, presentation: Any) -> "Examples":
-        """The same examples as a model's own presentation shows them, where a source knows several."""
+        """The same examples in a model's own presentation."""
         if self.presents(presentation):
             return self.one_by_one().with_presentation(presentation)
         if presentation is None or not isinstance(self.inputs, Source):
@@ -305,22 +305,22 @@ class Examples:
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
 
     def shown_as(self, presentation: Any) -> "Examples":
-        """The same examples as a presentation shows them, where nobody says how they are seen, as of texts."""
+        """The same examples with a default presentation, where they have none."""
         own = self.presentation
         known = own.inner if isinstance(own, ManyLabels) else own
         return self if known is not None else self.with_presentation(presentation)
 
     def unseen(self) -> "Examples":
-        """The same numbers, labels and source, without inputs: for answers that are looked up."""
+        """The same indices, labels and source without inputs, for stored outputs."""
         return replace(self, inputs=Unseen(len(self)), origin=self.source)
 
     def batch(self, rows: slice | Tensor) -> Batch:
-        """Some examples as teachers are given them; ``rows`` are places here."""
+        """Make a batch of some rows for a teacher."""
         labels = None if self.labels is None else self.labels[rows].long()
         return Batch(self.index[rows].long(), 0, self.as_seen(rows), labels, self.presenter(rows), self.source)
 
     def orders(self, *, seed: int, epoch: int, batch_size: int, start: int = 0) -> Iterator[Tensor]:
-        """The order of an epoch, a function of seed and epoch alone, in stretches that fit in memory.
+        """The order of an epoch, a function of seed and epoch, in chunks that fit in memory.
 
         Args:
             seed: Seed of the order.
@@ -337,12 +337,12 @@ class Examples:
             yield from self.inputs.orders(seed=seed, epoch=epoch, batch_size=batch_size, start=start)
 
     def class_counts(self, classes: int) -> list[int]:
-        """How many examples each of a number of classes has; all 0 where there are no labels."""
+        """Number of examples per class; all 0 where there are no labels."""
         return [0] * classes if self.labels is None else torch.bincount(self.labels, minlength=classes).tolist()
 
     @cached_property
     def source(self) -> str:
-        """Digest of the data that :attr:`index` counts: what stored answers belong to.
+        """Digest of the data that :attr:`index` refers to; stored outputs are bound to it.
 
         A part of some examples keeps their source and their numbers. Labels do not count, so that an unlabelled
         transfer set has the source of the labelled one.

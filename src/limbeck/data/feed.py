@@ -1,4 +1,4 @@
-"""Batches on the device, in an order that is a function of the seed and the epoch alone."""
+"""Batches on the device, in an order that is a function of seed and epoch."""
 
 __all__ = ["Feed"]
 
@@ -19,22 +19,22 @@ from limbeck.system.processes import World
 class Feed:
     """Shuffled, augmented batches of examples.
 
-    Nothing of an epoch depends on what was drawn before, so any batch can be made again: a run resumes by naming
-    the epoch and the step, and a stored soft target is looked up by example and view.
+    Epochs have no state, so any batch can be made again: a run resumes from its epoch and step, and stored soft targets
+    are looked up by example and view.
 
     Args:
         examples: What to draw from.
-        batch_size: Examples a step.
-        augmentation: Augmentation; None for the examples as they are.
+        batch_size: Examples per step.
+        augmentation: The augmentation; None for unaugmented examples.
         seed: Seed of the order.
         device: Where the batches are made.
         world: Where several processes divide each batch: this one among them.
         steps: Steps per epoch, where they are not those of one pass over the examples: the passes follow each other
             and an epoch ends where it has as many steps.
-        accumulate: Parts in which each step's batch is given, one after the other; fewer in a batch that is smaller.
-        workers: Processes that read and transform ahead, for examples that are not in memory; None to decide here.
-        presentations: How other models see the examples, made along with the rest.
-        teaching: How the teacher sees them, where that is another view: each batch has it beside the student's.
+        accumulate: Number of micro-batches per step; fewer in a smaller batch.
+        workers: Data-loading processes, for examples that are not in memory; None to decide here.
+        presentations: Presentations of other models, made along with the batches.
+        teaching: The teacher's view, where it is another one: each batch has it in addition to the student's.
 
     Example:
         >>> feed = Feed(Examples.of(torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 0])), batch_size=2, seed=0)
@@ -154,12 +154,12 @@ class Feed:
     def _beside(
         self, batches: Iterator[Batch], teaching: Teaching, order: Tensor, parts: Sequence[slice], number: int
     ) -> Iterator[Batch]:
-        """The student's batches, each with what the teacher sees of the same examples."""
+        """The student's batches, each with the teacher's view of the same examples."""
         view = self.shown.view_of(number)
         if teaching.live:
             for batch, shown in zip(batches, self.shown.batches(order, parts, view), strict=True):
                 yield replace(batch, taught=shown)
             return
-        for batch in batches:  # answers are looked up, and nobody looks at inputs
+        for batch in batches:  # outputs are looked up, and inputs are not used
             nothing = torch.empty(len(batch.index), 0, device=order.device)
             yield replace(batch, taught=replace(batch, view=view, inputs=nothing, presented=None))

@@ -1,4 +1,4 @@
-"""Folders with the four IDX files of MNIST, and of the data sets that were made in its image."""
+"""Folders with the four IDX files of MNIST and similar data sets."""
 
 __all__ = ["has_idx", "open_idx"]
 
@@ -24,7 +24,7 @@ def has_idx(folder: Path) -> bool:
         folder: The folder.
 
     Returns:
-        Whether it does.
+        True if it does.
     """
     return bool(_find(folder))
 
@@ -33,7 +33,7 @@ def open_idx(folder: Path) -> DataSet:
     """Read the four files: images and labels, for training and for testing, gzipped or not.
 
     The labels that occur in training, in order, are the classes: EMNIST's letters count from 1. EMNIST's own files,
-    whose names begin with "emnist-", hold images with rows and columns exchanged, which are put right.
+    whose names begin with "emnist-", have transposed images, which are corrected.
 
     Args:
         folder: The folder.
@@ -63,7 +63,7 @@ def open_idx(folder: Path) -> DataSet:
         raise FormatError(folder, f"the test labels hold {strange[0]}, and the training labels do not")
     train = Examples.of(x, np.searchsorted(values, y), layout="NCHW")
     test = Examples.of(x_test, np.searchsorted(values, y_test), layout="NCHW") if len(y_test) else None
-    notes = ("EMNIST's files hold images with rows and columns exchanged: they were put right",) if upright else ()
+    notes = ("EMNIST's files have transposed images: they were corrected",) if upright else ()
     return DataSet(folder.name, tuple(str(value) for value in values.tolist()), train, test, notes=notes)
 
 
@@ -94,6 +94,6 @@ def _part(
     images, labels = arrays
     if len(images) != len(labels):
         raise FormatError(folder, f"the {part} files hold {len(images)} images and {len(labels)} labels")
-    # A channel axis, so that images of 3 rows are not taken for channels.
+    # A channel axis, so that images with 3 rows are not mistaken for channels.
     turned = np.ascontiguousarray(images.transpose(0, 2, 1)) if upright else images
     return turned[:, None], labels

@@ -24,15 +24,14 @@ def open_folder(
     """Read a folder with one sub-folder per class, or with such folders named train, val and test.
 
     ``training``, ``valid``, ``validation``, ``dev`` and ``testing`` are understood as well, in upper or lower case. A
-    folder named ``train`` that holds images itself is a class like any other. Images are resized without squashing, and
-    their middle is kept; whether they are held in memory or decoded as they are wanted is decided by
-    :func:`~limbeck.data.image_reading.plan_images`, and told in the notes.
+    folder named ``train`` that holds images itself is a class like any other. Images are resized and centre-cropped;
+    whether they are held in memory or decoded lazily is decided by :func:`~limbeck.data.image_reading.plan_images`, and
+    noted.
 
     Args:
         folder: The folder.
         image_size: Resize all to this many pixels, square; None where all have one size, or are large.
-        presentation: How the student sees images, where its own configuration says; the files are then decoded as they
-            are wanted.
+        presentation: The student's own presentation, if it has one; the files are then decoded lazily.
 
     Returns:
         The data set.
@@ -85,7 +84,7 @@ def open_folder_inputs(
         FormatError: If an image or a folder cannot be used.
 
     Warns:
-        LimbeckWarning: If other files were passed over.
+        LimbeckWarning: If other files were skipped.
     """  # noqa: DOC502
     if _has_classes(folder):
         return None

@@ -1,4 +1,4 @@
-"""Images out of collections of items, seen as image files are: each model in its own size and normalisation.
+"""Images in collections of items, handled like image files: each model has its own size and normalisation.
 
 Axes: ``N`` items, ``C`` channels, ``H`` and ``W`` pixels.
 """
@@ -27,11 +27,11 @@ _SMALL = 112
 
 
 class ImageItems(Images):
-    """Images of Pillow that a data set makes when they are wanted, each under a seed of its own.
+    """Pillow images that a data set makes lazily, each under its own seed.
 
     Args:
         items: Reads them.
-        presentation: How they are seen where nobody says.
+        presentation: The default presentation.
     """
 
     def __init__(self, items: ItemSource, presentation: ImagePresentation) -> None:

@@ -1,4 +1,4 @@
-"""Image files as examples: looked at, then held in memory where they are small, or decoded as they are wanted.
+"""Image files as examples: held in memory if small, or decoded lazily.
 
 Axes: ``N`` images, ``C`` channels, ``H`` and ``W`` pixels.
 """
@@ -23,7 +23,7 @@ from limbeck.options import ImagePresentation
 _IN_MEMORY = 256 << 20
 """Bytes of pixels that are held in memory."""
 _LOOKED_AT = 64
-"""Files that are looked at before it is decided."""
+"""Number of files to inspect for the decision."""
 _SMALL = 112
 """Images with a side below this are not enlarged to 224 pixels unasked."""
 
@@ -36,9 +36,9 @@ class ImagePlan:
     """How some image files become examples.
 
     Attributes:
-        presentation: How they are seen when they are decoded as they are wanted; None to hold all in memory.
+        presentation: The presentation for lazy decoding; None to hold all in memory.
         size: Height and width to which they are resized and cropped; None where all have one size.
-        note: The same in words.
+        note: The decision in words.
     """
 
     presentation: ImagePresentation | None
@@ -47,7 +47,7 @@ class ImagePlan:
 
 
 class _SizesDiffer(FormatError):
-    """Images of several sizes where one is needed."""
+    """Images have several sizes where one is needed."""
 
     def __init__(self, file: Path, size: tuple[int, ...], other: Path, other_size: tuple[int, ...]) -> None:
         has, others = (" x ".join(map(str, each)) for each in (size, other_size))
@@ -61,7 +61,7 @@ class _SizesDiffer(FormatError):
 def plan_images(
     parts: Parts, *, image_size: int | None = None, presentation: ImagePresentation | None = None
 ) -> ImagePlan:
-    """Look at some image files, and decide how they become examples.
+    """Inspect some image files, and decide how to load them.
 
     They are held in memory where all pixels take at most 256 MiB, they have one size or one is given, and nobody wants
     them presented in a way of their own. Otherwise they are decoded as they are wanted: as ``presentation`` says, or

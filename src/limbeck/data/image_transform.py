@@ -1,4 +1,4 @@
-"""One image as a presentation shows it: cropped, resized, augmented, normalised.
+"""Image transforms of a presentation: crop, resize, augment, normalise.
 
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels.
 """

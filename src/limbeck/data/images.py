@@ -1,4 +1,4 @@
-"""Images as they are wanted: decoded from files or taken from memory, augmented, resized, cropped and normalised.
+"""Lazy images: decoded from files or taken from memory, augmented, resized, cropped and normalised.
 
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels.
 """
@@ -41,10 +41,10 @@ _BOUND = 4096
 
 
 class Images(Source):
-    """Images that are seen through a presentation; where they come from is told by a subclass.
+    """Images with a presentation; subclasses define where they come from.
 
     Args:
-        presentation: How they are seen where nobody says.
+        presentation: The default presentation.
     """
 
     augments = True
@@ -89,7 +89,7 @@ class Images(Source):
             float32 ``(n, C, H, W)`` for each presentation, on the CPU.
 
         Raises:
-            ConfigError: If images that are read are to be shifted, turned or bent.
+            ConfigError: If lazily read images are to be shifted, rotated or deformed.
             ItemError: If an image is missing, corrupt or too large to be safe; the message names its file.
         """
         wanted = [self._known(each) for each in presentations]
@@ -109,7 +109,7 @@ class Images(Source):
         return list(made)
 
     def with_presentation(self, presentation: Any) -> Self:
-        """The same images, seen through another presentation where nobody says how."""
+        """The same images with another default presentation."""
         found = self.select(torch.arange(len(self)))
         assert isinstance(found, type(self))
         found.presentation = self._known(presentation)
@@ -136,7 +136,7 @@ class Images(Source):
 
 
 class ImageFiles(Images):
-    """Image files, decoded when they are wanted; only their paths are held.
+    """Image files, decoded lazily; only their paths are held.
 
     Args:
         root: The folder that the paths are relative to.
@@ -262,7 +262,7 @@ class Names:
 
 
 class ImageArrays(Images):
-    """Images in memory that are seen as files are: augmented, resized and normalised one by one.
+    """Images in memory, handled like files: augmented, resized and normalised one by one.
 
     Args:
         pixels: uint8 ``(N, C, H, W)``, of 1 or 3 channels, on the CPU.

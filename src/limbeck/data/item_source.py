@@ -1,4 +1,4 @@
-"""Items of somebody's data set, read when they are wanted: each under a seed of its own.
+"""Items of a user's data set, read lazily, each under its own seed.
 
 ``random``, ``numpy.random`` and torch's generator are seeded by (view seed, view, example) before an item is read. Any
 pipeline of transforms then gives the same view of an example on any batch size, number of workers, machine or after a
@@ -38,7 +38,7 @@ _CHUNK = 64
 
 @contextmanager
 def example_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch's CPU for the time, and leave them as they were.
+    """Seed the global generators of Python, numpy and torch's CPU, and restore them afterwards.
 
     Args:
         seed: In [0, 2**63).
@@ -59,7 +59,7 @@ def example_seed(seed: int) -> Iterator[None]:
 
 
 class ItemSource(Source):
-    """Items that are read, transformed and collated when a batch is wanted.
+    """Items that are read, transformed and collated per batch.
 
     Args:
         items: Anything with ``__getitem__`` by number.

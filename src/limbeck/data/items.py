@@ -1,4 +1,4 @@
-"""Examples out of collections of items: a ``torch.utils.data.Dataset``, a DataLoader, a list, a Hugging Face data set.
+"""Examples from collections of items: a ``torch.utils.data.Dataset``, a DataLoader, a list, a Hugging Face data set.
 
 Small collections without random transforms are read into memory; others item by item, when a batch is wanted.
 """
@@ -75,7 +75,7 @@ def _two_items(one: Any, other: Any) -> bool:
 
 
 def read_items(given: Any, *, progress: Callable[[int, int], None] | None = None) -> Examples:
-    """Look at a collection of items, and read it now or when its items are wanted.
+    """Inspect a collection of items, and read it now or lazily.
 
     An item is a pair of input and label, an input alone, or a mapping with one of
     :data:`~limbeck.data.parsing.INPUT_KEYS` and one of :data:`~limbeck.data.parsing.LABEL_KEYS`; an input is numbers,
@@ -225,7 +225,7 @@ def _parsed(read: Any, kind: str, collate: Callable[[list[Any]], Any] | None) ->
 
 
 def _draws(source: ItemSource, count: int) -> str:
-    """Whether items are "fixed", drawn anew under each seed ("seeded"), or drawn where no seed helps."""
+    """Whether items are "fixed", random but controlled by the seed ("seeded"), or random despite the seed."""
     step = -(-count // _READ_TWICE)
     found = "fixed"
     for number in range(0, count, step):

@@ -1,4 +1,4 @@
-"""The kinds of data on disk that come with Limbeck, but for speech."""
+"""The built-in kinds of data on disk, except speech."""
 
 __all__ = [
     "ARCHIVE",

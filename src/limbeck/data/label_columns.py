@@ -1,7 +1,6 @@
-"""Labels as files of rows have them: one of each row, or several that hold at a time.
+"""Labels in tabular files: one per row, or multi-label.
 
-Several are told from one by what is there: a list in each row, texts with a separator between labels, or a column of
-0 and 1 for each label.
+Multi-label data are lists in each row, strings with a separator, or a column of 0 and 1 per label.
 
 Axes: ``N`` rows, ``L`` labels.
 """
@@ -34,7 +33,7 @@ from limbeck.options import DataOptions
 _MOST_NUMBERS = 100
 """Different whole numbers above which they may be amounts, where half of the rows have one of their own."""
 _TRUTH = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
-_REGRESSION = "classes are needed, and regression is not known here: divide the numbers into classes"
+_REGRESSION = "classes are needed, and regression is not supported: bin the numbers into classes"
 
 
 @dataclass(frozen=True)

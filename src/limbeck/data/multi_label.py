@@ -1,4 +1,4 @@
-r"""Examples of which several labels may hold at a time: each pair of example and label is an example of two classes.
+r"""Multi-label examples: each pair of example and label is a two-class example.
 
 A model has one logit :math:`z` per label; with :math:`(0, z)` its softmax is the sigmoid of z, also at a temperature:
 

@@ -1,4 +1,4 @@
-"""Tokens of texts, each with the next one as its class.
+"""Next-token prediction: each position's class is the next token.
 
 Axes: ``N`` examples, ``S`` sequences, ``L`` tokens of the longest.
 """

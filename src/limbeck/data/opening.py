@@ -1,4 +1,4 @@
-"""Data sets by name, path or options: whatever kind of data claims them opens them."""
+"""Opening of data sets by name, path or options."""
 
 __all__ = ["open_data", "open_inputs"]
 

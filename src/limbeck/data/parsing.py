@@ -1,4 +1,4 @@
-"""What an item of somebody's data set holds: its inputs and its label, whatever it is written as.
+"""Parsing of a data set's items into inputs and label.
 
 Axes: ``C`` channels, ``H`` and ``W`` pixels.
 """

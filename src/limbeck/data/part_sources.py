@@ -1,4 +1,4 @@
-"""Where the parts of a data set are: files in a folder, files given apart, or tables in memory."""
+"""Sources of a data set's parts: files in a folder, separate files, or tables in memory."""
 
 __all__ = ["part_files", "part_sources", "require_columns", "whole_name"]
 

@@ -1,4 +1,4 @@
-"""Data sets whose examples are positions of texts, out of files: words with a class each, and tokens with the next."""
+"""Token classification and next-token data sets from files."""
 
 __all__ = [
     "WORDS",

@@ -1,7 +1,7 @@
-"""Positions of sequences as examples: the words of a sentence, each with a class, or tokens, each with the next one.
+"""Positions of sequences as examples: token classification and next-token prediction.
 
-A sequence is answered once, whatever number of its positions a batch has; it is what its positions belong to, in splits
-and in the clusters of verdicts.
+A sequence is run once per batch, however many of its positions the batch has; it is what its positions belong to, in
+splits and in the clusters of verdicts.
 
 Axes: ``N`` examples, ``S`` sequences, ``L`` tokens of the longest.
 """

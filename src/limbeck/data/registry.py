@@ -1,4 +1,4 @@
-"""Kinds of data on disk: each says what it claims, which settings are its own, and how it is opened.
+"""The registry of kinds of data on disk: detection, settings and opening.
 
 A kind of one's own is an entry point of the group ``limbeck.sources`` that names an object like :class:`Kind`; it is
 asked before those that come with Limbeck.
@@ -57,7 +57,7 @@ class Kind(Protocol):
     """One kind of data on disk.
 
     Attributes:
-        name: What it is called, such as "images".
+        name: Its name, such as "images".
         what: What it looks like and what it is, a line each, for ``limbeck data``.
         settings: Names of the fields of :class:`~limbeck.options.DataOptions` that have a meaning for it alone, or for
             it and few others: given with another kind they are refused.

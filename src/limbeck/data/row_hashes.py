@@ -1,4 +1,4 @@
-"""Hashes of the rows of an array, by which equal rows are found.
+"""Hashes of array rows, to find equal rows.
 
 Axes: ``N`` rows, ``B`` bytes of one.
 """

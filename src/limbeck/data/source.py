@@ -1,4 +1,4 @@
-"""Where inputs come from when they are not one tensor in memory: the least that a source says and does.
+"""The protocol of input sources: inputs that are not one tensor in memory.
 
 Axes: ``N`` examples.
 """
@@ -26,9 +26,9 @@ _SAMPLED = 64
 
 
 class Source(ABC):
-    """Inputs that are made when they are asked for: read from files, tokenised, transformed.
+    """Lazily made inputs: read from files, tokenised, transformed.
 
-    A source of one's own has ``__len__``, :meth:`fetch`, :meth:`select`, :attr:`shape` and, where examples differ by
+    Your own source has ``__len__``, :meth:`fetch`, :meth:`select`, :attr:`shape` and, where examples differ by
     more than a few bytes of each, :meth:`content`.
 
     Attributes:
@@ -113,7 +113,7 @@ class Source(ABC):
         raise NotImplementedError(f"{type(self).__name__} has marks, and nothing that tells examples apart")
 
     def as_given(self, rows: Tensor) -> Sequence[Any] | None:
-        """What a person would give for some examples: texts, or a table's values by column; None where nothing is."""
+        """The raw inputs of some examples: texts, or a table's values by column; None where there are none."""
         return None
 
     def together(self, purpose: Literal["validation", "subset"]) -> Tensor | None:
@@ -122,11 +122,11 @@ class Source(ABC):
 
     @property
     def together_at_once(self) -> float:
-        """How many examples are answered together in the mean, as the positions of a sequence are; 1 for most."""
+        """Mean number of examples per forward input, such as the positions of a sequence; usually 1."""
         return 1.0
 
     def scores(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
-        """What is told of predictions beside errors, by name: nothing, unless a source knows more of its classes.
+        """Further metrics of predictions, by name; empty by default.
 
         Args:
             predicted: Top-1 classes ``(N,)``.
@@ -174,7 +174,7 @@ class Source(ABC):
 
 
 class Unseen(Source):
-    """Examples whose inputs nobody looks at, because answers to them are looked up by their numbers.
+    """Examples without inputs, for outputs that are looked up by index.
 
     Args:
         count: How many.

@@ -1,4 +1,4 @@
-"""Stratified, seeded division of examples: the same for every run that asks for the same share."""
+"""Stratified, seeded splits: the same for every run with the same share."""
 
 __all__ = ["PART_NAMES", "count_of", "cut_test", "cut_validation", "stratified_rows", "subset"]
 
@@ -14,7 +14,7 @@ from limbeck.keyed import permutation
 
 PART_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
               "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
-"""Parts of a data set by the names that people give them."""
+"""Parts of a data set by their common names."""
 _SPLIT_SEED = 20150309
 """Fixed, so that runs with different seeds are evaluated on the same examples."""
 _TEST_SEED, _TEST_SHARE = 0, 0.1
@@ -74,7 +74,7 @@ def stratified_rows(labels: Tensor, count: int, *, seed: int = _SPLIT_SEED) -> T
 
 
 def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
-    """Set examples of the training set aside to choose by.
+    """Set aside training examples for validation.
 
     Of speech, whole speakers are set aside: about as many frames as are asked for.
 
@@ -107,9 +107,9 @@ def cut_validation(data: DataSet, share_or_count: float) -> DataSet:
 
 
 def cut_test(data: DataSet) -> DataSet:
-    """Cut a tenth out of the training set to judge on: the same every time.
+    """Set aside a tenth of the training set for testing: always the same.
 
-    Examples that belong together stay together; others are drawn by class.
+    Groups stay together; other examples are stratified by class.
 
     Args:
         data: A data set without a test set.
@@ -166,7 +166,7 @@ def _divide_units(data: DataSet, units: Tensor, count: int, seed: int) -> tuple[
     """Divide training examples so that about ``count`` are in the second part, and all of a unit in the same part."""
     sizes = torch.bincount(units).tolist()
     if len(sizes) < 2:
-        raise DataError(f"{data.name}: all examples belong together: name validation data of their own")
+        raise DataError(f"{data.name}: all examples are in one group: give separate validation data")
     chosen: list[int] = []
     total = 0
     for unit in permutation(len(sizes), seed=seed, epoch=0).tolist():
@@ -182,5 +182,5 @@ def _divide_units(data: DataSet, units: Tensor, count: int, seed: int) -> tuple[
 
 def _labels(data: DataSet) -> Tensor:
     if data.train.labels is None:
-        raise DataError(f"{data.name}: a stratified division needs labels, and the training set has none")
+        raise DataError(f"{data.name}: a stratified split needs labels, and the training set has none")
     return data.train.labels

@@ -1,4 +1,4 @@
-"""Tables of numbers and categories with gaps, held as columns; models see rows of them as their encoders say.
+"""Tables of numbers and categories with missing values, held as columns and encoded per model.
 
 Axes: ``N`` rows, ``D`` numbers of an encoded row.
 """

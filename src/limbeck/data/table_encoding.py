@@ -1,4 +1,4 @@
-"""How a model sees the rows of a table: numbers standardised, gaps filled and marked, a unit for each category.
+"""Encoding of table rows: numbers standardised, missing values imputed and flagged, categories one-hot.
 
 Axes: ``N`` rows, ``D`` numbers of an encoded row.
 """
@@ -22,7 +22,7 @@ from limbeck.system.extras import load_extra
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """How a column of numbers is seen: ``(x - mean) / std``.
+    """Encoding of a numeric column: ``(x - mean) / std``.
 
     Attributes:
         name: Of the column.
@@ -64,7 +64,7 @@ class NumberColumn:
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """How a column of categories is seen: one unit each, and a last one for what the training rows do not have.
+    """Encoding of a categorical column: one-hot, with a last unit for unknown categories.
 
     Attributes:
         name: Of the column.
@@ -178,9 +178,9 @@ class TableEncoding:
                     columns.append(NumberColumn(str(each["name"]), mean, std, median, bool(each["marked"])))
             mode = given["categories"]
         except (KeyError, TypeError, ValueError, DataError) as error:
-            raise DataError(f"the encoding of table rows cannot be used: {error!r}") from error
+            raise DataError(f"invalid encoding of table rows: {error!r}") from error
         if mode not in {"one-hot", "codes"} or not columns:
-            raise DataError("the encoding of table rows cannot be used: no columns, or unknown kind of categories")
+            raise DataError("invalid encoding of table rows: no columns, or unknown kind of categories")
         return cls(tuple(columns), mode)
 
 

@@ -1,4 +1,4 @@
-"""Data sets out of tables: CSV and parquet files, or DataFrames, with a column of labels.
+"""Data sets from tables: CSV and parquet files, or DataFrames, with a label column.
 
 Axes: ``N`` rows.
 """

@@ -1,4 +1,4 @@
-"""Texts with labels out of CSV, JSON lines and parquet files, or tables in memory."""
+"""Labelled texts from CSV, JSON lines and parquet files, or tables in memory."""
 
 __all__ = ["open_text", "open_text_inputs"]
 

@@ -1,4 +1,4 @@
-"""Texts out of collections of items: pairs (text, label), mappings with a column of texts, Hugging Face data sets.
+"""Texts from collections of items: pairs (text, label), mappings with a text field, Hugging Face data sets.
 
 Axes: ``N`` examples.
 """
@@ -35,8 +35,8 @@ class TextFields:
 
     Attributes:
         text: The key or the place.
-        pair: Likewise, or None.
-        label: Likewise, or None.
+        pair: The key or the place of the second text, or None.
+        label: The key or the place of the label, or None.
     """
 
     text: Any

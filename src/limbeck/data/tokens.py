@@ -1,4 +1,4 @@
-"""Texts as numbers of tokens: each tokenised once, all held in one array, and padded batch by batch.
+"""Tokenised texts: each tokenised once, all held in one array, and padded per batch.
 
 Axes: ``N`` texts, ``L`` tokens of the longest.
 """

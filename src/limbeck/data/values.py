@@ -1,4 +1,4 @@
-"""Inputs and labels as people have them, as tensors: what becomes of each type of number.
+"""Conversion of user inputs and labels to tensors, by dtype.
 
 Axes: ``N`` examples, ``C`` channels, ``H`` and ``W`` pixels, ``K`` classes.
 """
@@ -155,7 +155,7 @@ def whole_numbers(given: ArrayLike | Tensor, count: int, *, shape: Sequence[int]
         row = int((found.to(values.dtype) != values).nonzero()[0])
         raise DataError(
             f"labels must be integers, the numbers of the classes from 0, and example {row} has {values[row]:g}; "
-            "regression is not known here"
+            "regression is not supported"
         )
     return found
 
@@ -271,6 +271,6 @@ def _from_one_hot(values: Tensor) -> Tensor:
         row = int(wrong.nonzero()[0])
         raise DataError(
             f"labels of shape {tuple(values.shape)} must be one-hot, a single 1 in each row, and example {row} is "
-            "not: soft answers are given as a teacher, and of several labels for an example each is 0 or 1"
+            "not: soft labels are given as a teacher, and multi-label rows are 0 or 1"
         )
     return values.to(torch.uint8).argmax(1)

@@ -1,4 +1,4 @@
-"""Batches of any view of some examples, in any order: the one way from rows to what models see.
+"""Batches of any view of some examples, in any order.
 
 A view is a function of (view seed, view, example): the same on any batch size, number of workers, in any order and
 after a resume. Images in memory are distorted on the device; what is read from files, or transformed by a data set of

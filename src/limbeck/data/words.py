@@ -1,4 +1,4 @@
-"""Words of sentences, each with a class, as examples.
+"""Token classification: words of sentences as examples.
 
 Axes: ``N`` examples, ``S`` sequences.
 """

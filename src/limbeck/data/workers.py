@@ -1,4 +1,4 @@
-"""What is read or transformed, made ahead in processes of their own, in the order in which it is wanted."""
+"""Data-loading workers: inputs are made ahead in other processes, in order."""
 
 __all__ = ["ahead", "made_ahead", "worker_count"]
 
@@ -21,7 +21,7 @@ from limbeck.inputs import Inputs
 from limbeck.options import Augmentation
 
 _MOST = 8
-"""Processes, where nobody says how many."""
+"""Default number of processes."""
 _AHEAD = 2
 """Batches that each process makes before they are asked for."""
 _START_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""Methods of distillation compared fairly: equal searches, fresh seeds, test set read once, Holm's correction."""
+"""Fair comparison of distillation methods: equal search budgets, fresh seeds, test set read once, Holm's correction."""
 
 __all__ = ["MethodComparison", "compare_methods"]
 

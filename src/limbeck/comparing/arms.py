@@ -1,4 +1,4 @@
-"""The arms of a comparison: what each trains on, and the settings that its search draws.
+"""The arms of a comparison, and the settings that their searches draw.
 
 All arms draw as many settings, by one rule, and the same learning rates, so that none is searched more than another.
 """

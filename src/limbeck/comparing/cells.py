@@ -1,4 +1,4 @@
-"""One training of a comparison: a run of its own, kept with what it came to, and read back where it is done."""
+"""One training of a comparison: a run with its results, loaded if it is finished."""
 
 __all__ = ["Bench", "Cell", "Found", "errors_of", "train_cell"]
 
@@ -28,7 +28,7 @@ _NAME = "cell.json"
 
 @dataclass(frozen=True)
 class Found:
-    """What one training came to.
+    """The results of one training.
 
     Attributes:
         errors: On validation, at the epoch that was kept.
@@ -82,7 +82,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cells of a comparison have in common.
+    """The shared inputs of all cells of a comparison.
 
     Attributes:
         teacher: As :func:`limbeck.distill` takes it; it is not asked where labels alone count.
@@ -100,14 +100,14 @@ class Bench:
 
 
 def train_cell(cell: Cell, bench: Bench) -> Found:
-    """Train a cell, continue it where it was interrupted, or read it back where it is done.
+    """Train a cell, resume it, or load it if it is finished.
 
     Args:
         cell: Which.
         bench: What all cells have in common.
 
     Returns:
-        What it came to.
+        The results.
 
     Raises:
         RunError: If the folder holds another training.

@@ -1,4 +1,4 @@
-"""A comparison as a page and as Markdown: the table, and figures of errors and differences."""
+"""The report of a comparison, as a page and as Markdown: the table, and figures of errors and differences."""
 
 __all__ = ["comparison_table", "write_page"]
 

@@ -1,4 +1,4 @@
-"""What a comparison found, arm by arm: errors over seeds, differences with intervals, and what they show.
+"""The results of a comparison per arm: errors over seeds, differences with intervals, verdicts.
 
 Axes: ``S`` seeds, ``N`` test examples.
 """

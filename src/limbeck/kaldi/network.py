@@ -21,12 +21,12 @@ Put = Callable[[Tensor], tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Nnet1Config:
-    """What such a network is made of.
+    """The config of an nnet1 network.
 
     Attributes:
         input_shape: Shape of one example: its features.
         classes: Number of pdfs.
-        components: A record a component: its tag, its dimensions and its numbers, as
+        components: One record per component: its tag, its dimensions and its numbers, as
             :func:`limbeck.kaldi.formats.nnet1_record.records_of` gives them, and ``inputs`` and ``outputs`` of each
             transform. The softmax at the end is left out.
     """

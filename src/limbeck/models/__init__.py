@@ -1,4 +1,4 @@
-"""Architectures, each described by a small frozen config that is saved beside the weights."""
+"""Architectures, each with a small frozen config that is saved beside the weights."""
 
 __all__ = [
     "CNN",
@@ -305,7 +305,7 @@ def from_options(
             takes, by name, and returns a module.
         input_shape: Shape of one example.
         classes: Number of classes.
-        seed: Seed of the weights; the global generator is left as it was.
+        seed: Seed of the weights; the global generator's state is restored.
         class_names: Names of the classes, in order; None to number them.
         input_mean: Subtracted from every input where ``options.standardise`` is set.
         input_std: Every input is divided by it, likewise.
@@ -350,7 +350,7 @@ def from_options(
 
 
 def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
-    """A function of the user's own, found by the name of its module.
+    """Load a user's function by module and name.
 
     Args:
         spec: ``package.module:function``.
@@ -375,7 +375,7 @@ def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
         ) from error
     except AttributeError as error:
         raise ConfigError(f"{what} {spec}: {module_name} has no {function_name}") from error
-    except Exception as error:  # whatever the user's own module raises while it is imported
+    except Exception as error:  # any error while importing the user's module
         raise ConfigError(f"{what} {spec} failed: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ConfigError(f"{what} {spec}: {function_name} is {type(function).__name__}, and a function is needed")
@@ -383,7 +383,7 @@ def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
 
 
 def layer_sizes(model: nn.Module, example: Inputs) -> list[tuple[str, tuple[int, ...], int]]:
-    """What each layer with parameters puts out, and how many parameters it has.
+    """The output shape and number of parameters of each layer with parameters.
 
     Args:
         model: Any module.

@@ -1,4 +1,4 @@
-"""``nn.MultiheadAttention`` with its projections as layers, so that they can be made smaller as others are.
+"""``nn.MultiheadAttention`` with its projections as layers, so that they can be compressed.
 
 PyTorch's own module holds the projections of queries, keys and values as one tensor, and hands weights to a function:
 no layer is called. :class:`OpenAttention` computes the same by four linear layers.
@@ -149,7 +149,7 @@ def open_attention(
     """A copy of a network in which ``nn.MultiheadAttention`` is :class:`OpenAttention`.
 
     Args:
-        model: The network; it is left as it was.
+        model: The network; it is not modified.
         names: Of the modules; None for all that can be.
         call: Asks the network about an example: inside encoders that get a padding mask they then stay as they are, for
             PyTorch's fused layers make padded positions zero.

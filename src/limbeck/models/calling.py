@@ -1,4 +1,4 @@
-"""How a model is called, and how its logits are taken out of what it returns: here, and nowhere else.
+"""Calling of models, and extraction of their logits.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -91,7 +91,7 @@ def call_model(model: nn.Module, inputs: Inputs, *, dtype: torch.dtype | None = 
             returned = model(**{name: _cast(values, wanted) for name, values in inputs.items()})
         else:
             returned = model(_cast(inputs, wanted))
-    except Exception as error:  # whatever the forward pass of a user's module raises
+    except Exception as error:  # any error in the forward pass of a user's module
         introduce_error(error, type(model).__name__, f"inputs of shape {' and '.join(map(_shape, given))}")
     refuse_changed(type(model).__name__, given, before)
     return at_examples(logits_of(returned), inputs, places, key).float()
@@ -190,7 +190,7 @@ def at_positions(logits: Tensor, places: Tensor) -> Tensor:
 
 
 def presentation_of(model: nn.Module) -> Any:
-    """How a model sees examples where that is its own affair: its attribute ``presentation``, or None."""
+    """A model's own presentation, its attribute ``presentation``, or None."""
     return getattr(model, "presentation", None)
 
 
@@ -299,7 +299,7 @@ def require_logits(logits: Tensor, count: int) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for the time, and each of its parts afterwards as it was.
+    """Put a model in evaluation mode, and restore the mode of each submodule afterwards.
 
     Modules that refuse ``eval()``, as exported programs do, are called as they are.
 

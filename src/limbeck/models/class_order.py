@@ -1,4 +1,4 @@
-"""A model's classes in the order of the data's, matched by name.
+"""Reordering of a model's classes to the data's, matched by name.
 
 Axes: ``N`` examples, ``K`` classes.
 """

@@ -19,7 +19,7 @@ from limbeck.models.layers import Standardise, as_floating, initialise, require_
 
 @dataclass(frozen=True, kw_only=True)
 class CNNConfig:
-    """What a CNN is made of.
+    """The config of a CNN.
 
     Attributes:
         input_shape: Shape of one example: channels, height, width.
@@ -58,7 +58,7 @@ class CNN(nn.Sequential):
         config: Channels, widths and the rest.
 
     Raises:
-        ConfigError: If the input is no picture, or too small for so many layers of pooling.
+        ConfigError: If the input is not an image, or too small for so many pooling layers.
 
     Example:
         >>> net = CNN(CNNConfig(input_shape=(1, 28, 28), classes=26))
@@ -71,7 +71,7 @@ class CNN(nn.Sequential):
     def __init__(self, config: CNNConfig) -> None:
         if len(config.input_shape) != 3:
             raise ConfigError(
-                f"a cnn needs pictures (channels, height, width), and an example has shape {config.input_shape}"
+                f"a cnn needs images (channels, height, width), and an example has shape {config.input_shape}"
             )
         inputs, height, width = config.input_shape
         layers: list[nn.Module] = []
@@ -89,7 +89,7 @@ class CNN(nn.Sequential):
             inputs, height, width = outputs, (height - border) // 2, (width - border) // 2
             if min(height, width) < 1:
                 raise ConfigError(
-                    f"pictures of {config.input_shape[1]}x{config.input_shape[2]} pixels are too small for "
+                    f"images of {config.input_shape[1]}x{config.input_shape[2]} pixels are too small for "
                     f"{len(config.channels)} layers of convolution and pooling: use fewer channels, or padding"
                 )
         layers.append(nn.Flatten())

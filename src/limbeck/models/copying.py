@@ -24,7 +24,7 @@ def copy_module(model: nn.Module, *, what: str = "model") -> nn.Module:
     old ``weight_norm``, are detached in the copy, and locks are shared: :func:`copy.deepcopy` refuses both.
 
     Args:
-        model: Any module; it is left as it was.
+        model: Any module; it is not modified.
         what: What to call it in a message.
 
     Returns:
@@ -48,7 +48,7 @@ def copy_module(model: nn.Module, *, what: str = "model") -> nn.Module:
                 memo[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(model, memo)
-    except Exception as error:  # whatever an attribute of a user's module raises
+    except Exception as error:  # any error of an attribute of a user's module
         place = _culprit(model, dict(memo))
         raise DataError(
             f"the {what} cannot be copied: {place or type(model).__name__} ({' '.join(str(error).split())[:150]}): "

@@ -1,4 +1,4 @@
-"""Dropout that is quick on a processor: one random 64-bit word serves four units."""
+"""Fast dropout on CPUs: one random 64-bit word serves four units."""
 
 __all__ = ["Dropout", "draw_for"]
 
@@ -52,7 +52,7 @@ def _set_state(state: Tensor, device: torch.device) -> None:
 class Dropout(nn.Module):
     """Drop each unit with probability ``p`` while training, and scale the rest by ``1 / (1 - p)``.
 
-    On a processor the mask is drawn 16 bits a unit, so ``p`` is rounded to a multiple of 2**-16; elsewhere PyTorch's
+    On a CPU the mask is drawn with 16 bits per unit, so ``p`` is rounded to a multiple of 2**-16; elsewhere PyTorch's
     own kernel is used. ``torch.nn.Dropout`` draws each unit by itself there, and takes about four times as long forward
     and backward (``benchmarks/dropout.py``).
 

@@ -1,4 +1,4 @@
-"""Low-rank layers: two thin layers in the place of one, as a structure that is described and built again."""
+"""Low-rank layers: a layer factorised into two thin ones, as a structure that is saved and rebuilt."""
 
 __all__ = [
     "Factored",

@@ -1,4 +1,4 @@
-"""How a function that makes a model is called: in one place, so that all that take one take the same."""
+"""Calling of model factories."""
 
 __all__ = ["make_model", "seeded"]
 
@@ -21,7 +21,7 @@ _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators of torch, numpy and Python for the time, and leave them as they were.
+    """Seed the generators of torch, numpy and Python, and restore their states afterwards.
 
     Args:
         seed: In [0, 2**63).
@@ -76,7 +76,7 @@ def make_model(
     with seeded(seed):
         try:
             made = maker(*positional, **by_name)
-        except Exception as error:  # whatever the user's function raises
+        except Exception as error:  # any error of the user's function
             introduce_error(error, called, f"a call with seed {seed}")
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{called} returned a {type(made).__name__}, and a torch.nn.Module is needed")

@@ -1,4 +1,4 @@
-"""PyTorch's fused transformer layers: taken off where a layer inside was replaced, since they take its weights.
+"""PyTorch's fused transformer layers, disabled where an inner layer was replaced, since they read its weights.
 
 In evaluation without gradient ``nn.TransformerEncoderLayer`` hands the weights of ``linear1`` and ``linear2`` to one
 kernel, and ``nn.TransformerEncoder`` with a padding mask does so for nested tensors. The plain way computes the same,

@@ -1,4 +1,4 @@
-"""The files of models of Hugging Face's transformers: looked at before weights are loaded or data are read."""
+"""Files of Hugging Face models, checked before weights are loaded or data are read."""
 
 __all__ = [
     "HEADS",
@@ -99,9 +99,9 @@ def refuse_regression(config: Any, name: str, *, trained: bool = False) -> None:
     said = getattr(config, "problem_type", None)
     if said == "regression" or (trained and said is None and config.num_labels == 1):
         raise ConfigError(
-            f"model {name} is for regression (problem_type {said}, num_labels {config.num_labels}), which is not known "
-            "here: classes are needed; of a binary head with one logit config.json says problem_type "
-            "multi_label_classification"
+            f"model {name} is for regression (problem_type {said}, num_labels {config.num_labels}), which is not "
+            f"supported:  classes are needed; of a binary head with one logit config.json says problem_type "
+            f"multi_label_classification"
         )
 
 
@@ -135,7 +135,7 @@ def has_weights(name: str) -> bool:
     pickled = next((file for file in _UNSAFE if file_of(name, file)), None)
     if pickled is not None:
         raise ConfigError(
-            f"model {name} has its weights in {pickled}, and nothing is executed out of a file: load it once with "
+            f"model {name} has its weights in {pickled}, and Limbeck executes no code from files: load it once with "
             "transformers and save it with save_pretrained, which writes model.safetensors"
         )
     return False

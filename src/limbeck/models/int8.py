@@ -1,4 +1,4 @@
-r"""Linear layers with 8-bit weights, whose inputs are rounded to 7 bits as they come: dynamic quantisation.
+r"""Dynamic quantisation: linear layers with 8-bit weights, and inputs quantised to 7 bits at run time.
 
 A row of weights :math:`w` is kept as integers :math:`q \in [-127, 127]` and one scale, :math:`w \approx s q` with
 :math:`s = \max |w| / 127`. Each example's inputs :math:`x` get a step and a zero point of their own, out of their least
@@ -8,8 +8,8 @@ and greatest value and zero:
     d = \frac{\max(x, 0) - \min(x, 0)}{127}, \qquad z = \mathrm{round}\Bigl(\frac{\min(x, 0)}{d}\Bigr), \qquad
     x \approx d \, (u + z), \qquad u = \mathrm{round}(x / d - z) \in [0, 128]
 
-so that an example's answer is the same bits whatever stands beside it in a batch. The product of the integers is exact,
-and is scaled back to float32.
+so that an example's output is bitwise the same in any batch. The product of the integers is exact, and is scaled back
+to float32.
 
 On x86 processors the product is PyTorch's own kernel; elsewhere, accelerators included, it is made of float32 products
 over at most 1,024 inputs at a time, which are exact as well: :math:`1024 \cdot 128 \cdot 127 < 2^{24}`. What is saved

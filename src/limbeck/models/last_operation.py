@@ -1,4 +1,4 @@
-"""Which operation a model ends in, read off its calls of PyTorch and not off its numbers."""
+"""The last operation of a model, from its PyTorch calls and not from its values."""
 
 __all__ = ["ends_in"]
 

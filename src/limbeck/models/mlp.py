@@ -22,7 +22,7 @@ ACTIVATIONS = ("relu", "sigmoid", "tanh", "maxout")
 
 @dataclass(frozen=True, kw_only=True)
 class MLPConfig:
-    """What an MLP is made of.
+    """The config of an MLP.
 
     Attributes:
         input_shape: Shape of one example, such as (1, 28, 28).

@@ -1,4 +1,4 @@
-"""Narrower layers: the same layer with fewer inputs or outputs, as a structure that is described and built again."""
+"""Narrower layers: the same layer with fewer inputs or outputs, as a structure that is saved and rebuilt."""
 
 __all__ = ["as_own_config", "narrow", "narrowed_widths", "set_tensor"]
 

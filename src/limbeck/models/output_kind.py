@@ -1,4 +1,4 @@
-"""What numbers a model answers with: logits, probabilities or their logarithms.
+"""The kind of a model's outputs: logits, probabilities or log-probabilities.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -35,7 +35,7 @@ def looks_like_probabilities(rows: Tensor, *, coarse: bool = False) -> bool:
     from logits, and need not be: they are logits of the same distribution, for a softmax gives the probabilities back.
 
     Args:
-        rows: What a model answered, ``(N, K)``.
+        rows: A model's outputs, ``(N, K)``.
         coarse: Whether it computed in 16 bits, in which sums are rounded.
 
     Returns:
@@ -62,7 +62,7 @@ def looks_like_sigmoids(rows: Tensor) -> bool:
     """Whether all values are strictly between 0 and 1 or at 1, and come near both: a sigmoid was applied already.
 
     Args:
-        rows: What a trained model answered to some dozen examples, ``(N, K)``.
+        rows: A trained model's outputs for some dozen examples, ``(N, K)``.
 
     Returns:
         Whether it looks so; rows that sum to one are :func:`looks_like_probabilities`'s.
@@ -82,7 +82,7 @@ def looks_softened_twice(log_probs: Tensor, temperature: float = 1.0) -> bool:
     r"""Whether log-probabilities are those of a softmax whose inputs were probabilities already.
 
     Then :math:`T \log q = p - c` with one constant per row, which :math:`\sum_k p_k = 1` gives, so p can be had back:
-    it is nowhere negative, and where the model is sure it is near one. The odds of two classes are then at most
+    it is nowhere negative, and where the model is confident it is near one. The odds of two classes are then at most
     :math:`e^{1 / T}`, and are at that limit for many examples, which no logits are by themselves.
 
     Args:

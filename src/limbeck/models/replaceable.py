@@ -1,4 +1,4 @@
-"""Which layers of a network can be replaced by others that do the same: found by trying, with one example.
+"""Which layers of a network can be replaced, found by a trial with one example.
 
 A layer is not always called: attention and many a network of one's own take ``layer.weight`` instead. What replaces it
 then has nothing to take. The fused layers of PyTorch's transformers are taken off for the trial, as they are where a
@@ -102,7 +102,7 @@ def _fault(model: nn.Module, layers: Sequence[nn.Module], example: Inputs, expec
     with _replaced(model, opaque):
         try:
             answers = _answers(model, example)
-        except Exception as error:  # whatever a user's module raises where a weight is missing
+        except Exception as error:  # any error of a user's module where a weight is missing
             raised = error.__cause__ if isinstance(error, UserCodeError) else error
             if isinstance(raised, AttributeError) and _Opaque.__name__ in str(raised):
                 return "the network takes its weights instead of calling it"

@@ -1,4 +1,4 @@
-"""A network for some classes in detail and all others together, on top of one that knows them all.
+"""A specialist network: some classes and a dustbin for all others, on top of a generalist.
 
 Axes: ``N`` examples, ``K`` classes of the network inside, ``S`` special ones.
 """
@@ -16,7 +16,7 @@ from limbeck.models.calling import call_model
 
 
 class Specialist(nn.Module):
-    r"""Scores of special classes, and of a dustbin that stands for all others.
+    r"""Logits of special classes, and of a dustbin that stands for all others.
 
     .. math::
         z'_s = z_{k_s} \quad (s < S), \qquad z'_S = b + \log \sum_{k \notin S} e^{z_k}
@@ -25,7 +25,7 @@ class Specialist(nn.Module):
     made of a generalist starts as good as it.
 
     Args:
-        network: Gives scores ``(..., K)``; it becomes part of the specialist, and is trained with it.
+        network: Gives logits ``(..., K)``; it becomes part of the specialist, and is trained with it.
         special: The special classes, in rising order; there must be others.
         bias: b, which is trained too.
 
@@ -53,7 +53,7 @@ class Specialist(nn.Module):
         self.register_buffer("special", torch.tensor(chosen), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores of the special classes and the dustbin, ``(..., S + 1)``."""
+        """Logits of the special classes and the dustbin, ``(..., S + 1)``."""
         scores = call_model(self.network, inputs)
         count = scores.shape[-1]
         if self.chosen[-1] >= count or len(self.chosen) >= count:

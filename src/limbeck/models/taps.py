@@ -1,4 +1,4 @@
-"""Outputs of a model's submodules, read while it computes: taps, by the submodules' names.
+"""Taps: outputs of a model's submodules, read by forward hooks.
 
 Axes: ``N`` examples.
 """
@@ -89,13 +89,13 @@ class Taps:
                 raise DataError(f"layer {name} gave no tensor: the model did not call it, or it is part of another one")
             if count is not None and (found[name].ndim < 2 or len(found[name]) != count):
                 raise DataError(
-                    f"layer {name} gives shape {tuple(found[name].shape)} for {count} examples: a method of features "
+                    f"layer {name} gives shape {tuple(found[name].shape)} for {count} examples: a feature method "
                     "needs one row per example"
                 )
         return {name: found[name] for name in self.names}
 
     def close(self) -> None:
-        """Let the model be as it was."""
+        """Remove the hooks from the model."""
         for handle in self._handles:
             handle.remove()
         self._found = {}

@@ -1,4 +1,4 @@
-"""Networks of timm by name, with the weights of a local checkpoint; nothing is downloaded."""
+"""timm models by name, with the weights of a local checkpoint; nothing is downloaded."""
 
 __all__ = [
     "TIMM_PREFIX",
@@ -44,7 +44,7 @@ _SMALL = 112
 
 @dataclass(frozen=True)
 class TimmModel:
-    """What makes a network of timm again.
+    """The config of a timm model.
 
     Attributes:
         name: As timm knows it.
@@ -58,18 +58,18 @@ class TimmModel:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", self.name):
-            raise ConfigError(f"a network of timm has a name such as resnet18, not {str(self.name)[:80]!r}")
+            raise ConfigError(f"a timm model has a name such as resnet18, not {str(self.name)[:80]!r}")
         if type(self.classes) is not int or not 1 <= self.classes <= 10_000_000:
-            raise ConfigError(f"a network of timm has a number of classes, not {str(self.classes)[:40]}")
+            raise ConfigError(f"a timm model has a number of classes, not {str(self.classes)[:40]}")
         if not isinstance(self.settings, Mapping):
-            raise ConfigError(f"settings of a network of timm are named values, not {str(self.settings)[:80]}")
+            raise ConfigError(f"settings of a timm model are named values, not {str(self.settings)[:80]}")
         for name, value in self.settings.items():
             kind = _SETTINGS.get(name)
             number = kind is float and type(value) in {int, float}
             sides = name == "img_size" and isinstance(value, list | tuple) and all(type(side) is int for side in value)
             if kind is None or not (number or sides or (kind is not list and type(value) is kind)):
                 raise ConfigError(
-                    f"a network of timm takes the settings {', '.join(_SETTINGS)}, and not {name} = {str(value)[:60]}"
+                    f"a timm model takes the settings {', '.join(_SETTINGS)}, and not {name} = {str(value)[:60]}"
                 )
 
 
@@ -112,7 +112,7 @@ def make_timm(
     input_shape: tuple[int, ...] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Make a network of timm, with a head for the classes of the data.
+    """Make a timm model, with a head for the classes of the data.
 
     Its attribute ``presentation`` says how it sees images: the mean, the deviation and the interpolation of timm's
     configuration, in the size of that configuration where weights come from a checkpoint, or the network takes no
@@ -185,13 +185,13 @@ def checkpoint_of(model: str) -> Path | None:
 
     Raises:
         ConfigError: If it is neither a name nor a folder.
-        FormatError: If a folder does not hold a network of timm.
+        FormatError: If a folder does not hold a timm model.
     """  # noqa: DOC502
     return _parsed(model)[1]
 
 
 def build_timm(fields: Mapping[str, Any]) -> nn.Module:
-    """Make a network of timm from its description in a run's ``config.json``.
+    """Make a timm model from its description in a run's ``config.json``.
 
     Args:
         fields: ``name``, ``classes`` and ``settings``.
@@ -204,9 +204,7 @@ def build_timm(fields: Mapping[str, Any]) -> nn.Module:
         MissingExtraError: If timm is not installed.
     """  # noqa: DOC502
     if not {"name", "classes"} <= set(fields) <= {"name", "classes", "settings"}:
-        raise ConfigError(
-            f"a network of timm is described by name, classes and settings, not by {sorted(fields)}"[:300]
-        )
+        raise ConfigError(f"a timm model is described by name, classes and settings, not by {sorted(fields)}"[:300])
     return _create(import_timm(), TimmModel(fields["name"], fields["classes"], fields.get("settings", {})))
 
 
@@ -311,7 +309,7 @@ def _weights(file: Path) -> dict[str, Tensor]:
         raise FormatError(file, f"is not a checkpoint of tensors: {' '.join(str(error).split())[:200]}") from error
     except Exception as error:  # what weights_only refuses is of a type of pickle's
         raise FormatError(
-            file, f"holds more than tensors, and nothing in it is executed: {type(error).__name__}"
+            file, f"contains more than tensors, and Limbeck executes no code from files: {type(error).__name__}"
         ) from error
     for key in ("state_dict_ema", "state_dict", "model_ema", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):

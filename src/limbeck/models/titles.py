@@ -1,4 +1,4 @@
-"""What a network or a teacher is called in tables."""
+"""Display names of networks and teachers."""
 
 __all__ = ["title_of"]
 
@@ -11,7 +11,7 @@ from limbeck.models import describe
 def title_of(subject: object) -> str:
     """A short description of a network or a teacher.
 
-    A teacher says it by an attribute ``title``; a network around another, its ``network``, by a method
+    A teacher has it as an attribute ``title``; a network around another, its ``network``, by a method
     ``title_around``.
 
     Args:

@@ -1,4 +1,4 @@
-r"""Specialists: small experts on classes that a generalist confuses, and how their answers are combined with its own.
+r"""Specialists: experts on classes that a generalist confuses, and the combination of their outputs.
 
 The way: :func:`confusable_groups` says which classes the generalist takes for each other; :func:`specialist_data` and
 :func:`specialist_network` give a group's specialist its examples and its initial weights; after training,

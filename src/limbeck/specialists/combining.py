@@ -1,4 +1,4 @@
-"""One distribution out of a generalist's answers and those of its specialists.
+"""Combination of a generalist's and its specialists' distributions.
 
 Axes: ``N`` examples, ``K`` classes, ``M`` specialists, ``S`` special classes of one.
 """
@@ -41,7 +41,7 @@ def divergence(
         logits: z, ``(N, K)``.
         generalist: Log-probabilities :math:`\log p^g`, ``(N, K)``.
         specialists: For each, :math:`\log p^m`, ``(N, S + 1)``, the dustbin last.
-        groups: For each, its special classes in the order of its scores.
+        groups: For each, its special classes in the order of its logits.
         active: Which specialists are asked about which example, bool ``(N, M)``.
 
     Returns:
@@ -87,7 +87,7 @@ def combine(
     Args:
         generalist: Log-probabilities :math:`\log p^g`, ``(N, K)``.
         specialists: For each, :math:`\log p^m`, ``(N, S + 1)``, the dustbin last, corrected (:func:`correct_dustbin`).
-        groups: For each, its special classes in the order of its scores.
+        groups: For each, its special classes in the order of its logits.
         top: How many of the generalist's top-1 classes decide who is active; the paper has 1.
 
     Returns:

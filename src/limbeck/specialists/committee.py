@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Committee:
-    """A generalist and its specialists, whose answers are combined for each example: a teacher like another.
+    """A generalist and its specialists, combined per example, as a teacher.
 
     The combined distribution is that at T = 1; a temperature softens its logits.
 
     Args:
-        generalist: Gives scores ``(N, K)``; like the specialists, it is copied.
-        specialists: Each gives scores ``(N, S + 1)``, the dustbin last.
-        groups: The special classes of each, in the order of its scores.
+        generalist: Gives logits ``(N, K)``; like the specialists, it is copied.
+        specialists: Each gives logits ``(N, S + 1)``, the dustbin last.
+        groups: The special classes of each, in the order of its logits.
         oversampling: Of each, as :class:`~limbeck.specialists.SpecialistData` has it.
         top: How many of the generalist's top-1 classes decide which specialists are asked.
         classes: Names of the classes in order, where known.

@@ -1,4 +1,4 @@
-"""Which classes a generalist takes for each other.
+"""Groups of classes that a generalist confuses.
 
 Axes: ``N`` examples, ``K`` classes.
 """

@@ -1,4 +1,4 @@
-"""What a specialist learns from, what it starts from, and the bias that has to come out of its answers.
+"""Training of specialists: examples, initial weights, and bias correction.
 
 Axes: ``N`` examples, ``S`` special classes.
 """
@@ -95,7 +95,7 @@ def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0
 
 @checked_arguments
 def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversampling: float = 1.0) -> Specialist:
-    r"""A network for a specialist that starts with what the generalist knows.
+    r"""A network for a specialist, initialised from the generalist.
 
     Its dustbin is the sum of the generalist's other classes (:class:`~limbeck.models.Specialist`) with the odds against
     it that its examples have, :math:`b = -\log o`. So it starts as good as the generalist: what
@@ -103,12 +103,12 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
     first what the generalist knows of each of its classes.
 
     Args:
-        generalist: Any network that gives scores ``(N, K)``.
+        generalist: Any network that gives logits ``(N, K)``.
         special: The special classes.
         oversampling: :math:`o > 0`, as :class:`SpecialistData` has it.
 
     Returns:
-        A network with S + 1 scores, the special classes' in rising order, with weights of its own.
+        A network with S + 1 logits, the special classes' in ascending order, with its own weights.
 
     Raises:
         DataError: If special classes are not different or ``oversampling`` is not positive and finite.
@@ -128,7 +128,7 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
 
 @checked_arguments
 def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
-    r"""A specialist's scores as they would be had it seen examples in their true proportions.
+    r"""Correct a specialist's logits for its training proportions.
 
     It saw special examples :math:`o` times as often, relative to the others, as they are. By Bayes' rule the odds of
     the dustbin are too low by that factor, and its logit by its logarithm:
@@ -154,7 +154,9 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
     if not scores.is_floating_point() or not scores.ndim:
         raise DataError(f"scores must be floating-point numbers, and are {scores.dtype} of shape {tuple(scores.shape)}")
     if scores.shape[-1] < 2:
-        raise DataError(f"a specialist scores its special classes and a dustbin, and shape is {tuple(scores.shape)}")
+        raise DataError(
+            f"a specialist has a logit per special class and one for the dustbin, and shape is {tuple(scores.shape)}"
+        )
     if looks_like_probabilities(scores.detach()):
         warn_user(
             "the scores of a specialist look like probabilities (at least 0, summing to one), and logits or "

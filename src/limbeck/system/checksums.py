@@ -1,8 +1,8 @@
-"""Digests of the files in a folder, in ``SHA256SUMS`` beside them, and reading that compares with them.
+"""Checksums of the files in a folder, in ``SHA256SUMS``, and verified reading.
 
 The list is that of ``sha256sum``, so anyone can check a folder with ``sha256sum -c SHA256SUMS``. A file that is listed
-is whole and has not changed since it was listed; a file that is not listed is still being worked on, or not ours. Hence
-a list is written after the files, and a file is taken off the list before it is written anew: a kill between any two
+is whole and has not changed since it was listed; a file that is not listed is still being written, or not ours. Hence a
+list is written after the files, and a file is removed from the list before it is rewritten: a kill between any two
 steps leaves a folder that can be read.
 """
 

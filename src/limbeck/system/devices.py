@@ -1,4 +1,4 @@
-"""Where a run computes, and in which precision: found when it starts, never assumed."""
+"""The device and precision of a run, found when it starts."""
 
 __all__ = [
     "Device",
@@ -38,7 +38,7 @@ _HOPELESS = 4
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes.
+    """The device of a run, and its precision.
 
     Attributes:
         device: The PyTorch device.
@@ -56,7 +56,7 @@ class Device:
 
 
 def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf16"] = "auto") -> Device:
-    """Decide where to compute.
+    """Find the device and precision.
 
     Args:
         device: "auto" (the best there is), or a PyTorch device such as "cpu" or "cuda:1".
@@ -201,9 +201,9 @@ def _rates(device: str, size: int) -> dict[str, float]:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next step, rather than give it back to the system each time.
+    """Let the C library keep freed memory for the next step, rather than return it to the system each time.
 
-    Without it every large activation is paged in anew at each step: a convolutional network trains about 1.5 times
+    Without it every large activation is paged in again at each step: a convolutional network trains about 1.5 times
     as slowly (``benchmarks/step.py --allocator``). Only glibc has the setting; ``LIMBECK_MALLOC=0`` leaves it alone.
 
     Returns:

@@ -34,7 +34,7 @@ def load_extra(module: str, extra: str, *, package: str | None = None) -> Any:
 
 
 def load_entry_point(point: EntryPoint, what: str) -> Any:
-    """What a package of somebody else's adds to Limbeck.
+    """Load an entry point of another package.
 
     Args:
         point: The entry point.
@@ -44,7 +44,7 @@ def load_entry_point(point: EntryPoint, what: str) -> Any:
         The object.
 
     Raises:
-        ConfigError: If it cannot be imported, whatever the package raises.
+        ConfigError: If it cannot be imported, any error of the package.
     """
     try:
         return point.load()

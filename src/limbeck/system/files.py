@@ -1,4 +1,4 @@
-"""Files that are never half-written: written beside, flushed to the disk, then renamed."""
+"""Atomic file writes: to a temporary file, flushed to the disk, then renamed."""
 
 __all__ = [
     "digest_bytes",

@@ -49,7 +49,7 @@ def _without_broken(package: str) -> Iterator[None]:
         importlib.import_module(package)
     except ImportError:
         pass
-    except Exception:  # whatever a build that does not fit raises
+    except Exception:  # any error of a mismatched build
         before = sys.modules.get(package)
         sys.modules[package] = None  # type: ignore[assignment]
         try:
@@ -65,7 +65,7 @@ def _without_broken(package: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars and notes on weights that are new, which are told by who loads a model."""
+    """Without progress bars and notes on new weights, which the loader reports."""
     logging = transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -89,7 +89,7 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
         **settings: Further arguments.
 
     Returns:
-        Whatever the method gives.
+        The result of the method.
 
     Raises:
         ConfigError: If it is not there or cannot be read.
@@ -102,7 +102,7 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
             return loading(name, trust_remote_code=False, **settings)
     except MissingExtraError:
         raise
-    except Exception as error:  # whatever the library raises on files that it cannot use
+    except Exception as error:  # any error of the library on unusable files
         reason = " ".join(str(error).split())
         if not os.path.isdir(name) and isinstance(error, OSError):
             raise ConfigError(
@@ -110,7 +110,7 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
                 "hub: give a folder, or download it first and set HF_HOME to where it is"
             ) from error
         if "trust_remote_code" in reason:
-            reason = "it needs code of its own, and nothing is executed out of a file"
+            reason = "it needs remote code, and Limbeck executes no code from files"
         raise ConfigError(f"{what} {name} cannot be loaded: {type(error).__name__}: {reason[:300]}") from error
 
 
@@ -138,7 +138,7 @@ def file_of(name: str, file: str) -> Path | None:
 
 @lru_cache(maxsize=8)
 def load_tokenizer(name: str) -> Any:
-    """A tokenizer of Hugging Face's.
+    """Load a Hugging Face tokenizer.
 
     Args:
         name: A folder, or a name on the hub.

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, collected so that a loop can end its step, save and say how to go on."""
+"""SIGINT and SIGTERM, collected so that a loop can end its step, save and say how to continue."""
 
 __all__ = ["collect_signals"]
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 @contextmanager
 def collect_signals(*, enabled: bool) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one acts as always.
+    """Collect SIGINT and SIGTERM instead of terminating; a second one terminates.
 
     Args:
         enabled: Whether to; outside the main thread it is not possible, and nothing is done.
 
     Yields:
-        The signals that came so far.
+        The signals received so far.
     """
     caught: list[int] = []
     if not enabled or threading.current_thread() is not threading.main_thread():

@@ -1,8 +1,8 @@
-"""Trainings that do not wait for each other, side by side: in processes of this machine, or on a Ray cluster.
+"""Independent trainings in parallel: in processes of this machine, or on a Ray cluster.
 
 Each runs the same function with the same number of threads as it would one after the other, so its results are the
-same bits. A process that dies is replaced, and its task is begun again; where the one that began them dies, they end
-too, so that the same command can go on with what they left.
+same bits. A process that crashes is replaced, and its task is restarted; if the parent crashes, its processes end too,
+so that the same command can resume.
 """
 
 __all__ = ["Relay", "get_ready", "relayed", "run_jobs"]
@@ -39,13 +39,13 @@ from limbeck.system.sharing import Shelf
 T = TypeVar("T")
 
 _ATTEMPTS = 3
-"""How often a task is begun, where the process that does it dies."""
+"""Number of attempts of a task whose process crashes."""
 _GRACE = 0.2
 """Seconds between looks at signals."""
 
 
 class Relay(Callback):
-    """A callback that a task takes to another process: it sends each epoch and note back.
+    """A callback for a task in another process: it sends each epoch and note back.
 
     Args:
         queue: Where to, of a :func:`multiprocessing.Manager`.
@@ -67,14 +67,14 @@ class Relay(Callback):
         self._send(("warn", text))
 
     def _send(self, message: object) -> None:
-        # Whoever listened may have been stopped; the training itself goes on to where it saves.
+        # The receiver may have been stopped; the training itself continues to its next checkpoint.
         with contextlib.suppress(OSError, EOFError):
             self.queue.put(message)
 
 
 @contextlib.contextmanager
 def relayed(callback: Callback, epochs: int) -> Iterator[tuple[Relay, Callable[[], None]]]:
-    """Let a callback here hear of trainings in other processes, as one training of all their epochs.
+    """Relay the progress of trainings in other processes to a callback, as one training of all their epochs.
 
     Args:
         callback: Receives training progress.
@@ -119,7 +119,7 @@ def run_jobs(
 
     Args:
         tasks: Functions that can be sent to another process, such as ``functools.partial`` of one that is defined at
-            the top of a module. A task is begun again where its process died, so it must go on from what it finds.
+            the top of a module. A task is restarted if its process crashes, so it must resume from its files.
         jobs: How many run at a time on this machine; at 1 they run in this process.
         ray: Instead: the address of a Ray cluster, or "local" for one that is started here.
         done: Called with the tasks that are done and all of them.
@@ -241,7 +241,7 @@ def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> An
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the process that began this one, and end at once where that is gone: its folder may be taken."""
+    """Leave Ctrl-C to the parent process, and end at once if it is gone: its folder may be in use."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "it was begun by another"

@@ -1,7 +1,7 @@
-"""One user a folder: a lock that goes when its holder does, however it ends.
+"""Folder locks: one process per folder, released when the process ends.
 
-The system keeps the lock, with ``fcntl`` or on Windows with ``msvcrt``; the file ``.lock`` says who has it. Folders
-that lie within each other are one place: who has one keeps others out of those above and below it.
+The operating system keeps the lock, with ``fcntl`` or on Windows with ``msvcrt``; the file ``.lock`` names the holder.
+A lock also covers the folders above and below.
 """
 
 __all__ = ["LOCK", "hold"]
@@ -23,7 +23,7 @@ from limbeck.system.files import why
 
 LOCK = ".lock"
 _ATTEMPTS, _PAUSE = 5, 0.02
-"""A look from a folder above or below holds the lock for a moment: tries, and seconds between them."""
+"""Checks from a folder above or below hold the lock briefly: number of tries, and seconds between them."""
 _OPEN: set[int] = set()
 """Handles of the folders that this process holds."""
 _HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
@@ -40,7 +40,7 @@ def _module(name: str) -> Any:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no other process writes in it, in a folder above it or in one below it.
+    """Lock a folder, so that no other process writes in it, above it or below it.
 
     The system releases the lock when the process ends, also when it is killed; what is left is a file that says who
     held it, where that process was killed, and is empty else. On file systems without locks a warning says so.
@@ -101,7 +101,7 @@ def _take(handle: int, folder: Path) -> bool:
             time.sleep(_PAUSE)
         taken = _try(handle)
         if taken is None:
-            warn_user(f"{folder} is on a file system without locks: see to it that nothing else writes there meanwhile")
+            warn_user(f"{folder} is on a file system without locks: make sure that nothing else writes there meanwhile")
         if taken is not False:
             return True
     return False

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, system and versions, for the record."""
+"""The machine of a measurement: processor, system and versions, for the record."""
 
 __all__ = ["machine"]
 

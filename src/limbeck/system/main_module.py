@@ -1,4 +1,4 @@
-"""Whether other processes can import the program that starts them, which they do before they work."""
+"""Checks that other processes can import the main module."""
 
 __all__ = ["require_importable"]
 

@@ -1,4 +1,4 @@
-"""The folder of a run's model: where its description is, checked before it is used."""
+"""The model folder of a run, and its verified config."""
 
 __all__ = ["open_model_folder"]
 

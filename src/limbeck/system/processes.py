@@ -1,4 +1,4 @@
-"""One run in several processes: who this one is among them, and what they tell each other.
+"""One run in several processes: rank, world size and communication.
 
 ``torchrun`` and ``accelerate launch`` start the processes and name them in the environment; ``accelerate`` joins them
 with ``torch.distributed``, gloo on processors and nccl on GPUs. In a process that was started alone all of this does
@@ -27,7 +27,7 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes and prints."""
     return not several() or os.environ.get("RANK", "0") == "0"
 
 
@@ -128,7 +128,7 @@ def world() -> World:
 
 
 def on_first(function: Callable[[], T]) -> T:
-    """Do something in the first process alone, and let all have its result, or its error.
+    """Call a function in the first process only, and broadcast its result or error.
 
     Args:
         function: Takes nothing; its result must be small and plain.

@@ -1,4 +1,4 @@
-"""Large tensors that several processes of this machine work with: written once, and mapped by each into its memory.
+"""Large tensors shared by processes of this machine, as memory-mapped files.
 
 A task that is sent to another process holds a network, a teacher and the examples. Pickled, each process would have a
 copy of all of it, and the sender one more per task. A mapped file is in memory once, whoever reads it; what a process
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 _LARGE = 1 << 20
-"""Bytes from which a tensor is put on the shelf."""
+"""Smallest tensor to share, in bytes."""
 
 
 class Shelf:
-    """A folder of large tensors, which pickled objects name in the place of holding them.
+    """A folder of large tensors, which pickled objects reference instead of containing them.
 
     Args:
         folder: An empty one, which must stay while processes work with what was pickled.

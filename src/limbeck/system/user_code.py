@@ -1,4 +1,4 @@
-"""Errors of a user's own code: introduced in one line, with the user's traceback as their cause."""
+"""Errors in user code: reported in one line, with the user's traceback as their cause."""
 
 __all__ = ["introduce_error", "is_out_of_memory"]
 
@@ -12,7 +12,7 @@ _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed
 
 
 def introduce_error(error: Exception, called: str, given: str) -> NoReturn:
-    """Raise what a user's function, model or teacher raised as one line that names it and what it was given.
+    """Wrap an error of a user's function, model or teacher in a one-line error that names it and its inputs.
 
     Args:
         error: What was raised. Limbeck's own errors and those of memory pass as they are.

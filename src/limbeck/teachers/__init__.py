@@ -1,7 +1,7 @@
-r"""Teachers: whatever can answer with a distribution over classes.
+r"""Teachers: sources of distributions over classes.
 
-A teacher is asked in evaluation mode and without gradient. It holds the modules it was made from, and no copies, which
-for large ones there may be no room for: a run freezes them in place, and gives them back as they were.
+A teacher runs in evaluation mode and without gradient. It references its modules without copying them, since large ones
+may not fit twice: a run freezes them in place, and restores them afterwards.
 
 Axes: ``N`` examples, ``K`` classes, ``M`` members; ``T`` is the temperature.
 """

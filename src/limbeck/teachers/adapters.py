@@ -1,6 +1,6 @@
-"""What can be made a teacher: the first adapter that takes what was given makes one of it.
+"""Adapters that make teachers of other objects; the first one that accepts an object is used.
 
-Another kind of teacher is a class with ``takes`` in a file of its own, put in front by :func:`register_teacher`.
+Another kind of teacher is a class with ``takes``, registered in front by :func:`register_teacher`.
 """
 
 __all__ = ["Adapter", "adapted", "register_teacher"]
@@ -23,7 +23,7 @@ from limbeck.teachers.timm_network import timm_network
 
 
 class Adapter(Protocol):
-    """A class whose instances answer as a teacher does."""
+    """An adapter: a class whose instances are teachers."""
 
     def __call__(self, given: Any, /, classes: Sequence[str] | None = None) -> nn.Module | Answering:
         """Make the teacher; DataError where it cannot be one."""
@@ -34,15 +34,15 @@ class Adapter(Protocol):
 
 _ADAPTERS: list[Adapter] = [hugging_face, timm_network, OnnxTeacher, EstimatorFile, EstimatorTeacher]
 _NAMED = ("limbeck.kaldi.nnet3.teacher:ADAPTER", "limbeck.kaldi.nnet1_module:ADAPTER")
-"""Asked after those; named, so that none is imported before it is wanted."""
-_LAST: Adapter = FunctionTeacher  # much can be called that is given by mistake
+"""Built-in adapters, asked last; imported by name when needed."""
+_LAST: Adapter = FunctionTeacher  # many callables are passed by mistake
 
 
 def register_teacher(adapter: Adapter) -> None:
-    """Let a kind of teacher of one's own be given wherever a teacher is.
+    """Register an adapter, so that its objects are accepted as teachers.
 
     Args:
-        adapter: Asked before those that are known.
+        adapter: The adapter, asked before the others.
 
     Example:
         >>> class Constant:
@@ -60,17 +60,17 @@ def register_teacher(adapter: Adapter) -> None:
 
 
 def adapted(teacher: Any, classes: Sequence[str] | None = None) -> Any:
-    """A teacher of what people have; what cannot teach is refused with its cure.
+    """Make a teacher of an object, or raise an error with the cure.
 
     Args:
-        teacher: What was given.
+        teacher: The given object.
         classes: Names of the data's classes in order, where known.
 
     Returns:
         A module or something with ``log_probs``.
 
     Raises:
-        DataError: If it is neither, nor anything that can be made one without guessing.
+        DataError: If it is neither, and cannot be converted without guessing.
     """
     if isinstance(teacher, nn.Module) or (hasattr(teacher, "log_probs") and not inspect.isclass(teacher)):
         return teacher
@@ -110,7 +110,7 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (
         lambda given: hasattr(given, "__array__"),
-        "the teacher is an array: answers that exist already are given as limbeck.SoftTargets.from_array(probs=...), "
+        "the teacher is an array: existing outputs are given as limbeck.SoftTargets.from_array(probs=...), "
         "log_probs= or logits=, with a row for each training example",
     ),
     (
@@ -121,7 +121,7 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (_is_path, "the teacher is the path {given!s}: give limbeck.load(path)"),
     (
         lambda given: hasattr(given, "predict") and "Regress" in type(given).__name__,
-        "the teacher is a {name}, which predicts amounts, and regression is not known here: give a classifier",
+        "the teacher is a {name}, which is a regressor, and regression is not supported: give a classifier",
     ),
     (
         lambda given: hasattr(given, "predict"),

@@ -1,4 +1,4 @@
-r"""A teacher of whatever can be one."""
+r"""Conversion of objects to teachers."""
 
 __all__ = ["as_teacher"]
 
@@ -13,7 +13,7 @@ from limbeck.teachers.user import UserTeacher
 
 
 def as_teacher(teacher: nn.Module | Answering, classes: Sequence[str] | None = None) -> Teacher:
-    """A teacher as it is, or one made of a module or of an object that answers.
+    """Convert a module or another object to a teacher.
 
     Args:
         teacher: A module, a teacher, anything with ``classes`` and ``log_probs``, an estimator with ``predict_proba``,

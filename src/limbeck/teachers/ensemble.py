@@ -34,18 +34,18 @@ class Ensemble:
         p_k = \sum_m w_m p^{(m)}_k \quad \text{(arithmetic)}, \qquad
         p_k \propto \prod_m \bigl(p^{(m)}_k\bigr)^{w_m} \quad \text{(geometric)}
 
-    where :math:`p^{(m)}` is the softmax of member m at temperature T. The geometric mean is the softmax of the
-    members' averaged scores; it keeps a class only where all members do.
+    where :math:`p^{(m)}` is the softmax of member m at temperature T. The geometric mean is the softmax of the members'
+    averaged logits; it keeps a class only where all members do.
 
     Args:
         members: Modules or teachers.
         mean: "arithmetic" or "geometric".
-        weights: One a member, at least 0, scaled to sum to one; None for equal weights.
+        weights: One per member, at least 0, scaled to sum to one; None for equal weights.
         classes: Names of the classes in order, where known.
 
     Raises:
         DataError: If there are no members, or the weights are negative, all zero or of another number.
-        MismatchError: If members name other classes than their fellows.
+        MismatchError: If members name different classes.
 
     References:
         Hinton, Vinyals and Dean, `Distilling the Knowledge in a Neural Network
@@ -94,20 +94,20 @@ class Ensemble:
         return moved
 
     def compiled(self) -> "Ensemble":
-        """The ensemble with each member compiled that is a model."""
+        """The ensemble with compiled models."""
         found = copy.copy(self)
         found.members = tuple(getattr(member, "compiled", lambda m=member: m)() for member in self.members)
         return found
 
     @property
     def every_temperature(self) -> bool:
-        """Whether answers at T = 1 serve every temperature: not for an arithmetic mean of several."""
+        """Whether outputs at T = 1 serve every temperature: not for an arithmetic mean."""
         alone = len(self.members) == 1
         return (alone or self.mean == "geometric") and all(member.every_temperature for member in self.members)
 
     @property
     def has_logits(self) -> bool:
-        """Whether answers at T = 1 are logits but for a constant: as :attr:`every_temperature`, and each member's."""
+        """Whether outputs at T = 1 are logits up to a constant."""
         return self.every_temperature and all(member.has_logits for member in self.members)
 
     @property
@@ -117,7 +117,7 @@ class Ensemble:
 
     @property
     def title(self) -> str:
-        """What it is called in reports."""
+        """Its display name in reports."""
         kinds = sorted({title_of(member) for member in self.members})
         return f"{self.mean} mean of {len(self.members)}: {', '.join(kinds)}"
 
@@ -133,7 +133,7 @@ class Ensemble:
 
     @property
     def device(self) -> torch.device:
-        """Where the first member is; they are asked together, so all are to be there."""
+        """The device of the first member; all members must be on it."""
         return torch.device(getattr(self.members[0], "device", "cpu"))
 
     def log_probs(self, batch: Batch, temperature: float) -> Tensor:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class EstimatorTeacher:
     """An estimator with ``predict_proba``, such as scikit-learn's classifiers, as a teacher.
 
-    Its columns are put in the data's order by ``classes_``. It is asked on the processor, about rows of numbers:
-    further axes of the inputs are flattened.
+    Its columns are put in the data's order by ``classes_``. It runs on the CPU, on rows of numbers: further axes of the
+    inputs are flattened.
 
     Args:
         estimator: Fitted; where several labels may hold at a time, of all labels in the order of the data's.
@@ -50,9 +50,9 @@ class EstimatorTeacher:
     has_logits = False  # a class may have a probability of 0, whose logit is infinite
     looks_up = False
     softens = True
-    """Answers are softened here, and heed the temperature."""
+    """Outputs are softened here, and respect the temperature."""
     fitted = True
-    """Whether it may have been fitted on the very rows that it is asked about."""
+    """Whether it may have been fitted on the training examples."""
 
     def __init__(self, estimator: Any, classes: Sequence[str] | None = None) -> None:
         self.estimator = estimator
@@ -95,7 +95,7 @@ class EstimatorTeacher:
         rows = self._rows(batch, inputs)
         try:
             answer: Any = self.estimator.predict_proba(rows)
-        except Exception as error:  # whatever the user's estimator raises
+        except Exception as error:  # any error of the user's estimator
             introduce_error(error, f"predict_proba of {type(self.estimator).__name__}", f"rows of shape {rows.shape}")
         if places is not None:
             held = torch.from_numpy(self._held(answer, len(rows))).flatten()[places.cpu()].to(batch.index.device)

@@ -1,4 +1,4 @@
-"""Estimators in ``.skops`` files as teachers: nothing in the file is executed."""
+"""Estimators in ``.skops`` files as teachers; no code in the file is executed."""
 
 __all__ = ["EstimatorFile"]
 

@@ -1,4 +1,4 @@
-"""A teacher's networks, borrowed in place: frozen for the time of a run, and given back as they were."""
+"""A teacher's networks, frozen in place during a run and restored afterwards."""
 
 __all__ = ["lent"]
 
@@ -14,14 +14,14 @@ from limbeck.protocols import Teacher
 
 @contextmanager
 def lent(teacher: Teacher, *, freeze: bool = True) -> Iterator[None]:
-    """Freeze a teacher's networks where they are, without a copy, and put them back as they were.
+    """Freeze a teacher's networks in place, without a copy, and restore them afterwards.
 
-    For the time they are in evaluation mode, need no gradient, and may be moved to another device. Afterwards, also
-    after an error or Ctrl-C, each weight needs a gradient, each part is in training mode, and each tensor is on the
-    device, as it was before. Hooks of the user's own stay and are called.
+    Within the context they are in evaluation mode, have ``requires_grad`` off, and may be moved to another device.
+    Afterwards, also after an error or Ctrl-C, ``requires_grad``, the training modes and devices are as before. The
+    user's hooks stay and are called.
 
     Args:
-        teacher: Any; what is not a network is brought back to its device.
+        teacher: Any teacher.
         freeze: Whether to freeze; False where the teacher is only moved.
 
     Yields:

@@ -34,7 +34,7 @@ class FunctionTeacher:
 
     every_temperature = has_logits = True
     softens = True
-    """Answers are softened by what asks, and heed the temperature."""
+    """Outputs are softened by the caller, and respect the temperature."""
     classes: tuple[str, ...] | None = None
 
     def __init__(self, function: Callable[[Any], Any], classes: Sequence[str] | None = None) -> None:
@@ -46,16 +46,16 @@ class FunctionTeacher:
         return callable(given) and not inspect.isclass(given)
 
     def before_softmax(self, batch: Batch) -> Tensor:
-        """What the function gives, for a look at what it ends in."""
+        """The function's output, to find its last operation."""
         return self.logits(batch)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
-        """What the function gives, float32 ``(N, K)``."""
+        """The function's output, float32 ``(N, K)``."""
         inputs, places, key = split_places(batch.inputs)
         try:
             returned = self.function(inputs)
-        except Exception as error:  # whatever the user's function raises
+        except Exception as error:  # any error of the user's function
             name = getattr(self.function, "__name__", type(self.function).__name__)
             introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(inputs)}")
         if isinstance(returned, np.ndarray):

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class ModelTeacher:
-    """One model as a teacher. It is asked in evaluation mode and without gradient, and is not copied.
+    """One model as a teacher. It runs in evaluation mode and without gradient, and is not copied.
 
     Args:
-        model: Maps inputs ``(N, ...)`` to logits ``(N, K)``. Whoever changes its weights changes the answers.
+        model: Maps inputs ``(N, ...)`` to logits ``(N, K)``; not copied.
         classes: Names of the classes in order, where known.
         presentation: How this model sees the examples, where that is not how the batches show them: another size,
             another tokenizer, frames of speech with other neighbours; None for its attribute ``presentation``.
@@ -54,11 +54,11 @@ class ModelTeacher:
         self._called: nn.Module | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: it compiles anew."""
+        """The state for another process, which compiles again."""
         return {**vars(self), "_called": None}
 
     def compiled(self) -> "ModelTeacher":
-        """The same teacher, whose model is compiled when it is asked first."""
+        """The same teacher, with its model compiled on first use."""
         found = copy.copy(self)
         found._compiles = True
         return found
@@ -78,12 +78,12 @@ class ModelTeacher:
         return [(self.model, self.presentation)]
 
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "ModelTeacher":
-        """Itself: it answers whatever it is shown."""
+        """Itself: it computes outputs for any data."""
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         first = next(chain(self.model.parameters(), self.model.buffers()), None)
         return torch.device("cpu") if first is None else first.device
 
@@ -101,7 +101,7 @@ class ModelTeacher:
         return softened(self.logits(batch), temperature)
 
     def before_softmax(self, batch: Batch) -> Tensor:
-        """What the model answers, for a look at what it ends in."""
+        """The model's output, to find its last operation."""
         return self.logits(batch)
 
     @torch.no_grad()
@@ -129,7 +129,7 @@ class ModelTeacher:
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
-        """What the model answers before a softmax, float32 ``(N, K)``, without gradient."""
+        """The model's logits, float32 ``(N, K)``, without gradient."""
         inputs = batch.seen_as(self.presentation)
         with evaluating(self.model):
             logits = self._ask_compiled(inputs) if self._compiles else call_model(self.model, inputs)

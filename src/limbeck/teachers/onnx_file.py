@@ -1,4 +1,4 @@
-"""ONNX files as teachers, asked by onnxruntime on the processor.
+"""ONNX files as teachers, run by onnxruntime on the CPU.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -37,7 +37,7 @@ _FLOATS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 _NAMES = ("classes", "class_names", "labels", "id2label", "names")
 _NO_WARNINGS = 3
 _TRIED = 16
-"""Examples whose answers tell logits from probabilities."""
+"""Number of examples to distinguish logits from probabilities with."""
 
 
 class OnnxTeacher:
@@ -93,7 +93,7 @@ class OnnxTeacher:
         return not self.probabilities
 
     def bound_to(self, examples: "Examples") -> "OnnxTeacher":
-        """The same network, once it is known from some answers whether these are logits."""
+        """The same network, once its outputs are known to be logits or probabilities."""
         if self.probabilities is None:
             self.log_probs(examples.batch(slice(0, min(_TRIED, len(examples)))).to(self.device), 1.0)
         return self

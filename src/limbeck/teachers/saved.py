@@ -1,4 +1,4 @@
-r"""Answers that exist already as arrays: checked, and kept by the examples' numbers.
+r"""Existing outputs as arrays: checked, and stored by example index.
 
 Axes: ``N`` examples, ``K`` classes, ``k`` of them kept per example.
 """
@@ -21,7 +21,7 @@ from limbeck.teachers.stored import StoredTargets
 from limbeck.teachers.stored_topk import StoredTopK
 
 AnswerKind = Literal["probs", "log_probs", "logits"]
-"""What saved numbers are."""
+"""The kinds of saved values."""
 
 _SUM, _SUM_COARSE = 1e-3, 3e-2
 """Largest difference of a row's sum from one; 16-bit numbers are rounded more."""
@@ -38,7 +38,7 @@ def saved_answers(
     classes: Sequence[str] | None = None,
     examples: Any = None,
 ) -> StoredTargets:
-    """A teacher of answers that were saved as arrays, in memory.
+    """Make a teacher of outputs saved as arrays.
 
     Exactly one of ``probs``, ``log_probs`` and ``logits`` is given, all at T = 1. With ``ids`` they are the top k of
     each example, and the rest of the mass is spread evenly over the other classes.
@@ -140,7 +140,7 @@ def _pairs(values: NDArray[Any], kind: AnswerKind, labels: Sequence[str]) -> NDA
 
 
 def kind_of(values: NDArray[Any]) -> AnswerKind:
-    """What saved numbers look like, row by row of all classes.
+    """Detect the kind of saved values.
 
     Args:
         values: ``(N, K)``.
@@ -159,7 +159,7 @@ def kind_of(values: NDArray[Any]) -> AnswerKind:
 
 
 def tell_kind(values: NDArray[Any], kind: AnswerKind) -> None:
-    """Refuse numbers that are not what they are said to be.
+    """Check that saved values are of the stated kind.
 
     Args:
         values: ``(N, K)``.

@@ -1,4 +1,4 @@
-r"""Answers that a teacher gave before, looked up by example and view.
+r"""Stored outputs of a teacher, looked up by example and view.
 
 Axes: ``V`` views, ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -34,10 +34,10 @@ def refuse_other_data(batch: Batch, source: str | None) -> None:
 
 
 class StoredTargets:
-    """Old answers of a teacher, looked up by example and view.
+    """Stored outputs of a teacher, looked up by example and view.
 
-    Log-probabilities at T = 1 serve every temperature for a single model and for a geometric mean, because they
-    differ from the scores by a constant. An arithmetic mean depends on its temperature: name it then.
+    Log-probabilities at T = 1 serve every temperature for a single model and for a geometric mean, because they differ
+    from the logits by a constant. An arithmetic mean depends on its temperature: give it then.
 
     Args:
         log_probs: Answering ``(V, N, K)`` for V views, or ``(N, K)`` for one; natural logarithms.
@@ -130,7 +130,7 @@ class StoredTargets:
         return []
 
     def bind(self, examples: "Examples", augmentation: "Augmentation | None" = None) -> "StoredTargets":
-        """The answers for these examples alone.
+        """Bind the outputs to these examples.
 
         Args:
             examples: What will be asked about.
@@ -171,7 +171,7 @@ class StoredTargets:
         return self.values.device
 
     def require(self, index: Tensor) -> None:
-        """Make sure that examples are among those stored, once, before they are asked for.
+        """Check that examples are among those stored.
 
         Args:
             index: The examples' numbers, int64 ``(N,)``.
@@ -220,7 +220,7 @@ class StoredTargets:
             raise MismatchError(f"soft targets cannot be looked up: {error}") from error
 
     def _at(self, temperature: float) -> Tensor:
-        """All answers at a temperature: softened once, not once a step, and kept until another one is asked for."""
+        """All outputs at a temperature: softened once, not once per step, and cached."""
         if self.temperature is not None:
             return self.values
         if self._softened is None or self._softened[0] != temperature:

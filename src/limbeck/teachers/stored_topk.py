@@ -1,4 +1,4 @@
-r"""The top classes of each example with their probabilities, looked up as stored answers are.
+r"""Stored top-k probabilities, looked up by example.
 
 Axes: ``N`` examples, ``K`` classes, ``k`` of them kept per example; ``T`` is the temperature.
 """
@@ -20,7 +20,7 @@ from limbeck.teachers.stored import StoredTargets, refuse_other_data
 
 
 class StoredTopK(StoredTargets):
-    r"""The probabilities of a few classes per example, looked up; the rest of the mass is even over the other classes.
+    r"""Stored top-k probabilities, looked up; the rest of the mass is spread evenly over the other classes.
 
     At a temperature, with :math:`m` the mass of the tail,
 

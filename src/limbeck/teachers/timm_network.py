@@ -1,4 +1,4 @@
-"""Networks of timm that were trained, as teachers: by ``timm:`` and a folder, or a name and a checkpoint."""
+"""Trained timm models as teachers: ``timm:FOLDER`` or ``timm:NAME@CHECKPOINT``."""
 
 __all__ = ["timm_network"]
 

@@ -1,4 +1,4 @@
-r"""A teacher of the user's own, and whether it looks its answers up.
+r"""User-defined teachers, and detection of those that look up outputs.
 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature.
 """
@@ -31,7 +31,7 @@ _TRIED = 8
 
 
 class UserTeacher:
-    """A teacher of the user's own: anything with ``classes`` and ``log_probs``.
+    """A user-defined teacher: any object with ``classes`` and ``log_probs``.
 
     It may name ``every_temperature``, ``has_logits`` and ``teacher_digest``, and have ``to(device)``. Whether it looks
     its answers up by the examples' numbers is found out before it is asked about other data than it was bound to, by
@@ -67,7 +67,7 @@ class UserTeacher:
 
     @property
     def softens(self) -> bool:
-        """Whether it is known to heed the temperature that it is asked at; one of the user's own may not."""
+        """Whether it is known to respect the temperature; a user's teacher may not."""
         return self.temperature is not None or bool(getattr(self.teacher, "softens", False))
 
     @property
@@ -82,7 +82,7 @@ class UserTeacher:
 
     @property
     def device(self) -> torch.device:
-        """Where it is asked."""
+        """Its device."""
         return self._device
 
     def to(self, device: torch.device | str) -> "UserTeacher":
@@ -137,7 +137,7 @@ class UserTeacher:
         name = type(self.teacher).__name__
         try:
             answers: Any = self.teacher.log_probs(batch if home is None else batch.to(home), temperature)
-        except Exception as error:  # whatever the user's code raises
+        except Exception as error:  # any error of the user's code
             introduce_error(error, f"log_probs of {name}", f"inputs of shape {shapes_of(batch.inputs)}")
         if isinstance(answers, np.ndarray):
             answers = torch.from_numpy(answers)

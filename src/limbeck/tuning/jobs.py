@@ -1,4 +1,4 @@
-"""Several processes at work on one study."""
+"""Several processes working on one study."""
 
 __all__ = ["work_together"]
 
@@ -29,7 +29,7 @@ def work_together(
 ) -> None:
     """Run waiting trials in several processes until none is left.
 
-    Where a process dies its trial stays as it is, for :func:`~limbeck.tuning.study.plan` to find.
+    If a process crashes, its trial stays for :func:`~limbeck.tuning.study.plan` to find.
 
     Args:
         study: The study, planned, in a database.
@@ -39,7 +39,7 @@ def work_together(
         url: The database.
         alone: Whether only these processes work on the study.
         until: Begin no trial after this time, as ``time.time()`` has it.
-        told: Called now and then.
+        told: Called periodically.
 
     Raises:
         ConfigError: If the student cannot be sent to another process.

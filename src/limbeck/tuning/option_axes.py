@@ -1,4 +1,4 @@
-"""What a search goes through of the methods' own options: fixed values, ranges and lists, by what each method says."""
+"""The search axes of the methods' own options: fixed values, ranges and lists."""
 
 __all__ = ["features_alone", "option_axes", "reads_features"]
 

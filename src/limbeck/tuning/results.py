@@ -1,4 +1,4 @@
-"""What a search found: the best settings, the numbers to keep, and the page to look at."""
+"""The results of a search: best settings, metrics and report."""
 
 __all__ = ["conclude", "conclude_baseline", "report_search"]
 

@@ -1,4 +1,4 @@
-"""Who chooses the values of a trial: Optuna's TPE, seeded by the trial's place in the plan and the value's name."""
+"""The sampler of trials: Optuna's TPE, seeded by the trial's place in the plan and the value's name."""
 
 __all__ = ["placed_sampler"]
 

@@ -1,4 +1,4 @@
-"""What a search decides before a trial is run: the axes, the places of its plan, and what trials have in common."""
+"""The plan of a search: the axes, the planned trials, and what they have in common."""
 
 __all__ = ["SearchPlan", "Where", "check_search", "plan_search"]
 
@@ -84,7 +84,7 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What is decided before a trial is run.
+    """The decisions of a search, made before any trial.
 
     Attributes:
         guide: The teacher, on the device and bound to the training examples.
@@ -92,7 +92,7 @@ class SearchPlan:
         data: Training and validation examples.
         options: The settings of all trials, with the precision that was found.
         augmentation: The augmentation.
-        taught: The views that the teacher answers.
+        taught: Augmentation of the teacher.
         teacher_view: Which these are.
         device: Where to compute.
         search: What is searched, and how.
@@ -186,10 +186,10 @@ def plan_search(
     where: Where,
     teacher_view: TeacherView = "consistent",
 ) -> SearchPlan:
-    """Look at what was given, refuse what cannot be searched, and decide the rest.
+    """Validate the inputs of a search and make its plan.
 
     Args:
-        teacher: Who teaches.
+        teacher: The teacher.
         student: A module, or a function that makes one from a seed.
         data: Training and validation examples.
         search: What is searched, and how.
@@ -238,7 +238,7 @@ def plan_search(
 
 
 def _warn_of_data_and_teacher(guide: Teacher, student: nn.Module, data: DataSet, device: Device) -> None:
-    """Say what is odd about teacher, student and data, and refuse nothing."""
+    """Warn of suspicious teachers, students and data."""
     tell_probabilities("teacher", guide, data.train, device, None)
     tell_probabilities("student", student, data.train, None, None)
     tell_contradictions(data.train, None)
@@ -272,7 +272,7 @@ def _common(
     axes: Sequence[Axis],
     teacher_view: TeacherView,
 ) -> dict[str, Any]:
-    """What trials must have in common to be compared, as plain values; the test set is no part of it."""
+    """What trials must have in common to be compared, as plain values; the test set is not included."""
     assert data.validation is not None
     fixed = {name: value for name, value in dataclasses.asdict(options).items() if name != "device"}
     del fixed["learning_rate"], fixed["epochs"]
@@ -326,7 +326,7 @@ def check_search(search: Search, options: Training) -> None:
     """
     if options.own_optimizer:
         raise ConfigError(
-            f"a search is for learning rates, and optimizer {options.optimizer} sets its own: take sgd or adamw"
+            f"a search is for learning rates, and optimizer {options.optimizer} sets its own: use sgd or adamw"
         )
     if search.learning_rates is not None and options.learning_rate is not None:
         raise ConfigError("learning_rate and learning_rates contradict each other: give one of them")

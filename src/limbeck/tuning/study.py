@@ -1,9 +1,9 @@
 """The study: Optuna's record of a search, in a database that any number of processes may work on.
 
-What is to be tried is planned ahead: a place for each trial, with its values where they are chosen already (a grid),
-and without where the sampler is to choose. Whoever is free takes the next waiting trial. A trial that died waits again,
-so that it comes before those after it and the search is that of a process that was never stopped; in a shared
-database, where others have gone on meanwhile, another of the same values takes its place.
+Trials are planned ahead: a place for each trial, with its values if they are chosen already (a grid), and without if
+the sampler chooses. A free process takes the next waiting trial. A trial whose process crashed waits again, so that it
+comes before those after it and the search is that of a process that was never stopped; in a shared database, where
+others have gone on meanwhile, another of the same values takes its place.
 """
 
 __all__ = [
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _BEAT_SECONDS, _GRACE_SECONDS = 30, 120
-"""How often a trial in a shared database says that it is alive, and after how long a silence it counts as dead."""
+"""Heartbeat interval of trials in a shared database, and the grace period after which one counts as failed."""
 _WAIT_SECONDS = 60
 """How long a process waits for another's write to an SQLite file."""
 
@@ -209,8 +209,8 @@ def told_of_storage(url: str | None) -> Iterator[None]:
             raise
         reason = " ".join(str(found.__cause__ or found).split()).split(" [SQL")[0][:200]
         raise RunError(
-            f"the study in {hidden_password(url)} cannot be kept: {reason}: is its disk full, or its folder gone? What "
-            "was finished before is as it was; --resume goes on"
+            f"the study in {hidden_password(url)} cannot be kept: {reason}: is the disk full, or the folder deleted? "
+            f"Finished trials are kept; --resume continues"
         ) from error
 
 
@@ -313,28 +313,28 @@ def plan(study: "Study", storage: "BaseStorage", points: Sequence[Mapping[str, A
 
 
 def _again(study: "Study", trial: "FrozenTrial") -> None:
-    """Let a trial that died be run again, with its values as far as they were chosen."""
+    """Requeue a failed trial, with its values as far as they were chosen."""
     if "place" in trial.user_attrs:
         point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         study.enqueue_trial(point, user_attrs={"place": trial.user_attrs["place"]})
 
 
 def waiting(study: "Study") -> int:
-    """How many trials nobody has begun."""
+    """Number of waiting trials."""
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def unfinished(study: "Study") -> int:
-    """How many trials wait, or are being run, here or elsewhere."""
+    """Number of trials waiting or running, here or elsewhere."""
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
 
 
 def finished(study: "Study") -> int:
-    """How many trials came to an end, by themselves or stopped early."""
+    """Number of finished trials, complete or pruned."""
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))

@@ -41,7 +41,7 @@ _FIRST = 5
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials of a search have in common, in memory once a process.
+    """The shared inputs of all trials of a search, in memory once per process.
 
     Attributes:
         teacher: The stored soft targets.
@@ -72,10 +72,10 @@ class Bench:
         Args:
             values: Method, temperature (where it has one), hard weight, learning rate, epochs and the method's own
                 options by name.
-            callback: Hears how it goes, and may raise.
+            callback: Receives training progress, and may raise.
 
         Returns:
-            The history, a mapping an epoch.
+            The history, one mapping per epoch.
         """
         rate, epochs = values["learning_rate"], int(values["epochs"])
         training = dataclasses.replace(self.training, learning_rate=rate, epochs=epochs)
@@ -115,7 +115,7 @@ class _Left(BaseException):
 
 
 class _Reporter(Callback):
-    """Reports validation errors epoch by epoch, and stops a trial that the pruner gives up, or for a signal.
+    """Reports validation errors per epoch, and stops a trial for the pruner or a signal.
 
     A trial that is run again has reported up to some stage, and was found good enough before it: the pruner, which
     looks at all reports, is not asked again until then.
@@ -266,11 +266,10 @@ def rows_of(study: "Study", axes: tuple[Axis, ...]) -> list[dict[str, Any]]:
         axes: What was searched.
 
     Returns:
-        A mapping a trial, in the order in which they began: ``trial``, a value an axis (None for a temperature that
-        does not count), ``state`` ("complete",
-        "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the schedule, that it came through),
-        ``validation_errors`` (of the epoch that is kept; None where it diverged in its first), ``seconds``, and for
-        complete ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
+        One mapping per trial, in the order of their start: ``trial``, one value per axis (None for a temperature that
+        does not apply), ``state`` ("complete", "stopped early" or "diverged"), ``reports`` (epochs, or tenths of the
+        schedule, that it came through), ``validation_errors`` (of the epoch that is kept; None where it diverged in its
+        first), ``seconds``, and for complete ones ``validation_accuracy``, ``validation_nll`` and ``best_epoch``.
     """
     from optuna.trial import TrialState
 

@@ -1,4 +1,4 @@
-"""Search method, temperature, hard weight, learning rate and epochs on validation, over soft targets kept before."""
+"""Search method, temperature, hard weight, learning rate and epochs on validation, with stored soft targets."""
 
 __all__ = ["TuneRun", "tune"]
 
@@ -34,13 +34,13 @@ from limbeck.tuning.trials import Bench, rows_of
 
 @dataclass(frozen=True)
 class TuneRun:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         best: The settings that were best on validation: ``method``, ``temperature`` where it counts, ``hard_weight``,
             ``learning_rate``, ``epochs`` and, where any counts, ``method_options``, as :func:`~limbeck.distill` takes
             them.
-        trials: A mapping a trial that came to an end, in the order in which they began.
+        trials: One mapping per finished trial, in the order of their start.
         metrics: The contents of ``metrics.json``.
         folder: The run's folder, or None.
     """
@@ -73,10 +73,10 @@ def tune(
     progress: bool | Callable[[int, int], None] = True,
     **training: Unpack[TrainingKeywords],
 ) -> TuneRun:
-    """Find the settings with which a student learns best from a teacher, evaluated on validation alone.
+    """Search the best settings of a distillation, evaluated on validation only.
 
-    The teacher answers each view of each example once, or a store of its answers is used; every trial is a student
-    trained on them. A test set that comes with the data is put aside unread. Poor trials are stopped early.
+    The teacher's outputs are computed once per view of each example, or a store of them is used; every trial is a
+    student trained on them. A test set that comes with the data is not read. Poor trials are pruned.
 
     Args:
         teacher: :class:`~limbeck.SoftTargets` opened from a store; or a module or teacher, which answers once.

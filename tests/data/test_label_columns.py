@@ -80,7 +80,7 @@ def test_several_labels_of_texts_and_images(tmp_path):
         ({"label_columns": ("red", "blue")}, "has no column 'blue'"),
         ({"label_columns": NAMES, "label_column": "red"}, "label_columns are one column per label, and label_column"),
         ({"label_columns": NAMES, "label_separator": ";"}, "and label_separator is for a single column: leave it out"),
-        ({"label_column": "b"}, "classes are needed, and regression is not known here"),
+        ({"label_column": "b"}, "classes are needed, and regression is not supported"),
         ({"label_columns": ()}, "label_columns must be at least one column"),
         ({"label_column": "red", "label_separator": ""}, "label_separator must be at least one character"),
     ],
@@ -259,7 +259,7 @@ def test_estimators_of_several_labels_in_both_forms_of_scikit_learn(rows):
     two = MultiOutputClassifier(LogisticRegression()).fit(VALUES, TRUTH[:, :2])
     with pytest.raises(MismatchError, match="has 2 labels, and the data have 3"):
         teacher_for(two, data).bind(data.train).log_probs(batch, 1.0)
-    with pytest.raises(DataError, match="predicts amounts, and regression is not known here: give a classifier"):
+    with pytest.raises(DataError, match="is a regressor, and regression is not supported: give a classifier"):
         teacher_for(ensemble.RandomForestRegressor(2).fit(VALUES, VALUES[:, 0]), data)
 
 

@@ -124,7 +124,7 @@ def test_blocks_of_predictions_may_end_within_an_example(tmp_path, monkeypatch):
         (lambda: limbeck.Examples.of_labels(X, TRUE, names=["a"]), DataError, "3 labels of each example, and 1 names"),
         (lambda: limbeck.distill(nn.Linear(5, 3), nn.Linear(5, 3), *PARTS, classes=["a", "b"]), DataError,
          "3 labels of each example, and classes names 2"),
-        (lambda: limbeck.Examples.of(X, X[:, 0]), DataError, "regression is not known"),
+        (lambda: limbeck.Examples.of(X, X[:, 0]), DataError, "regression is not supported"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_a_line(call, error, message):

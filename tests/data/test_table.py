@@ -78,7 +78,7 @@ def test_an_encoding_is_kept_as_json_and_a_damaged_one_is_refused():
     assert TableEncoding.from_dict(kept) == encoding and hash(encoding) == hash(TableEncoding.from_dict(kept))
     for change in ({"columns": []}, {"categories": "other"}, {"columns": [{"name": "x", "mean": 0.0, "std": 0.0,
                    "median": 0.0, "marked": False}]}, {"columns": [{"name": "x"}]}, {"columns": 3}):  # fmt: skip
-        with pytest.raises(DataError, match="encoding of table rows cannot be used"):
+        with pytest.raises(DataError, match="invalid encoding of table rows"):
             TableEncoding.from_dict({**kept, **change})
 
 
@@ -140,7 +140,7 @@ def test_files_become_data_sets_with_labels_groups_and_gaps(tmp_path, kind):
             open_table(path, **{"label_column": "y", **change})
     frame.assign(y=[0.5, 1.25, 2, 3]).to_csv(tmp_path / "real.csv", index=False)
     with pytest.raises(
-        FormatError, match="the label 0.5 in column 'y': classes are needed, and regression is not known"
+        FormatError, match="the label 0.5 in column 'y': classes are needed, and regression is not supported"
     ):
         open_table(tmp_path / "real.csv")
 

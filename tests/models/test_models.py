@@ -133,7 +133,7 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
         ({"model_type": "mlp", "classes": 3}, "cannot be built"),
         ({"model_type": "mlp", "input_shape": [4], "classes": -3}, "classes must be at least 1, and is -3"),
         ({"model_type": "mlp", "input_shape": [4], "classes": "3"}, "cannot be built"),
-        ({"model_type": "cnn", "input_shape": [4], "classes": 3}, "needs pictures"),
+        ({"model_type": "cnn", "input_shape": [4], "classes": 3}, "needs images"),
         ({"model_type": "cnn", "input_shape": [1, 6, 6], "classes": 3}, "6x6 pixels are too small"),
     ],
 )

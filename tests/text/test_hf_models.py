@@ -184,7 +184,7 @@ def test_nothing_is_executed_out_of_a_file(folder, bare, tmp_path):
         hf_model(str(folder), NAMES)
     odd = {**config, "auto_map": {"AutoConfig": "code.Config"}, "model_type": "unheard-of"}
     (folder / "config.json").write_text(json.dumps(odd))
-    with pytest.raises(ConfigError, match="it needs code of its own, and nothing is executed out of a file"):
+    with pytest.raises(ConfigError, match="it needs remote code, and Limbeck executes no code"):
         hf_model(str(folder), NAMES)
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(folder / "model.safetensors")

@@ -134,7 +134,7 @@ def test_errors_name_columns_lines_and_offsets(tmp_path):
     assert told(jsonl, good + '{"text": 7, "label": 0}\n').startswith(": line 2 has 7 in column 'text'")
     assert told(jsonl, good + '{"text": "x", "label": null}\n') == ": line 2 has no label in column 'label'"
     half = good + '{"text": "x", "label": 0.5}\n'
-    assert "the label 0.5 in column 'label': classes are needed, and regression is not known" in told(jsonl, half)
+    assert "the label 0.5 in column 'label': classes are needed, and regression is not supported" in told(jsonl, half)
     halves = "text,label\n" + "x,1\ny,0.25\n" * 3
     assert "column 'label' holds '0.25' and other numbers that are not whole: classes are needed" in told(csv, halves)
     assert "text 1 holds half a surrogate pair" in told(jsonl, good + '{"text": "\\ud800", "label": 0}\n')

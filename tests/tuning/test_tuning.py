@@ -211,7 +211,7 @@ def test_what_it_leaves(teacher, tmp_path, drawn):
     assert "&lt;b&gt;" in page and "<b>" not in page
     for figure in ("heat_map", "trials", "settings"):
         assert f'id="{figure}"' in page and (out / "figures" / f"{figure}.svg").exists()
-    assert "--resume goes on" not in page
+    assert "--resume continues" not in page
 
 
 def test_a_stopped_search_goes_on_where_it_was(teacher, tmp_path, trained):

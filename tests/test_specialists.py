@@ -289,7 +289,7 @@ def test_an_oversampling_of_one_changes_nothing():
 def test_correct_dustbin_refuses(oversampling):
     with pytest.raises(DataError, match="oversampling"):
         correct_dustbin(torch.zeros(2, 3), oversampling)
-    with pytest.raises(DataError, match="a dustbin"):
+    with pytest.raises(DataError, match="the dustbin"):
         correct_dustbin(torch.zeros(2, 1), 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Compare methods of distillation: search each with the same care, train the chosen settings over seeds, judge once."""
+"""Compare distillation methods: equal search budgets, chosen settings trained over seeds, one evaluation."""
 
 __all__ = ["MethodComparison", "compare_methods"]
 
@@ -45,7 +45,7 @@ _IDENTITY = "comparison.json"
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         rows: An arm each, labels alone first.
@@ -84,9 +84,9 @@ def compare_methods(
 ) -> MethodComparison:
     """Compare methods of distillation with labels alone, and with each other.
 
-    Every arm tries as many settings, on validation and with a seed of its own; the best are trained over fresh seeds,
-    all arms from the same initial weights in the same order for as many steps; then the test set is read once. The
-    intervals hold the chance of seeds and of examples, and p-values are adjusted by Holm for the number of arms.
+    Every arm tries the same number of settings, on validation and with a separate seed; the best are trained over fresh
+    seeds, all arms from the same initial weights in the same order for as many steps; then the test set is read once.
+    The intervals hold the chance of seeds and of examples, and p-values are adjusted by Holm for the number of arms.
     "labels longer" has twice the epochs: a method that needs more patience than labels must beat that too.
 
     Args:
@@ -101,7 +101,7 @@ def compare_methods(
         comparison: Methods, trials and seeds.
         augmentation: Augmentation of the training images, for every arm alike.
         resume: Resume the run in ``out``.
-        jobs: How many trainings run at a time, each in its own process.
+        jobs: How many trainings run in parallel, each in its own process.
         command: What is shown as the command that made the page.
         callbacks: Told what is odd about the data; epochs of so many trainings are not told.
         progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
@@ -240,7 +240,7 @@ def _settle(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> str:
         if read_json(file) != plain:
             raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
     elif any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty, and holds no comparison: choose another folder")
+        raise RunError(f"{folder} is not empty, and is not a comparison: choose another folder")
     else:
         replace_json(file, plain)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

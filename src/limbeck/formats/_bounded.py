@@ -116,7 +116,7 @@ class Source:
         return data
 
     def skip(self, count: int, what: str) -> None:
-        """Pass over ``count`` bytes, holding at most a chunk of them.
+        """Skip ``count`` bytes, holding at most a chunk of them.
 
         Args:
             count: Number of bytes, at least 0.

@@ -8,7 +8,7 @@ from limbeck.formats.keras_h5 import read_here
 
 
 def main() -> None:
-    """Read the file, and answer with its layers or with what is wrong."""
+    """Read the file, and write its layers or the error."""
     path, octets = sys.argv[1:]
     limit_memory(int(octets))
     try:

@@ -1,4 +1,4 @@
-"""Reading a file in a process of its own, where the library that reads it may hang or crash on a hostile one."""
+"""Reading of a file in a subprocess, where the library may hang or crash on a hostile file."""
 
 __all__ = ["answer_apart", "limit_memory", "read_apart"]
 
@@ -36,7 +36,7 @@ def read_apart(path: str | PathLike[str], module: str, size: int) -> Found:
         What it answered: items of plain values and float32 arrays.
 
     Raises:
-        FormatError: If it refused the file, took too long, or died of it.
+        FormatError: If it refused the file, timed out, or crashed.
     """
     try:
         done = subprocess.run(
@@ -51,7 +51,7 @@ def read_apart(path: str | PathLike[str], module: str, size: int) -> Found:
     except subprocess.TimeoutExpired as error:
         raise FormatError(path, f"is damaged: its reader did not end within {error.timeout:.0f} seconds") from error
     if done.returncode != 0 or len(done.stdout) < 8:
-        raise FormatError(path, f"is damaged: its reader died of it (exit code {done.returncode})")
+        raise FormatError(path, f"is damaged: its reader crashed (exit code {done.returncode})")
     (length,) = struct.unpack("<Q", done.stdout[:8])
     answer = json.loads(done.stdout[8 : 8 + length])
     if "refused" in answer:

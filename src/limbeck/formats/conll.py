@@ -1,4 +1,4 @@
-"""Sentences of words with a tag each, one word per line: CoNLL files, and those of Universal Dependencies."""
+"""CoNLL and CoNLL-U files: sentences of tagged words, one word per line."""
 
 __all__ = ["CONLL_SUFFIXES", "read_conll"]
 
@@ -34,7 +34,7 @@ def read_conll(
 
     Raises:
         ConfigError: If a number of a column is below 1, or both are the same.
-        FormatError: If the file is missing, no text, or a line has no such column.
+        FormatError: If the file is missing, is not text, or a line has no such column.
 
     Example:
         >>> import tempfile

@@ -1,7 +1,6 @@
 """IDX, the format of the MNIST files: a typed array of any number of axes, big-endian, often gzipped.
 
-The file is two zero bytes, a type code, the number of axes, one unsigned 32-bit length an axis, and the
-values.
+The file is two zero bytes, a type code, the number of axes, one unsigned 32-bit length per axis, and the values.
 """
 
 __all__ = ["read_idx", "write_idx"]
@@ -28,7 +27,7 @@ _MAX_AXES = 32  # what every supported numpy can hold
 
 
 def read_idx(path: str | PathLike[str]) -> NDArray[Any]:
-    """Read an IDX file, gzipped or not; its first bytes decide, not its name.
+    """Read an IDX file, gzipped or not, as detected from the magic bytes.
 
     No more is decompressed than the header promises, and a header that promises more than the file can hold
     is refused before memory is taken.
@@ -41,8 +40,8 @@ def read_idx(path: str | PathLike[str]) -> NDArray[Any]:
         or float64.
 
     Raises:
-        FormatError: If the file cannot be read, is no IDX file, is truncated or corrupt, or has trailing
-            bytes. The offset counts decompressed bytes.
+        FormatError: If the file cannot be read, is not an IDX file, is truncated or corrupt, or has trailing bytes. The
+            offset counts decompressed bytes.
 
     Example:
         >>> import tempfile, pathlib
@@ -79,7 +78,7 @@ def _read_header(source: Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
 
 
 def write_idx(path: str | PathLike[str], array: NDArray[Any]) -> None:
-    """Write an array as an IDX file, whole or not at all.
+    """Write an array as an IDX file, atomically.
 
     The bytes go to a temporary file beside the target, which then takes its place. The same array gives the
     same bytes.

@@ -1,6 +1,6 @@
-"""Folders of pictures, one sub-folder per class, read into one array.
+"""Folders of images, one sub-folder per class, read into one array.
 
-Axes: ``N`` pictures, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
+Axes: ``N`` images, ``C`` channels (1 grey, 3 red-green-blue), ``H`` rows, ``W`` columns.
 """
 
 __all__ = ["OpenedPicture", "Pictures", "open_picture", "pixels_of", "read_pictures", "read_unlabelled"]
@@ -20,10 +20,10 @@ from PIL import Image, ImageOps
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.image_files import Listing, list_classes, list_images
 
-# Only these decoders run, whatever a file's first bytes say: others of Pillow's call outside programs.
+# Only these decoders run, whatever a file's magic bytes: some of Pillow's call external programs.
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ROOM = 90 << 20
-"""Bytes that decoding a picture may take, beside four times the file's size: a few bytes can claim any size."""
+"""Bytes that decoding an image may take, beside four times the file's size: a few bytes can claim any size."""
 _ROOM_REDUCED = 384 << 20
 """Likewise where a size is asked for, so that large photographs are expected."""
 _MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
@@ -42,10 +42,10 @@ _DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit, for when a program has s
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures with their classes.
+    """Images with their classes.
 
     Attributes:
-        images: uint8 ``(N, C, H, W)``; C is 1 if all pictures are grey, else 3.
+        images: uint8 ``(N, C, H, W)``; C is 1 if all images are grey, else 3.
         labels: int64 ``(N,)``, positions in ``classes``; empty where there are no classes.
         classes: Names of the sub-folders, sorted.
         files: The N paths relative to the folder, with ``/`` between the parts.
@@ -60,26 +60,25 @@ class Pictures:
 
 
 def read_pictures(folder: str | PathLike[str], *, size: tuple[int, int] | None = None) -> Pictures:
-    """Read all pictures of a folder that has one sub-folder per class.
+    """Read all images of a folder with one sub-folder per class.
 
-    Pictures come in the order of class and file name, whatever the file system's order. Names that start with
-    a dot and files without a picture's extension are passed over. Of an animation the first frame counts.
-    Pictures are turned as their EXIF orientation says, transparent parts are laid on white, and 16-bit grey
-    is scaled so that 65535 becomes 255. A picture is grey if it is stored as grey, or with a palette of which
-    it uses only greys.
+    Images come in the order of class and file name, whatever the file system's order. Names that start with a dot and
+    files without an image extension are skipped. Of an animation the first frame is used. Images are rotated by their
+    EXIF orientation, transparent parts are composited on white, and 16-bit grey is scaled so that 65535 becomes 255. An
+    image is grey if it is stored as grey, or with a palette of which it uses only greys.
 
     Args:
-        folder: The folder, holding sub-folders that hold the pictures themselves.
-        size: Height and width in pixels to resize every picture to, by antialiased bilinear interpolation and
+        folder: The folder, with sub-folders of images.
+        size: Height and width in pixels to resize every image to, by antialiased bilinear interpolation and
             without keeping proportions; None where all have one size.
 
     Returns:
-        The pictures.
+        The images.
 
     Raises:
         ConfigError: If ``size`` is not two positive whole numbers.
-        FormatError: If the folder has no classes, a class no pictures, the sizes differ and ``size`` is None,
-            or a picture is corrupt, too large to be safe, or a link that leads outside the folder.
+        FormatError: If the folder has no classes, a class no images, the sizes differ and ``size`` is None, or an image
+            is corrupt, too large to be safe, or a link that leads outside the folder.
 
     Example:
         >>> import tempfile
@@ -164,8 +163,8 @@ class OpenedPicture:
         opened: As Pillow opened it.
 
     Attributes:
-        height: Pixels, as the image is shown: turned as its EXIF orientation says.
-        width: Likewise.
+        height: Pixels, after rotation by its EXIF orientation.
+        width: Pixels, after rotation by its EXIF orientation.
     """
 
     def __init__(self, file: str | PathLike[str], opened: Image.Image) -> None:
@@ -324,7 +323,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
         raise DataError(f"the image cannot be decoded: {error or type(error).__name__}") from error
 
 
-# The same picture in mode L or RGB; `kind` is the file format.
+# The same image in mode L or RGB; `kind` is the file format.
 def _in_bytes(file: str | PathLike[str], picture: Image.Image, kind: str | None) -> Image.Image:
     mode, clear = picture.mode, picture.info.get("transparency")
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):

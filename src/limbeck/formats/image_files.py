@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and of which class; nothing is decoded."""
+"""Listing of a folder's image files and their classes; nothing is decoded."""
 
 __all__ = ["EXTENSIONS", "Listing", "list_classes", "list_images", "visible"]
 
@@ -34,10 +34,10 @@ class Listing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know: how many files were passed over."""
+        """A note on the number of skipped files."""
         if not self.passed_over:
             return ()
-        return (f"{len(self.passed_over):,} other files were passed over, such as {self.passed_over[0]}",)
+        return (f"{len(self.passed_over):,} other files were skipped, such as {self.passed_over[0]}",)
 
 
 def visible(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Tables that are in memory already, a DataFrame of pandas or a data set of Hugging Face, read as files of rows are."""
+"""Tables in memory: a pandas DataFrame or a Hugging Face data set, read like files of rows."""
 
 __all__ = ["class_names", "held_columns", "is_held", "source_name", "values_of", "with_columns"]
 

@@ -1,9 +1,9 @@
-"""Dense layers in HDF5 as Keras keeps them: a group a layer, with ``kernel`` (inputs x outputs) and ``bias``.
+"""Dense layers in HDF5 in Keras's layout: one group per layer, with ``kernel`` (inputs x outputs) and ``bias``.
 
 Both layouts are read: weights in ``layer/layer/kernel:0`` under an attribute ``weight_names``, as Keras 1 and
-2 write them (in ``model_weights`` where the file holds a whole model), and plain ``layer/kernel``, as the
-older scripts left them. What activation follows a layer is read from the attribute ``model_config`` of a whole
-model, and from an attribute ``activation`` of the layer's group, which we write. Axes: ``I`` inputs, ``O`` outputs.
+2 write them (in ``model_weights`` where the file holds a whole model), and plain ``layer/kernel``, as older scripts
+write them. What activation follows a layer is read from the attribute ``model_config`` of a whole model, and from an
+attribute ``activation`` of the layer's group, which we write. Axes: ``I`` inputs, ``O`` outputs.
 """
 
 __all__ = ["DenseLayer", "read_here", "read_keras_h5", "write_keras_h5"]
@@ -59,11 +59,11 @@ class DenseLayer:
 def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
     """Read the dense layers of an HDF5 file.
 
-    Groups without weights (activations, dropout) are passed over. The order is that of the attribute
+    Groups without weights (activations, dropout) are skipped. The order is that of the attribute
     ``layer_names`` where there is one, else of the names with their numbers compared as numbers.
 
-    The HDF5 library goes round in circles on some damaged files, and dies of others, so the file is read in a process
-    of its own, with a limit of time and of memory.
+    The HDF5 library hangs on some damaged files, and crashes on others, so the file is read in a subprocess, with
+    limits on time and memory.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def read_keras_h5(path: str | PathLike[str]) -> list[DenseLayer]:
         The layers in order, at least one, the outputs of each being the inputs of the next.
 
     Raises:
-        FormatError: If it is no such file, is damaged, points outside itself, or its layers do not chain.
+        FormatError: If it is not such a file, is damaged, points outside itself, or its layers do not chain.
     """
     with open_regular(path) as (_, size):
         found = read_apart(path, "limbeck.formats._keras_h5_child", size)
@@ -92,7 +92,7 @@ def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
         The layers.
 
     Raises:
-        FormatError: As :func:`read_keras_h5` does, where the HDF5 library lets it come to that.
+        FormatError: As :func:`read_keras_h5`, unless the HDF5 library crashes first.
     """
     with open_regular(path) as (file, size):
         try:
@@ -111,7 +111,7 @@ def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
             UnicodeError,
             AttributeError,
         ) as error:
-            raise FormatError(path, f"no readable HDF5 file: {' '.join(str(error).split())[:200]}") from error
+            raise FormatError(path, f"not a readable HDF5 file: {' '.join(str(error).split())[:200]}") from error
     for left, right in zip(layers, layers[1:], strict=False):
         outputs, inputs = left.kernel.shape[1], right.kernel.shape[0]
         if left.activation == "maxout" and outputs % inputs == 0:  # the largest of some outputs each
@@ -125,7 +125,7 @@ def read_here(path: str | PathLike[str]) -> list[DenseLayer]:
 
 
 def write_keras_h5(path: str | PathLike[str], layers: Sequence[DenseLayer]) -> None:
-    """Write dense layers, one group each; the file is replaced whole or not at all.
+    """Write dense layers, one group each; the file is replaced atomically.
 
     Args:
         path: The file; its folder must exist.
@@ -225,7 +225,7 @@ def _collect(
             continue
         role = "kernel" if _KERNEL.fullmatch(name) else "bias" if _BIAS.fullmatch(name) else None
         if role is None:
-            raise FormatError(path, f"{member.name} is no weight of a dense layer (kernel or bias)")
+            raise FormatError(path, f"{member.name} is not a weight of a dense layer (kernel or bias)")
         if role in found:
             raise FormatError(path, f"{member.name}: the layer has a second {role}")
         found[role] = _read_weight(path, member, budget)
@@ -233,7 +233,7 @@ def _collect(
 
 def _read_weight(path: str | PathLike[str], dataset: h5py.Dataset, budget: list[int]) -> NDArray[np.float32]:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8:
-        raise FormatError(path, f"{dataset.name} is no array of floats")
+        raise FormatError(path, f"{dataset.name} is not an array of floats")
     if dataset.external or dataset.is_virtual:
         raise FormatError(path, f"{dataset.name} keeps its values in another file, which is not opened")
     # Deflate cannot gain more than 1032 to 1, and plain storage holds every byte.

@@ -1,7 +1,7 @@
-"""EMNIST as published: one MATLAB 5 file a split, holding a struct ``dataset``.
+"""EMNIST as published: one MATLAB 5 file per split, with a struct ``dataset``.
 
 Its fields are ``train`` and ``test``, each with ``images`` of shape (N, 784), ``labels`` of shape (N, 1) and
-``writers``, which are not read; and ``mapping``, with one row a class: the label, then one or more character
+``writers``, which are not read; and ``mapping``, with one row per class: the label, then one or more character
 codes.
 
 Axes: ``N`` images, ``K`` classes.
@@ -83,7 +83,7 @@ def _read_part(
         raise FormatError(
             path,
             f"{where}.images holds {len(images)} images, and {where}.labels has shape {stored.shape}: "
-            "one label an image is needed",
+            "one label per image is needed",
         )
     transposed = images.reshape(-1, _SIDE, _SIDE)
     return np.ascontiguousarray(transposed.transpose(0, 2, 1)), _rows(path, f"{where}.labels", stored, labels)
@@ -94,7 +94,7 @@ def _read_mapping(path: str | PathLike[str], mapping: NDArray[Any]) -> tuple[NDA
     rows = _whole(path, "dataset.mapping", mapping)
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise FormatError(
-            path, f"dataset.mapping has shape {rows.shape}, and needs a row a class: label, character codes"
+            path, f"dataset.mapping has shape {rows.shape}, and needs one row per class: label, character codes"
         )
     names = []
     for row in rows[:, 1:].tolist():

@@ -32,7 +32,7 @@ def read_npz(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
         The arrays by name, in the order of the archive, writable and in the machine's byte order.
 
     Raises:
-        FormatError: If the file cannot be read, is no zip archive, is truncated or corrupt, or a member is
+        FormatError: If the file cannot be read, is not a zip archive, is truncated or corrupt, or a member is
             encrypted, compressed by another method than deflate, not an array, an array of Python objects or
             of records, or has a name that repeats or leads out of the archive.
 
@@ -66,7 +66,7 @@ def _check_directory(path: str | PathLike[str], members: list[zipfile.ZipInfo], 
         if info.orig_filename != name or not _stays_inside(name):
             raise FormatError(path, f"the member name {info.orig_filename!r} is not allowed", offset=at)
         if not name.endswith(_SUFFIX):
-            raise FormatError(path, f"member {name!r} is no array: its name does not end in {_SUFFIX}", offset=at)
+            raise FormatError(path, f"member {name!r} is not an array: its name does not end in {_SUFFIX}", offset=at)
         if name in seen:
             raise FormatError(path, f"two members are named {name!r}", offset=at)
         seen.add(name)

@@ -76,7 +76,7 @@ def read_frame(path: Any) -> Any:
     except Exception as error:  # pandas and pyarrow raise a dozen types on damaged files
         raise FormatError(path, f"cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     if not len(frame) or not len(frame.columns):
-        raise FormatError(path, "has no rows: a line of column names and a line for each example are needed")
+        raise FormatError(path, "has no rows: a line of column names and one line per example are needed")
     frame.columns = [str(column) for column in frame.columns]
     return frame
 

@@ -1,4 +1,4 @@
-"""Named columns out of CSV, JSON lines and parquet files."""
+"""Named columns from CSV, JSON lines and parquet files."""
 
 __all__ = ["RECORD_SUFFIXES", "peek_columns", "read_records"]
 
@@ -85,7 +85,7 @@ def peek_columns(path: Any, wanted: Sequence[str] = ()) -> list[str] | None:
             return next(csv.reader([header], delimiter=delimiter), None) or None
         if file.suffix.lower() in {".parquet", ".pq"} and file.is_file():
             return [str(name) for name in importlib.import_module("pyarrow.parquet").read_schema(file).names]
-    except Exception:  # whatever damaged files raise is told by who reads them
+    except Exception:  # errors of damaged files are reported by the reader
         return None
     return None
 
@@ -202,7 +202,7 @@ def _taken(file: Path, names: Sequence[str], wanted: tuple[str, ...], optional: 
     taken = list(dict.fromkeys([*wanted, *(name for name in optional if name in names)]))
     for name in taken:
         if list(names).count(name) > 1:
-            raise FormatError(file, f"has two columns {name!r}: give each a name of its own")
+            raise FormatError(file, f"has two columns {name!r}: give each a unique name")
     return taken
 
 

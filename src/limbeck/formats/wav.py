@@ -20,7 +20,7 @@ class Sound(NamedTuple):
 
     Attributes:
         samples: float32 ``(samples,)``, from -32768 to 32767 as Kaldi has them.
-        rate: Samples a second.
+        rate: Samples per second.
     """
 
     samples: NDArray[np.float32]
@@ -38,7 +38,7 @@ def read_wav(path: str | PathLike[str], *, channel: int | None = None) -> Sound:
         The sound.
 
     Raises:
-        FormatError: If it is no WAV file of PCM, is truncated, or has other channels than asked for.
+        FormatError: If it is not a PCM WAV file, is truncated, or lacks the channel.
         ConfigError: If the channel is negative.
 
     Example:
@@ -63,7 +63,7 @@ def read_wav(path: str | PathLike[str], *, channel: int | None = None) -> Sound:
                 data = sound.readframes(frames)
         except (wave.Error, EOFError, ValueError, RuntimeError, ZeroDivisionError) as error:
             reason = " ".join(str(error).split()) or "the file ends early"
-            raise FormatError(path, f"is no WAV file that can be read ({reason}): {_CURE}") from error
+            raise FormatError(path, f"is not a readable WAV file ({reason}): {_CURE}") from error
     if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000 and width in {1, 2, 3, 4}):
         raise FormatError(path, f"has {channels} channels of {width} bytes at {rate} Hz: {_CURE}")
     if len(data) != needed:

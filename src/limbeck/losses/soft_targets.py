@@ -34,7 +34,7 @@ def _checked(temperature: float) -> float:
 
 
 def widened(values: Tensor) -> Tensor:
-    """Half precision as float32, where logits of 6e4 do not overflow; other types as they are.
+    """Half precision as float32, where logits of 6e4 do not overflow; other dtypes unchanged.
 
     Args:
         values: Any tensor.
@@ -92,7 +92,7 @@ def soft_target_loss(student_logits: Tensor, target_log_probs: Tensor, *, temper
     Args:
         student_logits: Logits :math:`z`, ``(..., K)``.
         target_log_probs: :math:`\log p`, ``(..., K)``, **already softened at the same temperature**;
-            ``-inf`` marks a class given no mass, which adds 0 whatever the student says of it, ``-inf`` included.
+            ``-inf`` marks a class given no mass, which adds 0 whatever the student's logit of it, including ``-inf``.
         temperature: :math:`T > 0`, no unit. At 1 this is the plain KL divergence.
 
     Returns:
@@ -125,7 +125,7 @@ def soft_target_loss(student_logits: Tensor, target_log_probs: Tensor, *, temper
 
 
 def _where(chosen: Tensor, values: Tensor) -> Tensor:
-    """The chosen values, and 0 with zero gradient in the place of the others."""
+    """The selected values, and 0 with zero gradient elsewhere."""
     return torch.where(chosen, values, values.new_zeros(()))
 
 
@@ -175,7 +175,7 @@ def without_looking(unseen: bool = True) -> Iterator[None]:
 
 
 def _holds_anywhere(found: Tensor) -> bool:
-    """Whether a mask is true somewhere; False where its values are not to be seen, as under ``torch.vmap``."""
+    """Whether any value of a mask is true; False where values are not accessible, as under ``torch.vmap``."""
     if not _looks or found.is_meta or torch.compiler.is_compiling():
         return False
     try:
@@ -192,7 +192,7 @@ def _first_example(found: Tensor) -> str:
 
 
 def hard_target_loss(student_logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    r"""Cross-entropy of the student with the true labels, at :math:`T = 1`.
+    r"""Cross-entropy of the student with the labels, at :math:`T = 1`.
 
     .. math::
         \ell_n = -\sum_k q_{nk} \log \mathrm{softmax}(z_n)_k, \quad q_{nk} = (1 - s)\,[k = y_n] + s / K
@@ -255,7 +255,7 @@ def distillation_loss(
     hard_weight: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    r"""Soft targets and true labels together.
+    r"""Weighted sum of the soft-target loss and cross-entropy with the labels.
 
     .. math::
         \ell_n = (1 - w)\,\ell^{\mathrm{soft}}_n + w\,\ell^{\mathrm{hard}}_n
@@ -264,7 +264,7 @@ def distillation_loss(
 
     Args:
         student_logits: Logits, ``(..., K)``.
-        target_log_probs: Teacher's log-probabilities at the same temperature, ``(..., K)``; not looked at where
+        target_log_probs: Teacher's log-probabilities at the same temperature, ``(..., K)``; not used where
             ``hard_weight`` is 1.
         labels: True classes, integers ``(...)``; not needed where ``hard_weight`` is 0.
         temperature: :math:`T > 0`, no unit.
@@ -302,13 +302,13 @@ def distillation_loss(
 
 
 def logit_matching_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    r"""Squared distance of zero-meaned logits: what :func:`soft_target_loss` becomes as :math:`T \to \infty`.
+    r"""Squared distance of zero-mean logits: the limit of :func:`soft_target_loss` for :math:`T \to \infty`.
 
     .. math::
         \ell_n = \frac{1}{2K} \sum_k \bigl((z_{nk} - \bar z_n) - (v_{nk} - \bar v_n)\bigr)^2
 
-    A class that is ``-inf`` on both sides is left out of means and sum. One that is so on one side alone is infinitely
-    far: the loss is infinite.
+    A class that is ``-inf`` on both sides is left out of means and sum. If it is ``-inf`` on one side only, the loss is
+    infinite.
 
     Args:
         student_logits: Student's logits :math:`z`, ``(..., K)``.

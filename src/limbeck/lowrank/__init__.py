@@ -1,11 +1,11 @@
-"""Low rank: replace each large matrix of a network by two thin ones, and choose how thin.
+"""Low-rank factorisation: replace each large matrix of a network by two thin ones, and choose the ranks.
 
 Look, decide, act::
 
     spectrum = look(model, calibration)             # singular values, in a metric that the data give
-    spectrum = weigh(spectrum, model, calibration)  # may be left out: layers weighed by trying them one by one
+    spectrum = weigh(spectrum, model, calibration)  # optional: weight layers by measured sensitivity
     plan = plan_ranks(spectrum, parameters=0.5)     # the rank of each layer; print(plan) is a table
-    small = apply(plan, model, spectrum)            # a new network; the old one is untouched
+    small = apply(plan, model, spectrum)            # a new network; the old one is not modified
 
 :mod:`limbeck.lowrank.matrices` does the same for one matrix, on plain arrays.
 """

@@ -25,7 +25,7 @@ def restructure(
     spatial: Collection[str] = (),
     tucker: Mapping[str, int] | None = None,
 ) -> nn.Module:
-    """A copy of a network in which each named layer is two; these hold no values yet.
+    """A copy of a network in which each named layer is factorised; the weights are not set yet.
 
     It makes the architecture that saved weights of a low-rank network are loaded into. A linear layer becomes a
     :class:`~limbeck.models.Factored` of one without bias and one with the old layer's bias, if it has one. A
@@ -33,7 +33,7 @@ def restructure(
     1x1 convolution; or one over columns and one over rows; or three.
 
     Args:
-        model: The network; it is left as it was.
+        model: The network; it is not modified.
         ranks: Of the layers, by name.
         spatial: Convolutions among them that become one over columns and one over rows.
         tucker: Convolutions among them that become three: to how many channels the first goes.
@@ -42,7 +42,7 @@ def restructure(
         The new network.
 
     Raises:
-        ConfigError: If a name is no layer that can become two, or a rank is impossible.
+        ConfigError: If a layer cannot be factorised, or a rank is impossible.
 
     Example:
         >>> small = restructure(nn.Sequential(nn.Linear(8, 6), nn.ReLU()), {"0": 2})
@@ -51,7 +51,7 @@ def restructure(
     """
     for layer in find_layers(model):
         if layer.name in ranks and layer.reason is not None:
-            raise ConfigError(f"layer {layer.name!r} cannot become two: {layer.reason}")
+            raise ConfigError(f"layer {layer.name!r} cannot be factorised: {layer.reason}")
     return split_layers(model, ranks, spatial, tucker)
 
 
@@ -60,7 +60,7 @@ def apply(plan: RankPlan, model: nn.Module, spectrum: Spectrum | None = None) ->
 
     Args:
         plan: The ranks.
-        model: The network the plan was made for; it is left as it was.
+        model: The network the plan was made for; it is not modified.
         spectrum: What the plan was made from. A plan in the metric ``"weights"`` does without it, and decomposes the
             layers again; one that was made with calibration data needs it.
 
@@ -145,7 +145,7 @@ def replacement(
     Args:
         layer: The layer.
         rank: Of the factors.
-        placement: Where the singular values go.
+        placement: Which factor gets the singular values.
         seen: The layer's spectrum, or None to decompose its weights as they are.
         spatial: Whether a convolution becomes one over columns and one over rows.
         inner: To how many channels the first goes where it becomes three; else None.

@@ -1,4 +1,4 @@
-"""Decide: divide one budget among layers so that the whole loss is least."""
+"""Decide: allocate a budget to layers with the least total loss."""
 
 __all__ = ["Curve", "allot"]
 
@@ -16,7 +16,7 @@ _SWEEPS = 20
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a layer may cost, and what is then lost.
+    """The trade-off of a layer: costs and losses.
 
     Attributes:
         costs: Cost of each choice, rising strictly, integers ``(choices,)``.

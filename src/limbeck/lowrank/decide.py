@@ -38,7 +38,7 @@ def parse_bytes(text: str | int) -> int:
         Bytes, rounded down.
 
     Raises:
-        ConfigError: If it is no positive size.
+        ConfigError: If it is not a positive size.
 
     Example:
         >>> parse_bytes("200KB"), parse_bytes("1.5 MiB"), parse_bytes(7)
@@ -46,7 +46,7 @@ def parse_bytes(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].upper() not in _UNITS or float(match[1]) <= 0:
-        raise ConfigError(f"{text!r} is no size: give one such as 200KB, 1.5MB or 1MiB")
+        raise ConfigError(f"{text!r} is not a size: give one such as 200KB, 1.5MB or 1MiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -68,7 +68,7 @@ def plan_ranks(
     Per layer: ``rank``, ``sum_share``, ``energy_share``, ``layer_share``. For the whole network: ``parameters``,
     ``flops``, ``size``; ranks are then allocated by least loss in the spectrum's metric
     (:func:`limbeck.lowrank.allocation.allot`); a convolution that was decomposed in both forms takes the one that loses
-    less for what it costs. A layer stays whole where its two factors would not be smaller than it.
+    less for what it costs. A layer is not factorised where its factors would not be smaller.
 
     Args:
         spectrum: What :func:`limbeck.lowrank.look` saw.
@@ -77,7 +77,7 @@ def plan_ranks(
         energy_share: Share kept of each layer's sum of squares of singular values, in (0, 1].
         layer_share: Share of each layer's weights, in (0, 1].
         parameters: Parameters of the whole network, biases and all: a share up to 1, or a count above.
-        flops: Multiply-adds of all linear layers and convolutions, likewise.
+        flops: Multiply-adds of all linear layers and convolutions: a share up to 1, or a count above.
         size: Bytes of all that the network saves, such as ``"200KB"``.
         placement: Where the singular values go, see :func:`limbeck.lowrank.truncate`.
         only_smaller: Keep layers whole whose factors would not be smaller; otherwise the per-layer rules split all.
@@ -159,7 +159,7 @@ def _named_ranks(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]
             raise ConfigError(f"there is no layer {name!r}: there are {', '.join(layers)}")
         parts = layers[name].decomposition
         if parts is None:
-            raise ConfigError(f"layer {name} cannot become two: {layers[name].reason}")
+            raise ConfigError(f"layer {name} cannot be factorised: {layers[name].reason}")
         _check_rank(rank, parts, f"layer {name}", layers[name].shape)
     return dict(ranks)
 

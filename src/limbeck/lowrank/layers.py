@@ -1,7 +1,7 @@
-"""Which layers of a network are matrices, and what they see: as a matrix, their weights; as rows, their inputs.
+"""The layers of a network as matrices, and their inputs as rows.
 
-A convolution with a ``h x w`` kernel is the matrix ``(outputs, channels * h * w)`` applied to every patch of the
-picture. Of rank ``k`` it becomes a ``h x w`` convolution to ``k`` channels and a ``1 x 1`` convolution from these.
+A convolution with a ``h x w`` kernel is the matrix ``(outputs, channels * h * w)`` applied to every patch of the image.
+Of rank ``k`` it becomes a ``h x w`` convolution to ``k`` channels and a ``1 x 1`` convolution from these.
 """
 
 __all__ = ["Matrix", "find_layers", "gradient_rows", "input_rows", "model_digest", "model_size"]
@@ -103,7 +103,7 @@ def find_layers(model: nn.Module) -> list[Matrix]:
 
 
 def input_rows(module: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """What the layer's matrix is applied to, a row each: examples, or patches of pictures.
+    """The inputs of the layer's matrix as rows: examples, or patches of images.
 
     Args:
         module: The layer.

@@ -1,4 +1,4 @@
-r"""Second moments of what layers see and of how much their outputs matter, streamed over calibration data.
+r"""Second moments of layers' inputs and of gradients at their outputs, streamed over calibration data.
 
 For a layer with inputs :math:`x` and outputs :math:`z = W x + b`, over all rows (examples, or positions in pictures):
 
@@ -13,9 +13,9 @@ about
     T^2\, \mathrm{KL}_T \approx \tfrac{1}{2}\, P\, \mathrm{tr}(G \Delta C \Delta^\top)
 
 an example: the soft-target loss of :func:`limbeck.losses.soft_target_loss`, with the old network as the teacher and
-:math:`P` the number of rows an example. A trained network is sure of most examples, and at :math:`T = 1` these would
-say almost nothing; a larger temperature lets them speak. The products are those of K-FAC: inputs and gradients are
-taken as independent, and so are the positions of a picture.
+:math:`P` the number of rows an example. A trained network is confident on most examples, and at :math:`T = 1` these
+would contribute almost nothing; a higher temperature lets them count. The products are those of K-FAC: inputs and
+gradients are taken as independent, and so are the positions of a picture.
 
 References:
     Martens and Grosse, `Optimizing Neural Networks with Kronecker-factored Approximate Curvature
@@ -92,10 +92,10 @@ def measure_moments(
 ) -> dict[str, Moments]:
     """Run a network over calibration data and sum the moments of its layers, in float64.
 
-    The network is run in evaluation mode, and is afterwards as it was; no gradient is left in it.
+    The network is run in evaluation mode, and restored afterwards; it keeps no gradient.
 
     Args:
-        model: A classifier: scores before a softmax over the last axis.
+        model: A classifier: logits over the last axis.
         calibration: Inputs as the network sees them, ``(N, ...)``, or batches of such; at least one example.
         layers: The layers to watch.
         temperature: :math:`T > 0`, no unit, that softens the answers.
@@ -105,7 +105,7 @@ def measure_moments(
         Moments by the layer's name; layers that the data never reach are missing.
 
     Raises:
-        DataError: If the scores are not finite or no scores, or no gradient reaches a layer.
+        DataError: If the logits are invalid or not finite, or no gradient reaches a layer.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -153,10 +153,10 @@ def measure_moments(
 
 def _drawn_gradient(scores: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     if not isinstance(scores, Tensor) or scores.ndim < 2 or not scores.is_floating_point():
-        raise DataError("calibration needs a network that gives one tensor of scores, (examples, classes)")
+        raise DataError("calibration needs a network that gives one tensor of logits, (examples, classes)")
     probabilities = scores.detach().cpu().to(widest("cpu")).div(temperature).softmax(-1)
     if not bool(probabilities.isfinite().all()):
-        raise DataError("the network gives NaN or infinite scores for the calibration data")
+        raise DataError("the network gives NaN or infinite logits for the calibration data")
     flat = probabilities.reshape(-1, probabilities.shape[-1])
     drawn = torch.multinomial(flat, 1, generator=generator)
     return (flat - torch.zeros_like(flat).scatter_(1, drawn, 1.0)).reshape(scores.shape).to(scores)
@@ -164,7 +164,7 @@ def _drawn_gradient(scores: Tensor, temperature: float, generator: torch.Generat
 
 def _finished(name: str, sums: _Sums, examples: int) -> Moments:
     if not isinstance(sums.outputs, Tensor):
-        raise DataError(f"no gradient of the scores reaches layer {name}: does the network detach it?")
+        raise DataError(f"no gradient of the logits reaches layer {name}: does the network detach it?")
     assert isinstance(sums.mean, Tensor) and isinstance(sums.inputs, Tensor)
     mean, inputs, outputs = ((value / sums.rows).cpu().numpy() for value in (sums.mean, sums.inputs, sums.outputs))
     if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):

@@ -1,4 +1,4 @@
-"""The decision: the rank of every layer, frozen, printable, and saved as JSON."""
+"""The rank plan: the rank of every layer, frozen, printable, and saved as JSON."""
 
 __all__ = ["LayerPlan", "RankPlan"]
 
@@ -18,18 +18,18 @@ _FORMAT = "limbeck rank plan 1"
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """What shall become of one layer.
+    """The plan of one layer.
 
     Attributes:
         name: The layer's name in the network.
         kind: ``"linear"`` or ``"conv"``.
         shape: Of its matrix, outputs by inputs.
-        rank: Of the two layers in its place, or None where it stays whole.
+        rank: Its rank, or None where it is not factorised.
         kept: Share kept of the sum of the squares of the singular values in the plan's metric; 1 for a whole layer.
         loss: What is lost, in the unit of the plan's metric.
         parameters: Weights before, without the bias.
         parameters_after: Weights after, without the bias.
-        positions: Applications an example, or None where that is unknown.
+        positions: Applications per example, or None where that is unknown.
         reason: Why it stays whole, or None.
         spatial: Where it becomes a convolution over columns and one over rows: the shape, outputs and width by channels
             and height, of the matrix whose rank that is; else None.
@@ -125,7 +125,7 @@ class RankPlan:
 
     @property
     def multiply_adds(self) -> tuple[float, float] | None:
-        """Multiply-adds an example before and after, of linear layers and convolutions; None where unknown."""
+        """Multiply-adds per example before and after, of linear layers and convolutions; None where unknown."""
         before = after = 0.0
         for layer in self.layers:
             if layer.multiply_adds is None:
@@ -190,17 +190,17 @@ class RankPlan:
             The plan.
 
         Raises:
-            FormatError: If the file is missing, is no plan, or says what no plan can say.
+            FormatError: If the file is missing, or not a valid plan.
         """
         content = read_json(Path(path))
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise FormatError(path, f"is no rank plan: its format must be {_FORMAT!r}")
+            raise FormatError(path, f"is not a rank plan: its format must be {_FORMAT!r}")
         try:
             values = _fields(content, RankPlan, extra=("format",))
             values["layers"] = tuple(_read_layer(layer) for layer in values["layers"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(path, f"is no valid rank plan: {error}") from error
+            raise FormatError(path, f"is not a valid rank plan: {error}") from error
 
 
 def _rank_in_words(layer: LayerPlan) -> str:

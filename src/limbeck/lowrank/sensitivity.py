@@ -1,4 +1,4 @@
-"""Look again: measure what the truncation of each layer alone does to the answers, and weigh the layers by it."""
+"""Sensitivity: measure the effect of each layer's truncation on the outputs, and weight the layers by it."""
 
 __all__ = ["weigh"]
 
@@ -32,12 +32,12 @@ def weigh(spectrum: Spectrum, model: nn.Module, calibration: Inputs | Iterable[I
     .. math::
         \mathrm{KL}(\text{old answers} \,\|\, \text{new answers}) \, / \, \text{loss by the spectrum}.
 
-    This makes up for what the estimate leaves out, such as the correlation between a picture's positions. It takes
-    three runs over the data for each layer, and changes only how a budget for the whole network is allotted.
+    This makes up for what the estimate leaves out, such as the correlation between an image's positions. It takes
+    three runs over the data for each layer, and changes only how a budget for the whole network is allocated.
 
     Args:
         spectrum: What :func:`limbeck.lowrank.look` saw of the network, in any metric.
-        model: The network; it is left as it was.
+        model: The network; it is not modified.
         calibration: Inputs as the network sees them, ``(N, ...)``, or batches of such.
 
     Returns:
@@ -102,5 +102,5 @@ def _answers(model: nn.Module, batches: list[Inputs]) -> Tensor:
         scores = torch.cat([call_model(model, move(batch, device)).cpu() for batch in batches])
     answers = scores.to(widest("cpu")).log_softmax(-1).reshape(-1, scores.shape[-1])
     if not bool(answers.isfinite().all()):
-        raise DataError("the network gives NaN or infinite scores for the calibration data")
+        raise DataError("the network gives NaN or infinite logits for the calibration data")
     return answers

@@ -1,4 +1,4 @@
-"""Look: the singular values of every layer, in a metric, and what truncation will need."""
+"""Look: the singular values and vectors of every layer, in a metric."""
 
 __all__ = ["Form", "LayerSpectrum", "Metric", "Spectrum", "look"]
 
@@ -61,9 +61,9 @@ class LayerSpectrum:
         name: The layer's name in the network.
         kind: ``"linear"`` or ``"conv"``.
         shape: Of its matrix, outputs by inputs; of a convolution in groups, inputs of one group.
-        itemsize: Bytes a parameter.
+        itemsize: Bytes per parameter.
         weight: What a unit of squared error in the metric costs, beside other layers.
-        positions: Applications an example, or None where that is unknown.
+        positions: Applications per example, or None where that is unknown.
         decomposition: Singular values and vectors, or None where the layer must stay whole.
         mean: Mean of the inputs, if the bias shall make up for the mean error; else None.
         reason: Why the layer must stay whole, or None.
@@ -189,7 +189,7 @@ class Spectrum:
         except FileNotFoundError as error:
             raise FormatError(path, "is missing") from error
         except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(path, f"holds no spectrum that Limbeck wrote, or is damaged: {error}") from error
+            raise FormatError(path, f"is not a spectrum that Limbeck wrote, or is damaged: {error}") from error
         if found.digest != metadata.get("sha256"):
             raise FormatError(path, "does not match its checksum: it was damaged after it was written")
         return found
@@ -268,7 +268,7 @@ def look(
     (``benchmarks/lowrank.py``).
 
     Args:
-        model: A classifier, any module; it is left as it was.
+        model: A classifier, any module; it is not modified.
         calibration: Inputs as the network sees them, ``(N, ...)``, or batches of such; some thousand examples.
         metric: As in the table; without calibration data only ``"weights"`` is possible, with them the last is taken.
         temperature: :math:`T > 0`, no unit: answers are compared softened by it.

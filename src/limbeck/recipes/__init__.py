@@ -1,3 +1,3 @@
-"""Named experiments that anyone can run again."""
+"""Named, reproducible experiments."""
 
 __all__: list[str] = []

@@ -22,7 +22,7 @@ from limbeck.teachers import Ensemble, ModelTeacher, StoredTargets
 
 @dataclass(frozen=True, order=True)
 class Lesson:
-    """How a network may be distilled.
+    """A setting of a distillation.
 
     Attributes:
         temperature: T.
@@ -49,7 +49,7 @@ class Maker:
         self.here, self.series = here, here.series
 
     def trials(self, make: Callable[[int], Cell]) -> tuple[tuple[Cell, ...], ...]:
-        """Networks of a kind, one a seed."""
+        """Networks of a kind, one per seed."""
         return tuple((make(seed),) for seed in self.series.seeds)
 
     def teacher(self, seed: int) -> Cell:
@@ -68,7 +68,7 @@ class Maker:
         return together([self.teacher(seed) for seed in range(self.here.members)], self.here.wide.classes)
 
     def targets(self) -> SoftTargets:
-        """The ensemble's answers, written once; a write that was stopped goes on, and a finished one is kept."""
+        """The ensemble's soft targets, written once; an interrupted write is resumed."""
         here, folder = self.here, self.series.folder / "soft-targets"
         self.series.callback_for(f"{self.series.recipe}: soft targets").on_note("asking the ensemble about every frame")
         place = find_device("auto", here.training(1, seed=0).precision)
@@ -171,7 +171,7 @@ def best(tried: Mapping[Lesson, Cell]) -> Lesson:
         tried: At least one.
 
     Returns:
-        It.
+        The best setting.
     """
     return max(tried, key=lambda lesson: float(tried[lesson].validation["accuracy"]))
 
@@ -182,13 +182,13 @@ def _settings(network: ModelOptions, data: DataSet) -> dict[str, Any]:
 
 
 def _seeing(model: nn.Module, classes: tuple[str, ...]) -> ModelTeacher:
-    """A network that sees the neighbours it was trained with, whatever the examples show."""
+    """A network with its own context, whatever the examples'."""
     front: Any = model.reading
     return ModelTeacher(model, classes, front.splicing)
 
 
 def together(cells: Sequence[Cell], classes: tuple[str, ...]) -> Ensemble:
-    """The geometric mean of some networks, each with the neighbours that it was trained with.
+    """The geometric mean of some networks, each with its own context.
 
     Args:
         cells: At least one.

@@ -1,4 +1,4 @@
-"""The paper's experiments as recipes: what each claims, with the paper's number, and where its code is.
+"""The catalogue of recipes: claims, the paper's numbers, and the modules.
 
 Nothing here imports torch, so that ``limbeck reproduce --list`` is quick. A new recipe is an entry here, and a module
 with a function ``run(series, order)`` that gives :class:`~limbeck.recipes.findings.Findings`.
@@ -14,7 +14,7 @@ from limbeck.errors import ConfigError
 
 @dataclass(frozen=True)
 class Replication:
-    """Somebody else's attempt at an experiment of the paper.
+    """An earlier replication of an experiment of the paper.
 
     Attributes:
         who: As a table names it.
@@ -138,17 +138,17 @@ RECIPES: tuple[Recipe, ...] = (
             ),
             Claim("chosen", "2x800 distilled likewise, T chosen on validation"),
             Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
-            Claim("bent_teacher", "teacher 2x1200 on digits that are also turned, scaled and bent"),
-            Claim("bent_alone", "2x800 on labels alone, on such digits"),
-            Claim("bent", "2x800 distilled from such a teacher and labels, on such digits", None, 65),
+            Claim("bent_teacher", "teacher 2x1200 with rotation, scaling and elastic deformation"),
+            Claim("bent_alone", "2x800 on labels alone, with that augmentation"),
+            Claim("bent", "2x800 distilled from such a teacher and labels, with that augmentation", None, 65),
             Claim("committee", "an ensemble of three such teachers and three CNNs"),
-            Claim("committee_800", "2x800 distilled from the ensemble, on such digits", None, 49),
-            Claim("committee_300", "2x300 distilled from the ensemble, on such digits", None, 74),
+            Claim("committee_800", "2x800 distilled from the ensemble, with that augmentation", None, 49),
+            Claim("committee_300", "2x300 distilled from the ensemble, with that augmentation", None, 74),
         ),
         "limbeck.recipes.mnist",
         "The paper distils a regularised network of two layers of 1200 units into one of 800 without any "
         "regularisation. Beside its three networks there is a student that sees jittered digits, and there "
-        "are teachers and students that see digits shifted, turned, scaled and bent.",
+        "are teachers and students that see digits with translation, rotation, scaling and elastic deformation.",
     ),
     Recipe(
         "width-temperature",
@@ -209,7 +209,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("few_soft", "3 % of the data, soft targets of the first", 57.0, None, "%"),
         ),
         "limbeck.recipes.soft_regulariser",
-        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters. "
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are images of letters. "
         "Numbers can only be compared in kind: how much of the loss that comes with a thirtieth of the data do soft "
         "targets undo?",
         "emnist-letters.mat",
@@ -225,7 +225,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("kept", "share of the ensemble's gain that it keeps", 86, None, "% share"),
         ),
         "limbeck.recipes.ensemble",
-        "The paper's data are frames of speech, and its numbers frame accuracies; here they are pictures of letters: "
+        "The paper's data are frames of speech, and its numbers frame accuracies; here they are images of letters: "
         "only the share of the gain can be compared. All networks have the same architecture.",
         "emnist-letters.mat",
     ),
@@ -240,7 +240,7 @@ RECIPES: tuple[Recipe, ...] = (
             Claim("control", "the same network distilled from the generalist alone", None, None, "%"),
         ),
         "limbeck.recipes.specialists",
-        "The paper's data are 100 million pictures of 15,000 classes, and its gain 4.4 % of the generalist's accuracy; "
+        "The paper's data are 100 million images of 15,000 classes, and its gain 4.4 % of the generalist's accuracy; "
         "here they are letters, or any data set. Specialists for groups of classes that the generalist confuses start "
         "from its weights, and are combined with it by minimising the summed divergence of the paper's equation 5. "
         "What the paper left open is done too: generalist and specialists are distilled back into one network.",

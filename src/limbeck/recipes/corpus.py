@@ -1,4 +1,4 @@
-"""What the recipe on speech works with: the parts of a Kaldi corpus, contexts, networks and trainings."""
+"""The corpus of the recipe on speech: parts, contexts, networks and training settings."""
 
 __all__ = ["EPOCHS", "Corpus", "corpus"]
 

@@ -1,4 +1,4 @@
-"""What the recipes on MNIST have in common: the digits, the teacher, and the student."""
+"""Shared by the recipes on MNIST: the digits, the teacher, and the student."""
 
 __all__ = ["Digits", "digits"]
 

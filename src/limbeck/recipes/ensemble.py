@@ -79,7 +79,7 @@ def run(series: Series, order: Order) -> Findings:
         (_growing(here, models),),
         (
             here.about(),
-            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each picture. "
+            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each image. "
             "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
             "first student. Students learn from soft targets alone.",
         ),

@@ -1,4 +1,4 @@
-"""What a recipe found, and how it is set beside the paper."""
+"""The findings of a recipe, and their comparison with the paper."""
 
 __all__ = ["Findings", "Order", "results_table", "spread"]
 
@@ -27,10 +27,10 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a recipe found.
+    """The findings of a recipe.
 
     Attributes:
-        values: For each claim's key, one number a seed, in the claim's unit.
+        values: For each claim's key, one number per seed, in the claim's unit.
         notes: For some keys, what to know of them: what was chosen, or what was tried where an aim was missed.
         answer: What came out, in words.
         tables: More tables.
@@ -50,7 +50,7 @@ def spread(values: Sequence[float], unit: str = "errors") -> str:
     """Mean and 95 % interval over seeds on this test set, as a table shows them: no verdict on further examples.
 
     Args:
-        values: One number a seed.
+        values: One number per seed.
         unit: "errors" are shown with one digit behind the point, shares in per cent with two.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the recipes on letters have in common: the examples, and a network with one hidden layer."""
+"""Shared by the recipes on letters: the examples, and a network with one hidden layer."""
 
 __all__ = ["Letters", "letters"]
 
@@ -46,7 +46,7 @@ class Letters:
 
     @property
     def jitter(self) -> Augmentation | None:
-        """Eight views of each picture, shifted by up to a pixel; none where the examples are no pictures."""
+        """Eight views of each image, shifted by up to a pixel; none where the examples are not images."""
         if len(self.data.train.shape) != 3:
             return None
         return Augmentation(shift=1, views=2 if self.series.quick else 8)

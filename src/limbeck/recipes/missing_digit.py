@@ -174,7 +174,7 @@ def _judge(
             _bias_curves(here, case, students, word),
             Drawing(
                 "gallery",
-                "A student's answers before and after",
+                "A student's predictions before and after",
                 f"Test {of}, where the bias changes the answer. The bars are the probabilities of the ten digits, "
                 "first of the student as it is, then with the bias that fits the shares of unlabelled digits.",
                 _gallery(here, case, students[0], of_class),
@@ -185,8 +185,8 @@ def _judge(
             "validation digits with the first seed, after the label-free correction. Students are of the last epoch, "
             "2x800, soft targets alone, no jitter.",
             "By labels: the shift with fewest errors on validation, in steps of 0.1 up to 15. By share: the "
-            "probabilities that the student gives to the pictures of the validation digits, whose labels are not "
-            "looked at, agree on average with the classes' shares of the training set (`limbeck.fix_bias`).",
+            "probabilities that the student gives to the images of the validation digits, whose labels are not used, "
+            "agree on average with the classes' shares of the training set (`limbeck.fix_bias`).",
         ),
     )
 
@@ -209,8 +209,8 @@ def _bias_curves(here: Digits, case: _Case, students: list[_Trial], word: str) -
     return Drawing(
         "bias",
         "What the bias does",
-        f"Errors on {len(here.data.validation or [])} validation digits as the bias is {word}, a curve a "
-        "seed. The label-free rule sees none of these errors.",
+        f"Errors on {len(here.data.validation or [])} validation digits as the bias is {word}, one curve per seed. The "
+        f"label-free rule sees none of these errors.",
         draw_curves(
             _SHIFTS[::10],
             {f"seed {n}": trial.curve[None, ::10].astype(float) for n, trial in enumerate(students)},

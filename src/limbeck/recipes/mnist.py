@@ -158,7 +158,7 @@ def _drawings(here: Digits, networks: _Round, truth: NDArray[np.int64]) -> tuple
         ),
         Drawing(
             "bent-digits",
-            "Bent digits",
+            "Augmented digits",
             "The first twelve training digits, and four views of each as the better teachers and their students "
             "see them.",
             _bent_digits(here),

@@ -129,7 +129,7 @@ def write_page(run: DistillRun, folder: Path) -> Path:
         The page.
 
     Raises:
-        ParityError: If the page does not decide as the student does on 1,000 test digits.
+        ParityError: If the page's predictions differ from the student's on 1,000 test digits.
     """  # noqa: DOC502
     place = folder / TRIED
     if not place.exists():

@@ -1,4 +1,4 @@
-"""Run a recipe, and write what came out beside what the paper has."""
+"""Run a recipe, and write its results beside the paper's."""
 
 __all__ = ["Reproduced", "reproduce"]
 
@@ -26,7 +26,7 @@ from limbeck.system.files import make_folder, replace_json
 
 @dataclass(frozen=True, eq=False)
 class Reproduced:
-    """What a recipe left.
+    """The result of a recipe.
 
     Attributes:
         findings: What it found.

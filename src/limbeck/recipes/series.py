@@ -1,4 +1,4 @@
-"""A series of trainings that a recipe is made of: each is a cell on the disk, and an interrupted series goes on.
+"""The series of trainings of a recipe: each is a cell on the disk, and an interrupted series resumes.
 
 ::
 
@@ -61,7 +61,7 @@ class Cell:
 
 
 class Series:
-    """Where a recipe's trainings are kept, and how they are made.
+    """The storage and training of a recipe's cells.
 
     Nothing here reads a test set: cells are trained and evaluated on training and validation examples alone.
 
@@ -119,7 +119,7 @@ class Series:
         settings: Mapping[str, Any] | None = None,
         shared: bool = False,
     ) -> Cell:
-        """Train one cell, go on with it where it was interrupted, or take it from the disk where it is done.
+        """Train one cell, resume it, or load it if it is finished.
 
         Args:
             name: Of the cell; ``-SEED`` is put at its end.
@@ -259,13 +259,13 @@ class Series:
         *,
         augmentation: Augmentation | None = None,
     ) -> Callable[[], StoredTargets]:
-        """A teacher's answers to a transfer set, worked out once and only when they are first wanted.
+        """A teacher's outputs for a transfer set, computed once on first use.
 
         Args:
             teacher: A module, or any teacher.
             examples: The transfer set.
             classes: Names of the classes.
-            augmentation: Augmentation of a given number; None for the pictures as they are.
+            augmentation: The augmentation, with a number of views; None for unaugmented images.
 
         Returns:
             A function without arguments that gives the answers, for every temperature.

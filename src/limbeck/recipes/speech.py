@@ -202,7 +202,7 @@ def _posteriors(here: Corpus, systems: Mapping[str, _System]) -> Drawing:
         heard[systems[key].name] = phones.add_up(predict(guide, one).exp().numpy())
     return Drawing(
         "posteriors",
-        "What is heard",
+        "Spectrogram and posteriors",
         "An utterance of the test set: its spectrogram, and posteriors of phones (those of a phone's pdfs added up) by "
         "the ensemble, a small student distilled from it, and the same network trained on labels of little data. The "
         "line is the alignment.",
@@ -237,11 +237,11 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
     teachers = systems["teacher"].trials
     return (
         here.about(),
-        f"All networks have ReLU units and see filterbanks with the mean and variance of each speaker taken off. "
-        f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the "
-        f"{here.kept} likeliest pdfs of each answer were kept with the mass of the rest. Learning rates fall along a "
-        "cosine (on labels of little data they stay). Development frames chose each network's epoch, and with the "
-        "first seed the temperature on little data; the other temperatures and weights were fixed before.",
+        f"All networks have ReLU units and see filterbanks normalised by the mean and variance of each speaker. "
+        f"{len(teachers)} teachers made the ensemble; it was asked once about every training frame, and the top "
+        f"{here.kept} pdfs of each output were kept with the mass of the rest. Learning rates fall along a cosine (on "
+        f"labels of little data they stay). Development frames chose each network's epoch, and with the first seed the "
+        f"temperature on little data; the other temperatures and weights were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
         f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
         "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "

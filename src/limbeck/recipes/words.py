@@ -1,4 +1,4 @@
-"""Word errors of a recipe's networks: decoded once, and kept beside the cells as they come."""
+"""Word errors of a recipe's networks, decoded once and saved beside the cells."""
 
 __all__ = ["Spoken", "Words"]
 
@@ -117,7 +117,7 @@ class Words:
         if path.exists():
             kept = read_json(path)
             if not isinstance(kept, dict) or {key: kept.get(key) for key in known} != known:
-                raise RunError(f"{path} was measured with other networks or settings: remove it to measure anew")
+                raise RunError(f"{path} was measured with other networks or settings: remove it to measure again")
             return kept
         found = {**known, **measure()}
         replace_json(path, found)

@@ -31,8 +31,8 @@ class Plate:
     Attributes:
         name: Of the figure and its file.
         title: Its heading.
-        draw: Draws it, or gives None where its data are missing.
-        explain: Says in words what is seen.
+        draw: Draws it, or returns None where its data are missing.
+        explain: Gives the caption.
     """
 
     name: str
@@ -52,8 +52,8 @@ def _named(place: str) -> Callable[[Contents], Any]:
 
 
 PLATES = (
-    Plate("networks", "The networks, to scale", figures_size.draw_networks, figures_size.explain_networks),
-    Plate("way", "From the first to the shipped file", figures_compression.draw_way, figures_compression.explain_way),
+    Plate("networks", "Network sizes, to scale", figures_size.draw_networks, figures_size.explain_networks),
+    Plate("way", "Accuracy and file size by stage", figures_compression.draw_way, figures_compression.explain_way),
     Plate("pareto", "Size, latency and errors", figures_pareto.draw_pareto, figures_pareto.explain_pareto),
     Plate(
         "spectrum",
@@ -70,25 +70,25 @@ PLATES = (
     ),
     Plate(
         "temperature",
-        "What temperature does",
+        "Softened outputs by temperature",
         figures_softness.draw_temperature,
         figures_softness.explain_temperature,
     ),
     Plate(
         "dark_knowledge",
-        "Dark knowledge: which classes look alike",
+        "Dark knowledge: class similarities",
         figures_softness.draw_dark_knowledge,
         figures_softness.explain_dark_knowledge,
     ),
     Plate(
         "disagreements",
-        "Where the models differ",
+        "Examples on which the models differ",
         figures_errors.draw_disagreements,
         figures_errors.explain_disagreements,
     ),
     Plate(
         "confusions",
-        "What is taken for what",
+        "Confusion matrices",
         figures_errors.draw_confusions,
         figures_errors.explain_confusions,
     ),
@@ -103,7 +103,7 @@ PLATES = (
 
 
 def draw_all(contents: Contents) -> "dict[str, Figure]":
-    """Draw every figure whose data are there.
+    """Draw every figure whose data are available.
 
     Args:
         contents: What the report shows.
@@ -120,7 +120,7 @@ def save_figures(contents: Contents, folder: Path) -> dict[str, Path]:
 
     Args:
         contents: What the report shows.
-        folder: Where to; made if it is not there. Figures of the same names are replaced.
+        folder: The folder; created if it is missing. Figures of the same names are replaced.
 
     Returns:
         The files by the figures' names.
@@ -133,7 +133,7 @@ def write_figures(figures: dict[str, str], folder: Path) -> dict[str, Path]:
 
     Args:
         figures: SVG by name.
-        folder: Where to; made if it is not there.
+        folder: The folder; created if it is missing.
 
     Returns:
         The files by the figures' names.

@@ -1,4 +1,4 @@
-"""Soft targets, computed once and kept: a folder of fixed-width shards, a manifest and a fidelity card.
+"""Soft targets, computed once and stored: a folder of fixed-width shards, a manifest and a fidelity card.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Files of answers that exist already: arrays, archives of arrays, and tables.
+"""Files of existing outputs: arrays, archives of arrays, and tables.
 
 ===================== ==================================================================================
 file                  what is in it
@@ -48,16 +48,16 @@ _FEW = 3
 
 @dataclass(frozen=True, eq=False)
 class SavedAnswers:
-    """What a file of answers holds.
+    """The contents of a file of outputs.
 
     Attributes:
         path: The file.
-        kind: What its numbers are said to be, or look like.
+        kind: The stated or detected kind of its values.
         values: ``(N, K)``, or ``(N, k)`` with ``ids``; or a DataFrame whose columns are named as the classes.
         ids: Classes of the values, or None.
         index: Number of each row's example, or its name; None where rows are in the examples' order.
         classes: Names of the classes, where the file has them.
-        guessed: Whether the kind is told by the numbers alone.
+        guessed: Whether the kind was detected from the values.
         by_name: Whether the index holds what examples are called, where they are called anything, and not numbers.
     """
 
@@ -76,7 +76,7 @@ class SavedAnswers:
         return None if self.ids is None else int(self.ids.shape[1])
 
     def describe(self) -> str:
-        """What was taken for what, in a line."""
+        """How the file was interpreted, in one line."""
         words = {"probs": "probabilities", "log_probs": "log-probabilities", "logits": "logits"}[self.kind]
         what = words if self.k is None else f"the top {self.k} {words}"
         by = "in the examples' order" if self.index is None else "by names" if self.by_name else "by their index"
@@ -84,7 +84,7 @@ class SavedAnswers:
         return f"{self.path} holds {what}{told}: {len(self.values):,} rows, {by}"
 
     def teacher(self, data: DataSet) -> StoredTargets:
-        """The answers as a teacher for the training examples of a data set.
+        """The outputs as a teacher for the training examples of a data set.
 
         Args:
             data: Whose classes and examples they must fit.
@@ -155,7 +155,7 @@ class SavedAnswers:
             return self.index.astype(np.int64)
         raise MismatchError(
             f"{self.path} names its rows by text, such as {str(self.index[0])!r}, and the examples of {data.name} have "
-            "no names: name them by --id-column, or give their numbers, from 0 in the data's order"
+            "no names: name them by --id-column, or give their indices, from 0 in the data's order"
         )
 
 
@@ -197,7 +197,7 @@ def read_answers(
     id_column: str | None = None,
     several: bool = False,
 ) -> SavedAnswers:
-    """Read a file of answers.
+    """Read a file of outputs.
 
     Args:
         path: The file, of one of the forms above.

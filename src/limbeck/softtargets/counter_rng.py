@@ -52,7 +52,7 @@ def philox_words(
 
 
 def uniforms(index: NDArray[np.int64], view: NDArray[np.int64], count: int, *, seed: int) -> NDArray[np.float64]:
-    """Uniform numbers for each example and view, apart from those that its pictures are drawn with.
+    """Uniform numbers per example and view, independent of those of the augmentation.
 
     Args:
         index: The examples' numbers, int64 in [0, 2**62), ``(N,)``.

@@ -1,6 +1,6 @@
-r"""Rows of a store as log-probabilities on a device: what training uses at every step.
+r"""Decoding of a store's rows to log-probabilities on a device, for every training step.
 
-The float64 versions in the encodings say what is meant; these are as quick as a look-up should be.
+The float64 versions in the encodings are the reference; these are fast.
 
 Axes: ``N`` rows, ``K`` classes, ``L`` rungs, ``n`` draws; ``T`` is the temperature.
 """
@@ -116,8 +116,8 @@ def share_tail(
     (:mod:`limbeck.softtargets.topk`).
 
     Args:
-        ids: The head's classes, likeliest first, int64 ``(N, k)``.
-        gaps: Scores of all but the first below the first, ``(N, k - 1)``; None where k is 1.
+        ids: The head's classes, most probable first, int64 ``(N, k)``.
+        gaps: Logits of all but the first minus the first's, ``(N, k - 1)``; None where k is 1.
         tail: The tail's log mass relative to the top-1 class, at each rung, ``(N, L)``.
         place: Steps along the profile's directions, ``(N, q)``; None where it has none.
         codec: Its ladder is that of the rungs.

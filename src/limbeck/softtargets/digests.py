@@ -1,4 +1,4 @@
-"""Digests that tell one teacher from another: weights and structure, not the file they came from."""
+"""Digests that identify a teacher: weights and structure, not the file they came from."""
 
 __all__ = ["mean_kind", "network_identity", "teacher_digest", "teacher_fingerprint"]
 
@@ -55,7 +55,7 @@ def teacher_digest(teacher: nn.Module | Answering) -> str | None:
 
 
 def teacher_fingerprint(teacher: nn.Module | Answering) -> Any:
-    """What tells a teacher from another when a run resumes: plain values for JSON.
+    """A teacher's fingerprint for resuming: plain values for JSON.
 
     It is :func:`teacher_digest` where there is one; of a store its own digest, since two stores of one teacher differ;
     of a user's own teacher without a digest some of its answers, to be compared with a tolerance.
@@ -107,11 +107,11 @@ def mean_kind(teacher: nn.Module | Answering) -> str:
 
 
 def network_identity(module: nn.Module, role: str) -> dict[str, str]:
-    """What tells a network that is about to be trained from another, for ``identity.json``.
+    """A network's fingerprint before training, for ``identity.json``.
 
     Args:
         module: The network with its initial weights.
-        role: What it is called, such as "student".
+        role: Its role, such as "student".
 
     Returns:
         Digests of its architecture, by the role, and of its weights, under "first weights".

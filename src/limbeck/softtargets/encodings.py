@@ -1,4 +1,4 @@
-r"""How one row of a teacher's scores becomes a row of fixed width, and back: dense.
+r"""Encodings of rows of logits with fixed width: the protocol, and the dense encoding.
 
 A teacher's log-probabilities at T = 1, or its logits, are kept as differences from the row's largest: 0 for the
 top-1 class, negative for the rest. Nothing is lost, since a constant cancels in a softmax at any temperature,
@@ -27,9 +27,9 @@ class Field:
     """One array of a shard.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         dtype: Type in numpy's letters, little-endian, such as ``<f2``.
-        width: Numbers a row.
+        width: Numbers per row.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Field:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes a row."""
+        """Bytes per row."""
         return np.dtype(self.dtype).itemsize * self.width
 
 
@@ -59,7 +59,7 @@ class Encoding(Protocol):
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its encoding name in the manifest."""
 
     def parameters(self) -> dict[str, Any]:
         """Its settings, as JSON can hold them."""
@@ -70,14 +70,14 @@ class Encoding(Protocol):
     def encode(
         self, scores: NDArray[np.float32], index: NDArray[np.int64], view: NDArray[np.int64], first_row: int = 0
     ) -> dict[str, NDArray[Any]]:
-        """Encode scores ``(N, K)`` of some examples and views; ``first_row`` is for messages."""
+        """Encode logits ``(N, K)`` of some examples and views; ``first_row`` is for messages."""
 
     def decode(self, fields: Mapping[str, NDArray[Any]], classes: int, temperature: float) -> NDArray[np.float64]:
         """Log-probabilities ``(N, K)`` softened at a temperature: the reference, in float64."""
 
 
 def below_largest(scores: NDArray[np.float32], first_row: int = 0) -> NDArray[np.float32]:
-    """Differences from each row's largest score.
+    """Differences from each row's largest logit.
 
     Args:
         scores: Log-probabilities or logits, ``(N, K)``; ``-inf`` marks a class without mass.
@@ -99,7 +99,7 @@ def below_largest(scores: NDArray[np.float32], first_row: int = 0) -> NDArray[np
 
 
 def _largest(scores: NDArray[np.float32], first_row: int) -> NDArray[np.float32]:
-    """Each row's largest score, ``(N, 1)``."""
+    """Each row's largest logit, ``(N, 1)``."""
     rows, classes = scores.shape
     # Over one flat array this is more than twice as fast as a maximum row by row; NaN wins.
     largest: NDArray[np.float32] = np.maximum.reduceat(scores.reshape(-1), np.arange(0, rows * classes, classes))
@@ -179,7 +179,7 @@ class Dense:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its encoding name in the manifest."""
         return "dense"
 
     def parameters(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class Dense:
     def encode(
         self, scores: NDArray[np.float32], index: NDArray[np.int64], view: NDArray[np.int64], first_row: int = 0
     ) -> dict[str, NDArray[Any]]:
-        """Encode scores ``(N, K)``; the examples' numbers and views are not needed."""
+        """Encode logits ``(N, K)``; the examples' indices and views are not needed."""
         half = self.dtype == "float16"
         return {
             "scores": _half_below_largest(scores, first_row) if half else below_largest(scores, first_row).astype("<f4")

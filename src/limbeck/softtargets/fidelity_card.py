@@ -1,4 +1,4 @@
-"""The fidelity card: what a store costs, and what it loses.
+"""The fidelity card: a store's size and loss of information.
 
 Axes: ``N`` rows measured, ``K`` classes; ``T`` is the temperature.
 """
@@ -17,12 +17,12 @@ from limbeck.softtargets.encodings import Encoding, below_largest, log_softmax
 
 _TEMPERATURES = (1.0, 4.0, 20.0)
 CardSums = tuple[float, ...]
-"""Rows measured, mass kept, rows with a label, rows answered rightly, then a sum of divergences a temperature."""
+"""Rows measured, mass kept, rows with a label, rows predicted rightly, then a sum of divergences per temperature."""
 
 
 @dataclass(frozen=True)
 class Card:
-    r"""What a store costs, and what it loses.
+    r"""A store's size and loss of information.
 
     Attributes:
         examples: How many examples.
@@ -112,7 +112,7 @@ def measure_rows(
         labels: True classes, ``(N,)``, -1 where unknown; or None.
 
     Returns:
-        What :func:`add_up` makes a card of.
+        The sums for :func:`add_up`.
     """
     below = below_largest(scores)
     classes = below.shape[1]
@@ -144,10 +144,10 @@ def add_up(
     """The card of a store, out of the sums of its shards.
 
     Args:
-        sums: One a shard.
+        sums: One per shard.
         examples: How many examples.
         views: Views of each.
-        classes: How many classes K.
+        classes: Number of classes, K.
         encoding: How rows are kept.
         temperature: The only one that the targets hold for, or None.
 

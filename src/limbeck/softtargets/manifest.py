@@ -1,4 +1,4 @@
-"""What a store says of itself: what was asked for (the plan), and once it is complete, the seals of its shards."""
+"""The manifest of a store: its plan, and once it is complete, the seals of its shards."""
 
 __all__ = ["MANIFEST", "Manifest", "Plan", "encoding_of"]
 
@@ -54,7 +54,7 @@ def encoding_of(described: Mapping[str, Any]) -> Encoding:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store is to hold; two stores with equal plans have equal bytes.
+    """The plan of a store; two stores with equal plans have equal bytes.
 
     Attributes:
         classes: Names of the classes, in order.
@@ -170,7 +170,7 @@ class Manifest:
         return _dump({**content, "checksum": hashlib.sha256(blank.encode()).hexdigest()})
 
     def write(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it atomically."""
         replace_text(folder / MANIFEST, self.render())
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Bytes of one shard after another on their way to the disk: hashed, written and flushed while the next are made.
+"""Pipelined writing of shards: hashing, writing and flushing in parallel.
 
-Three threads do it, each in order: one hashes, one writes, one flushes a full shard and puts it in its place. Numpy,
-hashing and system calls let go of Python's lock, so making rows, hashing and writing run side by side. A bounded
-number of pieces is under way, so memory stays flat.
+Three threads work in order: one hashes, one writes, one flushes a full shard and renames it. Numpy, hashing and system
+calls release the GIL, so making rows, hashing and writing run side by side. A bounded number of pieces is under way, so
+memory stays flat.
 
 Axes: ``N`` rows.
 """

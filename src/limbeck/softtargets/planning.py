@@ -1,4 +1,4 @@
-"""Working out what a store is to hold, before anything is written.
+"""Planning of a store, before anything is written.
 
 Axes: ``N`` examples, ``V`` views.
 """
@@ -39,14 +39,14 @@ def make_plan(
     source: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
-    """Work out a plan, and check what was asked for.
+    """Make a plan, and check the settings.
 
     Args:
         classes: Names of the classes.
         examples: How many examples N.
         views: Views of each, V.
         encoding: How rows are kept.
-        temperature: The only temperature that the targets hold for; None for scores at T = 1, which serve all.
+        temperature: The only temperature that the targets hold for; None for logits at T = 1, which serve all.
         index: The examples' numbers, ``(N,)``; None for 0, 1, 2, ...
         labelled: Whether labels will be given, for the teacher's accuracy.
         augmentation: Settings of the views.

@@ -1,4 +1,4 @@
-"""Reading and writing at a place in a file from several threads, also where the system has no call for it."""
+"""Positioned reads and writes from several threads, also on systems without pread and pwrite."""
 
 __all__ = ["BINARY", "read_at", "write_at"]
 

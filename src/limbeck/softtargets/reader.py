@@ -1,4 +1,4 @@
-"""Reading a store: rows by number, with every header checked when it is opened.
+"""Reading of a store: rows by number, with every header checked on opening.
 
 Axes: ``N`` rows asked for.
 """
@@ -67,8 +67,8 @@ class Store:
             there = sum((self.folder / shard_name(shard)).exists() for shard in range(self.plan.shards))
             raise FormatError(
                 self.folder,
-                f"is incomplete: {there} of {self.plan.shards} shards are written; give the command that "
-                "began it once more, and it goes on from there",
+                f"is incomplete: {there} of {self.plan.shards} shards are written; run the command that "
+                "started it again, and it resumes",
             )
         self.headers = [
             read_header(

@@ -1,4 +1,4 @@
-"""Rows on their way into a store: cut to the sizes the writer works in, and some of them measured for the card.
+"""Rows for the writer: rebatched, and some of them measured for the card.
 
 Axes: ``N`` rows, ``K`` classes.
 """

@@ -1,4 +1,4 @@
-r"""Classes drawn from each row's distribution: few, and right on average.
+r"""Sampled encoding: classes drawn from each row's distribution, an unbiased estimate.
 
 Classes :math:`c_1, \dots, c_n` are drawn with replacement from :math:`q \propto p^t`, and stand for
 
@@ -34,7 +34,7 @@ class Sampled:
     """Classes drawn with replacement.
 
     Attributes:
-        draws: How many a row, n.
+        draws: Number of draws per row, n.
         proposal: The exponent t of the distribution drawn from; 1 draws from the teacher's own.
         seed: Seed of the draws, in [0, 2**63).
 
@@ -85,7 +85,7 @@ class Sampled:
     def encode(
         self, scores: NDArray[np.float32], index: NDArray[np.int64], view: NDArray[np.int64], first_row: int = 0
     ) -> dict[str, NDArray[Any]]:
-        """Draw classes for scores ``(N, K)`` of examples ``index (N,)`` in views ``view (N,)``."""
+        """Draw classes for logits ``(N, K)`` of examples ``index (N,)`` in views ``view (N,)``."""
         log_p = log_softmax(below_largest(scores, first_row), 1.0)
         log_q = log_softmax(self.proposal * log_p, 1.0)
         upto = np.cumsum(np.exp(log_q), 1)

@@ -1,9 +1,9 @@
-"""Rows out of the shards' files: mapped where the store is small, read where it is large.
+"""Reading of rows from shard files: memory-mapped for small stores, read for large ones.
 
 A page that is touched at random brings its neighbours into a map, up to megabytes with the large pages of today's
 Linux. A map over a store of gigabytes therefore fills the memory of the process within some batches, and letting the
 pages go after each batch costs more than reading: for batches of 256 rows out of 400 MB in the system's cache, 0.03 ms
-mapped, 0.2 ms read row by row, 0.9 ms mapped and let go (medians, 2 cores).
+mapped, 0.2 ms read row by row, 0.9 ms mapped and released (medians, 2 cores).
 
 Axes: ``N`` rows.
 """

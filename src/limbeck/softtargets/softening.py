@@ -1,4 +1,4 @@
-"""Asking a teacher once about every view of every example, and keeping its answers.
+"""Computing a teacher's outputs for every view of every example, and storing them.
 
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
@@ -63,14 +63,14 @@ def soften(
     shard_bytes: int = SHARD_BYTES,
     progress: bool | Callable[[int, int], None] = True,
 ) -> Card:
-    """Ask a teacher about every view of every example, and keep its answers.
+    """Compute a teacher's outputs for every view of every example, and store them.
 
-    A killed write is continued by the same call.
+    The same call resumes a killed write.
 
     Args:
-        folder: Where; made if it is missing.
-        teacher: Who is asked: a module or a teacher, already on the device.
-        examples: What it is asked about.
+        folder: The folder; created if it is missing.
+        teacher: A module or a teacher, already on the device.
+        examples: The examples.
         classes: Names of the classes, in the teacher's order.
         augmentation: Augmentation, as training will have them; None for the examples as they are.
         views: How many views of each example, where ``augmentation.views`` does not say; training cycles through
@@ -84,7 +84,7 @@ def soften(
         temperature: The only temperature that the targets will hold for; needed for an arithmetic mean, and 1
             for "sampled" unless set. None: they serve every temperature.
         device: Where and how precisely to compute; None for float32 on the CPU.
-        batch_size: Examples the teacher is asked about at a time.
+        batch_size: The teacher's batch size.
         shard_bytes: About how large a shard is, bytes.
         progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
             answers written and all answers.

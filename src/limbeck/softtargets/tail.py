@@ -1,7 +1,7 @@
-r"""What a teacher thinks of the classes that top-k leaves out: the usual answer, and a few numbers per row.
+r"""The tail of top-k targets: a profile of typical tails, and a few coordinates per row.
 
 Of a top-k row the tail is known in sum. Its shape is described as in principal component analysis. Let d be a row's
-scores less the largest, and a its top-1 class. Over some thousand rows, the mean :math:`m_{aj}` of each score is
+logits minus the largest, and a its top-1 class. Over some thousand rows, the mean :math:`m_{aj}` of each logit is
 taken where class j is in the tail, and the directions :math:`b_1, b_2, \dots` in which tails differ most from these
 means. A row keeps its place along them, one byte each:
 

@@ -1,4 +1,4 @@
-"""A store as a teacher: run the real one once over keyed views, then look its answers up.
+"""A store as a teacher: outputs are computed once over keyed views, then looked up.
 
 Axes: ``N`` examples, ``V`` views, ``K`` classes; ``T`` is the temperature.
 """
@@ -33,7 +33,7 @@ from limbeck.teachers.saved import saved_answers
 from limbeck.teachers.stored import refuse_other_data
 
 _RESIDENT_BYTES = 4 << 30
-"""On an accelerator, stores up to this size are kept there whole."""
+"""Largest store to keep whole on an accelerator."""
 _SPAN = 1 << 20
 """Rows copied there at a time."""
 _SOFTENED_BYTES = 1 << 28
@@ -47,7 +47,7 @@ _TOLERANCE = 0.05
 
 
 class SoftTargets:
-    """A teacher whose answers were written before, looked up by example and view.
+    """A teacher with stored outputs, looked up by example and view.
 
     Args:
         store: The opened store.
@@ -58,7 +58,7 @@ class SoftTargets:
         temperature: The only temperature that the targets hold for, or None.
         drawn: Whether the targets are drawn at random, and right on average alone.
         views: How many views of each example.
-        augmentation: What the views were made with; training with it sees the same pictures.
+        augmentation: The augmentation of the views; training with it sees the same images.
         source: Digest of the data whose numbers the answers are kept by, :attr:`limbeck.Examples.source`.
 
     Example:
@@ -129,7 +129,7 @@ class SoftTargets:
 
         Raises:
             FormatError: If the store is incomplete or damaged.
-            MismatchError: If the examples or the teacher are others, or the teacher answers otherwise.
+            MismatchError: If the examples or the teacher differ, or the teacher's outputs differ.
         """
         found = cls(Store(folder))
         plan = found.store.plan
@@ -210,7 +210,7 @@ class SoftTargets:
             )
 
     def _require_partners(self, examples: Examples) -> None:
-        """Make sure that each example is mixed with the one that the teacher saw it mixed with."""
+        """Check that each example is mixed with the same partner as for the teacher."""
         held = self.store.index
         mine = np.arange(self.store.plan.examples) if held is None else np.sort(held)
         theirs = np.sort(examples.index.long().cpu().numpy())
@@ -225,7 +225,7 @@ class SoftTargets:
         self._places(index)
 
     def check_views(self, augmentation: Augmentation | None) -> None:
-        """Make sure that a training sees the pictures that the teacher saw.
+        """Check that a training sees the same images as the teacher.
 
         Args:
             augmentation: The training's augmentation.
@@ -241,7 +241,7 @@ class SoftTargets:
             if value != mine[name]
         ]
         if wrong:
-            raise MismatchError(f"training would see other pictures than the teacher did: {'; '.join(wrong)}")
+            raise MismatchError(f"training would see other images than the teacher did: {'; '.join(wrong)}")
 
     @property
     def device(self) -> torch.device:
@@ -366,8 +366,8 @@ class SoftTargets:
         if not worst <= _TOLERANCE:
             example = int(batch.index[int(difference.amax(1).argmax())])
             raise MismatchError(
-                f"the teacher answers otherwise than {self.store.folder} has it: a probability of example {example} "
-                f"differs by {worst:.3f}; write soft targets of this teacher anew"
+                f"the teacher's outputs differ from those in {self.store.folder}: a probability of example {example} "
+                f"differs by {worst:.3f}; write soft targets of this teacher again"
             )
 
 

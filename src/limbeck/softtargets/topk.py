@@ -1,8 +1,8 @@
-r"""The likeliest k classes of each row, and how much mass the others hold at any temperature.
+r"""Top-k encoding: the top k classes of each row, and the mass of the others at any temperature.
 
-Of classes that are equally likely those of lower numbers come first.
+At ties lower class indices come first.
 
-With :math:`d_k \le 0` the differences of a row's scores from its largest, a row keeps the ids of its k top-1 classes,
+With :math:`d_k \le 0` the differences of a row's logits from its largest, a row keeps the ids of its k top-1 classes,
 the k - 1 differences below the first (which is 0), and the tail's log mass
 
 .. math::
@@ -124,12 +124,12 @@ def tail_weights(ladder: Sequence[float], temperature: float) -> tuple[NDArray[n
 
 @dataclass(frozen=True)
 class TopK:
-    """The likeliest k classes, the tail's mass, and its shape in a few bytes.
+    """The top k classes, the tail's mass, and its shape in a few bytes.
 
     Attributes:
         k: How many classes are kept, from 1 to K - 1.
         ladder: Temperatures at which the tail's mass is kept, ascending; one alone for targets of one temperature.
-        coordinates: Bytes a row for the shape of the tail, at most half as many as the tail has classes are used.
+        coordinates: Bytes per row for the shape of the tail, at most half as many as the tail has classes are used.
         profile: What these bytes mean; None, as before there is a store: the tail is even.
 
     Raises:

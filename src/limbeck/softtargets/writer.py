@@ -1,4 +1,4 @@
-"""Writing a store: shard by shard, each whole or not there, going on after a kill where it stopped.
+"""Writing of a store: shard by shard, atomically, resumable after a kill.
 
 Axes: ``N`` examples, ``V`` views, ``K`` classes.
 """
@@ -59,9 +59,9 @@ def write_arrays(
     data_digest: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Write a store of answers that come as arrays, without torch and in flat memory.
+    """Write a store of outputs given as arrays, without torch and in constant memory.
 
-    A killed write is continued by the same call; rows that are written already are not asked for again where
+    The same call resumes a killed write; rows that are written already are not requested again where
     ``blocks`` is a function, and are drawn and dropped where it is an iterable. How top-k's tails are shared out is
     learnt from the first 16,384 rows at most, so answers should not be sorted by class.
 
@@ -143,7 +143,7 @@ def write_plan(
         The fidelity card.
 
     Raises:
-        DataError: If labels or numbers are not one an example.
+        DataError: If labels or indices are not one per example.
         RunError: If the folder is being written by another process, holds something else, or cannot be written.
     """
     for name, values in (("index", index), ("labels", labels)):
@@ -173,7 +173,7 @@ def write_plan(
 def take_store(
     folder: Path, plan: Plan, index: NDArray[np.int64] | None, sample: Callable[[int], NDArray[np.float32]]
 ) -> dict[int, tuple[str, CardSums]]:
-    """Take up a store where it was left, and begin one where there is none; the folder is held by the caller.
+    """Resume a store, or start one where there is none; the caller holds the folder's lock.
 
     Args:
         folder: Where.
@@ -228,7 +228,7 @@ def _take(folder: Path, plan: Plan) -> dict[int, tuple[str, CardSums]]:
             header = check_shard(path, plan.layout(shard), plan=plan.digest, number=shard)
             found[shard] = (header.seal, header.sums)
     except FormatError:
-        pass  # missing, or damaged: it is written anew
+        pass  # missing or damaged: it is rewritten
     return found
 
 

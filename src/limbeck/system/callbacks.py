@@ -1,7 +1,7 @@
 """Callbacks: one interface for whoever wants to hear of a run, such as progress bars, loggers and code of your own.
 
 The engine prints nothing. Without a callback that shows them, notes go to ``logging.getLogger("limbeck")`` at level
-INFO, and what is odd to Python's warnings.
+INFO, and warnings to Python's :mod:`warnings`.
 """
 
 __all__ = ["Callback", "Callbacks", "as_callback", "warn_user"]
@@ -18,10 +18,10 @@ _LOG = logging.getLogger("limbeck")
 
 
 def warn_user(text: str) -> None:
-    """Warn of something odd, at the line of the caller's own code that called Limbeck.
+    """Issue a warning, attributed to the user's line that called Limbeck.
 
     Args:
-        text: What is odd, and the cure where there is one.
+        text: The warning, with the cure where there is one.
 
     Example:
         >>> with warnings.catch_warnings(record=True) as heard:
@@ -61,7 +61,9 @@ class Callback:
         """
 
     def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
-        """Some steps were made; ``loss`` and ``accuracy`` are means since the epoch began, ``rate`` is examples/s."""
+        """Some steps are done; ``loss`` and ``accuracy`` are means since the start of the epoch, ``rate`` is
+        examples/s.
+        """
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch ended; ``row`` is its line of the history, with its timing."""
@@ -77,7 +79,7 @@ class Callback:
         _LOG.info(text)
 
     def on_warning(self, text: str) -> None:
-        """Something odd that a person should know; a :class:`~limbeck.LimbeckWarning` unless a subclass shows it."""
+        """A warning; a :class:`~limbeck.LimbeckWarning` unless a subclass shows it."""
         warn_user(text)
 
 
@@ -92,42 +94,42 @@ class Callbacks(Callback):
         self.parts = parts
 
     def on_run_start(self, command: str, settings: Mapping[str, Any]) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_run_start(command, settings)
 
     def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_start(name, epochs, steps, epoch)
 
     def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_step(epoch, step, loss, accuracy, rate)
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_epoch(row)
 
     def on_end(self) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_end()
 
     def on_run_end(self, metrics: Mapping[str, Any]) -> None:
-        """Tell each part."""
+        """Call each part."""
         for part in self.parts:
             part.on_run_end(metrics)
 
     def on_note(self, text: str) -> None:
-        """Tell each part that shows notes; log it once where none does."""
+        """Call each part that shows notes; log the note once where none does."""
         for part in [part for part in self.parts if type(part).on_note is not Callback.on_note] or [Callback()]:
             part.on_note(text)
 
     def on_warning(self, text: str) -> None:
-        """Tell each part that shows warnings; warn once where none does."""
+        """Call each part that shows warnings; warn once where none does."""
         for part in [part for part in self.parts if type(part).on_warning is not Callback.on_warning] or [Callback()]:
             part.on_warning(text)
 

@@ -1,7 +1,7 @@
-"""The training loop. It knows objectives, not teachers: distillation is an objective like another.
+"""The training loop. It depends on objectives, not on teachers: distillation is one objective.
 
 A run is a function of its settings, its data and its seed. At every step its whole state (``run_state``) can be
-written to a checkpoint, and a run that is continued from one ends in the same bits.
+written to a checkpoint, and a run resumed from one ends in the same bits.
 """
 
 __all__ = ["Fitted", "fit"]
@@ -45,9 +45,9 @@ from limbeck.training.step_graphs import StepGraphs, record_cuda_graph, wants_gr
 from limbeck.training.steps import Stepper
 
 _LOOK_EVERY = 50
-"""Steps between looks at numbers that live on an accelerator: a look makes the host wait for it."""
+"""Steps between reads of values on an accelerator, since each read synchronises the host."""
 _ENOUGH = 20
-"""Examples of which nobody is right about all by chance."""
+"""Number of examples on which all predictions are not right by chance."""
 
 
 def fit(
@@ -67,35 +67,35 @@ def fit(
 ) -> Fitted:
     """Train a model, in place.
 
-    It ends with the weights of the epoch that was best on validation (fewest errors, then least negative
-    log-likelihood), or with the last where there is no validation set or ``training.keep`` says so.
+    The final weights are those of the best epoch on validation (fewest errors, then lowest negative log-likelihood), or
+    the last where there is no validation set or ``training.keep`` says so.
 
-    Where the run is spread over several processes each calls this with the same arguments, but for ``folder``, which
-    counts in the first alone. Every batch is divided among them and the loss is the mean over the whole batch, so
-    the run is that of one process up to rounding.
+    Where the run is spread over several processes each calls this with the same arguments, except ``folder``, which
+    only the first process uses. Every batch is divided among them and the loss is the mean over the whole batch, so the
+    run is that of one process up to rounding.
 
     Args:
-        model: Gives scores ``(N, K)``; it is moved to the device.
-        objective: What to make small; it is checked on the first batch before anything is changed.
+        model: Gives logits ``(N, K)``; it is moved to the device.
+        objective: The loss; it is checked on the first batch before anything is changed.
         feed: The batches.
         training: Optimiser, schedule, epochs, seed.
-        device: Where and how precisely to compute.
-        validation: Labelled examples to choose the epoch by.
-        folder: Where checkpoints go, after every epoch, every ``training.checkpoint_minutes`` and on a signal; None
-            for none.
-        resume: Continue from the newest checkpoint in ``folder``, if there is one.
+        device: Device and precision.
+        validation: Labelled examples to choose the best epoch on.
+        folder: Folder of the checkpoints, written after every epoch, every ``training.checkpoint_minutes`` and on a
+            signal; None for none.
+        resume: Resume from the latest checkpoint in ``folder``, if there is one.
         callback: Receives training progress.
         name: Which training it is, for the callback.
-        after_epoch: Called with the number of each epoch, from 1, and the model as it is then.
-        clock: Seconds, for ``checkpoint_minutes``.
+        after_epoch: Called after each epoch with its number, from 1, and the model.
+        clock: A clock in seconds, for ``checkpoint_minutes``.
 
     Returns:
         History, timings and the last weights.
 
     Raises:
-        ConfigError: If the schedule goes by validation, and there is none.
+        ConfigError: If the schedule needs validation, and there is none.
         InterruptedRun: If SIGINT or SIGTERM came; a checkpoint was written.
-        NonFiniteError: If the loss or the gradient became NaN or infinite; the last checkpoint is one from before.
+        NonFiniteError: If the loss or the gradient became NaN or infinite; the last checkpoint is from before.
         RunError: If the checkpoint belongs to other settings.
         SelfCheckError: If the objective is wrong.
     """
@@ -167,16 +167,16 @@ class _Run:
 
     @property
     def hints(self) -> bool:
-        """Whether features alone are learnt, so that the best epoch, and early stopping, look at later ones."""
+        """Whether only features are trained, so that model selection and early stopping start later."""
         return bool(getattr(self.objective, "hints", False))
 
     @property
     def phases(self) -> int:
-        """How many losses the training goes through."""
+        """Number of phases with different losses."""
         return int(getattr(getattr(self.objective, "method", None), "phases", 1))
 
     def check(self) -> None:
-        """Prove the objective, and the shape of the model's answers, on the first batch."""
+        """Check the objective, and the shape of the model's logits, on the first batch."""
         batch = next(self.feed.batches(0))
         self.model.eval()
         with torch.no_grad(), self.device.autocast():
@@ -196,7 +196,7 @@ class _Run:
             if self.world.size > 1 and has_batch_norm(self.model):
                 raise ConfigError("compile does not go with batch normalisation in several processes: leave it out")
             self.called = compiled_for(self.model, batch, self.device)
-        # A specialist is trained already, as the generalist.
+        # A specialist starts from the trained generalist.
         fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
             self.callback.on_warning(
@@ -205,7 +205,7 @@ class _Run:
             )
 
     def loop(self, caught: list[int]) -> None:
-        """Go through the epochs that are left."""
+        """Train for the remaining epochs."""
         state = self.state
         while state.epoch < self.training.epochs and not self.stalled():
             try:
@@ -220,7 +220,7 @@ class _Run:
                 self.interrupt(caught)
 
     def train_epoch(self, caught: list[int]) -> None:
-        """Make the steps of one epoch that are left."""
+        """Run the remaining steps of an epoch."""
         state, feed = self.state, self.feed
         steps = self.steps = self.steps or self.make_steps()
         guard = steps.guard
@@ -299,7 +299,7 @@ class _Run:
         if spread:
             tally = steps.add_up(total, errors, own, stop, due)
             total, errors = tally[0], tally[1]
-            # All processes decide alike, and only where the host may wait.
+            # All processes decide the same, and only where the host may wait.
             stop, due = (bool(flag) for flag in tally[2:].tolist()) if looks else (False, False)
         norm = steps.judge(state.step, total)
         if looks:
@@ -309,12 +309,12 @@ class _Run:
         return size, stop, due
 
     def require_finite(self, guard: Guard) -> None:
-        """Stop at a step that went wrong, and say where it did; a checkpoint from before it is kept."""
+        """Stop at a non-finite step, and report where; a checkpoint from before it is kept."""
         if guard.fault() is not None:
             self.fail(guard)
 
     def fail(self, guard: Guard) -> NoReturn:
-        """Stop at a step that went wrong, and say where it did."""
+        """Stop at a non-finite step, and report where."""
         step = guard.fault()
         assert step is not None, "somebody saw it"
         parts, size = self.feed.parts(self.state.epoch, step)
@@ -330,7 +330,7 @@ class _Run:
         )
 
     def report_step(self, rate: float, *, labelled: bool) -> None:
-        """Tell the callback the means so far."""
+        """Pass the running means to the callback."""
         state = self.state
         loss, errors, count, _ = state.sums.tolist()
         count = max(count, 1)
@@ -338,7 +338,7 @@ class _Run:
         self.callback.on_step(state.epoch, state.step, loss / count, accuracy, rate)
 
     def end_epoch(self) -> None:
-        """Validate, remember the best, write the history and a checkpoint."""
+        """Validate, keep the best weights, write the history and a checkpoint."""
         state = self.state
         loss, errors, count, skipped = state.sums.tolist()
         if count == 0:
@@ -369,7 +369,7 @@ class _Run:
             if not self.hints:
                 state.schedule.observe(row["validation_nll"])
             if self.training.schedule == "newbob":
-                score = (row["validation_nll"], row["validation_errors"])  # what the rule goes by
+                score = (row["validation_nll"], row["validation_errors"])  # the monitored value
         else:
             score = (-float(state.epoch), 0.0)
         if not self.hints:
@@ -418,9 +418,9 @@ class _Run:
         return patience is not None and state.epoch - state.fitted.best_epoch >= patience > 0 and state.epoch > 0
 
     def interrupt(self, caught: list[int]) -> NoReturn:
-        """Save and stop, and say how to go on."""
+        """Save and stop, with instructions to resume."""
         self.save()
-        number = caught[0] if caught else signal.SIGTERM  # it may have come to another process
+        number = caught[0] if caught else signal.SIGTERM  # the signal may have reached another process
         raise InterruptedRun(
             f"stopped by {signal.Signals(number).name} after step {self.state.step} of epoch {self.state.epoch + 1}; "
             f"everything is saved, the same command with --resume continues",
@@ -434,7 +434,7 @@ class _Run:
             self.state.save(self.folder)
 
     def restore(self) -> None:
-        """Take up the state of the newest good checkpoint, if there is one."""
+        """Restore the state of the latest valid checkpoint, if there is one."""
         warning = self.state.restore(self.folder)
         if warning is not None:
             self.callback.on_warning(warning)
@@ -442,7 +442,7 @@ class _Run:
             self.saved = self.state.place
 
     def finish(self) -> Fitted:
-        """Put the weights that were asked for in the model, and keep the last."""
+        """Load the selected weights into the model, and keep the last."""
         state = self.state
         state.fitted.last = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         if state.best and self.training.keep == "best":

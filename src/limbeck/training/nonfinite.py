@@ -1,4 +1,4 @@
-"""Numbers that go wrong: noticed at each step for next to nothing, explained only once it has happened."""
+"""NaN and infinity: detected at each step at little cost, diagnosed only after they occur."""
 
 __all__ = ["Fault", "Guard", "explain_nonfinite"]
 
@@ -21,21 +21,21 @@ _OF_TEACHER = "repair the teacher, or leave such examples out"
 
 
 class Guard:
-    """Keeps steps whose loss or gradient is not finite out of the weights.
+    """Skips the weight update of steps with a non-finite loss or gradient.
 
-    On a processor the host knows at once. On an accelerator the verdict stays there, where the fused optimiser reads
-    it, so that the host need not wait at each step. Unless such steps are to be skipped, the first one closes the
-    guard for good: the weights then stay as they were before it, however many steps are made until somebody looks.
+    On a CPU the host knows at once. On an accelerator the flag stays on the device, where the fused optimiser reads it,
+    so that the host need not synchronise at each step. Unless such steps are to be skipped, the first one closes the
+    guard for good: the weights then stay as they were before it, however many steps follow until the host checks.
 
     Args:
-        model: What is trained.
+        model: The model that is trained.
         optimizer: Its optimiser.
-        skip: Leave such steps out and go on.
-        waits: Whether the host looks at each step; otherwise the optimiser must be a fused one.
+        skip: Skip such steps and continue.
+        waits: Whether the host checks each step; otherwise the optimiser must be a fused one.
         device: Where all this is.
 
     Attributes:
-        bad: 1.0 where the last step is to be left out, else 0.0.
+        bad: 1.0 where the last step is skipped, else 0.0.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Guard:
         self._before: list[Tensor] = []
 
     def remember(self) -> None:
-        """Note what a forward pass may change beside the weights."""
+        """Save the buffers that a forward pass may change."""
         if self._buffers:
             self._before = [value.clone() for value in self._buffers]
 
     def judge(self, step: int | Tensor, total: Tensor, norm: Tensor) -> None:
-        """Take the verdict on a step.
+        """Check whether a step is finite.
 
         Args:
             step: Its number; as a tensor on the device where the step is recorded in a graph.
@@ -81,14 +81,14 @@ class Guard:
             value.copy_(torch.where(self.bad > 0, before, value))
 
     def fault(self) -> int | None:
-        """The number of the first step that went wrong, where such steps are not skipped; the host may wait for it."""
+        """The number of the first non-finite step, where such steps are not skipped; may synchronise."""
         if self.skip or (self.waits and self._open):
             return None
         first = int(self._first.item())
         return None if first < 0 else first
 
     def step(self) -> None:
-        """Make the optimiser's step, unless it is to be left out."""
+        """Run the optimiser's step, unless it is skipped."""
         if self.waits:
             if self._open:
                 self.optimizer.step()
@@ -103,11 +103,11 @@ class Guard:
 
 @dataclass(frozen=True)
 class Fault:
-    """What went wrong at a step, in words.
+    """The diagnosis of a non-finite step.
 
     Attributes:
         examples: Which examples.
-        place: What is wrong with them: a layer, a gradient, or the teacher's answers.
+        place: What is not finite: a layer, a gradient, or the teacher's outputs.
         cure: What may help.
     """
 
@@ -119,16 +119,16 @@ class Fault:
 def explain_nonfinite(
     model: nn.Module, objective: Objective, batch: Batch, device: Device, share: float
 ) -> Fault | None:
-    """Run a batch that went wrong once more, and look where it does.
+    """Run a batch again, and locate the non-finite values.
 
-    Inputs are looked at first, then the teacher's answers, where there are such: no setting mends either.
+    Inputs are checked first, then the teacher's outputs: no setting repairs either.
 
     Args:
-        model: With the weights from before the step.
-        objective: What was minimised.
+        model: The model, with the weights from before the step.
+        objective: The objective.
         batch: The examples of the step.
-        device: Where and how precisely to compute.
-        share: Of each example in the mean.
+        device: Device and precision.
+        share: Weight of each example in the mean.
 
     Returns:
         Which examples, and what is wrong; None where all is finite this time.
@@ -178,7 +178,7 @@ _OF_INPUTS = "repair or leave out such examples"
 
 
 def _odd_inputs(batch: Batch) -> Tensor:
-    """Numbers of the examples whose inputs are not finite, such as a data set makes only when they are wanted."""
+    """Indices of the examples with non-finite inputs, which lazy data sets may produce."""
     wrong = torch.zeros(len(batch.index), dtype=torch.bool, device=batch.index.device)
     for values in tensors_of(batch.inputs):
         if values.is_floating_point() and len(values) == len(wrong):

@@ -1,7 +1,7 @@
-"""All that a run is at a step, and its way to the disk and back.
+"""The complete state of a run at a step, and its checkpoints.
 
-A run that is continued from here ends in the same bits as one that was never stopped: weights, the best weights so
-far, optimiser, schedule, random numbers, the place in the epoch and the epoch's sums.
+A run resumed from it ends in the same bits as an uninterrupted one: weights, the best weights so far, optimiser,
+schedule, random state, the position in the epoch and the epoch's sums.
 """
 
 __all__ = ["Fitted", "RunState"]
@@ -29,23 +29,23 @@ from limbeck.training.optimizers import check_slots, make_optimizer, rates_of
 from limbeck.training.schedules import Schedule
 
 _LATER = frozenset({"steps", "objective", "method", "temperature", "hard_weight", "teacher"})
-"""What checkpoints of earlier versions do not hold."""
+"""Entries that checkpoints of earlier versions lack."""
 _BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent", "accumulate": 1, "class_weight": None}
-"""What held before checkpoints told it."""
+"""Values for checkpoints without these entries."""
 _FREE = (
     "device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile",
     "cuda_graphs",
 )  # fmt: skip
-"""Settings in which a continued run may differ; the precision is compared as it was found."""
+"""Settings that may differ in a resumed run; the precision is compared as measured."""
 
 
 @dataclass
 class Fitted:
-    """What training left.
+    """The result of a training run.
 
     Attributes:
-        history: One row an epoch; a function of settings, data and seed alone.
-        timings: One row an epoch: seconds and examples per second.
+        history: One row per epoch; a function of settings, data and seed.
+        timings: One row per epoch: seconds and examples per second.
         best_epoch: The best epoch on validation, from 1; the last where there is none.
         last: The weights after the last epoch, by name.
     """
@@ -57,7 +57,7 @@ class Fitted:
 
 
 class _Sums:
-    """Loss, errors, examples and steps left out, added up in float64: on the host where the device has none.
+    """Sums of loss, errors, examples and skipped steps in float64; on the host where the device has no float64.
 
     Args:
         device: Where the numbers come from.
@@ -73,9 +73,9 @@ class _Sums:
 
         Args:
             total: The sum of its losses.
-            errors: How many answers are wrong; None where there are no labels.
-            size: How many examples it has.
-            bad: 1.0 where the step is left out, else 0.0; None where none is.
+            errors: Number of wrong predictions; None where there are no labels.
+            size: Number of examples.
+            bad: 1.0 where the step is skipped, else 0.0; None where steps are never skipped.
         """
         if bad is not None:
             total = torch.where(bad > 0, torch.zeros_like(total), total)
@@ -99,7 +99,7 @@ class _Sums:
         return list(self._host) if self._there is None else self._there.tolist()
 
     def restore(self, values: Sequence[float]) -> None:
-        """Take up sums that were noted; ValueError where they are not four numbers."""
+        """Restore saved sums; ValueError where they are not four numbers."""
         found = [float(value) for value in values]
         if len(found) != 4 or not all(map(math.isfinite, found)):
             raise ValueError(f"sums {found}")
@@ -113,23 +113,23 @@ class RunState:
     """The state of one training.
 
     Args:
-        model: What is trained, on its device.
+        model: The model, on its device.
         feed: The batches.
         training: Optimiser, schedule, epochs, seed.
-        device: Where and how precisely to compute.
-        objective: What the objective says that a run that resumes must agree in.
-        own: What the objective has of parameters of its own: trained and checkpointed, and no part of the result.
+        device: Device and precision.
+        objective: The objective's fingerprint, which a resumed run must match.
+        own: The objective's own module: trained and checkpointed, but not part of the result.
 
     Attributes:
-        optimizer: With its averages.
-        schedule: Of the learning rate.
-        fitted: History and timings of the epochs that are done.
+        optimizer: The optimiser.
+        schedule: The learning-rate schedule.
+        fitted: History and timings of the finished epochs.
         best: Weights of the best epoch so far, by name; empty before the first.
-        best_score: What it was the best by; the less the better.
-        epoch: Epochs that are done.
-        step: Steps of the next that are done.
-        sums: Of these steps: loss, errors, examples, and steps left out.
-        seconds: What these steps took.
+        best_score: The score of the best epoch; lower is better.
+        epoch: Number of finished epochs.
+        step: Number of finished steps in the current epoch.
+        sums: Sums over these steps: loss, errors, examples, and skipped steps.
+        seconds: Duration of these steps.
     """
 
     def __init__(
@@ -157,11 +157,11 @@ class RunState:
 
     @property
     def place(self) -> str:
-        """Where in the run this is, in words."""
+        """The position in the run, in words."""
         return f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"the end of epoch {self.epoch}"
 
     def set_rate(self) -> None:
-        """Give each parameter group the learning rate of the step that comes."""
+        """Set the learning rate of each parameter group for the next step."""
         rate = self.schedule.rate(self.epoch * self.feed.steps + self.step)
         for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
             if isinstance(group["lr"], Tensor) and not self.training.own_optimizer:
@@ -174,26 +174,26 @@ class RunState:
         return self.rates[0] * self.schedule.rate(self.epoch * self.feed.steps + self.feed.steps - 1)
 
     def keep_best(self, score: tuple[float, float]) -> None:
-        """Remember the weights of the epoch that is ending, if none before it was as good.
+        """Save the weights of the current epoch, if it is the best so far.
 
         Args:
-            score: The less the better.
+            score: The score; lower is better.
         """
         if score < self.best_score:
             self.best_score, self.fitted.best_epoch = score, self.epoch + 1
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def go_back(self) -> None:
-        """Take up the best weights again, without the averages that led away from them."""
+        """Restore the best weights, and reset the optimiser's averages."""
         self.model.load_state_dict(self.best)
         self.optimizer.state.clear()
 
     def end_epoch(self, row: dict[str, Any], timing: dict[str, Any]) -> None:
-        """Note an epoch, and begin the next.
+        """Record an epoch, and start the next.
 
         Args:
-            row: Of the history.
-            timing: Of the timings.
+            row: The row of the history.
+            timing: The row of the timings.
         """
         self.fitted.history.append(row)
         self.fitted.timings.append(timing)
@@ -201,7 +201,7 @@ class RunState:
         self.sums.restore([0.0] * 4)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree in with the run that continues it; the number of epochs may be raised."""
+        """The values that a checkpoint must share with the resumed run; the number of epochs may be raised."""
         settings = dataclasses.asdict(self.training)
         for free in _FREE:
             del settings[free]
@@ -220,7 +220,7 @@ class RunState:
         """Write a checkpoint.
 
         Args:
-            folder: Where to; the newest two are kept there.
+            folder: The folder; the last two checkpoints are kept.
         """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
@@ -250,7 +250,7 @@ class RunState:
         )
 
     def _slots(self) -> dict[str, Tensor]:
-        """What an optimiser of ours keeps of each parameter."""
+        """The state of a built-in optimiser per parameter."""
         return {
             f"optimizer.{number}.{name}": value
             for number, slots in self.optimizer.state_dict()["state"].items()
@@ -266,7 +266,7 @@ class RunState:
         check_slots(self.optimizer, slots)
         for place, held in slots.items():
             _require_numbers(f"optimizer.{place}.", held, held)
-        # Fused steps go through memory: averages lie there as their weights do, which may have channels last.
+        # Fused steps iterate over raw memory: averages need the memory format of their weights, such as channels last.
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         slots = {
             place: {name: laid_as(weights[place], value) for name, value in held.items()}
@@ -275,16 +275,16 @@ class RunState:
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def restore(self, folder: Path | None) -> str | None:
-        """Take up the state of the newest good checkpoint, if there is one.
+        """Restore the state of the latest valid checkpoint, if there is one.
 
         Args:
-            folder: Where checkpoints are; of several processes it counts in the first alone.
+            folder: Folder of the checkpoints; only the first of several processes uses it.
 
         Returns:
-            A warning, if the newest one is damaged and the one before it was taken.
+            A warning, if the latest one is damaged and the one before it was used.
 
         Raises:
-            RunError: If it belongs to other settings or data, or does not hold what this run needs.
+            RunError: If it belongs to other settings or data, or lacks what this run needs.
         """
         found = on_first(lambda: None if folder is None else load_latest(folder))
         if found is None:
@@ -355,14 +355,14 @@ def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _require_numbers(prefix: str, found: Mapping[str, Tensor], names: Iterable[str]) -> None:
-    """Make sure that no weight is NaN: no step leaves one, and each that follows would be NaN too."""
+    """Check that no weight is NaN: no step produces one, and every later step would be NaN too."""
     for name in names:
         if bool(torch.isnan(found[name]).any()):
             raise ValueError(f"{prefix}{name} holds NaN")
 
 
 def _require_like(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Make sure that tensors have the names, shapes and types of others: what loads them converts without a word."""
+    """Check that tensors have the names, shapes and dtypes of others, since loading converts silently."""
     for name in sorted(found.keys() | wanted.keys()):
         if name not in found or name not in wanted:
             raise ValueError(f"{prefix}{name} is {'missing' if name in wanted else 'not of this model'}")

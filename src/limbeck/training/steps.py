@@ -1,6 +1,6 @@
 """One step of a training: the gradient of a batch's loss, and the weights after it.
 
-What a step does is here, once; when it is made, saved and reported is the engine's affair.
+This defines what a step does; the engine decides when steps run and are saved and reported.
 """
 
 __all__ = ["Stepper", "Sums"]
@@ -36,23 +36,23 @@ class Sums(Protocol):
 
 
 class Stepper:
-    """Makes the steps of an epoch: each is :meth:`learn`, :meth:`judge` and :meth:`update`, in this order.
+    """Runs training steps: each is :meth:`learn`, :meth:`judge` and :meth:`update`, in this order.
 
     Of several processes each calls :meth:`add_up` after :meth:`learn`.
 
     Args:
-        model: What is trained, in training mode.
+        model: The model, in training mode.
         objective: The loss that is minimised.
         optimizer: Its optimiser.
         training: The settings; clipping, and what happens to steps that are not finite.
-        device: Where and how precisely to compute.
+        device: Device and precision.
         world: This process among those that divide each batch.
-        called: What is called in the place of the model, such as its compiled form; None for itself.
-        own: What the objective has of parameters of its own; None where it has none.
+        called: Called instead of the model, such as its compiled form; None for itself.
+        own: The objective's own module of trainable parameters, or None.
 
     Attributes:
-        guard: Keeps steps that are not finite out of the weights.
-        waits: Whether the host knows the result of each step at once.
+        guard: Skips non-finite steps.
+        waits: Whether the host synchronises at each step.
         graphs: Makes steps that are recorded; None where none are.
     """
 
@@ -152,9 +152,9 @@ class Stepper:
         """Add up gradients and sums over all processes, in one exchange.
 
         Args:
-            total: As :meth:`learn` gives it.
-            errors: Likewise.
-            own: How many examples count here.
+            total: From :meth:`learn`.
+            errors: From :meth:`learn`.
+            own: How many examples count in this process.
             *flags: What each process has noticed.
 
         Returns:
@@ -168,7 +168,7 @@ class Stepper:
         return tally
 
     def judge(self, step: int | Tensor, total: Tensor) -> Tensor:
-        """Let the guard see whether a step is finite.
+        """Check whether a step is finite.
 
         Args:
             step: Its number; as a tensor on the device where the step is recorded in a graph.
@@ -205,7 +205,7 @@ class Stepper:
         """Clip the gradient, change the weights, and forget the gradient.
 
         Args:
-            norm: As :meth:`judge` gives it.
+            norm: From :meth:`judge`.
         """
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)

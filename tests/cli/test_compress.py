@@ -171,7 +171,7 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
         (("--rank", 5000), "rank 5000 is impossible"),
         (("--rank", 2, 2, 2), "rank has 3 numbers, and the network has 2 layers"),
         (("--parameters", 0.001), "smallest possible"),
-        (("--size", "many"), "'many' is no size"),
+        (("--size", "many"), "'many' is not a size"),
         (("--size", "300B"), "size 300B is 300 bytes, and the smallest file"),
         (("--energy", 0.5, "--calibration", 0), "calibration must be at least 1"),
         (("--int8", "--finetune-epochs", 2), "give a rank rule too"),

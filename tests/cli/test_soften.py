@@ -86,7 +86,7 @@ def test_top_k_targets_pass_the_objectives_own_check_and_teach(place, tmp_path):
         ([], "give either --teacher or --teacher-targets"),
         (["--teacher-targets", "STORE", "--teacher", "TEACHER"], "give either"),
         (["--teacher-targets", "STORE", "--validation", "0.05"], "no soft targets are stored for example"),
-        (["--teacher-targets", "STORE", "--shift", "2"], "other pictures"),
+        (["--teacher-targets", "STORE", "--shift", "2"], "other images"),
         (["--teacher-targets", "nowhere"], "nowhere"),
     ],
 )

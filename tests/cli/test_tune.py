@@ -139,7 +139,7 @@ def test_only_with_resume_and_only_with_the_same_settings(limbeck, tiny, store, 
         (("--learning-rate", 0.1, "--learning-rates", 0.1, 0.2), "contradict"),
         (("--epochs", 3, "--epoch-counts", 1, 2), "contradict"),
         (("--validation", 0.05), "no soft targets are stored for example"),
-        (("--shift", 2), "other pictures"),
+        (("--shift", 2), "other images"),
         (("--temperature", 2), "--temperature"),
     ],
 )

@@ -226,7 +226,7 @@ def test_images_without_classes_are_a_transfer_set(tmp_path, layout):
     found = open_inputs(images(tmp_path, layout))
     assert found.labels is None and found.inputs[:, 0, 0, 0].tolist() == [1, 2]
     (tmp_path / "notes.txt").touch()
-    with pytest.warns(LimbeckWarning, match=r"1 other files were passed over, such as .*notes\.txt"):
+    with pytest.warns(LimbeckWarning, match=r"1 other files were skipped, such as .*notes\.txt"):
         open_inputs(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_other_files_are_counted(tmp_path):
     images(tmp_path, {f"{name}/{k}.png": k for name in "ab" for k in range(2)})
     for name in ("a/notes.txt", "b/Thumbs.db", "a/.DS_Store", "list.csv"):
         (tmp_path / name).touch()
-    assert open_data(tmp_path).notes[0].startswith("2 other files were passed over, such as")
+    assert open_data(tmp_path).notes[0].startswith("2 other files were skipped, such as")
 
 
 @pytest.mark.parametrize("where", ["x" * 300, "a/" * 3000, "nothing"])

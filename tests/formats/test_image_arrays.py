@@ -436,7 +436,7 @@ def test_images_without_classes(tmp_path):
     found = read_unlabelled(tmp_path)
     assert found.files == ("b.png", "deep/c.png", "deep/er/a.png") and found.classes == () and len(found.labels) == 0
     assert found.images[:, 0, 0, 0].tolist() == [5, 10, 13]
-    assert found.notes == (f"1 other files were passed over, such as {tmp_path / 'notes.txt'}",)
+    assert found.notes == (f"1 other files were skipped, such as {tmp_path / 'notes.txt'}",)
     with pytest.raises(FormatError, match="no image in it, but nothing"):
         read_unlabelled(put(tmp_path, "none/.x", b"").parent)
 

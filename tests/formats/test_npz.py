@@ -136,7 +136,7 @@ def test_names_that_lead_out(tmp_path, name):
 def test_names_that_repeat_and_members_that_are_no_arrays(tmp_path):
     with pytest.raises(FormatError, match="two members are named 'a.npy'"):
         read_npz(put(tmp_path, zipped(("a.npy", GOOD), ("a.npy", GOOD))))
-    with pytest.raises(FormatError, match="'readme.txt' is no array"):
+    with pytest.raises(FormatError, match="'readme.txt' is not an array"):
         read_npz(put(tmp_path, zipped(("readme.txt", b"hello"))))
     with pytest.raises(FormatError, match="magic"):
         read_npz(put(tmp_path, zipped(("a.npy", b"hello, world"))))

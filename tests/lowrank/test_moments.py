@@ -147,8 +147,8 @@ class Silent(Detached):
     [
         (Detached(), torch.ones(2, 3), "no gradient of the scores reaches layer inner"),
         (Silent(), torch.ones(2, 3), "no_grad"),
-        (nn.Linear(3, 2), torch.full((2, 3), torch.nan), "NaN or infinite scores"),
-        (nn.Sequential(nn.Linear(3, 2), nn.Flatten(0)), torch.ones(2, 3), "one tensor of scores"),
+        (nn.Linear(3, 2), torch.full((2, 3), torch.nan), "NaN or infinite logits"),
+        (nn.Sequential(nn.Linear(3, 2), nn.Flatten(0)), torch.ones(2, 3), "one tensor of logits"),
     ],
 )
 def test_one_clear_line(net, inputs, message):

@@ -86,7 +86,7 @@ def test_a_network_of_ones_own_is_changed_as_its_config_says(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"ranks": {"9": 2}}, "layer '9' cannot become two"),
+        ({"ranks": {"9": 2}}, "layer '9' cannot be factorised"),
         ({"ranks": {"1": 31}}, "rank 31 is impossible"),
         ({"ranks": {"1": 1.5}}, "rank 1.5 is impossible"),
         ({"ranks": {"1": True}}, "rank True is impossible"),

@@ -114,7 +114,7 @@ def test_a_store_of_the_teacher_s_views_gives_the_student_of_the_live_teacher(tm
     assert torch.allclose(weights(live), weights(stored), atol=1e-5)
     others = {"consistent", "independent", "fixed"} - {view}
     for other in others:
-        with pytest.raises(MismatchError, match="other pictures than the teacher did"):
+        with pytest.raises(MismatchError, match="other images than the teacher did"):
             run(SoftTargets.open(tmp_path), other, counted)
         assert not torch.allclose(weights(run(network(), other, counted)), weights(live), atol=1e-4)
 

@@ -138,7 +138,7 @@ def test_views_are_checked_inside_an_ensemble(tmp_path):
     both = Ensemble([SoftTargets.open(tmp_path), net], mean="geometric")
     both.bind(pictures, shifted)
     for other in (None, Augmentation(shift=1, views=2, view_seed=4), Augmentation(shift=2, views=2, view_seed=3)):
-        with pytest.raises(MismatchError, match="other pictures"):
+        with pytest.raises(MismatchError, match="other images"):
             limbeck.distill(both, net, pictures, HELD_PICTURES, augmentation=other, **FAST)
 
 

@@ -167,7 +167,7 @@ def split_layers(
         The new network; the factored layer itself where the network was one layer.
 
     Raises:
-        ConfigError: If a name is no linear layer or convolution, or a rank is impossible.
+        ConfigError: If a name is not a linear layer or convolution, or a rank is impossible.
 
     Example:
         >>> small = split_layers(nn.Sequential(nn.Linear(8, 6), nn.ReLU()), {"0": 2})
@@ -180,7 +180,7 @@ def split_layers(
     for name, rank in ranks.items():
         layer = named.get(name)
         if type(layer) is not nn.Linear and type(layer) is not nn.Conv2d:
-            raise ConfigError(f"layer {name!r} cannot become two: there is no such linear layer or convolution")
+            raise ConfigError(f"layer {name!r} cannot be factorised: there is no such linear layer or convolution")
         along, inner = name in spatial, (tucker or {}).get(name)
         if (along or inner is not None) and not isinstance(layer, nn.Conv2d):
             raise ConfigError(f"layer {name} is not a convolution, and has no columns and rows")

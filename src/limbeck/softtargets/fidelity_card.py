@@ -25,7 +25,7 @@ class Card:
     r"""A store's size and loss of information.
 
     Attributes:
-        examples: How many examples.
+        examples: Number of examples.
         views: Views of each.
         encoding: Which, with its settings.
         bytes_per_example: Bytes for one view of one example.
@@ -145,7 +145,7 @@ def add_up(
 
     Args:
         sums: One per shard.
-        examples: How many examples.
+        examples: Number of examples.
         views: Views of each.
         classes: Number of classes, K.
         encoding: How rows are kept.

@@ -1,4 +1,4 @@
-"""A data set of one's own whose transforms draw: the teacher sees the student's views, as a function of the example."""
+"""Your own data set with random transforms: the teacher sees the student's views, as a function of the example."""
 
 from own import Photographs, student, teacher  # a torch.utils.data.Dataset and two torch.nn.Modules
 

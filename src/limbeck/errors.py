@@ -65,7 +65,7 @@ class RunError(LimbeckError):
 
 
 class UserCodeError(LimbeckError):
-    """A function, model or teacher of the user's own raised an error, which is the ``__cause__`` of this one."""
+    """A user's function, model or teacher raised an error, which is the ``__cause__`` of this one."""
 
 
 class MissingExtraError(LimbeckError):

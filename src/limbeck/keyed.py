@@ -80,8 +80,8 @@ def uniform_draws(index: Tensor, *, seed: int, view: int, draw: int, count: int)
 
     Args:
         index: As for :func:`uniform`.
-        seed: Likewise.
-        view: Likewise.
+        seed: As for :func:`uniform`.
+        view: As for :func:`uniform`.
         draw: The first draw.
         count: How many.
 
@@ -106,8 +106,8 @@ def small_integers(index: Tensor, *, seed: int, view: int, draw: int, count: int
 
     Args:
         index: As for :func:`uniform`.
-        seed: Likewise.
-        view: Likewise.
+        seed: As for :func:`uniform`.
+        view: As for :func:`uniform`.
         draw: The first draw; twelve numbers need one draw.
         count: How many numbers for each example.
 
@@ -134,8 +134,8 @@ def seeds(index: Tensor, *, seed: int, view: int) -> Tensor:
 
     Args:
         index: As for :func:`uniform`.
-        seed: Likewise.
-        view: Likewise.
+        seed: As for :func:`uniform`.
+        view: As for :func:`uniform`.
 
     Returns:
         Integers in [0, 2**63), int64 ``(N,)``.

@@ -188,7 +188,7 @@ def test_a_text_of_other_names(recordings, tmp_path):
 def test_what_goes_wrong_leaves_nothing(recordings, tmp_path):
     out = tmp_path / "out"
     write_wav(recordings / "2_bob_0.wav", sound(rate=8000))
-    with pytest.raises(FormatError, match="8000 samples a second, and 16000 are wanted"):
+    with pytest.raises(FormatError, match="8000 samples per second, and 16000 are wanted"):
         write_data_directory(out, find_recordings(recordings), SoundOptions())
     (recordings / "2_bob_0.wav").write_bytes(b"RIFF")
     with pytest.raises(FormatError, match="2_bob_0.wav"):

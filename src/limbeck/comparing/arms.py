@@ -168,7 +168,7 @@ def weights_of(method: str) -> dict[str, float]:
     parts = method_parts(method)
     found: dict[str, float] = {}
     for part in parts:
-        if ":" in part.name:  # code of the user's own: its options are not ours to guess
+        if ":" in part.name:  # user code: its options are unknown
             continue
         kind = method_class(part.name)
         weights = {name for name, limits in kind.ranges.items() if limits.log}

@@ -154,7 +154,7 @@ def train_cell(cell: Cell, bench: Bench) -> Found:
 
 
 def errors_of(found: Found, count: int) -> NDArray[np.bool_]:
-    """Which test examples a training gets wrong, bool ``(N,)``."""
+    """The test examples with errors of a training, bool ``(N,)``."""
     assert found.wrong is not None, "the cell was judged"
     errors = np.zeros(count, bool)
     errors[list(found.wrong)] = True

@@ -32,7 +32,7 @@ class Row:
         p_value: Of that difference, adjusted by Holm for the number of arms.
         verdict: "helps", "hurts", or "not shown".
         against_kd: Error rate minus that of kd; None where kd takes no part, and for kd itself.
-        p_value_kd: Of that difference, adjusted likewise.
+        p_value_kd: Of that difference, with the same adjustment.
     """
 
     name: str

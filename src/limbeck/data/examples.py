@@ -44,7 +44,7 @@ class Examples:
     Attributes:
         inputs: uint8 images ``(N, C, H, W)``, which models see as float32 in [0, 1]; float32, int32 or int64
             ``(N, ...)``, which they see as they are; or a :class:`~limbeck.data.source.Source`, which makes them in
-            batches: tensors by name, files, a data set of one's own, frames of speech.
+            batches: tensors by name, files, a user's data set, frames of speech.
         labels: Classes in [0, K), int64 ``(N,)``, or None where they are unknown; a narrower integer type where
             there are very many.
         index: Indices that stay with the examples in splits, int64 ``(N,)``.

@@ -53,10 +53,10 @@ def open_image_table(
             cut out as a test set.
         id_column: A column that names the images; None for their paths as they are written.
         validation: A file or table of validation images, where they are apart.
-        test: Likewise of test images.
+        test: A file or table of test images, where they are separate.
         root: The folder that paths are relative to; None for that of each file.
         image_size: As for :func:`~limbeck.data.image_folders.open_folder`.
-        presentation: Likewise.
+        presentation: As for :func:`~limbeck.data.image_folders.open_folder`.
 
     Returns:
         The data set; the classes are sorted.

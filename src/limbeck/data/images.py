@@ -64,7 +64,7 @@ class Images(Source):
     def opened(
         self, rows: Tensor, keys: Tensor, view: int, augmentation: "Augmentation | None"
     ) -> Iterator[AbstractContextManager[Picture]]:
-        """Some images, each open to be decoded; what a data set of the user's own draws is drawn here."""
+        """Some images, each open to be decoded; a user's data set draws its random transforms here."""
         return map(self.picture, rows.tolist())
 
     def fetch(

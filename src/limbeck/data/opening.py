@@ -38,8 +38,8 @@ def open_data(
     a folder with IDX files    the four files of MNIST, Fashion-MNIST, EMNIST, ..., gzipped or not
     a ``.csv``, ``.parquet``,  rows of a table; of texts where ``text_column`` is named, of words with classes where
     ... file of rows           ``words_column`` is, of paths of images where ``image_column`` is
-    a ``.conll`` file          words with classes, one a line
-    a DataFrame, a data set    rows likewise; also a mapping of such by the names of parts, as a ``DatasetDict`` is
+    a ``.conll`` file          words with classes, one per line
+    a DataFrame, a data set    the same; also a mapping of such by the names of parts, as a ``DatasetDict`` is
     of Hugging Face
     any other folder           images, one sub-folder per class; or ``train``, ``val``, ``test`` folders of such
     a Kaldi data directory     frames of speech; by options only, because alignments are needed with it
@@ -102,7 +102,7 @@ def open_inputs(
             ``x`` alone; or a folder of images without classes, in it, in a single sub-folder or nested deeper; or a
             Kaldi data directory, for which no alignments are needed.
         like: The data set beside which they will be used: speech is read as its front end says.
-        options: The size to which a folder's pictures are resized, and how speech is read.
+        options: Data options, such as the size to which a folder's images are resized.
 
     Returns:
         The examples, without labels.

@@ -24,7 +24,7 @@ def part_sources(given: Any, validation: Any = None, test: Any = None) -> dict[s
         given: A file; a folder with files ``train``, and where there are such ``validation`` and ``test``; a table in
             memory; or a mapping of such by the names of parts, such as a ``DatasetDict``.
         validation: A file or table of validation rows, or None.
-        test: Likewise, of test rows.
+        test: A file or table of test rows, or None.
 
     Returns:
         A path or a table in memory for each part that is there, ``train`` among them.

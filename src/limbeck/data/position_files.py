@@ -32,7 +32,7 @@ from limbeck.system.hugging_face import load_tokenizer
 WORDS, TAGS = "tokens", "tags"
 """The columns of words and of their labels where none are named."""
 IGNORED = -100
-"""The label of a word that is no example, as is the custom."""
+"""The usual label of a word that is not an example."""
 
 
 def open_words(
@@ -61,7 +61,7 @@ def open_words(
         group_column: A column whose equal values stay together when sentences are set aside; None for each sentence.
         id_column: A column that names the sentences; None for their numbers.
         validation: A file or table of validation sentences, where they are apart.
-        test: Likewise of test sentences.
+        test: A file or table of test sentences, where they are separate.
         classes: Names of the classes, in order; None for the labels that there are, sorted.
         presentation: The student's tokenizer; None until it is known.
 
@@ -216,7 +216,7 @@ def open_next_tokens(
         group_column: A column whose equal values stay together when texts are set aside; None for each text.
         vocabulary: Tokens that the models know; None for those of the tokenizer.
         validation: A file or table of validation texts, where they are apart.
-        test: Likewise of test texts.
+        test: A file or table of test texts, where they are separate.
 
     Returns:
         The data set; its classes are the tokens.

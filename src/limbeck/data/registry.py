@@ -1,6 +1,6 @@
 """The registry of kinds of data on disk: detection, settings and opening.
 
-A kind of one's own is an entry point of the group ``limbeck.sources`` that names an object like :class:`Kind`; it is
+Your own kind is an entry point of the group ``limbeck.sources`` that names an object like :class:`Kind`; it is
 asked before those that come with Limbeck.
 """
 

@@ -110,7 +110,7 @@ class Source(ABC):
 
     def exact(self, row: int) -> bytes:
         """Bytes that tell an example from any other: a digest, or all of it where it is short."""
-        raise NotImplementedError(f"{type(self).__name__} has marks, and nothing that tells examples apart")
+        raise NotImplementedError(f"{type(self).__name__} has marks, and no content to compare examples by")
 
     def as_given(self, rows: Tensor) -> Sequence[Any] | None:
         """The raw inputs of some examples: texts, or a table's values by column; None where there are none."""

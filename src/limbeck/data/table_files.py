@@ -158,10 +158,10 @@ def open_table_inputs(
     Args:
         path: A CSV or parquet file, or a table in memory.
         label_column: A column of labels, which is left out where the table has it.
-        label_columns: Likewise, one per label.
+        label_columns: Columns of labels, one per label, which are left out too.
         group_column: As for :func:`open_table`.
-        id_column: Likewise.
-        leave_out: Likewise.
+        id_column: As for :func:`open_table`.
+        leave_out: As for :func:`open_table`.
 
     Returns:
         The examples, without labels.

@@ -50,7 +50,7 @@ def open_text(
             verdicts, such as an author; None where each text stands alone.
         id_column: A column that names the texts; None for numbers alone.
         validation: A file or table of validation texts, where they are apart.
-        test: Likewise of test texts.
+        test: A file or table of test texts, where they are separate.
         classes: Names of the classes, in order; None for the labels that there are, sorted.
         presentation: The student's tokenizer; None until it is known.
 

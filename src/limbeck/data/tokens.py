@@ -31,7 +31,7 @@ class Tokens:
     Attributes:
         ids: Numbers of the tokens, int32 ``(sum of lengths,)``.
         ends: Where each text ends, after a 0, int64 ``(N + 1,)``.
-        types: Which text of a pair each token is of, int8 likewise, or None where all are 0.
+        types: Which text of a pair each token is of, int8 ``(sum of lengths,)``, or None where all are 0.
         pad: The number that fills up shorter texts.
         names: Which inputs the tokenizer says that models take.
 

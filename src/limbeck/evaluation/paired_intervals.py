@@ -155,7 +155,7 @@ class CrossedDifference:
     def p_value(self) -> float:
         """One minus the largest confidence at which the interval excludes 0, two-sided.
 
-        It is never below what flipping the signs of the units that tell the models apart could give, ``2 ** (1 - n)``
+        It is never below what flipping the signs of the units on which the models differ could give, ``2 ** (1 - n)``
         for n of them: a handful of examples proves nothing, whatever the number of seeds.
 
         Returns:

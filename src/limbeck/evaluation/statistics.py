@@ -72,7 +72,7 @@ class McNemar:
 def mcnemar(errors_a: ArrayLike, errors_b: ArrayLike) -> McNemar:
     r"""McNemar's exact test of whether two models err equally often.
 
-    Only examples on which exactly one model errs tell the two apart. If both are equally good, that one is
+    Only examples on which exactly one model errs are informative. If both are equally good, that one is
     either model with probability 1/2, so with :math:`n` such examples and :math:`k` of them the rarer sort
 
     .. math::
@@ -228,7 +228,7 @@ def paired(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[NDArray[np.bool_],
     """
     a, b = np.asarray(errors_a), np.asarray(errors_b)
     if a.dtype != np.bool_ or b.dtype != np.bool_:
-        raise DataError(f"errors must be arrays of bool, one value an example, and are {a.dtype} and {b.dtype}")
+        raise DataError(f"errors must be arrays of bool, one value per example, and are {a.dtype} and {b.dtype}")
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
         raise DataError(f"errors must be of the same examples, at least one, and have shapes {a.shape} and {b.shape}")
     return a, b

@@ -25,7 +25,7 @@ _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ROOM = 90 << 20
 """Bytes that decoding an image may take, beside four times the file's size: a few bytes can claim any size."""
 _ROOM_REDUCED = 384 << 20
-"""Likewise where a size is asked for, so that large photographs are expected."""
+"""The same limit where a size is given, so that large photographs are expected."""
 _MEMORY = {"1": 5, "L": 5, "P": 13, "RGB": 13, "CMYK": 15, "RGBA": 18}
 _MEMORY_REDUCED = {"L": 3, "RGB": 8, "CMYK": 8, "RGBA": 12}
 """Bytes a pixel where the image is reduced before anything else is made of it; other modes cannot be averaged."""

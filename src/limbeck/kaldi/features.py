@@ -161,7 +161,7 @@ def _owners(expression: str, names: Sequence[str]) -> dict[str, str]:
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise ConfigError(f"speaker {expression!r} is no regular expression: {error}") from error
+        raise ConfigError(f"speaker {expression!r} is not a regular expression: {error}") from error
     if not pattern.groups:
         raise ConfigError(f"speaker {expression!r} needs a group in brackets, which is the speaker")
     owners = {}
@@ -199,8 +199,8 @@ def compute(sound: Sound, options: SoundOptions) -> NDArray[np.float32]:
     top = options.high_freq if options.high_freq > 0 else sound.rate / 2 + options.high_freq
     if not options.low_freq < top <= sound.rate / 2:
         raise ConfigError(
-            f"filters from {options.low_freq:g} to {top:g} Hz are impossible at {sound.rate} samples a second: change "
-            "--low-freq or --high-freq"
+            f"filters from {options.low_freq:g} to {top:g} Hz are impossible at {sound.rate} samples per second: "
+            f"change --low-freq or --high-freq"
         )
     is_fbank = options.kind == "fbank"
     settings: Any = knf.FbankOptions() if is_fbank else knf.MfccOptions()
@@ -285,7 +285,7 @@ def _write(
             if sound.rate != state["rate"]:
                 raise FormatError(
                     recording.path,
-                    f"has {sound.rate} samples a second, and {state['rate']} are wanted: resample it first",
+                    f"has {sound.rate} samples per second, and {state['rate']} are wanted: resample it first",
                 )
             frames = compute(sound, options)
             if progress is not None:

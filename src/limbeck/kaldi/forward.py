@@ -130,7 +130,7 @@ def read_pdf_counts(path: str | PathLike[str]) -> Frames:
         float32 ``(K,)``.
 
     Raises:
-        FormatError: If it is no text vector, or something follows it.
+        FormatError: If it is not a text vector, or something follows it.
     """
     with open_stream(path) as stream:
         counts: Frames = read_object(stream, "vector", what="vector of counts")

@@ -1,7 +1,7 @@
 """Posteriors in Kaldi archives: a teacher's written, and those that somebody else wrote read as a teacher.
 
-An archive holds a matrix for each utterance, a row a frame and a column a pdf, as ``nnet-forward`` writes it; or
-Kaldi's ``Posterior``, the likeliest pdfs of each frame alone.
+An archive holds one matrix per utterance, with one row per frame and one column per pdf, as ``nnet-forward`` writes it;
+or Kaldi's ``Posterior``, the likeliest pdfs of each frame alone.
 
 Axes: ``N`` frames, ``K`` pdfs.
 """
@@ -174,7 +174,7 @@ class Posteriors:
         return self._held[number]
 
     def _matrix(self, entry: ScpEntry) -> NDArray[np.float32]:
-        """The posteriors of an utterance, a column a pdf; rows of sparse ones are scaled to sum to 1."""
+        """The posteriors of an utterance, one column per pdf; rows of sparse ones are scaled to sum to 1."""
         found = (
             read_entry(entry, self.kind, allow_pipes=self.allow_pipes) if self._here is None else self._here[entry.key]
         )

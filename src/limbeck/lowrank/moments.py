@@ -1,6 +1,6 @@
 r"""Second moments of layers' inputs and of gradients at their outputs, streamed over calibration data.
 
-For a layer with inputs :math:`x` and outputs :math:`z = W x + b`, over all rows (examples, or positions in pictures):
+For a layer with inputs :math:`x` and outputs :math:`z = W x + b`, over all rows (examples, or positions in images):
 
 .. math::
     C = \mathrm{E}[x x^\top], \qquad G = \mathrm{E}[g g^\top], \quad g = T\, \partial \log p_T(y) / \partial z,
@@ -13,9 +13,9 @@ about
     T^2\, \mathrm{KL}_T \approx \tfrac{1}{2}\, P\, \mathrm{tr}(G \Delta C \Delta^\top)
 
 an example: the soft-target loss of :func:`limbeck.losses.soft_target_loss`, with the old network as the teacher and
-:math:`P` the number of rows an example. A trained network is confident on most examples, and at :math:`T = 1` these
+:math:`P` the number of rows per example. A trained network is confident on most examples, and at :math:`T = 1` these
 would contribute almost nothing; a higher temperature lets them count. The products are those of K-FAC: inputs and
-gradients are taken as independent, and so are the positions of a picture.
+gradients are taken as independent, and so are the positions of an image.
 
 References:
     Martens and Grosse, `Optimizing Neural Networks with Kronecker-factored Approximate Curvature

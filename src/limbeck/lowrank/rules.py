@@ -106,7 +106,7 @@ def _by_layer(ranks: tuple[int, ...], spectrum: Spectrum) -> int | dict[str, int
     free = [layer.name for layer in spectrum.layers if layer.decomposition is not None]
     if len(ranks) != len(free):
         raise ConfigError(
-            f"rank has {len(ranks)} numbers, and the network has {len(free)} layers that can become two "
+            f"rank has {len(ranks)} numbers, and the network has {len(free)} layers that can be factorised "
             f"({', '.join(free)}): give one number, or one for each"
         )
     return dict(zip(free, ranks, strict=True))

@@ -79,7 +79,7 @@ def decompose_spatial(
         weight: W, ``(M, N)``.
         kernel: h and w.
         inputs: Second moment C of patches, ``(N, N)``; the identity where it is None.
-        outputs: Second moment G of the gradients at the outputs, ``(M, M)``; likewise.
+        outputs: Second moment G of the gradients at the outputs, ``(M, M)``; the identity where it is None.
 
     Returns:
         The decomposition of the matrix ``(M w, C h)``; and the error in C beside the one that the decomposition says,

@@ -37,7 +37,7 @@ Shape = Literal["channels", "spatial", "tucker"]
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """One way in which a layer can become two.
+    """One factorisation of a layer.
 
     Attributes:
         shape: Of the matrix whose rank is chosen, ``(m, n)``: of rank k its factors have k n and k m weights. As three:
@@ -68,7 +68,7 @@ class LayerSpectrum:
         mean: Mean of the inputs, if the bias shall make up for the mean error; else None.
         reason: Why the layer must stay whole, or None.
         spatial: Of a convolution: how it becomes one over columns and one over rows; None where that was not asked.
-        tucker: Of a convolution: how its channels are projected where it becomes three; likewise.
+        tucker: Of a convolution: how its channels are projected where it becomes three; None where that was not asked.
     """
 
     name: str

@@ -41,7 +41,7 @@ def decompose_channels(
         kernel: h and w.
         plain: What :func:`~limbeck.lowrank.matrices.decompose` said of W in the same moments.
         inputs: Second moment C of patches, ``(N, N)``; the identity where it is None.
-        outputs: Second moment G of the gradients at the outputs, ``(M, M)``; likewise.
+        outputs: Second moment G of the gradients at the outputs, ``(M, M)``; the identity where it is None.
 
     Returns:
         The decomposition of the matrix ``(C, M h w)``; and the error in C beside the sum of what both decompositions

@@ -237,7 +237,7 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
-    """The description from which :func:`build` makes the model again; None for a model of the user's own.
+    """The description from which :func:`build` makes the model again; None for a user's model.
 
     Args:
         model: Any module.
@@ -308,7 +308,7 @@ def from_options(
         seed: Seed of the weights; the global generator's state is restored.
         class_names: Names of the classes, in order; None to number them.
         input_mean: Subtracted from every input where ``options.standardise`` is set.
-        input_std: Every input is divided by it, likewise.
+        input_std: Every input is divided by it where ``options.standardise`` is set.
         tokenizer: For a model of Hugging Face that has none beside it.
         max_length: Tokens of a text that such a model sees; None for the usual number.
 

@@ -31,7 +31,7 @@ def looks_like_probabilities(rows: Tensor, *, coarse: bool = False) -> bool:
     """Whether every row is at least 0 and sums to one, as a softmax's output does and logits do not.
 
     Sums that are one but for a rounding to 16 bits or to two digits count where rows differ from each other by far more
-    than that, so that it is no accident of logits that are all about the same. Logarithms of probabilities are not told
+    than that, so that it is not due to logits that are all about the same. Logarithms of probabilities are not told
     from logits, and need not be: they are logits of the same distribution, for a softmax gives the probabilities back.
 
     Args:

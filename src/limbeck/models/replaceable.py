@@ -1,6 +1,6 @@
 """Which layers of a network can be replaced, found by a trial with one example.
 
-A layer is not always called: attention and many a network of one's own take ``layer.weight`` instead. What replaces it
+A layer is not always called: attention and many user networks read ``layer.weight`` instead. What replaces it
 then has nothing to take. The fused layers of PyTorch's transformers are taken off for the trial, as they are where a
 layer is replaced, but for encoders with a padding mask.
 """

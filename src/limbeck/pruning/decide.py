@@ -168,7 +168,7 @@ def plan_units(
         model: The network.
         calibration: Examples to measure the measured divergence of the pruned network on.
         parameters: A share up to 1, or a count above.
-        flops: Multiply-adds of all linear layers and convolutions per example, likewise.
+        flops: Multiply-adds of all linear layers and convolutions per example: a share up to 1, or a count above.
 
     Returns:
         The plan.

@@ -23,7 +23,7 @@ class Node:
         name: Of its result.
         operation: Such as "conv2d"; "output" at the end. In place or not is one.
         arguments: Its arguments in order: a :class:`torch.fx.Node` where it is a value.
-        shape: Of its result; nothing where it is no tensor.
+        shape: Of its result; empty where it is not a tensor.
         tensors: Names of parameters and buffers by the names of values.
     """
 

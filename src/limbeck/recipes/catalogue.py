@@ -55,7 +55,7 @@ class Claim:
         what: What is measured, in words.
         paper: The paper's number, or None where it has none.
         aim: What ours must not exceed (``unit`` "errors") or stay below ("%" of accuracy), or None.
-        unit: "errors" (fewer is better), "% errors" (likewise), "%" (of examples that are right) or "% share" (of
+        unit: "errors" (fewer is better), "% errors" (fewer is better too), "%" (accuracy) or "% share" (of
             something else).
         others: What older replications have, each with whose it is.
     """
@@ -136,7 +136,7 @@ RECIPES: tuple[Recipe, ...] = (
                 74,
                 others=((FOFFANO, 67), (SHRIRAMSB, 134)),
             ),
-            Claim("chosen", "2x800 distilled likewise, T chosen on validation"),
+            Claim("chosen", "2x800 distilled so, T chosen on validation"),
             Claim("jittered", "2x800 distilled with jitter, patiently", None, 65),
             Claim("bent_teacher", "teacher 2x1200 with rotation, scaling and elastic deformation"),
             Claim("bent_alone", "2x800 on labels alone, with that augmentation"),

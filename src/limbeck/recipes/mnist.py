@@ -41,7 +41,7 @@ _BENT = Augmentation(shift=2, rotate=10, scale=0.1, elastic=4)
 _BENT_VIEWS = 75
 """What the ensemble's students see of each digit: it is too slow to be asked again for each of them."""
 _LABELS = 0.5
-"""Weight of the labels beside a single teacher of bent digits: labels alone bring the student further than it does."""
+"""Weight of the labels with a single teacher of augmented digits: labels alone bring the student further."""
 _OF_EACH = 3
 """CNNs, and MLPs, in the ensemble."""
 
@@ -120,7 +120,7 @@ def _answer(means: Mapping[str, float]) -> str:
     return (
         f"The student of the paper's protocol makes {means['distilled']:.1f} test errors, the same network on labels "
         f"alone {means['alone']:.1f}, the teacher {means['teacher']:.1f}{kept}. With jitter it makes "
-        f"{means['jittered']:.1f}. On digits that are bent, too, labels alone bring it to {means['bent_alone']:.1f}, "
+        f"{means['jittered']:.1f}. With elastic deformation, too, labels alone bring it to {means['bent_alone']:.1f}, "
         f"labels and a teacher of {means['bent_teacher']:.1f} to {means['bent']:.1f}, and an ensemble of "
         f"{means['committee']:.0f} to {means['committee_800']:.1f}."
     )
@@ -135,15 +135,15 @@ def _protocols(networks: _Round, temperature: float, bent_temperature: float) ->
         "distilled": f"{epochs['distilled']} epochs",
         "chosen": f"T = {temperature:g}",
         "jittered": f"T = {temperature:g}, {_VIEWS.views} views of each digit, {epochs['jittered']} epochs",
-        "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, turns by up to "
-        "10 degrees, sizes within a tenth, bends by up to 4 pixels",
+        "bent_teacher": f"dropout 0.2, {epochs['bent_teacher']} epochs; shifts by up to 2 pixels, rotations by up "
+        "to 10 degrees, scaling within a tenth, elastic deformation by up to 4 pixels",
         "bent_alone": f"{epochs['bent_alone']} epochs, a new view in each",
         "bent": f"T = {bent_temperature:g}, labels with a weight of {_LABELS:g}, {epochs['bent']} epochs, a new "
         "view in each",
         "committee": f"{_OF_EACH} CNNs and {_OF_EACH} MLPs, geometric mean, the same for all seeds",
         "committee_800": f"T = {bent_temperature:g}, {_BENT_VIEWS} views of each digit, {epochs['committee_800']} "
         "epochs",
-        "committee_300": f"T = {bent_temperature:g}, likewise, {epochs['committee_300']} epochs",
+        "committee_300": f"T = {bent_temperature:g}, the same views, {epochs['committee_300']} epochs",
     }
 
 
@@ -243,7 +243,7 @@ class _Maker:
         return self.distil("jittered-800", training, 800, temperature, teacher.model, teacher.name, _VIEWS)
 
     def bent(self, seed: int, temperature: float) -> Cell:
-        """2x800 of the seed's teacher of bent digits, which answers while it learns."""
+        """2x800 of the seed's teacher on augmented digits, which runs during the training."""
         here, teacher = self.here, self.bent_teacher(seed)
         return self.series.distil(
             "bent-800",
@@ -265,12 +265,12 @@ class _Maker:
         )
 
     def bent_teacher(self, seed: int) -> Cell:
-        """2x1200 on labels and bent digits."""
+        """2x1200 on labels and augmented digits."""
         network = self.here.network(1200, 1200, dropout=0.2)
         return self.member("bent-mlp", network, 80, 2e-3, seed, "mlp 1200 1200, dropout 0.2")
 
     def committee(self) -> Ensemble:
-        """Convolutional networks, and the teachers of the first seeds, on bent digits; averaged. Made once."""
+        """Convolutional networks, and the teachers of the first seeds, on augmented digits; averaged. Made once."""
         if self.together is not None:
             return self.together
         small = self.series.quick
@@ -292,7 +292,7 @@ class _Maker:
         return self.together
 
     def member(self, name: str, network: ModelOptions, epochs: int, rate: float, seed: int, said: str) -> Cell:
-        """A network on labels and bent digits."""
+        """A network on labels and augmented digits."""
         return self.series.train(
             name,
             model_maker(network, self.here.data),
@@ -304,7 +304,7 @@ class _Maker:
 
     @property
     def bent_views(self) -> Augmentation:
-        """The views of bent digits that the ensemble's students see, of each so many."""
+        """The views of augmented digits for the ensemble's students, a fixed number of each."""
         return replace(_BENT, views=2 if self.series.quick else _BENT_VIEWS)
 
     def patiently(self, epochs: int, seed: int) -> Training:

@@ -37,7 +37,7 @@ class _Compressed:
         self.model = model
 
     def refusal(self, model: nn.Module) -> str | None:
-        """There is no objection."""
+        """None: every model is supported."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class CompressPlan:
         tuning: Settings of the fine-tuning.
         guide: The teacher of the fine-tuning.
         own_teacher: Whether that is not the original network.
-        augmentation: Random views for the fine-tuning.
+        augmentation: The augmentation of the fine-tuning.
         int8: Whether weights are quantised at the end.
         metric: The metric of truncation errors, or None.
         calibration: How many training examples to calibrate with.

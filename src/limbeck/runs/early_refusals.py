@@ -27,7 +27,7 @@ def refuse_early(
         out: The folder of the run.
         resume: Whether a run is resumed.
         student: The student as ``--student`` has it, or None.
-        method: The method as ``--method`` has it, or None. Code of the user's own is not run yet.
+        method: The method as ``--method`` has it, or None. User code is not run yet.
         method_options: Its options.
         temperature: Of the soft targets.
 

@@ -396,7 +396,7 @@ class RunFolder:
         return found
 
     def history(self) -> list[dict[str, Any]]:
-        """The history with its timing, a mapping an epoch."""
+        """The history with its timing, one mapping per epoch."""
         timings = {str(row.get("epoch")): row for row in self.rows("timings.jsonl")}
         return [{**row, **timings.get(str(row.get("epoch")), {})} for row in self.rows("history.jsonl")]
 

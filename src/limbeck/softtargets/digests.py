@@ -58,7 +58,7 @@ def teacher_fingerprint(teacher: nn.Module | Answering) -> Any:
     """A teacher's fingerprint for resuming: plain values for JSON.
 
     It is :func:`teacher_digest` where there is one; of a store its own digest, since two stores of one teacher differ;
-    of a user's own teacher without a digest some of its answers, to be compared with a tolerance.
+    of a user's teacher without a digest some of its outputs, to be compared with a tolerance.
 
     Args:
         teacher: A module or a teacher, bound to its examples.

@@ -8,7 +8,8 @@ Classes :math:`c_1, \dots, c_n` are drawn with replacement from :math:`q \propto
 whatever t is, so the gradient of the soft-target loss is right on average too, which no cut to the top-1 classes
 gives. At t = 1 every draw weighs 1/n, nothing but ids is kept and the weights sum to 1. At another t they sum to 1 on
 average only, and the loss is that of a distribution of that mass. Targets hold for one temperature: the softmax at
-another is no average of these. Draws are keyed by seed, view and example, so they are the same whenever they are made.
+another is not an average of these. Draws are keyed by seed, view and example, so they are the same whenever they are
+made.
 
 Axes: ``N`` rows, ``K`` classes, ``n`` draws.
 """
@@ -70,7 +71,7 @@ class Sampled:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its encoding name in the manifest."""
         return "sampled"
 
     def parameters(self) -> dict[str, Any]:

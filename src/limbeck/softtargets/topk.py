@@ -163,7 +163,7 @@ class TopK:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Its encoding name in the manifest."""
         return "topk"
 
     def parameters(self) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def call(payload: bytes, threads: int, places: Sequence[str], folder: str) -> An
     Args:
         payload: The task.
         threads: How many threads a computation may have, since their number decides how sums are rounded.
-        places: Where modules of the user's own may lie, as ``sys.path`` has it.
+        places: Entries of ``sys.path``, where the user's modules may be.
         folder: Where relative paths begin.
 
     Returns:

@@ -132,7 +132,7 @@ def _pairs(values: NDArray[Any], kind: AnswerKind, labels: Sequence[str]) -> NDA
         if odd.any():
             row = int(np.argmax(odd.any(1)))
             raise DataError(
-                f"row {row} of the saved answers holds {numbers[row][odd[row]][0]:.4g}, which is no "
+                f"row {row} of the saved answers holds {numbers[row][odd[row]][0]:.4g}, which is not a "
                 f"{'logarithm of a probability' if kind == 'log_probs' else 'probability'} of a label: are they logits?"
             )
         held = np.minimum(held, 1)

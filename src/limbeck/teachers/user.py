@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _TRIED = 8
-"""Examples, and classes, that are looked at to know a teacher of the user's own."""
+"""Number of examples, and of classes, for the fingerprint of a user's teacher."""
 
 
 class UserTeacher:

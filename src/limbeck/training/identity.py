@@ -7,7 +7,7 @@ from limbeck.errors import RunError
 _TOLERANCE = 0.02
 """Largest difference of a probability from a teacher without a digest on two machines."""
 _ALIKE = 1e-4
-"""Of what a loss function of the user's own gives on its probes."""
+"""Largest difference of a user's loss function on its probes."""
 _DATA = {
     "examples": "training data",
     "train": "training data",

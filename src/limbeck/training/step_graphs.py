@@ -148,7 +148,7 @@ class StepGraphs:
         make: Makes a step of a batch whose teacher's answers are given (None where the objective asks itself), with
             its number as a tensor; all that it changes must stay where it is.
         objective: Asked for the teacher's answers beforehand, where these are looked up or computed by others.
-        record: How to record a step.
+        record: How to record one step.
         watch: Notes what makes the host wait, in the step before the first that is recorded.
 
     Attributes:

@@ -314,7 +314,7 @@ def test_files_that_are_no_network(tmp_path, content):
 
 
 def test_other_files_are_named_for_what_they_are():
-    with pytest.raises(FormatError, match="is no network: it looks like an archive of matrices"):
+    with pytest.raises(FormatError, match="is not a network: it looks like an archive of matrices"):
         read_network(KALDI / "feats.txt.ark")
     with pytest.raises(FormatError, match="a transition model"):
         read_network(KALDI / "hmm/mono.mdl")

@@ -89,7 +89,7 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
         The network.
 
     Raises:
-        FormatError: If it is no network, or is damaged.
+        FormatError: If it is not a network, or is damaged.
         ConfigError: If the activation is needed and not given.
     """
     kind = identify(path)
@@ -97,7 +97,7 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
     if kind in ("nnet3", "nnet3 model"):
         raise FormatError(path, "is an nnet3 network, which stays one: limbeck kaldi nnet3-copy writes it anew")
     if found is None:
-        raise FormatError(path, f"is no network: it looks like {_articled(kind)}")
+        raise FormatError(path, f"is not a network: it looks like {_articled(kind)}")
     notes: list[str] = []
     if found == "hdf5":
         layers = read_keras_h5(path)

@@ -149,7 +149,7 @@ def _from_mlp(config: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32
     dropped = config.get("dropout") or config.get("input_dropout")
     notes = ["dropout is left out: it has a part in training only"] if dropped else []
     if config.get("front_end"):
-        notes.append("how the features are made (CMVN, deltas, context) is no part of an nnet1 file: give it again")
+        notes.append("how the features are made (CMVN, deltas, context) is not part of an nnet1 file: give it again")
     return _with_softmax(Nnet(tuple(components))), notes
 
 

@@ -29,7 +29,7 @@ class FeatureOptions:
         delta_window: Frames to each side that one difference looks at; default: as the run was trained, else 2.
         left_context: Frames before each frame to splice to it; at the edges the edge frame is repeated. Default: as
             the run was trained.
-        right_context: Frames after each frame to splice to it, likewise.
+        right_context: Frames after each frame to splice to it.
         feature_transform: A network that is run first, such as final.feature_transform, or a matrix for spliced
             frames, such as final.mat; default: the run's own.
         feats_root: The folder to which paths in script files are relative, where it is not the working folder, the
@@ -103,7 +103,7 @@ class SearchOptions:
     """How the graph is searched.
 
     Attributes:
-        beam: Paths worse than the best by more than this, in scaled log-likelihood, are given up.
+        beam: Paths worse than the best by more than this, in scaled log-likelihood, are pruned.
         max_active: At most so many states are kept per frame, above 20.
         jobs: Processes.
         lattice_beam: With lattices, sequences of words worse than the best by more than this are left out of them.

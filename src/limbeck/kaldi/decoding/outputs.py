@@ -236,7 +236,7 @@ class AcousticModel:
         total: NDArray[np.float64] | None = None
         for member, weight, inputs in zip(self._members, self.weights, joined, strict=True):
             if weight == 0:
-                continue  # 0 * -inf is no number
+                continue  # 0 * -inf is NaN
             logs = _log_softmax(propagate(without_softmax(member.nnet), inputs))
             if self.mean == "geometric":
                 total = weight * logs if total is None else total + weight * logs

@@ -104,7 +104,7 @@ class FrameErrors:
 
     @property
     def cross_entropy(self) -> float:
-        """Nats a frame."""
+        """Nats per frame."""
         return self.nats / self.frames if self.frames else 0.0
 
     def __add__(self, other: "FrameErrors") -> "FrameErrors":
@@ -115,7 +115,7 @@ def frame_errors(logits: NDArray[np.float32], pdfs: NDArray[np.int32], *, key: s
     """Compare a network's scores with an alignment.
 
     Args:
-        logits: Scores before the softmax, or log-posteriors, ``(N, K)``.
+        logits: Logits, or log-posteriors, ``(N, K)``.
         pdfs: The right pdf of each frame, ``(N,)``.
         key: The utterance, for errors.
 

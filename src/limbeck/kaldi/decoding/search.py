@@ -28,7 +28,7 @@ Scores = NDArray[np.float32]
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         key: The utterance.

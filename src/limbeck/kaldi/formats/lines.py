@@ -81,7 +81,7 @@ def read_symbols(path: str | PathLike[str]) -> dict[int, str]:
         The symbol of each number.
 
     Raises:
-        FormatError: If a line is no symbol and number, or a number comes twice.
+        FormatError: If a line is not a symbol and a number, or a number comes twice.
     """
     symbols: dict[int, str] = {}
     for symbol, word in read_map(path).items():

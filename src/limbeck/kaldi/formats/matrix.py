@@ -42,7 +42,7 @@ def read_matrix(stream: KaldiStream, dtype: DTypeLike = np.float32, *, what: str
         The matrix, C-contiguous, ``(rows, columns)``; ``(0, 0)`` where it is empty.
 
     Raises:
-        FormatError: If it is no matrix, is cut short, ragged, or has numbers too large for ``dtype``.
+        FormatError: If it is not a matrix, is cut short, ragged, or has numbers too large for ``dtype``.
     """
     if not stream.binary:
         return _read_text(stream, dtype, what, one_line=False)
@@ -70,7 +70,7 @@ def read_vector(stream: KaldiStream, dtype: DTypeLike = np.float32, *, what: str
         The vector, ``(length,)``.
 
     Raises:
-        FormatError: If it is no vector, is cut short, has a new line inside, or numbers too large for
+        FormatError: If it is not a vector, is cut short, has a new line inside, or numbers too large for
         ``dtype``.
     """
     if not stream.binary:
@@ -98,7 +98,7 @@ def read_int_vector(stream: KaldiStream, *, what: str = "integers") -> NDArray[n
         The integers, ``(length,)``.
 
     Raises:
-        FormatError: If it is no integer vector, or is cut short.
+        FormatError: If it is not an integer vector, or is cut short.
     """
     start = stream.offset
     if stream.binary:

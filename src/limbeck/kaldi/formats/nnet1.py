@@ -111,7 +111,7 @@ class Nnet:
 
 
 def read_nnet(path: str | PathLike[str]) -> Nnet:
-    """Read a network in any of the dialects; the first bytes decide.
+    """Read a network in any of the dialects, detected from the magic bytes.
 
     Args:
         path: The file.

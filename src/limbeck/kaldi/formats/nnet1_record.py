@@ -184,7 +184,7 @@ def read_nnet_safetensors(path: str | PathLike[str]) -> Nnet:
     try:
         records = json.loads(metadata[_KEY])
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise FormatError(path, "its description is no list of components")
+            raise FormatError(path, "its description is not a list of components")
         return nnet_from_records(records, arrays)
     except (ValueError, RecursionError) as error:
         raise FormatError(path, f"its description is not valid JSON: {error}") from error

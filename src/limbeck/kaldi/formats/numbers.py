@@ -87,7 +87,7 @@ def parse_float32(token: bytes) -> float | None:
         token: The characters, without white space.
 
     Returns:
-        The value, or None where it is no number, or too large for float32.
+        The value, or None where it is not a number, or too large for float32.
 
     Example:
         >>> parse_float32(b"0.1"), parse_float32(b"1e39"), parse_float32(b"x")
@@ -110,7 +110,7 @@ def parse_int32(text: bytes) -> NDArray[np.int32] | None:
         text: The characters; the first and last number are whole.
 
     Returns:
-        The integers, ``(count,)``, or None where something is no integer of 32 bits.
+        The integers, ``(count,)``, or None where something is not a 32-bit integer.
 
     Example:
         >>> parse_int32(b"1 -2  3")

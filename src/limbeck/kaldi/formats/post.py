@@ -35,7 +35,7 @@ def read_posterior(stream: KaldiStream, *, what: str = "posterior") -> NDArray[n
         The pairs in order, of dtype :data:`PAIR`, ``(M,)``.
 
     Raises:
-        FormatError: If it is malformed or truncated, a frame has no pdf, or a value is no probability.
+        FormatError: If it is malformed or truncated, a frame has no pdf, or a value is not a probability.
     """
     rows = _read_binary(stream, what) if stream.binary else _read_text(stream, what)
     pairs = np.concatenate(rows) if rows else np.empty(0, PAIR)

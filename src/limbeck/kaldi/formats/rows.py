@@ -153,7 +153,7 @@ class RowParser:
 
 
 def _describe(chunk: bytes, place: int) -> str:
-    """Return which token is no number; the place is any byte of it, or the space that ends it."""
+    """Return which token is not a number; the place is any byte of it, or the space that ends it."""
     before = re.search(rb"\S*\Z", chunk[max(0, place - 40) : place])
     after = re.match(rb"\S*", chunk[place : place + 40])
     token = (before[0] if before else b"") + (after[0] if after else b"")
@@ -162,4 +162,4 @@ def _describe(chunk: bytes, place: int) -> str:
         hint = ", and every weight must be finite"
     elif token[:1] in (b"+", b"."):
         hint = ": a number starts with a digit or '-'"
-    return f"{token.decode('ascii', 'backslashreplace')!r} is no decimal number{hint}"
+    return f"{token.decode('ascii', 'backslashreplace')!r} is not a decimal number{hint}"

@@ -35,7 +35,7 @@ def read_ark(
     r"""Read an archive, entry by entry, each binary or text by its own first bytes.
 
     Args:
-        path: The archive, plain or gzipped (its first bytes decide).
+        path: The archive, plain or gzipped (detected from the magic bytes).
         kind: ``"matrix"`` (float, double, compressed), ``"vector"`` of floats, ``"integers"`` (alignments), or
             ``"posterior"`` (a few pdfs a frame).
         dtype: float32 or float64 for matrices and vectors.

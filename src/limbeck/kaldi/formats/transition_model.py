@@ -29,7 +29,7 @@ _State = tuple[int, int, list[int]]
 
 @dataclass(frozen=True, eq=False)
 class TransitionModel:
-    """What each transition id stands for; index 0 is no transition id and holds -1.
+    """What each transition id stands for; index 0 is not a transition id and is -1.
 
     Attributes:
         tid_to_pdf: Pdf id from 0, int32 ``(transition ids + 1,)``.

@@ -40,7 +40,7 @@ class Nnet3Model:
 
 
 def read_nnet3(path: str | PathLike[str]) -> Nnet3Model:
-    """Read a raw network or a ``final.mdl``, text or binary, as its first bytes say.
+    """Read a raw network or a ``final.mdl``, text or binary, as detected from the magic bytes.
 
     Args:
         path: The file.

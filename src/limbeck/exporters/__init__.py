@@ -1,4 +1,4 @@
-"""Files that run elsewhere: one file per format, each opened again and asked for the parity report.
+"""Exporters: one module per format; each file is loaded again for the parity report.
 
 The package is not called ``export``, for :func:`limbeck.export` is.
 """

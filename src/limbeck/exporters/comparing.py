@@ -1,7 +1,7 @@
-r"""Two models' answers to the same examples: where they differ, by how much, and how much of that rounding explains.
+r"""Comparison of two models' outputs: differences, and how much of them rounding explains.
 
-The measure of rounding is the original itself: how far its answers in float32 are from its answers in float64. An
-answer that changes where the original's two best classes are closer than that was a tie.
+Rounding is measured on the original: how far its outputs in float32 are from those in float64. A changed prediction
+where the original's two top classes are closer than that was a tie.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -33,10 +33,10 @@ _ROUNDINGS = 32
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What is kept of two models' answers.
+    """The comparison of two models' outputs.
 
     Attributes:
-        rows: Which examples, int64 ``(N,)``.
+        rows: Rows of the examples, int64 ``(N,)``.
         labels: True classes ``(N,)``, or None.
         answers: Top-1 class of the original and of the exported model, int64 ``(2, N)``.
         confidence: The probabilities of these, float64 ``(2, N)``.
@@ -92,7 +92,7 @@ def compare(
     pixels: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Ask both models about the same examples.
+    """Run both models on the same examples.
 
     Args:
         model: The original, in evaluation mode on the CPU.
@@ -161,7 +161,7 @@ def _kept(logits: Tensor, answered: Tensor, labels: Tensor | None, *, probabilit
 
 
 def _block(model: nn.Module, examples: Examples, rows: Tensor, viewing: Viewing) -> int:
-    """Examples at a time, by the memory that the original takes."""
+    """The batch size, from the memory that the original takes."""
     together = examples.together_at_once
     most = max(1, min(MOST, math.ceil(len(rows) / together)))
 

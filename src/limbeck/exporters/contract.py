@@ -1,4 +1,4 @@
-"""What a file takes, in plain values, so that whoever has the file alone can prepare its inputs."""
+"""The input contract of an exported file, in plain values: how to prepare its inputs."""
 
 __all__ = ["input_contract"]
 

@@ -1,4 +1,4 @@
-r"""A network that computes as its 8-bit file will, and can be trained: rounding with a straight-through gradient.
+r"""Fake quantisation: a trainable network that computes like its 8-bit file, with straight-through gradients.
 
 Weights are rounded for each output channel and symmetric, inputs and outputs of layers for the whole tensor between the
 least and the largest value that calibration examples show:
@@ -91,7 +91,7 @@ class FakeRounding:
         self.ranges = {id(layer): (_Range(), _Range()) for layer in self.layers}
 
     def observe(self, batches: Iterable[Inputs]) -> None:
-        """Set the ranges anew, as the weights are now.
+        """Recalibrate the ranges for the current weights.
 
         Args:
             batches: Calibration examples.
@@ -147,14 +147,14 @@ def finetuned(
     *,
     levels: int = WEIGHT_LEVELS,
 ) -> nn.Module:
-    """Distil a network that rounds from itself without rounding; no label is looked at.
+    """Quantisation-aware self-distillation; no labels are used.
 
     Statistics of batch normalisation stay what they are, and dropout is off. Ranges are those of the calibration
     examples, set anew before each epoch. AdamW without weight decay; the learning rate falls to zero along a cosine.
 
     Args:
-        model: In evaluation mode on the CPU; it is left as it was. It answers with logits, or with probabilities where
-            its attribute ``output_name`` says so.
+        model: In evaluation mode on the CPU; it is not modified. It outputs logits, or probabilities where its
+            attribute ``output_name`` says so.
         calibration: Gives batches of calibration examples.
         training: Epochs, and the examples of each.
         levels: Steps of a weight on each side of 0.

@@ -1,4 +1,4 @@
-"""A folder in the layout of the Hugging Face Hub: configuration, weights, what shows inputs, and a model card.
+"""A folder in the layout of the Hugging Face Hub: config, weights, preprocessing, and a model card.
 
 Three layouts, by who made the network: transformers and timm load their own from the folder; of any other there is a
 program of ``torch.export`` beside the weights, since nothing else can be loaded without the network's code.

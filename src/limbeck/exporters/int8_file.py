@@ -1,10 +1,10 @@
 r"""An ONNX file of 8-bit weights and activations: static quantisation in the QDQ form, per channel, by onnxruntime.
 
 Ranges of activations are those of calibration examples, which are training examples. Weights get 7 bits: on x86
-processors without VNNI the sum of two products of 8 bits may saturate, and the same file would answer otherwise there.
-Where the divergence from the float network on the calibration examples is above 0.001 nats, the layers that cause most
-of it by themselves stay float. With epochs of fine-tuning, the network is first distilled from itself while it rounds
-(:mod:`limbeck.exporters.fake_quantisation`); whichever of the two loses less is written.
+processors without VNNI the sum of two products of 8 bits may saturate, and the same file would give other outputs
+there. Where the divergence from the float network on the calibration examples is above 0.001 nats, the layers that
+cause most of it by themselves stay float. With epochs of fine-tuning, the network is first distilled from itself while
+it rounds (:mod:`limbeck.exporters.fake_quantisation`); whichever of the two loses less is written.
 
 Axes: ``N`` examples, ``K`` classes.
 """
@@ -32,9 +32,9 @@ from limbeck.system.extras import load_extra
 from limbeck.system.files import replace_bytes
 
 _KINDS = ("Conv", "Gemm", "MatMul")
-"""Operators that are rounded."""
+"""Operators that are quantised."""
 _ENOUGH = 1e-3
-"""Mean divergence in nats that is let pass without keeping layers float."""
+"""Largest mean divergence in nats that is accepted with all layers quantised."""
 _LOOKED_AT = 8
 """Batches on which the divergence is measured."""
 
@@ -48,7 +48,7 @@ class Int8Exporter:
     exact = False
 
     def refusal(self, model: nn.Module) -> str | None:
-        """Why a model cannot be written; that is found out by writing it."""
+        """None: problems are found by writing."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
@@ -93,7 +93,7 @@ class Int8Exporter:
         }
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
-        """A session of onnxruntime on the processor."""
+        """A session of onnxruntime on the CPU."""
         return session_of(path, threads)
 
     def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:

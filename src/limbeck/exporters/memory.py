@@ -1,4 +1,4 @@
-"""Peak memory of an exported file: of a process of its own that loads it and answers one example, without Limbeck."""
+"""Peak memory of an exported file: of a separate process that loads it and runs one example, without Limbeck."""
 
 __all__ = ["ONNX_SCRIPT", "TORCH_SCRIPT", "peak_of_process", "peak_of_script"]
 

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what was shown of it, on what data, and what it is not for."""
+"""The model card of an exported model: description, results, data, and limits."""
 
 __all__ = ["model_card"]
 
@@ -16,8 +16,8 @@ _ROWS = (
     ("accuracy", "accuracy", "{:.2%}"),
     ("nll", "negative log-likelihood (nats)", "{:.4f}"),
     ("ece", "calibration error", "{:.2%}"),
-    ("calibration_temperature", "temperature fitted on validation", "{:.3g}"),
-    ("calibrated_ece", "calibration error with it", "{:.2%}"),
+    ("calibration_temperature", "calibration temperature", "{:.3g}"),
+    ("calibrated_ece", "calibration error, calibrated", "{:.2%}"),
     ("agreement_with_teacher", "agreement with the teacher", "{:.2%}"),
     ("agreement_with_original", "agreement with the original network", "{:.2%}"),
     ("parameters", "parameters", "{:,}"),
@@ -69,13 +69,12 @@ def _about(card: Card) -> Iterator[str]:
     )
     if card.temperature is not None:
         yield (
-            f"Its logits are divided by {card.temperature:.4g}, a temperature that changes no answer and makes its "
-            "probabilities fit how often it is right."
+            f"Its logits are divided by {card.temperature:.4g}, a calibration temperature that changes no prediction."
         )
 
 
 def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """A table of the models that were judged together."""
+    """A table of the models that were evaluated together."""
     stages = metrics.get("stages")
     models = stages if isinstance(stages, Mapping) else metrics
     names = [name for name in models if isinstance(models[name], Mapping) and "title" in models[name]]
@@ -90,7 +89,7 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
     if metrics.get("judged_on") == "validation":
-        yield "There was no test set: validation was evaluated on, by which settings may have been chosen."
+        yield "There was no test set: these results are on the validation set, on which settings may have been chosen."
 
 
 def _data(card: Card) -> Iterator[str]:
@@ -104,16 +103,16 @@ def _data(card: Card) -> Iterator[str]:
 def _limits(card: Card, presentation: Any) -> Iterator[str]:
     names = ", ".join(json.dumps(_plain(name), ensure_ascii=False) for name in card.classes[:_SHOWN])
     more = f" and {len(card.classes) - _SHOWN} more" if len(card.classes) > _SHOWN else ""
-    yield f"- It tells these classes apart, for inputs like those it was trained on: {names}{more}."
-    yield "- Whatever else it is shown it calls one of these classes too, at times with high confidence."
+    yield f"- It distinguishes these classes, for inputs like those it was trained on: {names}{more}."
+    yield "- Any other input is also assigned to one of these classes, at times with high confidence."
     if isinstance(presentation, ImagePresentation):
         size = "x".join(map(str, presentation.size))
         yield f"- Images are resized and cropped to {size} and normalised as `preprocessor_config.json` says."
     if isinstance(presentation, TextPresentation):
         yield f"- Texts are truncated to {presentation.max_length} tokens."
     yield (
-        "- What is said above was measured on examples like the training data. Other sources, times, people or sensors "
-        "were not looked at, and neither was fairness towards groups of people: judge it on your own data first."
+        "- The results above are on examples like the training data. Other sources, times, people or sensors were not "
+        "tested, and neither was fairness towards groups of people: evaluate it on your own data first."
     )
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file, for onnxruntime and whatever else reads the format: one file, any number of examples."""
+"""An ONNX file, for onnxruntime and other runtimes: one file, any batch size."""
 
 __all__ = ["ONNX", "OPSET", "OnnxExporter", "graph_of", "name_axes", "session_of"]
 
@@ -34,7 +34,7 @@ class OnnxExporter:
     exact = True
 
     def refusal(self, model: nn.Module) -> str | None:
-        """Why a model cannot be written; that is found out by writing it."""
+        """None: problems are found by writing."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class OnnxExporter:
         return noted
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
-        """A session of onnxruntime on the processor."""
+        """A session of onnxruntime on the CPU."""
         return session_of(path, threads)
 
     def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
@@ -125,7 +125,7 @@ def name_axes(proto: Any, found: Traced) -> None:
 
 
 def session_of(path: Path, threads: int | None = None) -> Callable[[Inputs], Tensor]:
-    """A function that asks an ONNX file by onnxruntime.
+    """Make a function that runs an ONNX file with onnxruntime.
 
     Args:
         path: The file.

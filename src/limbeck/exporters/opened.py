@@ -1,4 +1,4 @@
-"""An exported file as a module, so that all that asks models asks it too."""
+"""An exported file as a module, for evaluation like any model."""
 
 __all__ = ["Opened"]
 

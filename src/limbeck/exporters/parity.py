@@ -1,4 +1,4 @@
-"""Whether an exported file decides as the model does, on held-out examples: measured, and judged.
+"""The parity check: whether an exported file's predictions are the model's, on held-out examples.
 
 Axes: ``N`` examples.
 """
@@ -38,7 +38,7 @@ _FAR, _SHARE = 100, 0.01
 """A logit that is off by this many roundings, and by this share of the largest, is not rounded but wrong."""
 _LISTED = 200
 _MARGIN = 0.5
-"""Percentage points that a format that rounds may lose where nobody says."""
+"""Default margin of quantised formats, in percentage points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Parity:
-    """What was found of one file.
+    """The parity result of one file.
 
     Attributes:
         name: Of the format.
@@ -93,21 +93,21 @@ class Parity:
     not_run: str = ""
 
     def sentence(self) -> str:
-        """What came out, in a line."""
+        """The conclusion, in one line."""
         if self.not_run:
-            said = f"{self.name}: not run here, so its answers are not proved: {self.not_run}"
+            said = f"{self.name}: not run here, so its predictions are not checked: {self.not_run}"
             return f"{said}; refused: {'; '.join(self.refused)}" if self.refused else said
         flips, count = len(self.tied), len(self.found.rows)
         ties = "" if not flips else f", {int(self.tied.sum())} of them ties"
         said = (
-            f"{self.name}: {flips} of {count:,} answers differ{ties} (below {100 * self.bound.high:.2g} % with 95 % "
-            f"confidence), largest difference of a {self.unit} {self.found.differences.max():.2g}"
+            f"{self.name}: {flips} of {count:,} predictions differ{ties} (below {100 * self.bound.high:.2g} % with 95 "
+            f"% confidence), largest difference of a {self.unit} {self.found.differences.max():.2g}"
         )
         return f"{said}; refused: {'; '.join(self.refused)}" if self.refused else said
 
     @property
     def unit(self) -> str:
-        """What the file answers with: "logit" or "probability"."""
+        """The kind of the file's outputs: "logit" or "probability"."""
         return "probability" if self.found.probabilities else "logit"
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def judge_file(
     memory: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Parity:
-    """Open a file that was written, ask it about held-out examples, and say whether it may be kept.
+    """Load a written file, run it on held-out examples, and decide whether it may be kept.
 
     Args:
         exporter: Of its format.
@@ -250,7 +250,7 @@ def _faults(found: Comparison, tied: NDArray[np.bool_], batches: Mapping[int, fl
     if not np.isfinite(found.differences).all():
         reasons.append("some of its answers are not numbers")
     if not tied.all():
-        reasons.append(f"{int((~tied).sum())} answers differ that were no ties")
+        reasons.append(f"{int((~tied).sum())} predictions differ that are not ties")
     if not found.differences.max() <= limit:
         unit = "probability" if found.probabilities else "logit"
         reasons.append(f"a {unit} differs by {found.differences.max():.3g}, far more than rounding ({limit:.2g})")

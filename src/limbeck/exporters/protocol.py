@@ -1,4 +1,4 @@
-"""What a format of exported models is: how it is written, and how a file of it is asked."""
+"""The protocol of export formats: writing and running of files."""
 
 __all__ = ["CannotRun", "Card", "Exporter", "Finetuning", "Samples"]
 
@@ -19,7 +19,7 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A few held-out examples as a person would give them, for formats that show some.
+    """A few held-out examples in raw form, for formats that show some.
 
     Attributes:
         part: Which part of the data they are of, such as "test".
@@ -39,7 +39,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What a format that rounds fine-tunes with.
+    """The settings of quantisation-aware fine-tuning.
 
     Attributes:
         epochs: How many, at least 1.
@@ -54,7 +54,7 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model beside its weights: for metadata and the model card.
+    """Metadata of a model, for files and the model card.
 
     Attributes:
         title: A short description, such as "mlp 784-300-10".

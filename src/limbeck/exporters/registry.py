@@ -1,4 +1,4 @@
-"""Formats that models are exported to. One's own is an entry point of the group ``limbeck.exporters``."""
+"""The registry of export formats; other packages add theirs by entry points of the group ``limbeck.exporters``."""
 
 __all__ = ["exporter_named", "exporters"]
 

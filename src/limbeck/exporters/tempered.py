@@ -1,4 +1,4 @@
-r"""A model whose logits are divided by a temperature, as part of its weights wherever that can be.
+r"""Temperature scaling of a model, folded into its weights where possible.
 
 Axes: ``N`` examples, ``K`` classes.
 """

@@ -1,4 +1,4 @@
-"""How long two models take for the same inputs, in turn, so that what else the machine does slows both."""
+"""Latency and throughput of two models, timed alternately so that other load slows both."""
 
 __all__ = ["side_by_side"]
 
@@ -15,7 +15,7 @@ from limbeck.inputs import Inputs, first_few
 Ask = Callable[[Inputs], object]
 
 _BEFORE = 3
-"""Answers that do not count."""
+"""Number of warm-up calls."""
 _MOST_TIMES, _MOST_TOGETHER = 1000, 64
 
 

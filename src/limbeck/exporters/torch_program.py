@@ -31,7 +31,7 @@ class TorchExporter:
     exact = True
 
     def refusal(self, model: nn.Module) -> str | None:
-        """Why a model cannot be written; whatever can be traced can."""
+        """None: every traceable model can be written."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
@@ -50,7 +50,7 @@ class TorchExporter:
         try:
             with hushed():
                 module = torch.export.load(path).module()
-        except Exception as error:  # whatever a damaged file raises
+        except Exception as error:  # any error of a damaged file
             raise FormatError(
                 path, f"is not a program of torch.export: {' '.join(str(error).split())[:200]}"
             ) from error

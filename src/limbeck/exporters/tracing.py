@@ -1,4 +1,4 @@
-"""A model as a program of tensor operations, with any number of examples: what all exporters of graphs begin with.
+"""Tracing of a model to a program of tensor operations with any batch size, for all graph exporters.
 
 Axes: ``N`` examples, ``L`` tokens.
 """

@@ -1,4 +1,4 @@
-"""How an experiment of Kaldi makes its features: the small files that training left in its folder.
+"""The feature settings of a Kaldi experiment, from the small files in its folder.
 
 They are read as ``steps/nnet/decode.sh``, ``steps/decode.sh`` and ``steps/nnet3/decode.sh`` read them, from
 ``cmvn_opts``, or the older ``norm_vars``, to the counts of pdfs.

@@ -1,4 +1,4 @@
-"""From sound to a Kaldi data directory: filterbanks or MFCC, CMVN statistics, and who speaks.
+"""From WAV files to a Kaldi data directory: filterbanks or MFCC, CMVN statistics, and speakers.
 
 Axes: ``N`` frames, ``D`` features.
 """

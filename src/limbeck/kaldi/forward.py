@@ -1,4 +1,4 @@
-r"""What Kaldi's ``nnet-forward`` computes, in numpy and float32: posteriors, or log-likelihoods.
+r"""Forward computation of nnet1 networks like Kaldi's ``nnet-forward``, in numpy and float32.
 
 Axes: ``N`` frames of one utterance, ``D`` features, ``K`` pdfs. This is the reference for the torch modules,
 and enough to run a network where torch is not at hand.

@@ -1,4 +1,4 @@
-"""What the components beyond plain feed-forward ones compute, in numpy; states begin at zero with each utterance.
+"""Forward computation of the nnet1 components beyond plain feed-forward ones, in numpy; states start at zero.
 
 Axes: ``N`` frames of one utterance, ``D`` columns, ``C`` cells.
 """

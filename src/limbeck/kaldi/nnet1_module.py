@@ -1,4 +1,4 @@
-"""A file of nnet1 as a torch module that teaches frames or is trained, and trained weights back in their components."""
+"""An nnet1 file as a torch module, for teaching or training, and trained weights back in their components."""
 
 __all__ = ["ADAPTER", "trainable", "with_weights"]
 

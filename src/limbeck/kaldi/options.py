@@ -1,4 +1,4 @@
-"""What a Kaldi data directory is, and its settings. Nothing here imports torch, so that ``limbeck --help`` is quick."""
+"""Settings of Kaldi data directories. Nothing here imports torch, so that ``limbeck --help`` is quick."""
 
 __all__ = ["OnlineCmvnOptions", "SlidingOptions", "SpeechOptions", "is_kaldi"]
 

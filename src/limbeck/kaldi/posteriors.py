@@ -1,4 +1,4 @@
-"""Posteriors in Kaldi archives: a teacher's written, and those that somebody else wrote read as a teacher.
+"""Posteriors in Kaldi archives: a teacher's are written, and existing ones are read as a teacher.
 
 An archive holds one matrix per utterance, with one row per frame and one column per pdf, as ``nnet-forward`` writes it;
 or Kaldi's ``Posterior``, the likeliest pdfs of each frame alone.

@@ -1,4 +1,4 @@
-"""What a file or folder holds, as plain values: what ``limbeck info`` prints."""
+"""Summaries of files and folders as plain values, for ``limbeck info``."""
 
 __all__ = ["summarise"]
 

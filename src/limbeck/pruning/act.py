@@ -29,7 +29,7 @@ def prune(plan: PrunePlan, model: nn.Module, calibration: Inputs, *, seed: int =
 
     Args:
         plan: Which units stay.
-        model: The network the plan was made for; it is left as it was.
+        model: The network the plan was made for; it is not modified.
         calibration: Inputs as the network sees them: those that the plan was made with give the network that it was
             measured with.
         seed: Of the answers drawn for the Fisher information, in which nothing but damage to the data shows.
@@ -133,7 +133,7 @@ def without_units(
     """A copy of a network without some units.
 
     Args:
-        model: The network; it is left as it was.
+        model: The network; it is not modified.
         groups: Those that lose some.
         kept: The units that stay.
         readers: With them, what is kept makes up for the others; without, nothing does.

@@ -1,4 +1,4 @@
-"""Decide: from what was seen of a network's units to a plan within a budget."""
+"""Decide: choose the units to keep within a budget."""
 
 __all__ = ["Counts", "cost_of", "counts_within", "plan_at", "removal_path"]
 

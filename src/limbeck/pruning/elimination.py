@@ -1,4 +1,4 @@
-r"""In which order units are taken out, and the weights that make up for them best.
+r"""The order in which units are removed, and the weights that compensate for them.
 
 A layer reads the units: its outputs are :math:`z = W x + b`. Without the numbers :math:`R` of x, the weights
 :math:`W' = W C_{\cdot K} C_{KK}^{-1}` of those that are kept, K, lose least, whatever G is, in

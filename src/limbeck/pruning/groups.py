@@ -1,9 +1,9 @@
-"""Which units of a network belong together: found in its graph, as torch.export traces it.
+"""Groups of coupled units, found in the graph that torch.export traces.
 
 A unit is an output of a linear layer or a channel of a convolution. Where it is taken out, all go that hold one number
 of it: a row of the layer's weights and bias, the numbers of batch normalisations and depthwise convolutions that pass
 it on, the columns of the layers that read it; and where outputs are added or multiplied, a unit of each. What passes a
-unit through an operation that is not known here stays whole, with the reason.
+unit through an unknown operation stays whole, with the reason.
 """
 
 __all__ = ["Group", "Part", "find_groups"]
@@ -82,7 +82,7 @@ def find_groups(model: nn.Module, example: Inputs) -> list[Group]:
     """The groups of units of a network, in the order of its layers.
 
     Args:
-        model: A classifier, any module that :func:`torch.export.export` can trace; it is left as it was.
+        model: A classifier, any module that :func:`torch.export.export` can trace; it is not modified.
         example: A batch of inputs.
 
     Returns:

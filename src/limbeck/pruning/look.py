@@ -1,4 +1,4 @@
-"""Look: what taking units out of each group costs, measured on real examples."""
+"""Look: the loss from removing units of each group, measured on calibration examples."""
 
 __all__ = ["GroupLosses", "UnitLosses", "divergence_of", "look_at_units"]
 
@@ -83,7 +83,7 @@ def look_at_units(model: nn.Module, calibration: Inputs, *, seed: int = 0) -> Un
     and the new is measured on at most 512 calibration examples.
 
     Args:
-        model: A classifier, any module that torch.export traces; it is left as it was.
+        model: A classifier, any module that torch.export traces; it is not modified.
         calibration: Inputs as the network sees them, ``(N, ...)``; some thousand examples.
         seed: Of the answers drawn for the Fisher information.
 
@@ -143,7 +143,7 @@ def _tried(model: nn.Module, group: Group, example: Inputs) -> Group:
         zeroed(trial, group, kept, None)
         small = without_units(model, [group], {group.name: kept}, None)
         one, two = (_logits(each, example) for each in (trial, small))
-    except Exception as error:  # whatever a user's module raises where a layer is narrower
+    except Exception as error:  # any error of a user's module where a layer is narrower
         said = " ".join(str(error.__cause__ or error).split())[:100]
         return dataclasses.replace(group, reason=f"the network fails when a unit is removed: {said}")
     size = max(1.0, float(one.abs().max()))
@@ -190,7 +190,7 @@ def answers_of(model: nn.Module, batches: Sequence[Inputs]) -> Tensor:
     logits = torch.cat([_logits(model, batch).flatten(0, -2) for batch in batches])
     answers = logits.to(widest("cpu")).div(_TEMPERATURE).log_softmax(-1)
     if not bool(answers.isfinite().all()):
-        raise DataError("the network gives NaN or infinite scores for the calibration data")
+        raise DataError("the network gives NaN or infinite logits for the calibration data")
     return answers
 
 

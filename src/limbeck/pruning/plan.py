@@ -1,4 +1,4 @@
-"""The decision: which units of a network stay, frozen, printable, and saved as JSON."""
+"""The pruning plan: the units to keep, frozen, printable, and saved as JSON."""
 
 __all__ = ["PrunePlan", "UnitPlan"]
 
@@ -15,7 +15,7 @@ FORMAT = "limbeck prune plan 1"
 
 @dataclass(frozen=True, kw_only=True)
 class UnitPlan:
-    """What shall become of one group of units.
+    """The plan of one group of units.
 
     Attributes:
         name: The layer that makes them.

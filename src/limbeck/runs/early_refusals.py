@@ -1,4 +1,4 @@
-"""What can be refused before data are read, which may take minutes."""
+"""Checks before data are read, which may take minutes."""
 
 __all__ = ["refuse_early"]
 

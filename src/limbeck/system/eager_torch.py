@@ -1,4 +1,4 @@
-"""Parts of PyTorch without its compiler, which they import at their first use: 2.4 seconds of each process that trains.
+"""Parts of PyTorch without their import of the compiler, which takes 2.4 seconds of each process that trains.
 
 They import it to keep it away from code that is never compiled here. What they compute stays theirs: methods below are
 PyTorch's own, without the wrapper that imports the compiler. Where another version of PyTorch has no such wrapper,

@@ -1,4 +1,4 @@
-"""What was measured about this machine once, kept for the next run in the user's cache folder."""
+"""Measurements of this machine, cached in the user's cache folder."""
 
 __all__ = ["cache_folder", "remembered"]
 

@@ -1,4 +1,4 @@
-"""One HTML file that runs a network in the page, for a person to try it."""
+"""An HTML page that runs a network in the browser."""
 
 __all__ = ["BROWSER"]
 

@@ -1,4 +1,4 @@
-"""An HTML file that opens from the disk, runs the network in the page, and lets a person try it."""
+"""The exporter of a self-contained HTML page that runs the network in the browser."""
 
 __all__ = ["BROWSER"]
 
@@ -34,7 +34,7 @@ class BrowserExporter:
     exact = True
 
     def refusal(self, model: nn.Module) -> str | None:
-        """Why a model cannot be written; that is found out by writing it."""
+        """None: problems are found by writing."""
         return None
 
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
@@ -54,11 +54,11 @@ class BrowserExporter:
         return {"runtime": runtime, "weights_bytes": len(made.weights), "page_bytes": len(page) - held}
 
     def open(self, path: Path, *, threads: int | None = None) -> Callable[[Inputs], Tensor]:
-        """Run the page's scripts in Node.js."""
+        """Load the page, running its scripts in Node.js."""
         return asked_in_node(path)
 
     def peak_memory(self, path: Path, inputs: Inputs) -> Mapping[str, int] | None:
-        """Of the process of Node.js; a browser has its own beside."""
+        """Peak memory of the Node.js process; a browser needs more."""
         asked = asked_in_node(path)
         for _ in range(3):
             asked(first_few(inputs, 1))

@@ -1,4 +1,4 @@
-"""What a person gives to a page, and how it becomes what the network takes: plain values for the page's script.
+"""The inputs of a page, and their conversion to the network's inputs: plain values for the page's script.
 
 Axes: ``n`` samples, ``C`` channels, ``H`` and ``W`` pixels.
 """
@@ -34,7 +34,7 @@ _MOST_NUMBERS = 4096
 
 
 def input_of(samples: Samples) -> dict[str, Any]:
-    """What the page asks a person for.
+    """The description of the page's input.
 
     Args:
         samples: Held-out examples, and how the model sees them.

@@ -1,4 +1,4 @@
-"""Limbeck's own networks as a list of layers that a page computes by itself.
+"""Limbeck's own networks as a list of layers that a page computes without a runtime.
 
 Axes: ``D`` inputs and ``O`` outputs of a linear layer, ``C`` channels.
 """

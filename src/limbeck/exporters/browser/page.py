@@ -1,4 +1,4 @@
-"""The page itself: one HTML file with scripts, weights and samples inside, and a policy that lets nothing out."""
+"""The HTML page, with embedded scripts, weights and samples, and a strict content security policy."""
 
 __all__ = ["Network", "Script", "render"]
 
@@ -57,7 +57,7 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What the page asks of a person.
+    """The input of the page.
 
     Attributes:
         input: As :func:`limbeck.exporters.browser.inputs.input_of` says.
@@ -182,7 +182,7 @@ def _facts(card: Card) -> Iterator[str]:
         return
     accuracy, examples = found.get("accuracy"), found.get("test_examples")
     if isinstance(accuracy, int | float) and isinstance(examples, int):
-        yield f"{100 * accuracy:.2f} % right on {examples:,} {part} examples"
+        yield f"{100 * accuracy:.2f} % accuracy on {examples:,} {part} examples"
     if isinstance(found.get("parameters"), int):
         yield f"{found['parameters']:,} weights"
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web, which runs a network in the page: out of a folder or an archive, or fetched by npm."""
+"""ONNX Runtime Web, from a folder or an archive, or fetched by npm."""
 
 __all__ = ["VERSION", "Runtime", "onnxruntime_web"]
 
@@ -51,7 +51,7 @@ def onnxruntime_web(place: Path | None) -> Runtime:
 
     Raises:
         ConfigError: If it is not there, or there is no npm to fetch it.
-        FormatError: If it is of a form that is not known here.
+        FormatError: If its form is unknown.
     """  # noqa: DOC502
     if place is None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer as the page's script can follow it; others are refused by the name of what they have."""
+"""A Hugging Face tokenizer for the page's script; unsupported parts are refused by name."""
 
 __all__ = ["tokenizer_for_page"]
 

@@ -1,4 +1,4 @@
-"""How the inputs of a network are made, as a run's folder has it stored; read without torch."""
+"""The front end of a network, as saved in a run folder; read without torch."""
 
 __all__ = ["Front", "Members", "agreed", "completed", "members_of", "read_front", "settled", "stored_counts"]
 

@@ -1,4 +1,4 @@
-"""How wrong a hypothesis is: words inserted, deleted and substituted; frames and their cross-entropy.
+"""Scoring: word errors (insertions, deletions, substitutions), frame errors and cross-entropy.
 
 Axes: ``N`` frames, ``K`` pdfs.
 """

@@ -1,4 +1,4 @@
-"""Utterances of a Kaldi directory, script file or archive, one after the other, as a network wants them.
+"""Utterances of a Kaldi directory, script file or archive, as a network needs them.
 
 Axes: ``N`` frames of an utterance, ``D`` features.
 """

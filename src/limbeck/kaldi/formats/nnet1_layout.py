@@ -1,4 +1,4 @@
-"""What the components of nnet1 beyond plain feed-forward ones share: how their data stand in a file, networks inside.
+"""Shared by the nnet1 components beyond plain feed-forward ones: file layout, and nested networks.
 
 Each class says by ``layout`` how its data stand in a file, in order.
 """

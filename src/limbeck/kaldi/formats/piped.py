@@ -1,4 +1,4 @@
-"""Files that can be read once, from their first byte to their last: the input stream, pipes, the output of commands."""
+"""Sequential streams that can be read once: stdin, pipes, and the output of commands."""
 
 __all__ = ["is_once", "open_command", "open_once", "open_sink"]
 

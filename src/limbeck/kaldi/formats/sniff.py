@@ -1,4 +1,4 @@
-"""What a file or folder is, detected from the magic bytes and never by its name."""
+"""Format detection of files and folders, from their magic bytes and never by name."""
 
 __all__ = ["FileKind", "identify", "identify_stream"]
 
@@ -55,7 +55,7 @@ _LONGEST_LINE = 1 << 12
 
 
 def identify(path: str | PathLike[str]) -> FileKind:
-    r"""Tell what a file or folder is.
+    r"""Detect the format of a file or folder.
 
     Args:
         path: The file or folder.
@@ -81,7 +81,7 @@ def identify(path: str | PathLike[str]) -> FileKind:
 
 
 def identify_stream(stream: KaldiStream, folders: Sequence[Path] = (Path(),)) -> FileKind:
-    """Tell what an open file is, by what comes next; nothing but white space is passed.
+    """Detect the format of an open file by peeking; only white space is consumed.
 
     Args:
         stream: At its first byte; of a final.mdl more is passed.

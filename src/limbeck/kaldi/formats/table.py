@@ -1,4 +1,4 @@
-"""Kaldi archives: entries of a key and an object, one after the other, binary or text, plain or gzipped.
+"""Kaldi archives: entries of a key and an object, binary or text, plain or gzipped.
 
 Entries are read lazily, so memory holds one at a time. An object that is cut short, a length that the file
 cannot hold, and a key without an object are errors.

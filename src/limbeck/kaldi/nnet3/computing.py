@@ -1,4 +1,4 @@
-"""What ``nnet3-compute`` computes: the outputs of utterances, in chunks or whole.
+"""The outputs of utterances, in chunks or whole, like ``nnet3-compute``.
 
 Axes: ``N`` frames of one utterance, ``D`` features, ``E`` values of an i-vector, ``K`` outputs.
 """

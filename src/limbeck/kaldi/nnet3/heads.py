@@ -1,4 +1,4 @@
-"""A network without the softmax at its end, as a loss wants it; and weights that were trained, back in their model."""
+"""A network without its final softmax, for training; and trained weights back in their model."""
 
 __all__ = ["as_trained", "without_softmax"]
 

@@ -1,4 +1,4 @@
-"""From the features in an archive to what a network sees: CMVN, deltas, a feature transform, neighbours.
+"""The front end: CMVN, deltas, a feature transform, and spliced context.
 
 All of it is numpy on one utterance at a time, in the order of Kaldi's pipes: ``apply-cmvn``, ``add-deltas``,
 ``nnet-forward`` of the feature transform. What depends on one frame alone is done when an utterance is read; the

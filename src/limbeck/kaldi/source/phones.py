@@ -1,4 +1,4 @@
-"""Phones instead of pdfs, and filterbanks without their neighbours: what people look at.
+"""Phones instead of pdfs, and filterbanks without context, for reports.
 
 Axes: ``N`` frames, ``K`` pdfs, ``P`` phones.
 """

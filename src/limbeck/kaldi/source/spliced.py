@@ -1,4 +1,4 @@
-"""Frames with their neighbours, as inputs that are put together when a batch is.
+"""Spliced frames, put together per batch.
 
 Axes: ``N`` examples, ``U`` utterances, ``C`` frames of context, ``D`` features.
 """

@@ -1,4 +1,4 @@
-"""Features of utterances, unspliced: all in memory, or read from their archives a stretch at a time.
+"""Unspliced features of utterances: all in memory, or read from their archives in chunks.
 
 Axes: ``N`` frames asked for, ``U`` utterances, ``D`` features.
 """

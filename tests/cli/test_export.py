@@ -28,7 +28,7 @@ def test_a_run_is_exported_with_its_own_held_out_examples(teacher, tmp_path, lim
     out = tmp_path / "shipped"
     done = limbeck("export", teacher, "--to", "torch", "--temperature", 2, "--out", out, "--quiet")
     assert done.code == 0, done.err
-    assert "answers differ" in done.err and "0 of 20" in done.out
+    assert "predictions differ" in done.err and "0 of 20" in done.out
     parity = json.loads((out / "parity.json").read_text())
     metrics = json.loads((teacher / "metrics.json").read_text())
     found = parity["formats"]["torch"]

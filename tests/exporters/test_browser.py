@@ -212,7 +212,7 @@ def test_the_parity_report_runs_a_page_and_refuses_a_wrong_one(tmp_path, monkeyp
     right = layers._linear
     swapped = lambda layer, found: right(_turned(layer), found)  # noqa: E731
     monkeypatch.setitem(layers._LAYERS, nn.Linear, swapped)
-    with pytest.raises(ParityError, match="answers differ that were no ties"):
+    with pytest.raises(ParityError, match="predictions differ that are not ties"):
         written(net(), tmp_path / "wrong")
 
 

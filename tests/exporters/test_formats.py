@@ -234,7 +234,7 @@ def test_the_parity_report_catches_an_onnx_file_with_a_transposed_weight(tmp_pat
         written(path, proto.SerializeToString())
 
     monkeypatch.setattr(onnx_file, "replace_bytes", spoilt)
-    with pytest.raises(ParityError, match="answers differ that were no ties"):
+    with pytest.raises(ParityError, match="predictions differ that are not ties"):
         limbeck.export(net(), out=tmp_path / "out", formats=["onnx"], data=HELD)
     assert [path.name for path in tmp_path.iterdir()] == ["out.refused"]
 

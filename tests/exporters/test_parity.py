@@ -74,8 +74,8 @@ def test_an_exporter_that_cannot_be_loaded_and_an_unknown_format_are_named(monke
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"before": lambda x: x.transpose(2, 3)}, "answers differ that were no ties"),
-        ({"after": lambda z: z[:, [0, 2, 1]]}, "answers differ that were no ties"),
+        ({"before": lambda x: x.transpose(2, 3)}, "predictions differ that are not ties"),
+        ({"after": lambda z: z[:, [0, 2, 1]]}, "predictions differ that are not ties"),
         ({"after": lambda z: z * 1.05}, "a logit differs by .*, far more than rounding"),
         ({"after": lambda z: z + 0 * torch.log(z[:, :1] - 100)}, "answers are not numbers"),
         ({"after": lambda z: z[:, :2]}, r"a batch of 1 fails: .* shape \(1, 2\)"),
@@ -147,7 +147,7 @@ def test_a_changed_answer_is_excused_where_it_was_a_tie_and_nowhere_else(registe
     assert all(flip["tie"] and flip["margin"] < 1e-5 for flip in found["flipped"])
     model[1].bias.data[1] = 1.0 - 1e-3  # no tie any more
     push = torch.tensor([0.0, 2e-3, 0.0])
-    with pytest.raises(ParityError, match="answers differ that were no ties"):
+    with pytest.raises(ParityError, match="predictions differ that are not ties"):
         shipped(Elsewhere(after=lambda z: z + push), registered, tmp_path / "no", model=model, data=(x, y))
 
 

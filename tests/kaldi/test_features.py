@@ -168,7 +168,9 @@ def test_lines_of_a_script(tmp_path, line, error, says):
         find_recordings(tmp_path / "wav.scp")
 
 
-@pytest.mark.parametrize("expression, says", [("(", "no regular expression"), ("x", "group"), ("_(bob)_", "'0_ann_0'")])
+@pytest.mark.parametrize(
+    "expression, says", [("(", "not a regular expression"), ("x", "group"), ("_(bob)_", "'0_ann_0'")]
+)
 def test_speakers_that_cannot_be_found(recordings, expression, says):
     with pytest.raises(ConfigError, match=says):
         find_recordings(recordings, speaker=expression)

@@ -197,7 +197,7 @@ def test_end_of_text_may_have_more_white_space_and_binary_may_not():
     "token", ["1-2", "1.2.3", "1e5e6", "1e2.5", "-", "-.", "--1", "1e", "1e+", "1e-.5", "1_0", "1d5"]
 )
 def test_malformed_numbers_are_named(token):
-    with pytest.raises(FormatError, match="no decimal number"):
+    with pytest.raises(FormatError, match="not a decimal number"):
         read_nnet_bytes(number(token))
 
 

@@ -145,7 +145,7 @@ class Silent(Detached):
 @pytest.mark.parametrize(
     ("net", "inputs", "message"),
     [
-        (Detached(), torch.ones(2, 3), "no gradient of the scores reaches layer inner"),
+        (Detached(), torch.ones(2, 3), "no gradient of the logits reaches layer inner"),
         (Silent(), torch.ones(2, 3), "no_grad"),
         (nn.Linear(3, 2), torch.full((2, 3), torch.nan), "NaN or infinite logits"),
         (nn.Sequential(nn.Linear(3, 2), nn.Flatten(0)), torch.ones(2, 3), "one tensor of logits"),

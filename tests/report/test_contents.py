@@ -59,5 +59,5 @@ def test_what_does_not_fit_together_is_refused(changes, message):
 
 
 def test_asking_a_silent_model_is_refused():
-    with pytest.raises(DataError, match="the teacher has no answers"):
+    with pytest.raises(DataError, match="the teacher has no predictions"):
         _ = Model("teacher", "silent").predicted

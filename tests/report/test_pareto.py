@@ -32,6 +32,6 @@ def test_the_figure_is_of_compressions_and_names_what_is_beaten():
     assert len(drawing.axes) == 2
     filled = [list(part.get_facecolor()[0]) != [1, 1, 1, 1] for part in drawing.axes[0].collections]
     assert filled == [True, False, True]
-    assert explain_pareto(shown).endswith("Beaten: svd.")
+    assert explain_pareto(shown).endswith("Dominated: svd.")
     plain = Contents(title="x", created="y", classes=("a", "b"), models=models)
     assert draw_pareto(plain) is None

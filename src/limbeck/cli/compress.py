@@ -96,7 +96,7 @@ def compress(
             budget (parameters, flops, size, latency) it may also become one over columns and one over rows, or three
             (Tucker-2: 1x1, the old kernel, 1x1), whichever loses least for what it costs.
         teacher_targets: Fine-tune from a store of answers, written by limbeck soften with the same data, validation and
-            random views, instead of from the uncompressed network.
+            augmentation, instead of from the uncompressed network.
         int8: Dynamic quantisation: the weights of linear layers have 8 bits; activations are quantised at run time.
         margin: Non-inferiority margin in percentage points of the error rate, such as 0.5: test whether the result is
             as good as the network was, within the margin.

@@ -4,7 +4,7 @@ Look, decide, act::
 
     seen = look_at_units(model, calibration)                        # what each group of units costs, measured
     plan = plan_units(seen, model, calibration, parameters=0.5)     # which units stay; print(plan) is a table
-    small = prune(plan, model, calibration)                         # a new network; the old one is untouched
+    small = prune(plan, model, calibration)                         # a new network; the old one is not modified
 """
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""What a report shows, as plain data: arrays, numbers and text.
+"""The contents of a report, as plain data: arrays, numbers and text.
 
-Axes: ``N`` examples evaluated on, ``K`` classes, ``H`` and ``W`` the height and width of a picture.
+Axes: ``N`` evaluation examples, ``K`` classes, ``H`` and ``W`` the height and width of an image.
 """
 
 __all__ = ["Contents", "Heard", "Layer", "Model", "Singular"]
@@ -21,9 +21,9 @@ class Layer:
     """One layer of a network.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         shape: Shape of its output for one example, channels or units first.
-        parameters: How many weights it has.
+        parameters: Number of its weights.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One model of a run: what it answered, how it was trained and how big it is.
+    """One model of a run: predictions, training history and metrics.
 
     Attributes:
         role: "teacher", "baseline", "student", or any other word.
         title: A short description, such as "mlp 784-1200-1200-10".
-        log_probs: Log-probabilities at T = 1 of the examples evaluated on, float ``(N, K)``, or None.
+        log_probs: Log-probabilities at T = 1 of the evaluation examples, float ``(N, K)``, or None.
         history: One mapping per epoch with any of ``epoch``, ``train_loss``, ``train_accuracy``,
             ``validation_errors``, ``validation_accuracy``, ``validation_nll``, ``learning_rate``,
             ``images_per_second``, ``seconds``.
@@ -46,9 +46,9 @@ class Model:
             ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds``, ``latency_ms``,
             ``images_per_second``; of a decoded model ``wer``, ``insertions``, ``deletions``, ``substitutions``,
             ``acoustic_scale``, ``real_time_factor``.
-            With ``calibration_temperature``, its reliability is drawn at that temperature too.
-        layers: Its layers in order; of one member where it is an ensemble.
-        members: How many networks of these layers it is made of.
+            With ``calibration_temperature``, its reliability diagram is also drawn at that temperature.
+        layers: Its layers in order; of an ensemble those of one member.
+        members: Number of networks in an ensemble.
     """
 
     role: str
@@ -99,18 +99,18 @@ class Model:
     @property
     def _answers(self) -> NDArray[Any]:
         if self.log_probs is None:
-            raise DataError(f"the {self.role} has no answers to the examples")
+            raise DataError(f"the {self.role} has no predictions for the examples")
         return self.log_probs
 
 
 @dataclass(frozen=True, eq=False)
 class Singular:
-    """The singular values of one layer, and where they were cut off.
+    """The singular values of one layer, and its rank.
 
     Attributes:
         layer: Its name.
-        values: Falling, ``(R,)`` or the largest of them.
-        rank: How many were kept, or None where the layer stayed whole.
+        values: In descending order, ``(R,)`` or the largest of them.
+        rank: The rank, or None where the layer was not factorised.
     """
 
     layer: str
@@ -120,7 +120,7 @@ class Singular:
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """An utterance, and what models took each moment of it for.
+    """An utterance with the models' posteriors.
 
     Attributes:
         key: The utterance.
@@ -141,30 +141,30 @@ class Heard:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """Everything a report shows. Sections whose data are missing are left out.
+    """The contents of a report. Sections whose data are missing are left out.
 
     Attributes:
         title: Heading of the page.
         created: When the run was made, as text.
         classes: Names of the classes, K of them.
-        models: In the order in which they are shown, usually teacher, baseline, student.
-        labels: True classes of the examples evaluated on, integers ``(N,)``, or None.
+        models: In display order, usually teacher, baseline, student.
+        labels: True classes of the evaluation examples, integers ``(N,)``, or None.
         images: The images of these examples, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, or None.
         command: The command line that made the run, or None.
         temperature: T of the soft targets, or None.
-        hard_weight: Weight of the true labels, or None.
+        hard_weight: Weight of the hard labels, or None.
         verdict: ``to_dict()`` of a verdict: ``sentence``, ``helped`` and the sentence of ``harm`` are shown; or None.
-        margin: ``to_dict()`` of the verdict on a margin, likewise with ``outcome``; or None.
+        margin: ``to_dict()`` of the non-inferiority verdict, with ``outcome``; or None.
         inherited: ``to_dict()`` of the teacher's mistakes that the student repeats: the sentence is shown; or None.
-        judged_on: Which examples the models were evaluated on, "test" or "validation".
-        seeds: A mapping a seed with ``seed``, ``student_errors``, ``baseline_errors``.
+        judged_on: The evaluated part of the data, "test" or "validation".
+        seeds: One mapping per seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
-        notes: Remarks, a paragraph each.
-        way: Roles in order from the first model to the one to ship, where one was made out of the other.
-        spectra: Singular values of the layers that were made smaller.
-        heard: For speech, an utterance that was evaluated on.
+        notes: Remarks, one per paragraph.
+        way: Roles in order from the first model to the exported one, where each was made from the one before.
+        spectra: Singular values of the compressed layers.
+        heard: For speech, an evaluated utterance.
         given: Gives some of these examples as texts, or as mappings of a table's columns; None where it cannot.
-        tried: Address, from the report, of a page on which a person can try the network; None where there is none.
+        tried: Relative URL of an interactive page of the network; None where there is none.
     """
 
     title: str
@@ -196,7 +196,7 @@ class Contents:
         if self.labels is not None:
             inside = self.labels.ndim == 1 and np.issubdtype(self.labels.dtype, np.integer) and len(self.labels)
             if not inside or self.labels.min() < 0 or self.labels.max() >= count:
-                raise DataError(f"labels of a report must be integers in [0, {count}), one an example, at least one")
+                raise DataError(f"labels of a report must be integers in [0, {count}), one per example, at least one")
         examples = None if self.labels is None else len(self.labels)
         for model in self.models:
             if model.log_probs is None:
@@ -221,11 +221,11 @@ class Contents:
 
     @property
     def answering(self) -> tuple[Model, ...]:
-        """The models whose answers are known."""
+        """The models with predictions."""
         return tuple(model for model in self.models if model.log_probs is not None)
 
     def model(self, role: str) -> Model | None:
-        """The first model of a role whose answers are known.
+        """The first model of a role with predictions.
 
         Args:
             role: Such as "teacher".

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no network, no script and no other file."""
+"""The report as one self-contained HTML page without scripts."""
 
 __all__ = ["embedded", "render_page", "render_report", "verdict_box", "write_report"]
 
@@ -20,7 +20,7 @@ _DASH = "–"
 
 
 def write_report(contents: Contents, path: Path) -> Path:
-    """Write the page, whole or not at all, and its figures into ``figures/`` beside it.
+    """Write the page atomically, and its figures into ``figures/`` beside it.
 
     Args:
         contents: What the report shows.
@@ -36,7 +36,7 @@ def write_report(contents: Contents, path: Path) -> Path:
 
 
 def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
-    """The page as HTML text; all text that comes with the contents is escaped.
+    """Render the page as HTML; all text of the contents is escaped.
 
     Args:
         contents: What the report shows.
@@ -83,22 +83,22 @@ def render_page(
     tried: str | None = None,
     sheets: Sequence[Sheet] = (),
 ) -> str:
-    """A page of given parts as HTML text; all text in them is escaped.
+    """Render a page of given parts as HTML; all text in them is escaped.
 
     Args:
         title: Heading of the page.
         facts: A few words each, under the heading.
-        tiles: The few numbers that matter most, each with what it is.
-        notes: Remarks, a paragraph each.
+        tiles: The key numbers, each with its name.
+        notes: Remarks, one per paragraph.
         figures: Name, title, explanation and SVG text of each figure.
         config: The settings, nested.
         command: The command line that made it, or None.
         verdict: ``tone``, ``heading`` and ``sentences``, or None.
-        columns: The models compared: ``role``, ``title`` and ``colour``.
-        rows: What they are compared in, with a text a column.
-        seeds: Four texts a seed.
+        columns: The compared models: ``role``, ``title`` and ``colour``.
+        rows: The metrics, with one text per column.
+        seeds: Four texts per seed.
         table: ``title``, ``heading`` and ``rows`` of a plain table, or None.
-        tried: Address of a page on which the network can be tried, or None.
+        tried: URL of an interactive page of the network, or None.
         sheets: More tables, with an explanation each, before the figures.
 
     Returns:
@@ -142,7 +142,7 @@ def _facts(contents: Contents) -> Iterator[str]:
     if contents.temperature is not None:
         yield f"temperature {contents.temperature:g}"
     if contents.hard_weight is not None:
-        yield f"weight of the true labels {contents.hard_weight:g}"
+        yield f"hard weight {contents.hard_weight:g}"
 
 
 _TONES: Mapping[object, tuple[str, str]] = {
@@ -156,11 +156,11 @@ _TONES: Mapping[object, tuple[str, str]] = {
 def verdict_box(
     verdict: Mapping[str, Any] | None, margin: Mapping[str, Any] | None, inherited: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """What the box of the verdict says.
+    """The contents of the verdict's box.
 
     Args:
-        verdict: The contents of ``metrics.json`` of it, or None.
-        margin: Likewise of the verdict within a margin.
+        verdict: Its entry in ``metrics.json``, or None.
+        margin: The entry of the non-inferiority verdict, or None.
         inherited: Likewise of the teacher's mistakes that the student repeats.
 
     Returns:
@@ -175,7 +175,7 @@ def verdict_box(
 
 
 def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
-    # The few numbers that matter most.
+    # The key numbers.
     if contents.way:
         yield from _way_tiles(contents)
         return
@@ -183,7 +183,7 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
     student, teacher, baseline = (scores.get(role, {}) for role in ("student", "teacher", "baseline"))
     if _known(student, "wer"):
         rival = f", baseline {100 * baseline['wer']:.1f} %" if _known(baseline, "wer") else ""
-        yield f"{100 * student['wer']:.1f} %", f"of words wrong{rival}"
+        yield f"{100 * student['wer']:.1f} %", f"word error rate{rival}"
     if student and _known(student, "test_errors"):
         rival = f", baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else ""
         yield f"{student['test_errors']}", f"student's {contents.judged_on} errors{rival}"
@@ -192,10 +192,10 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
     if _known(student, "latency_ms") and _known(teacher, "latency_ms"):
         yield (
             f"{_ratio(teacher['latency_ms'] / student['latency_ms'])}×",
-            "faster than the teacher, one example",
+            "faster than the teacher, batch size 1",
         )
     if _known(student, "agreement_with_teacher"):
-        yield f"{100 * student['agreement_with_teacher']:.2f} %", "of answers the same as the teacher's"
+        yield f"{100 * student['agreement_with_teacher']:.2f} %", "agreement with the teacher"
 
 
 def _way_tiles(contents: Contents) -> Iterator[tuple[str, str]]:
@@ -211,7 +211,7 @@ def _way_tiles(contents: Contents) -> Iterator[tuple[str, str]]:
             yield f"{_ratio(first[name] / last[name])}×", f"{words} {start}"
     if _known(first, "accuracy") and _known(last, "accuracy"):
         points = f"{100 * (last['accuracy'] - first['accuracy']):+.2f}".replace("-", "\N{MINUS SIGN}")
-        yield points, f"points of accuracy, {100 * first['accuracy']:.2f} % before"
+        yield points, f"points of accuracy, from {100 * first['accuracy']:.2f} %"
 
 
 def _unbroken(text: str) -> str:
@@ -242,7 +242,7 @@ def _time(seconds: float) -> str:
 
 
 def _debiased(value: float) -> str:
-    """A debiased error; where it ends at 0 the bins differ by no more than chance makes them."""
+    """Format a debiased calibration error; at 0 the bins differ by no more than chance."""
     return f"{100 * value:.2f} %" if value > 0 else "within chance"
 
 
@@ -260,10 +260,10 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("balanced_accuracy", "Balanced accuracy", lambda value: f"{100 * value:.2f} %"),
     ("ece", "Calibration error", lambda value: f"{100 * value:.2f} %"),
     ("ece_debiased", "Calibration error, root mean square, debiased", _debiased),
-    ("calibration_temperature", "Temperature fitted on validation", lambda value: f"{value:.3g}"),
-    ("calibrated_nll", "Negative log-likelihood with it (nats)", lambda value: f"{value:.4f}"),
-    ("calibrated_ece", "Calibration error with it", lambda value: f"{100 * value:.2f} %"),
-    ("calibrated_ece_debiased", "The same, debiased", _debiased),
+    ("calibration_temperature", "Calibration temperature", lambda value: f"{value:.3g}"),
+    ("calibrated_nll", "Negative log-likelihood, calibrated (nats)", lambda value: f"{value:.4f}"),
+    ("calibrated_ece", "Calibration error, calibrated", lambda value: f"{100 * value:.2f} %"),
+    ("calibrated_ece_debiased", "Calibration error, calibrated, debiased", _debiased),
     ("agreement_with_teacher", "Agreement with the teacher", lambda value: f"{100 * value:.2f} %"),
     ("agreement_with_original", "Agreement with the original network", lambda value: f"{100 * value:.2f} %"),
     ("parameters", "Weights", lambda value: f"{value:,.0f}"),
@@ -301,7 +301,7 @@ def _seed_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def embedded(text: str) -> dict[str, Any]:
-    """An SVG as a picture inside a page: its address and its size in pixels."""
+    """An SVG as an embedded image: its data URL and its size in pixels."""
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
     wide, tall = (float(side) for side in size.groups()) if size else (648.0, 360.0)
     data = base64.b64encode(text.encode()).decode()

@@ -123,7 +123,7 @@ def compress(
             where a budget is divided, it may become one over columns and one over rows, or three, if that loses less.
         finetuning: Epochs and settings of the distillation; None: no fine-tuning.
         teacher: A teacher other than the original network, such as :class:`~limbeck.SoftTargets`.
-        augmentation: Random views for the fine-tuning.
+        augmentation: The augmentation of the fine-tuning.
         role: Display name of the network in tables.
         before: Other models to show beside it, by role.
         margin: Non-inferiority margin in percentage points of the error rate: test whether the last stage is as good as

@@ -161,7 +161,7 @@ def verdict_box(
     Args:
         verdict: Its entry in ``metrics.json``, or None.
         margin: The entry of the non-inferiority verdict, or None.
-        inherited: Likewise of the teacher's mistakes that the student repeats.
+        inherited: The entry of the teacher's mistakes that the student repeats, or None.
 
     Returns:
         ``tone``, ``heading`` and ``sentences``; None where neither says anything.

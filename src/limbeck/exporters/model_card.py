@@ -117,6 +117,6 @@ def _limits(card: Card, presentation: Any) -> Iterator[str]:
 
 
 def _plain(text: object) -> str:
-    r"""Text on one line that is no Markdown: names of classes and models may be a stranger's."""
+    r"""Text on one line that is no Markdown: names of classes and models may be untrusted."""
     line = " ".join(str(text).split())
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!" else letter for letter in line)

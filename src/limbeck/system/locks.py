@@ -162,7 +162,7 @@ def _look_around(folder: Path) -> None:
 
 
 def _locks_below(place: Path) -> Iterator[Path]:
-    """Locks of the folders in a folder; not by recursion, for strangers' folders may be nested thousands deep."""
+    """Locks of the folders in a folder; not by recursion, for untrusted folders may be nested thousands deep."""
     waiting = [str(place)]
     while waiting:
         try:

@@ -82,7 +82,7 @@ def test_names_of_classes_put_labels_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": X, "x_train": X, "y": Y}, "x and x_train, and which to take is not clear"),
+        ({"x": X, "x_train": X, "y": Y}, "x and x_train, and which to use is ambiguous"),
         ({"x": X, "y": Y, "x_val": X}, "x_val without the labels"),
         ({"x": X, "y": Y, "test_labels": Y}, "test_labels without the inputs"),
         ({"x": X, "y": Y, "weights": Y}, "not known: weights"),
@@ -93,7 +93,7 @@ def test_names_of_classes_put_labels_in_order(tmp_path):
         ({"x": X, "y": Y.astype(np.uint64) + 2**63}, "y: labels hold 9223372036854775810"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y.astype(str)}, "y is of type int64 and y_test is of type <U21"),
         ({"x": X, "y": Y, "x_test": X / 255, "y_test": Y}, "uint8 images, and test examples are floating-point"),
-        ({"x": X, "y": Y, "x_val": X, "y_val": Y + 1}, "y_val holds the class '3'"),
+        ({"x": X, "y": Y, "x_val": X, "y_val": Y + 1}, "y_val has the class '3'"),
         ({"x": X, "y": np.array(["a", "b", "c"])[Y], "classes": np.array(["a", "b"])}, "'c', which is not among"),
         ({"x": X, "y": Y + 1, "classes": np.array(["a", "b", "c"])}, "labels run from 1 to 3"),
         ({"x": X, "y": Y, "classes": np.array([["a"]])}, "list of names"),

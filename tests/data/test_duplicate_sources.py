@@ -167,7 +167,7 @@ def test_a_run_tells_shared_texts_and_groups_of_files_that_were_given_apart(tmp_
     train, test = pandas.DataFrame(rows[:20]), pandas.DataFrame([rows[3], *rows[19:24]])
     data = open_words(train, words_column="words", group_column="author", test=test)
     heard = []
-    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"warn": lambda self, text: heard.append(text)})()
+    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"on_warning": lambda _, text: heard.append(text)})()
     limbeck.runs.data_warnings.tell_shared_examples(data, ["test"], callback)
     assert (
         "4 of 12 test examples are in the training set too, to the bit (the first is test example 0, which is "

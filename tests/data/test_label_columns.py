@@ -226,7 +226,7 @@ def test_saved_answers_of_several_labels(rows, tmp_path):
         assert np.allclose(cooled, 1 / (1 + (1 / np.array(wanted) - 1) ** (1 / 3)), atol=1e-5)
     for kind, values, message in (
         ("logits", held, "as after a sigmoid: a second one would flatten them; give them as probs"),
-        ("probs", logits, "which is no probability of a label: are they logits?"),
+        ("probs", logits, "which is not a probability of a label: are they logits?"),
         ("probs", held[:, :2], "have 2 columns, and there are 3 labels"),
         ("probs", held[:-1], "there are 39 rows of saved answers, and 36 examples"),
     ):

@@ -78,7 +78,7 @@ def test_texts_are_the_same_examples_however_they_come(form, table):
 def test_names_of_classes_come_with_a_data_set_and_its_parts(table):
     datasets = pytest.importorskip("datasets")
     parts = datasets.DatasetDict(train=table, dev=table.select([1, 2, 3]), unsupervised=table)
-    with pytest.warns(LimbeckWarning, match="beside train, unsupervised are not read"):
+    with pytest.warns(LimbeckWarning, match="ignored parts unsupervised: only train, validation and test are read"):
         data = as_data_set(parts, None, None, None)
     assert data.classes == ("bad", "good") and len(data.validation) == 3 and data.test is None
 

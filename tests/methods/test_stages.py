@@ -147,7 +147,7 @@ def test_a_run_of_two_stages_and_its_baseline_have_as_many_steps(tmp_path):
         limbeck.distill(*given, epochs=2, **method, **short)
     with pytest.raises(ConfigError, match="method fitnets in 2 stages"):
         limbeck.distill(*given, epochs=3, method="fitnets+kd", method_options={"fitnets": TWO}, **short)
-    with pytest.raises(ConfigError, match="method attention learns layers alone, and hard_weight is 0"):
+    with pytest.raises(ConfigError, match="method attention trains only features, and hard_weight is 0"):
         limbeck.distill(*given, epochs=3, method="attention", hard_weight=0.0, **short)
     # Hints alone, then soft targets alone: no label is needed.
     bare = {"hard_weight": 0.0, "baseline": False, "classes": ["a", "b", "c"]}

@@ -64,7 +64,7 @@ def test_a_run_is_saved_and_loaded_without_the_architecture(tmp_path):
     (tmp_path / "SHA256SUMS").unlink()
     with (
         pytest.warns(LimbeckWarning, match="no SHA256SUMS"),
-        pytest.raises(FormatError, match="a presentation that cannot be used: size must be"),
+        pytest.raises(FormatError, match="has an invalid presentation: size must be"),
     ):
         load(tmp_path)
     made.fc = torch.nn.Linear(made.fc.in_features, 9)

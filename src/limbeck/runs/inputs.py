@@ -91,7 +91,7 @@ def _divided(given: Mapping[Any, Any], validation: Any, test: Any) -> tuple[Any,
     found = {PART_NAMES[str(name).lower()]: part for name, part in given.items() if str(name).lower() in PART_NAMES}
     others = [str(name) for name in given if str(name).lower() not in PART_NAMES]
     if "train" in found and others:
-        warn_user(f"unknown parts {', '.join(others)}: known are train, validation and test")
+        warn_user(f"ignored parts {', '.join(others)}: only train, validation and test are read")
     if "train" not in found:
         raise DataError(f"a mapping of data sets needs one named train, and has {', '.join(map(str, given))}")
     for name, apart in (("validation", validation), ("test", test)):

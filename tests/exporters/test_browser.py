@@ -89,7 +89,7 @@ def test_a_page_is_one_file_that_names_its_scripts_and_nothing_else(tmp_path, mo
 def test_where_node_is_missing_the_report_says_that_the_page_was_not_run(tmp_path, monkeypatch):
     fake_node(monkeypatch)
     done = written(net(), tmp_path / "out")
-    assert "not run here, so its answers are not proved: its scripts are run by Node.js" in str(done)
+    assert "not run here, so its predictions are not checked: its scripts are run by Node.js" in str(done)
     assert done.parity["formats"]["browser"]["not_run"] and "flips" not in done.parity["formats"]["browser"]
     with pytest.raises(ParityError, match="nothing shows that it is within the margin") as error:
         written(net(), tmp_path / "other", margin=1.0)

@@ -73,7 +73,7 @@ def test_weights_of_two_gigabytes_go_beside(tmp_path, monkeypatch):
 
 def test_the_page_shows_files_side_by_side(shipped):
     page = (shipped.folder / "parity.html").read_text()
-    for words in ("Parity: the files decide as the model does", "model.onnx", "model.pt2", "Latency", "PyTorch"):
+    for words in ("Parity: all predictions agree", "model.onnx", "model.pt2", "Latency", "PyTorch"):
         assert words in page
     colours = [colour(name, ["onnx", "int8", "torch", "hub", "browser"]) for name in exporters()]
     assert len(set(colours)) == 5

@@ -340,7 +340,7 @@ def test_nothing_is_executed_because_a_file_says_so(strangers, tmp_path, words):
     assert not (strangers / "owned").exists()
     assert done.code in (0, 2) and "internal error" not in done.err and len(done.err.splitlines()) <= 3, done.err
     if "--config" in words:
-        one_line(done, "--allow-pipes", "nothing is executed because a file says so")
+        one_line(done, "--allow-pipes", "executes no code")
 
 
 @pytest.mark.parametrize("name", ["model", "student", "teacher_model"])

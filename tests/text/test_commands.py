@@ -198,14 +198,14 @@ def test_a_hugging_face_teacher_answers_texts_of_a_data_set_and_of_a_frame(tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--words-column", "tokens", "--text-column", "text"], "text_column and words_column contradict each other"),
-        (["--next-token", "--words-column", "tokens"], "next_token is for language modelling, and words_column"),
-        (["--vocabulary", 9], "vocabulary belongs to next_token"),
+        (["--words-column", "tokens", "--text-column", "text"], "--text-column and --words-column contradict each other"),
+        (["--next-token", "--words-column", "tokens"], "--next-token is for language modelling, and --words-column"),
+        (["--vocabulary", 9], "belongs to --next-token"),
         (["--words-column", "word"], "give that of the words as a number from 1, and not as 'word'"),
         (["--label-column", 9], "line 3 has 3 columns, and a word and its tag are needed"),
         (["--label-column", 1], "words and tags cannot be the same column of train.conll"),
         (["--group-column", "document"], "the columns of CoNLL files have no names"),
-        (["--label-columns", "a", "b"], "label_columns is for"),
+        (["--label-columns", "a", "b"], "--label-columns is for"),
         (["--test-data", "nowhere.conll"], "nowhere.conll: there is no such file"),
         (["--model", "hf:./nowhere"], "nowhere: there is no such folder"),
         (["--model", "timm:no_such_net"], "knows no network 'no_such_net'"),

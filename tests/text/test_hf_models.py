@@ -189,7 +189,7 @@ def test_nothing_is_executed_out_of_a_file(folder, bare, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ConfigError, match="in pytorch_model.bin, and nothing is executed out of a file"):
+    with pytest.raises(ConfigError, match="in pytorch_model.bin, and Limbeck executes no code from files"):
         hf_model(str(folder), NAMES)
     del weights["classifier.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})

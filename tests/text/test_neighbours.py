@@ -21,7 +21,7 @@ from limbeck.teachers import ModelTeacher
 def heard():
     """A callback, and what it was warned of."""
     said = []
-    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"warn": lambda self, text: said.append(text)})()
+    callback = type("Heard", (limbeck.system.callbacks.Callback,), {"on_warning": lambda _, text: said.append(text)})()
     return callback, said
 
 
@@ -96,8 +96,8 @@ def test_a_model_that_takes_no_mask_is_told(tokenizer, texts, heard):
     tell_padding("student", model, examples, callback)
     tell_padding("teacher", ModelTeacher(model), examples, callback)
     assert len(said) == 2 and all("It takes no attention_mask." in text for text in said)
-    assert said[0].startswith("the student answers a short text otherwise beside a long one, by up to")
-    assert said[1].startswith("the teacher Bag answers")
+    assert said[0].startswith("the student's output for a short text changes with its padding, by up to")
+    assert said[1].startswith("the teacher Bag's output")
     short, long = min(texts, key=len), max(texts, key=len)
     together, by_itself = (predict(model, Examples.of(Text(each)).with_presentation(model.presentation))[0]
                            for each in ([short, long], [short]))  # fmt: skip

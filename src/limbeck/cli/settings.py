@@ -74,7 +74,7 @@ def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -
     found = dict(settings)
     if found.pop("allow-pipes", False) and "--allow-pipes" not in given:
         raise ConfigError(
-            f"--config {source} has allow_pipes, and nothing is executed because a file says so: give --allow-pipes on "
+            f"--config {source} has allow_pipes, and Limbeck executes no code from files: give --allow-pipes on "
             "the command line, if you trust the script files"
         )
     for name in sorted(_EXECUTED & found.keys()):

@@ -118,10 +118,9 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
             name = role if alone else f"{role} {type(network).__name__}"
             mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
             (callback or Callback()).on_warning(
-                f"the {name}'s output for a short text changes with its padding, by up to {difference:.2g} nats, so "
-                f"that "
-                f"outputs depend on the other texts of the batch.{mask} Let its forward take attention_mask and ignore "
-                "masked tokens"
+                f"the {name}'s output for a short text changes with its padding, by up to {difference:.2g} nats, "
+                f"so that outputs depend on the other texts of the batch.{mask} Let its forward take attention_mask and "
+                "ignore masked tokens"
             )
 
 

@@ -198,7 +198,10 @@ def test_a_hugging_face_teacher_answers_texts_of_a_data_set_and_of_a_frame(tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--words-column", "tokens", "--text-column", "text"], "--text-column and --words-column contradict each other"),
+        (
+            ["--words-column", "tokens", "--text-column", "text"],
+            "--text-column and --words-column contradict each other",
+        ),
         (["--next-token", "--words-column", "tokens"], "--next-token is for language modelling, and --words-column"),
         (["--vocabulary", 9], "belongs to --next-token"),
         (["--words-column", "word"], "give that of the words as a number from 1, and not as 'word'"),

@@ -119,8 +119,8 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
             mask = "" if "attention_mask" in (inner.names or TOKEN_INPUTS) else " It takes no attention_mask."
             (callback or Callback()).on_warning(
                 f"the {name}'s output for a short text changes with its padding, by up to {difference:.2g} nats, "
-                f"so that outputs depend on the other texts of the batch.{mask} Let its forward take attention_mask and "
-                "ignore masked tokens"
+                f"so that outputs depend on the other texts of the batch.{mask} Let its forward take "
+                "attention_mask and ignore masked tokens"
             )
 
 

@@ -80,7 +80,7 @@ def safe_settings(settings: dict[str, Any], words: Sequence[str], source: str) -
     for name in sorted(_EXECUTED & found.keys()):
         if _runs(name, str(found[name])) and f"--{name}" not in given:
             raise ConfigError(
-                f"--config {source} names code to import, {name} = {str(found[name])!r}, and nothing is executed "
-                f"because a file says so: give --{name} {found[name]} on the command line, if you trust it"
+                f"--config {source} names code to import, {name} = {str(found[name])!r}, and Limbeck executes no "
+                f"code from files: give --{name} {found[name]} on the command line, if you trust it"
             )
     return found

@@ -8,7 +8,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pyt
 # Where an environment forbids compiled files, each of the many processes of the tests would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint docs fuzz clean
+.PHONY: help demo test test-slow lint docs notebooks fuzz clean
 
 help:
 	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about three minutes on two cores)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-slow  the longer tests as well"
 	@echo "make lint       formatting, types and the direction of imports alone"
 	@echo "make docs       the site, in docs/_build/html: warnings are errors"
+	@echo "make notebooks  execute the notebooks into docs/notebooks (about ten minutes; ONLY=first-distillation for one)"
 	@echo "make fuzz       random and damaged files for every reader (FUZZ_RUNS=20000 inputs each, about half an hour)"
 	@echo "make clean      remove the virtual environment and the caches"
 
@@ -50,6 +51,10 @@ docs: $(VENV)/.limbeck
 	$(PIP) --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "The site begins at docs/_build/html/index.html"
+
+notebooks: $(VENV)/.dev
+	$(PIP) --group docs
+	$(BIN)/python docs/execute_notebooks.py $(ONLY)
 
 fuzz: $(VENV)/.dev
 	$(PIP) --group fuzz

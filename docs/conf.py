@@ -1,4 +1,4 @@
-"""Settings of the site that ``make docs`` builds: the pages of this folder, and the reference out of the docstrings."""
+"""Settings of the site that ``make docs`` builds: pages, executed notebooks, and a reference out of the docstrings."""
 
 import limbeck
 
@@ -8,7 +8,7 @@ copyright = "2026, the Limbeck authors; Apache-2.0"
 release = version = limbeck.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",  # where there is no network, formulas stand as TeX
     "sphinx.ext.napoleon",
@@ -18,9 +18,12 @@ extensions = [
 html_theme = "furo"
 html_title = "Limbeck"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["gallery.css"]
 exclude_patterns = ["_build"]
+nb_execution_mode = "off"  # notebooks are kept with their outputs; make notebooks executes them
 myst_heading_anchors = 4
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_numpy_docstring = False

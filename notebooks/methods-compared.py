@@ -105,8 +105,14 @@ for row in compared.rows:
 # %% [markdown]
 # ## How to read it
 #
-# - **Rank is not evidence.** The order of the methods above would change with other
-#   seeds; the intervals say by how much.
+# - **Here distillation does not pay.** Eight epochs of 24 steps are short, and two of
+#   the three methods are *worse* than labels alone, beyond chance. Training on labels
+#   for twice as long helps more than any method does: without that arm, nobody would
+#   have noticed. A longer budget may turn this around; that is another experiment, with
+#   the same three lines.
+# - **Rank is not evidence.** `dist` has fewer errors than labels alone with every seed,
+#   and still three seeds do not show it after the adjustment. The cure is more seeds,
+#   not a kinder test.
 # - Two trials per arm are a token search. What a method can do with its best settings
 #   needs more: 8 is the default.
 # - The page `runs/methods/report.html` has the whole table with chosen settings and

@@ -43,10 +43,10 @@ def read(stem):
 
 def test_there_are_ten_and_the_gallery_shows_each():
     names = [path.stem for path in SOURCES]
-    assert len(names) == 10 and sorted(path.stem for path in EXECUTED.glob("*.ipynb")) == names
+    assert len(names) == 10 and {path.stem for path in EXECUTED.glob("*.ipynb")} == set(names)
     page = (EXECUTED / "index.md").read_text()
     listed = re.search(r"```{toctree}\n:hidden:\n\n(.*?)\n```", page, re.S)[1].split("\n")
-    assert sorted(listed) == names
+    assert sorted(listed) == sorted(names)
     for name in names:
         assert f"](images/{name}.png)]({name}.ipynb)" in page
         width, height = struct.unpack(">II", (EXECUTED / "images" / f"{name}.png").read_bytes()[16:24])

@@ -83,7 +83,7 @@ def test_scale_and_exponential_come_last(done, tmp_path):
         (("tdnn.bin", *FEATS, "--no-softmax"), "--no-softmax is not for nnet3 networks"),
         (("tdnn.bin", *FEATS, "--left-context", 3), "sees its own context"),
         (("tdnn.bin", *FEATS, "--output-node", "x"), "there is no output x: there are output"),
-        (("tdnn.bin", *FEATS, "--frames-per-chunk", 0), "frames_per_chunk must be from 1"),
+        (("tdnn.bin", *FEATS, "--frames-per-chunk", 0), "frames-per-chunk must be from 1"),
         (("tdnn.bin", "--feats", NNET3 / "am.feats.txt.ark"), "utt000: frames of 4 features for a network of 8"),
         (("cnn.bin", *FEATS), "component cnn1.conv is a TimeHeightConvolutionComponent, which is not run here"),
         (("lstm.bin", *FEATS), "recurrent networks"),

@@ -28,7 +28,7 @@ def test_a_run_labels_new_examples(tiny, teacher, tmp_path, limbeck):
     [
         (["--out", "x.txt"], "must have the extension .csv, .parquet or .jsonl"),
         (["--top", "7"], "top must be from 1 to 3"),
-        (["--id-column", "x"], "id_column is for rows of files"),
+        (["--id-column", "x"], "id-column is for rows of files"),
     ],
 )
 def test_wrong_calls_are_told_in_a_line(tiny, teacher, limbeck, flags, message):

@@ -59,7 +59,7 @@ def test_a_recipe_of_other_data_writes_where_it_is_told_and_says_so(limbeck, wid
         (["reproduce", "ensemble", "--data", "missing.npz", "--quick"], "missing.npz"),
         (["reproduce", "mnist", "--seeds", 0], "seeds"),
         (["reproduce", "mnist", "--seeds", "1.5"], "whole number"),
-        (["reproduce", "mnist", "--epochs-factor", "nan"], "epochs_factor"),
+        (["reproduce", "mnist", "--epochs-factor", "nan"], "epochs-factor"),
         (["reproduce", "mnist", "--jobs", "-1"], "jobs"),
     ],
 )

@@ -23,6 +23,7 @@ def capturable(model: nn.Module) -> bool:
     Example:
         >>> class Own(nn.Linear):
         ...     pass
+        >>> Own.__module__ = "mine"
         >>> capturable(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), capturable(nn.Sequential(Own(2, 2)))
         (True, False)
     """

@@ -162,7 +162,7 @@ def distill(
         >>> _ = teacher.weight.data.copy_(torch.tensor([[-3.0, 0, 0, 0], [3.0, 0, 0, 0]]))
         >>> run = distill(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), epochs=2)
         >>> sorted(run.metrics)
-        ['baseline', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
+        ['baseline', 'inherited', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """
     given_settings: dict[str, Any] = renamed(training) if method == "kd" else dict(training)
     if "method" in given_settings:  # a call for an earlier version, with loss=

@@ -100,7 +100,7 @@ def unused_in_distillation(aims: Distillation, options: Training, *, baseline: b
 
     Example:
         >>> unused_in_distillation(Distillation(method="logits", temperature=2.0), Training(), baseline=True)
-        [('temperature', 2.0, 'method is logits, in which no temperature counts')]
+        [('temperature', 2.0, 'method logits has no temperature')]
     """
     reasons: dict[str, str] = {}
     if not baseline:

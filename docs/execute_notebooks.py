@@ -9,8 +9,10 @@ import argparse
 import ast
 import base64
 import io
+import os
 import platform
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -40,6 +42,7 @@ axes.grid: True
 grid.alpha: 0.3
 axes.prop_cycle: cycler('color', ['0072b2', 'd55e00', '009e73', 'cc79a7', 'e69f00', '56b4e9'])
 """
+_UNSAID = "ignore:IProgress not found"  # tqdm, of other packages, about widgets that are not installed
 _LINE_OF_A_CELL = re.compile(r"\S*/ipykernel_\d+/\d+\.py:\d+: ")
 
 
@@ -117,7 +120,7 @@ def refused(text: str) -> list[str]:
     if '"output_type": "error"' in text:
         found.append("an error")
     words = re.sub(r'"image/png": "[^"]*"', "", text)
-    for place in (tempfile.gettempdir(), str(ROOT), str(Path.home()), platform.node()):
+    for place in (tempfile.gettempdir(), str(ROOT), str(Path.home()), sys.prefix, platform.node(), "site-packages"):
         if place and re.search(rf"(?<![\w.]){re.escape(place)}(?![\w-])", words):
             found.append(f"a name of this machine, {place}")
     return found
@@ -134,6 +137,7 @@ def main(given: Sequence[str] | None = None) -> int:
     unknown = set(asked.names) - set(sources)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(sources)}")
+    os.environ["PYTHONWARNINGS"] = _UNSAID
     EXECUTED.mkdir(exist_ok=True)
     bad = 0
     for name in asked.names or sources:

@@ -37,7 +37,7 @@ def student(seed):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-teacher = limbeck.train(convnet, digits, epochs=8, batch_size=64)
+teacher = limbeck.train(convnet, digits, epochs=20, batch_size=64)
 print(f"the teacher: {teacher.metrics['model']['test_errors']} test errors")
 
 # %% [markdown]
@@ -53,7 +53,13 @@ search = limbeck.Search(
     grid=True, temperatures=(1, 2, 4, 8), hard_weights=(0, 0.1, 0.5, 0.9)
 )
 found = limbeck.tune(
-    teacher.model, student, digits, search=search, epochs=12, batch_size=64
+    teacher.model,
+    student,
+    digits,
+    search=search,
+    epochs=40,
+    batch_size=64,
+    learning_rate=0.003,
 )
 found.best
 
@@ -98,7 +104,14 @@ plt.show()
 
 # %%
 again = limbeck.tune(
-    teacher.model, student, digits, search=search, epochs=12, batch_size=64, seed=1
+    teacher.model,
+    student,
+    digits,
+    search=search,
+    epochs=40,
+    batch_size=64,
+    learning_rate=0.003,
+    seed=1,
 )
 first = [trial["validation_errors"] for trial in found.trials]
 second = [trial["validation_errors"] for trial in again.trials]

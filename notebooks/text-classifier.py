@@ -142,7 +142,9 @@ def student(seed):
 
 
 settings = {"test": test, "classes": topics, "batch_size": 64}
-trained = limbeck.train(teacher, train, validation, epochs=4, **settings)
+trained = limbeck.train(
+    teacher, train, validation, epochs=8, learning_rate=0.003, **settings
+)
 trained
 
 # %% [markdown]

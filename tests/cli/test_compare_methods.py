@@ -10,7 +10,6 @@ from limbeck.comparing.arms import Arm
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
-@pytest.mark.xfail(strict=False, reason="pins words or defaults of before")
 def test_a_comparison_of_files_makes_a_table_and_a_report(limbeck, tiny, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison_module, "arms_for", lambda methods: [Arm("labels"), Arm("kd", "kd")])
     out = tmp_path / "out"

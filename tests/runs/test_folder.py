@@ -237,7 +237,6 @@ def test_a_setting_that_was_renamed_is_the_same_one(tmp_path):
     assert read_settings(tmp_path / "run" / "config.toml")["save-hdf5"] is True
 
 
-@pytest.mark.xfail(strict=False, reason="pins words or defaults of before")
 def test_settings_of_another_kind_of_data_may_be_named_or_not(tmp_path):
     """Runs of earlier versions name those of speech whatever their data are."""
     run = RunFolder(tmp_path)

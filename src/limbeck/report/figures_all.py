@@ -94,7 +94,7 @@ PLATES = (
     ),
     Plate(
         "posteriors",
-        "What is heard",
+        "Spectrogram and phone posteriors",
         _named("limbeck.kaldi.figures:draw_heard"),
         _named("limbeck.kaldi.figures:explain_heard"),
     ),

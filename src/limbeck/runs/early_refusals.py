@@ -16,6 +16,7 @@ def refuse_early(
     out: Path,
     *,
     resume: bool,
+    kept: str = "config.toml",
     student: str | None = None,
     method: str | None = None,
     method_options: Sequence[str] = (),
@@ -26,6 +27,7 @@ def refuse_early(
     Args:
         out: The folder of the run.
         resume: Whether a run is resumed.
+        kept: A file by which a run of this kind is known.
         student: The student as ``--student`` has it, or None.
         method: The method as ``--method`` has it, or None. User code is not run yet.
         method_options: Its options.
@@ -35,7 +37,7 @@ def refuse_early(
         RunError: If the folder holds something, and is not resumed.
         ConfigError: If method, options and student do not belong together.
     """  # noqa: DOC502
-    on_first(lambda: RunFolder(out).require_free(resume=resume))
+    on_first(lambda: RunFolder(out).require_free(resume=resume, kept=kept))
     if method is None or names_code(method):
         return
     make_method(method, method_options, temperature=temperature)

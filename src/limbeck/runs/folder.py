@@ -212,11 +212,12 @@ class RunFolder:
             on_first(take)
             yield self if is_first() else None
 
-    def require_free(self, *, resume: bool) -> bool:
+    def require_free(self, *, resume: bool, kept: str = "config.toml") -> bool:
         """Refuse a path that cannot be a run's folder, or is not empty and not resumed.
 
         Args:
             resume: Whether an existing run is resumed.
+            kept: A file by which a run of this kind is known.
 
         Returns:
             Whether the folder has content.
@@ -232,7 +233,7 @@ class RunFolder:
         taken = self._holds_something()
         if taken and not resume:
             raise RunError(f"{self.path} exists already: resume it with --resume, or choose another --out")
-        if taken and not (self.path / "config.toml").exists():
+        if taken and not (self.path / kept).exists():
             raise RunError(f"{self.path} is not empty and not a run: choose another --out")
         return taken
 

@@ -44,6 +44,9 @@ _DEFAULTS = {
 }
 """Values of settings in runs of versions without them."""
 
+_UNSET = {"deltas": 0, "norm_vars": False}
+"""Defaults of earlier versions in place of None, which means the same where nothing else says it."""
+
 _RENAMED = {"export": "save_hdf5"}
 """Names of settings in earlier versions."""
 
@@ -135,7 +138,8 @@ def require_settings(
                 f"training cannot be extended; resume with {name} = {started}, or choose another --out"
             )
         of_kind = field is not None and field.metadata.get("free", False)
-        if name not in _FREE_KEYS and name not in free and not of_kind and started != now:
+        same = started == now or (now is None and name in _UNSET and started == _UNSET[name])
+        if name not in _FREE_KEYS and name not in free and not of_kind and not same:
             was = "its default" if started is None else repr(started)
             raise RunError(
                 f"{path} was started with {name} = {was}, and now it is "

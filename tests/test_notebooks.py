@@ -98,7 +98,7 @@ def small(request, tmp_path, monkeypatch):
 
     def few(name, **settings):
         assert set(settings) == {"train_examples", "validation"}
-        data = WHOLE["open_data"](name, train_examples=600, validation=100)
+        data = WHOLE["open_data"](name, train_examples=1100, validation=100)
         test = data.test if shipped else data.test.take(range(200))
         return limbeck.DataSet(data.name, data.classes, data.train, test, data.validation)
 

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from tiny_runs import sealed_again
 from torch import nn
 
+import limbeck
+from limbeck import SoftTargets
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import in_parts
@@ -17,6 +19,7 @@ from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.runs.inputs import check_answers, check_classes
 from limbeck.runs.models import classes_of, load, save_ensemble, save_model
 from limbeck.runs.models_for_data import load_teacher
+from limbeck.softtargets import teacher_digest
 from limbeck.teachers import Ensemble
 
 SHAPE = (1, 8, 8)
@@ -222,3 +225,43 @@ def test_teachers_of_several_folders(tmp_path):
     torch.testing.assert_close(_answer(both), expected.detach())
     with pytest.raises(MismatchError, match=r"teacher .*1 cannot take"):
         load_teacher(folders[1:], data=examples((1, 12, 12)))
+
+
+class Unluckily(nn.Module):
+    """A user's module whose parts have the names that loading a run attaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.classes = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.reading = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.body(x)) + self.reading
+
+
+@pytest.mark.filterwarnings("ignore")  # 60 examples, one epoch
+def test_parts_named_as_what_is_attached_stay_and_are_no_names(tmp_path):
+    x = torch.randn(60, 4)
+    some = (x, (x[:, 0] > 0).long())
+    run = limbeck.train(Unluckily(), some, epochs=1, out=tmp_path / "run")
+    model = limbeck.load(tmp_path / "run", model=Unluckily())
+    assert isinstance(model.classes, nn.Linear) and isinstance(model.reading, nn.Parameter)
+    for each in (run.model, model):
+        limbeck.distill(each, Unluckily(), some, epochs=1, test=some)
+        assert limbeck.predict(each, some).classes == ("0", "1")
+        assert limbeck.evaluate(each, some)["test_examples"] == 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_just_trained_has_the_digest_of_the_same_one_loaded(tmp_path):
+    """So that soft targets of the one are those of the other, when a script is run again."""
+    some = (torch.randn(60, 4), torch.arange(60) % 2)
+    made = lambda: nn.Sequential(nn.Linear(4, 2))  # noqa: E731
+    first, again = (
+        limbeck.train(made(), some, classes=("cat", "dog"), epochs=1, out=tmp_path / "run", resume=resume)
+        for resume in (False, True)
+    )
+    assert again.model.classes == ("cat", "dog")
+    assert teacher_digest(first.model) == teacher_digest(again.model)
+    for run in (first, again):
+        SoftTargets.write(tmp_path / "store", run.model, some, classes=("cat", "dog"))

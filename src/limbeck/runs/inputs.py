@@ -18,6 +18,7 @@ from limbeck.data.multi_label import ManyLabels
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, MismatchError, UserCodeError
 from limbeck.evaluation.prediction import answers_in_blocks
+from limbeck.models.class_names import named_classes
 from limbeck.protocols import Answering, Teacher
 from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
@@ -132,7 +133,7 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
     Raises:
         MismatchError: If they differ.
     """
-    classes = getattr(subject, "classes", None)
+    classes = named_classes(subject)
     _check_labels(role, subject, data)
     if classes is None or tuple(classes) == data.classes:
         return

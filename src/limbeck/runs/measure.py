@@ -36,6 +36,7 @@ from limbeck.evaluation.prediction import answers_in_blocks, device_of, shown_to
 from limbeck.inputs import move
 from limbeck.models import count_parameters
 from limbeck.models.calling import call_model, evaluating
+from limbeck.models.class_names import named_classes
 from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Answering, Teacher
@@ -118,7 +119,7 @@ def _test_part(subject: nn.Module | Answering, data: DataSet | Examples) -> Exam
         return data
     if data.test is None:
         raise DataError(f"{data.name} has no test set to evaluate on")
-    classes = getattr(subject, "classes", None)
+    classes = named_classes(subject)
     if classes is not None and tuple(classes) != data.classes:
         raise MismatchError(
             f"the model has the classes {_few(classes)} and {data.name} has {_few(data.classes)}: names and order "

@@ -31,6 +31,7 @@ from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
 from limbeck.models.calling import presentation_of
+from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import DataOptions, ImagePresentation
@@ -325,7 +326,7 @@ def _card(
     few = dataclasses.replace(held.examples.take(held.rows[:1]), labels=None)
     _, answers = next(answers_in_blocks(model, few))
     known = classes if classes is not None else data.outputs if isinstance(data, DataSet) else None
-    known = known if known is not None else getattr(model, "classes", None)
+    known = known if known is not None else named_classes(model)
     if known is None:
         known = [str(number) for number in range(answers.shape[1])]
     elif not isinstance(presentation_of(model) or held.examples.presentation, ManyLabels):

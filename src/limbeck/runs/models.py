@@ -16,6 +16,7 @@ from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
+from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.factories import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
@@ -145,8 +146,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         makers = None if model is None else _each_its_own(model)
         loaded = [load(folder / "members" / str(number + 1), model=makers) for number in range(members)]
         named = [
-            member if isinstance(member, Ensemble) else ModelTeacher(member, getattr(member, "classes", None))
-            for member in loaded
+            member if isinstance(member, Ensemble) else ModelTeacher(member, named_classes(member)) for member in loaded
         ]
         return Ensemble(named, mean="geometric" if mean == "geometric" else "arithmetic")
     folder, config = open_model_folder(folder)
@@ -167,12 +167,19 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     broken = next((name for name, value in module.named_parameters() if bool(torch.isnan(value.detach()).any())), None)
     if broken is not None:
         raise FormatError(weights_path, f"has NaN in {broken}: restore it from a copy, or train the network again")
-    module.classes = classes_of(config)  # type: ignore[assignment]
     presentation = load_presentation(folder, config)
     if presentation is not None:
         module.presentation = presentation
-    module.reading = reading_in(folder, config)  # type: ignore[assignment]
+    _annotate(module, classes_of(config), reading_in(folder, config))
     return module.eval()
+
+
+def _annotate(module: nn.Module, classes: tuple[str, ...] | None, reading: Reading | None) -> None:
+    """Attach names of the classes and how inputs are made; a module that has parts of these names keeps them."""
+    for name, value in (("classes", classes), ("reading", reading)):
+        own = any(name in parts for parts in (module._modules, module._parameters, module._buffers))
+        if not own and not hasattr(type(module), name):
+            setattr(module, name, value)
 
 
 def reading_of(path: str | Path) -> Reading | None:

@@ -13,6 +13,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, DataError, LimbeckError
 from limbeck.models import from_options, hf_teacher
+from limbeck.models.class_names import named_classes
 from limbeck.models.hf_files import HF_PREFIX, has_tokenizer
 from limbeck.models.timm_models import TIMM_PREFIX
 from limbeck.options import DataOptions, ModelOptions
@@ -158,7 +159,7 @@ def _open_teacher(path: Path, data: DataSet, architecture: nn.Module | None, rea
     if str(path).startswith(TIMM_PREFIX) or (not path.is_dir() and path.suffix):
         return teacher_for(path, data).bind(data.train)  # type: ignore[arg-type]
     loaded = load(path, model=architecture)
-    return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, getattr(loaded, "classes", None))
+    return loaded if isinstance(loaded, Ensemble) else ModelTeacher(loaded, named_classes(loaded))
 
 
 def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:

@@ -26,6 +26,7 @@ from limbeck.formats.in_memory import is_held
 from limbeck.formats.records import peek_columns
 from limbeck.models import describe
 from limbeck.models.calling import presentation_of
+from limbeck.models.class_names import named_classes
 from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
@@ -207,7 +208,7 @@ def predict(
         return Predictions(
             subject, whole, tuple(map(str, classes or many.names)), ids, device, several=True, temperature=scale
         )
-    names = classes if classes is not None else getattr(subject, "classes", None)
+    names = classes if classes is not None else named_classes(subject)
     if names is None:
         few = dataclasses.replace(examples.take(_first(examples)), labels=None)
         count = next(answers_in_blocks(subject, few))[1].shape[1]

@@ -124,13 +124,17 @@ def network_identity(module: nn.Module, role: str) -> dict[str, str]:
     return {role: _module_digest(module, weights=False), "first weights": _module_digest(module)}
 
 
+_UNCOUNTED = frozenset({"training", "classes", "reading"})
+"""Plain attributes that are no part of a network: those that loading a run attaches are not on the one just trained."""
+
+
 def _module_digest(module: nn.Module, *, weights: bool = True) -> str:
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         settings = {
             key: value
             for key, value in sorted(vars(part).items())
-            if not key.startswith("_") and key != "training" and _plain(value)
+            if not key.startswith("_") and key not in _UNCOUNTED and _plain(value)
         }
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         digest.update(json.dumps([name, kind, settings]).encode())

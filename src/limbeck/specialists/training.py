@@ -17,6 +17,7 @@ from limbeck.data.examples import Examples
 from limbeck.errors import DataError
 from limbeck.keyed import permutation
 from limbeck.models import Specialist
+from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.output_kind import looks_like_probabilities
 from limbeck.specialists.groups import checked
@@ -121,7 +122,7 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
         True
     """
     network = copy_module(generalist)
-    if getattr(network, "classes", None) is not None:
+    if named_classes(network) is not None:
         del network.classes  # names of its scores, which the specialist's are not
     return Specialist(network, checked(special, None), bias=-math.log(_checked_oversampling(oversampling)))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from limbeck.models.class_names import named_classes
 from limbeck.protocols import Answering, Teacher
 from limbeck.teachers.adapters import adapted
 from limbeck.teachers.model import ModelTeacher
@@ -33,7 +34,5 @@ def as_teacher(teacher: nn.Module | Answering, classes: Sequence[str] | None = N
     """  # noqa: DOC502
     teacher = adapted(teacher, classes)
     if isinstance(teacher, nn.Module):
-        named = getattr(teacher, "classes", None)  # as of a run's model that was loaded
-        whole = isinstance(named, tuple | list) and all(isinstance(name, str) for name in named)
-        return ModelTeacher(teacher, named if whole else None)
+        return ModelTeacher(teacher, named_classes(teacher))
     return teacher if hasattr(teacher, "bind") else UserTeacher(teacher)  # type: ignore[return-value]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from limbeck.errors import DataError, MismatchError
 from limbeck.inputs import mapped, same, shapes_of, tensors_of
 from limbeck.models.calling import refuse_changed, versions
+from limbeck.models.class_names import named_classes
 from limbeck.options.checks import shown
 from limbeck.protocols import Answering, Batch
 from limbeck.system.user_code import introduce_error
@@ -56,8 +57,7 @@ class UserTeacher:
 
     def __init__(self, teacher: Answering) -> None:
         self.teacher = teacher
-        named = getattr(teacher, "classes", None)
-        self.classes = None if named is None else tuple(named)
+        self.classes = named_classes(teacher)
         self.every_temperature = bool(getattr(teacher, "every_temperature", False))
         self.has_logits = bool(getattr(teacher, "has_logits", self.every_temperature))
         self.temperature: float | None = getattr(teacher, "temperature", None)

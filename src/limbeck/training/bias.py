@@ -22,6 +22,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.prediction import device_of, predict
 from limbeck.inputs import move
 from limbeck.models.calling import call_model, evaluating, logits_of, presentation_of
+from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.last_operation import ends_in
 from limbeck.models.output_kind import looks_like_probabilities
@@ -213,7 +214,7 @@ class _Shifted(nn.Module):
         self.known = False  # whether it is known what the model ends in
         self.count = count  # of classes, where there is a number for each
         self.model = model
-        self.classes = getattr(model, "classes", None)
+        self.classes = named_classes(model)
         self.register_buffer("index", index)
         self.register_buffer("shift", values.float())
         self.eval()

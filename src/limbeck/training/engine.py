@@ -28,6 +28,7 @@ from limbeck.models.calling import call_model, require_logits
 from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
 from limbeck.models.specialist import Specialist
+from limbeck.models.strided import contiguous_strided
 from limbeck.options import Training
 from limbeck.protocols import Batch, Objective
 from limbeck.system.callbacks import Callback
@@ -102,7 +103,8 @@ def fit(
     callback = callback or Callback()
     if validation is None and training.schedule in {"plateau", "newbob"}:
         raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
-    with torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else [])
+    with forked, contiguous_strided(model, device.device):
         torch.manual_seed(training.seed)
         run = _Run(model, objective, feed, training, device, validation, folder, callback, clock)
         run.after_epoch = after_epoch

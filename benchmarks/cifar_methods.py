@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         if options.quick:
-            options.train, options.learn, options.validation, options.methods = 128, 64, 32, ["kd", "kd+attention"]
+            options.train, options.learn, options.validation = 128, 64, 32
             options.teacher_epochs, options.epochs, options.trials, options.seeds = 1, 1, 1, 2
             data = made_up(options.train, options.validation, 64)
         elif options.data is None:

@@ -1,4 +1,4 @@
-"""The benchmark on what a teacher should see, in its short form, and how it reads the images of the npm package."""
+"""The benchmarks on CIFAR-10 in their short forms, and how they read the images of the npm package."""
 
 import importlib.util
 import json
@@ -10,14 +10,18 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture
-def cifar_views():
-    path = Path(__file__).parents[2] / "benchmarks" / "cifar_views.py"
-    spec = importlib.util.spec_from_file_location("benchmark_cifar_views", path)
+def load(name):
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def cifar_views():
+    return load("cifar_views")
 
 
 @pytest.mark.slow
@@ -45,7 +49,33 @@ def test_the_short_form_trains_four_arms_and_a_baseline(tmp_path, capsys, cifar_
     assert (kept["independent"]["view_seed"], kept["consistent"]["view_seed"]) == (1, 0)
 
 
-def test_a_sprite_is_a_row_of_pixels_per_image(tmp_path, cifar_views):
+def test_a_sprite_is_a_row_of_pixels_per_image(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
     Image.fromarray(images.transpose(0, 2, 3, 1).reshape(3, 1024, 3)).save(tmp_path / "some.png")
-    assert np.array_equal(cifar_views.read_images(tmp_path, "some"), images)
+    assert np.array_equal(load("cifar").read_images(tmp_path, "some"), images)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # 128 images of noise, one epoch
+def test_the_pair_is_trained_and_its_int8_files_are_judged(tmp_path, capsys):
+    pair = load("cifar_pair")
+    words = ["--quick", "--runs", str(tmp_path / "runs"), "--markdown", str(tmp_path / "pair.md")]
+    for name in ("first.json", "again.json"):  # the second time all of it is there
+        assert pair.main([*words, "--json", str(tmp_path / name)]) == 0
+    found, again = (json.loads((tmp_path / name).read_text()) for name in ("first.json", "again.json"))
+    assert {**found, "minutes": 0} == {**again, "minutes": 0}
+    assert found["student"]["int8_bytes"] < found["student"]["bytes"] / 2
+    assert [each["float32"] for each in found["int8"]] == found["students"]
+    page = (tmp_path / "pair.md").read_text()
+    assert page in capsys.readouterr().out and page.count("\n| ") == 5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_comparison_of_methods_is_continued(tmp_path, capsys):
+    words = ["--quick", "--methods", "kd", "--runs", str(tmp_path)]
+    pages = []
+    for _ in range(2):
+        assert load("cifar_methods").main(words) == 0
+        pages.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("| kd")])
+    assert pages[0] == pages[1] and len(pages[0]) == 2

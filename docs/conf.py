@@ -10,10 +10,10 @@ release = version = limbeck.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",  # where there is no network, formulas stand as TeX
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx-mathjax-offline",  # formulas without a network
 ]
 html_theme = "furo"
 html_title = "Limbeck"

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from exporter_makers import CLASSES, images, net
+from torch import nn
 
 import limbeck
 from limbeck.errors import ConfigError
@@ -49,6 +50,26 @@ def test_any_network_is_a_program_beside_its_weights(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_class_with_the_hubs_mixin_is_loaded_by_itself(tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+
+    class Own(nn.Module, hub.PyTorchModelHubMixin):
+        def __init__(self, width: int = 7, model: str = "plain") -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
+            self.kind = model
+
+        def forward(self, x):
+            return self.layers(x)
+
+    given = Own(width=9, model="fancy").eval()
+    done = limbeck.export(given, torch.randn(20, 4), out=tmp_path / "out", formats=["hub"], classes=CLASSES[:3])
+    again = Own.from_pretrained(str(done.files["hub"]))
+    inputs = torch.randn(5, 4)
+    assert again.kind == "fancy" and torch.equal(again(inputs), given(inputs))
+    assert json.loads((done.files["hub"] / "config.json").read_text())["library_name"] == "pytorch"
+
+
 def test_timm_loads_its_own_networks_with_their_presentation(tmp_path):
     model = make_timm("timm:test_resnet", classes=3, input_shape=(1, 32, 32)).eval()
     done = limbeck.export(model, out=tmp_path / "out", formats=["hub"], data=images(30), classes=CLASSES)

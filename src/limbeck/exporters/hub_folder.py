@@ -1,7 +1,8 @@
 """A folder in the layout of the Hugging Face Hub: config, weights, preprocessing, and a model card.
 
 Three layouts, by who made the network: transformers and timm load their own from the folder; of any other there is a
-program of ``torch.export`` beside the weights, since nothing else can be loaded without the network's code.
+program of ``torch.export`` beside the weights, since nothing else can be loaded without the network's code. Where its
+class has ``PyTorchModelHubMixin``, its own ``from_pretrained`` loads the folder too.
 """
 
 __all__ = ["HUB"]
@@ -191,7 +192,10 @@ def _open_timm(path: Path) -> Callable[..., Any]:
 def _write_program(model: nn.Module, example: Inputs, path: Path, card: Card) -> None:
     TORCH.write(model, example, path / _PROGRAM, card)
     replace_bytes(path / "model.safetensors", _weights(model))
-    replace_json(path / "config.json", {"library_name": "pytorch", "model": card.title, **_labels(card)})
+    # What the class was made with, where it has huggingface_hub's PyTorchModelHubMixin: from_pretrained asks for it.
+    made = getattr(model, "_hub_mixin_config", None)
+    own = made if isinstance(made, Mapping) else {}
+    replace_json(path / "config.json", {"library_name": "pytorch", "model": card.title, **_labels(card), **own})
 
 
 def _open_program(path: Path) -> Callable[..., Any]:

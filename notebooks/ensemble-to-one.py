@@ -37,7 +37,9 @@ settings = {"test": digits.test, "classes": digits.classes, "batch_size": 32}
 # here: of probabilities. A geometric mean, of logits, is `mean="geometric"`.
 
 # %%
-teacher = limbeck.train(convnet, *parts, members=3, epochs=30, **settings)
+teacher = limbeck.train(
+    convnet, *parts, members=3, epochs=40, learning_rate=0.002, **settings
+)
 members = [each["test_errors"] for each in teacher.metrics["members"]]
 together = teacher.metrics["model"]["test_errors"]
 print(f"each alone: {members}, together: {together}")
@@ -55,7 +57,7 @@ print(f"each alone: {members}, together: {together}")
 # %%
 run = limbeck.distill(
     teacher.model, convnet, *parts, transfer=images, temperature=2.0, hard_weight=0,
-    seed=10, epochs=5, **settings
+    seed=10, epochs=10, learning_rate=0.002, **settings
 )  # fmt: skip
 run
 

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 
@@ -79,3 +81,38 @@ def test_the_comparison_of_methods_is_continued(tmp_path, capsys):
         assert load("cifar_methods").main(words) == 0
         pages.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("| kd")])
     assert pages[0] == pages[1] and len(pages[0]) == 2
+
+
+def test_damages_are_what_they_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    damages = load("robustness")
+    images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    for turns in (0, 1, 2):
+        turned = torch.rot90(images, -turns, (2, 3))
+        assert any(torch.allclose(damages.rotate(images, 90 * sign * turns), turned, atol=1e-5) for sign in (1, -1))
+    assert torch.equal(damages.shift(images, 2)[..., 2:, 2:], images[..., :-2, :-2])
+    assert torch.equal(damages.shift(images, 2)[..., 0, 2:], images[..., 0, :-2])
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    assert torch.allclose(damages.blur(flat, 1.0), flat)
+    point = torch.zeros(1, 1, 9, 9)
+    point[..., 4, 4] = 1
+    spread = damages.blur(point, 0.7)[0, 0]
+    assert spread.sum() == pytest.approx(1) and spread[4, 5] / spread[4, 4] == pytest.approx(math.exp(-1 / 0.98))
+    low = damages.contrast(images, 0.5)
+    assert torch.allclose(low.mean((1, 2, 3)), images.mean((1, 2, 3))) and low.std() < images.std()
+    noisy = damages.noise(torch.zeros(4, 3, 32, 32), 0.1)
+    assert noisy.std() == pytest.approx(0.1, rel=0.03) and torch.equal(
+        noisy, damages.noise(torch.zeros(4, 3, 32, 32), 0.1)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_students_and_baselines_are_judged_on_damaged_images(tmp_path, capsys):
+    assert load("robustness").main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert len(rows) == 11 and all(row["p_value"] <= row["p_adjusted"] <= 1 for row in rows)
+    for row in rows:
+        difference = (sum(row["student"]["errors"]) - sum(row["baseline"]["errors"])) / 2
+        assert row["estimate"] == pytest.approx(difference) and row["low"] <= difference <= row["high"]
+    assert capsys.readouterr().out.count("\n| ") == 1 + 11 + 5

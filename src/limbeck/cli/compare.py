@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Json, open_examples
-from limbeck.cli.console import print_json, print_rows, say
+from limbeck.cli.console import print_json, print_rows, say, say_odd
 from limbeck.options import DataOptions
 
 
@@ -59,5 +59,7 @@ def compare(
     )
     for sentence in found.sentences:
         say(sentence)
+    for warning in found.warnings:
+        say_odd(warning)
     if found.page is not None:
         say(f"The report is {found.page}")

@@ -123,7 +123,8 @@ def compare_methods(
     with lent(guide):
         bound = guide.bind(data.train)
         common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
-        tell_shared_examples(data, ["validation", "test"], told(callbacks, progress=False))
+        hears = told(callbacks, progress=False)
+        tell_shared_examples(data, ["validation", "test"], hears)
         bench = Bench(teacher, student, data, options, augmentation)
         with counting("comparing", progress) as show:
             work = _Work(folder, bench, arms_for(asked.methods), asked, common, jobs, show)
@@ -144,6 +145,7 @@ def compare_methods(
         "resolution": resolution(rows),
         "edge": work.edge(chosen),
         "rows": [row.to_dict() for row in rows],
+        **({"warnings": hears.warned} if hears is not None and hears.warned else {}),
     }
     replace_json(folder / "metrics.json", found)
     write_page(folder, rows, found, data, options, command)

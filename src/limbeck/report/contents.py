@@ -160,6 +160,7 @@ class Contents:
         seeds: One mapping per seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.
         notes: Remarks, one per paragraph.
+        warned: Warnings of the run.
         way: Roles in order from the first model to the exported one, where each was made from the one before.
         spectra: Singular values of the compressed layers.
         heard: For speech, an evaluated utterance.
@@ -183,6 +184,7 @@ class Contents:
     seeds: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
     way: tuple[str, ...] = ()
     spectra: tuple[Singular, ...] = ()
     heard: Heard | None = None

@@ -30,6 +30,8 @@ def run_html(metrics: Mapping[str, Any], said: Sequence[str]) -> str:
     helped = verdict.get("helped") if isinstance(verdict, Mapping) else None
     color = "#8a8f98" if helped is None else _MARKS[bool(helped)]
     parts = [f'<p style="border-left: 4px solid {color}; padding-left: 0.7em">{escape(each)}</p>' for each in said]
+    warned = metrics.get("warnings")
+    parts += [f"<p><strong>Warning:</strong> {escape(str(each))}</p>" for each in warned or ()]
     heading = "".join(
         f'<th scope="col" style="text-align: right">{escape(role)}<br>'
         f'<span style="font-weight: normal">{escape(str(scores.get("title", "")))}</span></th>'

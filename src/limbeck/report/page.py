@@ -52,6 +52,7 @@ def render_report(contents: Contents, figures: Mapping[str, str]) -> str:
         verdict=verdict_box(contents.verdict, contents.margin, contents.inherited),
         tiles=list(_tiles(contents)),
         notes=contents.notes,
+        warned=contents.warned,
         columns=_columns(contents),
         rows=list(_rows(contents.models, frames=contents.heard is not None, part=contents.judged_on)),
         seeds=[_seed_row(row) for row in contents.seeds],
@@ -72,6 +73,7 @@ def render_page(
     facts: Sequence[str],
     tiles: Sequence[tuple[str, str]],
     notes: Sequence[str],
+    warned: Sequence[str] = (),
     figures: Sequence[tuple[str, str, str, str]],
     config: Mapping[str, Any],
     command: str | None = None,
@@ -90,6 +92,7 @@ def render_page(
         facts: A few words each, under the heading.
         tiles: The key numbers, each with its name.
         notes: Remarks, one per paragraph.
+        warned: Warnings of the run, shown below the verdict.
         figures: Name, title, explanation and SVG text of each figure.
         config: The settings, nested.
         command: The command line that made it, or None.
@@ -120,6 +123,7 @@ def render_page(
         verdict=verdict,
         tiles=tiles,
         notes=notes,
+        warned=warned,
         columns=columns,
         rows=rows,
         seeds=seeds,

@@ -1,6 +1,6 @@
 """The files that runs write, and their removal after killed writes and failed starts."""
 
-__all__ = ["FIRST_WEIGHTS", "give_up", "sweep"]
+__all__ = ["FIRST_WEIGHTS", "WARNINGS", "give_up", "sweep"]
 
 import contextlib
 import fnmatch
@@ -12,6 +12,8 @@ from limbeck.options.kinds import kept_files
 from limbeck.system.checksums import SUMS
 from limbeck.system.locks import LOCK
 
+WARNINGS = "warnings.json"
+"""The warnings of a run that is not finished."""
 FIRST_WEIGHTS = "first.safetensors"
 """File of the initial weights, until the run is finished."""
 
@@ -24,7 +26,7 @@ _FOLDERS = ("checkpoints/", "model/", "epochs/", "tensorboard/", "figures/")
 
 _WRITTEN = (
     *("config.toml", "identity.json", "history.jsonl", "timings.jsonl", "plan.json", "ensemble.json", "metrics.json"),
-    *("best.toml", SUMS, "config.json", "*.safetensors", *kept_files()),
+    *("best.toml", WARNINGS, SUMS, "config.json", "*.safetensors", *kept_files()),
     *(
         "final.h5",
         "final.nnet.txt",

@@ -56,15 +56,17 @@ class RunComparison:
         judged_on: Which examples they were evaluated on, "test" or "validation".
         sentences: The conclusion for each run against the first.
         page: The report of the comparison, or None where none was written.
+        warnings: What was odd about each run, after its name.
     """
 
     runs: tuple[ComparedRun, ...]
     judged_on: str
     sentences: tuple[str, ...]
     page: Path | None = None
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join(self.sentences)
+        return "\n".join([*self.sentences, *(f"Warning: {each}" for each in self.warnings)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -72,6 +74,7 @@ class RunComparison:
             "judged_on": self.judged_on,
             "runs": [run.to_dict() for run in self.runs],
             "sentences": list(self.sentences),
+            "warnings": list(self.warnings),
         }
 
 
@@ -121,8 +124,9 @@ def compare(
         rows.append(ComparedRun(model.role, model.title, model.scores, verdict.difference, verdict.p_value, shown))
     told = tuple(_sentence(row, rows[0], len(others), first.judged_on) for row in rows[1:])
     told = (*told, scope(1, grouped=groups is not None))
-    page = None if out is None else _page(first, models, told, Path(out))
-    return RunComparison(tuple(rows), first.judged_on, told, page)
+    warned = tuple(f"{name}: {each}" for name, one in zip(names, found, strict=True) for each in one.warned)
+    page = None if out is None else _page(dataclasses.replace(first, warned=warned), models, told, Path(out))
+    return RunComparison(tuple(rows), first.judged_on, told, page, warned)
 
 
 def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:

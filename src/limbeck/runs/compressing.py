@@ -183,7 +183,7 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
     ranks, spectrum = made.ranks or (None, None)
     if ranks is not None:
         metrics["plan"] = ranks.to_metrics()
-    parity = None
+    metrics, parity = plan.execution.with_warnings(metrics), None
     if folder is not None:
         folder.unseal_results()
         if answers:

@@ -218,15 +218,16 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)
     tell_shared_examples(data, ["test"], callback, transfer=plan.source.train if plan.transfers else None)
     result = _judge(plan, pairs)
+    metrics = plan.execution.with_warnings(result.metrics)
     if folder is not None:
         folder.unseal_results()
         if result.answers:
             save_tensors(folder.path / "answers.safetensors", result.answers)
-        folder.write_metrics(result.metrics)
-    plan.execution.conclude(result.metrics)
+        folder.write_metrics(metrics)
+    plan.execution.conclude(metrics)
     first, path = pairs[0], None if folder is None else folder.path
     return DistillRun(
-        first.student, first.baseline, result.verdict, result.margin, result.metrics, first.history, path, plan.data
+        first.student, first.baseline, result.verdict, result.margin, metrics, first.history, path, plan.data
     )  # fmt: skip
 
 

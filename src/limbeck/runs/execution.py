@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from limbeck.options import Training
 from limbeck.runs.folder import RunFolder
-from limbeck.system.callbacks import Callback, as_callback
+from limbeck.system.callbacks import Callback, Callbacks, as_callback
 from limbeck.system.devices import Device, find_device
 from limbeck.system.processes import is_first, on_first
 from limbeck.system.progress import ProgressBar, place_of_progress
@@ -28,7 +28,7 @@ class Execution:
         jobs: How many trainings run in parallel, each in its own process.
         ray: Instead of jobs: the address of a Ray cluster, or "local".
         settings: More to keep in ``config.toml``.
-        callback: Receives training progress, or None.
+        callback: Receives training progress, and keeps warnings; None in all processes but the first.
     """
 
     out: str | Path | None = None
@@ -37,7 +37,7 @@ class Execution:
     jobs: int = 1
     ray: str | None = None
     settings: Mapping[str, Any] | None = None
-    callback: Callback | None = None
+    callback: Callbacks | None = None
 
     def settle(self, training: Training) -> tuple[Training, Device]:
         """Find the device, and the precision as measured at the start of the run or now.
@@ -65,6 +65,12 @@ class Execution:
         """Pass a note to the callback."""
         (self.callback or Callback()).on_note(text)
 
+    def with_warnings(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The metrics with the run's warnings, where there were any: whoever reads the one should see the other."""
+        return (
+            {**metrics, "warnings": list(self.callback.warned)} if self.callback and self.callback.warned else metrics
+        )
+
     def conclude(self, metrics: Mapping[str, Any]) -> None:
         """Tell the callback that the run is finished, and its metrics."""
         if self.callback is not None:
@@ -91,11 +97,17 @@ class Execution:
             yield None
             return
         with RunFolder(self.out).open_first(command, kept, resume=self.resume, identity=identity()) as folder:
+            if folder is not None and self.callback is not None:
+                # Of a run that is resumed, in their order; those that are told again count once.
+                self.callback.warned = list(dict.fromkeys([*folder.warnings(), *self.callback.warned]))
+                self.callback.keep = folder.keep_warnings
+                if self.callback.warned:
+                    folder.keep_warnings(self.callback.warned)
             begun.on_run_start(command, kept)
             yield folder
 
 
-def told(callbacks: Callback | Sequence[Callback], *, progress: bool) -> Callback | None:
+def told(callbacks: Callback | Sequence[Callback], *, progress: bool) -> Callbacks | None:
     """Who is told how a run goes, as one callback.
 
     Args:
@@ -103,13 +115,12 @@ def told(callbacks: Callback | Sequence[Callback], *, progress: bool) -> Callbac
         progress: Whether a bar is wanted too.
 
     Returns:
-        The callback; None where there is nobody to tell, as in all processes of a run but the first.
+        The callback; None in all processes of a run but the first.
     """
     if not is_first():
         return None
     bars = [ProgressBar()] if progress and place_of_progress() is not None else []
-    found = as_callback(callbacks, *bars)
-    return found if found.parts else None
+    return as_callback(callbacks, *bars)
 
 
 def settled_precision(out: str | Path) -> Literal["auto", "float32", "bf16"]:

@@ -34,7 +34,7 @@ from typing import Any
 
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options.methods import renamed
-from limbeck.runs.cleanup import FIRST_WEIGHTS, give_up, sweep
+from limbeck.runs.cleanup import FIRST_WEIGHTS, WARNINGS, give_up, sweep
 from limbeck.runs.settings import plain_settings, require_settings, settings_text
 from limbeck.system.callbacks import warn_user
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
@@ -406,7 +406,22 @@ class RunFolder:
         unseal_files(self.path, ("metrics.json", FIRST_WEIGHTS))
         replace_json(self.path / "metrics.json", metrics)
         seal_files(self.path, (*_STAGE, *_PLAN, *_RESULTS, "config.toml", _IDENTITY))
-        (self.path / FIRST_WEIGHTS).unlink(missing_ok=True)
+        for name in (FIRST_WEIGHTS, WARNINGS):
+            (self.path / name).unlink(missing_ok=True)
+
+    def keep_warnings(self, texts: Sequence[str]) -> None:
+        """Keep the warnings of a run that is under way, for when it is resumed; ``metrics.json`` takes their place."""
+        replace_json(self.path / WARNINGS, list(texts))
+
+    def warnings(self) -> list[str]:
+        """The warnings of this run so far, finished or not; none where they cannot be read."""
+        kept: Any = None
+        with contextlib.suppress(FormatError):
+            if self.finished:
+                kept = self.metrics().get("warnings")
+            elif (self.path / WARNINGS).exists():
+                kept = read_json(self.path / WARNINGS)
+        return [str(text) for text in kept] if isinstance(kept, list) else []
 
     def metrics(self) -> dict[str, Any]:
         """Read ``metrics.json``.

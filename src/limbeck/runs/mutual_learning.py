@@ -262,7 +262,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
     students, history = _fit_together(plan, folder)
     tell_shared_examples(data, ["test"], execution.callback)
     result = judge_pairs(None, [Pair(students[0], beside, history)], data, plan.options.seed, plan.device, None)
-    metrics = {**result.metrics, "students": _scores(students, data, plan.device)}
+    metrics = execution.with_warnings({**result.metrics, "students": _scores(students, data, plan.device)})
     if folder is not None:
         folder.unseal_results()
         if result.answers:

@@ -132,6 +132,7 @@ def gather(
         seeds=seeds if len(seeds) > 1 else (),
         config=config,
         notes=tuple(notes),
+        warned=tuple(map(str, metrics.get("warnings") or ())),
         way=tuple(metrics.get("stages", {})),
         spectra=_spectra(run) if metrics.get("stages") else (),
         heard=heard,

@@ -250,6 +250,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     tell_shared_examples(data, ["test"], callback)
     with placed(whole, plan.device.device) as there:
         metrics, answers = _judge(there, models, data)
+    metrics = plan.execution.with_warnings(metrics)
     if folder is not None:
         if answers is not None:
             save_tensors(folder.path / "answers.safetensors", {"model": answers})

@@ -9,7 +9,7 @@ __all__ = ["Callback", "Callbacks", "as_callback", "warn_user"]
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from limbeck.errors import ConfigError, LimbeckWarning
@@ -88,10 +88,16 @@ class Callbacks(Callback):
 
     Args:
         parts: Each is called, in order.
+
+    Attributes:
+        warned: The warnings so far, each once, which a run keeps among its metrics.
+        keep: Called with these when there is one more.
     """
 
     def __init__(self, *parts: Callback) -> None:
         self.parts = parts
+        self.warned: list[str] = []
+        self.keep: Callable[[list[str]], None] | None = None
 
     def on_run_start(self, command: str, settings: Mapping[str, Any]) -> None:
         """Call each part."""
@@ -129,7 +135,11 @@ class Callbacks(Callback):
             part.on_note(text)
 
     def on_warning(self, text: str) -> None:
-        """Call each part that shows warnings; warn once where none does."""
+        """Keep it; call each part that shows warnings; warn once where none does."""
+        if text not in self.warned:
+            self.warned.append(text)
+            if self.keep is not None:
+                self.keep(self.warned)
         for part in [part for part in self.parts if type(part).on_warning is not Callback.on_warning] or [Callback()]:
             part.on_warning(text)
 

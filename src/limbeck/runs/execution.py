@@ -53,6 +53,14 @@ class Execution:
         device = find_device(training.device, training.precision)
         return dataclasses.replace(training, precision=device.precision), device
 
+    def watched(self) -> bool:
+        """Whether somebody wants to hear of trainings while they go on in other processes of this machine."""
+        return self.callback is not None and bool(self.callback.parts) and self.ray is None
+
+    def warn(self, text: str) -> None:
+        """Pass a warning to the callback."""
+        (self.callback or Callback()).on_warning(text)
+
     def apart(self, trainings: int) -> bool:
         """Whether that many trainings run in separate processes."""
         return trainings > 1 and (self.jobs > 1 or self.ray is not None)

@@ -51,10 +51,11 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
 
     if not execution.apart(count):
         trained = [task() for task in _tasks(plan, folder, answered, execution.callback)]
-    elif execution.callback is None or execution.ray is not None:
+    elif not execution.watched():
         tasks = list(_tasks(plan, folder, answered, None))
-        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell)
+        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell, warn=execution.warn)
     else:
+        assert execution.callback is not None, "somebody watches"
         with relayed(execution.callback, count * plan.options.epochs) as (relay, listen):
             tasks = list(_tasks(plan, folder, answered, relay))
             trained = run_jobs(tasks, jobs=execution.jobs, done=tell, tick=listen)

@@ -269,10 +269,11 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
     if not apart:
         tasks = _member_tasks(plan, folder, execution.callback)
         trained = run_jobs(tasks, done=tell) if plan.members > 1 else [tasks[0]()]
-    elif execution.callback is None or execution.ray is not None:
+    elif not execution.watched():
         tasks = _member_tasks(plan, folder, None)
-        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell)
+        trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell, warn=execution.warn)
     else:
+        assert execution.callback is not None, "somebody watches"
         with relayed(execution.callback, plan.members * plan.options.epochs) as (relay, listen):
             tasks = _member_tasks(plan, folder, relay)
             trained = run_jobs(tasks, jobs=execution.jobs, done=tell, tick=listen)

@@ -82,7 +82,11 @@ def relayed(callback: Callback, epochs: int) -> Iterator[tuple[Relay, Callable[[
 
     Yields:
         A callback for the tasks, and what :func:`run_jobs` calls from time to time.
-    """
+
+    Raises:
+        ConfigError: If another process cannot begin, as :func:`run_jobs` says.
+    """  # noqa: DOC502
+    require_importable(b"")  # the manager is a process too, which imports the user's script
     with _context().Manager() as manager:
         queue = manager.Queue()
         ended = 0
@@ -114,6 +118,7 @@ def run_jobs(
     ray: str | None = None,
     done: Callable[[int, int], None] | None = None,
     tick: Callable[[], None] | None = None,
+    warn: Callable[[str], None] = warn_user,
 ) -> list[T]:
     """Call each task.
 
@@ -124,6 +129,7 @@ def run_jobs(
         ray: Instead: the address of a Ray cluster, or "local" for one that is started here.
         done: Called with the tasks that are done and all of them.
         tick: Called a few times a second while processes of this machine work.
+        warn: Called with each warning of another process, when all are done.
 
     Returns:
         The results, in the order of the tasks.
@@ -162,7 +168,7 @@ def run_jobs(
             answers = _on_this_machine(payloads, threads, min(jobs, len(tasks)), done, tick)
     for _, _, heard in answers:
         for text in heard:
-            warn_user(text)
+            warn(text)
     return [_unpacked(kind, content) for kind, content, _ in answers]
 
 

@@ -151,7 +151,7 @@ def page(rows: list[dict[str, Any]], seeds: int, examples: int, command: str) ->
         "# Damaged images, and how sure the networks are",
         "",
         f"Teacher, students and baselines of [the pair on CIFAR-10](cifar-pair.md), {seeds} seeds, on {examples:,} "
-        "test images that are damaged in the same way for all. None saw such damage in training beyond crops and flips.",
+        "test images that are damaged alike for all. None saw such damage in training beyond crops and flips.",
         "",
         f"**Students against labels alone: a difference is shown for {shown}, "
         f"after Holm's correction for {len(rows)} comparisons.**",

@@ -370,3 +370,22 @@ def test_what_the_student_inherits_stands_with_the_verdict_and_never_alone():
     box = verdict_box({"sentence": "It helped.", "helped": True}, None, inherited)
     assert box["sentences"] == ["It helped.", "Of the teacher's 20 mistakes the student repeats 90\N{NO-BREAK SPACE}%."]
     assert verdict_box(None, None, inherited) is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "words", "not_words"),
+    [
+        ((10, 1.0), (310, 1.05), "31× more weights", "batch size 1"),
+        ((10, 1.0), (10, 2.0), "2× slower than the teacher", "weights than"),
+        ((310, 3.0), (10, 1.0), "31× fewer weights", "slower"),
+    ],
+)
+def test_tiles_say_which_is_larger_and_nothing_within_noise(teacher, student, words, not_words):
+    contents = full()
+    sized = {
+        role: {"parameters": sizes[0], "latency_ms": sizes[1]}
+        for role, sizes in (("teacher", teacher), ("student", student))
+    }
+    models = [dataclasses.replace(m, scores={**m.scores, **sized.get(m.role, {})}) for m in contents.models]
+    page = Page(render_report(dataclasses.replace(contents, models=tuple(models)), {}))
+    assert words in page.text and not_words not in page.text.split("Results")[0]

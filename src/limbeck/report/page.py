@@ -17,6 +17,8 @@ from limbeck.report.sheets import Sheet, sheets_of
 from limbeck.system.files import replace_text
 
 _DASH = "–"
+_NOISE = 1.15
+"""Ratios of two latencies below this are not told apart from chance."""
 
 
 def write_report(contents: Contents, path: Path) -> Path:
@@ -192,12 +194,14 @@ def _tiles(contents: Contents) -> Iterator[tuple[str, str]]:
         rival = f", baseline {baseline['test_errors']}" if _known(baseline, "test_errors") else ""
         yield f"{student['test_errors']}", f"student's {contents.judged_on} errors{rival}"
     if _known(student, "parameters") and _known(teacher, "parameters"):
-        yield f"{_ratio(teacher['parameters'] / student['parameters'])}×", "fewer weights than the teacher"
+        share = teacher["parameters"] / student["parameters"]
+        if share != 1:
+            yield f"{_ratio(max(share, 1 / share))}×", f"{'fewer' if share > 1 else 'more'} weights than the teacher"
     if _known(student, "latency_ms") and _known(teacher, "latency_ms"):
-        yield (
-            f"{_ratio(teacher['latency_ms'] / student['latency_ms'])}×",
-            "faster than the teacher, batch size 1",
-        )
+        share = teacher["latency_ms"] / student["latency_ms"]
+        if max(share, 1 / share) >= _NOISE:
+            words = f"{'faster' if share > 1 else 'slower'} than the teacher, batch size 1"
+            yield f"{_ratio(max(share, 1 / share))}×", words
     if _known(student, "agreement_with_teacher"):
         yield f"{100 * student['agreement_with_teacher']:.2f} %", "agreement with the teacher"
 

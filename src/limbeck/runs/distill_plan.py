@@ -21,6 +21,7 @@ from limbeck.runs.execution import Execution
 from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import as_part, check_answers, verify_stores
 from limbeck.runs.models_for_data import named_model
+from limbeck.runs.result_warnings import tell_teacher_unused
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_distillation, unused_in_training
 from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.devices import Device
@@ -227,6 +228,7 @@ def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
         trainings=plan.seeds * (1 + plan.baseline),
     )  # fmt: skip
     tell_unused(unused, callback)
+    tell_teacher_unused(plan.aims, callback)
     tell_class_weights(plan.options, data, source, callback)
     if plan.asks:
         temperature = plan.method.temperature

@@ -33,6 +33,7 @@ from limbeck.runs.inputs import as_data_set, check_answers
 from limbeck.runs.measure import answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.models import save_ensemble
 from limbeck.runs.models_for_data import named_model
+from limbeck.runs.result_warnings import tell_results
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, stage_for
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_training
@@ -250,6 +251,7 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     tell_shared_examples(data, ["test"], callback)
     with placed(whole, plan.device.device) as there:
         metrics, answers = _judge(there, models, data)
+    tell_results(metrics, {"model": histories[0]}, {"model": models[0]}, data, callback)
     metrics = plan.execution.with_warnings(metrics)
     if folder is not None:
         if answers is not None:

@@ -1,0 +1,85 @@
+"""Warnings about what came out: networks that learned nothing, answer at random, diverged, or are larger."""
+
+import pytest
+import torch
+from torch import nn
+
+import limbeck
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+X = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0.3).long()
+TRAIN, TEST = (X[:100], Y[:100]), (X[100:], Y[100:])
+SHORT = {"epochs": 3, "precision": "float32", "progress": False, "learning_rate": 0.1}
+
+
+def net(seed=0, hidden=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 2)) if hidden else nn.Linear(4, 2)
+
+
+def good():
+    return limbeck.train(net(), TRAIN, **{**SHORT, "epochs": 30}).model
+
+
+def said(run, words):
+    return [text for text in run.metrics.get("warnings", ()) if words in text]
+
+
+def test_an_honest_small_student_is_not_warned_about():
+    run = limbeck.distill(good(), net(1), TRAIN, test=TEST, **{**SHORT, "epochs": 30})
+    for words in ("no more than always guessing", "different outputs", "diverged", "larger", "hard_weight is 1"):
+        assert said(run, words) == []
+
+
+def test_a_network_that_guesses():
+    run = limbeck.train(net(), TRAIN, test=(X[100:], 1 - Y[100:]), **{**SHORT, "epochs": 30})
+    assert len(said(run, "no more than always guessing")) == 1
+    few = limbeck.train(net(), TRAIN, test=(X[100:110], 1 - Y[100:110]), **SHORT)
+    assert said(few, "no more than always guessing") == []
+
+
+def test_a_student_larger_than_its_teacher():
+    run = limbeck.distill(good(), net(1, hidden=50), TRAIN, test=TEST, **SHORT)
+    assert said(run, "the student has 352 parameters and its teacher 10: it is larger")
+
+
+class Restless(nn.Linear):
+    """Dropout that does not ask for self.training."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+
+def test_a_model_that_draws_in_evaluation_mode():
+    run = limbeck.train(Restless(4, 2), TRAIN, test=TEST, **SHORT)
+    assert len(said(run, "the model gives different outputs for the same inputs in evaluation mode")) == 1
+    run = limbeck.distill(good(), Restless(4, 2), TRAIN, test=TEST, **SHORT)
+    assert len(said(run, "different outputs")) == 2  # the baseline too
+
+
+def test_a_training_that_diverged():
+    run = limbeck.train(net(hidden=8), TRAIN, test=TEST, **{**SHORT, "learning_rate": 1e9})
+    assert len(said(run, "it diverged, and a smaller learning rate may help")) == 1
+
+
+def test_labels_with_all_the_weight():
+    run = limbeck.distill(good(), net(1), TRAIN, test=TEST, hard_weight=1.0, **SHORT)
+    assert len(said(run, "hard_weight is 1: the teacher is not used")) == 1
+
+
+class Listens(limbeck.Callback):
+    def __init__(self):
+        self.notes = []
+
+    def on_note(self, text):
+        self.notes.append(text)
+
+
+def test_nothing_to_judge_on_is_told():
+    hears = Listens()
+    run = limbeck.distill(good(), net(1), TRAIN, callbacks=hears, **SHORT)
+    assert run.verdict is None and any("there is no verdict: give test=" in note for note in hears.notes)
+    hears = Listens()
+    limbeck.distill(good(), net(1), TRAIN, test=TEST, callbacks=hears, **SHORT)
+    assert not any("no verdict" in note for note in hears.notes)

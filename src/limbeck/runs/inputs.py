@@ -20,6 +20,7 @@ from limbeck.errors import ConfigError, DataError, ItemError, LimbeckError, Mism
 from limbeck.evaluation.prediction import answers_in_blocks
 from limbeck.models.class_names import named_classes
 from limbeck.protocols import Answering, Teacher
+from limbeck.runs.label_names import numbered_labels
 from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
 from limbeck.teachers import as_teacher
@@ -44,7 +45,9 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
         train, validation, test = _divided(train, validation, test)
     if classes is None and not isinstance(train, DataSet):
         classes = class_names_of(train)
-    given = {"validation": validation, "test": test}
+    known = classes if classes is not None or not isinstance(train, DataSet) else train.classes
+    given, named = numbered_labels({"training": train, "validation": validation, "test": test}, known)
+    train, classes = given.pop("training"), classes if isinstance(train, DataSet) else named
     parts = {name: as_part(name, part) for name, part in given.items() if part is not None}
     if isinstance(train, DataSet):
         return dataclasses.replace(

@@ -12,6 +12,7 @@ from limbeck.errors import FormatError, LimbeckWarning, MismatchError
 from limbeck.protocols import Batch
 from limbeck.teachers import as_teacher
 from limbeck.teachers.adapters import _ADAPTERS, register_teacher
+from limbeck.teachers.estimator_file import _read
 from limbeck.teachers.onnx_file import OnnxTeacher
 
 onnx = pytest.importorskip("onnx")
@@ -183,3 +184,27 @@ def test_a_kind_of_one_s_own_is_one_class():
         assert asked(as_teacher("the first", ["a", "b"]), X[:2]).argmax(1).tolist() == [0, 0]
     finally:
         _ADAPTERS.remove(Constant)
+
+
+def test_a_pipeline_that_fills_gaps_and_encodes_categories_is_a_teacher(tmp_path):
+    """Imputers keep a dtype, and votes a bunch, which skops does not know."""
+    pandas, skops = pytest.importorskip("pandas"), pytest.importorskip("skops.io")
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    draw = np.random.default_rng(0)
+    table = pandas.DataFrame({"a": draw.normal(size=80), "b": draw.normal(size=80), "c": draw.choice(list("xyz"), 80)})
+    table.loc[::7, "b"] = np.nan
+    columns = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b"]), (OneHotEncoder(handle_unknown="ignore"), ["c"])
+    )
+    forest, line = RandomForestClassifier(5, random_state=0), LogisticRegression()
+    votes = VotingClassifier([("forest", forest), ("line", line)], voting="soft")
+    fitted = make_pipeline(columns, votes).fit(table, np.where(table.a > 0, "yes", "no"))
+    skops.dump(fitted, tmp_path / "pipe.skops")
+    read = _read(str(tmp_path / "pipe.skops"))
+    np.testing.assert_allclose(read.predict_proba(table), fitted.predict_proba(table))

@@ -40,14 +40,16 @@ class EstimatorFile(EstimatorTeacher):
 
 
 _HARMLESS = (
+    "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
 )
-"""Types of scikit-learn that skops does not know and that execute nothing; where trees lead is looked at."""
+"""Types that skops does not know and that execute nothing; where trees lead is looked at."""
 
 
 def _parts(whole: Any) -> Iterator[Any]:

@@ -125,7 +125,7 @@ def network_identity(module: nn.Module, role: str) -> dict[str, str]:
 
 
 _UNCOUNTED = frozenset({"training", "classes", "reading"})
-"""Plain attributes that are no part of a network: those that loading a run attaches are not on the one just trained."""
+"""Plain attributes outside the network; a run's model has the last two when loaded, and lacks them when just trained."""
 
 
 def _module_digest(module: nn.Module, *, weights: bool = True) -> str:

@@ -125,7 +125,7 @@ def network_identity(module: nn.Module, role: str) -> dict[str, str]:
 
 
 _UNCOUNTED = frozenset({"training", "classes", "reading"})
-"""Plain attributes outside the network; a run's model has the last two when loaded, and lacks them when just trained."""
+"""Plain attributes outside the network: loading a run adds the last two, which a model just trained lacks."""
 
 
 def _module_digest(module: nn.Module, *, weights: bool = True) -> str:

@@ -115,3 +115,17 @@ def test_numbers_of_numpy_and_whole_floats_become_python_s():
     ):
         with pytest.raises(ConfigError, match="whole number, and is 2.5|did you mean epochs"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: ModelOptions(model="mpl"), r"and is 'mpl': did you mean mlp\?"),
+        (lambda: ModelOptions(model="CNN"), r"and is 'CNN': did you mean cnn\?"),
+        (lambda: ModelOptions(model="resnet"), r"and is 'resnet'$"),
+        (lambda: ModelOptions(hidden=(-5,)), r"positive widths, and is -5$"),
+    ],
+)
+def test_a_near_miss_is_named_and_lists_are_shown_as_they_are_typed(made, words):
+    with pytest.raises(ConfigError, match=words):
+        made()

@@ -3,6 +3,7 @@
 __all__ = ["ModelOptions", "Network"]
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +51,8 @@ class Network:
             raise ConfigError(f"pieces belongs to activation maxout, and activation is {self.activation}")
         for name in ("hidden", "channels"):
             widths = getattr(self, name)
-            require(widths is None or all(w > 0 for w in widths), name, widths, "a list of positive widths")
+            listed = " ".join(map(str, widths or ()))
+            require(widths is None or all(w > 0 for w in widths), name, listed, "a list of positive widths")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,10 @@ class ModelOptions(Network):
             if self.activation != "relu":
                 raise ConfigError("activation has no meaning for model cnn: leave it out, or use model mlp")
         else:
+            near = difflib.get_close_matches(self.model.lower(), ("mlp", "cnn"), 1)
             raise ConfigError(
                 f"model must be mlp, cnn, hf:FOLDER, timm:NAME or package.module:function, and is {self.model!r}"
+                + (f": did you mean {near[0]}?" if near else "")
             )
 
 

@@ -86,6 +86,8 @@ def find_device(device: str = "auto", precision: Literal["auto", "float32", "bf1
             torch.empty(1, device=place)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
+            if "at start of device string" in reason:  # PyTorch lists every device that it has heard of
+                reason = "give auto, cpu, cuda, cuda:1, mps or another of PyTorch's names"
             raise ConfigError(f"device {device} cannot be used here: {reason}") from error
     if place.type == "cpu":
         keep_freed_memory()

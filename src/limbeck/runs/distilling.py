@@ -161,7 +161,7 @@ def distill(
         >>> y = (x[:, 0] > 0).long()
         >>> teacher = nn.Linear(4, 2)
         >>> _ = teacher.weight.data.copy_(torch.tensor([[-3.0, 0, 0, 0], [3.0, 0, 0, 0]]))
-        >>> run = distill(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), epochs=2)
+        >>> run = distill(teacher, nn.Linear(4, 2), (x[:100], y[:100]), (x[100:], y[100:]), epochs=9, learning_rate=0.3)
         >>> sorted(run.metrics)
         ['baseline', 'inherited', 'judged_on', 'margin', 'seeds', 'student', 'teacher', 'verdict']
     """

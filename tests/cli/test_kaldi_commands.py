@@ -387,6 +387,7 @@ def test_specifiers_on_the_command_line(limbeck, refused, tmp_path):
     refused(*forward, KALDI / "feats.txt.ark", "--out", f"ark:| cat > {out}", says="--allow-pipes")
     both = f"ark,scp:{out},{tmp_path / 'a.scp'}"
     refused(*forward, KALDI / "feats.txt.ark", "--out", both, "--scp", tmp_path / "b.scp", says="leave one of them out")
+    refused(*forward, KALDI / "feats.txt.ark", "--out", out, "--scp", out, says="as the archive and as its script")
     assert limbeck(*forward, feats, "--allow-pipes", "--out", both).code == 0
     refused(*forward, KALDI / "feats.txt.ark", "--out", f"ark:{out}", says=["exists already", "--overwrite"])
     again = limbeck(*forward, f"scp:{tmp_path / 'a.scp'}", "--out", tmp_path / "b.ark")
@@ -415,6 +416,7 @@ def test_features_changed_from_archive_to_archive(limbeck, refused, tmp_path):
         np.testing.assert_array_equal(frames, add_deltas(given[key], order=1, window=3))
     refused(*deltas, says="--overwrite")
     refused("kaldi", "add-deltas", feats, tmp_path / "e.ark", "--delta-window", 0, says="--delta-window")
+    refused("kaldi", "add-deltas", "--truncate=2", feats, tmp_path / "e.ark", says="Unknown option: --truncate")
     refused("kaldi", "apply-cmvn-sliding", feats, tmp_path / "e.ark", "--cmn-window", 0, says="--cmn-window")
     refused("kaldi", "add-deltas", "ark:cat a |", tmp_path / "e.ark", says="--allow-pipes")
     refused("kaldi", "add-deltas", KALDI / "tiny.nnet.bin", tmp_path / "e.ark", says="tiny.nnet.bin")
@@ -477,8 +479,8 @@ def test_decode_writes_lattices(limbeck, refused, tmp_path):
         assert same.keys() == dict(paths).keys() and same[best].transitions == weight.transitions
         np.testing.assert_allclose(same[best][:2], weight[:2], rtol=1e-5)
     (tmp_path / "lat.1.gz").write_bytes(gzip.compress((tmp_path / "ark").read_bytes()))
-    for name in ("ark", "ark,t", "lat.1.gz"):
-        told = json.loads(limbeck("info", tmp_path / name, "--json").out)
+    for name in (tmp_path / "ark", tmp_path / "ark,t", tmp_path / "lat.1.gz", f"ark:{tmp_path / 'ark'}"):
+        told = json.loads(limbeck("info", name, "--json").out)
         assert (told["kind"], told["utterances"]) == ("lattices", 6)
         assert told["arcs"] == sum(len(lattice.arcs) for lattice in found["ark"].values())
     taken = (*words, "--out", tmp_path / "other")

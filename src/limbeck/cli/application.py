@@ -100,6 +100,9 @@ def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
         found = _unknown_flag(words) or found
         if not error.argument.tokens and found.endswith("requires an argument"):
             found = f"{command} needs {error.argument.name}"
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        # Where a leading hyphen is allowed, a misspelt flag took the place of a path.
+        found = _unknown_flag(words) or found
     if "--validation:" in found and "into float" in found:
         found += ": it is a share or a count, and --validation-data names a file to choose by"
     return ConfigError(f"{found}; see {command} --help")

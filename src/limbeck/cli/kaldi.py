@@ -101,6 +101,8 @@ def archive_to_write(
     if writing.script is not None and scp is not None:
         raise ConfigError(f"{given!r} names a script file, and --scp another: leave one of them out")
     script = scp if writing.script is None else Path(writing.script)
+    if script is not None and script.absolute() == Path(writing.archive).absolute():
+        raise ConfigError(f"{script} is named as the archive and as its script file: they are two files")
     once = writing.is_pipe or is_once(writing.archive)
     if once and script is not None:
         raise ConfigError(f"{given!r} can be read once, so no script file can point into it: leave --scp out")

@@ -171,7 +171,7 @@ def _write(
     with target.open() as writer:
         for key, frames in utterances:
             if not len(frames):
-                raise DataError(f"{table.name}: the utterance {key} has no framess")
+                raise DataError(f"{table.name}: the utterance {key} has no frames")
             try:
                 writer.write(key, change(key, frames))
             except DataError as error:

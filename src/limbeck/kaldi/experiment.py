@@ -53,8 +53,8 @@ def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
 
     Args:
         folder: Such as ``exp/dnn``, where the ``final.nnet`` or ``final.mdl`` is.
-        nnet3: Whether the network is of nnet3. Its scripts look at ``cmvn_opts`` and ``frame_subsampling_factor``
-            alone, and take the means off where ``cmvn_opts`` is empty.
+        nnet3: Whether the network is of nnet3. Its scripts look at ``cmvn_opts``, ``online_cmvn`` and
+            ``frame_subsampling_factor`` alone, and take the means off where ``cmvn_opts`` is empty.
 
     Returns:
         What it says. A folder with none of the files has features as they are.
@@ -74,14 +74,13 @@ def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
     if not folder.is_dir():
         raise ConfigError(f"exp is {folder}, and there is no such folder")
     if nnet3:
+        if (folder / "online_cmvn").exists():
+            raise _needs_online_cmvn(folder / "online_cmvn")
         factor = folder / "frame_subsampling_factor"
         every = _number(factor, factor.name, _text(factor), 1000) if factor.exists() else 1
         return Experiment(*_cmvn(folder, empty="speaker"), frame_subsampling_factor=every)
     if (folder / "online_cmvn_opts").exists() and _text(folder / "online_cmvn_opts"):
-        raise ConfigError(
-            f"{folder / 'online_cmvn_opts'} says that features go through apply-cmvn-online: write them with limbeck "
-            "kaldi apply-cmvn-online, and leave exp out"
-        )
+        raise _needs_online_cmvn(folder / "online_cmvn_opts")
     names = ("prior_counts", "ali_train_pdf.counts")  # the first wins, as for Kaldi
     counts = next((folder / name for name in names if (folder / name).exists()), None)
     path = folder / "ivector_dim"
@@ -112,6 +111,13 @@ def is_nnet3_folder(folder: Path) -> bool:
         return False
     model = folder / "final.mdl"
     return (folder / "final.raw").exists() or (model.is_file() and identify(model) == "nnet3 model")
+
+
+def _needs_online_cmvn(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} says that features go through apply-cmvn-online: write them with limbeck kaldi apply-cmvn-online, and "
+        "leave exp out"
+    )
 
 
 def _cmvn(folder: Path, *, empty: Literal["none", "speaker"]) -> tuple[Literal["none", "speaker"], bool]:

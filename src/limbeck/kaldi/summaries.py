@@ -52,8 +52,10 @@ def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[
     """
     reading = parse_reading(given)
     if reading.kind or reading.is_pipe or is_once(reading.source):
-        return _opened(Table(given, allow_pipes=allow_pipes))
-    path = Path(given)
+        in_file = reading.kind == "ark" and not reading.is_pipe and not is_once(reading.source)
+        if not (in_file and identify(reading.source) in {"lattices", "graphs"}):
+            return _opened(Table(given, allow_pipes=allow_pipes))
+    path = Path(reading.source)
     kind = identify(path)
     if kind in {"nnet1 binary", "nnet1 text", "nnet1 legacy", "hdf5", "safetensors", "run"}:
         return {"kind": kind, **_network(path, kind)}

@@ -123,6 +123,12 @@ def test_contradictions_and_other_tools_are_named(exp, files, says):
         read_experiment(exp(**files))
 
 
+def test_online_cmvn_of_the_script_of_nnet3_is_named(exp):
+    """Its file is empty: that it is there is what it says."""
+    with pytest.raises(ConfigError, match="online_cmvn says that features go through apply-cmvn-online"):
+        read_experiment(exp(online_cmvn="", cmvn_opts="--norm-means=true"), nnet3=True)
+
+
 def test_flags_win(exp):
     folder = exp(cmvn_opts="--norm-vars=true", delta_order="2", splice_opts="--left-context=3 --right-context=3")
     whole = FeatureOptions(cmvn="speaker", norm_vars=True, deltas=2, delta_window=2, left_context=3, right_context=3)

@@ -86,6 +86,8 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_text(tmp_path
         "utt feats.ark:10[0:10,0:3]",
         "utt feats[:,0:3]",
         "utt\tfeats.ark:10[]",
+        "utt feats.ark:10[0:",
+        "utt feats.ark:10[0-9]",
         "utt here",
         "utt zcat a b |",
     ],

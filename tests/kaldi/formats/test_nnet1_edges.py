@@ -228,3 +228,6 @@ def test_a_prototype_is_no_network_yet(tmp_path):
     assert identify(tmp_path / "nnet.proto") == "nnet1 legacy"
     with pytest.raises(FormatError, match="run nnet-initialize"):
         read_nnet(tmp_path / "nnet.proto")
+    (tmp_path / "bare.proto").write_text("<LstmProjected> <InputDim> 10 <OutputDim> 4 <CellDim> 6\n")
+    with pytest.raises(FormatError, match="run nnet-initialize"):
+        read_nnet(tmp_path / "bare.proto")

@@ -74,6 +74,12 @@ def test_specifiers_of_what_is_written(given, expected):
         (parse_writing, "ark:cat |", "reads from a command"),
         (parse_writing, "ark,scp:| cat,b", "no script file can point into"),
         (parse_writing, "ark,scp:-,b", "no script file can point into"),
+        (parse_writing, "ark,scp:a,./a", "one file for both"),
+        (parse_writing, "t:a", "neither ark nor scp: give ark,t:a, or ./t:a"),
+        (parse_writing, "t,:a", "neither ark nor scp"),
+        (parse_writing, ",ark:a", "option ''"),
+        (parse_reading, "s,cs:a", "neither ark nor scp"),
+        (parse_reading, "--truncate=2", "not a flag of this command"),
     ],
 )
 def test_specifiers_that_contradict_themselves(parse, given, says):
@@ -173,6 +179,24 @@ def test_archives_to_commands_and_pipes(tmp_path):
     same(read_ark(tmp_path / "a.gz"))
     with pytest.raises(RunError, match="failed with exit status"), ArkWriter("cat > /dev/null; exit 3", is_pipe=True):
         pass
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [("exit 3", "'exit 3' failed with exit status 3"), ("head -c 10 > /dev/null", "ended before it had read everything")],
+)
+def test_a_command_that_stops_reading_is_named_with_its_exit_status(command, says):
+    with pytest.raises(RunError, match=says), ArkWriter(command, is_pipe=True) as writer:
+        for number in range(100):
+            writer.write(str(number), np.zeros((100, 100), np.float32))
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_streams_that_are_closed(name, monkeypatch):
+    """Python has None for them, as after ``>&-`` in a shell."""
+    monkeypatch.setattr(sys, name, None)
+    with pytest.raises((FormatError, RunError), match="put stream.*is closed"):
+        Table("ark:-") if name == "stdin" else ArkWriter("-")
 
 
 def test_calibration_reads_a_specifier():

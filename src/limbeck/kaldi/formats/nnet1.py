@@ -26,6 +26,7 @@ from limbeck.system.files import replace_bytes
 
 _MOST_COMPONENTS = 10_000
 _DEEPEST = 8
+_PROTOTYPE = "a prototype, which has no weights yet: run nnet-initialize on it, and give the network that it writes"
 
 Dialect = Literal["binary", "text", "legacy"]
 
@@ -273,15 +274,14 @@ def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int, 
     in_older_dialect = not (wrapped or stream.binary)
     if kind is None or (kind in (nc.Linear, nc.Maxout) and not in_older_dialect):
         if token == "<NnetProto>":
-            raise stream.error(
-                "a prototype, which has no weights yet: run nnet-initialize on it, and give the network that it writes",
-                offset=start,
-            )
+            raise stream.error(_PROTOTYPE, offset=start)
         if (name := nc.NOT_RUN.get(token[1:-1].lower())) is not None:
             raise stream.error(f"<{name}> is a component of Kaldi's that is not run here", offset=start)
         hint = "; <Nnet> is written with a capital N" if token == "<nnet>" else ""
         known = ", ".join(sorted({kind.tag for kind in ALL_TAGS.values()}))
         raise stream.error(f"unknown component {token!r}{hint}; known are {known}", offset=start)
+    if not stream.binary and stream.peek_token() == "<InputDim>":  # newer prototypes have no <NnetProto>
+        raise stream.error(_PROTOTYPE, offset=start)
     outputs = stream.int32(f"outputs of {token}")
     inputs = stream.int32(f"inputs of {token}")
     if outputs < 1 or inputs < 1:

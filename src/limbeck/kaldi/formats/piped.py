@@ -86,6 +86,8 @@ def open_once(path: str) -> Iterator[KaldiStream]:
         FormatError: If it cannot be opened or read.
     """
     if path == "-":
+        if sys.stdin is None:
+            raise FormatError("the input stream", "is closed")
         with _stream(sys.stdin.buffer, "the input stream") as stream:
             yield stream
         return
@@ -146,16 +148,40 @@ def open_sink(target: str, *, is_pipe: bool = False) -> Iterator[BinaryIO]:
     """
     try:
         if target == "-" and not is_pipe:
+            if sys.stdout is None:
+                raise RunError("the output stream is closed")
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         elif is_pipe:
-            with subprocess.Popen(target, shell=True, stdin=subprocess.PIPE) as process:
-                yield cast(BinaryIO, process.stdin)
-            if process.returncode:
-                raise RunError(f"the command {target!r} failed with exit status {process.returncode}")
+            with _into_command(target) as into:
+                yield into
         else:
             with open(target, "wb") as file:
                 yield file
     except OSError as error:
         name = "the output stream" if target == "-" else target
         raise RunError(f"cannot write to {name}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _into_command(command: str) -> Iterator[BinaryIO]:
+    """The input of a command; where it stops reading, its exit status says why."""
+    process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
+    into = cast(BinaryIO, process.stdin)
+    broken: BaseException | None = None
+    try:
+        try:
+            yield into
+        finally:
+            try:
+                into.close()  # which writes what is left
+            finally:
+                process.wait()
+    except (OSError, RunError) as error:
+        if not isinstance(error if isinstance(error, OSError) else error.__cause__, BrokenPipeError):
+            raise
+        broken = error
+    if process.returncode:
+        raise RunError(f"the command {command!r} failed with exit status {process.returncode}") from broken
+    if broken is not None:
+        raise RunError(f"the command {command!r} ended before it had read everything") from broken

@@ -50,7 +50,7 @@ _OBJECTS: dict[bytes, FileKind] = {b"FM": "matrices", b"DM": "matrices", b"CM": 
                                    b"FV": "vectors", b"DV": "vectors"}  # fmt: skip
 _SCP = re.compile(rb"[^\s\[]*(?:/|\.|:\d)[^\[]*|.*\|\s*")
 _LATTICE = re.compile(rb"\n\d+[\t ]+(?:\d+[\t ]+\d+[\t ]+)?[-+.\de]+,[-+.\de]+,[\d_]*\n")
-_RANGE = re.compile(rb"\S.*\[[0-9:,]*\]", re.DOTALL)
+_RANGE = re.compile(rb"\S.*\[[0-9:,]*\]|\S.*:[0-9]+\[.*", re.DOTALL)  # after an offset a malformed one too
 _LONGEST_LINE = 1 << 12
 
 

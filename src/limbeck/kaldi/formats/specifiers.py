@@ -13,7 +13,7 @@ from pathlib import Path
 
 from limbeck.errors import ConfigError
 
-_PREFIX = re.compile(r"([a-z]+(?:,[a-z]+)*):(.*)", re.DOTALL)
+_PREFIX = re.compile(r"([a-z]*(?:,[a-z]*)*):(.*)", re.DOTALL)
 _READS = frozenset("ark scp o no s ns cs ncs p np bg b t".split())
 _WRITES = frozenset("ark scp b t f nf p".split())
 
@@ -54,7 +54,15 @@ def _split(given: str, known: frozenset[str]) -> tuple[tuple[str, ...], str]:
     """The options before the colon, none where this is a plain path, and what follows it."""
     match = _PREFIX.fullmatch(given)
     options = tuple(match[1].split(",")) if match is not None else ()
-    if match is None or not {"ark", "scp"} & set(options) or os.path.exists(given):
+    if os.path.exists(given):
+        return (), given
+    if given.startswith("--"):
+        raise ConfigError(f"{given!r} is not a flag of this command, nor a file that is there")
+    if match is None or not {"ark", "scp"} & set(options):
+        if options and set(options) <= known | {""}:
+            raise ConfigError(
+                f"the specifier {given!r} says neither ark nor scp: give ark,{given}, or ./{given} for a file of that name"
+            )
         return (), given
     odd = [option for option in options if option not in known]
     if odd:
@@ -149,6 +157,8 @@ def parse_writing(given: str | PathLike[str]) -> Writing:
         if not comma or not rest.strip() or not script.strip():
             raise ConfigError(f"the specifier {text!r} should name an archive and a script file: ark,scp:a.ark,a.scp")
         rest, script = rest.strip(), script.strip()
+        if os.path.abspath(rest) == os.path.abspath(script):
+            raise ConfigError(f"the specifier {text!r} names one file for both: the archive and its script file are two")
     as_text = "t" in options
     if rest.endswith("|"):
         raise ConfigError(f"the specifier {text!r} reads from a command: to write to one, begin it with '|'")

@@ -52,6 +52,7 @@ class ArkWriter:
         is_pipe: bool = False,
     ) -> None:
         self._path = Path(path)
+        self._name = "to the output stream" if os.fspath(path) == "-" and not is_pipe else str(path)
         self._sink = ExitStack()
         self._temporary: Path | None = None
         self._scp = None if scp is None else Path(scp)
@@ -108,7 +109,7 @@ class ArkWriter:
             for piece in pieces:
                 self._file.write(piece)
         except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error.strerror or error}") from error
+            raise RunError(f"cannot write {self._name}: {error.strerror or error}") from error
 
     def __enter__(self) -> "ArkWriter":
         return self

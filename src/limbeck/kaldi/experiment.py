@@ -70,7 +70,7 @@ def read_experiment(folder: Path, *, nnet3: bool = False) -> Experiment:
         ...     found = read_experiment(Path(folder))
         >>> found.cmvn, found.norm_vars
         ('speaker', True)
-    """
+    """  # noqa: DOC501
     if not folder.is_dir():
         raise ConfigError(f"exp is {folder}, and there is no such folder")
     if nnet3:

@@ -183,7 +183,10 @@ def test_archives_to_commands_and_pipes(tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "says"),
-    [("exit 3", "'exit 3' failed with exit status 3"), ("head -c 10 > /dev/null", "ended before it had read everything")],
+    [
+        ("exit 3", "'exit 3' failed with exit status 3"),
+        ("head -c 10 > /dev/null", "ended before it had read everything"),
+    ],
 )
 def test_a_command_that_stops_reading_is_named_with_its_exit_status(command, says):
     with pytest.raises(RunError, match=says), ArkWriter(command, is_pipe=True) as writer:

@@ -61,7 +61,8 @@ def _split(given: str, known: frozenset[str]) -> tuple[tuple[str, ...], str]:
     if match is None or not {"ark", "scp"} & set(options):
         if options and set(options) <= known | {""}:
             raise ConfigError(
-                f"the specifier {given!r} says neither ark nor scp: give ark,{given}, or ./{given} for a file of that name"
+                f"the specifier {given!r} says neither ark nor scp: give ark,{given}, or ./{given} for a file of that "
+                "name"
             )
         return (), given
     odd = [option for option in options if option not in known]
@@ -158,7 +159,9 @@ def parse_writing(given: str | PathLike[str]) -> Writing:
             raise ConfigError(f"the specifier {text!r} should name an archive and a script file: ark,scp:a.ark,a.scp")
         rest, script = rest.strip(), script.strip()
         if os.path.abspath(rest) == os.path.abspath(script):
-            raise ConfigError(f"the specifier {text!r} names one file for both: the archive and its script file are two")
+            raise ConfigError(
+                f"the specifier {text!r} names one file for both: the archive and its script file are two"
+            )
     as_text = "t" in options
     if rest.endswith("|"):
         raise ConfigError(f"the specifier {text!r} reads from a command: to write to one, begin it with '|'")

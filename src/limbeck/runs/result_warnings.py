@@ -14,8 +14,8 @@ from limbeck.evaluation.prediction import predict
 from limbeck.options import Distillation
 from limbeck.system.callbacks import Callback
 
-_LOST = 10.0
-"""A mean loss of so many times that of guessing is no training."""
+_LOST = 1000.0
+"""A mean loss of so many times that of guessing is no training; below, the weights of a method may have made it."""
 _LOOKED_AT, _ROUNDING = 64, 1e-3
 _FEW = 20
 """Fewer examples are not said to show that nothing was learned."""

@@ -58,6 +58,8 @@ def test_a_handful_of_errors_shows_nothing_although_the_interval_alone_would_say
     verdict = judge(student, baseline)
     assert verdict.p_value == pytest.approx(1 / 16)
     assert verdict.helped is None
+    assert "The interval excludes 0, but a difference counts as shown only if the p-value is below 0.05" in str(verdict)
+    assert "The interval excludes 0" not in str(judge(*pair(38, 45, both=80, neither=9837)))
 
 
 def test_equal_models_are_rarely_told_apart():
@@ -93,6 +95,14 @@ def test_verdict_over_seeds():
     assert verdict.student_errors == tuple(int(a.sum()) for a in students)
     assert "on average over 4 seeds" in str(verdict)
     assert judge_seeds(baselines, students).helped is False
+
+
+def test_seeds_from_one_start_claim_nothing_about_other_starts():
+    test = np.arange(1000)
+    given = [test < 20, test < 22, test < 19], [test < 30, test < 28, test < 31]
+    one, any_such = judge_seeds(*given, one_start=True), judge_seeds(*given)
+    assert "from these same initial weights" in one.sentence and "any such trainings" not in one.sentence
+    assert "any such trainings" in any_such.sentence and one.difference == any_such.difference
 
 
 def test_seeds_that_disagree_show_nothing():

@@ -15,6 +15,7 @@ from limbeck.errors import LimbeckWarning
 from limbeck.models import MLP, MLPConfig
 from limbeck.options.search_space import Search
 from limbeck.runs import compress_plan, compress_stages, compressing
+from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.measure import speed_of
 
 
@@ -101,3 +102,19 @@ def test_tune_tells_examples_that_training_shares():
     search = Search(grid=True, temperatures=(1,), hard_weights=(0.5,))
     with pytest.warns(LimbeckWarning, match="20 of 80 validation examples are in the training set too"):
         tuning.tune(teacher, nn.Linear(4, 2), some(0), mixed(1), search=search, epochs=1)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(255.0, "larger"), (1 / 255, "smaller")])
+def test_test_inputs_on_another_scale(factor, words):
+    x = torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0.5).long()
+    train = limbeck.Examples.of(x[:100], y[:100])
+    parts = {"same": x[100:200], "other": factor * x[:100], "few": factor * x[100:110]}
+    parts["outliers"] = torch.cat([x[100:199], torch.full((1, 4), 1e9)])
+    for name, inputs in parts.items():
+        told = []
+        hears = type("Hears", (limbeck.Callback,), {"on_warning": lambda self, text: told.append(text)})()  # noqa: B023
+        data = limbeck.DataSet("some", ("0", "1"), train, limbeck.Examples.of(inputs, y[: len(inputs)]))
+        tell_shared_examples(data, ["test"], hears)
+        assert len(told) == (name == "other"), name
+        assert all(f"are {words} than those of the training examples by a factor of about 255" in each for each in told)

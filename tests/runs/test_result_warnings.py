@@ -83,3 +83,29 @@ def test_nothing_to_judge_on_is_told():
     hears = Listens()
     limbeck.distill(good(), net(1), TRAIN, test=TEST, callbacks=hears, **SHORT)
     assert not any("no verdict" in note for note in hears.notes)
+
+
+def test_later_seeds_and_baselines_are_looked_at_too():
+    run = limbeck.distill(
+        good(), net(1, hidden=8), TRAIN, test=TEST, seeds=2, baseline_learning_rate=1e9, **{**SHORT, "epochs": 9}
+    )
+    assert len(said(run, "the training of the baseline of seeds 0, 1 ended with a loss of")) == 1
+    assert said(run, "the training of the student") == []
+    wrong = limbeck.distill(
+        good(), lambda seed: net(seed), TRAIN, test=(X[100:], 1 - Y[100:]), seeds=2, **{**SHORT, "epochs": 30}
+    )
+    assert len(said(wrong, "the student of seeds 0, 1 has")) == 1
+
+
+def test_a_method_with_a_loss_of_a_large_scale_did_not_diverge():
+    options = {"method": "dkd", "method_options": {"alpha": 1e5}}
+    run = limbeck.distill(good(), net(1, hidden=8), TRAIN, test=TEST, **options, **SHORT)
+    assert run.history[-1]["train_loss"] > 100 and said(run, "diverged") == []
+
+
+def test_seeds_that_begin_with_one_network_claim_nothing_about_others():
+    given = {"test": TEST, "seeds": 2, "margin": 30.0, **SHORT}
+    one, apart = limbeck.distill(good(), net(1), TRAIN, **given), limbeck.distill(good(), net, TRAIN, **given)
+    for verdict in (one.verdict, one.margin):
+        assert "from these same initial weights" in verdict.sentence and "any such trainings" not in verdict.sentence
+    assert "any such trainings" in apart.verdict.sentence and "any such trainings" in apart.margin.sentence

@@ -134,7 +134,7 @@ class Feed:
             batches = self._pass(*divmod(number, self.steps_per_pass))
             while number < last and (first := next(batches, None)) is not None:
                 yield first
-                for _ in self.parts(0, number)[0][1:]:
+                for _ in range(1, 1 if self.accumulate == 1 else self.parts_of(self.own_rows(0, number)[1])):
                     yield next(batches)
                 number += 1
 

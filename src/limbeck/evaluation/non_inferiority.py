@@ -102,6 +102,7 @@ def judge_margin(
     labels: ArrayLike | None = None,
     classes: Sequence[str] = (),
     alpha: float = 0.05,
+    one_start: bool = False,
 ) -> MarginVerdict:
     """Test whether a model is as good as a reference within a margin, worse, or neither can be said.
 
@@ -120,6 +121,7 @@ def judge_margin(
         labels: True classes ``(N,)``, to name classes that lost; None: classes are not tested.
         classes: Names of the classes.
         alpha: Chance of a false claim, in (0, 0.5).
+        one_start: Whether all seeds began with the same initial weights, so that the claim is about these alone.
 
     Returns:
         The verdict.
@@ -162,7 +164,7 @@ def judge_margin(
     sentence = (
         f"{opening}: {mean_errors(own)} {judged_on} errors{_over(len(own))} against {mean_errors(other)} "
         f"({difference.confidence * 100:g} % interval of the difference: {in_points(difference)}). "
-        f"{scope(len(own), grouped=groups is not None)}{hedge(judged_on)}"
+        f"{scope(len(own), grouped=groups is not None, one_start=one_start)}{hedge(judged_on)}"
     )
     return MarginVerdict(outcome, margin, judged_on, found.examples, own, other, difference, harm, sentence)
 

@@ -3,7 +3,10 @@
 Axes: ``S`` seeds, ``N`` examples.
 """
 
-__all__ = ["Verdict", "hedge", "in_points", "judge", "judge_many", "judge_seeds", "mean_errors", "scope", "sentences"]
+__all__ = [
+    "Verdict", "both_needed", "hedge", "in_points", "judge", "judge_many", "judge_seeds", "mean_errors", "scope",
+    "sentences",
+]  # fmt: skip
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -131,6 +134,7 @@ def judge_seeds(
     classes: Sequence[str] = (),
     judged_on: str = "test",
     confidence: float = 0.95,
+    one_start: bool = False,
 ) -> Verdict:
     """Compare students with their baselines over several seeds, pair by pair: a claim about trainings like these.
 
@@ -145,6 +149,7 @@ def judge_seeds(
         classes: Names of the classes.
         judged_on: Which examples these are, "test" or "validation".
         confidence: Of the interval, in (0, 1).
+        one_start: Whether all seeds began with the same initial weights, so that the claim is about these alone.
 
     Returns:
         The verdict over all seeds.
@@ -165,7 +170,9 @@ def judge_seeds(
     found = crossed_difference(student_errors, baseline_errors, groups=groups)
     harm = _harm(student_errors, baseline_errors, labels, classes, groups, confidence)
     said = f"p = {_p(found.p_value)}"
-    return _verdict(found, student_errors, baseline_errors, found.p_value, said, judged_on, confidence, harm)
+    return _verdict(
+        found, student_errors, baseline_errors, found.p_value, said, judged_on, confidence, harm, one_start=one_start
+    )
 
 
 def judge_many(
@@ -246,12 +253,13 @@ def sentences(metrics: Mapping[str, Any]) -> list[str]:
     return [str(sentence) for sentence in found if sentence]
 
 
-def scope(seeds: int, *, grouped: bool = False) -> str:
+def scope(seeds: int, *, grouped: bool = False, one_start: bool = False) -> str:
     """A sentence on the scope of a claim.
 
     Args:
         seeds: S, trainings that were compared.
         grouped: Whether groups of examples were drawn.
+        one_start: Whether all trainings began with the same initial weights.
 
     Returns:
         The sentence.
@@ -263,7 +271,35 @@ def scope(seeds: int, *, grouped: bool = False) -> str:
     examples = "groups of examples" if grouped else "examples"
     if seeds == 1:
         return f"This is about these two networks alone, on any such {examples}."
+    if one_start:
+        return (
+            f"This is about trainings from these same initial weights, which differ only in order, views and dropout, "
+            f"and any such {examples}."
+        )
     return f"This is about any such trainings and {examples}."
+
+
+def both_needed(interval: Interval) -> str:
+    """Why a difference is not shown although its interval excludes 0, as a sentence after a space; else empty.
+
+    Args:
+        interval: Of a difference that is not shown.
+
+    Returns:
+        The sentence, or an empty text.
+
+    Example:
+        >>> both_needed(Interval(0.002, 0.001, 0.003, 0.95))
+        ' The interval excludes 0, but a difference counts as shown only if the p-value is below 0.05 too.'
+        >>> both_needed(Interval(0.002, -0.001, 0.005, 0.95))
+        ''
+    """
+    if not interval.excludes_zero:
+        return ""
+    return (
+        f" The interval excludes 0, but a difference counts as shown only if the p-value is below "
+        f"{1 - interval.confidence:.2g} too."
+    )
 
 
 def hedge(judged_on: str) -> str:
@@ -330,6 +366,8 @@ def _verdict(
     judged_on: str,
     confidence: float,
     harm: ClassHarm | None,
+    *,
+    one_start: bool = False,
 ) -> Verdict:
     interval = found.interval(confidence)
     shown = interval.excludes_zero and p_value < 1 - confidence
@@ -349,7 +387,7 @@ def _verdict(
         harm,
         "",
     )
-    return dataclasses.replace(verdict, sentence=_sentence(verdict, said, grouped=found.grouped))
+    return dataclasses.replace(verdict, sentence=_sentence(verdict, said, grouped=found.grouped, one_start=one_start))
 
 
 def _adjusted(verdict: Verdict, p_value: float, students: int, *, grouped: bool) -> Verdict:
@@ -373,7 +411,7 @@ def _harm(
     return harm_by_class(students, baselines, labels, classes, groups=groups, confidence=confidence)
 
 
-def _sentence(verdict: Verdict, said: str, *, grouped: bool) -> str:
+def _sentence(verdict: Verdict, said: str, *, grouped: bool, one_start: bool = False) -> str:
     opening = {
         True: "Distillation helped",
         False: "Distillation did not help, it made things worse",
@@ -385,11 +423,12 @@ def _sentence(verdict: Verdict, said: str, *, grouped: bool) -> str:
     if verdict.helped is not None and verdict.relative_reduction is not None:
         reduction = verdict.relative_reduction
         change = f", {abs(reduction) * 100:.0f} % {'fewer' if reduction > 0 else 'more'}"
+    doubt = both_needed(interval) if verdict.helped is None else ""
     return (
         f"{opening}: {mean_errors(verdict.student_errors)} {verdict.judged_on} errors{over} against "
         f"{mean_errors(verdict.baseline_errors)} for the same network{plural} trained on labels alone{change} "
-        f"({interval.confidence * 100:g} % interval of the difference: {in_points(interval)}; {said}). "
-        f"{scope(seeds, grouped=grouped)}{hedge(verdict.judged_on)}"
+        f"({interval.confidence * 100:g} % interval of the difference: {in_points(interval)}; {said}).{doubt} "
+        f"{scope(seeds, grouped=grouped, one_start=one_start)}{hedge(verdict.judged_on)}"
     )
 
 

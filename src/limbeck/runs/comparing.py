@@ -13,7 +13,7 @@ import numpy as np
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError, MismatchError, RunError
 from limbeck.evaluation.statistics import Interval
-from limbeck.evaluation.verdicts import in_points, judge_many, scope
+from limbeck.evaluation.verdicts import both_needed, in_points, judge_many, scope
 from limbeck.report import Contents, Model, write_report
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder
@@ -215,6 +215,7 @@ def _sentence(row: ComparedRun, first: ComparedRun, count: int, judged_on: str) 
     return (
         f"{said}: {errors[0]} {judged_on} errors against {errors[1]} (95 % interval of the difference: "
         f"{in_points(row.difference)}; p = {row.p_value:.2g}{adjusted})."
+        f"{'' if row.shown else both_needed(row.difference)}"
     )
 
 

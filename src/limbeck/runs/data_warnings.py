@@ -1,11 +1,11 @@
-"""Warnings about suspicious data, given before training starts: duplicates, contradictions, padding."""
+"""Warnings about suspicious data, given before training starts: duplicates, contradictions, scale, padding."""
 
 __all__ = ["tell_contradictions", "tell_padding", "tell_shared_examples"]
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples, shared_groups
@@ -19,6 +19,8 @@ from limbeck.system.callbacks import Callback
 
 _PADDED = 1e-4
 """Largest change of an output by rounding, in nats."""
+_LOOKED_AT, _FEW, _SCALE = 1024, 20, 10.0
+"""How many inputs of each part are compared in scale, how few are not, and the ratio that is warned about."""
 
 
 def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
@@ -46,10 +48,11 @@ def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
 def tell_shared_examples(
     data: DataSet, parts: Sequence[str], callback: Callback | None, *, transfer: Examples | None = None
 ) -> None:
-    """Warn of evaluation examples that are in the training or validation set, and of duplicates.
+    """Warn of evaluation examples that are in the training or validation set, of duplicates, and of another scale.
 
     Errors on training examples say little about new ones; a test set that the epoch was chosen on is not a test set;
-    and a duplicate counts twice, as if it were more evidence.
+    a duplicate counts twice, as if it were more evidence; and no network does well on numbers that are ten times as
+    large as those that it was trained on.
 
     Args:
         data: The data set.
@@ -82,6 +85,7 @@ def tell_shared_examples(
                 f"{len(again)} of {len(examples)} {part} examples are duplicates within it, {_alike(examples)} (the "
                 f"first is {part} example {int(again[0])}): they count as independent evidence, and are not"
             )
+        _tell_scale(part, examples, data.train, tell)
 
 
 def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, callback: Callback | None) -> None:
@@ -127,6 +131,33 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
 def _alike(examples: Examples) -> str:
     """In what sense examples are equal, for a message."""
     return str(getattr(examples.inputs, "alike", "to the bit"))
+
+
+def _tell_scale(part: str, examples: Examples, seen: Examples, tell: Callable[[str], None]) -> None:
+    """Warn of inputs that are much larger or smaller than those of the training set, such as 0 to 255 beside 0 to 1."""
+    sizes = [_size(each) for each in (examples, seen)]
+    if None in sizes or min(sizes) == 0:  # type: ignore[type-var]
+        return
+    mine, theirs = sizes
+    ratio = mine / theirs  # type: ignore[operator]
+    if max(ratio, 1 / ratio) >= _SCALE:
+        tell(
+            f"the inputs of the {part} examples are {'larger' if ratio > 1 else 'smaller'} than those of the training "
+            f"examples by a factor of about {max(ratio, 1 / ratio):.0f} ({mine:.3g} beside {theirs:.3g}, the median of "
+            "the examples' root mean squares): are both scaled in the same way?"
+        )
+
+
+def _size(examples: Examples) -> float | None:
+    """Median over examples of the root mean square of their inputs, as a model sees them; None if not comparable."""
+    # A median, so that a few examples with huge values say nothing. What is read from files is not looked at.
+    if not isinstance(examples.inputs, Tensor) or examples.kind == "integers" or len(examples) < _FEW:
+        return None
+    rows = torch.linspace(0, len(examples) - 1, min(_LOOKED_AT, len(examples)), device=examples.inputs.device)
+    seen = examples.as_seen(rows.round().long())
+    if not isinstance(seen, Tensor):
+        return None
+    return float(seen.float().flatten(1).square().mean(1).sqrt().median())
 
 
 def _tell_groups(part: str, examples: Examples, name: str, seen: Examples, tell: Callable[[str], None]) -> None:

@@ -28,7 +28,7 @@ from limbeck.runs.distill_plan import DistillPlan, plan_distillation, student_da
 from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
-from limbeck.runs.initial_models import apart_from, tell_equal_ends
+from limbeck.runs.initial_models import apart_from, same_start, tell_equal_ends
 from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs
@@ -216,14 +216,16 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     keep_first_weights(folder, plan.made)
     tell_reach(plan.margin, data, callback, teacher=plan.guide)
     tell_unjudged(data, callback)
+    one_start = same_start(plan.made)
     pairs = train_pairs(plan, folder)
     tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)
     tell_shared_examples(data, ["test"], callback, transfer=plan.source.train if plan.transfers else None)
-    result = _judge(plan, pairs)
+    result = _judge(plan, pairs, one_start=one_start)
     models = {"baseline": pairs[0].baseline, "student": pairs[0].student}
+    histories = {"baseline": [pair.baseline_history for pair in pairs], "student": [pair.history for pair in pairs]}
     tell_results(
-        result.metrics, {"student": pairs[0].history}, {role: one for role, one in models.items() if one is not None},
-        data, callback,
+        result.metrics, histories, {role: one for role, one in models.items() if one is not None}, data, callback,
+        seed=plan.options.seed,
     )  # fmt: skip
     metrics = plan.execution.with_warnings(result.metrics)
     if folder is not None:
@@ -241,9 +243,9 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
 _UNSEARCHED = "The student's settings were tuned, and the baseline's were not, which favours the student."
 
 
-def _judge(plan: DistillPlan, pairs: Sequence[Pair]) -> Judgement:
+def _judge(plan: DistillPlan, pairs: Sequence[Pair], *, one_start: bool) -> Judgement:
     """The verdicts and metrics; a verdict notes where only the student was tuned."""
-    result = judge_pairs(plan.guide, pairs, plan.data, plan.options.seed, plan.device, plan.margin)
+    result = judge_pairs(plan.guide, pairs, plan.data, plan.options.seed, plan.device, plan.margin, one_start=one_start)
     if result.verdict is None or plan.aims.searched != "student":
         return result
     told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")

@@ -1,6 +1,6 @@
 """The models to train, one per seed: copies of a module, or made by a function of the seed."""
 
-__all__ = ["apart_from", "starts", "tell_equal_ends"]
+__all__ = ["apart_from", "same_start", "starts", "tell_equal_ends"]
 
 from collections.abc import Callable, Sequence
 
@@ -78,6 +78,23 @@ def apart_from(teacher: Teacher, models: Sequence[nn.Module]) -> list[nn.Module]
     held = {id(weight) for network, _ in teacher.modules() for weight in network.parameters()}
     shared = [any(id(weight) in held for weight in model.parameters()) for model in models]
     return [copy_module(model, what="student") if own else model for model, own in zip(models, shared, strict=True)]
+
+
+def same_start(models: Sequence[nn.Module]) -> bool:
+    """Whether several models have the same weights, so that their trainings say nothing about other initial weights.
+
+    Args:
+        models: The models before their training.
+
+    Returns:
+        Whether there are several, and all are alike.
+
+    Example:
+        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> same_start([one, copy_module(one)]), same_start([one, other]), same_start([one])
+        (True, False, False)
+    """
+    return len(models) > 1 and all(_alike(models[0], other) for other in models[1:])
 
 
 def tell_equal_ends(models: Sequence[nn.Module], *, role: str, callback: Callback | None) -> None:

@@ -3,7 +3,7 @@
 __all__ = ["Judgement", "Pair", "judge_pairs"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,12 @@ from limbeck.system.devices import Device
 
 @dataclass(frozen=True)
 class Pair:
-    """A student, its baseline, and the student's history."""
+    """A student, its baseline, and their histories."""
 
     student: nn.Module
     baseline: nn.Module | None
     history: list[dict[str, Any]]
+    baseline_history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,14 @@ class Judgement:
 
 
 def judge_pairs(
-    guide: Teacher | None, pairs: Sequence[Pair], data: DataSet, seed: int, device: Device, margin: float | None
+    guide: Teacher | None,
+    pairs: Sequence[Pair],
+    data: DataSet,
+    seed: int,
+    device: Device,
+    margin: float | None,
+    *,
+    one_start: bool = False,
 ) -> Judgement:
     """Evaluate on the test set, once, and make the verdicts; on validation where there is no test set.
 
@@ -54,6 +62,7 @@ def judge_pairs(
         seed: Seed of the first pair; the others' are consecutive.
         device: Where to compute.
         margin: Non-inferiority margin to the teacher in percentage points, or None.
+        one_start: Whether all pairs began with the same initial weights.
 
     Returns:
         Verdicts, metrics and predictions.
@@ -102,7 +111,7 @@ def judge_pairs(
                 found[role] = {"title": title_of(model), **scores, **more, **costs}
         rows.append(row)
     teacher_wrong = None if reference is None else reference.predicted != labels
-    verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin)
+    verdict, within = _verdicts(wrong, teacher_wrong, labels, examples, data.classes, part, margin, one_start=one_start)
     found |= {
         "seeds": rows,
         "verdict": None if verdict is None else verdict.to_dict(),
@@ -140,16 +149,20 @@ def _verdicts(
     classes: Sequence[str],
     part: str,
     margin: float | None,
+    *,
+    one_start: bool,
 ) -> tuple[Verdict | None, MarginVerdict | None]:
     """The verdicts: students against baselines, and against the teacher within a margin, where possible."""
-    groups = _groups(examples)
+    shared: dict[str, Any] = {
+        "groups": _groups(examples), "labels": labels, "classes": classes, "judged_on": part
+    }  # fmt: skip
     verdict, within = None, None
     students, baselines = wrong["student"], wrong["baseline"]
     if baselines and len(students) == 1:
-        verdict = judge(students[0], baselines[0], groups=groups, labels=labels, classes=classes, judged_on=part)
+        verdict = judge(students[0], baselines[0], **shared)
     elif baselines:
-        verdict = judge_seeds(students, baselines, groups=groups, labels=labels, classes=classes, judged_on=part)
+        verdict = judge_seeds(students, baselines, one_start=one_start, **shared)
     if margin is not None and teacher_wrong is not None:
         beside = [teacher_wrong] * len(students)
-        within = judge_margin(students, beside, margin, groups=groups, labels=labels, classes=classes, judged_on=part)
+        within = judge_margin(students, beside, margin, one_start=one_start, **shared)
     return verdict, within

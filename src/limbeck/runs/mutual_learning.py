@@ -32,6 +32,7 @@ from limbeck.runs.judging import Pair, judge_pairs
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load, save_model
 from limbeck.runs.models_for_data import named_model
+from limbeck.runs.result_warnings import tell_results
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import fit_stage, keep_stage, stage_for
 from limbeck.runs.unused import tell_unused, unused_in_training
@@ -262,6 +263,8 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
     students, history = _fit_together(plan, folder)
     tell_shared_examples(data, ["test"], execution.callback)
     result = judge_pairs(None, [Pair(students[0], beside, history)], data, plan.options.seed, plan.device, None)
+    models = {"student": students[0]} if beside is None else {"baseline": beside, "student": students[0]}
+    tell_results(result.metrics, {"student": [history]}, models, data, execution.callback, seed=plan.options.seed)
     metrics = execution.with_warnings({**result.metrics, "students": _scores(students, data, plan.device)})
     if folder is not None:
         folder.unseal_results()

@@ -141,6 +141,9 @@ def _tasks(
 
 def _paired(trained: Sequence[_Trained], *, baseline: bool) -> list[Pair]:
     """Pair each student with its baseline, given alternating results."""
-    students = trained[1::2] if baseline else trained
-    alone = [model for model, _ in trained[::2]] if baseline else [None] * len(trained)
-    return [Pair(model, beside, history) for (model, history), beside in zip(students, alone, strict=True)]
+    if not baseline:
+        return [Pair(model, None, history) for model, history in trained]
+    return [
+        Pair(model, beside, history, alone)
+        for (beside, alone), (model, history) in zip(trained[::2], trained[1::2], strict=True)
+    ]

@@ -3,7 +3,7 @@
 __all__ = ["tell_results", "tell_teacher_unused", "tell_unjudged"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from limbeck.evaluation.prediction import predict
 from limbeck.options import Distillation
 from limbeck.system.callbacks import Callback
 
-_LOST = 1000.0
-"""A mean loss of so many times that of guessing is no training; below, the weights of a method may have made it."""
+_LOST, _FAR = 10.0, 1e6
+"""A mean loss of so many times that of guessing is no training; and of a method whose loss has a scale of its own."""
 _LOOKED_AT, _ROUNDING = 64, 1e-3
 _FEW = 20
 """Fewer examples are not said to show that nothing was learned."""
@@ -51,43 +51,57 @@ def tell_unjudged(data: DataSet, callback: Callback | None) -> None:
 
 def tell_results(
     metrics: Mapping[str, Any],
-    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     models: Mapping[str, nn.Module],
     data: DataSet,
     callback: Callback | None,
+    *,
+    seed: int = 0,
+    on_labels: Collection[str] = ("model", "baseline"),
 ) -> None:
-    """Warn of networks that learned nothing, answer at random, or are larger than their teacher.
+    """Warn of networks that learned nothing, answer at random, diverged, or are larger than their teacher.
 
     Args:
         metrics: The contents of ``metrics.json``.
-        histories: One row per epoch of each network's training, by role.
-        models: The networks by role, in evaluation mode.
+        histories: By role, one history per seed, which has a row per epoch.
+        models: The networks of the first seed by role, in evaluation mode.
         data: The data set.
         callback: Receives the warnings.
+        seed: The first seed; the others are consecutive.
+        on_labels: Roles whose loss is the cross-entropy with labels. Others' may be large by its weights, and counts
+            as diverged where it grew.
     """
     warn = (callback or Callback()).on_warning
-    for role, rows in histories.items():
-        loss = rows[-1].get("train_loss") if rows else None
-        usual = math.log(len(data.classes))
-        if isinstance(loss, int | float) and not loss <= _LOST * max(usual, 0.1):
+    usual = math.log(len(data.classes))
+    for role, trainings in histories.items():
+        losses = {seed + n: rows[-1].get("train_loss") for n, rows in enumerate(trainings) if rows}
+        begun = {seed + n: rows[0].get("train_loss") for n, rows in enumerate(trainings) if rows}
+        lost = {
+            n: loss
+            for n, loss in losses.items()
+            if isinstance(loss, int | float) and not loss <= _bound(begun[n], usual, plain=role in on_labels)
+        }
+        if lost:
             warn(
-                f"the training of the {role} ended with a loss of {loss:.3g}, where guessing has about {usual:.2g}: it "
-                "diverged, and a smaller learning rate may help"
+                f"the training of the {role}{_of_seeds(list(lost), len(trainings))} ended with a loss of "
+                f"{next(iter(lost.values())):.3g}, where guessing has about {usual:.2g}: it diverged, and a smaller "
+                "learning rate may help"
             )
     judged = data.test or data.validation
     if judged is None:
         return
-    guessing = None
     if judged.labels is not None and judged.labels.ndim == 1 and len(judged) >= _FEW:
         guessing = float(torch.bincount(judged.labels.long()).max()) / len(judged)
+        for role in models:
+            found = _accuracies(metrics, role, seed)
+            poor = {n: accuracy for n, accuracy in found.items() if accuracy <= guessing}
+            if poor:
+                warn(
+                    f"the {role}{_of_seeds(list(poor), len(found))} has {next(iter(poor.values())):.1%} accuracy on "
+                    f"{len(judged):,} {metrics.get('judged_on')} examples, no more than always guessing the most "
+                    f"frequent class ({guessing:.1%}): it has learned nothing that can be compared"
+                )
     for role, model in models.items():
-        accuracy = metrics.get(role, {}).get("accuracy")
-        if guessing is not None and isinstance(accuracy, int | float) and accuracy <= guessing:
-            warn(
-                f"the {role} has {accuracy:.1%} accuracy on {len(judged):,} {metrics.get('judged_on')} examples, no "
-                f"more than always guessing the most frequent class ({guessing:.1%}): it has learned nothing that can "
-                "be compared"
-            )
         few = judged.take(torch.arange(min(_LOOKED_AT, len(judged))))
         if not torch.allclose(predict(model, few), predict(model, few), atol=_ROUNDING, equal_nan=True):
             warn(
@@ -97,3 +111,25 @@ def tell_results(
     sizes = [metrics.get(role, {}).get("parameters") for role in ("teacher", "student")]
     if all(isinstance(size, int) and size > 0 for size in sizes) and sizes[1] > sizes[0]:
         warn(f"the student has {sizes[1]:,} parameters and its teacher {sizes[0]:,}: it is larger, not smaller")
+
+
+def _bound(first: Any, guessing: float, *, plain: bool) -> float:
+    """The largest mean loss of a last epoch that is not taken for diverged, given that of the first epoch."""
+    usual = max(guessing, 0.1)
+    if plain or not isinstance(first, int | float):
+        return _LOST * usual
+    return min(max(_LOST * usual, _LOST * first), _FAR * usual)
+
+
+def _accuracies(metrics: Mapping[str, Any], role: str, seed: int) -> dict[int, float]:
+    """The accuracies of a role by seed, where they are known."""
+    rows = metrics.get("seeds") or [{"seed": seed, f"{role}_accuracy": metrics.get(role, {}).get("accuracy")}]
+    found = {row["seed"]: row.get(f"{role}_accuracy") for row in rows}
+    return {number: accuracy for number, accuracy in found.items() if isinstance(accuracy, int | float)}
+
+
+def _of_seeds(seeds: Sequence[int], trainings: int) -> str:
+    """Which of several trainings are meant, after a space; empty where there is one."""
+    if trainings == 1:
+        return ""
+    return f" of seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"

@@ -251,7 +251,10 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> TrainRun:
     tell_shared_examples(data, ["test"], callback)
     with placed(whole, plan.device.device) as there:
         metrics, answers = _judge(there, models, data)
-    tell_results(metrics, {"model": histories[0]}, {"model": models[0]}, data, callback)
+    tell_results(
+        metrics, {"model": histories}, {"model": models[0]}, data, callback, seed=plan.options.seed,
+        on_labels=("model",) if plan.objective is None else (),
+    )  # fmt: skip
     metrics = plan.execution.with_warnings(metrics)
     if folder is not None:
         if answers is not None:

@@ -14,7 +14,7 @@ are the same value and gradient without cancellation, since p and q both sum to 
 Axes: ``N`` examples, ``K`` classes; ``T`` is the temperature, ``w`` the hard weight.
 """
 
-__all__ = ["HOT", "fused_loss", "label_loss"]
+__all__ = ["HOT", "fused_loss", "label_loss", "stacked_loss"]
 
 import math
 from collections.abc import Callable
@@ -97,6 +97,62 @@ def fused_loss(
         if hard_weight:
             assert labels is not None, "somebody saw to it"
             _add_hard(value, gradient, z, labels.unsqueeze(-1), mixed, hard_weight, label_smoothing)
+        return value, gradient
+
+    found: Tensor = _Fused.apply(logits, work)  # type: ignore[no-untyped-call]
+    return found
+
+
+def stacked_loss(
+    logits: Tensor,
+    targets: Tensor | None,
+    labels: Tensor | None,
+    *,
+    temperatures: Tensor,
+    hard_weights: Tensor,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """:func:`fused_loss` and :func:`label_loss` of several networks at once, each with its own settings.
+
+    Args:
+        logits: Logits of M networks, ``(M, N, K)``.
+        targets: The teacher's log-probabilities at each one's temperature, ``(M, N, K)``; None where all weights are 1.
+        labels: True classes in [0, K), int64 ``(M, N)``; None where all weights are 0.
+        temperatures: T in (0, 32], ``(M,)``.
+        hard_weights: w in [0, 1], ``(M,)``; at 1 the targets do not matter.
+        label_smoothing: Share of the hard term's mass spread over all classes.
+
+    Returns:
+        Nats per example, ``(M, N)``.
+
+    Example:
+        >>> z, y = torch.tensor([[[0.0, 2.0]], [[0.0, 2.0]]]), torch.tensor([[0], [0]])
+        >>> soft = torch.tensor([[2.0, 0.0]]).log_softmax(-1).expand(2, 1, 2)
+        >>> settings = {"temperatures": torch.ones(2), "hard_weights": torch.tensor([0.0, 1.0])}
+        >>> stacked_loss(z, soft, y, **settings)
+        tensor([[1.5232],
+                [2.1269]])
+    """
+    t, w = temperatures.view(-1, 1, 1), hard_weights.view(-1, 1, 1)
+
+    def work(z: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = z.new_zeros(z.shape[:-1]), torch.zeros_like(z)
+        if targets is not None:
+            log_q, p = torch.log_softmax(z / t, -1), targets.exp()
+            # Where the target has no mass, 0 times infinity would be nan.
+            value = (targets - log_q).mul_(p).masked_fill_(p == 0, 0.0).sum(-1).mul_(t.squeeze(-1).square())
+            gradient = log_q.exp_().mul_(p.sum(-1, keepdim=True)).sub_(p).mul_(t)
+            value, gradient = value.mul_(1 - w.squeeze(-1)), gradient.mul_(1 - w)
+        if labels is not None:
+            log_q, rows = torch.log_softmax(z, -1), labels.unsqueeze(-1)
+            hard = log_q.gather(-1, rows).squeeze(-1).mul_(label_smoothing - 1)
+            if label_smoothing:
+                hard.sub_(log_q.mean(-1), alpha=label_smoothing)
+            value.add_(hard.mul_(w.squeeze(-1)))
+            slope = log_q.exp_().scatter_add_(-1, rows, z.new_full(rows.shape, label_smoothing - 1))
+            if label_smoothing:
+                slope.sub_(label_smoothing / z.shape[-1])
+            gradient.add_(slope.mul_(w))
         return value, gradient
 
     found: Tensor = _Fused.apply(logits, work)  # type: ignore[no-untyped-call]

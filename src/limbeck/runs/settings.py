@@ -29,6 +29,7 @@ _FREE_KEYS = frozenset(
         "workers",
         "compile",
         "cuda_graphs",
+        "side_by_side",
     }
 )
 """Settings that may differ when a run is resumed; option fields with the metadata "free" may too."""

@@ -4,12 +4,12 @@ A run is a function of its settings, its data and its seed. At every step its wh
 written to a checkpoint, and a run resumed from one ends in the same bits.
 """
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["LOOK_EVERY", "Fitted", "TrainingRun", "fit", "require_schedule"]
 
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ from limbeck.training.run_state import Fitted, RunState
 from limbeck.training.step_graphs import StepGraphs, record_cuda_graph, wants_graphs
 from limbeck.training.steps import Stepper
 
-_LOOK_EVERY = 50
+LOOK_EVERY = 50
 """Steps between reads of values on an accelerator, since each read synchronises the host."""
 _ENOUGH = 20
 """Number of examples on which all predictions are not right by chance."""
@@ -101,12 +101,11 @@ def fit(
         SelfCheckError: If the objective is wrong.
     """
     callback = callback or Callback()
-    if validation is None and training.schedule in {"plateau", "newbob"}:
-        raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
+    require_schedule(training, validation)
     forked = torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else [])
     with forked, contiguous_strided(model, device.device):
         torch.manual_seed(training.seed)
-        run = _Run(model, objective, feed, training, device, validation, folder, callback, clock)
+        run = TrainingRun(model, objective, feed, training, device, validation, folder, callback, clock)
         run.after_epoch = after_epoch
         try:
             if resume:
@@ -123,7 +122,21 @@ def fit(
     return run.finish()
 
 
-class _Run:
+def require_schedule(training: Training, validation: Examples | None) -> None:
+    """Refuse a schedule that goes by validation where there is none.
+
+    Args:
+        training: The settings.
+        validation: The examples to choose the best epoch on, or None.
+
+    Raises:
+        ConfigError: If that is so.
+    """
+    if validation is None and training.schedule in {"plateau", "newbob"}:
+        raise ConfigError(f"schedule {training.schedule} goes by a validation set, and there is none: set one aside")
+
+
+class TrainingRun:
     """The state of a run, and the loop over it."""
 
     def __init__(
@@ -177,8 +190,15 @@ class _Run:
         """Number of phases with different losses."""
         return int(getattr(getattr(self.objective, "method", None), "phases", 1))
 
-    def check(self) -> None:
-        """Check the objective, and the shape of the model's logits, on the first batch."""
+    def check(self, *, losses: bool = True) -> None:
+        """Check the objective, and the shape of the model's logits, on the first batch.
+
+        Args:
+            losses: Whether the objective is checked; not where one of its kind was.
+
+        Raises:
+            ConfigError: If compiling contradicts another setting.
+        """
         batch = next(self.feed.batches(0))
         self.model.eval()
         with torch.no_grad(), self.device.autocast():
@@ -188,7 +208,8 @@ class _Run:
         refuse_labels(self.feed.examples, "training", scores.shape[1])
         if self.validation is not None:
             refuse_labels(self.validation, "validation", scores.shape[1])
-        check_objective(self.objective, batch, scores.shape[1])
+        if losses:
+            check_objective(self.objective, batch, scores.shape[1])
         refuse_coupled(self.objective, self.feed)
         if smallest_part(self.feed) == 1:
             try_one(self.model, batch.head(1), self.feed, self.device)
@@ -226,7 +247,7 @@ class _Run:
         state, feed = self.state, self.feed
         steps = self.steps = self.steps or self.make_steps()
         guard = steps.guard
-        look_every = 1 if steps.waits else _LOOK_EVERY
+        look_every = 1 if steps.waits else LOOK_EVERY
         minutes = self.training.checkpoint_minutes
         wait = math.inf if minutes is None or not self.kept else 60 * minutes
         self.model.train()
@@ -252,7 +273,7 @@ class _Run:
                 steps.graphs = None
             state.step += 1
             seen_before += size
-            if state.step % _LOOK_EVERY == 0:
+            if state.step % LOOK_EVERY == 0:
                 self.report_step(seen_before / (time.perf_counter() - began), labelled=batch.labels is not None)
             if (stop or due) and state.step < feed.steps:
                 state.seconds += time.perf_counter() - began
@@ -312,13 +333,12 @@ class _Run:
 
     def require_finite(self, guard: Guard) -> None:
         """Stop at a non-finite step, and report where; a checkpoint from before it is kept."""
-        if guard.fault() is not None:
-            self.fail(guard)
-
-    def fail(self, guard: Guard) -> NoReturn:
-        """Stop at a non-finite step, and report where."""
         step = guard.fault()
-        assert step is not None, "somebody saw it"
+        if step is not None:
+            self.fail(step)
+
+    def fail(self, step: int) -> NoReturn:
+        """Stop at a non-finite step, and report where."""
         parts, size = self.feed.parts(self.state.epoch, step)
         batches = islice(self.feed.batches(self.state.epoch, start=step), len(parts))
         looked = (explain_nonfinite(self.model, self.objective, batch, self.device, 1 / size) for batch in batches)
@@ -339,8 +359,16 @@ class _Run:
         accuracy = 1 - errors / count if labelled else None
         self.callback.on_step(state.epoch, state.step, loss / count, accuracy, rate)
 
-    def end_epoch(self) -> None:
-        """Validate, keep the best weights, write the history and a checkpoint."""
+    def end_epoch(self, judged: Mapping[str, Any] | None = None, share: float = 1.0) -> None:
+        """Validate, keep the best weights, write the history and a checkpoint.
+
+        Args:
+            judged: What validation found, where it was made already.
+            share: Of the machine's energy meanwhile.
+
+        Raises:
+            NonFiniteError: If no step was finite, or the outputs on validation are not.
+        """
         state = self.state
         loss, errors, count, skipped = state.sums.tolist()
         if count == 0:
@@ -364,7 +392,7 @@ class _Run:
         if self.phases > 1:
             row["stage"] = 1 if self.hints else 2
         if self.validation is not None:
-            row |= self.validate(self.validation)
+            row |= self.validate(self.validation) if judged is None else judged
             if not math.isfinite(row["validation_nll"]):
                 raise NonFiniteError(f"the model's answers on validation are not finite after epoch {state.epoch + 1}")
             score = (row["validation_errors"], row["validation_nll"])
@@ -383,7 +411,7 @@ class _Run:
         timing = {"epoch": state.epoch + 1, "seconds": state.seconds, "examples_per_second": rate}
         joules = self.meter.spent()
         if joules is not None:
-            timing["joules"] = joules
+            timing["joules"] = joules * share
         self.callback.on_epoch({**row, **timing})
         state.end_epoch(row, timing)
         self.save()

@@ -34,7 +34,7 @@ _BEFORE = {"mixup": 0.0, "cutmix": 0.0, "teacher_view": "consistent", "accumulat
 """Values for checkpoints without these entries."""
 _FREE = (
     "device", "precision", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile",
-    "cuda_graphs",
+    "cuda_graphs", "side_by_side",
 )  # fmt: skip
 """Settings that may differ in a resumed run; the precision is compared as measured."""
 

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 import limbeck
-import limbeck.runs.pairs
 import limbeck.runs.stages
-import limbeck.runs.training
 from limbeck.data import DataSet, Examples, Feed
 from limbeck.errors import ConfigError, LimbeckError, MismatchError
 from limbeck.options import Augmentation, Training
@@ -299,14 +297,13 @@ def test_members_and_seeds_follow_each_other(monkeypatch, command):
         made.append(seed)
         return student(seed)
 
-    real = limbeck.runs.stages.fit_stage
+    real = limbeck.runs.stages.fit
 
-    def stage(folder, model, objective, data, training, *given, **named):
+    def fit(model, objective, feed, training, *given, **named):
         trained.append((training.seed, model[0].weight.detach().clone()))
-        return real(folder, model, objective, data, training, *given, **named)
+        return real(model, objective, feed, training, *given, **named)
 
-    monkeypatch.setattr(limbeck.runs.training, "fit_stage", stage)
-    monkeypatch.setattr(limbeck.runs.pairs, "fit_stage", stage)
+    monkeypatch.setattr(limbeck.runs.stages, "fit", fit)
     settings = {**SETTINGS, "epochs": 1, "seed": 7}
     if command == "train":
         limbeck.train(make, rings(30, 0), rings(10, 1), members=3, **settings)

@@ -88,13 +88,13 @@ def drawn():
 def trained(monkeypatch):
     """What was trained, in order."""
     seen = []
-    original = Bench.student_of
+    original = Bench.stage_of
 
-    def student_of(self, values, callback):
+    def stage_of(self, values, callback):
         seen.append(dict(values))
         return original(self, values, callback)
 
-    monkeypatch.setattr(Bench, "student_of", student_of)
+    monkeypatch.setattr(Bench, "stage_of", stage_of)
     return seen
 
 
@@ -199,7 +199,7 @@ def test_what_it_leaves(teacher, tmp_path, drawn):
     said = []
     out = tmp_path / "what? 100 % #1"
     found = tune(
-        teacher, student, data(), search=GRID, out=out, settings={"student": "<b>"}, **SETTINGS,
+        teacher, student, data(), search=GRID, out=out, settings={"student": "<b>"}, **SETTINGS, side_by_side=False,
         progress=lambda *state: said.append(state),
     )  # fmt: skip
     assert said == [(done, 4) for done in range(5)]
@@ -482,10 +482,10 @@ def test_a_search_of_other_data_or_teacher_is_refused(teacher, tmp_path):
 
 @pytest.mark.parametrize("trouble", ["the folder is gone", "the disk is full"])
 def test_a_study_that_cannot_be_kept_ends_in_a_line(teacher, tmp_path, monkeypatch, trouble):
-    out, original, begun = tmp_path / "search", Bench.student_of, []
+    out, original, begun = tmp_path / "search", Bench.stage_of, []
     most = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def student_of(self, values, callback):
+    def stage_of(self, values, callback):
         begun.append(1)
         if len(begun) == 3 and trouble == "the folder is gone":
             shutil.rmtree(out)
@@ -494,16 +494,16 @@ def test_a_study_that_cannot_be_kept_ends_in_a_line(teacher, tmp_path, monkeypat
         return original(self, values, callback)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "student_of", student_of)
+        patch.setattr(Bench, "stage_of", stage_of)
         try:
             with pytest.raises(RunError, match=r"study in sqlite:///.*study.db cannot be kept: .*--resume") as caught:
-                tune(teacher, student, data(), search=GRID, out=out, **SETTINGS)
+                tune(teacher, student, data(), search=GRID, out=out, side_by_side=False, **SETTINGS)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, most)
     assert "\n" not in str(caught.value) and "SQL:" not in str(caught.value)
     if trouble == "the disk is full":
-        again = tune(teacher, student, data(), search=GRID, out=out, resume=True, **SETTINGS)
-        assert scores(again) == scores(tune(teacher, student, data(), search=GRID, **SETTINGS))
+        again = tune(teacher, student, data(), search=GRID, out=out, resume=True, side_by_side=False, **SETTINGS)
+        assert scores(again) == scores(tune(teacher, student, data(), search=GRID, side_by_side=False, **SETTINGS))
 
 
 def test_a_damaged_study_is_said_to_be_so(teacher, tmp_path):
@@ -598,7 +598,7 @@ def test_a_study_that_is_two_is_told_of(tmp_path):
 def test_the_baselines_learning_rate_is_searched_with_as_many_trials_on_labels_alone(teacher, tmp_path, trained, drawn):
     """A verdict on a searched student against an unsearched baseline would favour the student."""
     grid = Search(grid=True, temperatures=(4.0,), hard_weights=(0.0, 0.5), learning_rates=(1e-3, 0.02, 0.3))
-    found = tune(teacher, student, data(), search=grid, out=tmp_path / "both", **FREE)
+    found = tune(teacher, student, data(), search=grid, out=tmp_path / "both", side_by_side=False, **FREE)
     beside = trained[6:]
     assert [(row["hard_weight"], row["learning_rate"]) for row in beside] == [(1, 1e-3), (1, 0.02), (1, 0.3)]
     alone = {

@@ -4,28 +4,20 @@ __all__ = ["train_pairs"]
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-from torch import nn
 
 from limbeck.data.data_set import DataSet
-from limbeck.models.copying import copy_module
 from limbeck.options import Training
 from limbeck.protocols import Objective, Teacher
 from limbeck.runs.answer_cache import answer_once
 from limbeck.runs.distill_plan import DistillPlan
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.judging import Pair
-from limbeck.runs.stages import fit_stage, stage_for
+from limbeck.runs.stages import Stage, Trained, run_stages, stage_for
 from limbeck.system.callbacks import Callback
 from limbeck.system.jobs import relayed, run_jobs
 from limbeck.training.objective import DistillationObjective, LabelObjective
-
-_Trained = tuple[nn.Module, list[dict[str, Any]]]
-_Task = Callable[[], _Trained]
 
 
 def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
@@ -50,7 +42,7 @@ def train_pairs(plan: DistillPlan, folder: RunFolder | None) -> list[Pair]:
         execution.note(f"{done} of {count} trainings are done")
 
     if not execution.apart(count):
-        trained = [task() for task in _tasks(plan, folder, answered, execution.callback)]
+        trained = run_stages(list(_tasks(plan, folder, answered, execution.callback)))
     elif not execution.watched():
         tasks = list(_tasks(plan, folder, answered, None))
         trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell, warn=execution.warn)
@@ -115,16 +107,15 @@ def _student_objective(plan: DistillPlan, answered: Teacher) -> Objective:
 
 def _tasks(
     plan: DistillPlan, folder: RunFolder | None, answered: Teacher, callback: Callback | None
-) -> Iterator[_Task]:
-    """The trainings in order; each network is copied just before its training."""
+) -> Iterator[Stage]:
+    """The trainings in order."""
     execution = plan.execution
     apart = execution.apart(plan.seeds * (1 + plan.baseline))
     for number, start in enumerate(plan.made):
         for role in _roles(plan, answered, number):
-            yield partial(
-                fit_stage,
+            yield Stage(
                 stage_for(folder, role.name, apart=apart),
-                copy_module(start, what="student"),
+                start,
                 role.objective,
                 role.data,
                 role.training,
@@ -136,10 +127,11 @@ def _tasks(
                 source=execution.origin("student"),
                 save_hdf5=role.save_hdf5,
                 steps=plan.steps,
+                copied=True,
             )
 
 
-def _paired(trained: Sequence[_Trained], *, baseline: bool) -> list[Pair]:
+def _paired(trained: Sequence[Trained], *, baseline: bool) -> list[Pair]:
     """Pair each student with its baseline, given alternating results."""
     if not baseline:
         return [Pair(model, None, history) for model, history in trained]

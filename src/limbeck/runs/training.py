@@ -5,7 +5,6 @@ __all__ = ["TrainRun", "train"]
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -35,7 +34,7 @@ from limbeck.runs.models import save_ensemble
 from limbeck.runs.models_for_data import named_model
 from limbeck.runs.result_warnings import tell_results
 from limbeck.runs.speed import placed
-from limbeck.runs.stages import fit_stage, stage_for
+from limbeck.runs.stages import Stage, run_stages, stage_for
 from limbeck.runs.unused import tell_class_weights, tell_unused, unused_in_training
 from limbeck.softtargets.digests import network_identity
 from limbeck.system.callbacks import Callback
@@ -272,8 +271,7 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
         execution.note(f"{done} of {count} members are trained")
 
     if not apart:
-        tasks = _member_tasks(plan, folder, execution.callback)
-        trained = run_jobs(tasks, done=tell) if plan.members > 1 else [tasks[0]()]
+        trained = run_stages(_member_tasks(plan, folder, execution.callback), done=tell)
     elif not execution.watched():
         tasks = _member_tasks(plan, folder, None)
         trained = run_jobs(tasks, jobs=execution.jobs, ray=execution.ray, done=tell, warn=execution.warn)
@@ -285,15 +283,12 @@ def _train_members(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Modul
     return [model for model, _ in trained], [history for _, history in trained]
 
 
-def _member_tasks(
-    plan: _Plan, folder: RunFolder | None, callback: Callback | None
-) -> list[Callable[[], tuple[nn.Module, list[dict[str, Any]]]]]:
+def _member_tasks(plan: _Plan, folder: RunFolder | None, callback: Callback | None) -> list[Stage]:
     """The trainings of the members."""
     execution, apart = plan.execution, plan.execution.apart(plan.members)
     names = [None if plan.members == 1 else f"members/{number + 1}" for number in range(plan.members)]
     return [
-        partial(
-            fit_stage,
+        Stage(
             stage_for(folder, name, apart=apart),
             plan.begun[number],
             plan.loss(),

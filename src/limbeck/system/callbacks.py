@@ -4,12 +4,13 @@ The engine prints nothing. Without a callback that shows them, notes go to ``log
 INFO, and warnings to Python's :mod:`warnings`.
 """
 
-__all__ = ["Callback", "Callbacks", "as_callback", "warn_user"]
+__all__ = ["Callback", "Callbacks", "Recording", "as_callback", "warn_user"]
 
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from limbeck.errors import ConfigError, LimbeckWarning
@@ -142,6 +143,45 @@ class Callbacks(Callback):
                 self.keep(self.warned)
         for part in [part for part in self.parts if type(part).on_warning is not Callback.on_warning] or [Callback()]:
             part.on_warning(text)
+
+
+class Recording(Callback):
+    """Keeps what it is told of a training, to tell it when others are done; notes and warnings pass at once.
+
+    Args:
+        callback: Is told in the end.
+
+    Example:
+        >>> class Losses(Callback):
+        ...     def on_epoch(self, row):
+        ...         print(row)
+        >>> kept = Recording(Losses())
+        >>> kept.on_epoch({"epoch": 1})
+        >>> kept.replay()
+        {'epoch': 1}
+    """
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self.on_note, self.on_warning = callback.on_note, callback.on_warning  # type: ignore[method-assign]
+        self._told: list[Callable[[], None]] = []
+
+    def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
+        """Keep it."""
+        self._told.append(partial(self.callback.on_start, name, epochs, steps, epoch))
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """Keep it."""
+        self._told.append(partial(self.callback.on_epoch, row))
+
+    def on_end(self) -> None:
+        """Keep it."""
+        self._told.append(self.callback.on_end)
+
+    def replay(self) -> None:
+        """Tell it; the steps within an epoch are left out."""
+        for tell in self._told:
+            tell()
 
 
 def as_callback(given: Callback | Sequence[Callback], *more: Callback) -> Callbacks:

@@ -65,7 +65,7 @@ class Member:
     name: str = "model"
 
 
-def suit(members: Sequence[Member], device: Device) -> bool:
+def suit(members: Sequence[Member], device: Device, *, width: int | None = None) -> bool:
     """Whether trainings can be made side by side, and are faster so.
 
     The answer is a function of networks, settings and data, never of the machine's mood.
@@ -73,6 +73,7 @@ def suit(members: Sequence[Member], device: Device) -> bool:
     Args:
         members: The trainings.
         device: Where they are to compute.
+        width: Of how many these are a part, as for :func:`fit_side_by_side`.
 
     Returns:
         Whether there are several small networks of one architecture, on the CPU in float32, which differ in weights,
@@ -87,14 +88,24 @@ def suit(members: Sequence[Member], device: Device) -> bool:
         >>> suit(members, here), suit(members[:2], here)
         (True, False)
     """
-    if len(members) < _FEWEST or device.device.type != "cpu" or device.precision != "float32" or world().size > 1:
+    if (
+        (width or len(members)) < _FEWEST
+        or device.device.type != "cpu"
+        or device.precision != "float32"
+        or world().size > 1
+    ):
         return False
     first = members[0]
     alike = {
-        (_shapes(each.model), str(first.model) == str(each.model), replace(each.training, seed=0, learning_rate=None), each.feed.steps,
-         each.feed.batch_size, len(each.feed.examples), each.feed.accumulate, id(each.validation))
+        (
+            _shapes(each.model),
+            str(first.model) == str(each.model),
+            replace(each.training, seed=0, learning_rate=None),
+            (each.feed.steps, each.feed.batch_size, each.feed.accumulate, len(each.feed.examples)),
+            id(each.validation),
+        )
         for each in members
-    }  # fmt: skip
+    }
     return (
         len(alike) == 1
         and _plain(first.training)
@@ -414,7 +425,8 @@ def _batches(runs: Sequence[TrainingRun]) -> Iterator[list[Batch]]:
 
 
 def _stream(feed: Feed) -> tuple[Any, ...]:
-    return feed.examples.digest, feed.seed, astuple(feed.augmentation)
+    examples = feed.examples
+    return id(examples.inputs), id(examples.labels), id(examples.index), feed.seed, astuple(feed.augmentation)
 
 
 def _inputs(batches: Sequence[Batch]) -> list[Tensor]:

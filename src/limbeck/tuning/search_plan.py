@@ -157,7 +157,8 @@ class SearchPlan:
         """
         prune = self.search.prune and not self.search.grid
         return Bench(
-            teacher, self.student, self.data, self.augmentation, self.options, axes, prune, self.teacher_view
+            teacher, self.student, self.data, self.augmentation, self.options, axes, prune, self.search.grid,
+            self.teacher_view,
         )  # fmt: skip
 
     def answers(self) -> Teacher:
@@ -274,8 +275,8 @@ def _common(
 ) -> dict[str, Any]:
     """What trials must have in common to be compared, as plain values; the test set is not included."""
     assert data.validation is not None
-    fixed = {name: value for name, value in dataclasses.asdict(options).items() if name != "device"}
-    del fixed["learning_rate"], fixed["epochs"]
+    free = {"device", "side_by_side", "learning_rate", "epochs"}
+    fixed = {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
     return {
         **fixed,
         **dataclasses.asdict(augmentation),

@@ -78,7 +78,10 @@ class TrialRunner:
         made = bench()
         if (self.jobs == 1 and self.ray is None) or self.url is None:
             with collect_signals(enabled=self.catches) as caught:
-                work(opened, made, alone=self.alone, until=self.until, caught=caught, told=told)
+                work(
+                    opened, made, alone=self.alone, together=self.alone and self.ray is None, until=self.until,
+                    caught=caught, told=told,
+                )  # fmt: skip
             return opened
         for _ in range(_ATTEMPTS):
             work_together(

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -20,7 +21,7 @@ from limbeck.options import Augmentation, TeacherView, Training
 from limbeck.options.search_space import Axis, counts, option_texts
 from limbeck.protocols import Teacher
 from limbeck.runs.initial_models import starts
-from limbeck.runs.stages import fit_stage
+from limbeck.runs.stages import Stage, Trained, run_side_by_side, suited
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
 from limbeck.training.objective import DistillationObjective
@@ -35,6 +36,8 @@ _STAGES = 10
 """Where the number of epochs is searched, trials are compared at each tenth of their schedules."""
 _WARM_SHARE = 0.2
 """Share of a schedule before which no trial is stopped early."""
+_AT_ONCE = 16
+"""Trials of a grid that are made side by side."""
 _FIRST = 5
 """Trials that are never stopped early: the others are compared with them."""
 
@@ -51,6 +54,7 @@ class Bench:
         training: The settings that are not searched, their precision settled.
         axes: What is searched.
         prune: Whether poor trials are stopped early.
+        grid: Whether all that is tried is known beforehand, so that trials may be made side by side.
         teacher_view: Which view of an example the teacher answers.
     """
 
@@ -61,13 +65,19 @@ class Bench:
     training: Training
     axes: tuple[Axis, ...]
     prune: bool
+    grid: bool = False
     teacher_view: TeacherView = "consistent"
 
     def __post_init__(self) -> None:
         assert self.data.test is None, "a search does not see the test set"
 
-    def student_of(self, values: Mapping[str, Any], callback: Callback) -> list[dict[str, Any]]:
-        """Train a student.
+    @cached_property
+    def _teacher_there(self) -> Teacher:
+        """The soft targets on the device, once for all trials."""
+        return self.teacher.to(find_device(self.training.device, self.training.precision).device)
+
+    def stage_of(self, values: Mapping[str, Any], callback: Callback) -> Stage:
+        """The training of a student.
 
         Args:
             values: Method, temperature (where it has one), hard weight, learning rate, epochs and the method's own
@@ -75,13 +85,13 @@ class Bench:
             callback: Receives training progress, and may raise.
 
         Returns:
-            The history, one mapping per epoch.
+            The training, which gives the model and its history when it is called.
         """
         rate, epochs = values["learning_rate"], int(values["epochs"])
         training = dataclasses.replace(self.training, learning_rate=rate, epochs=epochs)
         device = find_device(training.device, training.precision)
         objective = DistillationObjective(
-            self.teacher.to(device.device),
+            self._teacher_there,
             hard_weight=values["hard_weight"],
             label_smoothing=training.label_smoothing,
             method=make_method(
@@ -92,7 +102,7 @@ class Bench:
             ),
             teacher_view=self.teacher_view,
         )
-        _, history = fit_stage(
+        return Stage(
             None,
             starts(self.student, [training.seed], role="student", callback=callback)[0],
             objective,
@@ -103,7 +113,6 @@ class Bench:
             resume=False,
             callback=callback,
         )
-        return history
 
 
 class _NothingLeft(Exception):
@@ -154,17 +163,19 @@ def work(
     bench: Bench,
     *,
     alone: bool,
+    together: bool = False,
     until: float = math.inf,
     caught: Sequence[int] = (),
     told: Callable[[], None] | None = None,
 ) -> None:
-    """Run waiting trials, one after the other, until none is left.
+    """Run waiting trials until none is left.
 
     Args:
         study: The study, planned.
         bench: What the trials have in common.
         alone: Whether nobody but processes of this run works on it: a trial that is stopped then stays as it is, for
             :func:`~limbeck.tuning.study.plan` to find; otherwise it counts as failed, so that others see it at once.
+        together: Whether this process is the only one, so that trials of a grid may be made side by side.
         until: Begin none after this time, as ``time.time()`` has it.
         caught: Signals that came, now or later.
         told: Called after each.
@@ -179,20 +190,18 @@ def work(
     if bench.prune:
         pruner = optuna.pruners.MedianPruner(_FIRST, n_warmup_steps=math.ceil(_WARM_SHARE * steps), n_min_trials=_FIRST)
     study.pruner, study.sampler = pruner, placed_sampler(bench.training.seed)
+    if bench.grid and together and bench.training.side_by_side and _small(bench):
+        _work_side_by_side(study, bench, staged=staged, until=until, caught=caught, told=told)
+        return
 
     def objective(trial: "Trial") -> float:
-        place = trial.user_attrs.get("place")
-        if place is None:
+        if "place" not in trial.user_attrs:
             raise _NothingLeft
-        values: dict[str, Any] = {}
-        # Whether a temperature counts may be a matter of a method's own options.
-        for axis in sorted(bench.axes, key=lambda axis: (axis.name != "method", "." not in axis.name)):
-            if axis.name == "method" or counts(axis.name, values):
-                values[axis.name] = _suggest(trial, axis)
+        values = _values_of(trial, bench)
         reporter = _Reporter(trial, int(values["epochs"]), staged=staged, caught=caught)
         began = time.perf_counter()
         try:
-            history = bench.student_of(values, reporter)
+            _, history = bench.stage_of(values, reporter)()
         except NonFiniteError as error:
             trial.set_user_attr("note", str(error))
             raise optuna.TrialPruned from error
@@ -202,13 +211,7 @@ def work(
             raise
         finally:
             trial.set_user_attr("seconds", time.perf_counter() - began)
-        kept = history[-1]
-        if bench.training.keep == "best":
-            kept = min(_judged(history), key=lambda row: (row["validation_errors"], row["validation_nll"]))
-        for name in ("validation_accuracy", "validation_nll"):
-            trial.set_user_attr(name, kept[name])
-        trial.set_user_attr("best_epoch", kept["epoch"])
-        return float(kept["validation_errors"])
+        return _result_of(trial, history, bench)
 
     while time.time() < until and waiting(study):
         with warnings.catch_warnings():
@@ -222,6 +225,100 @@ def work(
             told()
         if caught:
             raise InterruptedRun(stopped_by(caught[0]), caught[0])
+
+
+def _values_of(trial: "Trial", bench: Bench) -> dict[str, Any]:
+    """The settings of a trial."""
+    values: dict[str, Any] = {}
+    # Whether a temperature counts may be a matter of a method's own options.
+    for axis in sorted(bench.axes, key=lambda axis: (axis.name != "method", "." not in axis.name)):
+        if axis.name == "method" or counts(axis.name, values):
+            values[axis.name] = _suggest(trial, axis)
+    return values
+
+
+def _result_of(trial: "Trial", history: list[dict[str, Any]], bench: Bench) -> float:
+    """Validation errors of the epoch that is kept, whose other figures the trial keeps too."""
+    kept = history[-1]
+    if bench.training.keep == "best":
+        kept = min(_judged(history), key=lambda row: (row["validation_errors"], row["validation_nll"]))
+    for name in ("validation_accuracy", "validation_nll"):
+        trial.set_user_attr(name, kept[name])
+    trial.set_user_attr("best_epoch", kept["epoch"])
+    return float(kept["validation_errors"])
+
+
+def _small(bench: Bench) -> bool:
+    """Whether trials of a grid can be made side by side, as far as their methods allow it."""
+    point = {"method": "kd", "temperature": 1.0, "hard_weight": 0.0}
+    point |= {"learning_rate": bench.training.peak_learning_rate, "epochs": bench.training.epochs}
+    return suited([bench.stage_of(point, Callback())], width=_AT_ONCE)
+
+
+def _work_side_by_side(
+    study: "Study",
+    bench: Bench,
+    *,
+    staged: bool,
+    until: float,
+    caught: Sequence[int],
+    told: Callable[[], None] | None,
+) -> None:
+    """Run the waiting trials of a grid, several side by side; what is stopped waits again when it is resumed."""
+    while time.time() < until and waiting(study):
+        trials, width = _neighbours(study)
+        by_epochs: dict[int, list[tuple[Trial, Stage]]] = {}
+        for trial in trials:
+            values = _values_of(trial, bench)
+            epochs = int(values["epochs"])
+            reporter = _Reporter(trial, epochs, staged=staged, caught=caught)
+            by_epochs.setdefault(epochs, []).append((trial, bench.stage_of(values, reporter)))
+        for group in by_epochs.values():
+            together = [each for each in group if suited([each[1]], width=width)]
+            for members in [together, *([each] for each in group if each not in together)]:
+                _make(study, members, bench, 1 if members is not together else width)
+                if told is not None:
+                    told()
+        if caught:
+            raise InterruptedRun(stopped_by(caught[0]), caught[0])
+
+
+def _neighbours(study: "Study") -> "tuple[list[Trial], int]":
+    """The next waiting trials of one group, and the group's size: the same however often a search is resumed."""
+    from optuna.trial import TrialState
+
+    group_of = [
+        trial.user_attrs["place"] // _AT_ONCE
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    ]
+    count = next((number for number, group in enumerate(group_of) if group != group_of[0]), len(group_of))
+    last = max(trial.user_attrs.get("place", 0) for trial in study.get_trials(deepcopy=False))
+    return [study.ask() for _ in range(count)], min(_AT_ONCE, last + 1 - group_of[0] * _AT_ONCE)
+
+
+def _make(study: "Study", members: "Sequence[tuple[Trial, Stage]]", bench: Bench, width: int) -> None:
+    """Make trials of a group of some width side by side, or one alone, and tell the study what came out."""
+    optuna = optuna_here()
+    began = time.perf_counter()
+    found: list[Trained | Exception] = []
+    if width > 1:
+        places = [trial.user_attrs["place"] % _AT_ONCE for trial, _ in members]
+        found = run_side_by_side([stage for _, stage in members], places=places, width=width)
+    else:
+        for _, stage in members:
+            try:
+                found.append(stage())
+            except NonFiniteError as error:
+                found.append(error)
+    for (trial, _), one in zip(members, found, strict=True):
+        trial.set_user_attr("seconds", (time.perf_counter() - began) / len(members))
+        if isinstance(one, NonFiniteError):
+            trial.set_user_attr("note", str(one))
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            study.tell(trial, _result_of(trial, one[1], bench))
 
 
 def _judged(history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ class StopAt(Callback):
     def __init__(self, monkeypatch, step, number=signal.SIGTERM):
         import limbeck.training.engine
 
-        monkeypatch.setattr(limbeck.training.engine, "_LOOK_EVERY", 1)
+        monkeypatch.setattr(limbeck.training.engine, "LOOK_EVERY", 1)
         self.left, self.number = step, number
 
     def on_step(self, epoch, step, loss, accuracy, rate):

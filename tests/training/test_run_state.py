@@ -148,7 +148,16 @@ def test_a_run_is_not_continued_in_another_precision(tmp_path):
 
 
 def test_a_run_that_resumes_must_agree_in_every_setting_but_its_length_and_what_changes_no_bit(tmp_path):
-    free = {"device", "epochs", "patience", "checkpoint_minutes", "skip_nonfinite", "workers", "compile", "cuda_graphs"}
+    free = {
+        "device",
+        "epochs",
+        "patience",
+        "checkpoint_minutes",
+        "skip_nonfinite",
+        "workers",
+        "compile",
+        "cuda_graphs",
+    } | {"side_by_side"}
     state = another("adamw")
     assert {field.name for field in dataclasses.fields(Training)} - set(state.fingerprint()) == free
     step(state)

@@ -2,7 +2,6 @@
 
 __all__ = ["data"]
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from limbeck.cli.common import Json
 from limbeck.cli.console import print_json, print_rows, say
 from limbeck.options.kinds import DATA_KINDS
+from limbeck.system.extras import entry_points
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples

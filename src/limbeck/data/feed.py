@@ -2,8 +2,9 @@
 
 __all__ = ["Feed"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import tee
 from typing import Any
 
 import torch
@@ -142,17 +143,24 @@ class Feed:
         """The batches of one pass over the examples, from a step on."""
         view, size, step = self.viewing.view_of(number), self.batch_size, number * self.steps_per_pass + start
         for order in self.examples.orders(seed=self.seed, epoch=number, batch_size=size, start=start * size):
-            parts = []
-            for first in range(0, len(order), size):
-                # A part without a row of its own gets the first, to compute with.
-                own, _ = self.parts(0, step)
-                parts += [slice(first + part.start, first + max(part.stop, part.start + 1)) for part in own]
-                step += 1
-            batches = self.viewing.batches(order, parts, view)
-            yield from batches if self.teaching is None else self._beside(batches, self.teaching, order, parts, number)
+            parts = self._parts_of_pass(len(order), step)
+            step += -(-len(order) // size)
+            if self.teaching is None:
+                yield from self.viewing.batches(order, parts, view)
+            else:
+                mine, theirs = tee(parts)
+                yield from self._beside(self.viewing.batches(order, mine, view), self.teaching, order, theirs, number)
+
+    def _parts_of_pass(self, count: int, step: int) -> Iterator[slice]:
+        """Which of some rows of an order each part of a batch has, from a step on, as they are asked for."""
+        for first in range(0, count, self.batch_size):
+            # A part without a row of its own gets the first, to compute with.
+            for part in self.parts(0, step)[0]:
+                yield slice(first + part.start, first + max(part.stop, part.start + 1))
+            step += 1
 
     def _beside(
-        self, batches: Iterator[Batch], teaching: Teaching, order: Tensor, parts: Sequence[slice], number: int
+        self, batches: Iterator[Batch], teaching: Teaching, order: Tensor, parts: Iterable[slice], number: int
     ) -> Iterator[Batch]:
         """The student's batches, each with the teacher's view of the same examples."""
         view = self.shown.view_of(number)

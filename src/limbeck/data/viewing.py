@@ -7,8 +7,9 @@ the user's own, is made in worker processes, ahead of the training that waits fo
 
 __all__ = ["Viewing", "in_parts"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import tee
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from limbeck.data.workers import ahead
 from limbeck.inputs import Inputs, move
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, MixedLabels
+
+_Part = tuple[slice, Mixture | None]
+"""Which rows a batch has, and what they are mixed with."""
 
 
 class Viewing:
@@ -69,7 +73,7 @@ class Viewing:
         """Some examples in a view; ``rows`` are places among the examples, int64."""
         return next(iter(self.batches(rows, [slice(0, len(rows))], view)))
 
-    def batches(self, order: Tensor, parts: Sequence[slice], view: int = 0) -> Iterator[Batch]:
+    def batches(self, order: Tensor, parts: Iterable[slice], view: int = 0) -> Iterator[Batch]:
         """Batches of a view, one after the other.
 
         Args:
@@ -84,28 +88,29 @@ class Viewing:
         # Looked up once a stretch, not once a batch.
         numbers = examples.index[order].long()
         labels = None if examples.labels is None else examples.labels[order].long()
-        mixtures: list[Mixture | None] = [None] * len(parts)
         if self.mixing is not None:
             self.mixing.prepare(view)
-            mixtures = [self.mixing.take(order[part]) for part in parts]
+        # Those who make inputs may be ahead of those who are given them.
+        shown, given = tee((part, self._mixture(order[part])) for part in parts)
         if isinstance(inputs, Source):
-            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, parts, mixtures, view)
+            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, shown, view)
         else:
-            made = self._looked_up(order, parts, mixtures, view)
-        for part, mixture, (seen, presented) in zip(parts, mixtures, made, strict=True):
+            made = self._looked_up(order, shown, view)
+        for (part, mixture), (seen, presented) in zip(given, made, strict=True):
             known = None if labels is None else labels[part]
             mixed = None
             if mixture is not None and examples.labels is not None:
                 mixed = MixedLabels(examples.labels[mixture.partner].long(), mixture.share)
             yield Batch(numbers[part], view, seen, known, presented, examples.source, mixed)
 
-    def _looked_up(
-        self, order: Tensor, parts: Sequence[slice], mixtures: Sequence[Mixture | None], view: int
-    ) -> Iterator[tuple[Inputs, None]]:
+    def _mixture(self, rows: Tensor) -> Mixture | None:
+        return None if self.mixing is None else self.mixing.take(rows)
+
+    def _looked_up(self, order: Tensor, parts: "Iterable[_Part]", view: int) -> Iterator[tuple[Inputs, None]]:
         """Tensors in memory, distorted and mixed on the device."""
         if self.views is not None:
             self.views.prepare(view)
-        for part, mixture in zip(parts, mixtures, strict=True):
+        for part, mixture in parts:
             rows = _with_partners(order[part], mixture)
             seen = self.examples.as_seen(rows) if self.views is None else self.views.take(rows)
             yield self._blended(seen, mixture), None
@@ -115,18 +120,13 @@ class Viewing:
         return seen if mixture is None or self.mixing is None else self.mixing.blend(seen, mixture)
 
     def _made(
-        self,
-        source: Source,
-        order: Tensor,
-        numbers: Tensor,
-        parts: Sequence[slice],
-        mixtures: Sequence[Mixture | None],
-        view: int,
+        self, source: Source, order: Tensor, numbers: Tensor, parts: "Iterable[_Part]", view: int
     ) -> "Iterator[tuple[Inputs, _Presented | None]]":
         """What a source makes, in processes that are ahead."""
         wanted = (None, *self.presentations)
         augmentation = self.augmentation if self.changing else None
         index = self.examples.index
+        asking, coming = tee(parts)
         asked = (
             (order[part], numbers[part])
             if mixture is None
@@ -134,10 +134,10 @@ class Viewing:
                 _with_partners(order[part], mixture),
                 torch.cat((numbers[part], index[mixture.partner].long())),
             )
-            for part, mixture in zip(parts, mixtures, strict=True)
+            for part, mixture in asking
         )
         made_ahead = ahead(source, asked, view, augmentation, wanted, self.workers)
-        for mixture, (rows, keys, made) in zip(mixtures, made_ahead, strict=True):
+        for (_, mixture), (rows, keys, made) in zip(coming, made_ahead, strict=True):
             finish = partial(self._finished, mixture=mixture, device=order.device)
             known = dict(zip(wanted, map(finish, made), strict=True))
             yield known[None], _Presented(source, rows, keys, view, augmentation, known, finish)

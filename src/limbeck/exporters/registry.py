@@ -5,12 +5,11 @@ __all__ = ["exporter_named", "exporters"]
 import difflib
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import cast
 
 from limbeck.errors import ConfigError
 from limbeck.exporters.protocol import Exporter
-from limbeck.system.extras import load_entry_point
+from limbeck.system.extras import entry_points, load_entry_point
 
 _BUILT_IN = (
     "limbeck.exporters.onnx_file:ONNX",

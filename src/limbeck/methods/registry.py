@@ -13,7 +13,6 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -34,7 +33,7 @@ from limbeck.options.methods import (
     option_value,
     spelled,
 )
-from limbeck.system.extras import load_entry_point
+from limbeck.system.extras import entry_points, load_entry_point
 
 MethodClass = type[Method]
 

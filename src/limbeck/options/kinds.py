@@ -11,10 +11,10 @@ import dataclasses
 import warnings
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from limbeck.errors import LimbeckWarning
 from limbeck.options.data import DataOptions
+from limbeck.system.extras import entry_points
 
 DATA_KINDS = {
     "mnist": ("mnist", "60,000 and 10,000 digits, 28x28; inside the package"),

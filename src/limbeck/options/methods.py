@@ -23,11 +23,11 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Any, Literal, NamedTuple, get_origin
 
 from limbeck.errors import ConfigError
 from limbeck.options.checks import shown
+from limbeck.system.extras import entry_points
 
 METHODS = {
     "kd": "limbeck.methods.kd:KD",

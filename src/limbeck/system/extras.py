@@ -1,9 +1,12 @@
 """Optional packages, imported where they are used."""
 
-__all__ = ["load_entry_point", "load_extra"]
+__all__ = ["entry_points", "load_entry_point", "load_extra"]
 
 import importlib
-from importlib.metadata import EntryPoint
+import sys
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 from limbeck.errors import ConfigError, MissingExtraError
@@ -31,6 +34,27 @@ def load_extra(module: str, extra: str, *, package: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(package or module.partition(".")[0], extra) from error
+
+
+def entry_points(*, group: str) -> EntryPoints:
+    """The entry points of a group; the packages that are installed are read once for each search path.
+
+    Args:
+        group: The group, such as "limbeck.methods".
+
+    Returns:
+        The entry points.
+
+    Example:
+        >>> len(entry_points(group="limbeck.nothing"))
+        0
+    """
+    return _read_entry_points(group, tuple(sys.path))
+
+
+@cache
+def _read_entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    return metadata.entry_points(group=group)
 
 
 def load_entry_point(point: EntryPoint, what: str) -> Any:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import InterruptedRun, NonFiniteError
+from limbeck.losses import softened
 from limbeck.losses.fused import HOT, label_loss, stacked_loss
 from limbeck.methods.kd import KD
 from limbeck.models.calling import call_model, presentation_of
@@ -478,6 +479,17 @@ class _StackedLoss:
             assert isinstance(objective, DistillationObjective)
             key = (id(objective.teacher), objective.asked_at, id(batch))
             if key not in found:
-                found[key] = objective.taught(batch).logits
+                found[key] = self._answers(objective, batch, found)
             rows.append(found[key])
         return self.stack.stacked(rows)
+
+    @staticmethod
+    def _answers(objective: DistillationObjective, batch: Batch, found: dict[tuple[Any, ...], Tensor]) -> Tensor:
+        """The teacher's answers at the objective's temperature; its logits are looked up once for all temperatures."""
+        teacher = objective.teacher
+        if not teacher.has_logits or objective.asked_at == 1:
+            return objective.taught(batch).logits
+        key = (id(teacher), 1.0, id(batch))
+        if key not in found:
+            found[key] = softened(teacher.log_probs(batch.for_teacher, 1.0).detach())
+        return softened(found[key], objective.asked_at)

@@ -95,6 +95,7 @@ class _KeepsReading(Protocol):
     def reading_in(self, folder: Path, described: Any) -> "Reading": ...
 
 
+@runtime_checkable
 class Reading(Protocol):
     """How inputs are made of what is on the disk, where a model keeps that: it must see other data in the same way."""
 

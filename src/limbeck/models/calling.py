@@ -190,8 +190,14 @@ def at_positions(logits: Tensor, places: Tensor) -> Tensor:
 
 
 def presentation_of(model: nn.Module) -> Any:
-    """A model's own presentation, its attribute ``presentation``, or None."""
-    return getattr(model, "presentation", None)
+    """A model's own presentation, its attribute ``presentation``; None without, or for a layer or method so called.
+
+    Example:
+        >>> presentation_of(nn.ModuleDict({"presentation": nn.Identity()})) is None
+        True
+    """
+    found = getattr(model, "presentation", None)
+    return None if isinstance(found, Tensor) or callable(found) else found
 
 
 def versions(tensors: Sequence[Tensor]) -> list[int | None]:

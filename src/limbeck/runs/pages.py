@@ -27,7 +27,7 @@ from limbeck.options.methods import has_temperature, option_list
 from limbeck.report import Contents, Heard, Layer, Model, Singular, write_report
 from limbeck.runs.claims import reach_of
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.models import classes_of, load
+from limbeck.runs.models import attached_reading, classes_of, load
 from limbeck.runs.run_models import answers_by_role, with_words
 from limbeck.runs.settings import options_of
 from limbeck.runs.speed import modules_of
@@ -307,7 +307,7 @@ def _model(
         if loaded is not None and examples is not None:
             members = 1 if isinstance(loaded, nn.Module) else len(loaded.members)
             module = modules_of(loaded)[0][0]
-            reading = getattr(module, "reading", None)
+            reading = attached_reading(module)
             seen = presentation_of(module) if reading is None else reading.presentation
             inputs = examples.as_seen(slice(0, 1), seen)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))

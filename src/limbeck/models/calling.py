@@ -190,7 +190,13 @@ def at_positions(logits: Tensor, places: Tensor) -> Tensor:
 
 
 def presentation_of(model: nn.Module) -> Any:
-    """A model's own presentation, its attribute ``presentation``; None without, or for a layer or method so called.
+    """A model's own presentation, from its attribute ``presentation``.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The presentation; None without, or where a layer or a method has that name.
 
     Example:
         >>> presentation_of(nn.ModuleDict({"presentation": nn.Identity()})) is None

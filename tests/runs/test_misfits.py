@@ -51,11 +51,18 @@ WAYS = {
     "export": ("model", lambda out: limbeck.export(Wide(), data=SOME, out=out, formats=["torch"])),
     "export of an example": ("model", lambda out: limbeck.export(Wide(), X[:2], out=out, formats=["torch"])),
     "compress": ("network", lambda out: limbeck.compress(Wide(), SOME, int8=True, out=out)),
-    "compress beside": ("large", lambda out: limbeck.compress(fits(), SOME, int8=True, before={"large": Wide()}, out=out)),
+    "compress beside": (
+        "large",
+        lambda out: limbeck.compress(fits(), SOME, int8=True, before={"large": Wide()}, out=out),
+    ),
     "compress with a teacher": (
         "teacher",
         lambda out: limbeck.compress(
-            fits(), SOME, rule=limbeck.RankRule(rank=(1,)), teacher=Wide(), finetuning=limbeck.FineTuning(finetune_epochs=1),
+            fits(),
+            SOME,
+            rule=limbeck.RankRule(rank=(1,)),
+            teacher=Wide(),
+            finetuning=limbeck.FineTuning(finetune_epochs=1),
             out=out,
         ),
     ),
@@ -63,7 +70,7 @@ WAYS = {
     "tune the student": ("student", lambda out: tuning.tune(fits(), Wide, SOME, SOME, epochs=1, out=out)),
     "compare": ("teacher", lambda out: limbeck.compare_methods(Wide(), fits, SOME, SOME, test=SOME, out=out)),
     "compare for": ("student", lambda out: limbeck.compare_methods(fits(), Wide, SOME, SOME, test=SOME, out=out)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore::limbeck.errors.LimbeckWarning")
@@ -84,7 +91,8 @@ def test_on_the_command_line_it_is_a_mistake_of_the_user(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     np.savez(tmp_path / "some.npz", x=X.numpy(), y=Y.numpy())
-    done = run_here("train", "--data", tmp_path / "some.npz", "--model", "wide_net:net", "--out", tmp_path / "run")
+    words = "--data", tmp_path / "some.npz", "--model", "wide_net:net", "--out", tmp_path / "run"
+    done = run_here("train", *words)
     assert done.code == 2 and done.err.count("\n") == 1
     assert done.err.startswith("limbeck: the model cannot take an example of shape (4,) from some: Sequential raised")
     assert WORDS in done.err

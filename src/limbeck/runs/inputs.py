@@ -202,7 +202,7 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     Raises:
         ItemError: If the example cannot be read.
         MismatchError: If the model fails on the example, or outputs another number of classes.
-    """
+    """  # noqa: DOC501
     whole = data.train.kind == "integers"
     cure = "inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
     with refuse_misfit(role, data.train.shape, data.name, cure):

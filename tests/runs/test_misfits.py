@@ -94,5 +94,5 @@ def test_on_the_command_line_it_is_a_mistake_of_the_user(tmp_path, monkeypatch):
     words = "--data", tmp_path / "some.npz", "--model", "wide_net:net", "--out", tmp_path / "run"
     done = run_here("train", *words)
     assert done.code == 2 and done.err.count("\n") == 1
-    assert done.err.startswith("limbeck: the model cannot take an example of shape (4,) from some: Sequential raised")
+    assert done.err.startswith("limbeck: the model cannot take an example of shape (4,) from some: Sequential ")
     assert WORDS in done.err

@@ -87,12 +87,12 @@ def test_a_model_of_another_width_is_told_by_role_name_and_shape(tmp_path, way):
 
 def test_on_the_command_line_it_is_a_mistake_of_the_user(tmp_path, monkeypatch):
     (tmp_path / "wide_net.py").write_text(
-        "import torch\n\n\ndef net(input_shape, classes):\n    return torch.nn.Sequential(torch.nn.Linear(6, classes))\n"
+        "import torch\n\n\ndef net(input_shape, classes):\n    return torch.nn.Linear(6, classes)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     np.savez(tmp_path / "some.npz", x=X.numpy(), y=Y.numpy())
     words = "--data", tmp_path / "some.npz", "--model", "wide_net:net", "--out", tmp_path / "run"
     done = run_here("train", *words)
     assert done.code == 2 and done.err.count("\n") == 1
-    assert done.err.startswith("limbeck: the model cannot take an example of shape (4,) from some: Sequential ")
+    assert done.err.startswith("limbeck: the model cannot take an example of shape (4,) from some: Linear raised")
     assert WORDS in done.err

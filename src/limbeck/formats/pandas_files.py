@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from limbeck.errors import FormatError
 from limbeck.formats.in_memory import is_held, source_name, with_columns
-from limbeck.system.utf8 import not_utf8
 from limbeck.system.extras import load_extra
+from limbeck.system.utf8 import not_utf8
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")

@@ -311,7 +311,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         FormatError: If it is missing, unreadable, not TOML, far larger than settings are, or does not match its digest.
-    """
+    """  # noqa: DOC501
     try:
         if path.stat().st_size > _LARGEST_TOML:
             raise FormatError(path, f"has more than {_LARGEST_TOML:,} bytes: these are no settings")

@@ -90,7 +90,7 @@ def test_class_names_are_sorted_numbers_by_size():
 
 @pytest.mark.parametrize(
     ("labels", "names"),
-    [([10, 9, -1], ("-1", "9", "10")), (["b", "a", "c"], ("a", "b", "c")), ([1.0, 0.0, 2.0], ("0", "1", "2"))],
+    [([10, 9, -2], ("-2", "9", "10")), (["b", "a", "c"], ("a", "b", "c")), ([1.0, 0.0, 2.0], ("0", "1", "2"))],
 )
 def test_labels_as_people_write_them(tmp_path, labels, names):
     rows = [{"text": "x", "label": labels[n % 3]} for n in range(30)]

@@ -30,11 +30,11 @@ def number_text(value: float, dtype: DTypeLike) -> bytes:
         >>> number_text(0.1, np.float32), number_text(1 / 3, np.float64)
         (b'0.1', b'0.33333333333333331')
     """
-    kind = np.dtype(dtype)
     _refuse_not_finite(value)
+    short = f"{value:.{_DIGITS}g}"
     with np.errstate(over="ignore"):
-        same = kind.type(float(f"{value:.{_DIGITS}g}")) == kind.type(value)
-    return (_SHORT if same else _LONGER[kind.name]).strip() % value
+        given, again = np.array([value, float(short)]).astype(dtype)
+    return short.encode() if again == given else _LONGER[np.dtype(dtype).name].strip() % value
 
 
 def vector_text(values: NDArray[Any]) -> list[bytes]:
@@ -81,4 +81,5 @@ def _lose_bits(values: NDArray[Any]) -> NDArray[np.bool_]:
         again = (whole / up * down).astype(values.dtype)
         places = np.nonzero(~sure | (values.dtype != np.float32))
         again[places] = [float(f"{value:.{_DIGITS}g}") for value in values[places].tolist()]
-    return again != values
+    lost: NDArray[np.bool_] = again != values
+    return lost

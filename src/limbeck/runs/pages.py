@@ -181,14 +181,18 @@ def opened_data(run: RunFolder) -> DataSet:
     Raises:
         DataError: If the run was made in Python from data without a name, or they cannot be opened again.
     """
-    notes: list[str] = []
-    data = _opened(run, run.config(), allow_pipes=False, notes=notes) if "data" in run.config() else None
-    if data is None:
-        raise DataError(
-            f"the data of {run.path} cannot be opened again: {notes[0] if notes else 'its settings do not name them'}; "
-            "give them (--data, or data=)"
-        )
-    return data
+    config = run.config()
+    try:
+        if "data" in config:
+            known = {key: config[key] for key in _DATA_KEYS if key in config}
+            return open_data(options_of(run.path, {**known, "allow_pipes": False}))
+        why = "it was made in Python from data in memory, which its folder does not hold"
+    except LimbeckError as error:
+        why = str(error)
+    raise DataError(
+        f"the examples that {run.path} was evaluated on cannot be loaded again ({why}): give the run's data set, as in "
+        "limbeck.compare(a, b, data=data_set), or on the command line --data and the file or folder that holds it"
+    )
 
 
 def _judged(

@@ -68,6 +68,14 @@ def test_convert_says_what_is_left_out(limbeck, tmp_path):
     assert "note: learning-rate factors" in done.err
 
 
+def test_an_activation_that_nothing_needs_is_said(limbeck, tmp_path):
+    assert limbeck("convert", KALDI / "relu.nnet.bin", tmp_path / "a.h5").err == ""
+    for source in (tmp_path / "a.h5", KALDI / "relu.nnet.bin"):
+        done = limbeck("convert", source, tmp_path / "b.txt", "--activation", "sigmoid", "--overwrite")
+        assert done.code == 0 and f"sigmoid is not used: {source} says itself" in done.err
+    assert "Relu" in (tmp_path / "b.txt").read_text()
+
+
 def test_a_trained_run_goes_to_kaldi_and_back(limbeck, teacher, tmp_path):
     for source, target in ((teacher, "a.nnet"), (tmp_path / "a.nnet", "run")):
         assert limbeck("convert", source, tmp_path / target).code == 0

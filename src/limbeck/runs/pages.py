@@ -39,7 +39,8 @@ TRIED = "try"
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 """Exceptions that malformed contents raise."""
 _NOT_OURS = (
-    "or another file of the run is malformed ({said}): restore the folder from a copy, or resume the run with --resume"
+    "or another file of the run is malformed ({said}): restore the folder from a copy, or resume the run with "
+    "resume=True (--resume)"
 )
 _TRIED = f"{TRIED}/model.html"
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(every_option()))
@@ -95,7 +96,7 @@ def gather(
     """
     config = run.config()
     if not run.finished:
-        raise RunError(f"{run.path} is not finished: resume it with --resume, then write its report")
+        raise RunError(f"{run.path} is not finished: resume it with resume=True (--resume), then write its report")
     metrics = _metrics(run)
     notes: list[str] = []
     if data is None and "data" in config:

@@ -87,7 +87,7 @@ def parse_reading(given: str | PathLike[str]) -> Reading:
 
     Example:
         >>> parse_reading("ark,s,cs:gunzip -c feats.gz |")
-        Reading(kind='ark', source='gunzip -c feats.gz', is_pipe=True)
+        Reading(kind='ark', source='gunzip -c feats.gz', is_pipe=True, permissive=False)
         >>> parse_reading("scp:data/feats.scp").source, parse_reading("feats.ark").kind
         ('data/feats.scp', '')
     """

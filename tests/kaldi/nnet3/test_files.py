@@ -134,6 +134,12 @@ def test_what_is_wrong_is_named(old, new, says):
     assert says in str(raised.value) and "final.raw" in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["tiny.nnet.bin", "tiny.nnet.txt", "e2e/final.nnet"])
+def test_networks_of_nnet1_are_told_with_the_command_for_them(name):
+    with pytest.raises(FormatError, match="a network of nnet1, .* limbeck compress"):
+        read_nnet3(NNET3.parent / name)
+
+
 def test_sizes_that_lie_take_no_memory():
     data = (NNET3 / "dropout_affine.bin").read_bytes()
     for mark in (b"FM ", b"FV "):

@@ -31,7 +31,7 @@ from limbeck.data import Examples, Feed
 from limbeck.kaldi.formats.transition_model import TransitionModel
 from limbeck.kaldi.source import FrontEnd, Splicing, open_directory
 from limbeck.kaldi.source.alignments import Alignment
-from limbeck.kaldi.source.opening import open_frames
+from limbeck.kaldi.source.frames import open_frames
 from limbeck.models import MLP, MLPConfig
 from limbeck.options import Training
 from limbeck.system.devices import Device, find_device

@@ -5,7 +5,7 @@
 # notebook writes three: ONNX, ONNX with 8-bit integers, and one HTML page that runs the
 # network in a browser. Beside them comes a **parity report**: on how many held-out
 # examples does each file decide otherwise than the network that was judged? It takes
-# about half a minute. The ONNX formats need `pip install 'limbeck[onnx]'`.
+# about half a minute. The ONNX formats need `pip install '.[onnx]'`.
 
 # %%
 import matplotlib.pyplot as plt

@@ -5,7 +5,7 @@
 # megabytes, a library to carry along. Here it teaches a small neural network. There is
 # one trap on the way, and most of this notebook is about it: **a forest knows its own
 # training rows by heart**, and what it says about them teaches little. It takes half a
-# minute, and needs `pip install 'limbeck[table]'`.
+# minute, and needs `pip install '.[table]'`.
 
 # %%
 import matplotlib.pyplot as plt

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from limbeck.errors import MissingExtraError
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -23,9 +25,26 @@ def test_every_file_of_the_package_is_in_the_wheel():
 def test_every_extra_that_an_error_names_exists():
     named = set()
     for file in (ROOT / "src").rglob("*.py"):
-        named |= set(re.findall(r"limbeck\[(\w+)\]", file.read_text()))
-    assert named
+        text = file.read_text()
+        named |= set(re.findall(r"limbeck\[(\w+)\]", text))
+        named |= set(re.findall(r'(?:MissingExtraError|load_extra)\([^()]*?, "(\w+)"', text))
+    assert len(named) > 4
     assert named <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_pages_and_errors_name_the_same_command_for_an_extra():
+    known = PROJECT["project"]["optional-dependencies"]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    sources = (ROOT / "src" / "limbeck" / "cli").glob("*.py")
+    found = [each for page in (*pages, *sources) for each in re.findall(r"pip install '[^']*'", page.read_text())]
+    assert len(found) > 8
+    for command in found:
+        named = re.fullmatch(r"pip install '\.\[([\w,]+)\]'", command)
+        assert named is not None, f"{command}: the project is installed from a clone"
+        for extra in named.group(1).split(","):
+            assert extra in known
+            said = str(MissingExtraError("something", extra))
+            assert f"pip install '.[{extra}]'" in said and f"pip install 'limbeck[{extra}]'" in said
 
 
 def test_the_version_is_one():

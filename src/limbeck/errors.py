@@ -69,10 +69,18 @@ class UserCodeError(LimbeckError):
 
 
 class MissingExtraError(LimbeckError):
-    """An optional package is not installed; the message names the command that installs it."""
+    """An optional package is not installed; the message names the extra and the commands that install it.
+
+    Args:
+        package: Its name.
+        extra: The extra of Limbeck that it belongs to.
+    """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs the package {package}: install it with  pip install 'limbeck[{extra}]'")
+        super().__init__(
+            f"this needs the package {package}: install the extra {extra!r}, in a clone of Limbeck with  "
+            f"pip install '.[{extra}]'  (or -e '.[{extra}]'), elsewhere with  pip install 'limbeck[{extra}]'"
+        )
 
 
 class NonFiniteError(LimbeckError):

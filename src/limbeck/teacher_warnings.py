@@ -25,6 +25,7 @@ from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
+from limbeck.system.user_code import refuse_misfit
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Batch size of the questions to a teacher; how many examples per class are wanted, and the most batches."""
@@ -186,16 +187,21 @@ def tell_probabilities(
         examples: Some of these are passed to it.
         device: Where a teacher is; None for the CPU.
         callback: Receives the warnings.
-    """
+
+    Raises:
+        MismatchError: If it cannot take the examples.
+    """  # noqa: DOC502
     rows = torch.linspace(0, len(examples) - 1, min(_ANSWERED, len(examples))).long()
     batch = examples.batch(rows.to(examples.index.device))
     batch = batch if device is None else batch.to(device.device)
     told = callback or Callback()
     models = _models(subject)
     for number, model in enumerate(models):
-        said = _odd_logits(model, batch, trained=role == "teacher")
+        name = _named(role, number, len(models))
+        with refuse_misfit(name, examples.shape):
+            said = _odd_logits(model, batch, trained=role == "teacher")
         if said is not None:
-            told.on_warning(f"the answers of the {_named(role, number, len(models))} {said}")
+            told.on_warning(f"the answers of the {name} {said}")
 
 
 @torch.no_grad()

@@ -365,7 +365,7 @@ def test_words_that_are_no_command(refused, tmp_path, monkeypatch, words, says):
         ("batch_size = 3\nbatch-size = 4", ["batch-size", "twice"]),
         ("epochs = ", ["not valid TOML"]),
         ("epochs = 1\nepochs = 2", ["not valid TOML"]),
-        (b"\xff\xfe", ["not valid TOML"]),
+        (b"\xff\xfe", ["not UTF-8", "iconv"]),
         (None, ["No such file"]),
     ],
 )

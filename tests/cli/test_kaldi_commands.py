@@ -68,6 +68,14 @@ def test_convert_says_what_is_left_out(limbeck, tmp_path):
     assert "note: learning-rate factors" in done.err
 
 
+def test_an_activation_that_nothing_needs_is_said(limbeck, tmp_path):
+    assert limbeck("convert", KALDI / "relu.nnet.bin", tmp_path / "a.h5").err == ""
+    for source in (tmp_path / "a.h5", KALDI / "relu.nnet.bin"):
+        done = limbeck("convert", source, tmp_path / "b.txt", "--activation", "sigmoid", "--overwrite")
+        assert done.code == 0 and f"sigmoid is not used: {source} says itself" in done.err
+    assert "Relu" in (tmp_path / "b.txt").read_text()
+
+
 def test_a_trained_run_goes_to_kaldi_and_back(limbeck, teacher, tmp_path):
     for source, target in ((teacher, "a.nnet"), (tmp_path / "a.nnet", "run")):
         assert limbeck("convert", source, tmp_path / target).code == 0
@@ -94,7 +102,9 @@ def test_a_trained_run_goes_to_kaldi_and_back(limbeck, teacher, tmp_path):
         ("tiny.nnet.bin", "a.onnx", "--to"),
         ("tiny.nnet.bin", "no/such/folder/a.nnet", "cannot write"),
         ("splice2.nnet.txt", "run", ["<Splice>", "feature transform"]),
-        ("splice2.nnet.txt", "a.h5", "<Splice>"),
+        ("splice2.nnet.txt", "a.h5", ["<Splice>", ": write nnet1 or safetensors"]),
+        ("nnet1_more/lstm.bin", "a.h5", ["<LstmProjected>", ": write nnet1\n"]),
+        ("nnet1_more/lstm.bin", "a.safetensors", ["<LstmProjected>", "nnet1 files alone"]),
     ],
 )
 def test_conversions_that_cannot_be(refused, tmp_path, source, target, says):
@@ -107,6 +117,12 @@ def test_convert_refuses_to_overwrite_and_truncated_files(refused, tmp_path):
     for name in ("tiny.nnet.bin", "tiny.nnet.txt"):
         (tmp_path / "cut").write_bytes((KALDI / name).read_bytes()[:-30])
         refused("convert", tmp_path / "cut", tmp_path / "b.nnet", says="cut")
+
+
+def test_compress_of_a_network_without_matrices_names_the_file(refused, tmp_path):
+    for name, more in (("lstm.bin", ()), ("blstm.bin", ("--features", KALDI / "feats.txt.ark"))):
+        says = f"{name} has no <AffineTransform> and no <LinearTransform>: there is nothing to make smaller"
+        refused("compress", KALDI / "nnet1_more" / name, tmp_path / "a.nnet", "--rank", 2, *more, says=says)
 
 
 def test_convert_an_ensemble(refused, tmp_path):

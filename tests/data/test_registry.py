@@ -1,6 +1,8 @@
 """Kinds of data on disk: one of another package is asked first, and settings of other kinds are refused."""
 
 import dataclasses
+import gzip
+import subprocess
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -159,5 +161,51 @@ def test_what_nobody_claims_is_told(tmp_path):
         kind_of(tmp_path / "nowhere")
     odd = Path(tmp_path) / "odd.xyz"
     odd.write_bytes(b"?")
-    with pytest.raises(FormatError, match=r"is not of a known kind: known are .*FILE\.npz"):
+    with pytest.raises(FormatError, match=r"is not of a known kind: known are .*FILE\.npz") as caught:
         kind_of(odd)
+    listed = str(caught.value).partition("known are ")[2].split("; ")
+    assert len(listed) == len(set(listed)) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("sheet.xlsx", "save the sheet as CSV (UTF-8)"),
+        ("SHEET.ODS", "save the sheet as CSV (UTF-8)"),
+        ("rows.jsonl", "say what its rows are: text_column (--text-column)"),
+        ("story.txt", "write texts as rows of a .csv or .jsonl file"),
+    ],
+)
+def test_a_file_of_another_kind_has_its_cure(tmp_path, name, cure):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(FormatError) as caught:
+        kind_of(tmp_path / name)
+    assert f"{name}: is not of a known kind: {cure}" in str(caught.value)
+
+
+LATIN = {
+    "texts.csv": ("text,label\nplain,a\ncaf\xe9,b\n", {"text_column": "text"}),
+    "texts.tsv": ("text\tlabel\nplain\ta\ncaf\xe9\tb\n", {"text_column": "text"}),
+    "texts.jsonl": ('{"text": "plain", "label": "a"}\n\n{"text": "caf\xe9", "label": "b"}\n', {"text_column": "text"}),
+    "images.csv": ("path,label\na.png,a\ncaf\xe9.png,b\n", {"image_column": "path"}),
+    "table.csv": ("x,label\n1,plain\n2,caf\xe9\n", {}),
+    "table.csv.gz": ("x,label\n1,plain\n2,caf\xe9\n", {}),
+    "words.conll": ("a O\n\ncaf\xe9 O\n", {}),
+}
+
+
+@pytest.mark.parametrize("name", LATIN)
+def test_a_file_that_is_not_utf8_is_told_by_line_and_offset_with_the_command_that_converts_it(tmp_path, name):
+    text, settings = LATIN[name]
+    file, content = tmp_path / name, text.encode("latin-1")
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(FormatError) as caught:
+        limbeck.open_data(file, **settings)
+    said = str(caught.value)
+    assert said.startswith(f"{file} at byte {content.index(0xE9)}: is not UTF-8 in line 3 (byte 0xe9): ")
+    plain = tmp_path / name.removesuffix(".gz")
+    plain.write_bytes(content)
+    command = said.partition("as with  ")[2].partition("  where it is Latin-1")[0]
+    subprocess.run(command, shell=True, check=True)
+    made = plain.with_name(f"{plain.stem}.utf8{plain.suffix}")
+    assert made.read_text(encoding="utf-8") == text

@@ -240,7 +240,7 @@ def test_pictures_too_large_to_be_safe(tmp_path, monkeypatch, side, limit):
     path = put(tmp_path, "a/x.png", bomb(side, side))
     with pytest.raises(FormatError, match="truncated" if side == 10_000 else "pixels") as caught:
         read_pictures(tmp_path, size=(28, 28))
-    cure = "pixels.*or resize all, as with --image-size" if side == 10_000 else "pixels"
+    cure = "pixels.*or resize all, as with image_size=224 .--image-size 224.$" if side == 10_000 else "pixels"
     with pytest.raises(FormatError, match=cure):
         read_pictures(tmp_path)
     assert caught.value.path == str(path)
@@ -366,7 +366,7 @@ def test_ordinary_photographs_are_read_where_a_size_is_given(tmp_path, mode, nam
     put(tmp_path, f"a/{name}", b"")
     picture.save(tmp_path / "a" / name, exif=exif, **more)
     if mode not in ("L", "RGB", "RGBA") or name == "1.png":
-        with pytest.raises(FormatError, match="resize all, as with --image-size"):
+        with pytest.raises(FormatError, match="resize all, as with image_size=224 .--image-size 224.$"):
             read_pictures(tmp_path)
     found = read_pictures(tmp_path, size=(32, 32)).images[0, 0]
     small = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, -1))).resize((32, 32), Image.Resampling.BILINEAR)

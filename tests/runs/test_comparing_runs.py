@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_runs import run_here
 from torch import nn
 
 import limbeck
@@ -84,8 +85,32 @@ def test_runs_that_cannot_be_compared_are_refused(data, runs, tmp_path):
         limbeck.compare(runs[0].folder, runs[0].folder / ".", data=data)
     with pytest.raises(ConfigError, match="out="):
         limbeck.compare(runs[0], trained(data, None, 1), data=data)
-    with pytest.raises(DataError, match="data"):
-        limbeck.compare(runs[0], runs[1])
+    with pytest.raises(DataError) as caught:
+        limbeck.compare(runs[0].folder, runs[1].folder)
+    said = str(caught.value)
+    assert said.startswith(
+        f"the examples that {runs[0].folder} was evaluated on cannot be loaded again (it was made in"
+    )
+    assert "limbeck.compare(a, b, data=data_set)" in said and "--data" in said
+
+
+def test_runs_in_memory_bring_their_data(data, runs):
+    given = limbeck.compare(*runs, data=data)
+    assert limbeck.compare(*runs).to_dict() == given.to_dict()
+    assert limbeck.compare(runs[0].folder, *runs[1:]).to_dict() == given.to_dict()
+
+
+def test_the_data_are_those_of_the_first_run_that_names_them(data, runs, tmp_path, monkeypatch):
+    named = trained(data, tmp_path / "named", 2, settings={"data": "some.npz"})
+    opened = []
+    monkeypatch.setattr("limbeck.runs.pages.open_data", lambda options, **_: opened.append(options.data) or data)
+    assert limbeck.compare(runs[0].folder, named.folder).runs[1].name == "named"
+    assert opened == ["some.npz"]
+
+
+def test_the_command_says_how_the_data_are_given(runs):
+    done = run_here("compare", runs[0].folder, runs[1].folder)
+    assert done.code == 2 and "--data and the file or folder that holds it" in done.err
 
 
 def test_runs_of_other_test_examples_are_refused_though_the_labels_agree(data, runs, tmp_path):

@@ -52,6 +52,16 @@ def test_a_teacher_with_swapped_classes_is_kept_without_a_folder_too():
     assert any("the teacher answers class 0 as 1" in text for text in run.metrics["warnings"])
 
 
+def test_that_nothing_is_left_to_judge_on_is_kept(tmp_path):
+    run = limbeck.distill(
+        net(), net(1), X, classes=["a", "b"], hard_weight=0.0, baseline=False, out=tmp_path / "run", **SHORT
+    )
+    kept = [text for text in run.metrics["warnings"] if "nothing is evaluated and there is no verdict" in text]
+    assert len(kept) == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"] == run.metrics["warnings"]
+    assert "there is no verdict" in run._repr_html_() and "there is no verdict" in run.report().read_text()
+
+
 def test_a_run_without_warnings_has_none(tmp_path):
     wide = torch.randn(400, 4, generator=torch.Generator().manual_seed(1))
     parts = [(part, (part[:, 0] > 0).long()) for part in wide.split(200)]

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from limbeck.data.viewing import in_parts
 from limbeck.errors import ConfigError, FormatError, MismatchError, RunError
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.runs.inputs import check_answers, check_classes
-from limbeck.runs.models import classes_of, load, save_ensemble, save_model
+from limbeck.runs.models import attached_reading, classes_of, load, save_ensemble, save_model
 from limbeck.runs.models_for_data import load_teacher
 from limbeck.softtargets import teacher_digest
 from limbeck.teachers import Ensemble
@@ -233,10 +235,10 @@ class Unluckily(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body, self.classes = nn.Linear(4, 8), nn.Linear(8, 2)
-        self.reading = nn.Parameter(torch.zeros(1))
+        self.reading, self.presentation = nn.Parameter(torch.zeros(1)), nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classes(self.body(x)) + self.reading
+        return self.presentation(self.classes(self.body(x)) + self.reading)
 
 
 @pytest.mark.filterwarnings("ignore")  # 60 examples, one epoch
@@ -250,6 +252,31 @@ def test_parts_named_as_what_is_attached_stay_and_are_no_names(tmp_path):
         limbeck.distill(each, Unluckily(), some, epochs=1, test=some)
         assert limbeck.predict(each, some).classes == ("0", "1")
         assert limbeck.evaluate(each, some)["test_examples"] == 60
+
+    assert run.report().exists()
+
+
+class Reader(Unluckily):
+    """One whose layer ``reading`` is a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.reading
+        self.reading = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.presentation(self.classes(self.body(x)) + self.reading(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_a_module_with_a_layer_called_reading_is_a_teacher(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "readers", SimpleNamespace(net=lambda **_: Reader()))
+    some = (torch.randn(60, 4), torch.arange(60) % 2)
+    run = limbeck.train(Reader(), some, epochs=1, out=tmp_path / "run")
+    data = DataSet("some", ("0", "1"), Examples.of(*some))
+    teacher = load_teacher([tmp_path / "run"], data=data, own="readers:net")
+    assert attached_reading(teacher.model) is None
+    torch.testing.assert_close(teacher.model(some[0]), run.model(some[0]))
 
 
 @pytest.mark.filterwarnings("ignore")

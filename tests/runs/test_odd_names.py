@@ -105,7 +105,7 @@ def test_class_names_of_files_that_are_no_text_are_told_before_training(tmp_path
 
 
 def test_a_run_folder_whose_name_is_no_text_is_told_before_training(tmp_path, no_step):
-    with pytest.raises(RunError, match="not valid UTF-8.*choose another --out"):
+    with pytest.raises(RunError, match=r"not valid UTF-8.*choose another out \(--out\)"):
         limbeck.train(network(), some(3), epochs=1, out=tmp_path / BAD)
     assert not list(tmp_path.iterdir())
 

@@ -119,7 +119,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, monkeypatch, st
 
     whole, expected = run(tmp_path / "whole", resume=False)
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(InterruptedRun, match="--resume continues") as caught:
+    with pytest.raises(InterruptedRun, match=r"resume=True \(--resume\) continues") as caught:
         run(tmp_path / "parts", resume=False, callback=StopAt(monkeypatch, stop))
     assert caught.value.exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == handler

@@ -28,6 +28,14 @@ for _commands in COMMANDS.values():
         app.command(_one.place, name=_one.name)
 
 _HELP = ("--help", "-h", "--help-all")
+_FOR_EXAMPLE = {
+    "method_options": "beta=2", "methods": "kd dkd", "hidden": "1200 1200", "channels": "32 64", "rank": "50",
+    "teacher": "runs/teacher", "model": "runs/teacher", "to": "onnx int8", "log": "tensorboard",
+    "label_columns": "cat dog", "leave_out": "name", "temperatures": "1 2 4", "acoustic_scales": "0.1 0.2",
+    "learning_rates": "0.001 0.01", "decoded": "decoded.json",
+}  # fmt: skip
+"""Values of flags that take several."""
+_BY_KIND = {"INT": "1 2", "NUMBER": "0.5 1", "PATH": "FILE"}
 
 
 def run(words: list[str]) -> None:
@@ -140,7 +148,7 @@ def _with_config(words: list[str]) -> list[str]:
     if waiting:
         raise ConfigError("--config needs a file: --config run.toml")
     if path is None:
-        app.config = (_whole_numbers,)
+        app.config = (_no_values, _whole_numbers)
         return rest
     settings = safe_settings(read_settings(Path(path)), rest, path)
 
@@ -151,8 +159,21 @@ def _with_config(words: list[str]) -> list[str]:
             table = {name: table}
         cyclopts.config.Dict(table, source=path)(command, names, arguments)
 
-    app.config = (fill_in, _whole_numbers)
+    app.config = (fill_in, _no_values, _whole_numbers)
     return rest
+
+
+def _no_values(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """Refuse a flag of the command line that takes several values and is given none."""
+    for argument in arguments:
+        if any(token.implicit_value in ((), [], {}) and token.source == "cli" for token in argument.tokens):
+            from limbeck.cli.help import kind_of_values
+
+            kind, name = kind_of_values(argument.hint), str(argument.field_info.name)
+            example = _FOR_EXAMPLE.get(name) or _BY_KIND.get(kind.rstrip("."), "NAME")
+            raise ConfigError(
+                f"{argument.name} takes one value or more ({kind}), and none is given: as in {argument.name} {example}"
+            )
 
 
 def _whole_numbers(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from limbeck.cli.console import print_json, print_text, say
 from limbeck.cli.kaldi import refuse_taken
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 from limbeck.options import DataOptions, FineTuning, RankRule
 from limbeck.system.files import read_json, replace_text
 
@@ -86,6 +86,7 @@ def compress_file(
 ) -> None:
     """Compress an nnet1 network, and write it, its plan and a plot of its spectra."""
     from limbeck.kaldi.formats.nnet1 import dialect_of, read_nnet, write_nnet
+    from limbeck.kaldi.formats.nnet1_components import AffineTransform, LinearTransform
     from limbeck.kaldi.lowrank import as_module, calibration_frames, choose_ranks, compress_nnet
     from limbeck.lowrank import RankPlan, Spectrum
     from limbeck.runs.unused import tell_unused, unused_in_compression
@@ -109,6 +110,8 @@ def compress_file(
     beside = {name: target.with_name(f"{target.name}.{name}") for name in ("plan.json", "spectrum.safetensors", "svg")}
     refuse_taken(target, *beside.values(), overwrite=overwrite)
     nnet = read_nnet(source)
+    if not any(isinstance(part, AffineTransform | LinearTransform) for part in nnet.components):
+        raise DataError(f"{source} has no <AffineTransform> and no <LinearTransform>: there is nothing to make smaller")
     frames = None
     if features is not None:
         transform = None if feature_transform is None else read_nnet(feature_transform)

@@ -67,7 +67,7 @@ def decode(
 ) -> None:
     r"""Decode utterances to words, and count word and frame errors.
 
-    Needs the extra: pip install 'limbeck[kaldi]'. The acoustic scale is chosen on the --dev directory, or given as
+    Needs the extra: pip install '.[kaldi]'. The acoustic scale is chosen on the --dev directory, or given as
     --acoustic-scale; never on the test directory.
 
     ```

@@ -39,7 +39,7 @@ def features(
 ) -> None:
     r"""Make a Kaldi data directory from WAV files: feats, cmvn, utt2spk, spk2utt and the rest.
 
-    Needs the extra: pip install 'limbeck[kaldi]'. The output is deterministic: there is no dither.
+    Needs the extra: pip install '.[kaldi]'. The output is deterministic: there is no dither.
 
     ```
     limbeck features recordings/ data/digits --speaker '_(\w+)_'

@@ -29,12 +29,16 @@ def in_flags(text: str, flags: Mapping[str, str]) -> str:
         >>> flags = {"hard_weight": "--hard-weight", "calibrate": "--calibrate", "seeds": "--seeds"}
         >>> in_flags("hard_weight must be in [0, 1], and is 2", flags)
         '--hard-weight must be in [0, 1], and is 2'
+        >>> in_flags("go on with seeds=3 (--seeds 3)", flags)
+        'go on with --seeds 3'
         >>> in_flags("name it with hard_weight (--hard-weight): seeds differ; calibrate needs validation", flags)
         'name it with --hard-weight: seeds differ; --calibrate needs validation'
     """
     for name, flag in sorted(flags.items(), key=lambda item: -len(item[0])):
         if not flag.startswith("--"):
             continue
+        beside = rf"(?<![\w-]){re.escape(name)}(?:=\S+)? \(({re.escape(flag)}(?: [^()]*)?)\)"
+        text = re.sub(beside, r"\1", text)
         if "_" in name:
             text = re.sub(rf"(?<![-\w./'\"]){re.escape(name)}(?![\w/('\"]|\.\w)", _outside_calls(flag), text)
         elif name not in _NOUNS:

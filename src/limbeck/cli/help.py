@@ -1,6 +1,6 @@
 """The help of a command: essential flags and examples; every flag with ``--help-all``."""
 
-__all__ = ["ESSENTIAL", "arguments_of", "command_help", "flag_docs", "print_help"]
+__all__ = ["ESSENTIAL", "arguments_of", "command_help", "flag_docs", "kind_of_values", "print_help"]
 
 import dataclasses
 import inspect
@@ -189,13 +189,13 @@ def _grouped(arguments: Sequence[Argument]) -> Iterator[tuple[str, list[Argument
 
 
 def _label(argument: Argument) -> str:
-    kind = _kind(argument.hint)
+    kind = kind_of_values(argument.hint)
     if _is_place(argument):
         return argument.name.lstrip("-").upper() + ("..." if kind.endswith("...") else "")
     return f"{', '.join(argument.names)} {kind}".rstrip()
 
 
-def _kind(hint: Any) -> str:
+def kind_of_values(hint: Any) -> str:
     """What a flag takes, in capital letters.
 
     Args:
@@ -205,18 +205,18 @@ def _kind(hint: Any) -> str:
         The metavar, with dots for several values.
 
     Example:
-        >>> _kind(list[Path] | None), _kind(Literal["a", "b"]), _kind(int | float)
+        >>> kind_of_values(list[Path] | None), kind_of_values(Literal["a", "b"]), kind_of_values(int | float)
         ('PATH...', 'CHOICE', 'INT|NUMBER')
     """
     origin, inside = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _kind(inside[0])
+        return kind_of_values(inside[0])
     if origin in {Union, UnionType}:
-        return "|".join(dict.fromkeys(_kind(one) for one in inside if one is not NoneType))
+        return "|".join(dict.fromkeys(kind_of_values(one) for one in inside if one is not NoneType))
     if origin is Literal:
         return "CHOICE"
     if isinstance(origin, type):  # a list, a tuple
-        return f"{_kind(inside[0])}..."
+        return f"{kind_of_values(inside[0])}..."
     return _KINDS.get(hint, "VALUE")
 
 

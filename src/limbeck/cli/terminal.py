@@ -2,6 +2,7 @@
 
 __all__ = ["print_table"]
 
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -21,13 +22,12 @@ class _CleanConsole(Console):
             yield segment if segment.control else Segment(clean(segment.text), segment.style)
 
 
-results = _CleanConsole(highlight=False, emoji=False)
-
-
 def print_table(table: Table) -> None:
     """Print a table on the output stream: cells are folded where a terminal is narrow, and never for a file or a pipe.
 
     Args:
         table: The table.
     """
-    results.print(table, width=None if results.is_terminal else _WIDE, crop=results.is_terminal)
+    shown = sys.stdout.isatty()
+    console = _CleanConsole(highlight=False, emoji=False, width=None if shown else _WIDE)
+    console.print(table, crop=shown)

@@ -180,5 +180,5 @@ def _read(cell: Cell) -> Found | None:
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(file, f"is damaged ({error}): delete {cell.folder}, and it is trained anew") from None
     if not same or (cell.judged and found.wrong is None):
-        raise RunError(f"{cell.folder} holds another training: choose another --out, or delete it")
+        raise RunError(f"{cell.folder} holds another training: choose another out (--out), or delete it")
     return found

@@ -29,8 +29,10 @@ from limbeck.protocols import Answering
 from limbeck.runs.claims import judged_by
 from limbeck.runs.data_warnings import tell_shared_examples
 from limbeck.runs.execution import told
-from limbeck.runs.inputs import as_data_set, teacher_for
+from limbeck.runs.initial_models import starts
+from limbeck.runs.inputs import as_data_set, check_answers, teacher_for
 from limbeck.runs.measure import answers_of, labels_of
+from limbeck.runs.models_for_data import named_model
 from limbeck.softtargets.digests import teacher_fingerprint
 from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_folder, read_json, replace_json
@@ -114,6 +116,7 @@ def compare_methods(
 
     Raises:
         ConfigError: If a setting is out of range, or validation or test labels are missing.
+        MismatchError: If teacher or student cannot take the data.
         RunError: If the folder holds another comparison.
     """
     options, asked = from_keywords(Training, training), comparison or Comparison()
@@ -122,6 +125,10 @@ def compare_methods(
     guide = teacher_for(teacher, data)
     with lent(guide):
         bound = guide.bind(data.train)
+        if bound.live:
+            check_answers("teacher", bound, data)
+        made = starts(named_model(student, data), [_SEARCH_SEED], role="student")[0]
+        check_answers("student", made, data.seen_by(made))
         common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
         hears = told(callbacks, progress=False)
         tell_shared_examples(data, ["validation", "test"], hears)

@@ -157,7 +157,7 @@ def _answer(rows: Sequence[Row], found: Mapping[str, Any]) -> str:
         parts.append(f"Better than kd: {better or 'nothing that can be shown'}; worse: {worse or 'nothing'}.")
     parts += [
         f"{count} of {len(rows)} arms chose the {which} learning rate that was drawn: the search ended at an edge, and "
-        f"{'a larger' if which == 'largest' else 'a smaller'} --learning-rate may change the order."
+        f"{'a larger' if which == 'largest' else 'a smaller'} learning_rate (--learning-rate) may change the order."
         for which, count in found["edge"].items()
         if 2 * count > len(rows)
     ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.label_numbers import check_numbers
 from limbeck.data.splits import PART_NAMES
 from limbeck.data.values import Layout, unpaired, whole_numbers
 from limbeck.errors import DataError, FormatError
@@ -156,6 +157,12 @@ def _classes(
         known = np.array(classes)
     else:
         # Labels may be names, or numbers with gaps: their sorted values are the classes.
+        for part in labels:
+            try:
+                taught = None if part == "train" else labels["train"]
+                check_numbers(labels[part], f"{called[part]} in {path.name}", taught=taught)
+            except DataError as error:
+                raise FormatError(path, f"{called[part]}: {error}") from error
         known = np.unique(labels["train"])
         classes = tuple(str(value) for value in known.tolist())
     order = np.argsort(known)

@@ -53,7 +53,8 @@ class _SizesDiffer(FormatError):
         has, others = (" x ".join(map(str, each)) for each in (size, other_size))
         super().__init__(
             file,
-            f"it has {has} pixels (height x width), and {other} has {others}: resize all, as with --image-size 224",
+            f"it has {has} pixels (height x width), and {other} has {others}: resize all, as with "
+            "image_size=224 (--image-size 224)",
         )
         self.least = min(*size, *other_size)
 

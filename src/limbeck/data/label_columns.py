@@ -26,6 +26,7 @@ from torch import Tensor
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.label_numbers import check_numbers
 from limbeck.data.source import Source
 from limbeck.errors import DataError, FormatError
 from limbeck.options import DataOptions
@@ -202,6 +203,8 @@ def number_labels(
             f"has {'one label' if several else 'several labels'} in each row, and the training rows have "
             f"{'several' if several else 'one'}",
         )
+    if classes is None and read["train"].names is None:
+        _check_numbers(read)
     taught = set(read["train"].each())
     if classes is None and read["train"].names is None and every:
         for each in read.values():
@@ -221,6 +224,17 @@ def number_labels(
             )
     values = {part: _numbers(each, numbers) for part, each in read.items()}
     return NumberedLabels(tuple(numbers), values, several)
+
+
+def _check_numbers(read: Mapping[str, Labels]) -> None:
+    """Refuse negative numbers, where the labels are numbers."""
+    taught = read["train"].single
+    for part, each in read.items():
+        if each.single is not None and all(isinstance(label, int) for label in each.single):
+            try:
+                check_numbers(each.single, str(each.file), taught=None if part == "train" else taught)
+            except DataError as error:
+                raise FormatError(each.file, str(error)) from error
 
 
 def _numbers(labels: Labels, numbers: Mapping[str, int]) -> Tensor:

@@ -51,6 +51,8 @@ _BUILT_IN = (
 )
 """In the order in which they are asked; named, so that none is imported before it is wanted."""
 _GROUP = "limbeck.sources"
+_SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"})
+_ROWS = frozenset({".jsonl", ".ndjson", ".json"})
 
 
 class Kind(Protocol):
@@ -95,6 +97,7 @@ class _KeepsReading(Protocol):
     def reading_in(self, folder: Path, described: Any) -> "Reading": ...
 
 
+@runtime_checkable
 class Reading(Protocol):
     """How inputs are made of what is on the disk, where a model keeps that: it must see other data in the same way."""
 
@@ -193,14 +196,26 @@ def claimed(path: str | Path, options: DataOptions | None = None) -> tuple[Kind,
     if found is None:
         if not os.path.exists(place):  # False for names that are too long
             raise FormatError(place, "there is no such file or folder; the only data set known by name is mnist")
-        known = "; ".join(kind.what[0] for kind in kinds())
-        raise FormatError(place, f"is not of a known kind: known are {known}")
+        known = f"known are {'; '.join(dict.fromkeys(kind.what[0] for kind in kinds()))}"
+        raise FormatError(place, f"is not of a known kind: {_cure(place) or known}")
     refuse_others(found, place, asked)
     wanted = _options_of(found)
     if type(asked) is not wanted:
         shared = {f.name for f in dataclasses.fields(wanted)} & {f.name for f in dataclasses.fields(asked)}
         asked = wanted(**{name: getattr(asked, name) for name in shared})
     return found, asked
+
+
+def _cure(path: Path) -> str:
+    """What to do with a file whose ending tells what it is."""
+    ending = path.suffix.lower()
+    if ending in _SPREADSHEETS:
+        return "save the sheet as CSV (UTF-8)"
+    if ending in _ROWS:
+        return "say what its rows are: text_column (--text-column), words_column or image_column names their column"
+    if ending in {".txt", ".text", ".md"}:
+        return "write texts as rows of a .csv or .jsonl file, and name their column with text_column (--text-column)"
+    return ""
 
 
 def not_predicted(path: Path) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limbeck.errors import ConfigError, FormatError
+from limbeck.system.utf8 import not_utf8
 
 CONLL_SUFFIXES = (".conll", ".conllu", ".conll03", ".iob", ".iob2", ".bio")
 """Endings of the files that are read here."""
@@ -94,7 +95,6 @@ def _lines(file: Path) -> list[str]:
     except FileNotFoundError as error:
         raise FormatError(file, "there is no such file") from error
     except UnicodeDecodeError as error:
-        odd = error.object[error.start : error.start + 1].hex()
-        raise FormatError(file, f"is not UTF-8 (byte 0x{odd}): save it as UTF-8", offset=error.start) from error
+        raise not_utf8(file) from error
     except OSError as error:
         raise FormatError(file, f"cannot be read: {error.strerror or error}") from error

@@ -131,7 +131,7 @@ def _decoded(root: Path, listing: Listing, size: tuple[int, int] | None) -> Pict
             raise FormatError(
                 file,
                 f"it has {height} x {width} pixels (height x width), and {files[0]} has {first_height} x "
-                f"{first_width}: resize all, as with --image-size 224",
+                f"{first_width}: resize all, as with image_size=224 (--image-size 224)",
             )
     grey = all(picture.ndim == 2 for picture in pixels)
     images = np.empty((len(files), 1 if grey else 3, *pixels[0].shape[:2]), np.uint8)
@@ -263,7 +263,11 @@ def _reduced(file: str | PathLike[str], opened: Image.Image, least: int | None) 
     pixels, full = width * height, width * height * _bytes_a_pixel(opened)
     if _fits(file, opened):
         return opened
-    cure = "make it smaller" if least is not None else "make it smaller, or resize all, as with --image-size 224"
+    cure = (
+        "make it smaller"
+        if least is not None
+        else "make it smaller, or resize all, as with image_size=224 (--image-size 224)"
+    )
     if pixels > (most if least is None else 2 * most):  # Pillow opens no more than twice its limit
         raise FormatError(file, f"{width} x {height} pixels, and {most} pixels are the limit: {cure}")
     if least is not None:  # on either axis: EXIF may turn the image

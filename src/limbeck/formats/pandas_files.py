@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from limbeck.errors import FormatError
 from limbeck.formats.in_memory import is_held, source_name, with_columns
 from limbeck.system.extras import load_extra
+from limbeck.system.utf8 import not_utf8
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")
@@ -73,6 +74,8 @@ def read_frame(path: Any) -> Any:
         raise
     except (ImportError, MemoryError):
         raise
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
     except Exception as error:  # pandas and pyarrow raise a dozen types on damaged files
         raise FormatError(path, f"cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
     if not len(frame) or not len(frame.columns):

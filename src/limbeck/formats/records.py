@@ -12,6 +12,7 @@ from typing import Any
 
 from limbeck.errors import FormatError, MissingExtraError
 from limbeck.formats.in_memory import held_columns, is_held, source_name, values_of
+from limbeck.system.utf8 import not_utf8
 
 RECORD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that are read here."""
@@ -58,7 +59,7 @@ def read_records(
     except FileNotFoundError as error:
         raise FormatError(file, "there is no such file") from error
     except UnicodeDecodeError as error:
-        raise _not_utf8(file) from error
+        raise not_utf8(file) from error
     except OSError as error:
         raise FormatError(file, f"cannot be read: {error.strerror or error}") from error
 
@@ -209,13 +210,3 @@ def _taken(file: Path, names: Sequence[str], wanted: tuple[str, ...], optional: 
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:20]))
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def _not_utf8(file: Path) -> FormatError:
-    """Say where a file is not UTF-8: what was read in pieces does not know."""
-    try:
-        file.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        odd = error.object[error.start : error.start + 1].hex()
-        return FormatError(file, f"is not UTF-8 (byte 0x{odd}): save it as UTF-8", offset=error.start)
-    return FormatError(file, "is not UTF-8: save it as UTF-8")

@@ -71,7 +71,7 @@ def read_wav(path: str | PathLike[str], *, channel: int | None = None) -> Sound:
     if not frames:
         raise FormatError(path, "holds no sound")
     if channel is None and channels > 1:
-        raise FormatError(path, f"has {channels} channels: say which with --channel, from 0")
+        raise FormatError(path, f"has {channels} channels: say which with channel (--channel), from 0")
     if (channel or 0) >= channels:
         raise FormatError(path, f"has {channels} channels, and channel {channel} was asked for (they count from 0)")
     values = _samples(data, width).reshape(frames, channels)[:, channel or 0]

@@ -2,7 +2,7 @@
 
 __all__ = ["summarise"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import DataError, FormatError
 from limbeck.kaldi.convert import read_network
-from limbeck.kaldi.formats.compact_lattice import read_lattices
+from limbeck.kaldi.formats.compact_lattice import CompactLattice, read_lattice_entries, read_lattices
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.nnet1 import Nnet
 from limbeck.kaldi.formats.nnet1_record import read_arrays, records_of
@@ -21,8 +21,8 @@ from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.formats.openfst import read_graphs, summarise_fst
 from limbeck.kaldi.formats.piped import is_once
 from limbeck.kaldi.formats.post import PAIR
-from limbeck.kaldi.formats.scp import read_entries, read_scp
-from limbeck.kaldi.formats.sniff import FileKind, identify
+from limbeck.kaldi.formats.scp import ScpEntry, read_entries, read_scp
+from limbeck.kaldi.formats.sniff import FileKind, identify, identify_entry
 from limbeck.kaldi.formats.specifiers import parse_reading
 from limbeck.kaldi.formats.table import Kind, open_stream, read_ark, read_matrix_file
 from limbeck.kaldi.formats.transition_model import read_topology, read_transition_model
@@ -61,9 +61,7 @@ def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[
         return {"kind": kind, **_network(path, kind)}
     if kind == "scp" or kind == "data directory":
         script = path / "feats.scp" if kind == "data directory" else path
-        entries = read_scp(script, allow_pipes=allow_pipes)
-        found = _script_kind(script, entries, allow_pipes)
-        return {"kind": kind, **_table(found, read_entries(entries, found, allow_pipes=allow_pipes))}
+        return {"kind": kind, **_script(script, read_scp(script, allow_pipes=allow_pipes), allow_pipes)}
     if kind in _KINDS:
         return {"kind": kind, **_table(_KINDS[kind], read_ark(path, _KINDS[kind]))}
     others: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -87,8 +85,7 @@ def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[
 def _opened(table: Table) -> dict[str, Any]:
     """What a table holds that may be read once only."""
     if table.entries is not None:
-        found = _script_kind(Path(table.name), table.entries, table.allow_pipes)
-        return {"kind": table.kind, **_table(found, table.read(found))}
+        return {"kind": table.kind, **_script(Path(table.name), table.entries, table.allow_pipes)}
     if table.holds is None:
         raise FormatError(table.name, f"looks like {table.kind}, and a table is read from there: give it as a file")
     return {"kind": table.kind, **_table(table.holds, table.read(table.holds))}
@@ -149,9 +146,20 @@ def _arrays(path: Path, note: str) -> dict[str, Any]:
     return {"note": note, "parameters": sum(value.size for value in arrays.values()), "tensors": rows}
 
 
-def _script_kind(script: Path, entries: list[Any], allow_pipes: bool) -> Kind:
+def _script(script: Path, entries: list[ScpEntry], allow_pipes: bool) -> dict[str, Any]:
+    """What the objects hold that a script file points at."""
     if not entries:
         raise FormatError(script, "an empty script file")
+    pointed = identify_entry(entries[0])
+    if pointed == "graphs":
+        raise FormatError(script, f"points at graphs in {entries[0].source}: give that archive itself")
+    if pointed == "lattices":
+        return {"holds": "lattices", **_counted(read_lattice_entries(entries))}
+    found = _script_kind(entries, allow_pipes)
+    return _table(found, read_entries(entries, found, allow_pipes=allow_pipes))
+
+
+def _script_kind(entries: list[ScpEntry], allow_pipes: bool) -> Kind:
     first = [replace(entries[0], rows=None, columns=None)]  # a range that does not fit says nothing of the kind
     for kind in ("matrix", "vector"):
         try:
@@ -272,7 +280,11 @@ def _graphs(path: Path) -> dict[str, Any]:
 
 
 def _lattices(path: Path) -> dict[str, Any]:
-    found = [lattice for _, lattice in read_lattices(path)]
+    return _counted(read_lattices(path))
+
+
+def _counted(lattices: Iterable[tuple[str, CompactLattice]]) -> dict[str, Any]:
+    found = [lattice for _, lattice in lattices]
     arcs = [arc for lattice in found for arc in lattice.arcs]
     return {
         "utterances": len(found),

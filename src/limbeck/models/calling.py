@@ -190,8 +190,20 @@ def at_positions(logits: Tensor, places: Tensor) -> Tensor:
 
 
 def presentation_of(model: nn.Module) -> Any:
-    """A model's own presentation, its attribute ``presentation``, or None."""
-    return getattr(model, "presentation", None)
+    """A model's own presentation, from its attribute ``presentation``.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The presentation; None without, or where a layer or a method has that name.
+
+    Example:
+        >>> presentation_of(nn.ModuleDict({"presentation": nn.Identity()})) is None
+        True
+    """
+    found = getattr(model, "presentation", None)
+    return None if isinstance(found, Tensor) or callable(found) else found
 
 
 def versions(tensors: Sequence[Tensor]) -> list[int | None]:

@@ -52,7 +52,7 @@ class RankRule:
             require(value is None or 0 < value < math.inf, name, value, "a share in (0, 1], or a count above 1")
         require(self.rank is None or all(rank >= 1 for rank in self.rank), "rank", self.rank, "at least 1")
         if self.rank == ():
-            raise ConfigError("rank needs a number: --rank 50, or one for each layer in order")
+            raise ConfigError("rank needs a number: rank=(50,) (--rank 50), or one for each layer in order")
 
     @property
     def name(self) -> str | None:

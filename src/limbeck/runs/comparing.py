@@ -88,7 +88,7 @@ def compare(
 
     Args:
         *runs: Run folders, or runs that have one; at least two.
-        data: Their data set; None to open it again by its name in the runs' settings.
+        data: Their data set; None for that of the given runs, or to open it again by its name in their settings.
         out: A folder for a report of all of them, with learning curves, sizes and examples on which they differ.
 
     Returns:
@@ -101,7 +101,7 @@ def compare(
         RunError: If one is not finished.
     """  # noqa: DOC502
     paths = _paths(runs)
-    known = data or opened_data(RunFolder(paths[0]))
+    known = data or _data(runs, paths)
     _same_digests(paths)
     found = [gather(RunFolder(path), data=known) for path in paths]
     names = _names(paths)
@@ -143,6 +143,17 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
         if resolved.count(place) > 1:
             raise ConfigError(f"{path} was given twice")
     return paths
+
+
+def _data(runs: Sequence[str | Path | FinishedRun], paths: Sequence[Path]) -> DataSet:
+    """The data set of the first run that has it in memory, or else of the first whose settings name it."""
+    for run in runs:
+        held: DataSet | None = getattr(run, "data", None)
+        if held is not None:
+            return held
+    return opened_data(
+        next((folder for folder in map(RunFolder, paths) if "data" in folder.config()), RunFolder(paths[0]))
+    )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

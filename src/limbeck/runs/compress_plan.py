@@ -165,6 +165,11 @@ def plan_compression(
     )
     tell_unused(unused, callback)
     guide = teacher_for(model if teacher is None else teacher, data).bind(data.train, views)
+    if teacher is not None and guide.live:
+        check_answers("teacher", guide, data)
+    for name, each in before.items():
+        if isinstance(each, nn.Module):
+            check_answers(name, each, data)
     if tuning.finetune_epochs:
         verify_stores(guide, callback)
     return CompressPlan(

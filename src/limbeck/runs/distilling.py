@@ -31,9 +31,9 @@ from limbeck.runs.folder import RunFolder, require_out
 from limbeck.runs.initial_models import apart_from, same_start, tell_equal_ends
 from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, teacher_for
-from limbeck.runs.judging import Judgement, Pair, judge_pairs
+from limbeck.runs.judging import Judgement, Pair, judge_pairs, warn_unjudged
 from limbeck.runs.pairs import train_pairs
-from limbeck.runs.result_warnings import tell_results, tell_unjudged
+from limbeck.runs.result_warnings import tell_results
 from limbeck.system.callbacks import Callback
 from limbeck.teachers import lent
 from limbeck.training.checkpoint import save_tensors
@@ -215,7 +215,7 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     data, callback = plan.data, plan.execution.callback
     keep_first_weights(folder, plan.made)
     tell_reach(plan.margin, data, callback, teacher=plan.guide)
-    tell_unjudged(data, callback)
+    warn_unjudged(data, callback)
     one_start = same_start(plan.made)
     pairs = train_pairs(plan, folder)
     tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)

@@ -50,7 +50,7 @@ def checked_formats(
         raise ConfigError(f"format {twice} is asked for twice")
     chosen = [exporter_named(name) for name in formats]
     if Path(out).exists():
-        raise RunError(f"{out} exists already: choose another --out, and nothing there is changed")
+        raise RunError(f"{out} exists already: choose another out (--out), and nothing there is changed")
     if margin is not None:
         checked_margin(margin)
     if parity_examples is not None and parity_examples < 1:

@@ -162,7 +162,7 @@ class RunFolder:
         try:
             with hold(self.path):
                 if not taken and self._holds_something():
-                    raise RunError(f"{self.path} was taken by another run just now: choose another --out")
+                    raise RunError(f"{self.path} was taken by another run just now: choose another out (--out)")
                 try:
                     if taken:
                         known = identity is not None and (self.path / _IDENTITY).exists()
@@ -227,14 +227,18 @@ class RunFolder:
         """
         if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
             # safetensors cannot open such a path, which would fail only after the training.
-            raise RunError(f"{str(self.path)!a} is not valid UTF-8, and cannot be a run's folder: choose another --out")
+            raise RunError(
+                f"{str(self.path)!a} is not valid UTF-8, and cannot be a run's folder: choose another out (--out)"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: give a folder")
         taken = self._holds_something()
         if taken and not resume:
-            raise RunError(f"{self.path} exists already: resume it with --resume, or choose another --out")
+            raise RunError(
+                f"{self.path} exists already: resume it with resume=True (--resume), or choose another out (--out)"
+            )
         if taken and not (self.path / kept).exists():
-            raise RunError(f"{self.path} is not empty and not a run: choose another --out")
+            raise RunError(f"{self.path} is not empty and not a run: choose another out (--out)")
         return taken
 
     def _holds_something(self) -> bool:

@@ -23,6 +23,7 @@ from limbeck.protocols import Answering, Teacher
 from limbeck.runs.label_names import numbered_labels
 from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
+from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import as_teacher
 
 
@@ -201,23 +202,18 @@ def check_answers(role: str, subject: nn.Module | Teacher, data: DataSet) -> Non
     Raises:
         ItemError: If the example cannot be read.
         MismatchError: If the model fails on the example, or outputs another number of classes.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            _, answers = next(answers_in_blocks(subject, data.train, within=slice(0, 1), batch_size=1))
-    except UserCodeError as error:
-        cause = error.__cause__
-        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        whole = data.train.kind == "integers"
-        cure = "; inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
-        raise MismatchError(
-            f"the {role} cannot take an example of shape {data.train.shape} from {data.name}: {reason[:200]}{cure}"
-        ) from cause
-    except ItemError:
-        raise  # not the model's fault
-    except LimbeckError as error:
-        raise MismatchError(f"the {role}: {error}") from error
+    """  # noqa: DOC501
+    whole = data.train.kind == "integers"
+    cure = "inputs are integers: give floating-point numbers where they are not token ids" if whole else ""
+    with refuse_misfit(role, data.train.shape, data.name, cure):
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                _, answers = next(answers_in_blocks(subject, data.train, within=slice(0, 1), batch_size=1))
+        except (ItemError, UserCodeError):
+            raise
+        except LimbeckError as error:
+            raise MismatchError(f"the {role}: {error}") from error
     if answers.shape[1] != len(data.classes):
         raise MismatchError(f"the {role} outputs {answers.shape[1]} classes, and {data.name} has {len(data.classes)}")
 

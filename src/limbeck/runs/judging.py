@@ -1,6 +1,6 @@
 """Evaluation of students, baselines and teacher on the test set: once, after the last training."""
 
-__all__ = ["Judgement", "Pair", "judge_pairs"]
+__all__ = ["Judgement", "Pair", "judge_pairs", "warn_unjudged"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from limbeck.runs.calibrating import calibration_of
 from limbeck.runs.claims import judged_by
 from limbeck.runs.measure import Answers, answers_of, labels_of, scores_of, size_of, speed_of, title_of
 from limbeck.runs.speed import placed
+from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 
 
@@ -41,6 +42,21 @@ class Judgement:
     margin: MarginVerdict | None
     metrics: dict[str, Any]
     answers: dict[str, Tensor]
+
+
+def warn_unjudged(data: DataSet, callback: Callback | None) -> None:
+    """Warn, so that the run keeps it among its metrics, where no labelled examples are left and no verdict follows.
+
+    Args:
+        data: The data set.
+        callback: Receives the warning.
+    """
+    part = data.test or data.validation
+    if part is None or part.labels is None:
+        (callback or Callback()).on_warning(
+            "there are no labelled test or validation examples, so nothing is evaluated and there is no verdict: give "
+            "test=, or --test-data"
+        )
 
 
 def judge_pairs(

@@ -30,7 +30,7 @@ from limbeck.exporters.tempered import Tempered, tempered
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
 from limbeck.keyed import permutation
-from limbeck.models.calling import presentation_of
+from limbeck.models.calling import call_model, presentation_of
 from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
@@ -48,6 +48,7 @@ from limbeck.runs.samples import samples_of
 from limbeck.runs.settings import options_of
 from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_beside, make_folder, replace_bytes, seal_files, sync_folder, why
+from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import Ensemble
 
 _TRACED = 5
@@ -135,6 +136,7 @@ def export(
 
     Raises:
         ConfigError: If a format is unknown, or does not support the model.
+        MismatchError: If the model cannot take the examples.
         RunError: If the folder exists, or cannot be written.
         ParityError: If a file's predictions differ from the model's.
 
@@ -249,7 +251,13 @@ def _held(model: nn.Module, example: Any, data: Any, most: int | None, *, pixels
     rows = torch.arange(len(examples))
     if most is not None and most < len(examples):
         rows = permutation(len(examples), seed=0, epoch=0)[:most].sort().values
-    return Held(examples, part, rows, pixels)
+    held = Held(examples, part, rows, pixels)
+    with (
+        refuse_misfit("model", examples.shape, "the example" if part == "example" else f"the {part} examples"),
+        torch.no_grad(),
+    ):
+        call_model(model, _few(held).inputs)
+    return held
 
 
 def _subject(model: nn.Module, held: Held) -> tuple[nn.Module, Inputs]:

@@ -1,6 +1,6 @@
 """Models in folders: ``config.json`` and ``model.safetensors``, in the layout of the Hugging Face Hub."""
 
-__all__ = ["classes_of", "load", "reading_of", "save_ensemble", "save_model"]
+__all__ = ["attached_reading", "classes_of", "load", "reading_of", "save_ensemble", "save_model"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -180,6 +180,23 @@ def _annotate(module: nn.Module, classes: tuple[str, ...] | None, reading: Readi
         own = any(name in parts for parts in (module._modules, module._parameters, module._buffers))
         if not own and not hasattr(type(module), name):
             setattr(module, name, value)
+
+
+def attached_reading(model: Any) -> Reading | None:
+    """How the inputs of a loaded model are made, from its attribute ``reading``.
+
+    Args:
+        model: A module, or anything else.
+
+    Returns:
+        The reading; None where it has no such attribute, or something else of that name, such as a layer.
+
+    Example:
+        >>> attached_reading(nn.ModuleDict({"reading": nn.Linear(2, 2)})) is None
+        True
+    """
+    found = getattr(model, "reading", None)
+    return found if isinstance(found, Reading) else None
 
 
 def reading_of(path: str | Path) -> Reading | None:

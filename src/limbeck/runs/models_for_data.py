@@ -19,7 +19,7 @@ from limbeck.models.timm_models import TIMM_PREFIX
 from limbeck.options import DataOptions, ModelOptions
 from limbeck.protocols import Teacher
 from limbeck.runs.inputs import check_answers, check_classes, teacher_for
-from limbeck.runs.models import load, reading_of
+from limbeck.runs.models import attached_reading, load, reading_of
 from limbeck.system.devices import widest
 from limbeck.teachers import Ensemble, ModelTeacher
 
@@ -166,7 +166,7 @@ def _see_as_trained(role: str, teacher: Teacher, data: DataSet) -> None:
     """Give each model its own presentation, where the data were read for another."""
     for member in getattr(teacher, "members", None) or ():
         _see_as_trained(role, member, data)
-    mine = getattr(getattr(teacher, "model", None), "reading", None)
+    mine = attached_reading(getattr(teacher, "model", None))
     seen = None if mine is None else mine.seen_in(data.reading, role, data.name)
     if seen is not None:
         teacher.presentation = seen  # type: ignore[attr-defined]

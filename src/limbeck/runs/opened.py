@@ -73,6 +73,6 @@ def open_run(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | 
     folder = RunFolder(path)
     config = folder.config()
     if not folder.finished:
-        raise RunError(f"{path} is not finished: resume it with --resume")
+        raise RunError(f"{path} is not finished: resume it with resume=True (--resume)")
     history = folder.history() if (folder.path / "history.jsonl").exists() else []
     return OpenedRun(folder.metrics(), history, config, folder.path, model)

@@ -27,7 +27,7 @@ from limbeck.options.methods import has_temperature, option_list
 from limbeck.report import Contents, Heard, Layer, Model, Singular, write_report
 from limbeck.runs.claims import reach_of
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.models import classes_of, load
+from limbeck.runs.models import attached_reading, classes_of, load
 from limbeck.runs.run_models import answers_by_role, with_words
 from limbeck.runs.settings import options_of
 from limbeck.runs.speed import modules_of
@@ -39,7 +39,8 @@ TRIED = "try"
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 """Exceptions that malformed contents raise."""
 _NOT_OURS = (
-    "or another file of the run is malformed ({said}): restore the folder from a copy, or resume the run with --resume"
+    "or another file of the run is malformed ({said}): restore the folder from a copy, or resume the run with "
+    "resume=True (--resume)"
 )
 _TRIED = f"{TRIED}/model.html"
 _DATA_KEYS = tuple(field.name for field in dataclasses.fields(every_option()))
@@ -95,7 +96,7 @@ def gather(
     """
     config = run.config()
     if not run.finished:
-        raise RunError(f"{run.path} is not finished: resume it with --resume, then write its report")
+        raise RunError(f"{run.path} is not finished: resume it with resume=True (--resume), then write its report")
     metrics = _metrics(run)
     notes: list[str] = []
     if data is None and "data" in config:
@@ -181,14 +182,18 @@ def opened_data(run: RunFolder) -> DataSet:
     Raises:
         DataError: If the run was made in Python from data without a name, or they cannot be opened again.
     """
-    notes: list[str] = []
-    data = _opened(run, run.config(), allow_pipes=False, notes=notes) if "data" in run.config() else None
-    if data is None:
-        raise DataError(
-            f"the data of {run.path} cannot be opened again: {notes[0] if notes else 'its settings do not name them'}; "
-            "give them (--data, or data=)"
-        )
-    return data
+    config = run.config()
+    try:
+        if "data" in config:
+            known = {key: config[key] for key in _DATA_KEYS if key in config}
+            return open_data(options_of(run.path, {**known, "allow_pipes": False}))
+        why = "it was made in Python from data in memory, which its folder does not hold"
+    except LimbeckError as error:
+        why = str(error)
+    raise DataError(
+        f"the examples that {run.path} was evaluated on cannot be loaded again ({why}): give the run's data set, as in "
+        "limbeck.compare(a, b, data=data_set), or on the command line --data and the file or folder that holds it"
+    )
 
 
 def _judged(
@@ -307,7 +312,7 @@ def _model(
         if loaded is not None and examples is not None:
             members = 1 if isinstance(loaded, nn.Module) else len(loaded.members)
             module = modules_of(loaded)[0][0]
-            reading = getattr(module, "reading", None)
+            reading = attached_reading(module)
             seen = presentation_of(module) if reading is None else reading.presentation
             inputs = examples.as_seen(slice(0, 1), seen)
             layers = tuple(Layer(*sizes) for sizes in layer_sizes(module, inputs))

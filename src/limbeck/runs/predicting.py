@@ -42,6 +42,7 @@ from limbeck.runs.speed import placed
 from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device
 from limbeck.system.files import read_json
+from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import Ensemble, as_teacher
 
 
@@ -211,7 +212,8 @@ def predict(
     names = classes if classes is not None else named_classes(subject)
     if names is None:
         few = dataclasses.replace(examples.take(_first(examples)), labels=None)
-        count = next(answers_in_blocks(subject, few))[1].shape[1]
+        with refuse_misfit("model", few.shape, name):
+            count = next(answers_in_blocks(subject, few))[1].shape[1]
         names = [str(number) for number in range(count)]
     check_answers("model", subject, DataSet(name, tuple(map(str, names)), examples))
     words = getattr(examples.inputs, "words_of_examples", None)

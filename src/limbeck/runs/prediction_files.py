@@ -143,7 +143,7 @@ def write_blocks(
     )
     if not isinstance(target, str | os.PathLike):
         if kind == "parquet":
-            raise ConfigError("parquet is not text: give a file with --out")
+            raise ConfigError("parquet is not text: give a file with out (--out)")
         return sum(_lines(target, columns, kind or "csv"))
     used, path = kind or format_of(target), Path(target)
     if used == "parquet":

@@ -1,6 +1,6 @@
 """Warnings about what came out of a run: results that a reader of the verdict alone would not suspect."""
 
-__all__ = ["tell_results", "tell_teacher_unused", "tell_unjudged"]
+__all__ = ["tell_results", "tell_teacher_unused"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -31,21 +31,6 @@ def tell_teacher_unused(aims: Distillation, callback: Callback | None) -> None:
     if aims.hard_weight == 1:
         (callback or Callback()).on_warning(
             "hard_weight is 1: the teacher is not used, and the student is trained on labels alone, as its baseline is"
-        )
-
-
-def tell_unjudged(data: DataSet, callback: Callback | None) -> None:
-    """Say that there will be no verdict, where no labelled examples are left to evaluate on.
-
-    Args:
-        data: The data set.
-        callback: Receives the note.
-    """
-    judged = data.test or data.validation
-    if judged is None or judged.labels is None:
-        (callback or Callback()).on_note(
-            "there are no labelled test or validation examples, so nothing is evaluated and there is no verdict: give "
-            "test=, or --test-data"
         )
 
 

@@ -126,7 +126,7 @@ def require_settings(
         begun, here = _STARTED_BY["data" in before], _STARTED_BY["data" in config]
         raise RunError(
             f"{path} was started {begun}, and now it is resumed {here}, which may have other data and "
-            f"networks: resume it {begun}, or choose another --out"
+            f"networks: resume it {begun}, or choose another out (--out)"
         )
     for name in sorted(set(before) | set(config)):
         # Kinds of data have settings of their own, which runs of other kinds do not save.
@@ -136,7 +136,7 @@ def require_settings(
         if finished is not None and name in _LENGTH and started != now:
             raise RunError(
                 f"{finished} is finished with {name} = {started}, and now it is {now}: a finished "
-                f"training cannot be extended; resume with {name} = {started}, or choose another --out"
+                f"training cannot be extended; resume with {name} = {started}, or choose another out (--out)"
             )
         of_kind = field is not None and field.metadata.get("free", False)
         same = started == now or (now is None and name in _UNSET and started == _UNSET[name])
@@ -144,7 +144,8 @@ def require_settings(
             was = "its default" if started is None else repr(started)
             raise RunError(
                 f"{path} was started with {name} = {was}, and now it is "
-                f"{'its default' if now is None else now!r}: resume with the same settings, or choose another --out"
+                f"{'its default' if now is None else now!r}: resume with the same settings, or choose another "
+                "out (--out)"
             )
 
 

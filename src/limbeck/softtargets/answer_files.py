@@ -80,7 +80,7 @@ class SavedAnswers:
         words = {"probs": "probabilities", "log_probs": "log-probabilities", "logits": "logits"}[self.kind]
         what = words if self.k is None else f"the top {self.k} {words}"
         by = "in the examples' order" if self.index is None else "by names" if self.by_name else "by their index"
-        told = ", by how they sum; --answers says it otherwise" if self.guessed else ""
+        told = ", by how they sum; answers (--answers) says it otherwise" if self.guessed else ""
         return f"{self.path} holds {what}{told}: {len(self.values):,} rows, {by}"
 
     def teacher(self, data: DataSet) -> StoredTargets:
@@ -155,7 +155,7 @@ class SavedAnswers:
             return self.index.astype(np.int64)
         raise MismatchError(
             f"{self.path} names its rows by text, such as {str(self.index[0])!r}, and the examples of {data.name} have "
-            "no names: name them by --id-column, or give their indices, from 0 in the data's order"
+            "no names: name them by id_column (--id-column), or give their indices, from 0 in the data's order"
         )
 
 
@@ -229,7 +229,7 @@ def _read(
     path, name = place, str(place).lower()
     if name.endswith(".npy"):
         if index_column is not None:
-            raise ConfigError(f"{path} is one array, and has no columns: leave --index-column out")
+            raise ConfigError(f"{path} is one array, and has no columns: leave index_column (--index-column) out")
         return _finish(place, kind, None, _read_npy(place), None, None, None)
     if name.endswith(".npz"):
         return _from_arrays(place, read_npz(place), kind, index_column)

@@ -32,6 +32,7 @@ from typing import Any
 
 from limbeck.errors import FormatError, NonFiniteError, RunError
 from limbeck.system.checksums import SUMS, digest_file, read_checked, read_sums, render_sums
+from limbeck.system.utf8 import not_utf8
 
 
 def replace_bytes(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
@@ -310,7 +311,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         FormatError: If it is missing, unreadable, not TOML, far larger than settings are, or does not match its digest.
-    """
+    """  # noqa: DOC501
     try:
         if path.stat().st_size > _LARGEST_TOML:
             raise FormatError(path, f"has more than {_LARGEST_TOML:,} bytes: these are no settings")
@@ -319,7 +320,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of a million digits
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, or a number of a million digits
         raise FormatError(path, f"is not valid TOML: {error}") from error
 
 

@@ -307,8 +307,8 @@ def _on_this_machine(
                 return [found[number] for number in range(len(payloads))]
     raise RunError(
         f"{len(payloads) - len(found)} of {len(payloads)} trainings died at each of {_ATTEMPTS} attempts, perhaps for "
-        "want of memory: use fewer jobs, and go on with --resume; or because the script that starts them cannot be "
-        "imported without starting them again"
+        "want of memory: use fewer jobs, and go on with resume=True (--resume); or because the script that starts "
+        "them cannot be imported without starting them again"
     )
 
 
@@ -336,7 +336,7 @@ def _ended(
     if caught:
         name = signal.Signals(caught[0]).name
         raise InterruptedRun(
-            f"stopped by {name}; everything is saved, the same command with --resume continues", caught[0]
+            f"stopped by {name}; everything is saved, the same with resume=True (--resume) continues", caught[0]
         )
 
 
@@ -381,7 +381,7 @@ def _on_ray(
                         ray.cancel(reference, force=False)
                     time.sleep(_GRACE)
                     raise InterruptedRun(
-                        f"stopped by {signal.Signals(caught[0]).name}; the same command with --resume continues",
+                        f"stopped by {signal.Signals(caught[0]).name}; the same with resume=True (--resume) continues",
                         caught[0],
                     )
         return [found[number] for number in sorted(numbers.values())]

@@ -1,12 +1,14 @@
 """Errors in user code: reported in one line, with the user's traceback as their cause."""
 
-__all__ = ["introduce_error", "is_out_of_memory"]
+__all__ = ["introduce_error", "is_out_of_memory", "refuse_misfit"]
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
 
-from limbeck.errors import LimbeckError, UserCodeError
+from limbeck.errors import LimbeckError, MismatchError, UserCodeError
 
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
@@ -31,6 +33,38 @@ def introduce_error(error: Exception, called: str, given: str) -> NoReturn:
         raise error
     reason = " ".join(str(error).split())[:300]
     raise UserCodeError(f"{called} raised {type(error).__name__} on {given}{': ' if reason else ''}{reason}") from error
+
+
+@contextmanager
+def refuse_misfit(role: str, shape: Sequence[int], source: str = "the data", cure: str = "") -> Iterator[None]:
+    """Where a model is first tried on data: its error says which model and which data do not fit together.
+
+    Args:
+        role: What to call the model, such as "teacher".
+        shape: Of one example.
+        source: What to call the data.
+        cure: A further sentence, or nothing.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MismatchError: If the user's code raised an error.
+
+    Example:
+        >>> with refuse_misfit("student", (784,), "digits.npz"):
+        ...     introduce_error(RuntimeError("shapes cannot be multiplied"), "Net", "inputs of shape (1, 784)")
+        Traceback (most recent call last):
+        limbeck.errors.MismatchError: the student cannot take an example of shape (784,) from digits.npz: Net raised
+        RuntimeError on inputs of shape (1, 784): shapes cannot be multiplied
+    """
+    try:
+        yield
+    except UserCodeError as error:
+        hint = f" ({cure})" if cure else ""
+        raise MismatchError(
+            f"the {role} cannot take an example of shape {tuple(shape)} from {source}{hint}: {error}"
+        ) from error.__cause__
 
 
 def is_out_of_memory(error: BaseException) -> bool:

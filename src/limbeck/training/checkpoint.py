@@ -40,7 +40,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None
         content = metadata_in_order(save(held, {"state": text, "sha256": _digest(held, text)}))
     except MemoryError as error:
         raise RunError(
-            f"cannot write {path}: out of memory; what was saved before is as it was: free some memory, and --resume"
+            f"cannot write {path}: out of memory; what was saved before is as it was: free some memory, and resume "
+            "with resume=True (--resume)"
         ) from error
     replace_bytes(path, content)
 

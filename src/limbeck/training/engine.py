@@ -453,7 +453,7 @@ class TrainingRun:
         number = caught[0] if caught else signal.SIGTERM  # the signal may have reached another process
         raise InterruptedRun(
             f"stopped by {signal.Signals(number).name} after step {self.state.step} of epoch {self.state.epoch + 1}; "
-            f"everything is saved, the same command with --resume continues",
+            f"everything is saved, the same with resume=True (--resume) continues",
             number,
         )
 

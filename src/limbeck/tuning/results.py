@@ -36,7 +36,11 @@ def conclude(
     """
     complete = [row for row in rows if row["state"] == "complete"]
     if not complete:
-        why = "each became infinite: try smaller learning rates" if rows else "give it more time, and --resume"
+        why = (
+            "each became infinite: try smaller learning rates"
+            if rows
+            else "give it more time, and go on with resume=True (--resume)"
+        )
         raise RunError(f"no trial came to its end: {why}")
     best = min(complete, key=lambda row: (row["validation_errors"], row["validation_nll"], row["trial"]))
     counts = Counter(row["state"] for row in rows)

@@ -210,7 +210,7 @@ def told_of_storage(url: str | None) -> Iterator[None]:
         reason = " ".join(str(found.__cause__ or found).split()).split(" [SQL")[0][:200]
         raise RunError(
             f"the study in {hidden_password(url)} cannot be kept: {reason}: is the disk full, or the folder deleted? "
-            f"Finished trials are kept; --resume continues"
+            f"Finished trials are kept; resume=True (--resume) continues"
         ) from error
 
 
@@ -253,7 +253,9 @@ def open_study(storage: "BaseStorage", name: str, settings: Mapping[str, Any]) -
     found = study.user_attrs.get("settings")
     if found is None:
         if study.get_trials(deepcopy=False):
-            raise RunError(f"the study {name!r} in the storage is not one of limbeck tune: give another --study")
+            raise RunError(
+                f"the study {name!r} in the storage is not one of limbeck tune: give another study (--study)"
+            )
         study.set_user_attr("settings", dict(settings))
     else:
         agree(name, found, settings)
@@ -275,7 +277,7 @@ def agree(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before.get(key) != now.get(key):
             raise RunError(
                 f"the study {name!r} was begun with {key} = {before.get(key)!r}, and now it is {now.get(key)!r}: its "
-                "trials could not be compared; go on with the same, or begin another with another --out"
+                "trials could not be compared; go on with the same, or begin another with another out (--out)"
             )
 
 

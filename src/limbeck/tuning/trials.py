@@ -337,10 +337,10 @@ def stopped_by(number: int) -> str:
 
     Example:
         >>> stopped_by(15)
-        'stopped by SIGTERM; finished trials are kept, the same command with --resume continues'
+        'stopped by SIGTERM; finished trials are kept, the same with resume=True (--resume) continues'
     """
     name = signal.Signals(number).name
-    return f"stopped by {name}; finished trials are kept, the same command with --resume continues"
+    return f"stopped by {name}; finished trials are kept, the same with resume=True (--resume) continues"
 
 
 def _suggest(trial: "Trial", axis: Axis) -> Any:

@@ -1,6 +1,7 @@
 """Compact lattices against all paths of small raw ones, and files against the layout that Kaldi documents."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,16 @@ from limbeck.kaldi.formats.compact_lattice import (
     LatticeArc,
     LatticeWeight,
     lattice_bytes,
+    read_lattice_entries,
     read_lattices,
 )
 from limbeck.kaldi.formats.openfst import summarise_fst
+from limbeck.kaldi.formats.scp import read_scp
 from limbeck.kaldi.formats.transition_model import TransitionModel
+from limbeck.kaldi.formats.write import ArkWriter
+from limbeck.kaldi.summaries import summarise
+
+KALDI = Path(__file__).parents[2] / "fixtures" / "kaldi"
 
 
 def random_raw(seed, states, arcs, words=3, silent=0.5):
@@ -154,6 +161,25 @@ def test_files_come_back_and_cut_ones_are_refused(tmp_path, binary):
         except FormatError:
             continue
         assert found.items() <= lattices.items()  # a cut between two entries
+
+
+def test_a_script_file_points_at_lattices(tmp_path):
+    lattices = {f"utt{seed}": determinise(random_raw(seed, 4, 4), beam=3.0) for seed in range(3)}
+    for binary in (True, False):
+        with ArkWriter(tmp_path / "lat", scp=tmp_path / "lat.scp", text=not binary) as writer:
+            for key, lattice in lattices.items():
+                writer.write_lattice(key, lattice)
+        entries = read_scp(tmp_path / "lat.scp")
+        assert dict(read_lattice_entries(reversed(entries))) == lattices
+        arcs = sum(len(lattice.arcs) for lattice in lattices.values())
+        told = summarise(tmp_path / "lat.scp")
+        assert (told["holds"], told["utterances"], told["arcs"]) == ("lattices", 3, arcs)
+        (tmp_path / "lat.scp").write_text(f"a {tmp_path / 'lat'}:{entries[1].offset}\nb {tmp_path / 'lat'}:7\n")
+        with pytest.raises(FormatError, match="lat"):
+            summarise(tmp_path / "lat.scp")
+    (tmp_path / "fsts.scp").write_text(f"utt000 {KALDI / 'hmm' / 'train.fsts'}:5\n")
+    with pytest.raises(FormatError, match="points at graphs in .*train.fsts: give that archive itself"):
+        summarise(tmp_path / "fsts.scp")
 
 
 def test_the_binary_layout_is_that_of_openfst():

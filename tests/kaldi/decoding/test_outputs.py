@@ -95,6 +95,22 @@ def test_cmvn_of_speakers_and_utterances(tmp_path):
         np.testing.assert_array_equal(value, add_deltas(apply_cmvn(frames[key], accumulate_cmvn(frames[key]))))
 
 
+def test_statistics_in_an_archive(tmp_path):
+    place, frames, stats = data_directory(tmp_path)
+    (place / "cmvn.scp").unlink()
+    archive = place / "cmvn.ark"
+    for given in (archive, f"ark:{archive}", f"ark,s,cs:cat {archive} |"):
+        options = FeatureOptions(cmvn="speaker", cmvn_scp=Path(given), allow_pipes=True)
+        for key, value in Utterances(place, options):
+            np.testing.assert_array_equal(value, apply_cmvn(frames[key], stats[key[:2]]))
+    with pytest.raises(RunError, match="--allow-pipes"):
+        consume(place, cmvn="speaker", cmvn_scp=Path(f"ark:cat {archive} |"))
+    with pytest.raises(FormatError, match="utt2spk: holds no CMVN statistics, which are matrices, but words"):
+        consume(place, cmvn="speaker", cmvn_scp=place / "utt2spk")
+    with pytest.raises(FormatError, match="missing.ark: cannot be read"):
+        consume(place, cmvn="speaker", cmvn_scp=Path(f"ark:{place}/missing.ark"))
+
+
 def test_keeping_some(tmp_path):
     utterances = Utterances(data_directory(tmp_path)[0])
     utterances.keep(2)

@@ -223,6 +223,12 @@ def test_components_of_kaldi_that_are_not_run_are_named(body, tmp_path):
             assert identify(tmp_path / "a").startswith("nnet1")
 
 
+@pytest.mark.parametrize("name", ["tdnn.bin", "tdnn.txt", "am.mdl", "am.txt"])
+def test_networks_of_nnet3_are_told_with_the_command_for_them(name):
+    with pytest.raises(FormatError, match=r"begins a network of nnet3 .* limbeck kaldi nnet3-copy"):
+        read_nnet(ROWS.parent / "nnet3" / name)
+
+
 def test_a_prototype_is_no_network_yet(tmp_path):
     (tmp_path / "nnet.proto").write_text("<NnetProto>\n<AffineTransform> <InputDim> 6 <OutputDim> 4\n</NnetProto>\n")
     assert identify(tmp_path / "nnet.proto") == "nnet1 legacy"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import ConfigError, DataError
@@ -33,6 +33,9 @@ def slowly(frames, options):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 50), st.booleans(), st.booleans(), st.integers(0, 99))
+@example(40, 10, 1, True, False, 0)  # an even window reaches further back than ahead
+@example(40, 11, 1, True, True, 0)
+@example(40, 10, 5, False, True, 0)
 def test_against_the_definition(count, window, least, center, norm_vars, seed):
     frames = np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32)
     options = SlidingOptions(cmn_window=window, min_cmn_window=least, center=center, norm_vars=norm_vars)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.errors import ConfigError, FormatError, RunError
+from limbeck.errors import ConfigError, FormatError, LimbeckWarning, RunError
 from limbeck.kaldi.formats.opened import Table
 from limbeck.kaldi.formats.specifiers import Reading, Writing, parse_reading, parse_writing
 from limbeck.kaldi.formats.table import read_ark
@@ -30,7 +30,9 @@ FEATS = KALDI / "feats.txt.ark"
         ("t,ark:a.ark", Reading("ark", "a.ark")),
         ("ark,s,cs:-", Reading("ark", "-")),
         ("ark:", Reading("ark", "-")),
-        ("scp,p:data/a:b.scp", Reading("scp", "data/a:b.scp")),
+        ("scp,p:data/a:b.scp", Reading("scp", "data/a:b.scp", permissive=True)),
+        ("p,scp,np:a.scp", Reading("scp", "a.scp")),
+        ("scp,np,p:cat a |", Reading("scp", "cat a", is_pipe=True, permissive=True)),
         ("ark:gunzip -c http://a//b |", Reading("ark", "gunzip -c http://a//b", is_pipe=True)),
         ("cat a |", Reading("", "cat a", is_pipe=True)),
         ("-", Reading("", "-")),
@@ -170,6 +172,36 @@ def test_a_script_file_by_its_specifier(tmp_path):
     (tmp_path / "piped").write_text(f"utt1 cat {FEATS} |\n")
     with pytest.raises(RunError, match="--allow-pipes"):
         Table(f"scp:{tmp_path}/piped")
+
+
+def test_a_permissive_script_file_leaves_out_what_is_missing_and_nothing_else(tmp_path):
+    expected = dict(read_ark(FEATS))
+    write_ark(tmp_path / "raw", expected, scp=tmp_path / "a.scp")
+    lines = (tmp_path / "a.scp").read_text().splitlines()
+    gone = [f"gone1 {tmp_path}/none:5", *lines[:2], f"gone2 {tmp_path}/none:9[0:2]", *lines[2:]]
+    (tmp_path / "a.scp").write_text("\n".join(gone))
+    for given in (f"scp,p:{tmp_path}/a.scp", f"scp,p:cat {tmp_path}/a.scp |"):
+        with pytest.warns(LimbeckWarning, match=r"2 of 5 entries are left out.*none of gone1$") as said:
+            table = Table(given, allow_pipes=True)
+            same(table.read(), expected)
+            same(table.read(), expected)
+        assert len(said) == 1  # and not at each reading
+        with pytest.warns(LimbeckWarning, match="left out"):
+            assert summarise(given, allow_pipes=True)["entries"] == len(expected)
+    for given in (f"scp:{tmp_path}/a.scp", f"scp,p,np:{tmp_path}/a.scp", tmp_path / "a.scp"):
+        with pytest.raises(FormatError, match="none"):
+            list(Table(given).read())
+    for line, says in (
+        (f"{lines[0]}[0:90]", "asks for rows"),
+        (f"utt {tmp_path}/raw:99999999", "points at byte"),
+        (f"utt {tmp_path}/raw:3", "raw"),
+    ):
+        (tmp_path / "a.scp").write_text(line)
+        with pytest.raises(FormatError, match=says):
+            list(Table(f"scp,p:{tmp_path}/a.scp").read())
+    (tmp_path / "a.scp").write_text(gone[0])
+    with pytest.raises(FormatError, match="none is there"):
+        Table(f"scp,p:{tmp_path}/a.scp")
 
 
 def test_archives_to_commands_and_pipes(tmp_path):

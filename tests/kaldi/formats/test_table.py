@@ -298,6 +298,10 @@ def test_a_range_up_to_three_rows_too_long_is_cut(tmp_path):
     for range_ in ("[0:64]", "[61:62]", "[0:60,0:1]"):
         with pytest.raises(FormatError, match="asks for"):
             read(range_)
+    matrix = np.zeros((3, 3), np.float32)
+    write_ark(tmp_path / "a.ark", {"a": matrix})
+    with pytest.raises(FormatError, match="asks for columns 0 to 3"):  # of columns none too many
+        read("[0:2,0:3]")
 
 
 @pytest.mark.parametrize(

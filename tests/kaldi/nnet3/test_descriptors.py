@@ -96,13 +96,21 @@ def network(text):
 @settings(max_examples=40, deadline=None)
 @given(leaves(3))
 def test_values_against_the_definition(text):
-    nnet = network(f"Sum(IfDefined({text}), Scale(0, Failover(input, Const(0, 1))))")
+    same_as_slowly(f"IfDefined({text})", np.arange(-6, 12))
+
+
+@pytest.mark.parametrize("text", ["IfDefined(Offset(input, -1))", "Failover(Offset(input, 1), Const(2, 1))"])
+def test_a_single_time_that_cannot_be_computed(text):
+    same_as_slowly(text, np.arange(FIRST, LAST + 1))
+
+
+def same_as_slowly(text, times):
+    nnet = network(f"Sum({text}, Scale(0, Failover(input, Const(0, 1))))")
     frames = np.random.default_rng(0).standard_normal(LAST - FIRST + 1).astype(np.float32)
-    times = np.arange(-6, 12)
     module = Nnet3Module(nnet)
     schedule = module.schedule(times, first=FIRST, last=LAST)
     found = module.run(torch.from_numpy(frames)[None, :, None], schedule)[0, :, 0]
-    expected = [slowly(f"IfDefined({text})", int(time), frames) for time in times]
+    expected = [slowly(text, int(time), frames) for time in times]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limbeck.errors import DataError, FormatError
 from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.transition_model import read_transition_model
 from limbeck.kaldi.nnet3.model import read_nnet3, read_nnet3_bytes, write_nnet3
-from limbeck.kaldi.nnet3.text import vector_text
+from limbeck.kaldi.nnet3.text import matrix_text, number_text, vector_text
 from limbeck.kaldi.summaries import summarise
 
 NNET3 = Path(__file__).parents[2] / "fixtures" / "kaldi" / "nnet3"
@@ -132,6 +134,12 @@ def test_what_is_wrong_is_named(old, new, says):
     assert says in str(raised.value) and "final.raw" in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["tiny.nnet.bin", "tiny.nnet.txt", "e2e/final.nnet"])
+def test_networks_of_nnet1_are_told_with_the_command_for_them(name):
+    with pytest.raises(FormatError, match="a network of nnet1, .* limbeck compress"):
+        read_nnet3(NNET3.parent / name)
+
+
 def test_sizes_that_lie_take_no_memory():
     data = (NNET3 / "dropout_affine.bin").read_bytes()
     for mark in (b"FM ", b"FV "):
@@ -151,15 +159,46 @@ def test_a_component_that_is_not_known_is_kept_in_its_mode(tmp_path):
     assert summarise(tmp_path / "a")["outputs"] == "output ?"
 
 
-@pytest.mark.parametrize(("dtype", "digits"), [(np.float32, 9), (np.float64, 17)])
-def test_text_restores_every_bit_with_kaldis_digits_where_they_do(dtype, digits):
-    """Beside a slow version, number by number."""
+def slow_words(values):
+    """Number by number: seven digits, or nine (17 for float64) where seven are read as another."""
+    kind, digits = values.dtype.type, 9 if values.dtype == np.float32 else 17
+    with np.errstate(over="ignore"):
+        return [
+            short if kind(float(short := f"{value:.7g}")) == value else f"{value:.{digits}g}"
+            for value in values.tolist()
+        ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_text_restores_every_bit_with_kaldis_digits_where_they_do(dtype):
     random = np.random.default_rng(0)
     values = (random.normal(size=3000) * 10.0 ** random.integers(-30, 30, 3000)).astype(dtype)
     values[::3] = [float(f"{value:.7g}") for value in values[::3]]
-    (line,) = vector_text(values)
-    words = line.decode().split()[1:-1]
+    words = b"".join(vector_text(values)).decode().split()[1:-1]
     assert np.array_equal(np.array(words, np.float64).astype(dtype), values)
-    assert words == [
-        short if dtype(float(short := f"{value:.7g}")) == value else f"{value:.{digits}g}" for value in values.tolist()
-    ]
+    assert words == slow_words(values)
+
+
+ODD = np.array([0, -0.0, 1e-45, 3.4028235e38, 1234567.5, 1234568.5, 8388607.5, 9999999.5, 16777216, 0.099999994], "f4")
+TENS = 10.0 ** np.arange(-37, 39).astype(np.float32)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.integers(0, (1 << 32) - 1), max_size=40),
+    st.lists(st.integers(-(1 << 31), 1 << 31), max_size=40),
+    st.integers(0, 12),
+    st.integers(1, 3),
+)
+def test_text_of_any_float32_is_that_of_the_slow_writer(bits, integers, places, width):
+    patterns = np.array(bits, np.uint32).view(np.float32)
+    near = np.concatenate([np.nextafter(TENS, np.float32(side)) for side in (0, 1e38)])
+    parts = [ODD, -ODD, TENS, near, patterns, np.array(integers, np.float64).astype(np.float32) / 10.0**places]
+    values = np.concatenate([part[np.isfinite(part)] for part in parts]).astype(np.float32)
+    values = values[: values.size // width * width]
+    rows = [slow_words(row) for row in values.reshape(-1, width)]
+    assert b"".join(vector_text(values)).decode() == f" [ {' '.join(sum(rows, []))} ]\n"
+    assert b"".join(matrix_text(values.reshape(-1, width))).decode() == (
+        " [" + "".join(f"\n  {' '.join(row)} " for row in rows) + "]\n"
+    )
+    assert [number_text(value, np.float32).decode() for value in values.tolist()] == sum(rows, [])

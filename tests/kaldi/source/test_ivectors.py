@@ -24,8 +24,10 @@ from limbeck.kaldi.nnet3.runs import runs_of
 from limbeck.kaldi.nnet3.teacher import load_for_frames
 from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source import FrontEnd, Splicing, open_directory
+from limbeck.kaldi.source.frames import open_frames
 from limbeck.kaldi.source.frontend import read_front_end, splice
-from limbeck.kaldi.source.opening import front_end, judged_alone, open_frames, open_speech
+from limbeck.kaldi.source.opening import judged_alone, open_speech
+from limbeck.kaldi.source.settled import front_end
 from limbeck.kaldi.transforms import with_ivector
 
 KALDI = Path(__file__).parents[2] / "fixtures" / "kaldi"

@@ -22,8 +22,9 @@ from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source import FrontEnd, Spliced, Splicing, open_directory, read_labels
 from limbeck.kaldi.source import spliced as spliced_module
 from limbeck.kaldi.source.alignments import write_pdf_counts
+from limbeck.kaldi.source.frames import open_frames
 from limbeck.kaldi.source.frontend import splice
-from limbeck.kaldi.source.opening import judged_alone, open_frames, with_context
+from limbeck.kaldi.source.opening import judged_alone, with_context
 from limbeck.kaldi.source.store import FrameStore
 from limbeck.softtargets import SoftTargets
 from limbeck.teachers import ModelTeacher
@@ -97,7 +98,7 @@ def test_a_feature_transform_is_run_as_nnet_forward_runs_it(tmp_path):
     transform = KALDI / "e2e" / "final.feature_transform"
     directory = open_directory(KALDI / "e2e")
     options = SpeechOptions(feature_transform=str(transform))
-    from limbeck.kaldi.source.opening import front_end
+    from limbeck.kaldi.source.settled import front_end
 
     examples, _ = open_frames(directory, front_end(options, directory))
     by_kaldi = [propagate(read_nnet(transform), matrix) for _, matrix in read_entries(directory.entries)]

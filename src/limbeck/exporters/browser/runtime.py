@@ -66,7 +66,7 @@ def _fetched(folder: Path) -> Path:
     if npm is None:
         raise ConfigError(
             f"a page of this network holds onnxruntime-web, and there is no npm here to fetch it: run  {command}  "
-            f"where npm is, and name the file with --ort-web onnxruntime-web-{VERSION}.tgz"
+            f"where npm is, and name the file with ort_web (--ort-web onnxruntime-web-{VERSION}.tgz)"
         )
     try:
         done = subprocess.run(
@@ -80,7 +80,7 @@ def _fetched(folder: Path) -> Path:
         reason = " ".join(said.split())[-200:]
         raise ConfigError(
             f"onnxruntime-web cannot be fetched: {command}: {reason}: fetch it elsewhere, and name the file with "
-            "--ort-web"
+            "ort_web (--ort-web)"
         )
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != _INTEGRITY:

@@ -13,6 +13,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.formats.keras_h5 import DenseLayer
 from limbeck.kaldi.formats import nnet1_components as nc
 from limbeck.kaldi.formats.nnet1 import Nnet
+from limbeck.kaldi.formats.nnet1_more import More
 
 _ACTIVATIONS: dict[str, Callable[[int], nc.Component]] = {
     "linear": nc.Linear,
@@ -116,9 +117,10 @@ def dense_from_nnet(nnet: Nnet) -> list[DenseLayer]:
             continue
         name = _NAMES.get(nc.Relu if _is_relu(component) else type(component))
         if name is None or not layers or layers[-1].activation != "linear":
+            cure = "nnet1" if any(isinstance(part, More) for part in nnet.components) else "nnet1 or safetensors"
             raise DataError(
                 f"component {place}, <{component.tag}>, has no place in dense layers, each of a kernel, a bias and one "
-                "activation (relu, sigmoid, tanh, maxout, softmax): write nnet1 or safetensors"
+                f"activation (relu, sigmoid, tanh, maxout, softmax): write {cure}"
             )
         last = layers[-1]
         layers[-1] = DenseLayer(last.name, last.kernel, last.bias, name)

@@ -99,8 +99,10 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
     if found is None:
         raise FormatError(path, f"is not a network: it looks like {_articled(kind)}")
     notes: list[str] = []
+    wanted = False
     if found == "hdf5":
         layers = read_keras_h5(path)
+        wanted = any(layer.activation is None for layer in layers[:-1])
         nnet = nnet_from_dense(layers, activation=activation)
         if layers[-1].activation != "softmax":
             notes.append("the last layer gets a <Softmax>")
@@ -110,6 +112,8 @@ def read_network(path: str | Path, *, activation: str | None = None) -> Network:
         nnet, notes = nnet_from_run(path)
     else:
         nnet = read_nnet(path)
+    if activation is not None and not wanted:
+        notes.append(f"the activation {activation} is not used: {path} says itself what follows its layers")
     return Network(nnet, found, tuple(notes))
 
 

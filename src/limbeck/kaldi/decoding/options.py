@@ -22,7 +22,7 @@ class FeatureOptions:
         cmvn: Take off the mean: "none", of each "speaker" (cmvn.scp and utt2spk beside feats.scp), of each
             "utterance" as computed from itself; default: as the run was trained, else none.
         norm_vars: Divide by the standard deviation too; default: as the run was trained.
-        cmvn_scp: Statistics by speaker, where they are elsewhere.
+        cmvn_scp: Statistics by speaker, where they are elsewhere: a script file, an archive, or a specifier.
         utt2spk: The speaker of each utterance, where it is elsewhere; for CMVN, and for --ivectors of speakers.
         deltas: Orders of differences over time to append; 2 for the usual deltas and double deltas. Default: as the
             run was trained.
@@ -52,9 +52,8 @@ class FeatureOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("cmvn_scp", "utt2spk"):  # Kaldi's tools take specifiers of these
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, file_of(getattr(self, name)))
+        if self.utt2spk is not None:  # Kaldi's tools take a specifier
+            object.__setattr__(self, "utt2spk", file_of(self.utt2spk))
         for name, limit in (("deltas", 4), ("left_context", 1000), ("right_context", 1000)):
             if not 0 <= (getattr(self, name) or 0) <= limit:
                 raise ConfigError(f"{name} must be from 0 to {limit}, and is {getattr(self, name)}")

@@ -19,7 +19,6 @@ from limbeck.kaldi.decoding.options import FeatureOptions
 from limbeck.kaldi.formats.cmvn import accumulate_cmvn, add_deltas, apply_cmvn
 from limbeck.kaldi.formats.lines import read_map
 from limbeck.kaldi.formats.opened import Table
-from limbeck.kaldi.formats.scp import read_entries, read_scp
 
 Frames = NDArray[np.float32]
 
@@ -102,25 +101,27 @@ class Utterances:
 
     def _speaker_stats(self) -> Callable[[str], NDArray[np.float64]]:
         options = self.options
-        script = options.cmvn_scp or self.path.parent / "cmvn.scp"
+        given = options.cmvn_scp or self.path.parent / "cmvn.scp"
         owners_path = options.utt2spk or self.path.parent / "utt2spk"
         for place, flag, cure in (
-            (script, "--cmvn-scp", "statistics by speaker"),
+            (given, "--cmvn-scp", "statistics by speaker"),
             (owners_path, "--utt2spk", "the speaker of each utterance"),
         ):
-            if not place.is_file():
+            if place != options.cmvn_scp and not place.is_file():
                 raise FormatError(
                     place, f"is missing, and --cmvn speaker needs {cure}: give {flag}, or --cmvn utterance"
                 )
-        entries = read_scp(script, root=options.feats_root, allow_pipes=options.allow_pipes)
-        stats = dict(read_entries(entries, dtype=np.float64, allow_pipes=options.allow_pipes))
+        table = Table(given, root=options.feats_root, allow_pipes=options.allow_pipes)
+        if table.kind not in {"scp", "matrices"}:
+            raise FormatError(table.name, f"holds no CMVN statistics, which are matrices, but {table.kind}")
+        stats = dict(table.read(dtype=np.float64))
         owners = read_map(owners_path)
 
         def find(key: str) -> NDArray[np.float64]:
             if key not in owners:
                 raise MismatchError(f"{owners_path} names no speaker of the utterance {key}")
             if owners[key] not in stats:
-                raise MismatchError(f"{script} has no statistics of {owners[key]}, the speaker of {key}")
+                raise MismatchError(f"{table.name} has no statistics of {owners[key]}, the speaker of {key}")
             return stats[owners[key]]
 
         return find

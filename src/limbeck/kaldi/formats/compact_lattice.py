@@ -1,14 +1,23 @@
 """Compact lattices of Kaldi: words on arcs, with their costs and the transition id of each frame."""
 
-__all__ = ["CompactLattice", "LatticeArc", "LatticeWeight", "lattice_bytes", "read_lattices"]
+__all__ = [
+    "CompactLattice",
+    "LatticeArc",
+    "LatticeWeight",
+    "lattice_bytes",
+    "read_lattice_entries",
+    "read_lattices",
+]
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from os import PathLike
 from typing import NamedTuple
 
 from limbeck.errors import FormatError
+from limbeck.kaldi.formats.scp import ScpEntry
 from limbeck.kaldi.formats.table import open_stream
 
 _MAGIC = 0x7EB2FDD6
@@ -143,21 +152,46 @@ def read_lattices(path: str | PathLike[str]) -> Iterator[tuple[str, CompactLatti
     Raises:
         FormatError: If it is no such archive, or damaged.
     """
-    with open_stream(path) as stream:
-        reader = _Reader(path, b"".join(iter(lambda: stream.take_some(1 << 20), b"")))
+    reader = _Reader.of(path)
     while reader.at < len(reader.data):
         end = reader.data.find(b" ", reader.at, reader.at + _LONGEST_KEY)
         key = reader.data[reader.at : end]
         if end < 0 or not key.isascii() or not key.decode().isprintable() or not key:
             raise FormatError(path, "no key here", offset=reader.at)
-        reader.at = end + 1
-        try:
-            yield key.decode(), reader.text() if reader.data[reader.at : end + 2] == b"\n" else reader.binary()
-        except (struct.error, ValueError, IndexError) as error:
-            raise FormatError(path, f"truncated or corrupt inside the lattice of {key.decode()}: {error}") from error
+        yield key.decode(), reader.read(end + 1, key.decode())
+
+
+def read_lattice_entries(entries: Iterable[ScpEntry]) -> Iterator[tuple[str, CompactLattice]]:
+    """Read the compact lattices that a script file points at, an archive in memory at a time.
+
+    Args:
+        entries: Of files; an entry without an offset is a file of one lattice.
+
+    Yields:
+        The utterance and its lattice.
+
+    Raises:
+        FormatError: If no lattice is there, or it is damaged.
+    """
+    for source, group in groupby(entries, lambda entry: entry.source):
+        reader = _Reader.of(source)
+        for entry in group:
+            yield entry.key, reader.read(entry.offset or 0, entry.key)
 
 
 class _Reader:
+    @classmethod
+    def of(cls, path: str | PathLike[str]) -> "_Reader":
+        with open_stream(path) as stream:
+            return cls(path, b"".join(iter(lambda: stream.take_some(1 << 20), b"")))
+
+    def read(self, at: int, key: str) -> CompactLattice:
+        self.at = at
+        try:
+            return self.text() if self.data[at : at + 1] == b"\n" else self.binary()
+        except (struct.error, ValueError, IndexError) as error:
+            raise FormatError(self.path, f"truncated or corrupt inside the lattice of {key}: {error}") from error
+
     def __init__(self, path: str | PathLike[str], data: bytes) -> None:
         self.path, self.data, self.at = path, data, 0
 

@@ -27,6 +27,10 @@ from limbeck.system.files import replace_bytes
 _MOST_COMPONENTS = 10_000
 _DEEPEST = 8
 _PROTOTYPE = "a prototype, which has no weights yet: run nnet-initialize on it, and give the network that it writes"
+_OF_NNET3 = (
+    "{} begins a network of nnet3 or another final.mdl, and a network of nnet1 is wanted: limbeck kaldi nnet3-copy "
+    "makes those of nnet3 smaller, and nnet3-finetune trains them"
+)
 
 Dialect = Literal["binary", "text", "legacy"]
 
@@ -275,6 +279,8 @@ def _read_component(stream: KaldiStream, token: str, wrapped: bool, start: int, 
     if kind is None or (kind in (nc.Linear, nc.Maxout) and not in_older_dialect):
         if token == "<NnetProto>":
             raise stream.error(_PROTOTYPE, offset=start)
+        if token in ("<Nnet3>", "<TransitionModel>"):
+            raise stream.error(_OF_NNET3.format(token), offset=start)
         if (name := nc.NOT_RUN.get(token[1:-1].lower())) is not None:
             raise stream.error(f"<{name}> is a component of Kaldi's that is not run here", offset=start)
         hint = "; <Nnet> is written with a capital N" if token == "<nnet>" else ""

@@ -3,6 +3,7 @@
 __all__ = ["Table"]
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from os import PathLike
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from limbeck.errors import FormatError, RunError
+from limbeck.errors import FormatError, LimbeckWarning, RunError
 from limbeck.kaldi.formats.piped import is_once, open_command, open_once
 from limbeck.kaldi.formats.scp import ScpEntry, read_entries, read_scp, read_scp_stream
 from limbeck.kaldi.formats.sniff import FileKind, identify, identify_stream
@@ -28,7 +29,8 @@ class Table:
     """An archive or a script file, opened and detected from the magic bytes.
 
     Args:
-        given: A path, or a specifier of Kaldi's such as ``ark:-`` or ``scp:feats.scp``.
+        given: A path, or a specifier of Kaldi's such as ``ark:-`` or ``scp:feats.scp``. Entries of ``scp,p:`` whose
+            file is missing are left out with a warning; what is damaged is an error.
         root: The folder to which paths in a script file are relative.
         allow_pipes: Run commands, the specifier's own and those in lines of a script file, in a shell.
 
@@ -57,12 +59,17 @@ class Table:
         self.entries: list[ScpEntry] | None = None
         if once:
             self._open_once(reading, root)
-            return
+        else:
+            self._open_file(reading, root)
+        if reading.permissive and self.entries is not None:
+            self.entries = _of_files_that_are_there(self.name, self.entries)
+
+    def _open_file(self, reading: Reading, root: str | PathLike[str] | None) -> None:
         self.kind: FileKind = "scp" if reading.kind == "scp" else identify(reading.source)
         if reading.kind == "ark" and self.kind not in _KINDS:
             raise FormatError(reading.source, f"is not an archive, as ark: says, but looks like {self.kind}")
         if self.kind == "scp":
-            self.entries = read_scp(reading.source, root=root, allow_pipes=allow_pipes)
+            self.entries = read_scp(reading.source, root=root, allow_pipes=self.allow_pipes)
 
     def _open_once(self, reading: Reading, root: str | PathLike[str] | None) -> None:
         if reading.is_pipe and not self.allow_pipes:
@@ -120,3 +127,21 @@ class Table:
 
     def __fspath__(self) -> str:
         return os.fspath(self.path) if self.path is not None else self.name
+
+
+def _of_files_that_are_there(name: str, entries: list[ScpEntry]) -> list[ScpEntry]:
+    """The entries whose archive exists; commands are taken to give something."""
+    there = {source: os.path.exists(source) for source in {entry.source for entry in entries if not entry.is_pipe}}
+    kept = [entry for entry in entries if there.get(entry.source, True)]
+    left_out = [entry for entry in entries if not there.get(entry.source, True)]
+    if left_out:
+        said = f"{left_out[0].source} of {left_out[0].key}"
+        if not kept:
+            raise FormatError(name, f"names files of which none is there: the first is {said}")
+        warnings.warn(
+            f"{name}: {len(left_out)} of {len(entries)} entries are left out, as p asks, for their files are missing: "
+            f"the first is {said}",
+            LimbeckWarning,
+            stacklevel=4,
+        )
+    return kept

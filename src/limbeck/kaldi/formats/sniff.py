@@ -1,6 +1,6 @@
 """Format detection of files and folders, from their magic bytes and never by name."""
 
-__all__ = ["FileKind", "identify", "identify_stream"]
+__all__ = ["FileKind", "identify", "identify_entry", "identify_stream"]
 
 import os
 import re
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from limbeck.errors import FormatError
+from limbeck.formats._bounded import open_regular
 from limbeck.kaldi.formats.nnet1_components import NOT_RUN
 from limbeck.kaldi.formats.nnet1_more import ALL_TAGS
-from limbeck.kaldi.formats.scp import lookup_folders
+from limbeck.kaldi.formats.scp import ScpEntry, lookup_folders
 from limbeck.kaldi.formats.stream import KaldiStream
 from limbeck.kaldi.formats.table import open_stream
 
@@ -164,6 +165,31 @@ def _after_transitions(stream: KaldiStream) -> FileKind:
     return "transition model"
 
 
+def identify_entry(entry: ScpEntry) -> FileKind | None:
+    """Detect whether an entry of a script file is a lattice or a graph.
+
+    Args:
+        entry: The entry.
+
+    Returns:
+        "lattices" or "graphs"; None for anything else, a command and a file that cannot be read.
+    """
+    if entry.is_pipe:
+        return None
+    try:
+        with open_regular(entry.source) as (file, _):
+            file.seek(entry.offset or 0)
+            return _identify_fst(file.read(_LONGEST_LINE))
+    except FormatError:
+        return None
+
+
+def _identify_fst(head: bytes) -> FileKind | None:
+    if head.startswith(_FST):
+        return "lattices" if b"compactlattice" in head[:64] else "graphs"
+    return "lattices" if _LATTICE.match(head) else None
+
+
 def _identify_table(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | None:
     """Tell a script file or an archive by what follows its first key."""
     stream.skip_space()
@@ -172,10 +198,8 @@ def _identify_table(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | 
     if parts is None:
         return None
     rest = parts[2]
-    if rest.startswith(_FST):
-        return "lattices" if b"compactlattice" in rest[:64] else "graphs"
-    if _LATTICE.match(rest):
-        return "lattices"
+    if (kind := _identify_fst(rest)) is not None:
+        return kind
     if rest.startswith(b"\0B\4"):
         return "posteriors" if _are_pairs(rest[2:]) else "integers"
     if rest.startswith(b"\0B"):

@@ -26,11 +26,13 @@ class Reading:
         kind: "ark" or "scp", or "" for a plain path.
         source: A path, "-" for the input stream, or a command.
         is_pipe: Whether ``source`` is a command, whose output is read.
+        permissive: Whether entries of a script file whose file is missing are left out.
     """
 
     kind: str
     source: str
     is_pipe: bool = False
+    permissive: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ def parse_reading(given: str | PathLike[str]) -> Reading:
     """Read a specifier of something to read.
 
     Args:
-        given: The specifier, or a path. Options about order and about missing files are accepted; order is not relied
-            on here, and what is missing is an error.
+        given: The specifier, or a path. Options about order are accepted, and order is not relied on here.
 
     Returns:
         What it says.
@@ -86,7 +87,7 @@ def parse_reading(given: str | PathLike[str]) -> Reading:
 
     Example:
         >>> parse_reading("ark,s,cs:gunzip -c feats.gz |")
-        Reading(kind='ark', source='gunzip -c feats.gz', is_pipe=True)
+        Reading(kind='ark', source='gunzip -c feats.gz', is_pipe=True, permissive=False)
         >>> parse_reading("scp:data/feats.scp").source, parse_reading("feats.ark").kind
         ('data/feats.scp', '')
     """
@@ -97,9 +98,10 @@ def parse_reading(given: str | PathLike[str]) -> Reading:
     kind = next((option for option in options if option in ("ark", "scp")), "")
     if rest.startswith("|"):
         raise ConfigError(f"the specifier {text!r} writes to a command: to read from one, end it in '|'")
+    permissive = next((option == "p" for option in reversed(options) if option in ("p", "np")), False)
     if rest.endswith("|"):
-        return Reading(kind, rest[:-1].strip(), is_pipe=True)
-    return Reading(kind, "-" if rest == "/dev/stdin" or (options and not rest) else rest)
+        return Reading(kind, rest[:-1].strip(), True, permissive)
+    return Reading(kind, "-" if rest == "/dev/stdin" or (options and not rest) else rest, False, permissive)
 
 
 def file_of(given: str | PathLike[str]) -> Path:

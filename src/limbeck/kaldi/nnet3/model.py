@@ -82,6 +82,11 @@ def _read(stream: KaldiStream) -> Nnet3Model:
         transitions = read_transitions(stream)
     if not stream.binary:
         stream.skip_space()
+    if stream.peek_token() == "<Nnet>":
+        raise stream.error(
+            "a network of nnet1, and one of nnet3 is wanted: limbeck compress makes those of nnet1 smaller, and "
+            "limbeck kaldi nnet1-finetune trains them"
+        )
     nnet = read_network_body(stream)
     if transitions is not None:
         stream.expect("<LeftContext>")

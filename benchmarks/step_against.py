@@ -1,13 +1,16 @@
 """Whether a training step is as fast as in another checkout of Limbeck: both take turns, epoch by epoch, in one run.
 
     git worktree add ../before 6771932
-    python benchmarks/step_against.py ../before [--rounds 30] [--examples 20000] [--json FILE] [--quick]
+    python benchmarks/step_against.py ../before [--pairs 12] [--rounds 4] [--examples 20000] [--json FILE] [--quick]
 
 Each checkout runs in a process of its own, which is told when to train an epoch of 784-300-300-10 at batch 256 in
 float32: on labels, and on soft targets kept in memory. While one works the other waits, and in every second round the
-other one begins, so that both find the same moments of a machine that does other things too. A ratio is of one round:
-the other checkout's time over this one's, above 1 where this one is the faster. Processor time is counted beside time
-by the clock, since it leaves out what others do.
+other one begins, so that both find the same moments of a machine that does other things too. Processor time is counted
+beside time by the clock, since it leaves out what others do.
+
+Where its memory happens to lie makes a process faster or slower for its whole life, by a tenth and more: two of the
+same sources differ as much. So there are several pairs of processes, and a ratio is of one pair: the median of the other
+checkout's epochs over that of this one's, above 1 where this one is the faster.
 """
 
 import argparse
@@ -92,45 +95,60 @@ def _open(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def compare(ours: Checkout, other: Checkout, task: str, rounds: int) -> dict[str, Any]:
-    """Times of both in turns, and the ratios of each round."""
+def compare(ours: Checkout, other: Checkout, task: str, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Times of both in turns; the first round does not count."""
     times: dict[str, list[dict[str, float]]] = {"this": [], "other": []}
     for number in range(rounds + 1):
         for name in ("this", "other")[:: 1 if number % 2 else -1]:
             took = (ours if name == "this" else other).epoch(task)
             if number:
-                times[name].append(took)
+                times[name].append({kind: seconds / ours.steps for kind, seconds in took.items()})
+    return times
+
+
+def summed_up(task: str, pairs: Sequence[dict[str, list[dict[str, float]]]]) -> dict[str, Any]:
+    """The medians of each pair of processes, and their ratios."""
     found: dict[str, Any] = {"task": task}
     for kind in ("clock", "processor"):
-        this, before = ([took[kind] for took in times[name]] for name in ("this", "other"))
-        ratios = sorted(b / a for a, b in zip(this, before, strict=True))
+        this, other = (
+            [statistics.median(took[kind] for took in pair[name]) for pair in pairs] for name in ("this", "other")
+        )
+        ratios = sorted(b / a for a, b in zip(this, other, strict=True))
         found[kind] = {
-            "milliseconds_per_step": {
-                "this": 1e3 * statistics.median(this) / ours.steps,
-                "other": 1e3 * statistics.median(before) / other.steps,
-            },
+            "milliseconds_per_step": {"this": 1e3 * statistics.median(this), "other": 1e3 * statistics.median(other)},
             "ratio": {"min": ratios[0], "median": statistics.median(ratios), "max": ratios[-1]},
         }
     return found
+
+
+def measure(other: Path, pairs: int, rounds: int, examples: int) -> list[dict[str, Any]]:
+    """Times of several pairs of processes."""
+    tasks: dict[str, list[dict[str, list[dict[str, float]]]]] = {"labels": [], "distil": []}
+    for number in range(pairs):
+        roots = (HERE, other) if number % 2 else (other, HERE)
+        made = {root: Checkout(root, examples) for root in roots}
+        try:
+            for task, found in tasks.items():
+                found.append(compare(made[HERE], made[other], task, rounds))
+        finally:
+            for checkout in made.values():
+                checkout.close()
+    return [summed_up(task, found) for task, found in tasks.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="root folder of the other checkout")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=12, help="pairs of processes (default: 12)")
+    parser.add_argument("--rounds", type=int, default=4, help="epochs of each task that count in each (default: 4)")
     parser.add_argument("--examples", type=int, default=20000, help="images of an epoch")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
     given = parser.parse_args(arguments)
     if given.quick:
-        given.rounds, given.examples = 1, 2 * BATCH
-    ours, other = Checkout(HERE, given.examples), Checkout(given.other.resolve(), given.examples)
-    try:
-        rows = [compare(ours, other, task, given.rounds) for task in ("labels", "distil")]
-    finally:
-        ours.close()
-        other.close()
+        given.pairs, given.rounds, given.examples = 1, 1, 2 * BATCH
+    rows = measure(given.other.resolve(), given.pairs, given.rounds, given.examples)
     print(f"{'task':<8}{'counted':<11}{'this ms':>9}{'other ms':>10}{'ratio':>8}{'(min - max)':>16}{'target':>8}")
     for row in rows:
         for kind in ("clock", "processor"):
@@ -141,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{'met' if ratio['median'] >= TARGET else 'MISSED'}"
             )
     if given.json is not None:
-        given.json.write_text(json.dumps({"rounds": given.rounds, "rows": rows}, indent=2) + "\n")
+        given.json.write_text(json.dumps({"pairs": given.pairs, "rounds": given.rounds, "rows": rows}, indent=2) + "\n")
     return 0
 
 

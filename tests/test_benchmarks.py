@@ -410,3 +410,13 @@ def test_the_start_of_commands_is_timed_in_turns(tmp_path, capsys):
     assert positive(rows) and all(ordered(row["ratio"]) and ordered(row["share"]) for row in rows)
     assert rows[0]["ratio"]["median"] == 1
     assert len(re.findall(r"^(python|limbeck .*?) +\d", capsys.readouterr().out, re.M)) == 3
+
+
+def test_searches_and_seeds_are_timed_side_by_side(tmp_path, capsys):
+    beside = load("side_by_side")
+    assert beside.main(["--quick", "--json", str(tmp_path / "beside.json")]) == 0
+    rows = json.loads((tmp_path / "beside.json").read_text())["rows"]
+    assert [row["job"] for row in rows] == ["search", "verdict"]
+    for row in rows:
+        assert row["ratios"] == [pytest.approx(row["apart"] / row["together"])] and row["together"] > 0
+    assert len(re.findall(r"^6-8-3, batches of 50 +(search|verdict) ", capsys.readouterr().out, re.M)) == 2

@@ -177,7 +177,7 @@ def _write(
             except DataError as error:
                 raise type(error)(f"{table.name}: {key}: {error}") from error
             count += 1
-    say(f"{out}: {count:,} utterances")
+    say(f"{out}: {count:,} utterance{'' if count == 1 else 's'}")
 
 
 def _in_order(table: "Table", keys: list[str]) -> "Iterator[tuple[str, NDArray[np.float32]]]":

@@ -104,7 +104,7 @@ def check_packages() -> None:
         also = "" if trainer is None else f" and kaldi-hmm-gmm {trainer}"
         raise RunError(
             f"kaldi-decoder {decoder} hangs beside kaldifst {fst}{also}: install the extra in an environment of its "
-            "own, pip install 'limbeck[kaldi]'"
+            "own, pip install '.[kaldi]' in a clone"
         )
 
 

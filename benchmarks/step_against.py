@@ -9,8 +9,8 @@ other one begins, so that both find the same moments of a machine that does othe
 beside time by the clock, since it leaves out what others do.
 
 Where its memory happens to lie makes a process faster or slower for its whole life, by a tenth and more: two of the
-same sources differ as much. So there are several pairs of processes, and a ratio is of one pair: the median of the other
-checkout's epochs over that of this one's, above 1 where this one is the faster.
+same sources differ as much. So there are several pairs of processes, and a ratio is of one pair: the median of the
+other checkout's epochs over that of this one's, above 1 where this one is the faster.
 """
 
 import argparse

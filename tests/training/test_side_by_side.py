@@ -141,6 +141,17 @@ def test_a_resumed_group_ends_in_the_same_bits(tmp_path):
         assert all(map(torch.equal, one, other))
 
 
+@pytest.mark.parametrize("places", [(0, 9), (3, 4), (7,), (1, 2, 6, 8)])
+def test_what_is_left_of_a_group_ends_in_the_bits_of_the_group(places):
+    whole, some = members(SETTINGS[1]), members(SETTINGS[1])
+    expected = fit_side_by_side(whole, HERE)
+    left = [some[place] for place in places]
+    found = fit_side_by_side(left, HERE, places=places, width=10)
+    assert [each.history for each in found] == [expected[place].history for place in places]
+    for one, other in zip(bits(left), [bits(whole)[place] for place in places], strict=True):
+        assert all(map(torch.equal, one, other))
+
+
 class Signals(Callback):
     """Pretends that a signal came, within an epoch."""
 

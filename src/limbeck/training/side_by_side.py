@@ -22,7 +22,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import InterruptedRun, NonFiniteError
 from limbeck.losses import softened
-from limbeck.losses.fused import HOT, label_loss, stacked_loss
+from limbeck.losses.fused import HOT, stacked_loss
 from limbeck.methods.kd import KD
 from limbeck.models.calling import call_model, presentation_of
 from limbeck.models.layers import Maxout, Standardise
@@ -454,13 +454,9 @@ class _StackedLoss:
         """Losses ``(M, N)`` of logits ``(M, N, K)``, and the labels ``(M, N)`` where there are any."""
         known = [batch.labels for batch in batches]
         labels = None if any(each is None for each in known) else self.stack.stacked(known)  # type: ignore[arg-type]
-        if not any(self.soft):
-            assert labels is not None, "checked on the first batch"
-            flat = label_loss(logits.flatten(0, 1), labels.flatten(), self.smoothing)
-            return flat.view(labels.shape), labels
         losses = stacked_loss(
             logits,
-            self._targets(logits, batches),
+            self._targets(logits, batches) if any(self.soft) else None,
             labels if self.hard else None,
             temperatures=self.temperatures,
             hard_weights=self.weights,
@@ -487,9 +483,12 @@ class _StackedLoss:
     def _answers(objective: DistillationObjective, batch: Batch, found: dict[tuple[Any, ...], Tensor]) -> Tensor:
         """The teacher's answers at the objective's temperature; its logits are looked up once for all temperatures."""
         teacher = objective.teacher
-        if not teacher.has_logits or objective.asked_at == 1:
+        if not teacher.has_logits:
             return objective.taught(batch).logits
         key = (id(teacher), 1.0, id(batch))
         if key not in found:
-            found[key] = softened(teacher.log_probs(batch.for_teacher, 1.0).detach())
-        return softened(found[key], objective.asked_at)
+            answers = teacher.log_probs(batch.for_teacher, 1.0).detach()
+            # Half precision sums to 1 but nearly.
+            exactly = answers.dtype in {torch.float32, torch.float64}
+            found[key] = answers if exactly else softened(answers.float())
+        return found[key] if objective.asked_at == 1 else softened(found[key], objective.asked_at)

@@ -4,8 +4,8 @@
 
 "search" is a grid of four temperatures and three weights with three seeds each, as `limbeck.tune` makes it; "verdict"
 is a distillation with eight seeds and their baselines, evaluated. Data are drawn, the teacher is a network that has
-them wrong here and there; epochs are few, since only time is measured. A ratio is of one round: the time of one after the
-other over that of side by side. Beside it, the work of a network's step, above which trainings are not stacked.
+them wrong here and there; epochs are few, since only time is measured. A ratio is of one round: the time of one after
+the other over that of side by side. Beside it, the work of a network's step, above which trainings are not stacked.
 """
 
 import argparse

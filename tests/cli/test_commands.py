@@ -168,7 +168,7 @@ def test_an_ensemble_tells_its_gain(good, tiny, tmp_path, no_drawing):
 
 def test_several_seeds(good, tiny, teacher, student, tmp_path, no_drawing):
     out = tmp_path / "seeds"
-    good("distill", "--data", tiny, "--teacher", teacher, *FAST, "--seeds", 2, "--out", out)
+    good("distill", "--data", tiny, "--teacher", teacher, *FAST, "--seeds", 2, "--no-side-by-side", "--out", out)
     metrics = json.loads((out / "metrics.json").read_text())
     assert [row["seed"] for row in metrics["seeds"]] == [0, 1]
     assert weights(out) == weights(student)

@@ -98,7 +98,7 @@ def test_a_trained_run_goes_to_kaldi_and_back(limbeck, teacher, tmp_path):
         ("missing", "a.nnet", ["missing", "cannot be read"]),
         ("feats.txt.ark", "a.nnet", "an archive of matrices"),
         ("edge_results.txt", "a.nnet", "a table of words"),
-        ("raw3.npz", "a.nnet", "nothing that Limbeck knows"),
+        ("raw3.npz", "a.nnet", "of no known kind"),
         ("tiny.nnet.bin", "a.onnx", "--to"),
         ("tiny.nnet.bin", "no/such/folder/a.nnet", "cannot write"),
         ("splice2.nnet.txt", "run", ["<Splice>", "feature transform"]),

@@ -194,3 +194,17 @@ def test_many_columns_are_listed_with_their_number(tmp_path, count, ends):
     with pytest.raises(limbeck.LimbeckError, match="which column holds the labels") as refused:
         open_table(tmp_path / "t.csv")
     assert str(refused.value).endswith(ends)
+
+
+def test_a_column_of_numbers_with_a_few_texts_names_the_row(tmp_path):
+    rows = [f"{number / 7},{'ab'[number % 2]}" for number in range(3000)]
+    rows[5] = "strong,a"
+    path = tmp_path / "wine.csv"
+    path.write_text("\n".join(["alcohol,label", *rows]))
+    with pytest.raises(FormatError, match=r"'alcohol' has numbers, but for 1 of 3,000 rows: row 5 .* has 'strong'"):
+        open_table(path, label_column="label")
+    path.write_text("\n".join(["name,label", *(f"n{number},{'ab'[number % 2]}" for number in range(3000))]))
+    with pytest.raises(
+        FormatError, match=r"are no categories: leave it out, leave_out=\['name'\] \(--leave-out name\)"
+    ):
+        open_table(path, label_column="label")

@@ -131,8 +131,11 @@ def test_rows_of_a_table_are_encoded_as_the_training_rows_were(tmp_path):
     new.drop(columns=["town"]).to_csv(tmp_path / "less.csv", index=False)
     with pytest.raises(MismatchError, match="takes the column 'town', which .*less.csv does not have"):
         limbeck.predict(tmp_path / "m", tmp_path / "less.csv")
+    (tmp_path / "less.npz").touch()
     with pytest.raises(MismatchError, match="is not a .csv or .parquet file"):
         limbeck.predict(tmp_path / "m", tmp_path / "less.npz")
+    with pytest.raises(FormatError, match=r"gone\.csv: there is no such file"):
+        limbeck.predict(tmp_path / "m", tmp_path / "gone.csv")
     with pytest.raises(LimbeckError, match="has no column 'z'"):
         limbeck.predict(tmp_path / "m", tmp_path / "new.csv", id_column="z")
 

@@ -98,3 +98,19 @@ def test_seeds_that_begin_with_one_network_claim_nothing_about_others():
     for verdict in (one.verdict, one.margin):
         assert "from these same initial weights" in verdict.sentence and "any such trainings" not in verdict.sentence
     assert "any such trainings" in apart.verdict.sentence and "any such trainings" in apart.margin.sentence
+
+
+class Listens(limbeck.Callback):
+    def __init__(self):
+        self.notes = []
+
+    def on_note(self, text):
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(("epochs", "few"), [(2, True), (100, False)])
+def test_trainings_of_few_steps_are_told(epochs, few):
+    hears = Listens()
+    limbeck.distill(good(), net(1), TRAIN, test=TEST, callbacks=hears, **{**SHORT, "epochs": epochs, "batch_size": 25})
+    told = [note for note in hears.notes if note.startswith("each network makes")]
+    assert told == ([f"each network makes 8 steps, 2 epochs of 4: {told[0].partition(': ')[2]}"] if few else [])

@@ -164,5 +164,7 @@ def _conclude(metrics: Mapping[str, Any], out: Path, page: Path, *, json: bool) 
         return
     roles = [role for role in ("teacher", "baseline", "student") if role in metrics]
     print_metrics({role: metrics[role] for role in roles}, part=metrics["judged_on"] or "no")
+    if len(metrics["seeds"]) > 1:
+        say(f"The table is of the first of {len(metrics['seeds'])} seeds; what follows is of all.")
     print_verdicts(metrics)
     say(f"The student is in {out / 'model'}, the report is {page}")

@@ -28,6 +28,8 @@ _WHOLE = 1 << 53
 """Up to here all whole numbers are floats too."""
 _MOST = 1024
 """Different texts above which a column may be names or free text."""
+_FEW_ODD = 0.1
+"""Share of texts in a column below which the others are meant to be numbers."""
 
 
 class Table(Source):
@@ -234,6 +236,14 @@ def _numbers(name: str, column: Any) -> NDArray[Any]:
     return values
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     if column.dtype.kind in "mM":
         raise DataError(f"column {name!r} holds times: give numbers, such as days or hours, or leave it out")
@@ -244,9 +254,15 @@ def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         raise DataError(f"column {name!r} holds a {type(odd).__name__}, and numbers and categories are needed")
     categories = sorted({str(value) for value in known})
     if len(categories) > _MOST and 2 * len(categories) > len(column):
+        odd_rows = [row for row, value in enumerate(texts) if not _is_gap(value) and not _is_number(value)]
+        if 0 < len(odd_rows) < _FEW_ODD * len(known):
+            raise DataError(
+                f"column {name!r} has numbers, but for {len(odd_rows)} of {len(column):,} rows: row {odd_rows[0]} "
+                f"(counted from 0) has {str(texts[odd_rows[0]])!r}: correct it, or leave it empty"
+            )
         raise DataError(
             f"column {name!r} has {len(categories):,} different texts in {len(column):,} rows, which are no "
-            "categories: leave it out, or give texts as a data set of texts"
+            f"categories: leave it out, leave_out=[{name!r}] (--leave-out {name}), or give texts as a data set of texts"
         )
     place = {category: code for code, category in enumerate(categories)}
     codes = np.array([-1 if _is_gap(value) else place[str(value)] for value in texts], np.int32)

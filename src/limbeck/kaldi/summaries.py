@@ -48,7 +48,7 @@ def summarise(given: str | PathLike[str], *, allow_pipes: bool = False) -> dict[
         ``kind``, and what there is to say about it; networks have ``components``, a row each.
 
     Raises:
-        FormatError: If it is nothing that Limbeck knows, or is damaged.
+        FormatError: If it is of no known kind, or is damaged.
     """
     reading = parse_reading(given)
     if reading.kind or reading.is_pipe or is_once(reading.source):

@@ -33,7 +33,7 @@ from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs, warn_unjudged
 from limbeck.runs.pairs import train_pairs
-from limbeck.runs.result_warnings import tell_results
+from limbeck.runs.result_warnings import tell_few_steps, tell_results
 from limbeck.system.callbacks import Callback
 from limbeck.teachers import lent
 from limbeck.training.checkpoint import save_tensors
@@ -216,6 +216,7 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     keep_first_weights(folder, plan.made)
     tell_reach(plan.margin, data, callback, teacher=plan.guide)
     warn_unjudged(data, callback)
+    tell_few_steps(plan.options, plan.steps or -(-len(plan.source.train) // plan.options.batch_size), callback)
     one_start = same_start(plan.made)
     pairs = train_pairs(plan, folder)
     tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)

@@ -212,7 +212,9 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
         ConfigError: If the run does not name its data.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}")
+        raise ConfigError(f"{folder} is {'a file' if folder.exists() else 'not there'}: give the folder of a run")
+    if not (folder / "config.toml").exists() and not (folder / "model").is_dir() and data is None:
+        raise ConfigError(f"{folder} is not a run: it has no config.toml and no model")
     config = RunFolder(folder).config() if (folder / "config.toml").exists() else {}
     names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}

@@ -1,6 +1,6 @@
 """Warnings about what came out of a run: results that a reader of the verdict alone would not suspect."""
 
-__all__ = ["tell_results", "tell_teacher_unused"]
+__all__ = ["tell_few_steps", "tell_results", "tell_teacher_unused"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -11,12 +11,14 @@ from torch import nn
 
 from limbeck.data import DataSet
 from limbeck.evaluation.prediction import predict
-from limbeck.options import Distillation
+from limbeck.options import Distillation, Training
 from limbeck.system.callbacks import Callback
 
 _LOST, _FAR = 10.0, 1e6
 """A mean loss of so many times that of guessing is no training; and of a method whose loss has a scale of its own."""
 _LOOKED_AT, _ROUNDING = 64, 1e-3
+_FEW_STEPS = 300
+"""Steps below which a training is said to be short."""
 _FEW = 20
 """Fewer examples are not said to show that nothing was learned."""
 
@@ -31,6 +33,23 @@ def tell_teacher_unused(aims: Distillation, callback: Callback | None) -> None:
     if aims.hard_weight == 1:
         (callback or Callback()).on_warning(
             "hard_weight is 1: the teacher is not used, and the student is trained on labels alone, as its baseline is"
+        )
+
+
+def tell_few_steps(training: Training, steps: int, callback: Callback | None) -> None:
+    """Say where a training is so short that neither network may come to its end.
+
+    Args:
+        training: The settings.
+        steps: Steps per epoch.
+        callback: Receives the note.
+    """
+    made = steps * training.epochs
+    if made < _FEW_STEPS:
+        (callback or Callback()).on_note(
+            f"each network makes {made} steps, {training.epochs} epochs of {steps}: a verdict on trainings that have "
+            "not come to their end says little: more epochs (--epochs), or a smaller batch_size (--batch-size), may turn "
+            "it"
         )
 
 

@@ -98,6 +98,8 @@ _Opened = tuple[Examples, Sequence[Any]]
 
 def _open_rows(place: Path, seen: Any, options: DataOptions, id_column: str | None) -> _Opened:
     """Read the rows of a table."""
+    if not place.exists():
+        raise FormatError(place, "there is no such file")
     if not is_table(place):
         raise MismatchError(f"the model takes rows of a table, and {place} is not a .csv or .parquet file")
     return _table(str(place), read_frame(place), seen, id_column)

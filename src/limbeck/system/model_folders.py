@@ -23,6 +23,8 @@ def open_model_folder(run: Path) -> tuple[Path, dict[str, Any]]:
         FormatError: If there is none, or a file is not what its digest says.
     """
     folder = run
+    if not folder.exists():
+        raise FormatError(folder, "there is no such folder, so it is not a run with a model")
     if (folder / "model").is_dir():
         check_file(folder / "model" / SUMS, folder=folder)
         folder = folder / "model"

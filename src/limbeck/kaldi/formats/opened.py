@@ -42,7 +42,7 @@ class Table:
         allow_pipes: As given.
 
     Raises:
-        FormatError: If it cannot be read, or is nothing that Limbeck knows.
+        FormatError: If it cannot be read, or is of no known kind.
         RunError: If it is a command, or a script file has one, and that is not allowed.
     """
 

@@ -65,7 +65,7 @@ def identify(path: str | PathLike[str]) -> FileKind:
         Its kind; ``"nnet1 legacy"`` is the older text dialect, without ``<Nnet>``.
 
     Raises:
-        FormatError: If it cannot be read, or is nothing that Limbeck knows.
+        FormatError: If it cannot be read, or is of no known kind.
 
     Example:
         >>> import tempfile
@@ -92,14 +92,15 @@ def identify_stream(stream: KaldiStream, folders: Sequence[Path] = (Path(),)) ->
         Its kind.
 
     Raises:
-        FormatError: If it is nothing that Limbeck knows.
+        FormatError: If it is of no known kind.
     """
     if (kind := _identify_stream(stream, folders)) is not None:
         return kind
     raise FormatError(
         stream.name,
-        "is nothing that Limbeck knows: no network of nnet1 or nnet3, HDF5, safetensors, Kaldi archive, script file, "
-        "alignment, final.mdl, tree, topology, vector of counts, OpenFst graph or table of words",
+        "is of no known kind: no network of nnet1 or nnet3, HDF5, safetensors, Kaldi archive, script file, alignment, "
+        "final.mdl, tree, topology, vector of counts, OpenFst graph or table of words; data sets are described by "
+        "limbeck data",
     )
 
 
@@ -115,7 +116,11 @@ def _identify_folder(folder: Path) -> FileKind:
     for name, kind in marks:
         if (folder / name).exists():
             return kind
-    raise FormatError(folder, "is a folder, and neither a run, a store of soft targets nor a Kaldi data directory")
+    raise FormatError(
+        folder,
+        "is a folder, and neither a run, a store of soft targets nor a Kaldi data directory; data sets are described "
+        "by limbeck data",
+    )
 
 
 def _identify_stream(stream: KaldiStream, folders: Sequence[Path]) -> FileKind | None:

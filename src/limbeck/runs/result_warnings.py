@@ -48,8 +48,8 @@ def tell_few_steps(training: Training, steps: int, callback: Callback | None) ->
     if made < _FEW_STEPS:
         (callback or Callback()).on_note(
             f"each network makes {made} steps, {training.epochs} epochs of {steps}: a verdict on trainings that have "
-            "not come to their end says little: more epochs (--epochs), or a smaller batch_size (--batch-size), may turn "
-            "it"
+            "not come to their end says little; more epochs (--epochs), or a smaller batch_size (--batch-size), may "
+            "change it"
         )
 
 

@@ -178,7 +178,8 @@ def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_pat
     done = limbeck("soften", "--data", tmp_path / "data.npz", "--teacher", teacher, "--out", tmp_path / "targets")
     assert done.code == 0, done.err
     out = tmp_path / "parts"
-    run = launch(tmp_path / "log", *words(tmp_path, out, "--jobs", jobs))
+    alone = ("--jobs", jobs, "--no-side-by-side")  # so that some are done before others begin
+    run = launch(tmp_path / "log", *words(tmp_path, out, *alone))
     deadline = time.monotonic() + 120
     while "COMPLETE" not in states(out):
         assert run.process.is_alive() and time.monotonic() < deadline, run.said
@@ -191,12 +192,12 @@ def test_a_stopped_process_goes_on_to_the_same_results(limbeck, teacher, tmp_pat
         assert code == 128 + number, run.said
         assert "--resume continues" in run.said and "Traceback" not in run.said and run.said.count("\n") == 1
     assert states(out).count("COMPLETE") < 6
-    again = limbeck(*words(tmp_path, out, "--jobs", jobs, "--resume", "--json"))
+    again = limbeck(*words(tmp_path, out, *alone, "--resume", "--json"))
     assert again.code == 0, again.err
     after = states(out)
     # Several processes may ask for one more than there are.
     assert after.count("COMPLETE") == 6 and set(after) <= {"COMPLETE", "FAIL"} and after.count("FAIL") <= jobs - 1
-    whole = limbeck(*words(tmp_path, tmp_path / "whole", "--json"))
+    whole = limbeck(*words(tmp_path, tmp_path / "whole", "--no-side-by-side", "--json"))
     assert whole.code == 0, whole.err
     names = ("temperature", "hard_weight", "validation_errors", "validation_nll")
     found, expected = json.loads(again.out)["trials"], json.loads(whole.out)["trials"]

@@ -40,21 +40,28 @@ def close(one, other):
 
 def test_a_grid_side_by_side_finds_what_one_after_the_other_finds(teacher, tmp_path, groups):  # noqa: F811
     told = []
-    search = Search(**{**vars(WIDE), "methods": ("kd", "dkd"), "baseline": False})
+    search = Search(**{**vars(WIDE), "temperatures": (1.0, 4.0, 20.0), "baseline": False})
     alone = tune(teacher, student, data(), search=search, side_by_side=False, **FREE)
     assert groups == []
     found = tune(
         teacher, student, data(), search=search, out=tmp_path / "search", progress=lambda *now: told.append(now),
         **FREE,
     )  # fmt: skip
-    assert groups and all(width == 16 or width == len(alone.trials) % 16 for _, width in groups)
-    # At T = 40 the loss has a formula of its own, and dkd is no loss that is stacked.
-    stacked = [row for row in alone.trials if (row["method"], row["temperature"]) in {("kd", 1.0), ("kd", 4.0)}]
-    ones = [row for row in alone.trials if row["hard_weight"] == 1.0 and row not in stacked]
-    assert len(stacked) <= sum(count for count, _ in groups) <= len(stacked) + len(ones)
-    assert told[-1] == (len(alone.trials), len(alone.trials))
+    assert len(alone.trials) == 18 and groups == [(16, 16)], "the two that are left are made one after the other"
+    assert told == [(0, 18), (16, 18), (18, 18)]
     close(found.trials, alone.trials)
     assert found.best == alone.best
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"methods": ("kd", "dkd")}, {"temperatures": (1.0, 40.0)}, {"epoch_counts": (2, 3)}],
+    ids=lambda other: next(iter(other)),
+)
+def test_groups_that_would_be_half_empty_are_made_one_after_the_other(teacher, groups, other):  # noqa: F811
+    search = Search(**{**vars(WIDE), "temperatures": (1.0, 4.0), "hard_weights": (0.5,), "baseline": False, **other})
+    given = {name: value for name, value in FREE.items() if name != "epochs"} if "epoch_counts" in other else FREE
+    assert len(tune(teacher, student, data(), search=search, **given).trials) >= 4 and groups == []
 
 
 def test_the_baselines_rates_are_tried_side_by_side(teacher, groups):  # noqa: F811
@@ -108,7 +115,7 @@ def test_networks_that_do_not_suit_are_tried_one_after_the_other(teacher, groups
         torch.manual_seed(seed)
         return torch.nn.Sequential(student(seed), torch.nn.BatchNorm1d(3))
 
-    search = Search(**{**vars(WIDE), "hard_weights": (0.5,), "baseline": False})
+    search = Search(**{**vars(WIDE), "hard_weights": (0.5,), "temperatures": (1.0, 2.0, 4.0), "baseline": False})
     found = tune(teacher, large, data(), search=search, **FREE)
     assert len(found.trials) == 6 and groups == []
     with pytest.raises(ConfigError, match="side_by_side"):

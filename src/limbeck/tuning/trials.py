@@ -16,6 +16,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import InterruptedRun, NonFiniteError
+from limbeck.losses.fused import HOT
 from limbeck.methods import make_method
 from limbeck.options import Augmentation, TeacherView, Training
 from limbeck.options.search_space import Axis, counts, option_texts
@@ -190,8 +191,8 @@ def work(
     if bench.prune:
         pruner = optuna.pruners.MedianPruner(_FIRST, n_warmup_steps=math.ceil(_WARM_SHARE * steps), n_min_trials=_FIRST)
     study.pruner, study.sampler = pruner, placed_sampler(bench.training.seed)
-    if bench.grid and together and bench.training.side_by_side and _small(bench):
-        _work_side_by_side(study, bench, staged=staged, until=until, caught=caught, told=told)
+    if bench.grid and together and bench.training.side_by_side and _all_suit(bench):
+        _work_side_by_side(study, bench, until=until, caught=caught, told=told)
         return
 
     def objective(trial: "Trial") -> float:
@@ -248,10 +249,14 @@ def _result_of(trial: "Trial", history: list[dict[str, Any]], bench: Bench) -> f
     return float(kept["validation_errors"])
 
 
-def _small(bench: Bench) -> bool:
-    """Whether trials of a grid can be made side by side, as far as their methods allow it."""
-    point = {"method": "kd", "temperature": 1.0, "hard_weight": 0.0}
-    point |= {"learning_rate": bench.training.peak_learning_rate, "epochs": bench.training.epochs}
+def _all_suit(bench: Bench) -> bool:
+    """Whether all trials of a grid can be made side by side: a group of which some cannot would be half empty."""
+    axes = {axis.name: axis for axis in bench.axes}
+    hottest = max((float(value) for value in axes["temperature"].values), default=1.0)
+    if axes["method"].values != ("kd",) or not axes["epochs"].fixed or hottest > HOT:
+        return False
+    point = {"method": "kd", "temperature": hottest, "hard_weight": 0.0}
+    point |= {"learning_rate": bench.training.peak_learning_rate, "epochs": axes["epochs"].values[0]}
     return suited([bench.stage_of(point, Callback())], width=_AT_ONCE)
 
 
@@ -259,7 +264,6 @@ def _work_side_by_side(
     study: "Study",
     bench: Bench,
     *,
-    staged: bool,
     until: float,
     caught: Sequence[int],
     told: Callable[[], None] | None,
@@ -267,18 +271,14 @@ def _work_side_by_side(
     """Run the waiting trials of a grid, several side by side; what is stopped waits again when it is resumed."""
     while time.time() < until and waiting(study):
         trials, width = _neighbours(study)
-        by_epochs: dict[int, list[tuple[Trial, Stage]]] = {}
+        stages = []
         for trial in trials:
             values = _values_of(trial, bench)
-            epochs = int(values["epochs"])
-            reporter = _Reporter(trial, epochs, staged=staged, caught=caught)
-            by_epochs.setdefault(epochs, []).append((trial, bench.stage_of(values, reporter)))
-        for group in by_epochs.values():
-            together = [each for each in group if suited([each[1]], width=width)]
-            for members in [together, *([each] for each in group if each not in together)]:
-                _make(study, members, bench, 1 if members is not together else width)
-                if told is not None:
-                    told()
+            reporter = _Reporter(trial, int(values["epochs"]), staged=False, caught=caught)
+            stages.append(bench.stage_of(values, reporter))
+        _make(study, trials, stages, bench, width)
+        if told is not None:
+            told()
         if caught:
             raise InterruptedRun(stopped_by(caught[0]), caught[0])
 
@@ -296,29 +296,30 @@ def _neighbours(study: "Study") -> "tuple[list[Trial], int]":
     return [study.ask() for _ in range(count)], min(_AT_ONCE, last + 1 - group_of[0] * _AT_ONCE)
 
 
-def _make(study: "Study", members: "Sequence[tuple[Trial, Stage]]", bench: Bench, width: int) -> None:
-    """Make trials of a group of some width side by side, or one alone, and tell the study what came out."""
-    optuna = optuna_here()
+def _make(study: "Study", trials: "Sequence[Trial]", stages: Sequence[Stage], bench: Bench, width: int) -> None:
+    """Make trials of a group of some width side by side, and tell the study what came out."""
     began = time.perf_counter()
-    found: list[Trained | Exception] = []
-    if width > 1:
-        places = [trial.user_attrs["place"] % _AT_ONCE for trial, _ in members]
-        found = run_side_by_side([stage for _, stage in members], places=places, width=width)
-    else:
-        for _, stage in members:
-            try:
-                found.append(stage())
-            except NonFiniteError as error:
-                found.append(error)
-    for (trial, _), one in zip(members, found, strict=True):
-        trial.set_user_attr("seconds", (time.perf_counter() - began) / len(members))
+    places = [trial.user_attrs["place"] % _AT_ONCE for trial in trials]
+    if suited(stages, width=width):
+        found = run_side_by_side(stages, places=places, width=width)
+    else:  # a last group of few
+        found = [_alone(stage) for stage in stages]
+    for trial, one in zip(trials, found, strict=True):
+        trial.set_user_attr("seconds", (time.perf_counter() - began) / len(trials))
         if isinstance(one, NonFiniteError):
             trial.set_user_attr("note", str(one))
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            study.tell(trial, state=optuna_here().trial.TrialState.PRUNED)
         elif isinstance(one, Exception):
             raise one
         else:
             study.tell(trial, _result_of(trial, one[1], bench))
+
+
+def _alone(stage: Stage) -> Trained | Exception:
+    try:
+        return stage()
+    except NonFiniteError as error:
+        return error
 
 
 def _judged(history: list[dict[str, Any]]) -> list[dict[str, Any]]:

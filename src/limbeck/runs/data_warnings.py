@@ -135,11 +135,10 @@ def _alike(examples: Examples) -> str:
 
 def _tell_scale(part: str, examples: Examples, seen: Examples, tell: Callable[[str], None]) -> None:
     """Warn of inputs that are much larger or smaller than those of the training set, such as 0 to 255 beside 0 to 1."""
-    sizes = [_size(each) for each in (examples, seen)]
-    if None in sizes or min(sizes) == 0:  # type: ignore[type-var]
+    mine, theirs = _size(examples), _size(seen)
+    if not mine or not theirs:  # not comparable, or all 0
         return
-    mine, theirs = sizes
-    ratio = mine / theirs  # type: ignore[operator]
+    ratio = mine / theirs
     if max(ratio, 1 / ratio) >= _SCALE:
         tell(
             f"the inputs of the {part} examples are {'larger' if ratio > 1 else 'smaller'} than those of the training "

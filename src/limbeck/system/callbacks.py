@@ -163,7 +163,6 @@ class Recording(Callback):
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
-        self.on_note, self.on_warning = callback.on_note, callback.on_warning  # type: ignore[method-assign]
         self._told: list[Callable[[], None]] = []
 
     def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
@@ -177,6 +176,14 @@ class Recording(Callback):
     def on_end(self) -> None:
         """Keep it."""
         self._told.append(self.callback.on_end)
+
+    def on_note(self, text: str) -> None:
+        """Pass it on."""
+        self.callback.on_note(text)
+
+    def on_warning(self, text: str) -> None:
+        """Pass it on."""
+        self.callback.on_warning(text)
 
     def replay(self) -> None:
         """Tell it; the steps within an epoch are left out."""

@@ -432,9 +432,9 @@ def _stream(feed: Feed) -> tuple[Any, ...]:
 
 def _inputs(batches: Sequence[Batch]) -> list[Tensor]:
     """What each network is given; one for all, where that is the same."""
-    found = [batch.inputs for batch in batches]
-    assert all(isinstance(each, Tensor) for each in found)
-    return found[:1] if all(batch is batches[0] for batch in batches) else found  # type: ignore[return-value]
+    found = [batch.inputs for batch in batches if isinstance(batch.inputs, Tensor)]
+    assert len(found) == len(batches), "there are tensors in memory"
+    return found[:1] if all(batch is batches[0] for batch in batches) else found
 
 
 class _StackedLoss:
@@ -452,8 +452,8 @@ class _StackedLoss:
 
     def __call__(self, logits: Tensor, batches: Sequence[Batch]) -> tuple[Tensor, Tensor | None]:
         """Losses ``(M, N)`` of logits ``(M, N, K)``, and the labels ``(M, N)`` where there are any."""
-        known = [batch.labels for batch in batches]
-        labels = None if any(each is None for each in known) else self.stack.stacked(known)  # type: ignore[arg-type]
+        known = [batch.labels for batch in batches if batch.labels is not None]
+        labels = self.stack.stacked(known) if len(known) == len(batches) else None
         losses = stacked_loss(
             logits,
             self._targets(logits, batches) if any(self.soft) else None,

@@ -453,12 +453,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="networks whose name holds one of these")
     parser.add_argument("--formats", nargs="*", default=[], metavar="NAME", help="these formats alone")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="put the tables between the marks of this page")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="keep the results in a file; networks that it holds are not run again"
+    )
     parser.add_argument("--quick", action="store_true", help="a short run that shows only that all of it works")
     options = parser.parse_args(arguments)
-    rows = []
+    rows = json.loads(options.json.read_text()) if options.json is not None and options.json.is_file() else []
+    done = {row["network"] for row in rows}
     with tempfile.TemporaryDirectory() as place:
         for number, case in enumerate(cases(options, Path(place))):
+            if case.name in done:
+                continue
             data = case.data()
             if data is None:
                 print(f"{case.name}: its data are not named, so it is left out", file=sys.stderr)
@@ -468,6 +473,8 @@ def main(arguments: list[str] | None = None) -> int:
             case_ = case if options.ort_web or not pages_need_runtime(case) else without_page(case)
             rows.append(measure(case_, data, Path(place) / str(number), options))
             print(json.dumps(rows[-1]), file=sys.stderr)
+            if options.json is not None:
+                replace_text(options.json, json.dumps(rows, indent=2) + "\n")
             shutil.rmtree(Path(place) / str(number))
     written = page(rows)
     print(written)
@@ -475,8 +482,6 @@ def main(arguments: list[str] | None = None) -> int:
         text = options.markdown.read_text()
         before, after = text.split(START)[0], text.split(END)[1]
         replace_text(options.markdown, f"{before}{START}\n\n{written}\n\n{END}{after}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
     float32 = [found for row in rows for kind, found in row["files"].items() if kind != "int8"]
     return int(any(found.get("unexplained") for found in float32))
 

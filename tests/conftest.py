@@ -14,7 +14,7 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from limbeck.exporters.parity import judge_file  # noqa: E402
-from limbeck.runs import compress_parity  # noqa: E402
+from limbeck.runs import compress_parity, stages  # noqa: E402
 from limbeck.runs.speed import speed_of  # noqa: E402
 from limbeck.system.files import replace_text  # noqa: E402
 
@@ -84,3 +84,17 @@ def pytest_collection_finish():
     """What is imported and collected stays: a search for garbage, 0.3 seconds each time, need not go through it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """How many trainings each group had that were made side by side, and its width."""
+    seen = []
+    original = stages.fit_side_by_side
+
+    def fit(members, *given, width, **named):
+        seen.append((len(members), width))
+        return original(members, *given, width=width, **named)
+
+    monkeypatch.setattr(stages, "fit_side_by_side", fit)
+    return seen

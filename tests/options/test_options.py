@@ -61,6 +61,8 @@ def test_no_two_groups_of_settings_share_a_name():
             lambda: ModelOptions(model="transformer"),
             "model must be mlp, cnn, hf:FOLDER, timm:NAME or package",
         ),
+        (lambda: ModelOptions(model="resnet18"), "and is 'resnet18': did you mean timm:resnet18?"),
+        (lambda: ModelOptions(model="mpl"), "and is 'mpl': did you mean mlp?"),
         (lambda: ModelOptions(model="my.nets:small", hidden=(3,)), "hidden has no meaning for my.nets:small"),
         (lambda: ModelOptions(dropout=1.0), "dropout must be in"),
         (lambda: ModelOptions(hidden=(3, 0)), "hidden must be a list of positive widths"),

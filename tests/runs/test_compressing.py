@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from limbeck.data import DataSet, Examples
-from limbeck.errors import ConfigError, DataError, MismatchError, RunError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, MismatchError, RunError
 from limbeck.evaluation.prediction import predict
 from limbeck.lowrank import RankPlan, parse_bytes
 from limbeck.models import MLP, MLPConfig, count_parameters, describe
@@ -105,6 +105,12 @@ def test_a_size_is_that_of_the_file(data, net, size, int8):
     # The next rank of the narrowest layer would cost 54 weights.
     assert parse_bytes(size) - 4 * 54 - 64 < shipped <= parse_bytes(size)
     assert run.plan.rule == f"size {size}"
+
+
+def test_a_budget_that_the_network_is_within_is_told(data, net):
+    with pytest.warns(LimbeckWarning, match=r"no layer was made smaller: .* parameters is within"):
+        run = compress(net, data, rule=RankRule(size="10MB"))
+    assert run.metrics["warnings"]
 
 
 @pytest.mark.parametrize("rule", [RankRule(parameters=0.3), RankRule(energy=0.5)])

@@ -118,3 +118,56 @@ def test_test_inputs_on_another_scale(factor, words):
         tell_shared_examples(data, ["test"], hears)
         assert len(told) == (name == "other"), name
         assert all(f"are {words} than those of the training examples by a factor of about 255" in each for each in told)
+
+
+def split(train, test):
+    return limbeck.DataSet("some", ("no", "yes"), train=Examples.of(*train), test=Examples.of(*test))
+
+
+QUICK = {"epochs": 1, "batch_size": 20, "precision": "float32", "device": "cpu"}
+SEEN = r"the teacher was trained on 20 of 80 test examples \(the first is test example 0\)"
+
+
+def test_a_teacher_that_was_trained_on_test_examples_is_told(tmp_path):
+    limbeck.train(network(), split(some(0), some(1)), out=tmp_path / "teacher", **QUICK)
+    teacher = limbeck.load(tmp_path / "teacher")
+    with pytest.warns(LimbeckWarning, match=SEEN):
+        run = limbeck.distill(teacher, network(), split(some(2), mixed(3)), out=tmp_path / "student", **QUICK)
+    assert any("the teacher was trained on 20 of 80" in each for each in run.metrics["warnings"])
+    with pytest.warns(LimbeckWarning, match="the model was trained on 20 of 80"):
+        limbeck.evaluate(tmp_path / "teacher", split(some(2), mixed(3)))
+    with pytest.warns(LimbeckWarning, match="the network was trained on 20 of 80"):
+        limbeck.compress(teacher, split(some(2), mixed(3)), int8=True, out=tmp_path / "small")
+    with pytest.warns(LimbeckWarning, match="the model was trained on 20 of 80"):
+        limbeck.evaluate(tmp_path / "small", split(some(2), mixed(3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limbeck.evaluate(tmp_path / "teacher", split(some(2), some(1)))
+
+
+def test_members_and_students_that_saw_test_examples_are_told(tmp_path):
+    limbeck.train(lambda seed: network(), split(some(0), some(1)), out=tmp_path / "two", members=2, **QUICK)
+    with pytest.warns(LimbeckWarning, match=SEEN):
+        limbeck.distill(limbeck.load(tmp_path / "two"), network(), split(some(2), mixed(3)), **QUICK)
+    limbeck.train(network(), split(some(0), some(1)), out=tmp_path / "start", **QUICK)
+    with pytest.warns(LimbeckWarning, match="the student was trained on 20 of 80"):
+        limbeck.distill(network(), limbeck.load(tmp_path / "start"), split(some(2), mixed(3)), **QUICK)
+
+
+def test_a_teacher_from_elsewhere_may_know_a_test_set_that_is_cut_here(tmp_path):
+    x, y = some(0)
+    np.savez(tmp_path / "some.npz", x=x.numpy(), y=y.numpy())
+    told = []
+
+    class Hears(limbeck.Callback):
+        def on_note(self, text):
+            told.append(text)
+
+    cut = limbeck.open_data(tmp_path / "some.npz")
+    limbeck.distill(network(), network(), cut, callbacks=Hears(), **QUICK)
+    assert [each for each in told if "6 test examples were set aside" in each]
+    told.clear()
+    limbeck.train(network(), cut, out=tmp_path / "teacher", **QUICK)
+    limbeck.distill(limbeck.load(tmp_path / "teacher"), network(), cut, callbacks=Hears(), **QUICK)
+    limbeck.distill(network(), network(), split(some(0), some(1)), callbacks=Hears(), **QUICK)
+    assert not [each for each in told if "set aside" in each]

@@ -12,7 +12,7 @@ from torch import nn
 
 import limbeck
 from limbeck.data.table import Table
-from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
+from limbeck.errors import ConfigError, FormatError, LimbeckError, LimbeckWarning, MismatchError, RunError
 from limbeck.evaluation import prediction
 from limbeck.models import MLP, MLPConfig
 from limbeck.softtargets.answer_files import read_answers
@@ -120,14 +120,18 @@ def test_rows_of_a_table_are_encoded_as_the_training_rows_were(tmp_path):
     new = frame.iloc[5:9].assign(customer=["k", "l", "m", "n"], when="2020-01-01", y=labels.iloc[5:9])
     new.loc[6, "town"] = "C"
     new[["when", "town", "y", "customer", "x"]].to_csv(tmp_path / "new.csv", index=False)
-    found = limbeck.predict(tmp_path / "m", tmp_path / "new.csv", id_column="customer")
+    unknown = r"1 of 4 rows have a category in column 'town' .* such as 'C'"
+    with pytest.warns(LimbeckWarning, match=unknown):
+        found = limbeck.predict(tmp_path / "m", tmp_path / "new.csv", id_column="customer")
     rows = (new["x"].to_numpy() - frame["x"].mean()) / frame["x"].std(ddof=0)
     units = [[town == "A", town == "B", town == "C"] for town in new["town"]]
     with torch.no_grad():
         expected = model(torch.tensor(np.column_stack([rows, units]), dtype=torch.float32)).softmax(-1).numpy()
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
     assert list(found.ids) == ["k", "l", "m", "n"]
-    np.testing.assert_allclose(limbeck.predict(tmp_path / "m", new).probabilities, expected, atol=1e-6)
+    with pytest.warns(LimbeckWarning, match=unknown):
+        np.testing.assert_allclose(limbeck.predict(tmp_path / "m", new).probabilities, expected, atol=1e-6)
+    limbeck.predict(tmp_path / "m", new.assign(town="A"))  # all known: no warning
     new.drop(columns=["town"]).to_csv(tmp_path / "less.csv", index=False)
     with pytest.raises(MismatchError, match="takes the column 'town', which .*less.csv does not have"):
         limbeck.predict(tmp_path / "m", tmp_path / "less.csv")

@@ -10,20 +10,6 @@ from limbeck.runs import stages
 SETTINGS = {"epochs": 4, "batch_size": 32, "learning_rate": 0.02, "precision": "float32", "progress": False}
 
 
-@pytest.fixture
-def groups(monkeypatch):
-    """How many trainings each group had, of how many."""
-    seen = []
-    original = stages.fit_side_by_side
-
-    def fit(members, *given, width, **named):
-        seen.append((len(members), width))
-        return original(members, *given, width=width, **named)
-
-    monkeypatch.setattr(stages, "fit_side_by_side", fit)
-    return seen
-
-
 def distil(**more):
     given = {"seeds": 2, "temperature": 2.0, "hard_weight": 0.3, **SETTINGS, **more}
     return limbeck.distill(Knowing(), student, noisy(150, 0), rings(100, 5), test=rings(300, 9), **given)

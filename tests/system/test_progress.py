@@ -1,6 +1,7 @@
 """Bars are shown in terminals and notebooks, and nowhere else; what they say is where the run is."""
 
 import io
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -21,12 +22,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def on_terminal(monkeypatch):
+def on_terminal(monkeypatch, columns=200):
     """Within a test: pytest sets the stream anew after its fixtures."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", str(columns))
     return stream
 
 
@@ -63,6 +64,22 @@ def test_a_terminal_has_a_bar_by_default(monkeypatch):
     train()
     shown = terminal.getvalue()
     assert "model" in shown and "9/9" in shown and "epoch 3" in shown and "loss" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 99, 100, 120])
+def test_a_bar_fits_the_terminal(monkeypatch, columns):
+    """Words are left out from the end where there is no room; none is cut in the middle."""
+    terminal = on_terminal(monkeypatch, columns)
+    bar = progress.ProgressBar()
+    bar.on_start("student (seed 3)", 30, 860, 0)
+    bar.on_step(11, 400, 0.1234, 0.9876, 123456.0)
+    bar.on_epoch({"epoch": 12, "train_loss": 0.1, "validation_accuracy": 0.98, "examples_per_second": 123456.0})
+    bar.on_end()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").split("\n")
+    assert any("10320/25800" in line for line in drawn)
+    assert all(len(line.rstrip()) <= columns and "…" not in line for line in drawn)
+    assert ("epoch 12" in terminal.getvalue()) == (columns >= 80)
+    assert ("123,456/s" in terminal.getvalue()) == (columns >= 120)
 
 
 def test_no_bar_where_it_is_not_wanted_or_there_is_no_place(monkeypatch, capsys):

@@ -17,7 +17,8 @@ from limbeck.system.devices import Device
 from limbeck.teachers import as_teacher
 from limbeck.training.engine import fit
 from limbeck.training.objective import DistillationObjective, LabelObjective
-from limbeck.training.side_by_side import Member, fit_side_by_side, suit
+from limbeck.training.side_by_side import fit_side_by_side
+from limbeck.training.stackable import Member, suit
 
 HERE = Device(torch.device("cpu"), "float32")
 DRAWN = torch.Generator().manual_seed(0)

@@ -6,26 +6,11 @@ from tests.tuning.test_tuning import SETTINGS, data, scores, student, teacher, v
 
 from limbeck.errors import ConfigError
 from limbeck.options.search_space import Search
-from limbeck.runs import stages
 from limbeck.training import side_by_side
 from limbeck.tuning.tuner import tune
 
 FREE = {name: value for name, value in SETTINGS.items() if name != "learning_rate"}
 WIDE = Search(grid=True, temperatures=(1.0, 4.0, 40.0), hard_weights=(0.0, 0.5, 1.0), learning_rates=(0.01, 0.02))
-
-
-@pytest.fixture
-def groups(monkeypatch):
-    """How many trainings each group had, and its width."""
-    seen = []
-    original = stages.fit_side_by_side
-
-    def fit(members, *given, width, **named):
-        seen.append((len(members), width))
-        return original(members, *given, width=width, **named)
-
-    monkeypatch.setattr(stages, "fit_side_by_side", fit)
-    return seen
 
 
 def close(one, other):

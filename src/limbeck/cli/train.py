@@ -61,7 +61,8 @@ def train(
 
     Args:
         out: Folder of the run to write.
-        model: "mlp", "cnn", or a function of your own that returns a torch module, as package.module:function.
+        model: "mlp", "cnn", timm:NAME, hf:PATH, or a function of your own that returns a torch module, as
+            package.module:function.
         members: Number of members; above 1 they form an ensemble, and its gain over its members is reported.
         mean: How the ensemble averages its members' distributions.
         resume: Resume the run in the folder.

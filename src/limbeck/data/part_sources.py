@@ -8,6 +8,7 @@ from typing import Any
 
 from limbeck.data.splits import PART_NAMES
 from limbeck.errors import ConfigError, FormatError
+from limbeck.formats.column_names import no_column
 from limbeck.formats.conll import CONLL_SUFFIXES
 from limbeck.formats.in_memory import is_held, source_name
 from limbeck.formats.records import RECORD_SUFFIXES, peek_columns
@@ -95,8 +96,7 @@ def require_columns(sources: Mapping[str, Any], wanted: Sequence[str | None]) ->
         names = peek_columns(source, needed)
         for column in needed:
             if names is not None and column not in names:
-                shown = ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-                raise FormatError(source_name(source), f"has no column {column!r}: its columns are {shown}")
+                raise FormatError(source_name(source), no_column(column, names))
 
 
 def whole_name(given: Any) -> Path:

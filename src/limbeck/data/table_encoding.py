@@ -144,6 +144,29 @@ class TableEncoding:
         stacked = np.stack(codes, 1) if codes else np.zeros((count, 0), np.int64)
         return {"numbers": numbers, "categories": torch.from_numpy(stacked)}
 
+    def unknown(
+        self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]
+    ) -> dict[str, tuple[int, str]]:
+        """Categories that the training rows did not have; a model sees all of a column's as one.
+
+        Args:
+            values: Numbers with NaN for gaps, or codes with -1 for gaps, ``(n,)`` each, by column.
+            categories: What the codes of a column mean.
+
+        Returns:
+            By column the number of such rows, and the first such category.
+        """
+        found = {}
+        for column in self.columns:
+            if not isinstance(column, CategoryColumn):
+                continue
+            codes, known = _as_categories(column.name, values, categories)
+            new = [code for code, category in enumerate(known) if category not in set(column.categories)]
+            rows = np.flatnonzero(np.isin(codes, new))
+            if len(rows):
+                found[column.name] = len(rows), known[int(codes[rows[0]])]
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """The encoder as JSON can hold it; :meth:`from_dict` reads it."""
         return {"categories": self.categories, "columns": [dataclasses.asdict(each) for each in self.columns]}

@@ -15,10 +15,10 @@ from limbeck.data.label_columns import LabelColumns, Labels, number_labels, refu
 from limbeck.data.part_sources import part_sources, require_columns, whole_name
 from limbeck.data.table import Table
 from limbeck.errors import ConfigError, DataError, FormatError
+from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.in_memory import class_names, source_name, values_of
 from limbeck.formats.pandas_files import read_frame
 
-_MOST_SHOWN = 12
 _LABELS = ("label", "labels", "class", "target", "y")
 
 
@@ -197,18 +197,12 @@ def _label_column(path: str | Path, frame: Any, named: str | None) -> str:
     if len(found) != 1:
         raise ConfigError(
             f"{path}: which column holds the labels? Name it with label_column (--label-column); there are "
-            f"{_shown(frame)}"
+            f"{listed_columns(frame.columns)}"
         )
     return str(found[0])
-
-
-def _shown(frame: Any) -> str:
-    """The names of the columns; of very many the first."""
-    names = [str(name) for name in frame.columns]
-    return ", ".join(names[:_MOST_SHOWN]) + (f", ... ({len(names)} columns)" if len(names) > _MOST_SHOWN else "")
 
 
 def _require(path: str | Path, frame: Any, columns: Sequence[str | None]) -> None:
     for column in columns:
         if column is not None and column not in frame.columns:
-            raise FormatError(path, f"has no column {column!r}: it has {_shown(frame)}")
+            raise FormatError(path, no_column(column, frame.columns))

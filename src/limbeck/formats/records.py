@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import FormatError, MissingExtraError
+from limbeck.formats.column_names import no_column
 from limbeck.formats.in_memory import held_columns, is_held, source_name, values_of
 from limbeck.system.utf8 import not_utf8
 
@@ -199,14 +200,9 @@ def _parquet(file: Path, wanted: tuple[str, ...], optional: tuple[str, ...]) -> 
 def _taken(file: Path, names: Sequence[str], wanted: tuple[str, ...], optional: tuple[str, ...]) -> list[str]:
     for name in wanted:
         if name not in names:
-            raise FormatError(file, f"has no column {name!r}: its columns are {_few(names)}")
+            raise FormatError(file, no_column(name, names))
     taken = list(dict.fromkeys([*wanted, *(name for name in optional if name in names)]))
     for name in taken:
         if list(names).count(name) > 1:
             raise FormatError(file, f"has two columns {name!r}: give each a unique name")
     return taken
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:20]))
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown

@@ -85,6 +85,8 @@ class ModelOptions(Network):
                 raise ConfigError("activation has no meaning for model cnn: leave it out, or use model mlp")
         else:
             near = difflib.get_close_matches(self.model.lower(), ("mlp", "cnn"), 1)
+            digits = any(letter.isdigit() for letter in self.model)  # as in resnet18
+            near = near or [f"timm:{self.model}"] * (digits and self.model.isidentifier())
             raise ConfigError(
                 f"model must be mlp, cnn, hf:FOLDER, timm:NAME or package.module:function, and is {self.model!r}"
                 + (f": did you mean {near[0]}?" if near else "")

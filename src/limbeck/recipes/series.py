@@ -29,7 +29,7 @@ from limbeck.protocols import Objective, Teacher
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load
-from limbeck.runs.stages import fit_stage
+from limbeck.runs.stages import Stage
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import find_device
 from limbeck.teachers import StoredTargets, as_teacher
@@ -176,7 +176,7 @@ class Series:
         training: Training,
         augmentation: Augmentation,
     ) -> None:
-        model, history = fit_stage(
+        model, history = Stage(
             run,
             make(training.seed),
             objective,
@@ -187,7 +187,7 @@ class Series:
             resume=True,
             callback=self.callback_for(f"{self.recipe}: {run.path.name}"),
             name=f"{self.recipe}: {run.path.name}",
-        )
+        )()
         scores: dict[str, Any] = {}
         if data.validation is not None and data.validation.labels is not None:
             scores = scores_of(answers_of(model, data.validation), labels_of(data.validation))

@@ -9,10 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.trained_rows import trained_rows
 from limbeck.inputs import move
 from limbeck.lowrank import apply
 from limbeck.lowrank.plan import RankPlan
-from limbeck.models import close_attention, close_conv1d, has_conv1d, open_attention, open_conv1d, to_int8
+from limbeck.models import (
+    close_attention,
+    close_conv1d,
+    count_parameters,
+    has_conv1d,
+    open_attention,
+    open_conv1d,
+    to_int8,
+)
 from limbeck.models.calling import call_model, evaluating
 from limbeck.models.copying import copy_module
 from limbeck.models.replaceable import whole_layers
@@ -20,9 +29,9 @@ from limbeck.options import Training
 from limbeck.runs.answer_cache import answer_once
 from limbeck.runs.compress_plan import CompressPlan
 from limbeck.runs.folder import RunFolder
-from limbeck.runs.models import save_model
+from limbeck.runs.models import rows_trained_on, save_model
 from limbeck.runs.ranks import Decided, choose_ranks, read_plan, write_plan
-from limbeck.runs.stages import fit_stage
+from limbeck.runs.stages import Stage
 from limbeck.runs.units import choose_units, without_those
 from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device, find_device
@@ -68,6 +77,11 @@ def make_stages(plan: CompressPlan, folder: RunFolder | None) -> Made:
         _tell_whole(whole, "whole", plan.execution.callback)
         name, last = ranks[0].stage, _closed(_smaller(plan, base, ranks)).eval()
         stages[name] = last
+        if count_parameters(last) >= count_parameters(base) and not plan.int8:
+            (plan.execution.callback or Callback()).on_warning(
+                f"no layer was made smaller: as it is, the network of {count_parameters(base):,} parameters is within "
+                "what was asked for"
+            )
         if folder is not None:
             write_plan(folder, *ranks)
             if plan.tuning.finetune_epochs or plan.int8:  # else it is the last stage, saved as the run's model
@@ -118,7 +132,7 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     folder.unseal_stage()
     save_model(
         folder.path / "model", stage, classes=data.classes, source=plan.execution.origin("model"),
-        reading=data.reading,
+        reading=data.reading, trained_on=rows_trained_on(plan.model) or trained_rows(data.train),
     )  # fmt: skip
     folder.seal_stage()
 
@@ -182,10 +196,10 @@ def _taught(
         temperature=aims.temperature,
         hard_weight=aims.hard_weight,
     )
-    tuned, _ = fit_stage(
+    tuned, _ = Stage(
         folder, copy_module(small), objective, data, options, device, augmentation=plan.augmentation,
         resume=plan.execution.resume, callback=callback, name="fine-tuning",
-    )  # fmt: skip
+    )()  # fmt: skip
     return tuned
 
 

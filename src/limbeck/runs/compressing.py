@@ -23,7 +23,7 @@ from limbeck.runs.claims import tell_reach
 from limbeck.runs.compress_parity import write_parity
 from limbeck.runs.compress_plan import CompressPlan, plan_compression
 from limbeck.runs.compress_stages import make_stages, save_stage
-from limbeck.runs.data_warnings import tell_shared_examples
+from limbeck.runs.data_warnings import tell_shared_examples, tell_trained_on
 from limbeck.runs.execution import Execution, told
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder, require_out
@@ -177,6 +177,7 @@ def _carry_out(plan: CompressPlan, folder: RunFolder | None) -> CompressRun:
     made = make_stages(plan, folder)
     made.last.classes = data.classes  # type: ignore[assignment]
     tell_shared_examples(data, ["test"], callback)
+    tell_trained_on("network", plan.model, data, callback)
     stages = {**plan.beside, plan.role: plan.model, **made.stages}
     place = find_device(plan.tuning.device, "float32").device
     metrics, answers, verdict = _judge(stages, data, plan.role, place, plan.margin)

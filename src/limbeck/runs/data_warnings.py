@@ -1,6 +1,12 @@
 """Warnings about suspicious data, given before training starts: duplicates, contradictions, scale, padding."""
 
-__all__ = ["tell_contradictions", "tell_padding", "tell_shared_examples"]
+__all__ = [
+    "tell_contradictions",
+    "tell_foreign_teacher",
+    "tell_padding",
+    "tell_shared_examples",
+    "tell_trained_on",
+]
 
 from collections.abc import Callable, Sequence
 
@@ -15,6 +21,7 @@ from limbeck.inputs import move
 from limbeck.models.calling import call_model, evaluating, presentation_of
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
 from limbeck.protocols import Teacher
+from limbeck.runs.models import rows_trained_on
 from limbeck.system.callbacks import Callback
 
 _PADDED = 1e-4
@@ -126,6 +133,57 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
                 f"so that outputs depend on the other texts of the batch.{mask} Let its forward take "
                 "attention_mask and ignore masked tokens"
             )
+
+
+def tell_trained_on(role: str, subject: nn.Module | Teacher, data: DataSet, callback: Callback | None) -> None:
+    """Warn of test examples that a network was trained on, as far as its folder has hashes of its training inputs.
+
+    A teacher that knows the answers of the test set looks better than it is, and what it knows reaches its student.
+
+    Args:
+        role: Display name of the model.
+        subject: A module, or a teacher, whose networks are checked.
+        data: The data set.
+        callback: Receives the warnings.
+    """
+    if data.test is None:
+        return
+    networks = [subject] if isinstance(subject, nn.Module) else [network for network, _ in subject.modules()]
+    for network in networks:
+        trained_on = rows_trained_on(network)
+        if trained_on is None:
+            continue
+        rows, known = trained_on.find(data.test)
+        if not len(rows):
+            continue
+        count = f"{len(rows)} of {known} test examples"
+        if known < len(data.test):
+            count = f"{count} that were compared, of {len(data.test)},"
+        (callback or Callback()).on_warning(
+            f"the {role} was trained on {count} (the first is test example {int(rows[0])}): its errors on them say "
+            "little about new examples, and a student's are fewer with its help; name examples that it has not seen "
+            "(test_data, --test-data)"
+        )
+        return
+
+
+def tell_foreign_teacher(teacher: Teacher, data: DataSet, callback: Callback | None) -> None:
+    """Say where the test set was cut from data that a teacher from elsewhere may have been trained on.
+
+    Args:
+        teacher: The teacher.
+        data: The data set.
+        callback: Receives the note.
+    """
+    networks = teacher.modules()
+    known = bool(networks) and all(rows_trained_on(network) is not None for network, _ in networks)
+    if not teacher.live or known or data.test is None or data.test.source != data.train.source:
+        return
+    (callback or Callback()).on_note(
+        f"{len(data.test)} test examples were set aside from the training data: if the teacher was trained on all of "
+        "these data, it has seen them, and looks better than it is; then name examples that it has not seen "
+        "(test_data, --test-data)"
+    )
 
 
 def _alike(examples: Examples) -> str:

@@ -16,7 +16,13 @@ from limbeck.options import Augmentation, Distillation, ModelOptions, Training
 from limbeck.options.methods import OWN, names_code
 from limbeck.protocols import Teacher
 from limbeck.runs.claims import check_margin
-from limbeck.runs.data_warnings import tell_contradictions, tell_padding, tell_shared_examples
+from limbeck.runs.data_warnings import (
+    tell_contradictions,
+    tell_foreign_teacher,
+    tell_padding,
+    tell_shared_examples,
+    tell_trained_on,
+)
 from limbeck.runs.execution import Execution
 from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import as_part, check_answers, verify_stores
@@ -238,8 +244,11 @@ def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
         tell_probabilities("teacher", guide, source.train, plan.device, callback)
         tell_fitted_rows(guide, data, plan.device, callback)
         tell_padding("teacher", guide, source.train, callback)
+        tell_trained_on("teacher", guide, data, callback)
+        tell_foreign_teacher(guide, data, callback)
     tell_probabilities("student", plan.made[0], source.train, None, callback)
     tell_padding("student", plan.made[0], source.train, callback)
+    tell_trained_on("student", plan.made[0], data, callback)
     if plan.baseline or plan.aims.hard_weight > 0:
         tell_contradictions(data.train, callback)
     tell_shared_examples(data, ["validation"], callback, transfer=source.train if plan.transfers else None)

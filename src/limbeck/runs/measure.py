@@ -41,6 +41,7 @@ from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import Calibration, calibration_of
+from limbeck.runs.data_warnings import tell_trained_on
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
@@ -100,6 +101,8 @@ def evaluate(
             tell_probabilities("teacher", there, examples, Device(device_of(there), "float32"), None)
             guide = answers_of(there, examples)
             _same_classes("teacher", guide, "the data", known)
+    if isinstance(data, DataSet):
+        tell_trained_on("model", subject, data, None)
     with placed(subject, place or device_of(subject)) as there:
         tell_probabilities("model", there, examples, Device(device_of(there), "float32"), None)
         fitted = calibration_of(there, data.validation) if isinstance(data, DataSet) else None

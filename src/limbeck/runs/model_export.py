@@ -189,7 +189,7 @@ def export(
             (callback or Callback()).on_note(each.sentence())
         if any(each.refused for each in found):
             ours = next(each.ours for each in found if each.refused)
-            raise ParityError(_refused(found, _keep_report(fresh, place)), ours=ours)
+            raise ParityError(_refused(found, _keep_report(fresh, place), finetune_epochs), ours=ours)
         _put(fresh, place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -373,9 +373,18 @@ def _ship(
         raise ParityError(f"the written {exporter.name} file cannot be opened: {error}") from error
 
 
-def _refused(found: Sequence[Parity], report: Path) -> str:
-    said = "; ".join(f"{each.name}: {'; '.join(each.refused)}" for each in found if each.refused)
-    return f"the export is refused, and no model is kept: {said}; see {report}"
+def _refused(found: Sequence[Parity], report: Path, tuned: int) -> str:
+    """What was refused, where the report is, and what would help."""
+    said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in found if each.refused)
+    cures = []
+    if not all(each.ours for each in found if each.refused):
+        more = "" if tuned else "fine-tune the network that rounds (finetune_epochs, --finetune-epochs), "
+        cures.append(f"{more}compare on more examples, or allow a wider margin (margin, --margin)")
+    passed = [each.name for each in found if not each.refused]
+    if passed:
+        names = f"the {' and '.join(passed)} file{'s' if len(passed) > 1 else ''}"
+        cures.append(f"{names} would be kept without the others: --to {' '.join(passed)}")
+    return f"the export is refused, and no model is kept: {said}; see {report}" + "".join(f"; {cure}" for cure in cures)
 
 
 def _beside(place: Path) -> Path:

@@ -1,6 +1,14 @@
 """Models in folders: ``config.json`` and ``model.safetensors``, in the layout of the Hugging Face Hub."""
 
-__all__ = ["attached_reading", "classes_of", "load", "reading_of", "save_ensemble", "save_model"]
+__all__ = [
+    "attached_reading",
+    "classes_of",
+    "load",
+    "reading_of",
+    "rows_trained_on",
+    "save_ensemble",
+    "save_model",
+]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +21,7 @@ from torch import nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.data.registry import Reading, reading_in, reading_keys
+from limbeck.data.trained_rows import TrainedRows
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
@@ -27,7 +36,8 @@ from limbeck.system.files import make_folder, read_json, replace_bytes, replace_
 from limbeck.system.model_folders import open_model_folder
 from limbeck.teachers import Ensemble, ModelTeacher
 
-_FILES = ("config.json", "model.safetensors", *kept_files())
+_ROWS = "trained_rows.safetensors"
+_FILES = ("config.json", "model.safetensors", _ROWS, *kept_files())
 """Files of a model folder that are recorded in ``SHA256SUMS``."""
 
 
@@ -39,6 +49,7 @@ def save_model(
     classes: Sequence[str],
     source: str | None = None,
     reading: Reading | None = None,
+    trained_on: TrainedRows | None = None,
 ) -> Path:
     """Save a model's config and weights, and their digests in ``SHA256SUMS``.
 
@@ -48,6 +59,7 @@ def save_model(
         classes: Names of the classes in order.
         source: For your own module, the ``package.module:function`` that makes it; for the record.
         reading: How the inputs are made, for kinds of data that save that.
+        trained_on: Hashes of its training inputs.
 
     Returns:
         The folder.
@@ -84,6 +96,8 @@ def save_model(
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in plain.state_dict().items()}
     replace_json(path / "config.json", config)
     replace_bytes(path / "model.safetensors", save(weights, {"format": "pt"}))
+    if trained_on is not None:
+        trained_on.write(path / _ROWS)
     seal_files(path, [*_FILES, *presentation_files(path)])
     return path
 
@@ -128,7 +142,8 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
         model: Your own architecture: a module, or a function that returns one, as for :func:`~limbeck.train`.
 
     Returns:
-        The module in evaluation mode, or the ensemble; its attribute ``classes`` names the classes.
+        The module in evaluation mode, or the ensemble; its attribute ``classes`` names the classes, and ``trained_on``
+        has hashes of its training inputs.
 
     Raises:
         ConfigError: If the architecture is your own and ``model`` is not given.
@@ -170,13 +185,14 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     presentation = load_presentation(folder, config)
     if presentation is not None:
         module.presentation = presentation
-    _annotate(module, classes_of(config), reading_in(folder, config))
+    rows = TrainedRows.read(folder / _ROWS) if (folder / _ROWS).exists() else None
+    _annotate(module, classes=classes_of(config), reading=reading_in(folder, config), trained_on=rows)
     return module.eval()
 
 
-def _annotate(module: nn.Module, classes: tuple[str, ...] | None, reading: Reading | None) -> None:
-    """Attach names of the classes and how inputs are made; a module that has parts of these names keeps them."""
-    for name, value in (("classes", classes), ("reading", reading)):
+def _annotate(module: nn.Module, **found: Any) -> None:
+    """Attach what its folder says of a module; a module that has parts of these names keeps them."""
+    for name, value in found.items():
         own = any(name in parts for parts in (module._modules, module._parameters, module._buffers))
         if not own and not hasattr(type(module), name):
             setattr(module, name, value)
@@ -197,6 +213,12 @@ def attached_reading(model: Any) -> Reading | None:
     """
     found = getattr(model, "reading", None)
     return found if isinstance(found, Reading) else None
+
+
+def rows_trained_on(model: Any) -> TrainedRows | None:
+    """Hashes of the training inputs of a loaded model, from its attribute ``trained_on``."""
+    found = getattr(model, "trained_on", None)
+    return found if isinstance(found, TrainedRows) else None
 
 
 def reading_of(path: str | Path) -> Reading | None:

@@ -14,6 +14,7 @@ from torch import nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.data.feed import Feed
+from limbeck.data.trained_rows import trained_rows
 from limbeck.errors import ConfigError
 from limbeck.evaluation.verdicts import Verdict
 from limbeck.models.calling import autograd_enabled, presentation_of
@@ -34,7 +35,7 @@ from limbeck.runs.models import load, save_model
 from limbeck.runs.models_for_data import named_model
 from limbeck.runs.result_warnings import tell_results
 from limbeck.runs.speed import placed
-from limbeck.runs.stages import fit_stage, keep_stage, stage_for
+from limbeck.runs.stages import Stage, keep_stage, stage_for
 from limbeck.runs.unused import tell_unused, unused_in_training
 from limbeck.softtargets.digests import network_identity
 from limbeck.system.callbacks import Callback
@@ -254,12 +255,12 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
     keep_first_weights(folder, plan.made)
     beside = None
     if plan.baseline:
-        beside, _ = fit_stage(
+        beside, _ = Stage(
             stage_for(folder, "baseline", apart=False), copy_module(plan.made[0], what="student"),
             LabelObjective(plan.options.label_smoothing), data, plan.options, plan.device,
             augmentation=plan.augmentation, resume=execution.resume, callback=execution.callback,
             name="baseline", source=execution.origin("student"),
-        )  # fmt: skip
+        )()  # fmt: skip
     students, history = _fit_together(plan, folder)
     tell_shared_examples(data, ["test"], execution.callback)
     result = judge_pairs(None, [Pair(students[0], beside, history)], data, plan.options.seed, plan.device, None)
@@ -307,7 +308,10 @@ def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module
     source = execution.origin("student")
     for model, peer in zip(students[1:], folders, strict=True):
         if peer is not None:
-            save_model(peer.path / "model", model, classes=data.classes, source=source, reading=data.reading)
+            save_model(
+                peer.path / "model", model, classes=data.classes, source=source, reading=data.reading,
+                trained_on=trained_rows(data.train),
+            )  # fmt: skip
     if folder is not None:
         first = "members.0."
         last = {name.removeprefix(first): value for name, value in fitted.last.items() if name.startswith(first)}

@@ -3,7 +3,6 @@
 __all__ = [
     "Stage",
     "Trained",
-    "fit_stage",
     "keep_stage",
     "run_side_by_side",
     "run_stages",
@@ -20,6 +19,7 @@ from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.feed import Feed
+from limbeck.data.trained_rows import trained_rows
 from limbeck.models.calling import presentation_of
 from limbeck.models.copying import copy_module
 from limbeck.options import Augmentation, Training
@@ -36,7 +36,8 @@ from limbeck.teachers import Ensemble
 from limbeck.training.checkpoint import save_tensors
 from limbeck.training.class_weights import weighted
 from limbeck.training.engine import Fitted, fit
-from limbeck.training.side_by_side import Member, fit_side_by_side, suit
+from limbeck.training.side_by_side import fit_side_by_side
+from limbeck.training.stackable import Member, suit
 
 Trained = tuple[nn.Module, list[dict[str, Any]]]
 """A model, and its history with timing."""
@@ -194,7 +195,7 @@ def suited(stages: Sequence[Stage], *, width: int | None = None) -> bool:
         width: Of how many these are a part, as for :func:`run_side_by_side`.
 
     Returns:
-        Whether that is so: see :func:`~limbeck.training.side_by_side.suit`.
+        Whether that is so: see :func:`~limbeck.training.stackable.suit`.
     """
     if (width or len(stages)) < 2 or any(stage.save_hdf5 or not stage.training.side_by_side for stage in stages):
         return False
@@ -238,11 +239,6 @@ def run_side_by_side(
     for number, one in zip(waiting, fitted, strict=True):
         found[number] = one if isinstance(one, Exception) else stages[number]._kept(models[number], one)
     return [found[number] for number in range(len(stages))]
-
-
-def fit_stage(*args: Any, **more: Any) -> Trained:
-    """Make one training: see :class:`Stage`, whose arguments these are."""
-    return Stage(*args, **more)()
 
 
 def stage_for(folder: RunFolder | None, name: str | None, *, apart: bool) -> RunFolder | None:
@@ -311,5 +307,8 @@ def keep_stage(
         _weight_files().write_final(folder.path, model)
     if data.reading is not None and data.train.labels is not None:
         data.reading.write_training(make_folder(folder.path / "model"), data.train, len(data.classes))
-    save_model(folder.path / "model", model, classes=data.classes, source=source, reading=data.reading)
+    save_model(
+        folder.path / "model", model, classes=data.classes, source=source, reading=data.reading,
+        trained_on=trained_rows(data.train),
+    )  # fmt: skip
     folder.seal_stage()

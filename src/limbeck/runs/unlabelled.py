@@ -16,9 +16,11 @@ from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.data.text_files import open_text_inputs
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.formats.column_names import no_column
 from limbeck.formats.in_memory import is_held, with_columns
 from limbeck.formats.pandas_files import is_table, read_frame
 from limbeck.options import DataOptions, ImagePresentation, TextPresentation
+from limbeck.system.callbacks import warn_user
 
 
 def given_unlabelled(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
@@ -147,7 +149,7 @@ def _images(folder: Path, seen: Any, options: DataOptions) -> tuple[Examples, Se
 def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
     """The columns that the model takes; others are ignored."""
     if id_column is not None and id_column not in frame.columns:
-        raise ConfigError(f"{path} has no column {id_column!r}: it has {', '.join(map(str, list(frame.columns)[:12]))}")
+        raise ConfigError(f"{path} {no_column(id_column, frame.columns)}")
     ids = range(len(frame)) if id_column is None else frame[id_column].tolist()
     if isinstance(seen, TableEncoding):
         names = [column.name for column in seen.columns]
@@ -161,6 +163,14 @@ def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Exa
     elif id_column is not None:
         frame = frame.drop(columns=[id_column])
     try:
-        return Examples.of(Table.of(frame)).with_presentation(seen), ids
+        table = Table.of(frame)
+        shown = Examples.of(table).with_presentation(seen)
     except DataError as error:
         raise MismatchError(f"{path}: {error}") from error
+    if isinstance(seen, TableEncoding):
+        for column, (count, first) in seen.unknown(table.values, table.categories).items():
+            warn_user(
+                f"{count} of {len(frame)} rows have a category in column {column!r} that the training rows did not "
+                f"have, such as {first!r}: the model sees all of these as one unknown category"
+            )
+    return shown, ids

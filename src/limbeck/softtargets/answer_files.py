@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from limbeck.data.data_set import DataSet
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
+from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.npz import read_npz
 from limbeck.formats.pandas_files import list_array, read_frame
 from limbeck.teachers.saved import AnswerKind, kind_of, saved_answers
@@ -333,7 +334,7 @@ def _of_frame(
     column = index_column or named or numbers
     if column is not None:
         if column not in frame.columns:
-            raise ConfigError(f"{path} has no column {column!r}: it has {', '.join(list(frame.columns)[:12])}")
+            raise ConfigError(f"{path} {no_column(column, frame.columns)}")
         if frame[column].isna().any():
             raise FormatError(path, f"column {column!r} has gaps, and every row needs the number of its example")
         index = frame[column].to_numpy()
@@ -388,8 +389,8 @@ def _by_class(
     missing = next(name for name in classes if name not in present or len(present) == len(classes))
     raise FormatError(
         path,
-        f"has no column for the class {missing!r}: it has {', '.join(list(frame.columns)[:8])}; name a column as each "
-        f"class ({', '.join(classes[:5])}), or give the top k as class_1, prob_1, ...",
+        f"has no column for the class {missing!r}: its columns are {listed_columns(frame.columns)}; name a column as "
+        f"each class ({', '.join(classes[:5])}), or give the top k as class_1, prob_1, ...",
     )
 
 

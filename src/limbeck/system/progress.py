@@ -9,13 +9,15 @@ import html
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from limbeck.system.callbacks import Callback
 
+_WIDE, _BAR, _NARROW_BAR = 100, 24, 8
+"""Columns of a terminal that is wide, and those of the bar there and on others."""
 _BETWEEN = 0.2
 """Seconds between two drawings in a notebook, each of which is a message to the browser."""
 _PATIENCE = 0.5
@@ -25,8 +27,8 @@ _PATIENCE = 0.5
 class _Line(Protocol):
     """One line that shows how far something is."""
 
-    def show(self, done: int, total: int | None, words: str) -> None:
-        """Draw it."""
+    def show(self, done: int, total: int | None, words: Sequence[str]) -> None:
+        """Draw it, with the words that fit, the first ones first."""
 
     def close(self) -> None:
         """It is done, or was interrupted."""
@@ -48,19 +50,24 @@ class _Terminal:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console(stderr=True, highlight=False, emoji=False)
+        self._name, self._width = name, console.width
+        self._bar = _BAR if console.width >= _WIDE else _NARROW_BAR
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=self._bar),
             MofNCompleteColumn(),
             TextColumn("{task.fields[words]}", markup=False),
             TimeRemainingColumn(),
-            console=Console(stderr=True, highlight=False, emoji=False),
+            console=console,
         )
         self._progress.start()
         self._task = self._progress.add_task(name, total=None, words="")
 
-    def show(self, done: int, total: int | None, words: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, words=words)
+    def show(self, done: int, total: int | None, words: Sequence[str]) -> None:
+        counts = 2 * len(str(total)) + 1
+        room = self._width - len(self._name) - self._bar - counts - len("0:00:00") - 4  # a space between each two
+        self._progress.update(self._task, completed=done, total=total, words=_fitting(words, room))
 
     def close(self) -> None:
         self._progress.stop()
@@ -74,10 +81,10 @@ class _Notebook:
 
         self._name, self._html = name, shown.HTML
         self._began, self._drawn = time.monotonic(), 0.0
-        self._last: tuple[int, int | None, str] = (0, None, "")
-        self._handle = shown.display(shown.HTML(self._text(0, None, "")), display_id=True)
+        self._last: tuple[int, int | None, Sequence[str]] = (0, None, ())
+        self._handle = shown.display(shown.HTML(self._text(0, None, ())), display_id=True)
 
-    def show(self, done: int, total: int | None, words: str) -> None:
+    def show(self, done: int, total: int | None, words: Sequence[str]) -> None:
         self._last = (done, total, words)
         if time.monotonic() - self._drawn >= _BETWEEN:
             self._draw()
@@ -90,15 +97,23 @@ class _Notebook:
         if self._handle is not None:
             self._handle.update(self._html(self._text(*self._last)))
 
-    def _text(self, done: int, total: int | None, words: str) -> str:
+    def _text(self, done: int, total: int | None, words: Sequence[str]) -> str:
         passed = time.monotonic() - self._began
         left = f", {_clock(passed * (total - done) / done)} left" if total and 0 < done < total else ""
         value = f'value="{done}" max="{total}"' if total else ""
         return (
             f'<div><code>{html.escape(self._name)}</code> <progress {value} aria-label="{html.escape(self._name)}">'
-            f"</progress> {done:,}{f' of {total:,}' if total else ''} {html.escape(words)} "
+            f"</progress> {done:,}{f' of {total:,}' if total else ''} {html.escape('  '.join(words))} "
             f"<small>{_clock(passed)}{left}</small></div>"
         )
+
+
+def _fitting(words: Sequence[str], room: int) -> str:
+    """As many of the words as there is room for, the first ones first."""
+    kept = list(words)
+    while kept and len("  ".join(kept)) > room:
+        kept.pop()
+    return "  ".join(kept)
 
 
 def _clock(seconds: float) -> str:
@@ -122,22 +137,23 @@ class ProgressBar(Callback):
         self._all, self._steps = epochs * steps, steps
         self._shown = _line(name)
         if self._shown is not None:
-            self._shown.show(epoch * steps, self._all, "")
+            self._shown.show(epoch * steps, self._all, ())
 
     def on_step(self, epoch: int, step: int, loss: float, accuracy: float | None, rate: float) -> None:
         """Move the bar."""
         if self._shown is not None:
-            right = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
-            words = f"epoch {epoch + 1}  loss {loss:.4f}{right}  {rate:,.0f}/s"
+            words = [f"epoch {epoch + 1}", f"loss {loss:.4f}"]
+            words += [] if accuracy is None else [f"accuracy {accuracy:.2%}"]
+            words.append(f"{rate:,.0f}/s")
             self._shown.show(epoch * self._steps + step, self._all, words)
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Move the bar to the epoch's end, with what validation said."""
         if self._shown is not None:
-            words = f"epoch {row['epoch']}  loss {row['train_loss']:.4f}"
+            words = [f"epoch {row['epoch']}", f"loss {row['train_loss']:.4f}"]
             if "validation_accuracy" in row:
-                words += f"  validation {row['validation_accuracy']:.2%}"
-            words += f"  {row['examples_per_second']:,.0f}/s"
+                words.append(f"validation {row['validation_accuracy']:.2%}")
+            words.append(f"{row['examples_per_second']:,.0f}/s")
             self._shown.show(row["epoch"] * self._steps, self._all, words)
 
     def on_end(self) -> None:
@@ -177,7 +193,7 @@ def counting(
         if not shown and time.monotonic() - began >= _PATIENCE:
             shown.extend(filter(None, [_line(name)]))
         for line in shown:
-            line.show(done, total or None, "")
+            line.show(done, total or None, ())
 
     try:
         yield show

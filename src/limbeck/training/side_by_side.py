@@ -6,185 +6,30 @@ remains a training of its own, with its schedule, its best epoch, its checkpoint
 training alone up to rounding.
 """
 
-__all__ = ["Member", "fit_side_by_side", "suit"]
+__all__ = ["fit_side_by_side"]
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field, replace
-from pathlib import Path
+from dataclasses import astuple
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.errors import InterruptedRun, NonFiniteError
-from limbeck.losses import softened
-from limbeck.losses.fused import HOT, stacked_loss
-from limbeck.methods.kd import KD
-from limbeck.models.calling import call_model, presentation_of
-from limbeck.models.layers import Maxout, Standardise
-from limbeck.models.mlp import MLP
-from limbeck.options import Training
 from limbeck.protocols import Batch, Objective
-from limbeck.system.callbacks import Callback
 from limbeck.system.devices import Device
 from limbeck.system.interrupts import collect_signals
-from limbeck.system.processes import world
 from limbeck.training.engine import LOOK_EVERY, Fitted, TrainingRun, require_schedule
-from limbeck.training.objective import DistillationObjective, LabelObjective
-from limbeck.training.stacked import Stack, stacked_logits
+from limbeck.training.objective import DistillationObjective
+from limbeck.training.stackable import Member
+from limbeck.training.stacked import Stack
+from limbeck.training.stacked_objective import StackedLoss
 
-_FEWEST = 4
-"""Trainings that are worth it."""
-_LARGEST = 6e7
-"""Floating-point operations of a network's step above which starting them is no longer what takes the time."""
-_LAYERS: tuple[type[nn.Module], ...] = (
-    nn.Linear, nn.Flatten, nn.Identity, nn.LayerNorm, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU,
-    nn.ELU, nn.Softplus, nn.Hardswish, Maxout, Standardise,
-)  # fmt: skip
-"""Layers that keep nothing, draw nothing, and do the same for each example."""
 _BLOCK = 1000
 """Examples of a validation set at a time."""
-_CLOSE = 1e-4
-"""How far stacked logits may be from a network's own, as a share of the largest."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of the trainings: the arguments of :func:`~limbeck.training.engine.fit`."""
-
-    model: nn.Module
-    objective: Objective
-    feed: Feed
-    training: Training
-    validation: Examples | None = None
-    folder: Path | None = None
-    callback: Callback = field(default_factory=Callback)
-    name: str = "model"
-
-
-def suit(members: Sequence[Member], device: Device, *, width: int | None = None) -> bool:
-    """Whether trainings can be made side by side, and are faster so.
-
-    The answer is a function of networks, settings and data, never of the machine's mood.
-
-    Args:
-        members: The trainings.
-        device: Where they are to compute.
-        width: Of how many these are a part, as for :func:`fit_side_by_side`.
-
-    Returns:
-        Whether there are several small networks of one architecture, on the CPU in float32, which differ in weights,
-        seed, learning rate, and a loss of labels or soft targets.
-
-    Example:
-        >>> examples = Examples.of(torch.rand(20, 3), torch.arange(20) % 2)
-        >>> training = Training(batch_size=10)
-        >>> feed = Feed(examples, batch_size=10, seed=0)
-        >>> members = [Member(nn.Linear(3, 2), LabelObjective(), feed, training) for _ in range(4)]
-        >>> here = Device(torch.device("cpu"), "float32")
-        >>> suit(members, here), suit(members[:2], here)
-        (True, False)
-    """
-    if (
-        (width or len(members)) < _FEWEST
-        or device.device.type != "cpu"
-        or device.precision != "float32"
-        or world().size > 1
-    ):
-        return False
-    first = members[0]
-    alike = {
-        (
-            _shapes(each.model),
-            str(first.model) == str(each.model),
-            replace(each.training, seed=0, learning_rate=None),
-            (each.feed.steps, each.feed.batch_size, each.feed.accumulate, len(each.feed.examples)),
-            id(each.validation),
-        )
-        for each in members
-    }
-    return (
-        len(alike) == 1
-        and _plain(first.training)
-        and all(_small(each) and _known(each.objective) and _in_memory(each) for each in members)
-        and _stackable([each.model for each in members], first.feed)
-    )
-
-
-def _shapes(model: nn.Module) -> tuple[Any, ...]:
-    return tuple((name, value.shape, value.dtype, value.requires_grad) for name, value in model.named_parameters())
-
-
-def _plain(training: Training) -> bool:
-    return not (
-        training.own_optimizer
-        or training.skip_nonfinite
-        or training.compile
-        or training.class_weight
-        or training.accumulate > 1
-        or training.schedule == "newbob"
-        or not training.side_by_side
-    )
-
-
-def _small(member: Member) -> bool:
-    """Whether a network is of known layers, all of them trained, and its step little work."""
-    model = member.model
-    leaves = [part for part in model.modules() if next(part.children(), None) is None]
-    weights = list(model.parameters())
-    constrained = getattr(model, "project_", None) is not None
-    if constrained and not (isinstance(model, MLP) and model.config.max_norm is None):
-        return False
-    once = len(weights) == len(list(model.named_parameters(remove_duplicate=False)))
-    return (
-        once
-        and bool(weights)
-        and all(type(part) in _LAYERS for part in leaves)
-        and next(model.buffers(), None) is None
-        and all(weight.requires_grad and weight.dtype == torch.float32 for weight in weights)
-        and presentation_of(model) is None
-        and 6.0 * sum(weight.numel() for weight in weights) * member.feed.batch_size <= _LARGEST
-    )
-
-
-def _known(objective: Objective) -> bool:
-    if type(objective) is LabelObjective:
-        return True
-    if type(objective) is not DistillationObjective or objective.teaching is not None:
-        return False
-    return objective.hard_weight == 1 or (type(objective.method) is KD and objective.temperature <= HOT)
-
-
-def _in_memory(member: Member) -> bool:
-    feed = member.feed
-    parts = [feed.examples, *([] if member.validation is None else [member.validation])]
-    return (
-        feed.viewing.mixing is None
-        and not feed.viewing.made
-        and all(isinstance(each.inputs, Tensor) and each.presentation is None for each in parts)
-    )
-
-
-def _stackable(models: Sequence[nn.Module], feed: Feed) -> bool:
-    """Whether the stacked networks answer as each alone does, on the first examples."""
-    batch = next(feed.batches(0)).head(8)
-    assert isinstance(batch.inputs, Tensor)
-    try:
-        with torch.no_grad():
-            alone = torch.stack([call_model(model, batch.inputs) for model in models])
-            weights = {
-                name: torch.stack([dict(model.named_parameters())[name] for model in models])
-                for name, _ in models[0].named_parameters()
-            }
-            together = stacked_logits(models[0], weights, batch.inputs.expand(len(models), *batch.inputs.shape))
-    except Exception:  # whatever a user's module does that cannot be batched: it is trained alone
-        return False
-    largest = max(1.0, float(alone.abs().max()))
-    return together.shape == alone.shape and float((together - alone).abs().max()) <= _CLOSE * largest
 
 
 def fit_side_by_side(
@@ -199,7 +44,7 @@ def fit_side_by_side(
     """Train networks in place, side by side.
 
     Args:
-        members: Trainings for which :func:`suit` is true.
+        members: Trainings for which :func:`~limbeck.training.stackable.suit` is true.
         device: Where to compute.
         places: Which they are of a larger number, where the others are done already, so that they end in the bits that
             they would have ended in among all; None for all.
@@ -318,7 +163,7 @@ class _Epoch:
         self.stack = Stack([run.model for run in runs], optimizers, runs[0].training, self.at, self.width)
         self.sums = torch.tensor([run.state.sums.tolist() for run in runs], dtype=torch.float64)
         self.began = time.perf_counter()
-        self.loss = _StackedLoss([run.objective for run in runs], self.stack)
+        self.loss = StackedLoss([run.objective for run in runs], self.stack)
         for run in runs:
             run.model.train()
 
@@ -435,60 +280,3 @@ def _inputs(batches: Sequence[Batch]) -> list[Tensor]:
     found = [batch.inputs for batch in batches if isinstance(batch.inputs, Tensor)]
     assert len(found) == len(batches), "there are tensors in memory"
     return found[:1] if all(batch is batches[0] for batch in batches) else found
-
-
-class _StackedLoss:
-    """The losses of several objectives at once."""
-
-    def __init__(self, objectives: Sequence[Objective], stack: Stack) -> None:
-        self.objectives, self.stack = objectives, stack
-        weights = [float(getattr(each, "hard_weight", 1.0)) for each in objectives]
-        self.soft, self.hard = [weight < 1 for weight in weights], any(weight > 0 for weight in weights)
-        self.smoothing = float(getattr(objectives[0], "label_smoothing", 0.0))
-        self.weights = stack.stacked([torch.tensor(weight) for weight in weights])
-        self.temperatures = stack.stacked(
-            [torch.tensor(float(getattr(each, "temperature", 1.0))) for each in objectives]
-        )
-
-    def __call__(self, logits: Tensor, batches: Sequence[Batch]) -> tuple[Tensor, Tensor | None]:
-        """Losses ``(M, N)`` of logits ``(M, N, K)``, and the labels ``(M, N)`` where there are any."""
-        known = [batch.labels for batch in batches if batch.labels is not None]
-        labels = self.stack.stacked(known) if len(known) == len(batches) else None
-        losses = stacked_loss(
-            logits,
-            self._targets(logits, batches) if any(self.soft) else None,
-            labels if self.hard else None,
-            temperatures=self.temperatures,
-            hard_weights=self.weights,
-            label_smoothing=self.smoothing,
-        )
-        return losses, labels
-
-    def _targets(self, logits: Tensor, batches: Sequence[Batch]) -> Tensor:
-        """The teacher's answers to each, asked once for the same batch at the same temperature."""
-        found: dict[tuple[Any, ...], Tensor] = {}
-        rows = []
-        for number, (objective, batch) in enumerate(zip(self.objectives, batches, strict=True)):
-            if not self.soft[number]:
-                rows.append(torch.zeros_like(logits[0]))
-                continue
-            assert isinstance(objective, DistillationObjective)
-            key = (id(objective.teacher), objective.asked_at, id(batch))
-            if key not in found:
-                found[key] = self._answers(objective, batch, found)
-            rows.append(found[key])
-        return self.stack.stacked(rows)
-
-    @staticmethod
-    def _answers(objective: DistillationObjective, batch: Batch, found: dict[tuple[Any, ...], Tensor]) -> Tensor:
-        """The teacher's answers at the objective's temperature; its logits are looked up once for all temperatures."""
-        teacher = objective.teacher
-        if not teacher.has_logits:
-            return objective.taught(batch).logits
-        key = (id(teacher), 1.0, id(batch))
-        if key not in found:
-            answers = teacher.log_probs(batch.for_teacher, 1.0).detach()
-            # Half precision sums to 1 but nearly.
-            exactly = answers.dtype in {torch.float32, torch.float64}
-            found[key] = answers if exactly else softened(answers.float())
-        return found[key] if objective.asked_at == 1 else softened(found[key], objective.asked_at)

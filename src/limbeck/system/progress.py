@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from limbeck.system.callbacks import Callback
 
-_WIDE, _BAR, _NARROW_BAR = 100, 24, 8
+_WIDE, _BAR, _NARROW_BAR = 115, 24, 8
 """Columns of a terminal that is wide, and those of the bar there and on others."""
 _BETWEEN = 0.2
 """Seconds between two drawings in a notebook, each of which is a message to the browser."""

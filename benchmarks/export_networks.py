@@ -476,6 +476,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.json is not None:
                 replace_text(options.json, json.dumps(rows, indent=2) + "\n")
             shutil.rmtree(Path(place) / str(number))
+    names = [case.name for case in cases(options, Path())]
+    rows.sort(key=lambda row: names.index(row["network"]) if row["network"] in names else len(names))
     written = page(rows)
     print(written)
     if options.markdown is not None:

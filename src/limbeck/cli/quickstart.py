@@ -2,6 +2,7 @@
 
 __all__ = ["quickstart"]
 
+import time
 from pathlib import Path
 
 from limbeck.cli.common import Json, Quiet, Resume
@@ -34,13 +35,16 @@ def quickstart(
         quiet: No progress bars.
         json: Print the metrics as JSON.
     """
-    from limbeck.recipes.quickstart import Quickstart, write_page
+    from limbeck.recipes.quickstart import Quickstart, expected_seconds, write_page
     from limbeck.recipes.quickstart import quickstart as run_quickstart
     from limbeck.runs.pages import report_run
 
+    began, settings = time.monotonic(), Quickstart().with_seed(seed)
+    if not (quiet or resume):
+        say(f"This will take about {_minutes(expected_seconds(settings))} on this machine.")
     run = run_quickstart(
         out,
-        Quickstart().with_seed(seed),
+        settings,
         resume=resume,
         callbacks=Told(),
         progress=not quiet,
@@ -54,5 +58,10 @@ def quickstart(
         {role: run.metrics[role] for role in ("teacher", "baseline", "student")}, part=run.metrics["judged_on"]
     )
     print_verdicts(run.metrics)
-    say(f"Look at {page}")
+    say(f"Done in {_minutes(time.monotonic() - began)}. Look at {page}")
     say(f"Draw digits for the student on {tried}: it opens in any browser, offline")
+
+
+def _minutes(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

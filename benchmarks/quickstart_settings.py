@@ -13,6 +13,7 @@ printed as soon as it is known.
 import argparse
 import dataclasses
 import json
+import re
 import statistics
 import sys
 import time
@@ -29,22 +30,26 @@ from limbeck.runs.models_for_data import model_maker
 
 SET_ASIDE = 10_000
 
-BUDGETS = {
-    "128x45": Training(epochs=45, batch_size=128),
-    "128x45-fast": Training(epochs=45, batch_size=128, learning_rate=2e-3),
-    "128x60": Training(epochs=60, batch_size=128),
-    "64x30": Training(epochs=30, batch_size=64),
-    "64x30-fast": Training(epochs=30, batch_size=64, learning_rate=2e-3),
-    "64x40": Training(epochs=40, batch_size=64),
-}
+BUDGETS = ("64x12@0.002", "128x20@0.004", "128x20@0.006")
+
+
+def budget(text: str) -> tuple[str, Training]:
+    """``BATCHxEPOCHS@RATE``, and the training that it stands for."""
+    found = re.fullmatch(r"(\d+)x(\d+)@([0-9.e-]+)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text}: give BATCHxEPOCHS@RATE, such as 128x20@0.005")
+    return text, Training(batch_size=int(found[1]), epochs=int(found[2]), learning_rate=float(found[3]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the teacher, try each candidate, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="pairs of student and baseline")
-    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="batch size x epochs")
-    parser.add_argument("--aims", nargs="+", metavar="T,WEIGHT", default=["4,0.1", "8,0.1", "4,0", "8,0", "20,0"],
+    parser.add_argument(
+        "--budgets", nargs="+", metavar="BATCHxEPOCHS@RATE", type=budget, default=list(map(budget, BUDGETS)),
+        help="batch sizes, epochs and learning rates of student and baseline",
+    )  # fmt: skip
+    parser.add_argument("--aims", nargs="+", metavar="T,WEIGHT", default=["4,0.1", "4,0.3", "4,0.5", "8,0.1"],
                         help="temperatures and weights of the labels")  # fmt: skip
     parser.add_argument(
         "--teacher", metavar="FOLDER", type=Path, help="keep the teacher here, and use it if it is there"
@@ -55,12 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Quickstart()
     data = limbeck.open_data(DataOptions(data="mnist", validation=SET_ASIDE))
     data = dataclasses.replace(data, test=None)
-    budgets, aims, teaching = {name: BUDGETS[name] for name in options.budgets}, options.aims, settings.teacher_training
+    budgets = dict(options.budgets)
+    aims, teaching = options.aims, settings.teacher_training
     if options.quick:
         data = dataclasses.replace(
             data, train=data.train.take(torch.arange(512)), validation=data.train.take(torch.arange(512, 768))
         )
-        budgets = {name: dataclasses.replace(budget, epochs=1) for name, budget in list(budgets.items())[:1]}
+        budgets = {name: dataclasses.replace(each, epochs=1) for name, each in list(budgets.items())[:1]}
         aims, teaching = aims[:1], dataclasses.replace(teaching, epochs=1)
     taught = limbeck.train(
         model_maker(settings.teacher, data),
@@ -74,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"{'batch x epochs':<16}{'T':>4}{'weight':>8}{'student':>9}  {'each':<18}{'baseline':>9}  {'each':<18}{'s':>6}"
     )
-    for name, budget in budgets.items():
+    for name, training in budgets.items():
         baseline: list[int] = []
         for aim in aims:
             temperature, hard_weight = map(float, aim.split(","))
@@ -87,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 hard_weight=hard_weight,
                 baseline=not baseline,
                 seeds=options.seeds,
-                **dataclasses.asdict(budget),
+                **dataclasses.asdict(training),
             )
             seeds = run.metrics["seeds"]
             baseline = baseline or [row["baseline_errors"] for row in seeds]

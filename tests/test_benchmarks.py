@@ -362,7 +362,7 @@ def test_the_quickstarts_settings_are_compared_on_digits_set_aside(tmp_path, cap
     (row,) = found["rows"]
     assert len(row["student"]) == len(row["baseline"]) == 2 and positive(row["seconds"])
     assert all(0 < errors <= 256 for errors in row["student"] + row["baseline"])  # of the 256 digits set aside
-    assert "128x45" in capsys.readouterr().out
+    assert "64x12@0.002" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")

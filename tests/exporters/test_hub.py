@@ -13,6 +13,8 @@ import limbeck
 from limbeck.errors import ConfigError
 from limbeck.exporters import Card
 from limbeck.exporters.model_card import model_card
+from limbeck.lowrank import restructure
+from limbeck.models import CNN, MLP, CNNConfig, MLPConfig
 from limbeck.models.timm_models import import_timm, make_timm
 from limbeck.options import ImagePresentation, TextPresentation
 
@@ -47,6 +49,19 @@ def test_any_network_is_a_program_beside_its_weights(tmp_path):
     torch.testing.assert_close(found["model"](x), net()(x), atol=1e-6, rtol=1e-6)
     with pytest.raises(ConfigError, match="hub: preprocessor_config.json says how images are normalised"):
         limbeck.export(net(), out=tmp_path / "no", formats=["hub"], data=images(9), with_preprocessing=True)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "low rank"])
+def test_limbeck_loads_its_own_networks(tmp_path, kind):
+    shape = {"input_shape": (1, 8, 8), "classes": 3, "hidden": (16,)}
+    model = CNN(CNNConfig(channels=(4,), **shape)) if kind == "cnn" else MLP(MLPConfig(**shape))
+    if kind == "low rank":
+        model = restructure(model, {"1": 2})
+    done = limbeck.export(model.eval(), out=tmp_path / "out", formats=["hub"], data=images(30, seed=1), classes=CLASSES)
+    again = limbeck.load(done.files["hub"])
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(again(x), model(x))
+    assert again.classes == tuple(CLASSES)
 
 
 @pytest.mark.slow

@@ -25,12 +25,12 @@ from limbeck.exporters.protocol import Card
 from limbeck.exporters.torch_program import TORCH
 from limbeck.exporters.tracing import hushed, portable
 from limbeck.inputs import Inputs
-from limbeck.models import changes_of
+from limbeck.models import build, changes_of, describe
 from limbeck.models.calling import logits_of, presentation_of, two_of_one
 from limbeck.models.hf_models import describe_hf
 from limbeck.models.timm_models import describe_timm, import_timm
 from limbeck.options import ImagePresentation, TextPresentation
-from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, replace_text
+from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, replace_text, seal_files
 from limbeck.system.hugging_face import load_tokenizer, transformers
 
 _PROGRAM = "model.pt2"
@@ -195,7 +195,22 @@ def _write_program(model: nn.Module, example: Inputs, path: Path, card: Card) ->
     # What the class was made with, where it has huggingface_hub's PyTorchModelHubMixin: from_pretrained asks for it.
     made = getattr(model, "_hub_mixin_config", None)
     own = made if isinstance(made, Mapping) else {}
-    replace_json(path / "config.json", {"library_name": "pytorch", "model": card.title, **_labels(card), **own})
+    described = _description(model)
+    about = described or {"model": card.title}
+    replace_json(path / "config.json", {"library_name": "pytorch", **about, **_labels(card), **own})
+    if described:
+        seal_files(path, ["config.json", "model.safetensors"])  # limbeck.load compares them
+
+
+def _description(model: nn.Module) -> dict[str, Any]:
+    """What :func:`limbeck.load` makes one of Limbeck's networks of, where the weights fit that."""
+    described = describe(model)
+    if described is None:
+        return {}
+    with torch.device("meta"):
+        again = build(described).state_dict()
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    return described if {name: value.shape for name, value in again.items()} == shapes else {}
 
 
 def _open_program(path: Path) -> Callable[..., Any]:

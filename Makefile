@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-slow lint docs notebooks fuzz clean
 
 help:
-	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about six minutes on two quiet cores)"
+	@echo "make demo       the quickstart: teacher, baseline, student, verdict, report (about three minutes on two quiet cores)"
 	@echo "make test       all checks and tests (under ten minutes on two cores)"
 	@echo "make test-slow  the longer tests as well"
 	@echo "make lint       formatting, types and the direction of imports alone"

@@ -26,7 +26,7 @@ def _command(name: str, summary: str, place: str | None = None) -> Command:
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "Train and distil": (
-        _command("quickstart", "Try it all on MNIST (included), in some six minutes"),
+        _command("quickstart", "Try it all on MNIST (included), in some three minutes"),
         _command("train", "Train a classifier, or an ensemble, on labels"),
         _command("distill", "Train a student on soft targets, beside its own baseline"),
         _command("mutual", "Train several students that learn from each other"),

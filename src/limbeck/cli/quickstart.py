@@ -17,9 +17,9 @@ def quickstart(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Distil an MNIST teacher in about six minutes on two cores: teacher, baseline, student, verdict, report.
+    """Distil an MNIST teacher in about three minutes on two cores: teacher, baseline, student, verdict, report.
 
-    The data are inside the package. A 784-1200-1200-10 teacher with dropout and jittered digits, a 784-300-300-10
+    The data are inside the package. A convolutional teacher with dropout and jittered digits, a 784-300-300-10
     student distilled from it, and the same student trained on labels alone. The results are a report, and a page,
     try/model.html, on which you draw digits for the student.
 

@@ -121,7 +121,8 @@ def test_test_inputs_on_another_scale(factor, words):
 
 
 def split(train, test):
-    return limbeck.DataSet("some", ("no", "yes"), train=Examples.of(*train), test=Examples.of(*test))
+    parts = {"train": train, "validation": some(8), "test": test}
+    return limbeck.DataSet("some", ("no", "yes"), **{name: Examples.of(*part) for name, part in parts.items()})
 
 
 QUICK = {"epochs": 1, "batch_size": 20, "precision": "float32", "device": "cpu"}

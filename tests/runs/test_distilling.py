@@ -62,6 +62,7 @@ def test_a_teacher_that_knows_more_than_the_labels_helps_and_the_run_is_written(
     assert written == run.metrics
     for role in ("teacher", "baseline", "student"):
         assert {"test_errors", "parameters", "nll", "ece", "latency_ms", "multiply_adds"} <= set(written[role])
+    assert written["baseline"]["latency_ms"] == written["student"]["latency_ms"], "one network, measured once"
     torch.manual_seed(3)
     again = limbeck.load(tmp_path / "run", model=student(5))
     x = torch.randn(9, 2)

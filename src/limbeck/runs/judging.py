@@ -108,6 +108,7 @@ def judge_pairs(
     rows: list[dict[str, Any]] = []
     wrong: dict[str, list[NDArray[np.bool_]]] = {"student": [], "baseline": []}
     said: dict[str, list[NDArray[np.int64]]] = {"student": [], "baseline": []}
+    costs: dict[str, Any] = {}  # one network with other weights: measured once, else noise would tell them apart
     for number, pair in enumerate(pairs):
         row: dict[str, Any] = {"seed": seed + number}
         for role, model in (("baseline", pair.baseline), ("student", pair.student)):
@@ -116,7 +117,7 @@ def judge_pairs(
             with placed(model, device.device) as there:
                 fitted = calibration_of(there, data.validation) if number == 0 else None
                 answered = answers_of(there, examples, calibration=fitted)
-                costs = {**size_of(there, examples), **speed_of(there, examples)} if number == 0 else {}
+                costs = costs or {**size_of(there, examples), **speed_of(there, examples)}
             scores = scores_of(answered, labels, teacher=reference)
             row |= {f"{role}_errors": scores["test_errors"], f"{role}_accuracy": scores["accuracy"]}
             wrong[role].append(answered.predicted != labels)

@@ -307,7 +307,9 @@ def test_the_quickstart_takes_a_seed(limbeck, tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.setattr(recipe, "quickstart", stop)
-    assert limbeck("quickstart", "--out", tmp_path, "--seed", "3").code == 2
+    monkeypatch.setattr(recipe, "expected_seconds", lambda settings: 151.4)
+    done = limbeck("quickstart", "--out", tmp_path, "--seed", "3")
+    assert done.code == 2 and "about 2 min 31 s on this machine" in done.err
     assert limbeck("quickstart", "--out", tmp_path).code == 2
     with_seed, plain = asked
     assert plain == recipe.Quickstart()

@@ -12,7 +12,7 @@ from limbeck.system.checksums import read_sums
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
-EVALUATED = {"config.json", "model.safetensors", "SHA256SUMS"}
+EVALUATED = {"config.json", "model.safetensors", "trained_rows.safetensors", "SHA256SUMS"}
 RESUMED = {"identity.json"}
 
 

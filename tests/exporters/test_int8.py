@@ -65,10 +65,10 @@ def test_the_layer_whose_rounding_costs_most_stays_float(model, tmp_path, monkey
     with pytest.raises(ParityError, match="The int8 file is worse than the original by more than 0.5 points") as error:
         shipped(spoilt, tmp_path / "no")
     assert error.value.exit_code == 2
-    assert "(finetune_epochs, --finetune-epochs)" in str(error.value)
+    assert "by finetune_epochs (--finetune-epochs)" in str(error.value)
     with pytest.raises(ParityError) as error:
         shipped(spoilt, tmp_path / "no", formats=["torch", "int8"])
-    assert str(error.value).endswith("; the torch file would be kept without the others: --to torch")
+    assert str(error.value).endswith("; the torch file would be kept with no others among the formats (--to torch)")
 
 
 def test_calibration_on_what_says_nothing_is_caught(model, tmp_path):

@@ -161,8 +161,8 @@ def tell_trained_on(role: str, subject: nn.Module | Teacher, data: DataSet, call
             count = f"{count} that were compared, of {len(data.test)},"
         (callback or Callback()).on_warning(
             f"the {role} was trained on {count} (the first is test example {int(rows[0])}): its errors on them say "
-            "little about new examples, and a student's are fewer with its help; name examples that it has not seen "
-            "(test_data, --test-data)"
+            "little about new examples, and a student's are fewer with its help; give examples that it has not seen as "
+            "test (--test-data)"
         )
         return
 
@@ -181,8 +181,8 @@ def tell_foreign_teacher(teacher: Teacher, data: DataSet, callback: Callback | N
         return
     (callback or Callback()).on_note(
         f"{len(data.test)} test examples were set aside from the training data: if the teacher was trained on all of "
-        "these data, it has seen them, and looks better than it is; then name examples that it has not seen "
-        "(test_data, --test-data)"
+        "these data, it has seen them, and looks better than it is; then give examples that it has not seen as test "
+        "(--test-data)"
     )
 
 

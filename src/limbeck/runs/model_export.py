@@ -378,12 +378,12 @@ def _refused(found: Sequence[Parity], report: Path, tuned: int) -> str:
     said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in found if each.refused)
     cures = []
     if not all(each.ours for each in found if each.refused):
-        more = "" if tuned else "fine-tune the network that rounds (finetune_epochs, --finetune-epochs), "
-        cures.append(f"{more}compare on more examples, or allow a wider margin (margin, --margin)")
+        more = "" if tuned else "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), "
+        cures.append(f"{more}compare on more examples, or allow a wider margin (--margin)")
     passed = [each.name for each in found if not each.refused]
     if passed:
         names = f"the {' and '.join(passed)} file{'s' if len(passed) > 1 else ''}"
-        cures.append(f"{names} would be kept without the others: --to {' '.join(passed)}")
+        cures.append(f"{names} would be kept with no others among the formats (--to {' '.join(passed)})")
     return f"the export is refused, and no model is kept: {said}; see {report}" + "".join(f"; {cure}" for cure in cures)
 
 

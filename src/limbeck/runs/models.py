@@ -185,6 +185,7 @@ def load(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None
     presentation = load_presentation(folder, config)
     if presentation is not None:
         module.presentation = presentation
+    check_file(folder / _ROWS)
     rows = TrainedRows.read(folder / _ROWS) if (folder / _ROWS).exists() else None
     _annotate(module, classes=classes_of(config), reading=reading_in(folder, config), trained_on=rows)
     return module.eval()

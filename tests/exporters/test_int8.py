@@ -8,6 +8,8 @@ from torch import nn
 import limbeck
 from limbeck.errors import ConfigError, ParityError
 from limbeck.exporters import exporter_named, int8_file
+from limbeck.models import to_int8
+from limbeck.models.int8 import Int8Linear
 
 onnx = pytest.importorskip("onnx")
 pytestmark = [pytest.mark.usefixtures("no_drawing"), pytest.mark.slow]
@@ -69,6 +71,20 @@ def test_the_layer_whose_rounding_costs_most_stays_float(model, tmp_path, monkey
     with pytest.raises(ParityError) as error:
         shipped(spoilt, tmp_path / "no", formats=["torch", "int8"])
     assert str(error.value).endswith("; the torch file would be kept with no others among the formats (--to torch)")
+
+
+def test_a_network_of_8_bits_becomes_quantised_products(model, tmp_path):
+    """Its own arithmetic, of ranges per row, is not written out in operators."""
+    small = to_int8(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3)).eval())
+    x = images(600, seed=10)[0]
+    with torch.no_grad():
+        y = small(x.float() / 255).argmax(1)
+    done = shipped(small, tmp_path / "out", data=(x, y), margin=20.0)
+    found = done.parity["formats"]["int8"]
+    kinds = {node.op_type for node in onnx.load(done.files["int8"]).graph.node}
+    assert found["layers"] == 2
+    assert kinds <= {"Reshape", "Flatten", "Gemm", "MatMul", "Add", "Relu", "QuantizeLinear", "DequantizeLinear"}
+    assert type(small[1]) is Int8Linear, "the network itself is left as it is"
 
 
 def test_calibration_on_what_says_nothing_is_caught(model, tmp_path):

@@ -26,7 +26,7 @@ from limbeck.exporters.fake_quantisation import finetuned
 from limbeck.exporters.memory import ONNX_SCRIPT, peak_of_script
 from limbeck.exporters.onnx_file import OPSET, graph_of, name_axes, session_of
 from limbeck.exporters.protocol import Card
-from limbeck.exporters.tracing import hushed, portable, traced
+from limbeck.exporters.tracing import hushed, portable, traced, widened
 from limbeck.inputs import Inputs
 from limbeck.system.extras import load_extra
 from limbeck.system.files import replace_bytes
@@ -56,6 +56,7 @@ class Int8Exporter:
         batches = [] if card.calibration is None else list(card.calibration())
         if not batches:
             raise ConfigError("int8 is calibrated on training examples, and there are none: give data with them")
+        model = widened(model)
         tuned = None if card.finetuning is None else finetuned(model, lambda: batches, card.finetuning)
         found = traced(portable(model), example)
         with tempfile.TemporaryDirectory() as folder, hushed():

@@ -3,13 +3,13 @@
 Axes: ``N`` examples, ``L`` tokens.
 """
 
-__all__ = ["Traced", "bare_inputs", "portable", "traced"]
+__all__ = ["Traced", "bare_inputs", "portable", "traced", "widened"]
 
 import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -107,13 +107,29 @@ def portable(model: nn.Module) -> nn.Module:
     Returns:
         The copy, in which linear layers of 8 bits compute the same by ordinary products.
     """
+    return _with_int8(model, Int8Portable)
+
+
+def widened(model: nn.Module) -> nn.Module:
+    """A copy of a model in which layers of 8 bits are linear layers again, so that a format rounds them in its own way.
+
+    Args:
+        model: Any module; wrappers such as that of ``torch.compile`` are taken off.
+
+    Returns:
+        The copy, on the CPU in evaluation mode; its weights are what the bytes stand for.
+    """
+    return _with_int8(model, Int8Linear.widened)
+
+
+def _with_int8(model: nn.Module, instead: Callable[[Int8Linear], nn.Module]) -> nn.Module:
     made = copy_module(unwrapped(model)).cpu().eval().requires_grad_(False)
     if type(made) is Int8Linear:
-        return Int8Portable(made)
+        return instead(made)
     for parent in list(made.modules()):
         for name, child in list(parent._modules.items()):
             if type(child) is Int8Linear:
-                setattr(parent, name, Int8Portable(child))
+                setattr(parent, name, instead(child))
     return made
 
 

@@ -90,6 +90,15 @@ class Int8Linear(nn.Module):
             new.bias.copy_(layer.bias.detach())
         return new
 
+    @torch.no_grad()
+    def widened(self) -> nn.Linear:
+        """The linear layer of the weights that these bytes stand for, float32."""
+        layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        layer.weight.copy_(self.weight.float() * self.scale[:, None])
+        if self.bias is not None:
+            layer.bias.copy_(self.bias)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``(..., M)`` of inputs ``(..., N)``, in float32; each row's are the same bits in any batch.
 

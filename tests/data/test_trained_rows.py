@@ -99,3 +99,17 @@ def test_damaged_files_are_refused(tmp_path):
     save_file({"hashes": torch.zeros(3, dtype=torch.int64)}, path)
     with pytest.raises(FormatError, match=r"rows\.safetensors"):
         TrainedRows.read(path)
+
+
+def test_fewer_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_reading, "_IN_MEMORY", 0)
+    monkeypatch.setattr("limbeck.data.trained_rows._OF_FILES", 10)
+    for seed in range(40):
+        put(tmp_path / "train" / str(seed % 2), f"{seed}.png", scene(20, 20, seed=seed))
+        put(tmp_path / "test" / str(seed % 2), f"{seed}.png", scene(20, 20, seed=seed))
+    data = open_folder(tmp_path)
+    kept = trained_rows(data.train)
+    assert len(kept.hashes) <= 10
+    assert kept is trained_rows(data.train), "sampled once"
+    rows, known = kept.find(data.test)
+    assert len(rows) == known == len(kept.hashes) > 0

@@ -7,6 +7,7 @@ __all__ = ["TrainedRows", "trained_rows"]
 
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from limbeck.data.source import Source
 from limbeck.errors import FormatError
 from limbeck.system.files import replace_bytes
 
-_MOST = 8192
-"""Largest number of hashes that are kept: 64 KB."""
+_MOST, _OF_FILES = 8192, 1024
+"""Largest number of hashes that are kept, 64 KB; and of files, each of which is read for it."""
+_known: "WeakKeyDictionary[Examples, TrainedRows | None]" = WeakKeyDictionary()
+"""What was sampled already: trainings of several seeds share their examples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,8 @@ def trained_rows(examples: Examples) -> TrainedRows | None:
         examples: The training examples.
 
     Returns:
-        At most 8,192 hashes; None where nothing is known of examples before they are made, as of frames of speech.
+        At most 8,192 hashes, and 1,024 where examples are read from files; None where nothing is known of examples
+        before they are made, as of frames of speech.
 
     Example:
         >>> import torch
@@ -97,18 +101,24 @@ def trained_rows(examples: Examples) -> TrainedRows | None:
         >>> rows.tolist(), known
         ([0, 2], 4)
     """
-    marks = _marks(examples.inputs)
+    if examples not in _known:
+        _known[examples] = _sampled(examples.inputs)
+    return _known[examples]
+
+
+def _sampled(inputs: Tensor | Source) -> TrainedRows | None:
+    marks = _marks(inputs)
     if marks is None or not len(marks):
         return None
-    bound = (1 << 64) - 1
-    if len(marks) > _MOST:
+    bound, most = (1 << 64) - 1, _OF_FILES if isinstance(inputs, Source) and inputs.decoded else _MOST
+    if len(marks) > most:
         found, counts = np.unique(marks, return_counts=True)
-        fits = counts.cumsum() <= _MOST
+        fits = counts.cumsum() <= most
         if not fits[0]:  # nearly all inputs share a mark
             return None
         bound = int(found[fits][-1])
     rows = np.flatnonzero(marks <= np.uint64(bound))
-    return TrainedRows(np.unique(_contents(examples.inputs, rows)), bound)
+    return TrainedRows(np.unique(_contents(inputs, rows)), bound)
 
 
 def _marks(inputs: Tensor | Source) -> NDArray[np.uint64] | None:

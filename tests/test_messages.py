@@ -11,7 +11,7 @@ from limbeck.cli.flag_names import in_flags
 SOURCE = Path(__file__).parents[1] / "src" / "limbeck"
 COMMAND_ONLY = ("cli", "kaldi", "recipes", "options/kinds.py", "report/tuning_page.py", "system/processes.py")
 """Texts of the command line alone: its tables and pages, and flags of ``accelerate launch``."""
-CALLED = {"test-data": "test", "validation-data": "validation", "to": "formats"}
+CALLED = {"test-data": "test", "validation-data": "validation"}
 """Arguments that Python calls by another name."""
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 

@@ -60,6 +60,7 @@ def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
         *(f"docs/{name}.md" for name in ("guide", "methods", "tracking", "howto/text", "howto/ensembles")),
         "docs/howto/saved-answers.md",
         "docs/howto/choosing.md",
+        "docs/howto/tables.md",
     ],
 )
 def test_commands_are_understood(page):

@@ -8,6 +8,7 @@ __all__ = ["tell_fitted_rows", "tell_odd_teacher", "tell_probabilities"]
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -144,19 +145,32 @@ def _ignores(teacher: Teacher, batch: Batch, temperature: float) -> bool:
     return False
 
 
-def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: Callback | None) -> None:
-    """Warn of an estimator that is far more confident on training than on validation examples: it was fitted on them.
+def tell_fitted_rows(
+    teacher: Teacher,
+    data: DataSet,
+    device: Device,
+    callback: Callback | None,
+    *,
+    beside: Literal["validation", "test"] = "validation",
+) -> bool:
+    """Warn of an estimator that is far more confident on training than on held-out examples: it was fitted on them.
 
     Args:
         teacher: The teacher, on the device; it is asked about up to 1,024 examples of each part.
         data: The data set.
         device: Where to compute.
         callback: Receives the warnings.
+        beside: The held-out examples. An estimator may have been fitted on those of validation as well, where they
+            were set aside from its own rows.
+
+    Returns:
+        Whether there was a warning.
     """
-    if not getattr(getattr(teacher, "teacher", None), "fitted", False) or data.validation is None:
-        return
+    held = data.parts().get(beside)
+    if not getattr(getattr(teacher, "teacher", None), "fitted", False) or held is None:
+        return False
     means, spreads = [], []
-    for part in (data.train, data.validation):
+    for part in (data.train, held):
         rows = torch.linspace(0, len(part) - 1, min(_LOOKED_AT, len(part))).round().long()
         batch = part.batch(rows.to(part.index.device)).to(device.device)
         sure = teacher.bind(part).log_probs(batch, 1.0).exp().amax(1)
@@ -165,12 +179,14 @@ def tell_fitted_rows(teacher: Teacher, data: DataSet, device: Device, callback: 
     gap = means[0] - means[1]
     if gap > _SURER and gap > 3 * sum(spreads) ** 0.5:
         (callback or Callback()).on_warning(
-            f"the teacher is more confident on training examples ({means[0]:.2f} on average) than on validation "
+            f"the teacher is more confident on training examples ({means[0]:.2f} on average) than on {beside} "
             f"examples ({means[1]:.2f}): it was fitted on these rows, so that their soft targets are nearer to the "
             f"labels than its predictions for new examples; compare with out-of-fold predictions, those of "
             f"scikit-learn's cross_val_predict(..., method='predict_proba'), as "
             f"limbeck.SoftTargets.from_array(probs=...)"
         )
+        return True
+    return False
 
 
 def tell_probabilities(

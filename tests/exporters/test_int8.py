@@ -1,5 +1,7 @@
 """8-bit files: as good within the margin or refused; layers whose rounding costs most stay float."""
 
+import json
+
 import pytest
 import torch
 from exporter_makers import CLASSES, images
@@ -68,9 +70,13 @@ def test_the_layer_whose_rounding_costs_most_stays_float(model, tmp_path, monkey
         shipped(spoilt, tmp_path / "no")
     assert error.value.exit_code == 2
     assert "by finetune_epochs (--finetune-epochs)" in str(error.value)
-    with pytest.raises(ParityError) as error:
-        shipped(spoilt, tmp_path / "no", formats=["torch", "int8"])
-    assert str(error.value).endswith("; the torch file would be kept with no others among the formats (--to torch)")
+    with pytest.raises(ParityError, match=r"refused, and .*model\.pt2 is kept: int8: ") as error:
+        shipped(spoilt, tmp_path / "rest", formats=["torch", "int8"])
+    assert error.value.exit_code == 2
+    assert sorted(path.name for path in (tmp_path / "rest").iterdir()) == [
+        "SHA256SUMS", "model.pt2", "parity.html", "parity.json",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "rest" / "parity.json").read_text())["formats"]["int8"]["refused"]
 
 
 def test_a_network_of_8_bits_becomes_quantised_products(model, tmp_path):

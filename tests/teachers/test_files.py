@@ -162,10 +162,13 @@ def test_an_estimator_fitted_on_the_training_rows_is_told_and_one_out_of_fold_is
     parts = ((X[:40], noisy[:40]), (X[40:], noisy[40:]))
     with pytest.warns(LimbeckWarning, match=r"more confident on training examples \(0\.\d+ on average\)"):
         limbeck.distill(forest, nn.Linear(6, 3), *parts, **SHORT)
+    within = ((X[:30], noisy[:30]), (X[30:40], noisy[30:40]))  # it was fitted on the validation rows too
+    with pytest.warns(LimbeckWarning, match=r"more confident on training examples .* than on test examples"):
+        limbeck.distill(forest, nn.Linear(6, 3), *within, test=parts[1], **SHORT)
     recwarn.clear()
     apart = ensemble.RandomForestClassifier(20, random_state=0).fit(torch.randn(60, 6).numpy(), np.arange(60) % 3)
     limbeck.distill(apart, nn.Linear(6, 3), *parts, **SHORT)
-    assert not [each for each in recwarn if "surer" in str(each.message)]
+    assert not [each for each in recwarn if "more confident" in str(each.message)]
 
 
 def test_a_kind_of_one_s_own_is_one_class():

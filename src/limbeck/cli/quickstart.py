@@ -40,7 +40,7 @@ def quickstart(
     from limbeck.runs.pages import report_run
 
     began, settings = time.monotonic(), Quickstart().with_seed(seed)
-    if not (quiet or resume):
+    if not (quiet or resume or (out / "teacher").exists()):  # what exists is refused at once
         say(f"This will take about {_minutes(expected_seconds(settings))} on this machine.")
     run = run_quickstart(
         out,

@@ -26,7 +26,7 @@ _COMPARED = 1000
 """Test digits on which the page is compared with the student."""
 _TIMED = 60
 """Steps of each training that are timed for the estimate."""
-_BOTH, _REST = 1.2, 12.0
+_BOTH, _REST = 1.2, 27.0
 """How much longer a step takes while the other core trains too; and seconds for all but the trainings."""
 
 

@@ -54,6 +54,7 @@ class DistillPlan:
         baseline: Whether each student has a baseline.
         margin: Non-inferiority margin to the teacher in percentage points, or None.
         execution: The folder, the processes and callbacks.
+        fitted_told: Whether there was a warning that the teacher was fitted on the training rows.
     """
 
     guide: Teacher
@@ -69,6 +70,7 @@ class DistillPlan:
     baseline: bool
     margin: float | None
     execution: Execution
+    fitted_told: bool = False
 
     @property
     def seeds(self) -> int:
@@ -196,8 +198,7 @@ def plan_distillation(
         guide=guide, made=made, data=data, source=source, aims=aims, method=method, options=options,
         augmentation=views, taught=taught, device=device, baseline=baseline, margin=margin, execution=execution,
     )  # fmt: skip
-    _warn_of_data_and_teacher(plan)
-    return plan
+    return dataclasses.replace(plan, fitted_told=_warn_of_data_and_teacher(plan))
 
 
 def _require_labels(data: DataSet, source: DataSet, aims: Distillation, method: Method, *, baseline: bool) -> None:
@@ -225,8 +226,8 @@ def _require_teacher(guide: Teacher, data: DataSet, aims: Distillation, method: 
         require_teacher(guide, method)
 
 
-def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
-    """Warn of suspicious teachers, students and data."""
+def _warn_of_data_and_teacher(plan: DistillPlan) -> bool:
+    """Warn of suspicious teachers, students and data; True where the teacher was seen to be fitted on the rows."""
     guide, source, data, callback = plan.guide, plan.source, plan.data, plan.execution.callback
     unused = unused_in_distillation(plan.aims, plan.options, baseline=plan.baseline)
     unused += unused_in_training(
@@ -236,13 +237,14 @@ def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
     tell_unused(unused, callback)
     tell_teacher_unused(plan.aims, callback)
     tell_class_weights(plan.options, data, source, callback)
+    fitted = False
     if plan.asks:
         temperature = plan.method.temperature
         tell_odd_teacher(
             guide, source.train, plan.taught, temperature, plan.device, callback, classes=data.classes
         )  # fmt: skip
         tell_probabilities("teacher", guide, source.train, plan.device, callback)
-        tell_fitted_rows(guide, data, plan.device, callback)
+        fitted = tell_fitted_rows(guide, data, plan.device, callback)
         tell_padding("teacher", guide, source.train, callback)
         tell_trained_on("teacher", guide, data, callback)
         tell_foreign_teacher(guide, data, callback)
@@ -252,3 +254,4 @@ def _warn_of_data_and_teacher(plan: DistillPlan) -> None:
     if plan.baseline or plan.aims.hard_weight > 0:
         tell_contradictions(data.train, callback)
     tell_shared_examples(data, ["validation"], callback, transfer=source.train if plan.transfers else None)
+    return fitted

@@ -35,6 +35,7 @@ from limbeck.runs.judging import Judgement, Pair, judge_pairs, warn_unjudged
 from limbeck.runs.pairs import train_pairs
 from limbeck.runs.result_warnings import tell_few_steps, tell_results
 from limbeck.system.callbacks import Callback
+from limbeck.teacher_warnings import tell_fitted_rows
 from limbeck.teachers import lent
 from limbeck.training.checkpoint import save_tensors
 
@@ -221,6 +222,8 @@ def _carry_out(plan: DistillPlan, folder: RunFolder | None) -> DistillRun:
     pairs = train_pairs(plan, folder)
     tell_equal_ends([pair.student for pair in pairs], role="students", callback=callback)
     tell_shared_examples(data, ["test"], callback, transfer=plan.source.train if plan.transfers else None)
+    if plan.asks and not plan.fitted_told:
+        tell_fitted_rows(plan.guide, data, plan.device, callback, beside="test")
     result = _judge(plan, pairs, one_start=one_start)
     models = {"baseline": pairs[0].baseline, "student": pairs[0].student}
     histories = {"baseline": [pair.baseline_history for pair in pairs], "student": [pair.history for pair in pairs]}

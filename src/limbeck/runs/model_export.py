@@ -103,8 +103,8 @@ def export(
 ) -> ExportRun:
     """Export a model to files, with a parity report on held-out examples.
 
-    Each file is loaded again and run on held-out examples. A float32 format may change a prediction only at a tie; a
-    quantised one must be as good within the margin. Otherwise only the report is kept.
+    Each file is loaded again and run on held-out examples. A float32 format may change a prediction only at a tie, or
+    only the report is kept; a quantised one must be as good within the margin, or it is removed, and the others stay.
 
     Args:
         model: A module, or a run folder, whose data are opened again.
@@ -138,7 +138,8 @@ def export(
         ConfigError: If a format is unknown, or does not support the model.
         MismatchError: If the model cannot take the examples.
         RunError: If the folder exists, or cannot be written.
-        ParityError: If a file's predictions differ from the model's.
+        ParityError: If a file's predictions differ from the model's; where one that rounds missed the margin the
+            others are there.
 
     Example:
         >>> import tempfile
@@ -187,13 +188,17 @@ def export(
         parity = write_report(fresh, found, held, card)
         for each in found:
             (callback or Callback()).on_note(each.sentence())
-        if any(each.refused for each in found):
-            ours = next(each.ours for each in found if each.refused)
-            raise ParityError(_refused(found, _keep_report(fresh, place), finetune_epochs), ours=ours)
+        refused = [each for each in found if each.refused]
+        if any(each.ours for each in refused) or len(refused) == len(found):
+            raise ParityError(_refused(refused, _keep_report(fresh, place), finetune_epochs), ours=refused[0].ours)
+        for each in refused:
+            _remove(fresh / each.file)
         _put(fresh, place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    files = {each.name: place / each.file for each in found}
+    files = {each.name: place / each.file for each in found if not each.refused}
+    if refused:
+        raise ParityError(_refused(refused, place / "parity.html", finetune_epochs, kept=files), ours=False)
     return ExportRun(place, files, parity, tuple(each.sentence() for each in found))
 
 
@@ -373,18 +378,22 @@ def _ship(
         raise ParityError(f"the written {exporter.name} file cannot be opened: {error}") from error
 
 
-def _refused(found: Sequence[Parity], report: Path, tuned: int) -> str:
+def _refused(refused: Sequence[Parity], report: Path, tuned: int, *, kept: Mapping[str, Path] | None = None) -> str:
     """What was refused, where the report is, and what would help."""
-    said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in found if each.refused)
-    cures = []
-    if not all(each.ours for each in found if each.refused):
-        more = "" if tuned else "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), "
-        cures.append(f"{more}compare on more examples, or allow a wider margin (--margin)")
-    passed = [each.name for each in found if not each.refused]
-    if passed:
-        names = f"the {' and '.join(passed)} file{'s' if len(passed) > 1 else ''}"
-        cures.append(f"{names} would be kept with no others among the formats (--to {' '.join(passed)})")
-    return f"the export is refused, and no model is kept: {said}; see {report}" + "".join(f"; {cure}" for cure in cures)
+    said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in refused)
+    more = "" if tuned else "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), "
+    cure = f"; {more}compare on more examples, or allow a wider margin (--margin)"
+    cure = "" if all(each.ours for each in refused) else cure
+    files = ", ".join(str(path) for path in (kept or {}).values())
+    rest = f"{files} {'are' if len(kept or {}) > 1 else 'is'} kept" if kept else "no model is kept"
+    return f"the export is refused, and {rest}: {said}; see {report}{cure}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _beside(place: Path) -> Path:

@@ -155,10 +155,7 @@ def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Exa
         names = [column.name for column in seen.columns]
         missing = [name for name in names if name not in frame.columns]
         if missing:
-            raise MismatchError(
-                f"the model takes the column {missing[0]!r}, which {path} does not have; it has "
-                f"{', '.join(map(str, list(frame.columns)[:12]))}"
-            )
+            raise MismatchError(f"{path} {no_column(missing[0], frame.columns)}; the model takes that column")
         frame = frame[names]
     elif id_column is not None:
         frame = frame.drop(columns=[id_column])

@@ -56,15 +56,15 @@ def reach_of(examples: int, part: str, margin: float | None) -> str:
 
     Example:
         >>> reach_of(10_000, "test", None)
-        '10,000 test examples show a difference of 0.72 points between two networks at best (power 90 %, ...'
+        '10,000 test examples are enough to show a difference of 0.72 points or more between two networks (power ...'
     """
     text = (
-        f"{examples:,} {part} examples show a difference of {100 * smallest_difference(examples):.2g} points "
-        f"between two networks at best"
+        f"{examples:,} {part} examples are enough to show a difference of "
+        f"{100 * smallest_difference(examples):.2g} points or more between two networks"
     )
     if margin is not None:
         text += (
-            f" and a margin of {100 * smallest_margin(examples):.2g}; a margin of {margin:g} needs "
+            f", and a margin of {100 * smallest_margin(examples):.2g} or more; a margin of {margin:g} needs "
             f"{examples_needed(margin / 100):,}"
         )
     return text + f" (power 90 %, if the two differ on {100 * ASSUMED_DISCORDANT:g} % of examples)"

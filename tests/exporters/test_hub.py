@@ -64,6 +64,14 @@ def test_limbeck_loads_its_own_networks(tmp_path, kind):
     assert again.classes == tuple(CLASSES)
 
 
+def test_a_network_that_was_changed_by_hand_is_a_program_alone(tmp_path):
+    model = MLP(MLPConfig(input_shape=(1, 8, 8), classes=4, hidden=(16,)))
+    model[-1] = nn.Linear(16, 3)  # its config still says four classes
+    done = limbeck.export(model.eval(), out=tmp_path / "out", formats=["hub"], data=images(30, seed=1), classes=CLASSES)
+    config = json.loads((done.files["hub"] / "config.json").read_text())
+    assert "model_type" not in config
+
+
 @pytest.mark.slow
 def test_a_class_with_the_hubs_mixin_is_loaded_by_itself(tmp_path):
     hub = pytest.importorskip("huggingface_hub")

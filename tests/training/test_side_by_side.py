@@ -253,3 +253,19 @@ def test_what_does_not_suit_is_known():
     assert not suit([*base, replace(base[0], objective=dkd)], HERE)
     few = Feed(TRAIN.take(torch.arange(100)), batch_size=32, seed=0)
     assert not suit([*base, replace(base[0], feed=few)], HERE)
+
+
+class Scaled(nn.Module):
+    """A network with a constant that its weights do not show."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.layers, self.scale = nn.Sequential(nn.Linear(6, 3)), scale
+
+    def forward(self, x):
+        return self.scale * self.layers(x)
+
+
+def test_networks_that_answer_otherwise_when_stacked_are_trained_alone():
+    assert suit(members(SETTINGS[0], models=lambda seed: Scaled(2.0)), HERE)
+    assert not suit(members(SETTINGS[0], models=lambda seed: Scaled(2.0 + seed)), HERE)

@@ -18,6 +18,7 @@ from limbeck.exporters import exporter_named, exporters, registry
 from limbeck.exporters.comparing import compare, rounding_of
 from limbeck.exporters.torch_program import TorchExporter
 from limbeck.options import ImagePresentation
+from limbeck.runs import export_request
 from limbeck.system.files import replace_bytes
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -199,6 +200,20 @@ def test_a_format_that_rounds_is_judged_by_the_margin(registered, tmp_path):
     assert error.value.exit_code == 2  # a margin was missed: the file is what it is
     with pytest.raises(ParityError, match="of all answers may differ"):
         shipped(bad, registered, tmp_path / "worse", data=(x, None), margin=0.1)
+
+
+def test_a_fault_of_ours_is_one_beside_a_missed_margin(tmp_path, monkeypatch):
+    coarse = Elsewhere("coarse", after=lambda z: z.round(), exact=False)
+    coarse.suffix = ".coarse.pt2"
+    wrong = Elsewhere("wrong", after=lambda z: z.flip(1))
+    monkeypatch.setattr(export_request, "exporter_named", {"coarse": coarse, "wrong": wrong}.__getitem__)
+    with pytest.raises(ParityError, match=r"no model is kept: coarse: .*; wrong: ") as error:
+        limbeck.export(
+            net(), out=tmp_path / "out", formats=["coarse", "wrong"], data=images(600, seed=4), classes=CLASSES,
+            margin=0.01,
+        )  # fmt: skip
+    assert error.value.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out.refused"]
 
 
 def test_a_sample_of_the_held_out_examples_and_an_example_alone(registered, tmp_path):

@@ -189,8 +189,9 @@ def export(
         for each in found:
             (callback or Callback()).on_note(each.sentence())
         refused = [each for each in found if each.refused]
-        if any(each.ours for each in refused) or len(refused) == len(found):
-            raise ParityError(_refused(refused, _keep_report(fresh, place), finetune_epochs), ours=refused[0].ours)
+        ours = any(each.ours for each in refused)
+        if ours or len(refused) == len(found):
+            raise ParityError(_refused(refused, _keep_report(fresh, place), finetune_epochs), ours=ours)
         for each in refused:
             _remove(fresh / each.file)
         _put(fresh, place)

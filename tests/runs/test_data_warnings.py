@@ -155,6 +155,15 @@ def test_members_and_students_that_saw_test_examples_are_told(tmp_path):
         limbeck.distill(network(), limbeck.load(tmp_path / "start"), split(some(2), mixed(3)), **QUICK)
 
 
+def test_what_a_network_was_trained_on_before_is_remembered(tmp_path):
+    limbeck.train(network(), split(some(0), some(1)), out=tmp_path / "first", **QUICK)
+    limbeck.train(limbeck.load(tmp_path / "first"), split(some(5), some(1)), out=tmp_path / "second", **QUICK)
+    for seed in (0, 5):
+        known = limbeck.load(tmp_path / "second").trained_on.find(Examples.of(*some(seed)))
+        assert len(known[0]) == known[1] == 60
+    assert not len(limbeck.load(tmp_path / "second").trained_on.find(Examples.of(*some(3)))[0])
+
+
 def test_a_teacher_from_elsewhere_may_know_a_test_set_that_is_cut_here(tmp_path):
     x, y = some(0)
     np.savez(tmp_path / "some.npz", x=x.numpy(), y=y.numpy())

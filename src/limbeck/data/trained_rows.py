@@ -56,6 +56,12 @@ class TrainedRows:
         rows = np.flatnonzero(marks <= np.uint64(self.bound)) if marks is not None else np.empty(0, np.int64)
         return rows[np.isin(_contents(examples.inputs, rows), self.hashes)], len(rows)
 
+    def joined(self, other: "TrainedRows | None") -> "TrainedRows":
+        """The inputs of both, of which as large a share is found as of the one of which less is kept."""
+        if other is None:
+            return self
+        return TrainedRows(np.union1d(self.hashes, other.hashes), min(self.bound, other.bound))
+
     def write(self, path: Path) -> None:
         """Save as a safetensors file."""
         bound = torch.tensor([self.bound - (1 << 63)])  # PyTorch has no unsigned integers of 64 bits

@@ -26,7 +26,7 @@ from limbeck.options import Augmentation, Training
 from limbeck.protocols import Objective, Teaching
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
-from limbeck.runs.models import load, save_model
+from limbeck.runs.models import load, rows_trained_on, save_model
 from limbeck.system.callbacks import Callback, Recording
 from limbeck.system.devices import Device
 from limbeck.system.files import make_folder
@@ -307,8 +307,9 @@ def keep_stage(
         _weight_files().write_final(folder.path, model)
     if data.reading is not None and data.train.labels is not None:
         data.reading.write_training(make_folder(folder.path / "model"), data.train, len(data.classes))
+    rows, before = trained_rows(data.train), rows_trained_on(model)  # a loaded model was trained before
     save_model(
         folder.path / "model", model, classes=data.classes, source=source, reading=data.reading,
-        trained_on=trained_rows(data.train),
+        trained_on=before if rows is None else rows.joined(before),
     )  # fmt: skip
     folder.seal_stage()

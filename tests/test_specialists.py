@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,6 +151,19 @@ def test_half_of_a_specialists_examples_are_special_and_all_keep_their_numbers()
         assert int(found.labels[row]) == (special.index(true) if true in special else 3)
     assert not torch.equal(found.index, specialist_data(examples, [7, 2, 5], seed=2).examples.index)
     assert torch.equal(found.index, specialist_data(examples, [2, 5, 7], seed=1).examples.index)
+    narrow = replace(examples, labels=labels.short())
+    assert torch.equal(found.index, specialist_data(narrow, [2, 5, 7], seed=1).examples.index)
+
+
+def test_special_classes_may_be_missing_where_that_is_said():
+    some = Examples.of(torch.zeros(12, 2), torch.arange(12) % 3)
+    with pytest.raises(DataError, match="no example of the special class 5"):
+        specialist_data(some, [1, 5])
+    found = specialist_data(some, [1, 5], allow_missing=True)
+    assert found.examples.labels.bincount().tolist() == [4, 0, 4] and found.oversampling == 2
+    for special, said in (([5], "special class 5"), ([0, 1, 2], "outside the special classes")):
+        with pytest.raises(DataError, match=said):
+            specialist_data(some, special, allow_missing=True)
 
 
 def test_where_special_examples_are_the_majority_still_half_are_taken():

@@ -6,19 +6,26 @@ from pathlib import Path
 import kaldifst
 import numpy as np
 import pytest
+import torch
 
+from limbeck.data import DataSet, Examples, open_data
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.kaldi.decoding.judging import Judged
 from limbeck.kaldi.decoding.scoring import WordErrors
 from limbeck.kaldi.formats.transition_model import read_transition_model
+from limbeck.kaldi.options import SpeechOptions
 from limbeck.kaldi.source import Spliced
 from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.recipes import words
 from limbeck.recipes.acoustic import Lesson, best
 from limbeck.recipes.catalogue import recipe_named
-from limbeck.recipes.corpus import corpus
+from limbeck.recipes.corpus import corpus, frames, is_corpus
+from limbeck.recipes.findings import Order
+from limbeck.recipes.letters import Letters, letters
 from limbeck.recipes.reproduce import reproduce
 from limbeck.recipes.series import Cell, Series
+from limbeck.recipes.specialists import _Maker
+from limbeck.specialists import confusable_groups
 from limbeck.system.callbacks import Callback
 
 SO762 = Path(__file__).parent.parent / "fixtures" / "kaldi" / "so762"
@@ -198,3 +205,41 @@ def test_a_spectrogram_is_the_frames_themselves(tmp_path):
 def test_the_lesson_of_most_right_frames_is_best():
     cells = {Lesson(t): Cell(str(t), None, {"accuracy": right}, 0.0, 1) for t, right in ((1, 0.3), (2, 0.5), (4, 0.4))}
     assert best(cells) == Lesson(2)
+
+
+def test_frames_of_a_corpus_are_a_data_set_of_its_pdfs(tmp_path):
+    assert is_corpus(str(SO762)) and not is_corpus(str(SO762 / "train"))
+    series = Series(tmp_path, "specialists", seeds=1)
+    whole = open_data(
+        SpeechOptions(
+            data=str(SO762 / "train"), ali=str(SO762 / "ali_train"),
+            validation_data=str(SO762 / "dev"), validation_ali=str(SO762 / "ali_dev"), norm_vars=True, left=5, right=5,
+        )
+    )  # fmt: skip
+    found = letters(series, str(SO762))
+    assert found.data.test is None and found.test is not None and found.jitter is None
+    assert found.data.classes == whole.classes
+    rows = torch.arange(0, len(whole.train), 97)
+    assert torch.equal(found.data.train.as_seen(rows), whole.train.as_seen(rows))
+    groups = whole.validation.groups()
+    quarter = (groups % 4 == 0).nonzero().flatten()
+    assert torch.equal(found.data.validation.index, whole.validation.index[quarter])
+    few = frames(series, str(SO762), len(whole.train) // 2)
+    assert 0 < len(few.train) < len(whole.train)
+    kept, groups = torch.isin(whole.train.index, few.train.index), whole.train.groups()
+    assert all(len(kept[groups == group].unique()) == 1 for group in groups.unique())  # whole utterances
+
+
+def test_specialists_know_classes_that_occur(tmp_path):
+    labels = torch.tensor([0, 0, 1, 1, 3, 3, 4, 4, 5, 5])
+    part = Examples.of(torch.rand(10, 4), labels)
+    data = DataSet("some", tuple("abcdef"), part, part, part, every_class=False)
+    maker = _Maker(Letters(Series(tmp_path, "specialists", seeds=1), data, data), Order(None))
+    answers = torch.randn(10, 6, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    maker.size = 5  # of six classes: the one that nobody says is among nearly any five
+    whole = confusable_groups(answers, maker.groups, size=maker.size, seed=0)
+    assert any(2 in group for group in whole)
+    assert maker.groups_of(answers, 0) == [tuple(k for k in group if k != 2) for group in whole]
+    many = DataSet("some", tuple(map(str, range(1000))), part, part, part, every_class=False)
+    maker = _Maker(Letters(Series(tmp_path, "specialists", seeds=1), many, many), Order(None))
+    assert (maker.groups, maker.size) == (32, 50)

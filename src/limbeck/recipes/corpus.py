@@ -1,6 +1,6 @@
 """The corpus of the recipe on speech: parts, contexts, networks and training settings."""
 
-__all__ = ["EPOCHS", "Corpus", "corpus"]
+__all__ = ["EPOCHS", "Corpus", "corpus", "frames", "is_corpus"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -141,6 +141,30 @@ def every_fourth(examples: Examples) -> Examples:
     return examples.take_groups(torch.arange(0, int(groups.max()) + 1, 4))
 
 
+def is_corpus(source: str) -> bool:
+    """Whether a folder holds Kaldi's directories by their usual names."""
+    return all((Path(source) / name).exists() for name in _NEEDED)
+
+
+def frames(series: Series, source: str, most: int) -> DataSet:
+    """Frames of a corpus as a data set of many classes, its pdfs.
+
+    Args:
+        series: Where trainings are kept.
+        source: The folder, as for :func:`corpus`.
+        most: Whole training utterances are drawn until they have about so many frames.
+
+    Returns:
+        The frames with the small students' context; a quarter of the development utterances for validation.
+    """
+    _, context = _contexts(series)
+    whole = open_data(_options(Path(source), context))
+    if len(whole.train) > most:
+        whole = subset(whole, most)
+    assert whole.validation is not None
+    return replace(whole, name=Path(source).name, validation=every_fourth(whole.validation))
+
+
 def corpus(series: Series, source: str) -> Corpus:
     """Open a folder that holds Kaldi's directories by their usual names.
 
@@ -160,7 +184,14 @@ def corpus(series: Series, source: str) -> Corpus:
     if missing:
         raise FormatError(root, f"has no {missing[0]}: the recipe needs {', '.join(_NEEDED)}")
     teacher, student = _contexts(series)
-    options = SpeechOptions(
+    whole = open_data(_options(root, teacher))
+    wide = blind(whole)
+    narrow = with_context(wide, _options(root, student))
+    return Corpus(series, root, whole, wide, narrow)
+
+
+def _options(root: Path, context: int) -> SpeechOptions:
+    return SpeechOptions(
         data=str(root / "train"),
         ali=str(root / "ali_train"),
         validation_data=str(root / "dev"),
@@ -168,13 +199,9 @@ def corpus(series: Series, source: str) -> Corpus:
         test_data=str(root / "test"),
         test_ali=str(root / "ali_test"),
         norm_vars=True,
-        left=teacher,
-        right=teacher,
+        left=context,
+        right=context,
     )
-    whole = open_data(options)
-    wide = blind(whole)
-    narrow = with_context(wide, replace(options, left=student, right=student))
-    return Corpus(series, root, whole, wide, narrow)
 
 
 def _contexts(series: Series) -> tuple[int, int]:

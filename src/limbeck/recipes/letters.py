@@ -16,9 +16,13 @@ from limbeck.data.splits import count_of, stratified_rows
 from limbeck.evaluation.prediction import predict
 from limbeck.options import Augmentation, DataOptions, ModelOptions, Training
 from limbeck.protocols import Teacher
+from limbeck.recipes.corpus import frames, is_corpus
 from limbeck.recipes.series import Series, blind, smaller
 from limbeck.runs.measure import labels_of
 from limbeck.runs.models_for_data import model_maker
+
+_FRAMES = 400_000
+"""Of a corpus."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,16 @@ def letters(series: Series, source: str | None) -> Letters:
 
     Args:
         series: Where trainings are kept.
-        source: The data set; None for MNIST, in the small version.
+        source: The data set, or a Kaldi corpus, of whose frames up to 400,000 are used; None for MNIST, in the small
+            version.
 
     Returns:
         The letters; a few hundred in the small version.
     """
-    whole = open_data(DataOptions(data=source or "mnist", validation=0.1))
-    if series.quick:
+    if source is not None and is_corpus(source):
+        whole = frames(series, source, 3000 if series.quick else _FRAMES)
+    else:
+        whole = open_data(DataOptions(data=source or "mnist", validation=0.1))
+    if series.quick and whole.train.together("subset") is None:
         whole = smaller(whole, train=600, validation=200, test=400)
     return Letters(series, whole, blind(whole))

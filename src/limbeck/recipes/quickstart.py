@@ -26,8 +26,10 @@ _COMPARED = 1000
 """Test digits on which the page is compared with the student."""
 _TIMED = 60
 """Steps of each training that are timed for the estimate."""
-_BOTH, _REST = 1.2, 27.0
-"""How much longer a step takes while the other core trains too; and seconds for all but the trainings."""
+_BOTH = 1.2
+"""How much longer a step takes while the other core trains too."""
+_REST, _REST_BESIDE_CARD = 27.0, 11.0
+"""Seconds for all but the trainings: on a processor, and where an accelerator answers."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def expected_seconds(settings: Quickstart = Quickstart()) -> float:  # noqa: B00
         pair = trained(settings.student, settings.student_training, None) * (_BOTH if together else 2)
     finally:
         torch.set_num_threads(threads)
-    return seconds + pair + _REST
+    place = find_device(settings.student_training.device, "float32").device.type
+    return seconds + pair + (_REST if place == "cpu" else _REST_BESIDE_CARD)
 
 
 def _together(settings: Quickstart) -> bool:

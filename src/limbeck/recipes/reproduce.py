@@ -166,7 +166,7 @@ def _beside(recipe: Recipe, findings: Findings) -> list[Drawing]:
 def _machine() -> str:
     """Processor or accelerator, and threads, without the machine's name."""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        return f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}"
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()

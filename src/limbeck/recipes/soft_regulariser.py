@@ -17,7 +17,7 @@ from limbeck.report.figures_study import draw_curves
 from limbeck.runs.measure import labels_of
 
 _SHARE = 0.03
-_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0)
+_TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 def run(series: Series, order: Order) -> Findings:

@@ -20,6 +20,7 @@ from limbeck.recipes.letters import Letters, accuracy, letters
 from limbeck.recipes.series import Cell, Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_bars
+from limbeck.runs.measure import labels_of
 from limbeck.specialists import (
     Committee,
     SpecialistData,
@@ -31,6 +32,10 @@ from limbeck.specialists import (
 from limbeck.system.jobs import run_jobs
 
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+_MOST, _LARGEST = 32, 50
+"""Specialists, and classes of each, where there are many classes."""
+_NAMED = 8
+"""Classes of a specialist that the table names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +148,7 @@ class _Maker:
     def __init__(self, here: Letters, order: Order) -> None:
         self.here, self.series, self.order = here, here.series, order
         classes = len(here.data.classes)
-        self.groups, self.size = max(2, classes // 3), max(2, classes // 5)
+        self.groups, self.size = max(2, min(classes // 3, _MOST)), max(2, min(classes // 5, _LARGEST))
 
     def round(self, seed: int, temperature: float) -> _Round:
         """Everything of one seed."""
@@ -171,7 +176,7 @@ class _Maker:
     def committee(self, seed: int) -> Committee:
         """The generalist with its specialists, trained in processes beside each other where that was asked."""
         here, generalist = self.here, self.generalist(seed)
-        groups = confusable_groups(predict(generalist.model, here.data.train), self.groups, size=self.size, seed=seed)
+        groups = self.groups_of(predict(generalist.model, here.data.train), seed)
         if self.order.jobs > 1 or self.order.ray is not None:
             out = self.series.root.parent if self.series.quick else self.series.root
             shared = (out, self.series.recipe, self.series.quick, self.series.epochs_factor, self.order.data, seed)
@@ -186,6 +191,12 @@ class _Maker:
             classes=here.data.classes,
         )
 
+    def groups_of(self, answers: Tensor, seed: int) -> list[tuple[int, ...]]:
+        """Classes that are confused with each other, of those that occur in training."""
+        groups = confusable_groups(answers, self.groups, size=self.size, seed=seed)
+        found = set(np.unique(labels_of(self.here.data.train)).tolist())
+        return [left for group in groups if (left := tuple(k for k in group if k in found))]
+
     def specialist(self, seed: int, number: int, group: tuple[int, ...]) -> tuple[Cell, SpecialistData]:
         """A network for a few classes, which starts as good as the generalist."""
         here, generalist = self.here, self.generalist(seed)
@@ -196,7 +207,7 @@ class _Maker:
             f"{here.data.name}, specialist {number + 1}",
             names,
             learnt.examples,
-            validation=specialist_data(here.data.validation, group, seed=seed).examples,
+            validation=specialist_data(here.data.validation, group, seed=seed, allow_missing=True).examples,
         )
         cell = self.series.train(
             f"specialist-{number + 1}",
@@ -296,7 +307,7 @@ def _clusters(here: Letters, networks: _Round, general: Tensor) -> Table:
         rows.append(
             (
                 str(number + 1),
-                " ".join(here.data.classes[k] for k in group),
+                " ".join(here.data.classes[k] for k in group[:_NAMED]) + (" ..." if len(group) > _NAMED else ""),
                 f"{share:.1f}",
                 f"{within:.2f} %",
                 f"{own_within:.2f} %",

@@ -41,7 +41,9 @@ class SpecialistData:
 
 
 @checked_arguments
-def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0) -> SpecialistData:
+def specialist_data(
+    examples: Examples, special: Sequence[int], *, seed: int = 0, allow_missing: bool = False
+) -> SpecialistData:
     r"""A specialist's training set: half special examples, half a random sample of the rest.
 
     With :math:`N_s` special and :math:`N_r` other examples, :math:`n = \min(N_s, N_r)` are taken of each. A special
@@ -56,12 +58,14 @@ def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0
         examples: Labelled examples of all classes; they keep their numbers.
         special: The special classes.
         seed: Seed of the sample.
+        allow_missing: Whether some special classes may have no example, as in a small validation set.
 
     Returns:
         The examples with their new labels, and the oversampling.
 
     Raises:
-        DataError: If there are no labels, no special class, or no example of some special class or of any other.
+        DataError: If there are no labels, no special class, no example of a special class or of any other, or, without
+            ``allow_missing``, none of some special class.
 
     Example:
         >>> some = Examples.of(torch.zeros(12, 2), torch.arange(12) % 6)
@@ -74,8 +78,10 @@ def specialist_data(examples: Examples, special: Sequence[int], *, seed: int = 0
     chosen = checked(special, None)
     lookup = torch.full((max(int(examples.labels.max()), *chosen) + 1,), len(chosen), dtype=torch.int64)
     lookup[list(chosen)] = torch.arange(len(chosen))
-    labels = lookup[examples.labels]
+    labels = lookup[examples.labels.long()]
     counts = torch.bincount(labels, minlength=len(chosen) + 1)
+    if allow_missing and int(counts[:-1].sum()) and int(counts[-1]):
+        counts = counts.clamp_min(1)
     if bool((counts == 0).any()):
         missing = int((counts == 0).nonzero()[0])
         raise DataError(

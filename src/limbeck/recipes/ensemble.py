@@ -3,6 +3,7 @@
 __all__ = ["run"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -16,6 +17,8 @@ from limbeck.teachers import Ensemble
 
 _MEMBERS = 10
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+_PATIENCE, _VIEWS = 200, 32
+"""Epochs of a student, and the views of each image that the ensemble answers."""
 
 
 def run(series: Series, order: Order) -> Findings:
@@ -38,7 +41,10 @@ def run(series: Series, order: Order) -> Findings:
     ]
     models: list[nn.Module] = [member.model for member in members]
     ensemble = Ensemble(models, mean="geometric", classes=here.data.classes)
-    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=here.jitter)
+    seen = here.jitter
+    if seen is not None and not series.quick:
+        seen = replace(seen, views=_VIEWS)
+    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=seen)
 
     def student(seed: int, temperature: float) -> Cell:
         return series.distil(
@@ -46,9 +52,9 @@ def run(series: Series, order: Order) -> Findings:
             make,
             answers,
             here.data,
-            here.training(80, seed=100 + seed),  # not the initial weights of any member
+            here.training(_PATIENCE, seed=100 + seed),  # not the initial weights of any member
             temperature=temperature,
-            augmentation=here.jitter,
+            augmentation=seen,
             settings={**settings, "teacher": f"{len(members)} members"},
         )
 
@@ -56,7 +62,7 @@ def run(series: Series, order: Order) -> Findings:
     best = min(trials, key=lambda temperature: trials[temperature].errors)
     students = [student(seed, best) for seed in series.seeds]
     longer = series.train(
-        "single-long", make, here.data, here.training(80, seed=0), augmentation=here.jitter, settings=settings
+        "single-long", make, here.data, here.training(_PATIENCE, seed=0), augmentation=seen, settings=settings
     )
 
     # All choices are made: now the test set is read.
@@ -79,9 +85,9 @@ def run(series: Series, order: Order) -> Findings:
         (_growing(here, models),),
         (
             here.about(),
-            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each image. "
-            "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
-            "first student. Students learn from soft targets alone.",
+            f"All networks are the same ({here.network}) and see shifts by up to a pixel: members eight views of an "
+            f"image, students {_VIEWS}, which the ensemble answered. One ensemble taught all. Validation chose "
+            "each network's epoch, and the temperature with the first student. Students learn from soft targets alone.",
         ),
     )
 

@@ -21,7 +21,7 @@ from limbeck.recipes.series import Series, blind, smaller
 from limbeck.runs.measure import labels_of
 from limbeck.runs.models_for_data import model_maker
 
-_FRAMES = 400_000
+_FRAMES = 200_000
 """Of a corpus."""
 
 
@@ -117,7 +117,7 @@ def letters(series: Series, source: str | None) -> Letters:
 
     Args:
         series: Where trainings are kept.
-        source: The data set, or a Kaldi corpus, of whose frames up to 400,000 are used; None for MNIST, in the small
+        source: The data set, or a Kaldi corpus, of whose frames up to 200,000 are used; None for MNIST, in the small
             version.
 
     Returns:

@@ -243,7 +243,7 @@ def test_a_network_that_waits_is_trained_without() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(Callback, "note", lambda self, text: told.append(text))
+    monkeypatch.setattr(Callback, "on_note", lambda self, text: told.append(text))
     recorder = Recorder()
     monkeypatch.setattr(engine, "record_cuda_graph", recorder)
     trained(distilling(teacher(), make_method(name, {"stages": 1} if name == "fitnets" else ())), "auto")

@@ -192,7 +192,14 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The examples on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Examples(self.inputs.to(device), labels, self.index.to(device), self.source, self.names)
+        moved = Examples(self.inputs.to(device), labels, self.index.to(device), self.source, self.names)
+        moved.__dict__["host_index"] = self.host_index
+        return moved
+
+    @cached_property
+    def host_index(self) -> Tensor:
+        """The numbers on the host, wherever the examples are: what reads files is not on a device."""
+        return self.index.cpu()
 
     def without_labels(self) -> "Examples":
         """The same inputs as an unlabelled transfer set."""

@@ -169,5 +169,5 @@ class Feed:
                 yield replace(batch, taught=shown)
             return
         for batch in batches:  # outputs are looked up, and inputs are not used
-            nothing = torch.empty(len(batch.index), 0, device=order.device)
+            nothing = torch.empty(len(batch.index), 0, device=batch.index.device)
             yield replace(batch, taught=replace(batch, view=view, inputs=nothing, presented=None))

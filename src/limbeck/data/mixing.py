@@ -176,23 +176,25 @@ class Mixing:
     """
 
     def __init__(self, examples: "Examples", augmentation: "Augmentation") -> None:
-        self.numbers = examples.index.long().cpu()
+        self.numbers = examples.host_index.long()
         self.by_number = self.numbers.argsort()
         self.augmentation, self.device = augmentation, examples.index.device
         self.view = -1
         self.drawn: Mixture | None = None
+        self.partners = torch.empty(0, dtype=torch.int64)
 
     def prepare(self, view: int) -> None:
         """Draw the mixtures of all examples for a view: once an epoch, not once a batch."""
         if view != self.view:
             drawn = draw_mixture(self.numbers, self.augmentation, view=view, among=len(self.numbers))
-            self.drawn = drawn._replace(partner=self.by_number[drawn.partner]).to(self.device)
+            self.partners = self.by_number[drawn.partner]
+            self.drawn = drawn._replace(partner=self.partners).to(self.device)
             self.view = view
 
     def take(self, rows: Tensor) -> Mixture:
-        """The prepared mixtures of some rows."""
+        """The prepared mixtures of some rows, on the device."""
         assert self.drawn is not None, "prepare was called"
-        return self.drawn.take(rows)
+        return self.drawn.take(rows.to(self.device))
 
     def blend(self, both: Inputs, mixture: Mixture) -> Inputs:
         """Mix examples with their partners, as :meth:`Mixture.blend` does."""

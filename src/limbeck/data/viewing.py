@@ -60,6 +60,7 @@ class Viewing:
         singly = self.augmentation.augment != "none" or any(examples.presents(each) for each in self.presentations)
         self.examples, self.workers = examples.one_by_one() if singly else examples, workers
         self.made = isinstance(self.examples.inputs, Source)
+        self.device = self.examples.index.device
         drawn = self.augmentation.active
         self.views = Views(examples, self.augmentation) if self.augmentation.alters and not self.made else None
         self.mixing = Mixing(self.examples, self.augmentation) if self.augmentation.mixes else None
@@ -77,7 +78,7 @@ class Viewing:
         """Batches of a view, one after the other.
 
         Args:
-            order: Rows, int64.
+            order: Rows, int64: on the examples' device, or on the host, where sources are that make their inputs there.
             parts: Which of them each batch has.
             view: Which view.
 
@@ -85,17 +86,19 @@ class Viewing:
             Each batch, on the examples' device.
         """
         examples, inputs = self.examples, self.examples.inputs
+        there = order.to(self.device)
         # Looked up once a stretch, not once a batch.
-        numbers = examples.index[order].long()
-        labels = None if examples.labels is None else examples.labels[order].long()
+        numbers = examples.index[there].long()
+        labels = None if examples.labels is None else examples.labels[there].long()
         if self.mixing is not None:
             self.mixing.prepare(view)
         # Those who make inputs may be ahead of those who are given them.
         shown, given = tee((part, self._mixture(order[part])) for part in parts)
         if isinstance(inputs, Source):
-            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, numbers, shown, view)
+            keys = numbers if order.device == self.device else examples.host_index[order].long()
+            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, keys, shown, view)
         else:
-            made = self._looked_up(order, shown, view)
+            made = self._looked_up(there, shown, view)
         for (part, mixture), (seen, presented) in zip(given, made, strict=True):
             known = None if labels is None else labels[part]
             mixed = None
@@ -125,26 +128,29 @@ class Viewing:
         """What a source makes, in processes that are ahead."""
         wanted = (None, *self.presentations)
         augmentation = self.augmentation if self.changing else None
-        index = self.examples.index
         asking, coming = tee(parts)
         asked = (
             (order[part], numbers[part])
             if mixture is None
-            else (
-                _with_partners(order[part], mixture),
-                torch.cat((numbers[part], index[mixture.partner].long())),
-            )
+            else self._with_partners_of(order[part], numbers[part])
             for part, mixture in asking
         )
         made_ahead = ahead(source, asked, view, augmentation, wanted, self.workers)
         for (_, mixture), (rows, keys, made) in zip(coming, made_ahead, strict=True):
-            finish = partial(self._finished, mixture=mixture, device=order.device)
+            finish = partial(self._finished, mixture=mixture)
             known = dict(zip(wanted, map(finish, made), strict=True))
             yield known[None], _Presented(source, rows, keys, view, augmentation, known, finish)
 
-    def _finished(self, made: Inputs, *, mixture: Mixture | None, device: torch.device) -> Inputs:
+    def _with_partners_of(self, rows: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and numbers, followed by those of their partners in a mixture, where a source looks them up."""
+        assert self.mixing is not None, "there is a mixture"
+        partner = self.mixing.partners[rows.cpu()]
+        known = self.examples.host_index[partner].long()
+        return torch.cat((rows, partner.to(rows.device))), torch.cat((numbers, known.to(rows.device)))
+
+    def _finished(self, made: Inputs, *, mixture: Mixture | None) -> Inputs:
         """What a source made, on the device and mixed."""
-        return self._blended(move(made, device), mixture)
+        return self._blended(move(made, self.device), mixture)
 
 
 def _with_partners(rows: Tensor, mixture: Mixture | None) -> Tensor:

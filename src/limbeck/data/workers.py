@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -142,7 +143,12 @@ def ahead(
         DataError: If an example cannot be made; the message names it.
     """  # noqa: DOC502
     fetch = partial(_fetch, source, view=view, augmentation=augmentation, presentations=tuple(presentations))
-    yield from made_ahead(fetch, requests, workers if source.decoded else 0)
+    first = next(requests := iter(requests), None)
+    if first is None:
+        return
+    # A process that is forked cannot use a device; what is there is quickly looked up.
+    count = workers if source.decoded and first[0].device.type == "cpu" else 0
+    yield from made_ahead(fetch, chain([first], requests), count)
 
 
 def _fetch(source: Source, request: tuple[Tensor, Tensor], **settings: Any) -> Made:

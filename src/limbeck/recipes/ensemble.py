@@ -3,7 +3,6 @@
 __all__ = ["run"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -17,8 +16,6 @@ from limbeck.teachers import Ensemble
 
 _MEMBERS = 10
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
-_PATIENCE, _VIEWS = 200, 32
-"""Epochs of a student, and the views of each image that the ensemble answers."""
 
 
 def run(series: Series, order: Order) -> Findings:
@@ -41,10 +38,7 @@ def run(series: Series, order: Order) -> Findings:
     ]
     models: list[nn.Module] = [member.model for member in members]
     ensemble = Ensemble(models, mean="geometric", classes=here.data.classes)
-    seen = here.jitter
-    if seen is not None and not series.quick:
-        seen = replace(seen, views=_VIEWS)
-    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=seen)
+    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=here.jitter)
 
     def student(seed: int, temperature: float) -> Cell:
         return series.distil(
@@ -52,9 +46,9 @@ def run(series: Series, order: Order) -> Findings:
             make,
             answers,
             here.data,
-            here.training(_PATIENCE, seed=100 + seed),  # not the initial weights of any member
+            here.training(80, seed=100 + seed),  # not the initial weights of any member
             temperature=temperature,
-            augmentation=seen,
+            augmentation=here.jitter,
             settings={**settings, "teacher": f"{len(members)} members"},
         )
 
@@ -62,7 +56,7 @@ def run(series: Series, order: Order) -> Findings:
     best = min(trials, key=lambda temperature: trials[temperature].errors)
     students = [student(seed, best) for seed in series.seeds]
     longer = series.train(
-        "single-long", make, here.data, here.training(_PATIENCE, seed=0), augmentation=seen, settings=settings
+        "single-long", make, here.data, here.training(80, seed=0), augmentation=here.jitter, settings=settings
     )
 
     # All choices are made: now the test set is read.
@@ -85,9 +79,9 @@ def run(series: Series, order: Order) -> Findings:
         (_growing(here, models),),
         (
             here.about(),
-            f"All networks are the same ({here.network}) and see shifts by up to a pixel: members eight views of an "
-            f"image, students {_VIEWS}, which the ensemble answered. One ensemble taught all. Validation chose "
-            "each network's epoch, and the temperature with the first student. Students learn from soft targets alone.",
+            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each image. "
+            "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
+            "first student. Students learn from soft targets alone.",
         ),
     )
 

@@ -1,0 +1,109 @@
+"""Batches of every kind of input are wholly on the device, and making them reads nothing back from it.
+
+The device here is PyTorch's "meta", whose tensors have shapes and no values: what read one would be refused.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from limbeck.data import Examples
+from limbeck.data.conversion import as_examples
+from limbeck.data.feed import Feed
+from limbeck.data.images import ImageFiles
+from limbeck.data.source import Source, Unseen
+from limbeck.data.workers import ahead
+from limbeck.inputs import tensors_of
+from limbeck.options import Augmentation
+
+META = torch.device("meta")
+COUNT = 7
+
+
+class Pairs(Dataset):
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, row):
+        return torch.full((3,), float(row)), row % 2
+
+
+def labels():
+    return torch.arange(COUNT) % 2
+
+
+def of_files(folder):
+    names = [f"{row}.png" for row in range(COUNT)]
+    for row, name in enumerate(names):
+        Image.fromarray(np.full((9, 9, 3), 30 * row, np.uint8)).save(folder / name)
+    return Examples.of(ImageFiles(folder, names), labels())
+
+
+KINDS = {
+    "numbers": lambda _: Examples.of(torch.rand(COUNT, 3), labels()),
+    "images": lambda _: Examples.of(torch.zeros(COUNT, 1, 8, 8, dtype=torch.uint8), labels()),
+    "columns": lambda _: Examples.of({"a": torch.rand(COUNT, 2), "b": torch.arange(COUNT)[:, None]}, labels()),
+    "items": lambda _: as_examples(Pairs()),
+    "files": of_files,
+    "labels of tables": lambda _: Examples.of_labels(torch.rand(COUNT, 3), torch.eye(COUNT, 2, dtype=torch.int64)),
+    "nothing": lambda _: Examples.of(Unseen(COUNT), labels()),
+}
+
+
+def told(batch):
+    """Shapes and types of all that a batch has."""
+    found = [*tensors_of(batch.inputs), batch.index, batch.labels]
+    found += [] if batch.mixed is None else [batch.mixed.labels, batch.mixed.share]
+    found += [] if batch.taught is None else [batch.taught.index, *tensors_of(batch.taught.inputs)]
+    return found
+
+
+class There(Source):
+    """Rows that are on a device."""
+
+    def __len__(self):
+        return COUNT
+
+    shape = property(lambda self: (COUNT, 1))
+
+    def fetch(self, rows, keys, **_):
+        return [torch.full((len(rows), 1), float(os.getpid()))]
+
+    def select(self, rows):
+        raise NotImplementedError
+
+
+def test_no_process_is_started_for_rows_on_a_device():
+    rows = torch.arange(4)
+    requests = [(rows, rows)] * 3
+
+    def made_by(asked):
+        return {float(made[0][0, 0]) for _, _, made in ahead(There(), asked, 0, None, (None,), 2)}
+
+    assert made_by([(rows.to(META), rows.to(META))] * 3) == {float(os.getpid())}
+    assert float(os.getpid()) not in made_by(requests)
+    assert not made_by([])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+@pytest.mark.parametrize("name", KINDS)
+def test_batches_are_on_the_device(name, mixup, workers, tmp_path):
+    examples, augmentation = KINDS[name](tmp_path), Augmentation(mixup=mixup)
+    if mixup and name in {"columns", "nothing", "labels of tables"}:
+        return  # refused
+    count = 0
+    for here, there in zip(
+        Feed(examples, batch_size=3, seed=0, augmentation=augmentation, workers=workers).batches(1),
+        Feed(examples, batch_size=3, seed=0, augmentation=augmentation, workers=workers, device=META).batches(1),
+        strict=True,
+    ):
+        wanted, found = told(here), told(there)
+        assert [(each.shape, each.dtype) for each in found] == [(each.shape, each.dtype) for each in wanted]
+        assert all(each.device == META for each in found)
+        count += len(here.index)
+    assert count == len(examples)

@@ -1,6 +1,6 @@
 """Whether a student bears typing errors, and knows how sure it is, as well as the same network on labels alone.
 
-    python benchmarks/typos.py --runs runs/texts [--seeds 5] [--markdown docs/results/typos.md] [--quick]
+    python benchmarks/typos.py --runs runs/texts [--seeds 5] [--markdown FILE] [--figure FILE] [--quick]
 
 Teacher, students and baselines are those of ``text_pair.py``; they are trained first where the folder does not hold
 them. The test descriptions are then typed badly: of their letters some are left out, doubled, swapped with the next
@@ -15,7 +15,7 @@ import datetime
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ import limbeck
 from limbeck.data import DataSet, Examples
 from limbeck.data.text import Text
 from limbeck.evaluation.prediction import predict
+from limbeck.evaluation.statistics import Interval
 from limbeck.protocols import Teacher
+from limbeck.report.figures_study import draw_differences
+from limbeck.report.figures_style import svg
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
 
@@ -187,11 +190,18 @@ def page(found: dict[str, Any], seeds: int, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def figure(rows: Sequence[dict[str, Any]]) -> str:
+    """The differences between students and baselines with their intervals, as SVG."""
+    intervals = [Interval(row["estimate"], row["low"], row["high"], 0.95) for row in rows]
+    return svg(draw_differences([row["damage"] for row in rows], intervals, [row["p_adjusted"] < 0.05 for row in rows]))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", metavar="FOLDER", type=Path, help="texts and runs; what is not there is trained")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the page to a file")
+    parser.add_argument("--figure", metavar="FILE", type=Path, help="also draw the differences, as SVG")
     text_pair.add_settings(parser, seeds=5)
     options = parser.parse_args(arguments)
     rows = text_pair.read_packages(options)
@@ -214,6 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if options.markdown is not None:
         replace_text(options.markdown, text)
+    if options.figure is not None:
+        replace_text(options.figure, figure(found["rows"]))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0

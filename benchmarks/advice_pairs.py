@@ -144,10 +144,11 @@ def text_pair_of(rows: list[dict[str, str]], folder: Path, *, seeds: int) -> Pai
     )
 
 
-def fonts(folder: Path) -> Pair:
+def fonts(folder: Path, teacher: int = 600, student: int = 160) -> Pair:
     """Letters of fonts: 16 measurements, 26 classes; the last 4,000 of 20,000 rows are for the test."""
     data = table_data("fonts", *read_table(folder, "LetterRecognition", "lettr"), 4000)
-    return table_pair("letters of fonts", data, 600, 160, epochs=60, seeds=10)
+    title = f"letters of fonts, 2x{student} of 2x{teacher}"
+    return table_pair(title, data, teacher, student, epochs=60, seeds=10)
 
 
 def satellite(folder: Path) -> Pair:
@@ -162,7 +163,12 @@ def languages(folder: Path) -> Pair:
     return text_pair_of(packages(printed, label=language), folder / "tokenizers", seeds=5)
 
 
-PAIRS: dict[str, Callable[[Path], Pair]] = {"fonts": fonts, "satellite": satellite, "languages": languages}
+PAIRS: dict[str, Callable[[Path], Pair]] = {
+    "fonts": fonts,
+    "small-fonts": partial(fonts, teacher=200, student=60),
+    "satellite": satellite,
+    "languages": languages,
+}
 
 
 def made_up() -> Pair:

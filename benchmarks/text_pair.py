@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,13 @@ import torch
 from torch import Tensor, nn
 
 import limbeck
-from limbeck.data import cut_validation
+from limbeck.data import DataSet, cut_validation
 from limbeck.data.text import Text
 from limbeck.data.text_files import open_text
 from limbeck.options.text import TextPresentation
+from limbeck.runs import DistillRun
 from limbeck.system.hugging_face import transformers
+from limbeck.teachers import Ensemble
 
 FEWEST = 200
 """Texts of a section that is a class."""
@@ -60,6 +62,7 @@ class Size:
     dropout: float
 
 
+COMMON: dict[str, Any] = {"warmup_epochs": 0.25, "clip_norm": 1.0, "batch_size": 128, "resume": True}
 TEACHER, STUDENT = Size(16000, 96, 256, 0.4), Size(8000, 64, 128, 0.3)
 
 
@@ -95,15 +98,20 @@ class WeightedBag(nn.Module):
         return self.output(self.dropout(nn.functional.gelu(self.hidden(self.dropout(summary)))))
 
 
-def packages(printed: str) -> list[dict[str, str]]:
-    """Description, section and source package of each package that has them."""
+def section(fields: dict[str, str]) -> str | None:
+    """The section of a package, without its area; None where it has none."""
+    return fields["Section"].split("/")[-1] if "Section" in fields else None
+
+
+def packages(printed: str, label: Callable[[dict[str, str]], str | None] = section) -> list[dict[str, str]]:
+    """Description, label and source package of each package that has them, of labels that are frequent."""
     found = []
     for block in printed.split("\n\n"):
         fields = {name: " ".join(text.split()) for name, text in re.findall(r"^([\w-]+): (.*(?:\n .*)*)", block, re.M)}
-        text = fields.get("Description-en") or fields.get("Description")
-        if text and "Section" in fields and "Package" in fields:
+        text, named = fields.get("Description-en") or fields.get("Description"), label(fields)
+        if text and named is not None and "Package" in fields:
             source = fields.get("Source", fields["Package"]).split(" ")[0]
-            found.append({"text": text, "label": fields["Section"].split("/")[-1], "source": source})
+            found.append({"text": text, "label": named, "source": source})
     counts = Counter(row["label"] for row in found)
     return [row for row in found if counts[row["label"]] >= FEWEST]
 
@@ -133,34 +141,48 @@ def save_tokenizer(texts: Iterable[str], folder: Path, size: int) -> str:
     return str(folder)
 
 
-def measure(rows: list[dict[str, str]], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train teacher, students and baselines, and judge them on the test set."""
+def open_packages(rows: list[dict[str, str]], folder: Path) -> DataSet:
+    """The descriptions as a data set, written into a folder; those of one source package are in one part."""
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "descriptions.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, ["text", "label", "source"])
         writer.writeheader()
         writer.writerows(rows)
-    data = cut_validation(open_text(folder / "descriptions.csv", group_column="source"), 0.1)
+    return cut_validation(open_text(folder / "descriptions.csv", group_column="source"), 0.1)
+
+
+def tokenizers(data: DataSet, folder: Path) -> dict[str, str]:
+    """Tokenizers of teacher and student, trained on the training texts; kept where they are there already."""
     assert isinstance(data.train.inputs, Text)
-    texts, count = data.train.inputs.texts, len(data.classes)
-    tokens = {
-        name: save_tokenizer(texts, folder / name, size.tokens)
+    texts = data.train.inputs.texts
+    return {
+        name: str(folder / name) if (folder / name).exists() else save_tokenizer(texts, folder / name, size.tokens)
         for name, size in (("teacher", TEACHER), ("student", STUDENT))
     }
-    common: dict[str, Any] = {"warmup_epochs": 0.25, "clip_norm": 1.0, "batch_size": 128}
-    began = time.perf_counter()
-    learnt = limbeck.train(
-        partial(WeightedBag, tokens["teacher"], TEACHER, count),
+
+
+def train_teacher(data: DataSet, folder: Path, options: argparse.Namespace) -> nn.Module | Ensemble:
+    """The ensemble; one that is in the folder already is read."""
+    made = partial(WeightedBag, tokenizers(data, folder)["teacher"], TEACHER, len(data.classes))
+    return limbeck.train(
+        made,
         data,
         members=options.members,
         epochs=options.teacher_epochs,
         learning_rate=2e-3,
         weight_decay=0.05,
-        **common,
+        out=folder / "runs" / "teacher",
+        **COMMON,
     ).model
-    taught = time.perf_counter()
-    run = limbeck.distill(
-        learnt,
-        partial(WeightedBag, tokens["student"], STUDENT, count),
+
+
+def train_students(
+    teacher: nn.Module | Ensemble, data: DataSet, folder: Path, options: argparse.Namespace
+) -> DistillRun:
+    """Students and baselines, judged on the test set; those that are in the folder already are read."""
+    return limbeck.distill(
+        teacher,
+        partial(WeightedBag, tokenizers(data, folder)["student"], STUDENT, len(data.classes)),
         data,
         epochs=options.student_epochs,
         seeds=options.seeds,
@@ -168,8 +190,19 @@ def measure(rows: list[dict[str, str]], folder: Path, options: argparse.Namespac
         hard_weight=0.3,
         learning_rate=3e-3,
         weight_decay=0.02,
-        **common,
+        out=folder / "runs" / "student",
+        **COMMON,
     )
+
+
+def measure(rows: list[dict[str, str]], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train teacher, students and baselines, and judge them on the test set."""
+    data = open_packages(rows, folder)
+    tokenizers(data, folder)
+    began = time.perf_counter()
+    teacher = train_teacher(data, folder, options)
+    taught = time.perf_counter()
+    run = train_students(teacher, data, folder, options)
     ended = time.perf_counter()
     return {
         "examples": {name: len(part) for name, part in data.parts().items()},
@@ -226,26 +259,38 @@ and baselines.
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="pairs of student and baseline")
+def add_settings(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """The flags of how the pair is trained."""
+    parser.add_argument("--seeds", type=int, default=seeds, help="pairs of student and baseline")
     parser.add_argument("--members", type=int, default=5, help="networks of the teacher")
     parser.add_argument("--teacher-epochs", type=int, default=5, help="passes of the teacher")
     parser.add_argument("--student-epochs", type=int, default=8, help="passes of student and baseline")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="also write the page to a file")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file")
     parser.add_argument(
         "--quick", action="store_true", help="a short run on made-up texts that shows only that it works"
     )
-    options = parser.parse_args(arguments)
+
+
+def read_packages(options: argparse.Namespace) -> list[dict[str, str]]:
+    """Rows of this machine's package lists; with ``--quick`` made-up ones, and the least settings."""
     if options.quick:
         options.members, options.seeds, options.teacher_epochs, options.student_epochs = 2, 1, 1, 1
-        rows = packages(made_up(900))
-    else:
-        rows = packages(subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout)
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(rows, Path(folder), options)
+        return packages(made_up(900))
+    return packages(subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--runs", metavar="FOLDER", type=Path, help="keep texts and runs there; continues what is there"
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="also write the page to a file")
+    add_settings(parser, seeds=3)
+    options = parser.parse_args(arguments)
+    rows = read_packages(options)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure(rows, options.runs or Path(scratch), options)
     written = page(found, options)
     print(written)
     if options.out is not None:

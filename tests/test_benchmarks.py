@@ -208,12 +208,12 @@ def test_exported_networks_answer_without_limbeck(tmp_path, capsys, word):
 
 
 def test_a_file_that_is_wrong_is_told_by_the_comparison_of_exported_networks():
-    exported = load("export_networks")
+    exported, answers = load("export_networks"), load("exported_answers")
     logits = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     labels = logits.argmax(1)
-    good = exported.compared(logits, logits + 1e-7, labels, 1e-6, 0.5)
+    good = answers.compared(logits, logits + 1e-7, labels, 1e-6, 0.5)
     assert good["flips"] == good["unexplained"] == 0 and good["accuracy"] == 1.0
-    wrong = exported.compared(logits, logits[:, [0, 2, 1, 3]], labels, 1e-6, 0.5)
+    wrong = answers.compared(logits, logits[:, [0, 2, 1, 3]], labels, 1e-6, 0.5)
     assert wrong["flips"] == wrong["unexplained"] == int(np.isin(labels, [1, 2]).sum()) and wrong["margin"] == "worse"
     row = {"network": "n", "test_examples": 500, "accuracy": 1.0, "int8_over_float32": None}
     assert "**wrong**" in exported.page([{**row, "files": {"onnx": {**wrong, "bytes": 1, "peak_memory": None}}}])

@@ -34,6 +34,41 @@ def test_shares_are_those_of_a_slow_count():
     json.dumps(found.to_dict())
 
 
+@pytest.mark.parametrize("with_baseline", [True, False])
+def test_mistakes_are_counted_by_class_and_by_named_group_as_a_slow_count_does(with_baseline):
+    generator = np.random.default_rng(5)
+    truth = generator.integers(0, 3, 400)
+    regions = [("north", "south", "east", 4)[number] for number in generator.integers(0, 4, 400)]
+    teacher = np.where(np.array([str(each) == "east" for each in regions]), truth, drawn(generator, truth, 0.7))
+    students, baselines = ([drawn(generator, truth, 0.6) for _ in range(2)] for _ in range(2))
+    baselines = baselines if with_baseline else []
+    found = inherited_mistakes(teacher, students, baselines, truth, CLASSES, group_names=regions)
+    parts = {"by_class": [CLASSES[each] for each in truth], "by_group": [str(each) for each in regions]}
+    for kind, part in parts.items():
+        rows = {row.name: row for row in getattr(found, kind)}
+        assert set(rows) == {part[n] for n in range(400) if teacher[n] != truth[n]}
+        for name, row in rows.items():
+            here = [n for n in range(400) if part[n] == name]
+            missed = [n for n in here if teacher[n] != truth[n]]
+            assert (row.examples, row.mistakes) == (len(here), len(missed))
+            repeats = [
+                sum(model[n] == teacher[n] for model in models for n in missed) for models in (students, baselines)
+            ]
+            assert row.student == repeats[0] / 2 and row.baseline == (repeats[1] / 2 if with_baseline else None)
+    assert found.groups == len(found.by_group) == 3, "the teacher makes no mistake in the east"
+    assert inherited_mistakes(teacher, students, baselines, truth, CLASSES).by_group == ()
+    json.dumps(found.to_dict())
+
+
+def test_of_very_many_groups_those_with_most_mistakes_are_kept():
+    truth, teacher = np.zeros(603, int), np.ones(603, int)
+    names = [f"g{n}" for n in range(200) for _ in range(3)] + ["often"] * 3
+    teacher[[n for n in range(600) if n % 3]] = 0
+    found = inherited_mistakes(teacher, [teacher], [], truth, CLASSES, group_names=names)
+    assert found.groups == 201 and len(found.by_group) == 100
+    assert (found.by_group[0].name, found.by_group[0].mistakes) == ("often", 3)
+
+
 def test_one_pair_is_tested_by_mcnemar():
     generator = np.random.default_rng(1)
     truth = generator.integers(0, 3, 300)
@@ -82,7 +117,9 @@ def test_groups_widen_the_interval():
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize("wrong", [{"teacher": [0]}, {"students": []}, {"baselines": [[0, 1], [0, 1]]}])
+@pytest.mark.parametrize(
+    "wrong", [{"teacher": [0]}, {"students": []}, {"baselines": [[0, 1], [0, 1]]}, {"group_names": ["a"]}]
+)
 def test_what_does_not_fit_is_refused(wrong):
     given = {"teacher": [1, 0], "students": [[1, 0]], "baselines": [[1, 1]], "labels": [0, 0], "classes": CLASSES}
     with pytest.raises(DataError, match="do not fit"):

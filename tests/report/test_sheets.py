@@ -118,3 +118,33 @@ def test_ticks_of_a_logarithmic_axis_are_few_and_inside(low, high, most):
     ticks = log_ticks(low, high, most)
     assert 1 <= len(ticks) <= most and ticks == sorted(ticks)
     assert low / 1.01 <= ticks[0] and ticks[-1] <= high * 1.01
+
+
+def inherited_part(name, mistakes, student, baseline, **more):
+    return {"name": name, "mistakes": mistakes, "student": student, "baseline": baseline, **more}
+
+
+def test_mistakes_of_the_teacher_are_listed_by_class_and_by_group():
+    by_class = [inherited_part("<cow>", 8, 6.5, 2.0, examples=1200), inherited_part("dog", 2, 1.0, 0.0)]
+    by_group = [inherited_part(f"g{number}", 30 - number, 1.0, 0.5, examples=40) for number in range(25)]
+    inherited = {"sentence": "s", "by_class": by_class, "by_group": by_group, "groups": 1234}
+    seeds = tuple({"seed": number, "student_errors": 2, "baseline_errors": 1} for number in range(2))
+    found = {sheet.name: sheet for sheet in sheets_of(contents(inherited=inherited, seeds=seeds))}
+    sheet = found["inherited-class"]
+    assert sheet.heading == (
+        "true class", "examples", "the teacher's mistakes", "the baseline repeats", "the student repeats"
+    )  # fmt: skip
+    assert sheet.rows[0] == ("<cow>", "1,200", "8", "2 (25\N{NO-BREAK SPACE}%)", "6.5 (81\N{NO-BREAK SPACE}%)")
+    assert sheet.rows[1][1] == "–", "a run of earlier times has no number of examples"
+    assert "means over 2 seeds" in sheet.words and "with most mistakes" not in sheet.words
+    sheet = found["inherited-group"]
+    assert len(sheet.rows) == 20 and sheet.rows[19][0] == "g19"
+    assert sheet.words.endswith("The 20 of 1,234 groups with most mistakes of the teacher:")
+    assert "&lt;cow&gt;" in render_report(contents(inherited=inherited), {})
+
+
+def test_without_a_baseline_the_student_s_share_stands_alone():
+    inherited = {"sentence": "s", "by_class": [inherited_part("dog", 2, 1.0, None, examples=3)]}
+    (sheet,) = sheets_of(contents(inherited=inherited))
+    assert sheet.heading[-2:] == ("the teacher's mistakes", "the student repeats") and len(sheet.rows[0]) == 4
+    assert sheets_of(contents(inherited={"sentence": "s"})) == []

@@ -6,7 +6,7 @@ labelled. What a student inherits is therefore what it repeats beyond the same n
 Axes: ``S`` seeds, ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["ClassInheritance", "Inherited", "inherited_mistakes"]
+__all__ = ["Inherited", "InheritedPart", "inherited_mistakes"]
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,19 +19,24 @@ from limbeck.errors import DataError
 from limbeck.evaluation.paired_intervals import crossed_difference
 from limbeck.evaluation.statistics import Interval, mcnemar
 
+_MOST_GROUPS = 100
+"""Groups that are kept: those in which the teacher makes most mistakes."""
+
 
 @dataclass(frozen=True)
-class ClassInheritance:
-    """The teacher's mistakes on the examples of one true class.
+class InheritedPart:
+    """The teacher's mistakes on the examples of one true class, or of one group.
 
     Attributes:
-        name: The class.
-        mistakes: How many the teacher makes.
-        student: How many of them the student repeats, mean over seeds.
+        name: The class or the group.
+        examples: How many examples it has.
+        mistakes: How many mistakes the teacher makes on them.
+        student: How many of these the student repeats, mean over seeds.
         baseline: How many the baseline repeats, mean over seeds; None where there is none.
     """
 
     name: str
+    examples: int
     mistakes: int
     student: float
     baseline: float | None
@@ -50,6 +55,8 @@ class Inherited:
         p_value: Of the same difference, two-sided: McNemar's exact test for one pair, else the cautious p-value of
             :class:`~limbeck.evaluation.paired_intervals.CrossedDifference`; None where there is no baseline.
         by_class: For each true class on which the teacher errs, those with most mistakes first.
+        by_group: The same for groups of examples that have names, at most 100; empty where they have none.
+        groups: In how many named groups the teacher errs.
         sentence: In words.
     """
 
@@ -58,12 +65,15 @@ class Inherited:
     baseline: float | None
     difference: Interval | None
     p_value: float | None
-    by_class: tuple[ClassInheritance, ...]
+    by_class: tuple[InheritedPart, ...]
+    by_group: tuple[InheritedPart, ...]
+    groups: int
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "by_class": [asdict(row) for row in self.by_class]}
+        parts = {"by_class": self.by_class, "by_group": self.by_group}
+        return {**asdict(self), **{name: [asdict(row) for row in rows] for name, rows in parts.items()}}
 
 
 def inherited_mistakes(
@@ -74,6 +84,7 @@ def inherited_mistakes(
     classes: Sequence[str],
     *,
     groups: ArrayLike | None = None,
+    group_names: Sequence[Any] | None = None,
     confidence: float = 0.95,
 ) -> Inherited | None:
     r"""Compare how many of the teacher's mistakes student and baseline repeat.
@@ -90,6 +101,8 @@ def inherited_mistakes(
         labels: True classes, integers ``(N,)``.
         classes: Names of the K classes.
         groups: Which examples belong together, integers ``(N,)``; None: each is by itself.
+        group_names: What each example belongs to by name, such as a speaker or a region, ``(N,)``, to count by; None
+            where that has no name.
         confidence: Of the interval, in (0, 1).
 
     Returns:
@@ -111,6 +124,8 @@ def inherited_mistakes(
         raise DataError(
             f"answers of shape {said.shape}, {own.shape} and {before.shape} and labels of {truth.shape} do not fit"
         )
+    if group_names is not None and len(group_names) != len(truth):
+        raise DataError(f"{len(group_names)} names of groups and {len(truth)} labels do not fit")
     rows = np.flatnonzero(said != truth)
     if not len(rows):
         return None
@@ -123,15 +138,36 @@ def inherited_mistakes(
         difference, p_value = found.interval(confidence), found.cautious_p_value
         if len(repeated) == 1 and together is None:
             p_value = mcnemar(repeated[0], alone[0]).p_value
-    by_class = []
-    for number in np.unique(truth[rows]):
-        here = truth[rows] == number
-        few = None if share is None else float(alone[:, here].sum(1).mean())
-        by_class.append(ClassInheritance(classes[number], int(here.sum()), float(repeated[:, here].sum(1).mean()), few))
-    by_class.sort(key=lambda row: -row.mistakes)
+    by_class = _parts(truth, classes, rows, repeated, alone)
+    by_group: list[InheritedPart] = []
+    if group_names is not None:
+        names, place = np.unique([str(name) for name in group_names], return_inverse=True)
+        by_group = _parts(place, names.tolist(), rows, repeated, alone)
     shown = p_value is not None and difference is not None and difference.excludes_zero and p_value < 1 - confidence
     sentence = _sentence(len(rows), float(repeated.mean()), share, shown=shown)
-    return Inherited(len(rows), float(repeated.mean()), share, difference, p_value, tuple(by_class), sentence)
+    return Inherited(
+        len(rows), float(repeated.mean()), share, difference, p_value, tuple(by_class), tuple(by_group[:_MOST_GROUPS]),
+        len(by_group), sentence,
+    )  # fmt: skip
+
+
+def _parts(
+    place: NDArray[Any], names: Sequence[str], rows: NDArray[Any], repeated: NDArray[Any], alone: NDArray[Any]
+) -> list[InheritedPart]:
+    """The teacher's mistakes part by part, most mistakes first; ``place`` is the number of each example's part."""
+    examples, mistakes = np.bincount(place, minlength=len(names)), np.bincount(place[rows], minlength=len(names))
+    own, before = (
+        np.bincount(place[rows], some.sum(0), len(names)) / len(some) if len(some) else None
+        for some in (repeated, alone)
+    )
+    assert own is not None
+    found = [
+        InheritedPart(
+            names[n], int(examples[n]), int(mistakes[n]), float(own[n]), None if before is None else float(before[n])
+        )
+        for n in np.flatnonzero(mistakes).tolist()
+    ]
+    return sorted(found, key=lambda row: -row.mistakes)
 
 
 def _stacked(rows: Sequence[ArrayLike], truth: NDArray[Any]) -> NDArray[Any]:

@@ -155,7 +155,8 @@ class Contents:
         hard_weight: Weight of the hard labels, or None.
         verdict: ``to_dict()`` of a verdict: ``sentence``, ``helped`` and the sentence of ``harm`` are shown; or None.
         margin: ``to_dict()`` of the non-inferiority verdict, with ``outcome``; or None.
-        inherited: ``to_dict()`` of the teacher's mistakes that the student repeats: the sentence is shown; or None.
+        inherited: ``to_dict()`` of the teacher's mistakes that the student repeats: the sentence, and the counts by
+            class and group, are shown; or None.
         judged_on: The evaluated part of the data, "test" or "validation".
         seeds: One mapping per seed with ``seed``, ``student_errors``, ``baseline_errors``.
         config: The run's settings, nested.

@@ -1,4 +1,7 @@
-"""Tables of a report beside that of the results: classes that lost or gained, and examples on which models differ."""
+"""Tables of a report beside that of the results.
+
+Classes that lost or gained, the teacher's mistakes that are repeated, and examples on which models differ.
+"""
 
 __all__ = ["Sheet", "sheets_of"]
 
@@ -12,6 +15,8 @@ from limbeck.report.figures_style import clean
 
 _MOST_ROWS, _MOST_COLUMNS = 6, 8
 _MOST_LETTERS = 400
+_MOST_PARTS = 20
+"""Classes, and groups, whose inherited mistakes are listed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def sheets_of(contents: Contents) -> list[Sheet]:
     Returns:
         Tables in the order of reading.
     """
-    return [*_harm(contents), *_differing(contents)]
+    return [*_harm(contents), *_inherited(contents), *_differing(contents)]
 
 
 def _harm(contents: Contents) -> Iterator[Sheet]:
@@ -68,6 +73,48 @@ def _harm(contents: Contents) -> Iterator[Sheet]:
     )
     heading = ("true class", "the student makes", "examples", "errors of the baseline", "of the student", "p")
     yield Sheet("harm", "Class by class", tested + found, heading, rows)
+
+
+def _inherited(contents: Contents) -> Iterator[Sheet]:
+    """The teacher's mistakes that student and baseline repeat, by true class and by named group."""
+    inherited = contents.inherited or {}
+    counted = (
+        f"counts are means over {len(contents.seeds)} seeds" if len(contents.seeds) > 1 else "those of one student"
+    )
+    words = (
+        f"A mistake counts as repeated where the answer is the same wrong one; {counted}. What the student repeats "
+        "beyond the baseline it has of its teacher. No row is tested by itself."
+    )
+    for name, part, plural in (("class", "true class", "classes"), ("group", "group", "groups")):
+        found = inherited.get(f"by_{name}") or ()
+        every = inherited.get("groups", len(found)) if name == "group" else len(found)
+        shown = found[:_MOST_PARTS]
+        if not shown:
+            continue
+        most = (
+            f" The {len(shown)} of {every:,} {plural} with most mistakes of the teacher:" if every > len(shown) else ""
+        )
+        with_baseline = shown[0].get("baseline") is not None
+        heading = (part, "examples", "the teacher's mistakes", *(["the baseline repeats"] if with_baseline else []))
+        rows = tuple(
+            (
+                clean(str(row["name"]), 40), _number(row.get("examples")), _number(row["mistakes"]),
+                *([_repeated(row["baseline"], row["mistakes"])] if with_baseline else []),
+                _repeated(row["student"], row["mistakes"]),
+            )
+            for row in shown
+        )  # fmt: skip
+        title = f"The teacher's mistakes, {name} by {name}"
+        yield Sheet(f"inherited-{name}", title, words + most, (*heading, "the student repeats"), rows)
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _repeated(count: float, mistakes: int) -> str:
+    """A mean count and its share."""
+    return f"{count:.4g} ({100 * count / mistakes:.0f}\N{NO-BREAK SPACE}%)"
 
 
 def _differing(contents: Contents) -> Iterator[Sheet]:

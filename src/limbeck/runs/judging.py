@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.source import Source
 from limbeck.evaluation.inheritance import inherited_mistakes
 from limbeck.evaluation.non_inferiority import MarginVerdict, judge_margin
 from limbeck.evaluation.verdicts import Verdict, judge, judge_seeds
@@ -148,8 +149,11 @@ def _inherited(
     classes: Sequence[str],
 ) -> dict[str, Any] | None:
     """The teacher's mistakes that students and baselines repeat."""
-    groups = _groups(examples)
-    found = inherited_mistakes(teacher.predicted, said["student"], said["baseline"], labels, classes, groups=groups)
+    names = examples.inputs.group_names() if isinstance(examples.inputs, Source) else None
+    found = inherited_mistakes(
+        teacher.predicted, said["student"], said["baseline"], labels, classes, groups=_groups(examples),
+        group_names=names,
+    )  # fmt: skip
     return None if found is None else found.to_dict()
 
 

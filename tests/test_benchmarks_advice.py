@@ -63,9 +63,9 @@ def test_the_page_says_what_each_temperature_costs_at_worst(temperatures, tmp_pa
     worst = dict(re.findall(r"T = ([\d.]+) +at most +([\d.]+) %", capsys.readouterr().out))
     page = (ROOT / "docs" / "howto" / "choosing.md").read_text()
     told = " ".join(page.split())
-    for temperature, words in (("2", "%s more errors than the best"), ("1", "T = 1 costs %s at worst")):
-        assert words % f"{float(worst[temperature]):.0f} %" in told
-    assert f"T = 4 {float(worst['4']):.0f} %, T = 8 {float(worst['8']):.0f} %" in told
+    cost = {temperature: f"{float(value):.0f}" for temperature, value in worst.items()}
+    assert f"they cost {cost['2']} and {cost['4']} % more errors than the best of a pair" in told
+    assert f"T = 1 costs {cost['1']} % and T = 8 {cost['8']} %" in told
 
 
 def test_the_rule_is_the_one_that_was_predicted_with(advice):

@@ -68,7 +68,10 @@ def test_the_memory_of_a_method_is_that_of_a_process_of_its_own(capsys):
 def test_a_gpu_is_measured_in_one_table(tmp_path, capsys):
     gpu = load("gpu")
     assert gpu.main(["--quick", "--json", str(tmp_path / "gpu.json")]) == 0
-    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    (row,) = found["rows"]
+    assert [job["job"] for job in found["jobs"]] == ["teacher, 1 epochs"]
+    assert found["jobs"][0]["seconds"] > 0 and 1000 < found["jobs"][0]["test errors"] < 9500
     assert positive([row[name] for name in (*gpu.COLUMNS, "share of peak")])
     assert len(re.findall(r"^\| 784-32-10 \| 64 \| float32 ", capsys.readouterr().out, re.M)) == 1
 

@@ -103,11 +103,13 @@ class Batch:
         return self.presented(presentation)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on a device."""
+        """The batch on a device, as every model sees it."""
+        presented = self.presented
         return dataclasses.replace(
             self,
             index=self.index.to(device),
             inputs=move(self.inputs, device),
+            presented=None if presented is None else lambda which: move(presented(which), device),
             labels=None if self.labels is None else self.labels.to(device),
             mixed=None if self.mixed is None else self.mixed.to(device),
             taught=None if self.taught is None else self.taught.to(device),

@@ -46,3 +46,12 @@ def test_batches_are_on_the_device(kind, tokenizer, other_tokenizer, texts):
         assert here.labels is None or there.labels.device == meta
         count += len(here.index)
     assert count == len(examples)
+
+
+def test_a_batch_that_is_moved_is_seen_there_by_every_model(tokenizer, other_tokenizer, texts):
+    examples, (other,) = presented("texts", tokenizer, other_tokenizer, texts)
+    batch, meta = examples.batch(slice(0, 3)), torch.device("meta")
+    for wanted in (None, other):
+        one, two = (list(tensors_of(each.seen_as(wanted))) for each in (batch, batch.to(meta)))
+        assert [(part.shape, part.device) for part in two] == [(part.shape, meta) for part in one]
+    assert batch.head(2).to(meta).index.device == meta

@@ -351,15 +351,15 @@ class SoftTargets:
         used = 1.0 if self.temperature is None else self.temperature
         batch = viewing.batch(rows, self.views - 1)
         with torch.no_grad():
-            live = as_teacher(teacher).log_probs(batch, used).float().exp()
-        stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp()
+            live = as_teacher(teacher).log_probs(batch, used).float().exp().cpu()
+        stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp().cpu()
         if live.shape != stored.shape:
             raise MismatchError(
                 f"the teacher outputs {live.shape[-1]} classes, and {self.store.folder} holds {stored.shape[-1]}"
             )
         difference = (live - stored).abs()
         if self.store.codec.has_tail:  # the tail is known in sum only
-            numbers = self._places(batch.index).numpy() + batch.view * len(examples)
+            numbers = self._places(batch.index).cpu().numpy() + batch.view * len(examples)
             head = torch.from_numpy(self.store.rows(numbers)["ids"].astype(np.int64))
             difference = difference.gather(1, head)
         worst = float(difference.max())

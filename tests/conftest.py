@@ -7,6 +7,7 @@ import os
 import cyclopts
 import pytest
 
+gc.set_threshold(20_000, 50, 100)  # as the command line has it: a tenth of the tests was the search for garbage
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["LIMBECK_CACHE"] = "0"  # what a machine was found to be is measured anew, and nothing is kept of it
 

@@ -69,7 +69,23 @@ def signatures_read_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cyclopts.App, "assemble_argument_collection", assemble)
+        for name in ("names", "negatives", "_negatives_hint"):
+            patch.setattr(cyclopts.Argument, name, found_once(getattr(cyclopts.Argument, name)))
         yield
+
+
+def found_once(read):
+    """A property of a flag that is found once for all its copies: cyclopts finds it anew for each word of a command."""
+    found = {}
+
+    def value(argument):
+        owners = argument.field_info, argument.parameter
+        key = tuple(map(id, owners))
+        if key not in found:
+            found[key] = read.fget(argument), owners  # held, so that nothing else gets their ids
+        return found[key][0]
+
+    return property(value)
 
 
 def unused(arguments):

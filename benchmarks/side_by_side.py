@@ -77,7 +77,8 @@ def job(size: Size, kind: str, *, side_by_side: bool) -> float:
     cuts = (slice(size.examples), slice(size.examples, -1000), slice(-1000, None))
     parts = [(inputs[rows], labels[rows]) for rows in cuts]
     settings: dict[str, Any] = {
-        "epochs": EPOCHS, "batch_size": size.batch, "precision": "float32", "progress": False, "side_by_side": side_by_side
+        "epochs": EPOCHS, "batch_size": size.batch, "precision": "float32", "progress": False,
+        "side_by_side": side_by_side,
     }  # fmt: skip
     teacher = network(size, 99)
     began = time.perf_counter()

@@ -42,10 +42,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: lint
-	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -n auto
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -n auto --dist worksteal
 
 docs: $(VENV)/.limbeck
 	$(PIP) --group docs

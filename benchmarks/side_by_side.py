@@ -29,6 +29,8 @@ from limbeck.options.search_space import Search
 
 TARGET = 3.0
 """How much faster a search is to be."""
+EPOCHS, SEARCHES, SEEDS = 5, 3, 8
+"""Of each training, of the grid, and of a verdict."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,18 @@ def job(size: Size, kind: str, *, side_by_side: bool) -> float:
     cuts = (slice(size.examples), slice(size.examples, -1000), slice(-1000, None))
     parts = [(inputs[rows], labels[rows]) for rows in cuts]
     settings: dict[str, Any] = {
-        "epochs": 5, "batch_size": size.batch, "precision": "float32", "progress": False, "side_by_side": side_by_side
+        "epochs": EPOCHS, "batch_size": size.batch, "precision": "float32", "progress": False,
+        "side_by_side": side_by_side,
     }  # fmt: skip
     teacher = network(size, 99)
     began = time.perf_counter()
     if kind == "verdict":
         limbeck.distill(
-            teacher, lambda seed: network(size, seed), parts[0], parts[1], test=parts[2], seeds=8, **settings
+            teacher, lambda seed: network(size, seed), parts[0], parts[1], test=parts[2], seeds=SEEDS, **settings
         )
     else:
         grid = Search(grid=True, temperatures=(1, 2, 4, 8), hard_weights=(0, 0.1, 0.5))
-        for seed in range(3):
+        for seed in range(SEARCHES):
             limbeck.tune(
                 teacher, lambda seed: network(size, seed), parts[0], parts[1], search=grid, seed=seed, **settings
             )

@@ -7,6 +7,7 @@ import os
 import cyclopts
 import pytest
 
+gc.set_threshold(20_000, 50, 100)  # as the command line has it: a tenth of the tests was the search for garbage
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["LIMBECK_CACHE"] = "0"  # what a machine was found to be is measured anew, and nothing is kept of it
 
@@ -22,7 +23,7 @@ torch.set_num_threads(1)
 
 # Every run measures how fast its models are, for 0.4 seconds twice; tests of that measurement say how long.
 assert speed_of.__kwdefaults__ is not None
-speed_of.__kwdefaults__["seconds"] = 0.002
+speed_of.__kwdefaults__["seconds"] = 0.001
 assert judge_file.__kwdefaults__ is not None
 judge_file.__kwdefaults__["seconds"] = 0.001
 
@@ -56,6 +57,16 @@ def no_waiting_for_the_disk():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_seeds_for_devices_that_are_not_here():
+    """PyTorch keeps each of them for later, with the lines of code that led there: a millisecond each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for device in (torch.cuda, torch.xpu, torch.mtia):
+            if not device.is_available():
+                patch.setattr(device, "manual_seed_all", lambda seed: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def signatures_read_once():
     """A command's flags are gathered once: cyclopts reads them anew for each of a thousand calls, 0.1 seconds each."""
     read, known = cyclopts.App.assemble_argument_collection, {}
@@ -68,7 +79,23 @@ def signatures_read_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cyclopts.App, "assemble_argument_collection", assemble)
+        for name in ("names", "negatives", "_negatives_hint"):
+            patch.setattr(cyclopts.Argument, name, found_once(getattr(cyclopts.Argument, name)))
         yield
+
+
+def found_once(read):
+    """A property of a flag that is found once for all its copies: cyclopts finds it anew for each word of a command."""
+    found = {}
+
+    def value(argument):
+        owners = argument.field_info, argument.parameter
+        key = tuple(map(id, owners))
+        if key not in found:
+            found[key] = read.fget(argument), owners  # held, so that nothing else gets their ids
+        return found[key][0]
+
+    return property(value)
 
 
 def unused(arguments):

@@ -415,8 +415,10 @@ def test_the_start_of_commands_is_timed_in_turns(tmp_path, capsys):
     assert len(re.findall(r"^(python|limbeck .*?) +\d", capsys.readouterr().out, re.M)) == 3
 
 
-def test_searches_and_seeds_are_timed_side_by_side(tmp_path, capsys):
+def test_searches_and_seeds_are_timed_side_by_side(tmp_path, capsys, monkeypatch):
     beside = load("side_by_side")
+    for name, value in (("EPOCHS", 2), ("SEARCHES", 1), ("SEEDS", 4)):
+        monkeypatch.setattr(beside, name, value)
     assert beside.main(["--quick", "--json", str(tmp_path / "beside.json")]) == 0
     rows = json.loads((tmp_path / "beside.json").read_text())["rows"]
     assert [row["job"] for row in rows] == ["search", "verdict"]

@@ -7,28 +7,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-import torch
 from tiny_runs import FAST, OWN_MODULE, run_here, tiny_arrays
 
 from limbeck.runs import pages
-from limbeck.runs.measure import speed_of
 from limbeck.system.files import replace_text
 
 
 @pytest.fixture(scope="session")
 def limbeck():
     return run_here
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick():
-    """One thread, and hardly any time spent on measuring speed."""
-    before, threads = dict(speed_of.__kwdefaults__), torch.get_num_threads()
-    torch.set_num_threads(1)
-    speed_of.__kwdefaults__["seconds"] = 0.005
-    yield
-    speed_of.__kwdefaults__.update(before)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,6 @@ _PRELOADED = [
     "limbeck.runs.pages",
     "limbeck.softtargets",
     "accelerate",
-    "scipy.stats",
-    "torch._dynamo",
     "limbeck.tuning",
     "optuna",
     "sqlalchemy",

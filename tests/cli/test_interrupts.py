@@ -1,6 +1,7 @@
 """A real process that is stopped says how to go on, and goes on to the same bits."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -17,13 +18,19 @@ def command(folder, name, *flags):
     return launch(folder / "log", *words)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_process_continues_to_the_same_bits(tmp_path, number):
-    generator = np.random.default_rng(0)
-    np.savez(tmp_path / "data.npz", x=generator.integers(0, 256, (400, 8, 8)).astype(np.uint8), y=np.arange(400) % 2)
-    whole = command(tmp_path, "whole")
-    assert finished(whole) == 0, whole.said
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nobody stopped, beside its data."""
+    folder, generator = tmp_path_factory.mktemp("whole"), np.random.default_rng(0)
+    np.savez(folder / "data.npz", x=generator.integers(0, 256, (400, 8, 8)).astype(np.uint8), y=np.arange(400) % 2)
+    run = command(folder, "run")
+    assert finished(run) == 0, run.said
+    return folder
 
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_process_continues_to_the_same_bits(tmp_path, whole, number):
+    shutil.copy(whole / "data.npz", tmp_path)
     stopped = command(tmp_path, "parts")
     deadline = time.monotonic() + 60
     while not (tmp_path / "parts" / "checkpoints" / "latest.safetensors").exists():
@@ -38,4 +45,4 @@ def test_a_stopped_process_continues_to_the_same_bits(tmp_path, number):
     again = command(tmp_path, "parts", "--resume")
     assert finished(again) == 0, again.said
     for name in ("model/model.safetensors", "history.jsonl"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "parts" / name).read_bytes() == (whole / "run" / name).read_bytes()

@@ -14,15 +14,16 @@ CPU = torch.device("cpu")
 CRASH = """
 import torch, limbeck
 from torch import nn
-torch.manual_seed(0)
-net = nn.Sequential(nn.Conv2d({0}, 8, 1, stride=2, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-net = net.to(memory_format=torch.channels_last)
-images = torch.rand(640, {0}, 16, 16).contiguous(memory_format=torch.channels_last)
 class Last(nn.Sequential):
     def forward(self, x):
         return super().forward(x.contiguous(memory_format=torch.channels_last))
-limbeck.train(Last(*net), (images, torch.arange(640) % 2), epochs=2, batch_size=64, device="cpu", precision="float32")
-print("trained")
+for channels in (4, 7):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(channels, 8, 1, stride=2, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    net = Last(*layers).to(memory_format=torch.channels_last)
+    images = torch.rand(640, channels, 16, 16).contiguous(memory_format=torch.channels_last)
+    limbeck.train(net, (images, torch.arange(640) % 2), epochs=2, batch_size=64, device="cpu", precision="float32")
+    print("trained", channels)
 """
 
 
@@ -43,13 +44,10 @@ def test_gradients_are_those_of_float64(channels):
     torch.testing.assert_close(layer.weight.grad.double(), exact.weight.grad, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [4, 7])
-def test_a_channels_last_network_is_trained_without_damage(channels):
+def test_channels_last_networks_are_trained_without_damage():
     """Without the guard the process aborts, or hangs, so it is one of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CRASH.format(channels)], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0 and done.stdout.endswith("trained\n"), done.stderr[-500:]
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CRASH], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("trained 4\ntrained 7\n"), done.stderr[-500:]
 
 
 def test_other_layers_and_devices_stay_as_they_are():

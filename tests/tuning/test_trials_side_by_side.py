@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.tuning.test_tuning import SETTINGS, data, scores, student, teacher, values  # noqa: F401
+from tests.tuning.test_tuning import SETTINGS, data, no_drawing, scores, student, teacher, values  # noqa: F401
 
 from limbeck.errors import ConfigError
 from limbeck.options.search_space import Search

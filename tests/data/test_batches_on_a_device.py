@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import Dataset
 
 from limbeck.data import Examples
@@ -18,7 +19,11 @@ from limbeck.data.images import ImageFiles
 from limbeck.data.source import Source, Unseen
 from limbeck.data.workers import ahead
 from limbeck.inputs import tensors_of
-from limbeck.options import Augmentation
+from limbeck.options import Augmentation, Training
+from limbeck.system.devices import Device
+from limbeck.teachers import ModelTeacher
+from limbeck.training.engine import fit
+from limbeck.training.objective import DistillationObjective
 
 META = torch.device("meta")
 COUNT = 7
@@ -107,3 +112,40 @@ def test_batches_are_on_the_device(name, mixup, workers, tmp_path):
         assert all(each.device == META for each in found)
         count += len(here.index)
     assert count == len(examples)
+
+
+HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def taught(examples, place, workers):
+    """The losses of two epochs of a network that is taught by another."""
+    torch.manual_seed(0)
+    batch = next(Feed(examples, batch_size=COUNT, seed=0).batches(0))
+    width = sum(each[0].numel() for each in tensors_of(batch.inputs))
+    small, large = (Summing(width) for _ in range(2))
+    feed = Feed(examples, batch_size=3, seed=0, workers=workers, device=place)
+    teacher = ModelTeacher(large).to(place)
+    objective = DistillationObjective(teacher, temperature=2.0, hard_weight=0.5)
+    settings = Training(epochs=2, learning_rate=0.01)
+    done = fit(small, objective, feed, settings, Device(place, "float32"), validation=examples)
+    return [row["train_loss"] for row in done.history]
+
+
+class Summing(nn.Module):
+    """A linear network of all inputs, whatever their names."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, 2)
+
+    def forward(self, x=None, **named):
+        given = [x] if x is not None else [named[name] for name in sorted(named)]
+        return self.linear(torch.cat([each.flatten(1).float() for each in given], 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", sorted(set(KINDS) - {"nothing", "labels of tables"}))
+def test_a_training_is_the_same_on_the_best_device(name, workers, tmp_path):
+    """On a machine without an accelerator both are the processor."""
+    examples = KINDS[name](tmp_path)
+    assert taught(examples, HERE, workers) == pytest.approx(taught(examples, torch.device("cpu"), 0), rel=1e-4)

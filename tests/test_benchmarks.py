@@ -425,3 +425,16 @@ def test_searches_and_seeds_are_timed_side_by_side(tmp_path, capsys, monkeypatch
     for row in rows:
         assert row["ratios"] == [pytest.approx(row["apart"] / row["together"])] and row["together"] > 0
     assert len(re.findall(r"^6-8-3, batches of 50 +(search|verdict) ", capsys.readouterr().out, re.M)) == 2
+
+
+def test_layouts_are_timed_side_by_side(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    try:
+        asked = ["--quick", "--networks", "mobilenetv3_small_100", "resnet18", "--json", str(tmp_path / "layout.json")]
+        assert load("layout").main(asked) == 0
+    finally:
+        torch.set_num_threads(threads)
+    deep, plain = json.loads((tmp_path / "layout.json").read_text())
+    assert deep["changed"] > 0 and plain["changed"] == 0
+    assert all(ordered(row["ratio"]) and positive(row["ratio"]) for row in (deep, plain))
+    assert capsys.readouterr().out.count("\n| ") == 2

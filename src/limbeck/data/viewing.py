@@ -130,9 +130,7 @@ class Viewing:
         augmentation = self.augmentation if self.changing else None
         asking, coming = tee(parts)
         asked = (
-            (order[part], numbers[part])
-            if mixture is None
-            else self._with_partners_of(order[part], numbers[part])
+            (order[part], numbers[part]) if mixture is None else self._with_partners_of(order[part], numbers[part])
             for part, mixture in asking
         )
         made_ahead = ahead(source, asked, view, augmentation, wanted, self.workers)

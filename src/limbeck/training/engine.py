@@ -27,6 +27,7 @@ from limbeck.methods import Moment
 from limbeck.models.calling import call_model, require_logits
 from limbeck.models.compiled import compiled_for
 from limbeck.models.dropout import draw_for
+from limbeck.models.layout import Layout
 from limbeck.models.specialist import Specialist
 from limbeck.models.strided import contiguous_strided
 from limbeck.options import Training
@@ -103,7 +104,8 @@ def fit(
     callback = callback or Callback()
     require_schedule(training, validation)
     forked = torch.random.fork_rng(devices=[device.device] if device.device.type == "cuda" else [])
-    with forked, contiguous_strided(model, device.device):
+    with forked, Layout(model, device.device) as layout, contiguous_strided(model, device.device):
+        layout.keep_if(lambda: next(feed.batches(0)).head(2).inputs)
         torch.manual_seed(training.seed)
         run = TrainingRun(model, objective, feed, training, device, validation, folder, callback, clock)
         run.after_epoch = after_epoch

@@ -20,6 +20,7 @@ from limbeck.data.source import Source, Unseen
 from limbeck.data.workers import ahead
 from limbeck.inputs import tensors_of
 from limbeck.options import Augmentation, Training
+from limbeck.protocols import Teaching
 from limbeck.system.devices import Device
 from limbeck.teachers import ModelTeacher
 from limbeck.training.engine import fit
@@ -112,6 +113,22 @@ def test_batches_are_on_the_device(name, mixup, workers, tmp_path):
         assert all(each.device == META for each in found)
         count += len(here.index)
     assert count == len(examples)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize(
+    ("name", "drawn"), [("images", {"shift": 1}), ("files", {"augment": "standard"})], ids=["images", "files"]
+)
+def test_a_teachers_own_view_is_on_the_device(name, drawn, live, tmp_path):
+    examples, teaching, augmentation = KINDS[name](tmp_path), Teaching("fixed", live), Augmentation(**drawn)
+
+    def batches(device):
+        feed = Feed(examples, batch_size=3, seed=0, augmentation=augmentation, teaching=teaching, device=device)
+        return feed.batches(0)
+
+    for here, there in zip(batches("cpu"), batches(META), strict=True):
+        assert [each.shape for each in told(there)] == [each.shape for each in told(here)]
+        assert here.taught is not None and all(each.device == META for each in told(there))
 
 
 HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -34,6 +34,9 @@ from limbeck.errors import FormatError, NonFiniteError, RunError
 from limbeck.system.checksums import SUMS, digest_file, read_checked, read_sums, render_sums
 from limbeck.system.utf8 import not_utf8
 
+_DEEPEST = 500
+"""Parts of a path: beyond about a thousand Python's own functions on folders give up."""
+
 
 def replace_bytes(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any moment either the old or the new content is there, whole.
@@ -149,14 +152,12 @@ def make_folder(path: Path) -> Path:
     Raises:
         RunError: If it cannot be made.
     """
+    if len(path.parts) > _DEEPEST:
+        raise RunError(f"cannot make the folder {path}: it has {len(path.parts)} parts: choose a shorter path")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {path}: {why(error)}") from error
-    except RecursionError as error:
-        raise RunError(
-            f"cannot make the folder {path}: it has {len(path.parts)} parts: choose a shorter path"
-        ) from error
     return path
 
 

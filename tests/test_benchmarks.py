@@ -420,3 +420,35 @@ def test_searches_and_seeds_are_timed_side_by_side(tmp_path, capsys):
     for row in rows:
         assert row["ratios"] == [pytest.approx(row["apart"] / row["together"])] and row["together"] > 0
     assert len(re.findall(r"^6-8-3, batches of 50 +(search|verdict) ", capsys.readouterr().out, re.M)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["search", "images", "text"])
+def test_whole_jobs_stand_beside_a_loop_and_the_limit(tmp_path, capsys, monkeypatch, job):
+    for extra in {"search": ["optuna"], "images": ["timm"], "text": ["transformers"]}[job]:
+        pytest.importorskip(extra)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    whole = load("whole_job")
+    words = ["--quick", "--jobs", job, "--ways", "limbeck", "limbeck-stored", "loop"]
+    words += ["--json", str(tmp_path / "whole.json"), "--markdown", str(tmp_path / "whole.md")]
+    assert whole.main(words) == 0
+    rows = json.loads((tmp_path / "whole.json").read_text())["rows"]
+    assert [row["way"] for row in rows] == ["limbeck", *(["limbeck-stored"] if job != "search" else []), "loop"]
+    for row in rows:
+        assert positive(row["seconds"]) and positive([row["limit"], row["of_limit"]]) and ordered(row["ratio_clock"])
+        assert row["mean_errors"] > 0
+    assert rows[0]["ratio_clock"]["median"] == 1
+    if job == "search":  # the second of two trainings stands for all but the first
+        peer, ours = rows[1]["seconds"][0]["clock"], rows[0]["seconds"][0]["clock"]
+        run = rows[1]["runs"][0]
+        assert peer == pytest.approx(run["training 0"]["clock"] + 23 * run["training 1"]["clock"])
+        assert rows[1]["ratio_clock"]["median"] == pytest.approx(peer / ours)
+    printed = capsys.readouterr().out
+    assert (tmp_path / "whole.md").read_text() in printed and "times its arithmetic" in printed or job == "search"
+
+
+def test_a_peer_that_is_not_installed_is_left_out_of_whole_jobs(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    whole = load("whole_job")
+    reason = whole.Processes({}).missing("keras-nowhere")
+    assert "is not installed: pip install" in reason and whole.Processes({}).missing("loop") is None

@@ -86,7 +86,7 @@ def distil_table(folder: Path, size: int, known: dict[str, Any]) -> None:
     limbeck.distill(teacher, student, known["data"], **settings(size, 1024))
 
 
-CLASS_ROWS, CLASS_INPUTS, KEPT = 10_000, 16, 8
+CLASS_ROWS, CLASS_INPUTS, KEPT = 4000, 16, 8
 
 
 def inputs_alone(rows: int) -> Any:
@@ -292,7 +292,7 @@ AXES = (
         {"open": open_table, "distil": distil_table},
     ),
     Axis(
-        "classes", f"{CLASS_ROWS:,} rows, {KEPT} classes of each kept: writing the store, and one epoch from it",
+        "classes", f"{CLASS_ROWS:,} rows, {KEPT} classes of each kept in a store: writing it, and one epoch from it",
         (10, 100, 1000, 10_000, 50_000, 100_000), (20, 200), nothing,
         {"soften": soften_classes, "distil": distil_classes},
     ),

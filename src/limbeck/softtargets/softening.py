@@ -41,6 +41,9 @@ from limbeck.system.progress import counting
 from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import as_teacher
 
+_ANSWERS = 1 << 24
+"""Logits that a teacher is asked for at a time, 64 MB: of 100,000 classes those of 167 examples."""
+
 
 @checked_arguments
 def soften(
@@ -84,7 +87,7 @@ def soften(
         temperature: The only temperature that the targets will hold for; needed for an arithmetic mean, and 1
             for "sampled" unless set. None: they serve every temperature.
         device: Where and how precisely to compute; None for float32 on the CPU.
-        batch_size: The teacher's batch size.
+        batch_size: The teacher's batch size; less where a batch would have more than 16 million logits.
         shard_bytes: About how large a shard is, bytes.
         progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
             answers written and all answers.
@@ -137,7 +140,7 @@ def soften(
     viewing = Viewing(
         looked_at.to(place.device), augmentation if augmentation.active else None, presentations=presentations
     )
-    asking = _Asking(guide, viewing, plan, used, place, batch_size)
+    asking = _Asking(guide, viewing, plan, used, place, min(batch_size, max(1, _ANSWERS // len(plan.classes))))
     with counting("softening", progress if is_first() else False) as show:
         if world().size > 1:
             _share(Path(folder), plan, Ahead(asking.blocks, len(plan.classes)), index, labels, asking.sample, show)

@@ -145,7 +145,7 @@ def measure(
     from limbeck.models.timm_models import make_timm
 
     networks = ("resnet10t", "resnet10t") if quick else ("resnet34", "resnet18")
-    images, epochs, batch, workers = (32, 1, 16, 0) if quick else (768, 3, 32, 1)
+    images, epochs, batch, workers = (32, 1, 16, 0) if quick else (384, 3, 32, 1)
     if not (folder / "teacher").exists():
         prepare(folder, images=images, epochs=1 if quick else 3, networks=networks)
     steps = epochs * -(-images // batch)

@@ -64,7 +64,7 @@ class Processes:
         if answer.returncode:
             raise SystemExit(f"{task.job} with {task.way} failed:\n{answer.stderr[-3000:]}")
         found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-        print(f"  {task.job} {task.way}: {json.dumps(found)[:400]}", file=sys.stderr, flush=True)
+        print(f"  {task.job} {task.way}: {json.dumps(found)}", file=sys.stderr, flush=True)
         return found
 
     def missing(self, way: str) -> str | None:
@@ -169,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the jobs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS), help="which jobs")
+    parser.add_argument("--case", default="", help="search: only networks whose line in the table holds this")
     parser.add_argument("--ways", nargs="+", help="which ways; default: all that can be taken")
     parser.add_argument("--rounds", type=int, default=3, help="how often, in turns (default: 3)")
     parser.add_argument("--python", nargs="+", default=[], metavar="PEER=FILE", help="interpreters of peers")
@@ -196,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"{way} is left out: {reason}")
                 elif not options.ways or way in options.ways:
                     ways.append(way)
-            rows += JOBS[job].measure(ways, run, folder, quick=options.quick, rounds=rounds, rate=max(rates))
+            only = {"only": options.case} if job == "search" else {}
+            rows += JOBS[job].measure(ways, run, folder, quick=options.quick, rounds=rounds, rate=max(rates), **only)
             rates.append(product_rate(256 if options.quick else 1536))
     rows = compared(rows)
     import torch

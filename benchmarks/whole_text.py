@@ -149,7 +149,7 @@ def measure(
     import transformers
 
     sizes = ((1, 16), (1, 16)) if quick else ((4, 256), (2, 128))
-    count, epochs, batch = (96, 1, 32) if quick else (8000, 3, 32)
+    count, epochs, batch = (96, 1, 32) if quick else (4000, 3, 32)
     if not (folder / "teacher").exists():
         prepare(folder, count=count, epochs=1 if quick else 4, sizes=sizes)
     steps = epochs * -(-count // batch)

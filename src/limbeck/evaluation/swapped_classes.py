@@ -38,10 +38,10 @@ def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], cou
         >>> swapped_classes(truth, np.array([2, 1, 0])[truth], 3)
         [(0, 2)]
     """
+    if _surely_gone(labels, predicted, count) < 2:
+        return []  # nearly always: the assignment takes the cube of K, and its import half a second
     from scipy.optimize import linear_sum_assignment
 
-    if _surely_gone(labels, predicted, count) < 2:
-        return []  # nearly always, and the assignment takes the cube of K
     present = np.union1d(labels, predicted)
     labels, predicted = np.searchsorted(present, labels), np.searchsorted(present, predicted)
     many = len(present)

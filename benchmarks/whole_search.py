@@ -23,7 +23,8 @@ TEMPERATURES, WEIGHTS, SEEDS = (1.0, 2.0, 4.0, 8.0), (0.0, 0.1, 0.5), (0, 1, 2)
 TRAININGS = len(TEMPERATURES) * len(WEIGHTS) * len(SEEDS)
 MEASURED = (4.0, 0.1)
 """The temperature and the weight whose students all ways are compared by."""
-RATE, PIXELS, CLASSES = 1e-3, 784, 10
+RATE, PEAK, PIXELS, CLASSES = 1e-3, 5e-3, 784, 10
+"""The peers' learning rate, Adam's own; the peak of Limbeck's cosine, as in its quickstart."""
 WAYS = ("limbeck", "loop", "torchdistill", "keras-jax", "keras-torch", "keras-tensorflow")
 
 
@@ -120,7 +121,7 @@ def with_limbeck(task: Task) -> dict[str, Any]:
     members = teachers(task)
     teacher = members[0] if len(members) == 1 else limbeck.Ensemble(members, mean="geometric")
     common: dict[str, Any] = {
-        "epochs": settings["epochs"], "batch_size": settings["batch"], "learning_rate": 2 * RATE, "keep": "last",
+        "epochs": settings["epochs"], "batch_size": settings["batch"], "learning_rate": PEAK, "keep": "last",
         "progress": False,
     }  # fmt: skip
     grid = limbeck.Search(grid=True, temperatures=TEMPERATURES, hard_weights=WEIGHTS)

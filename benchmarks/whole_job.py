@@ -13,8 +13,8 @@
 Each way is a process of its own, all in turns, with as many threads as ``OMP_NUM_THREADS`` says. A peer that is not
 installed beside Limbeck is left out, unless ``--python`` names an interpreter that has both: torchdistill by
 ``pip install torchdistill``, Keras by ``pip install 'keras>=3.12' jax``. The limit is the operations of the students'
-matrix products, forward and backward, at the rate of large products measured in this run. The limit, what is told of it,
-and whether an aim is met go by processor time, which other work on the machine changes less than the clock.
+matrix products, forward and backward, at the rate of large products measured in this run. The limit and whether an aim
+is met go by processor time, which other work on the machine changes less than the clock.
 """
 
 import argparse
@@ -156,8 +156,8 @@ def parts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 for seconds in (statistics.median(each["processor"] for each in row["stepping"]), row["limit"])
             )
             lines.append(
-                f"{row['case']}, {row['way']}: {step:.1f} ms of the processor per step, {step / least:.2f} times its arithmetic; "
-                f"{told(row['ratio_step'])} times limbeck's"
+                f"{row['case']}, {row['way']}: {step:.1f} ms of the processor per step, {step / least:.2f} times its "
+                f"arithmetic; {told(row['ratio_step'])} times limbeck's"
             )
         if "ratio_clock" in row and not row["way"].startswith("limbeck"):
             ratio = row.get("ratio_step", row["ratio_processor"])

@@ -26,7 +26,7 @@ def texts(count: int, seed: int) -> list[tuple[str, str]]:
         kind = draw.randrange(CLASSES)
         words = []
         for _ in range(min(60, 6 + int(draw.expovariate(1 / 14)))):
-            topic = kind if draw.random() < 0.12 else draw.randrange(CLASSES)
+            topic = kind if draw.random() < 0.35 else draw.randrange(CLASSES)
             words.append(f"w{topic * 250 + min(249, int(draw.expovariate(1 / 60)))}")
         found.append((" ".join(words), f"class{kind}"))
     return found
@@ -149,7 +149,7 @@ def measure(
     import transformers
 
     sizes = ((1, 16), (1, 16)) if quick else ((4, 256), (2, 128))
-    count, epochs, batch = (96, 1, 32) if quick else (4000, 3, 32)
+    count, epochs, batch = (96, 1, 32) if quick else (2000, 3, 32)
     if not (folder / "teacher").exists():
         prepare(folder, count=count, epochs=1 if quick else 4, sizes=sizes)
     steps = epochs * -(-count // batch)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.data.source import Source
-from limbeck.data.viewing import Viewing, in_parts
+from limbeck.data.viewing import TEXTS_AT_ONCE, Viewing, in_parts, lengths_of
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering, Teacher
@@ -201,7 +201,18 @@ class _Asking:
         return np.concatenate(found)
 
     def _answers(self, rows: Tensor, view: int) -> Iterator[NDArray[np.float32]]:
-        for batch in self.viewing.batches(rows, in_parts(len(rows), self.batch_size), view):
+        lengths = lengths_of(self.viewing.examples) if self.guide.live else None
+        if lengths is None:
+            yield from self._asked(rows, self.batch_size, view)
+            return
+        size = min(self.batch_size, TEXTS_AT_ONCE) if self.device.device.type == "cpu" else self.batch_size
+        for part in in_parts(len(rows), self.batch_size):
+            order = lengths[rows[part].cpu()].argsort(stable=True)
+            found = np.concatenate([*self._asked(rows[part][order.to(rows.device)], size, view)])
+            yield found[order.argsort().numpy()]
+
+    def _asked(self, rows: Tensor, size: int, view: int) -> Iterator[NDArray[np.float32]]:
+        for batch in self.viewing.batches(rows, in_parts(len(rows), size), view):
             with torch.no_grad(), self.device.autocast():
                 answers = self.guide.log_probs(batch, self.temperature)
             if answers.shape[-1] != len(self.plan.classes):

@@ -213,12 +213,12 @@ def texts(folder: Path, size: int) -> None:
 def train_texts(folder: Path, size: int, known: dict[str, Any]) -> None:
     """One epoch of texts of equal length."""
     import limbeck
+    from limbeck.models.hf_models import hf_model
 
-    data = limbeck.open_data(
-        str(folder / "texts.csv"), text_column="text", tokenizer=str(folder / "bert"), max_length=size + 2
-    )
+    data = limbeck.open_data(str(folder / "texts.csv"), text_column="text")
+    model = hf_model(str(folder / "bert"), data.classes, max_length=size + 2)
     kept = {name: value for name, value in settings(size, 16).items() if name != "baseline"}
-    limbeck.train(limbeck.ModelOptions(model=f"hf:{folder / 'bert'}"), data, **kept)
+    limbeck.train(model, data, **kept)
 
 
 PIXELS = 784

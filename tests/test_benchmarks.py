@@ -438,3 +438,63 @@ def test_layouts_are_timed_side_by_side(tmp_path, capsys):
     assert deep["changed"] > 0 and plain["changed"] == 0
     assert all(ordered(row["ratio"]) and positive(row["ratio"]) for row in (deep, plain))
     assert capsys.readouterr().out.count("\n| ") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["search", "images", "text"])
+def test_whole_jobs_stand_beside_a_loop_and_the_limit(tmp_path, capsys, monkeypatch, job):
+    if importlib.util.find_spec({"search": "optuna", "images": "timm", "text": "transformers"}[job]) is None:
+        pytest.skip("an optional package is not installed")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    whole = load("whole_job")
+    words = ["--quick", "--jobs", job, "--ways", "limbeck", "limbeck-stored", "loop"]
+    words += ["--json", str(tmp_path / "whole.json"), "--markdown", str(tmp_path / "whole.md")]
+    assert whole.main(words) == 0
+    rows = json.loads((tmp_path / "whole.json").read_text())["rows"]
+    assert [row["way"] for row in rows] == ["limbeck", *(["limbeck-stored"] if job != "search" else []), "loop"]
+    for row in rows:
+        assert positive(row["seconds"]) and positive([row["limit"], row["of_limit"]]) and ordered(row["ratio_clock"])
+        assert row["mean_errors"] > 0
+    assert rows[0]["ratio_clock"]["median"] == 1
+    if job == "search":  # the second of two trainings stands for all but the first
+        peer, ours = rows[1]["seconds"][0]["clock"], rows[0]["seconds"][0]["clock"]
+        run = rows[1]["runs"][0]
+        assert peer == pytest.approx(run["training 0"]["clock"] + 23 * run["training 1"]["clock"])
+        assert rows[1]["ratio_clock"]["median"] == pytest.approx(peer / ours)
+    printed = capsys.readouterr().out
+    assert (tmp_path / "whole.md").read_text() in printed and "times its arithmetic" in printed or job == "search"
+
+
+def test_a_peer_that_is_not_installed_is_left_out_of_whole_jobs(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    whole = load("whole_job")
+    reason = whole.Processes({}).missing("keras-nowhere")
+    assert "is not installed: pip install" in reason and whole.Processes({}).missing("loop") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["examples", "classes"], ["members", "seeds"], ["shards", "words"], ["files"]])
+def test_growth_is_measured_and_drawn(tmp_path, capsys, monkeypatch, names):
+    if names[-1] == "words" and importlib.util.find_spec("transformers") is None:
+        pytest.skip("an optional package is not installed")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    growth, page = load("growth"), tmp_path / "growth.md"
+    page.write_text(f"before\n{growth.START}\nold\n{growth.END}\nafter\n")
+    axes = ["npz bytes", "IDX bytes", "image files"] if names == ["files"] else names
+    words = ["--quick", "--axes", *axes, "--markdown", str(page), "--json", str(tmp_path / "growth.json")]
+    assert growth.main(words) == 0
+    rows = json.loads((tmp_path / "growth.json").read_text())["rows"]
+    known = {axis.name: axis for axis in growth.AXES}
+    assert [(row["axis"], row["part"]) for row in rows] == [(name, part) for name in axes for part in known[name].work]
+    assert all(positive([row["clock"], row["processor"], row["memory"]]) for row in rows)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| what grows |" in capsys.readouterr().out and (tmp_path / "growth.svg").read_text().startswith("<svg")
+
+
+def test_an_exponent_is_that_of_the_upper_half(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    exponent = load("growth").exponent
+    sizes = [10, 100, 1000, 10_000]
+    assert exponent(sizes, [5, 5, 1e6, 1e8]) == pytest.approx(2)
+    assert exponent(sizes, [3, 1, 7, 7]) == pytest.approx(0) and exponent([1, 2], [3, 6]) == pytest.approx(1)

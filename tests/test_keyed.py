@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck import keyed
 from limbeck.errors import DataError
 from limbeck.keyed import permutation, philox, small_integers, uniform
 
@@ -124,3 +125,10 @@ def test_answers_that_stored_views_and_resumed_runs_depend_on():
     assert permutation(8, seed=(1 << 33) + 5, epoch=2, part=1).tolist() == [0, 5, 7, 3, 4, 6, 2, 1]
     numbers = uniform(torch.tensor([7, 7 + (1 << 32)]), seed=(1 << 40) + 1, view=3, draw=2) * 2**24
     assert numbers.tolist() == [[11948669, 1221852, 6160443, 12770333], [937338, 10534772, 5193923, 5826982]]
+
+
+def test_keys_drawn_in_pieces_are_those_drawn_at_once(monkeypatch):
+    once = permutation(1000, seed=3, epoch=2, part=1)
+    monkeypatch.setattr(keyed, "_PIECE", {"cpu": 7})
+    assert torch.equal(permutation(1000, seed=3, epoch=2, part=1), once)
+    assert permutation(0, seed=0, epoch=0).tolist() == []

@@ -246,3 +246,77 @@ def test_settings_of_a_fine_tuning_that_there_is_none_of_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         limbeck.compress(network, (X, Y), rule=rule, finetuning=FineTuning(seed=3, device="cpu"))
+
+
+def test_swapped_classes_are_those_of_the_assignment_over_all_classes():
+    random, many = np.random.default_rng(0), 0
+    for _ in range(300):
+        count = int(random.integers(3, 9))
+        labels = random.integers(0, count - 1, 60)  # the last class has no example
+        order = np.arange(count)
+        moved = random.choice(count, 2, replace=False)
+        order[moved] = order[moved[::-1]]
+        predicted = np.where(
+            random.random(60) < random.choice([0, 0.2, 0.6]), random.integers(0, count, 60), order[labels]
+        )
+        found = swapped_classes(labels, predicted, count)
+        assert found == swapped_slowly(labels, predicted, count)
+        many += bool(found)
+    assert 50 < many < 250
+
+
+def swapped_slowly(labels, predicted, count):
+    """The definition, over the whole confusion matrix."""
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((count, count), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    _, chosen = linear_sum_assignment(confusion, maximize=True)
+    goes, stays = confusion[np.arange(count), chosen], confusion.diagonal()
+    sure = (goes - stays > 3 * np.sqrt(goes + stays)) & (stays <= confusion.sum(1) / 4) & (goes >= confusion.sum(1) / 2)
+    cycles, seen = [], set()
+    for first in range(count):
+        cycle, place = [], first
+        while place not in seen:
+            seen.add(place)
+            cycle.append(place)
+            place = int(chosen[place])
+        if len(cycle) > 1 and (goes >= stays)[cycle].all() and sure[cycle].sum() >= max(2, len(cycle) / 2):
+            cycles.append(tuple(cycle))
+    return cycles
+
+
+def test_swapped_classes_of_very_many_are_found_without_a_matrix_of_all():
+    count = 1_000_000  # whose matrix would take eight terabytes
+    labels = np.repeat([5, 700_000, 999_999], 50)
+    assert swapped_classes(labels, labels, count) == []
+    assert swapped_classes(labels, np.repeat([700_000, 5, 999_999], 50), count) == [(5, 700_000)]
+
+
+class Wide:
+    """Answers that take memory: how many rows of a hundred thousand classes it is asked for at a time."""
+
+    classes, every_temperature = None, True
+
+    def __init__(self, count):
+        self.count, self.asked = count, []
+
+    def log_probs(self, batch, temperature):
+        self.asked.append(len(batch.index))
+        return torch.randn(len(batch.index), self.count).log_softmax(-1)
+
+
+def test_teachers_of_many_classes_are_asked_for_few_rows_at_a_time(tmp_path):
+    count, examples = 100_000, Examples.of(torch.randn(200, 8))
+    names, looked = [str(k) for k in range(count)], Wide(count)
+    tell_odd_teacher(as_teacher(looked), examples, Augmentation(), 1.0, CPU, Notes(), classes=names)
+    assert max(looked.asked) * count <= 1 << 23
+    stored = Wide(count)
+    SoftTargets.write(tmp_path, stored, examples, classes=names, encoding="topk", k=3, temperature=1.0)
+    assert max(stored.asked) * count <= 1 << 24 and sum(stored.asked) >= 200
+
+
+def test_an_answer_that_is_not_a_number_is_not_the_same_as_others():
+    broken = Own(True)
+    broken.log_probs = lambda batch, temperature: torch.full((len(batch.index), 4), float("nan"))
+    assert not any("the same output" in text for text in of_classes(broken))

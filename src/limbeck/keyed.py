@@ -20,6 +20,9 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_PIECE = {"cpu": 1 << 15}
+_LARGE_PIECE = 1 << 22
+"""Keys of a permutation that are drawn at a time: what ten rounds go through stays in a processor's cache."""
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
@@ -178,8 +181,12 @@ def permutation(count: int, *, seed: int, epoch: int, part: int = 0, device: tor
         >>> sorted(permutation(4, seed=0, epoch=3).tolist())
         [0, 1, 2, 3]
     """
-    index = torch.arange(count, device=device)
-    constant = torch.zeros_like(index)
-    # The last counter word separates these numbers from those of `uniform`, whose draws are small.
-    words = philox((index, constant + part, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
-    return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
+    keys = torch.empty(count, dtype=torch.int64, device=device)
+    step = _PIECE.get(keys.device.type, _LARGE_PIECE)
+    for start in range(0, count, step):
+        index = torch.arange(start, min(start + step, count), device=device)
+        constant = torch.zeros_like(index)
+        # The last counter word separates these numbers from those of `uniform`, whose draws are small.
+        words = philox((index, constant + part, constant + epoch, constant + _MASK), (seed & _MASK, seed >> 32))
+        keys[start : start + step] = (words[:, 0] << 31) | (words[:, 1] >> 1)
+    return torch.argsort(keys, stable=True)

@@ -30,6 +30,8 @@ from limbeck.system.user_code import refuse_misfit
 
 _LOOKED_AT, _EACH, _BATCHES = 1024, 16, 8
 """Batch size of the questions to a teacher; how many examples per class are wanted, and the most batches."""
+_ANSWERS = 1 << 23
+"""Most log-probabilities of one question."""
 _16_BITS = {torch.float16, torch.bfloat16}
 _SURER = 0.05
 """Largest accepted gap between an estimator's mean confidence on training and on validation examples."""
@@ -66,29 +68,30 @@ def tell_odd_teacher(
         classes: Names of the classes, for the message; None for their numbers.
     """
     callback = callback or Callback()
-    feed = Feed(examples, batch_size=_LOOKED_AT, augmentation=augmentation, seed=0, device=device.device)
+    size = min(_LOOKED_AT, max(1, _ANSWERS // (1 if classes is None else len(classes))))
+    feed = Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device)
     parts = _members(teacher)
     names = [_named("teacher", number, len(parts)) for number in range(len(parts))]
     asked = parts if len(parts) == 1 else [*parts, teacher]
-    answered: list[list[Tensor]] = [[] for _ in asked]
+    answered = [_Answered() for _ in asked]
     labels: list[Tensor] = []
     with torch.no_grad(), device.autocast():
-        wanted = -(-_EACH * (1 if classes is None else len(classes)) // _LOOKED_AT)
+        wanted = -(-_EACH * (1 if classes is None else len(classes)) // size)
         for batch in islice(feed.batches(0), min(feed.steps, _BATCHES, wanted)):
             for one, kept in zip(asked, answered, strict=True):
                 # If the output at high T is the softened output at T = 1, the latter separates examples better.
-                kept.append(one.log_probs(batch, 1.0 if one.every_temperature else temperature).float())
+                kept.add(one.log_probs(batch, 1.0 if one.every_temperature else temperature).float())
             known = batch.main_labels
             labels += [] if known is None else [known]
     truth = torch.cat(labels) if labels else None
     told = False
     for name, answers in zip(names, answered, strict=False):
-        said = _odd_answers(name, torch.cat(answers), truth, classes)
+        said = _odd_answers(name, answers, truth, classes)
         if said is not None:
             callback.on_warning(said)
             told = True
     if not told and truth is not None:
-        _tell_worse_than_guessing(torch.cat(answered[-1]), truth, callback)
+        _tell_worse_than_guessing(answered[-1], truth, callback)
     first = next(feed.batches(0))
     for name, part in zip(names, parts, strict=True):
         if temperature != 1 and not getattr(part, "softens", True) and _ignores(part, first, temperature):
@@ -98,21 +101,49 @@ def tell_odd_teacher(
             )
 
 
-def _odd_answers(name: str, answers: Tensor, truth: Tensor | None, classes: Sequence[str] | None) -> str | None:
+class _Answered:
+    """What the check needs of a model's answers, batch by batch: of many classes they would not fit into memory.
+
+    Attributes:
+        classes: K.
+        spread: Largest difference of a probability from that of the first example.
+    """
+
+    def __init__(self) -> None:
+        self.classes, self.spread = 0, 0.0
+        self._predicted: list[Tensor] = []
+        self._first: Tensor | None = None
+
+    def add(self, log_probs: Tensor) -> None:
+        """Take the log-probabilities ``(N, K)`` of a batch."""
+        self.classes = log_probs.shape[1]
+        self._predicted.append(log_probs.argmax(-1))
+        probabilities = log_probs.exp()
+        self._first = probabilities[0].clone() if self._first is None else self._first
+        found = float(probabilities.sub_(self._first).abs_().max())
+        if found > self.spread or found != found:  # NaN stays
+            self.spread = found
+
+    @property
+    def predicted(self) -> Tensor:
+        """Top-1 classes, int64 ``(N,)``."""
+        return torch.cat(self._predicted)
+
+
+def _odd_answers(name: str, answers: _Answered, truth: Tensor | None, classes: Sequence[str] | None) -> str | None:
     """A warning about one model's log-probabilities, or None."""
-    count = len(answers)
+    count = len(answers.predicted)
     if count < 2:
         return None
-    probabilities = answers.exp()
-    if float((probabilities - probabilities[0]).abs().max()) < _ALIKE:
+    if answers.spread < _ALIKE:
         return (
             f"the {name} gives the same output for all {count} examples checked, so that its targets teach nothing "
             f"about them: are its inputs scaled as it was trained?"
         )
-    if truth is None or int(truth.max()) >= answers.shape[1]:
+    if truth is None or int(truth.max()) >= answers.classes:
         return None  # another number of classes than the data's is refused where the two are compared
-    labels, predicted = (values.cpu().long().numpy() for values in (truth, answers.argmax(-1)))
-    cycles = swapped_classes(labels, predicted, answers.shape[1])
+    labels, predicted = (values.cpu().long().numpy() for values in (truth, answers.predicted))
+    cycles = swapped_classes(labels, predicted, answers.classes)
     if not cycles:
         return None
     right = float((labels == predicted).mean())
@@ -122,13 +153,14 @@ def _odd_answers(name: str, answers: Tensor, truth: Tensor | None, classes: Sequ
     )
 
 
-def _tell_worse_than_guessing(answers: Tensor, truth: Tensor, callback: Callback) -> None:
-    count = len(answers)
-    right = float((answers.argmax(-1) == truth).float().mean())
+def _tell_worse_than_guessing(answers: _Answered, truth: Tensor, callback: Callback) -> None:
+    predicted = answers.predicted
+    count = len(predicted)
+    right = float((predicted == truth).float().mean())
     guessing = float(torch.bincount(truth).max()) / count
     # Three standard errors: a teacher that guesses is warned about, one that is slightly better is not.
     noise = 3 * (guessing * (1 - guessing) / count) ** 0.5
-    if count > 1 and (right < guessing - noise or (right <= 1 / answers.shape[1] and right < guessing)):
+    if count > 1 and (right < guessing - noise or (right <= 1 / answers.classes and right < guessing)):
         callback.on_warning(
             f"the teacher has {right:.1%} accuracy on {count} training examples, and always guessing the most frequent "
             f"class has {guessing:.1%}: are its classes in the data's order, and its inputs scaled as it was trained?"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, logsumexp, rel_entr
 
-from limbeck.softtargets import TopK, tail
+from limbeck.softtargets import TopK, rows, tail, write_arrays
 from limbeck.softtargets.decoding import decoded, profile_tensors
 from limbeck.softtargets.tail import DEEPEST, TailProfile, learn_profile, means_rows, sample_size
 
@@ -207,3 +207,35 @@ def test_a_profile_stays_within_its_bounds():
     profile = learn_profile(below, np.zeros(30, np.int64), 2)
     assert profile.means.shape == (1, 4097) and profile.directions.shape == (2, 4097)
     assert TopK(3).directions(26) == 6 and TopK(3).directions(10) == 3 and TopK(3).directions(4) == 0
+
+
+def test_the_first_directions_of_many_rows_and_classes_are_those_of_all(monkeypatch):
+    random = np.random.default_rng(0)
+    left = random.normal(size=(700, 4)) * [40, 30, 20, 10] @ np.linalg.qr(random.normal(size=(600, 4)))[0].T
+    left += 0.1 * random.normal(size=left.shape)
+    quick = tail._principal(left, 4)
+    _, _, right = np.linalg.svd(left, full_matrices=False)
+    np.testing.assert_allclose(np.abs((quick * right[:4]).sum(1)), 1, atol=1e-9)
+    # Where nothing stands out they still reach nearly as much as the best.
+    flat = random.normal(size=(700, 600))
+    best = np.linalg.svd(flat, compute_uv=False)[:6]
+    assert ((flat @ tail._principal(flat, 6).T) ** 2).sum() > 0.9 * (best**2).sum()
+
+
+def test_places_found_in_pieces_are_those_found_at_once(monkeypatch):
+    scores = alike(50)
+    profile = taught(TopK(3), scores).profile
+    below, ids, _ = TopK(3)._parted(scores)
+    once = profile.place(below, ids[:, 0])
+    monkeypatch.setattr(tail, "_PIECE", 40)
+    np.testing.assert_array_equal(profile.place(below, ids[:, 0]), once)
+
+
+def test_a_card_measured_in_pieces_is_that_measured_at_once(monkeypatch, tmp_path):
+    scores = alike(200)
+    common = {"classes": [*"abcdefghijkl"], "examples": 200, "encoding": TopK(3), "labels": scores.argmax(1)}
+    once = write_arrays(tmp_path / "once", [scores], **common)
+    monkeypatch.setattr(rows, "_MEASURED_NUMBERS", 100)
+    pieces = write_arrays(tmp_path / "pieces", [scores], **common)
+    assert pieces.rows_measured == once.rows_measured == 200 and pieces.teacher_accuracy == once.teacher_accuracy
+    assert pieces.divergence == pytest.approx(once.divergence) and pieces.mass_kept == pytest.approx(once.mass_kept)

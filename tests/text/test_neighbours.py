@@ -5,14 +5,16 @@ import torch
 from torch import nn
 
 import limbeck
-from limbeck import Examples
+from limbeck import Examples, SoftTargets
 from limbeck.data.next_tokens import NextTokens
 from limbeck.data.text import Text
 from limbeck.data.words import Words
+from limbeck.evaluation import prediction
 from limbeck.evaluation.prediction import predict
 from limbeck.models.hf_models import hf_model
 from limbeck.options import TextPresentation
 from limbeck.runs.data_warnings import tell_padding
+from limbeck.softtargets import softening
 from limbeck.system.hugging_face import transformers
 from limbeck.teachers import ModelTeacher
 
@@ -113,3 +115,44 @@ def test_positions_of_models_that_look_at_each_token_alone_are_not_told(tokenize
         tell_padding("student", model, Examples.of(source).with_presentation(model.presentation), heard[0])
     tell_padding("student", nn.Linear(2, 2), Examples.of(torch.zeros(3, 2)), heard[0])
     assert not heard[1]
+
+
+class Shapes(nn.Module):
+    """Embeddings summed over the tokens that there are; keeps the shapes it was asked about."""
+
+    def __init__(self, tokenizer, most=10**9):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.most, self.asked = nn.Embedding(64, 3), most, []
+        self.presentation = TextPresentation(tokenizer, 40, ("input_ids", "attention_mask"))
+
+    def forward(self, input_ids, attention_mask):
+        if len(input_ids) > self.most:
+            raise torch.OutOfMemoryError("no memory")
+        self.asked.append(tuple(input_ids.shape))
+        return (self.embedding(input_ids) * attention_mask.unsqueeze(-1)).sum(1)
+
+
+@pytest.mark.parametrize("most", [10**9, 5])
+def test_texts_of_like_length_are_answered_together_and_come_back_in_order(
+    tokenizer, texts, tmp_path, most, monkeypatch
+):
+    texts = [" ".join([texts[n % len(texts)]] * (1 + n % 4)) for n in range(90)]
+    monkeypatch.setattr(prediction, "TEXTS_AT_ONCE", 8)
+    monkeypatch.setattr(prediction, "_BLOCK", 40)
+    monkeypatch.setattr(softening, "TEXTS_AT_ONCE", 8)
+    slow, quick = Shapes(tokenizer), Shapes(tokenizer, most)
+    examples = Examples.of(Text(texts)).with_presentation(slow.presentation)
+    alone = torch.cat([predict(slow, examples.take(torch.tensor([row]))) for row in range(90)])
+    torch.testing.assert_close(predict(quick, examples), alone, rtol=0, atol=1e-5)
+    spent = sum(rows * length for rows, length in quick.asked)
+    at_once = Shapes(tokenizer)
+    at_once(**examples.as_seen(slice(0, 90)))
+    assert spent < 1.2 * at_once.asked[0][0] * at_once.asked[0][1]
+    blocks = list(prediction.answers_in_blocks(quick, examples, within=slice(7, 77)))
+    assert [rows for rows, _ in blocks] == [slice(7, 47), slice(47, 77)]
+    torch.testing.assert_close(torch.cat([each for _, each in blocks]), alone[7:77], rtol=0, atol=1e-5)
+    if most > 5:
+        SoftTargets.write(tmp_path / "s", quick, examples, classes="abc", dtype="float32", batch_size=32)
+        stored = SoftTargets.open(tmp_path / "s", examples=examples)
+        torch.testing.assert_close(stored.log_probs(examples.batch(slice(0, 90)), 1.0), alone, rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ after a resume. Images in memory are distorted on the device; what is read from 
 the user's own, is made in worker processes, ahead of the training that waits for it.
 """
 
-__all__ = ["Viewing", "in_parts"]
+__all__ = ["TEXTS_AT_ONCE", "Viewing", "in_parts", "lengths_of"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -24,6 +24,8 @@ from limbeck.inputs import Inputs, move
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, MixedLabels
 
+TEXTS_AT_ONCE = 128
+"""Texts that a processor answers at a time: what a layer makes of more leaves its cache, and takes twice as long."""
 _Part = tuple[slice, Mixture | None]
 """Which rows a batch has, and what they are mixed with."""
 
@@ -195,3 +197,16 @@ def in_parts(count: int, size: int) -> list[slice]:
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def lengths_of(examples: Examples) -> Tensor | None:
+    """Lengths of texts, by which those that are answered together should be alike: a batch is padded to its longest.
+
+    Args:
+        examples: Any.
+
+    Returns:
+        Lengths, int64 ``(N,)``; None where examples are not texts, or several of them are in one text.
+    """
+    found = getattr(examples.inputs, "text_lengths", None)
+    return None if found is None or examples.together_at_once != 1 else torch.from_numpy(found())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
-from limbeck.data.viewing import Viewing, in_parts
+from limbeck.data.viewing import TEXTS_AT_ONCE, Viewing, in_parts, lengths_of
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.evaluation.subjects import Subject, subject_of
@@ -94,7 +94,11 @@ def answers_in_blocks(
             place,
             lambda few: answer(viewing.batch(measured(few)), watched),
         )
-        start = first
+        start, lengths = first, lengths_of(examples)
+        if lengths is not None:
+            few = min(size, TEXTS_AT_ONCE) if place.device.type == "cpu" and batch_size is None else size
+            yield from _by_length(answer, viewing, lengths, slice(first, stop), few, place.device)
+            return
         while start < stop:
             parts = in_parts(stop - start, size)
             for batch in viewing.batches(rows_from(start, stop), parts):
@@ -105,6 +109,33 @@ def answers_in_blocks(
                     break
                 yield rows, answers
                 start = rows.stop
+
+
+def _by_length(
+    answer: Callable[[Batch], Tensor],
+    viewing: Viewing,
+    lengths: Tensor,
+    within: slice,
+    size: int,
+    device: torch.device,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of texts, within which those of like length are answered together."""
+    for block in in_parts(within.stop - within.start, max(size, _BLOCK)):
+        rows = torch.arange(within.start + block.start, within.start + block.stop)
+        order = lengths[rows].argsort(stable=True)
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(order):
+            wanted = rows[order[done:]].to(viewing.examples.index.device)
+            for batch in viewing.batches(wanted, in_parts(len(wanted), size)):
+                answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device)
+                if answers is None:
+                    size = len(batch.index) // 2
+                    break
+                parts.append(answers)
+                done += len(answers)
+        found = torch.cat(parts)
+        yield slice(int(rows[0]), int(rows[-1]) + 1), found[order.argsort()]
 
 
 def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
@@ -122,6 +153,8 @@ def shown_to(subject: nn.Module | Teacher, examples: Examples) -> Examples:
     return subject_of(subject).shown(examples)
 
 
+_BLOCK = 1000
+"""Texts among which those of like length are answered together."""
 _SIZES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 """Block sizes of models that were measured: a model in training is asked again after each epoch."""
 
@@ -247,6 +280,8 @@ def answer_views(
         answer(next(feed.batches(0)) if largest is None else feed.viewing.batch(largest))
 
     size, view = batch_size or _size(answer_few, examples, len(examples), device.device), 0
+    if batch_size is None and device.device.type == "cpu" and lengths_of(examples) is not None:
+        size = min(size, TEXTS_AT_ONCE)
     while view < views:
         for batch in feed_of(size).batches(view):
             answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device.device)

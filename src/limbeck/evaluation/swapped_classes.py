@@ -38,24 +38,47 @@ def swapped_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], cou
         >>> swapped_classes(truth, np.array([2, 1, 0])[truth], 3)
         [(0, 2)]
     """
+    if _surely_gone(labels, predicted, count) < 2:
+        return []  # nearly always: the assignment takes the cube of K, and its import half a second
     from scipy.optimize import linear_sum_assignment
 
-    confusion = np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
+    present = np.union1d(labels, predicted)
+    labels, predicted = np.searchsorted(present, labels), np.searchsorted(present, predicted)
+    many = len(present)
+    confusion = np.bincount(labels * many + predicted, minlength=many * many).reshape(many, many)
     _, chosen = linear_sum_assignment(confusion, maximize=True)
-    own = np.arange(count)
-    stays, goes, sizes = confusion[own, own], confusion[own, chosen], confusion.sum(1)
-    sure = goes - stays > _ERRORS * np.sqrt(goes + stays)
-    sure &= (stays <= _STAYS * sizes) & (goes >= _GOES * sizes)
+    own = np.arange(many)
+    goes = confusion[own, chosen]
+    stays, sure = confusion[own, own], _sure(goes, confusion[own, own], confusion.sum(1))
     found, seen = [], set[int]()
-    for first in range(count):
+    for first in range(many):
         cycle: list[int] = []
         while (place := int(chosen[cycle[-1]]) if cycle else first) not in seen:
             seen.add(place)
             cycle.append(place)
         part = np.array(cycle, np.int64)
         if len(part) > 1 and bool((goes >= stays)[part].all()) and sure[part].sum() >= max(2, len(part) / 2):
-            found.append(tuple(cycle))
+            found.append(tuple(present[cycle].tolist()))
     return found
+
+
+def _sure(goes: NDArray[np.int64], stays: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which classes of some sizes are predicted as another one in most examples, and seldom as themselves."""
+    apart: NDArray[np.bool_] = goes - stays > _ERRORS * np.sqrt(goes + stays)
+    apart &= (stays <= _STAYS * sizes) & (goes >= _GOES * sizes)
+    return apart
+
+
+def _surely_gone(labels: NDArray[np.int64], predicted: NDArray[np.int64], count: int) -> int:
+    """How many classes would be sure, were each predicted as the other class that most of it is taken for."""
+    pairs, counts = np.unique(labels * count + predicted, return_counts=True)
+    truth, answer = np.divmod(pairs, count)
+    sizes, stays, goes = (np.zeros(count, np.int64) for _ in range(3))
+    np.add.at(sizes, truth, counts)
+    right = truth == answer
+    stays[truth[right]] = counts[right]
+    np.maximum.at(goes, truth[~right], counts[~right])
+    return int(_sure(goes, stays, sizes).sum())
 
 
 def describe_swapped(cycles: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> str:

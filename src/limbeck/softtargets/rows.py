@@ -20,17 +20,17 @@ from limbeck.softtargets.manifest import Plan
 Blocks = Iterable[NDArray[Any]] | Callable[[int], Iterable[NDArray[Any]]]
 """Rows ``(n, K)`` in order, in blocks of any size; or a function that gives them from a row on."""
 
-_MEASURED = 4096
-"""Rows of the card that are measured together."""
+_MEASURED, _MEASURED_NUMBERS = 4096, 1 << 20
+"""Rows of the card that are measured together, and numbers, each of which takes some dozen float64 meanwhile."""
 
 
 class Measured:
-    """Rows of one shard that the card is made of, measured some thousands at a time."""
+    """Rows of one shard that the card is made of, measured up to some thousands at a time."""
 
     def __init__(self, plan: Plan, codec: Encoding) -> None:
         self.plan, self.codec = plan, codec
         self.waiting: list[tuple[NDArray[np.float32], dict[str, NDArray[Any]], NDArray[np.int64] | None]] = []
-        self.count = 0
+        self.count, self.most = 0, min(_MEASURED, max(1, _MEASURED_NUMBERS // len(plan.classes)))
         self.sums: list[CardSums] = []
 
     def add(
@@ -42,7 +42,7 @@ class Measured:
         """Take rows that the card is to know of, with their labels."""
         self.waiting.append((scores.copy(), encoded, labels))
         self.count += len(scores)
-        if self.count >= _MEASURED:
+        if self.count >= self.most:
             self._measure()
 
     def _measure(self) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.data.source import Source
-from limbeck.data.viewing import Viewing, in_parts
+from limbeck.data.viewing import TEXTS_AT_ONCE, Viewing, in_parts, lengths_of
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering, Teacher
@@ -40,6 +40,9 @@ from limbeck.system.processes import is_first, on_first, world
 from limbeck.system.progress import counting
 from limbeck.teacher_warnings import tell_odd_teacher, tell_probabilities
 from limbeck.teachers import as_teacher
+
+_ANSWERS = 1 << 24
+"""Logits that a teacher is asked for at a time, 64 MB: of 100,000 classes those of 167 examples."""
 
 
 @checked_arguments
@@ -84,7 +87,7 @@ def soften(
         temperature: The only temperature that the targets will hold for; needed for an arithmetic mean, and 1
             for "sampled" unless set. None: they serve every temperature.
         device: Where and how precisely to compute; None for float32 on the CPU.
-        batch_size: The teacher's batch size.
+        batch_size: The teacher's batch size; less where a batch would have more than 16 million logits.
         shard_bytes: About how large a shard is, bytes.
         progress: Show a progress bar, where there is a terminal or a notebook; or a function that is called with the
             answers written and all answers.
@@ -137,7 +140,7 @@ def soften(
     viewing = Viewing(
         looked_at.to(place.device), augmentation if augmentation.active else None, presentations=presentations
     )
-    asking = _Asking(guide, viewing, plan, used, place, batch_size)
+    asking = _Asking(guide, viewing, plan, used, place, min(batch_size, max(1, _ANSWERS // len(plan.classes))))
     with counting("softening", progress if is_first() else False) as show:
         if world().size > 1:
             _share(Path(folder), plan, Ahead(asking.blocks, len(plan.classes)), index, labels, asking.sample, show)
@@ -198,7 +201,18 @@ class _Asking:
         return np.concatenate(found)
 
     def _answers(self, rows: Tensor, view: int) -> Iterator[NDArray[np.float32]]:
-        for batch in self.viewing.batches(rows, in_parts(len(rows), self.batch_size), view):
+        lengths = lengths_of(self.viewing.examples) if self.guide.live else None
+        if lengths is None:
+            yield from self._asked(rows, self.batch_size, view)
+            return
+        size = min(self.batch_size, TEXTS_AT_ONCE) if self.device.device.type == "cpu" else self.batch_size
+        for part in in_parts(len(rows), self.batch_size):
+            order = lengths[rows[part].cpu()].argsort(stable=True)
+            found = np.concatenate([*self._asked(rows[part][order.to(rows.device)], size, view)])
+            yield found[order.argsort().numpy()]
+
+    def _asked(self, rows: Tensor, size: int, view: int) -> Iterator[NDArray[np.float32]]:
+        for batch in self.viewing.batches(rows, in_parts(len(rows), size), view):
             with torch.no_grad(), self.device.autocast():
                 answers = self.guide.log_probs(batch, self.temperature)
             if answers.shape[-1] != len(self.plan.classes):

@@ -37,6 +37,12 @@ _RIDGE = 1e-3
 _REACH = 0.999
 """Share of the sample's places that a byte can hold; the others are held at its end."""
 _STEPS = 127
+_EXACT = 512
+"""Of fewer rows or classes all directions are computed; of more the first ones alone, which takes no cube of them."""
+_SPARE, _ROUNDS = 10, 8
+"""Directions looked for beside those wanted, and how often they are turned towards the greatest variance."""
+_PIECE = 1 << 20
+"""Numbers worked on at a time."""
 DEEPEST = -50.0
 """A score further below the largest counts as this one: exp(-50) is nothing, and would spoil the means."""
 
@@ -93,9 +99,12 @@ def _least_squares(
     below: NDArray[np.float32], usual: NDArray[np.float32], directions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How often each direction is contained in what is left of tails, weighed by their shares, ``(N, q)``."""
-    count = len(directions)
+    count, step = len(directions), max(1, _PIECE // below.shape[1])
     if not count:
         return np.zeros((len(below), 0))
+    if len(below) > step:
+        parts = [slice(start, start + step) for start in range(0, len(below), step)]
+        return np.concatenate([_least_squares(below[part], usual[part], directions) for part in parts])
     largest = np.maximum(below.max(1, keepdims=True), DEEPEST)
     shares = np.exp((below - largest) / np.float32(_IMPORTANCE)).astype(np.float64)
     left = shares * (np.maximum(below, DEEPEST) - usual)
@@ -161,19 +170,18 @@ def learn_profile(below: NDArray[np.float32], likeliest: NDArray[np.int64], coun
     seen = (~outside).sum(0)
     overall = known.sum(0) / np.maximum(seen, 1)  # 0 for a class that is always in the head: likely wherever it is not
     table = means_rows(classes)
-    means = np.broadcast_to(overall, (table, classes))
+    means = np.tile(overall.astype("<f4"), (table, 1))
     if table > 1:
-        sums, counts = np.zeros((classes, classes)), np.zeros((classes, classes))
-        for label in np.unique(likeliest):
-            here = likeliest == label
-            sums[label], counts[label] = known[here].sum(0), (~outside[here]).sum(0)
-        means = (sums + overall) / (counts + 1)
-    usual = TailProfile(means.astype("<f4"), np.zeros((0, classes), "<f4"))._usual(likeliest)
-    left = known - usual
-    left[outside] = 0.0
-    found = _principal(left, count)
+        order = np.argsort(likeliest, kind="stable")
+        labels, starts = np.unique(likeliest[order], return_index=True)
+        for label, here in zip(labels, np.split(order, starts[1:]), strict=True):
+            means[label] = (known[here].sum(0) + overall) / ((~outside[here]).sum(0) + 1)
+    usual = TailProfile(means, np.zeros((0, classes), "<f4"))._usual(likeliest)
+    known -= usual
+    known[outside] = 0.0
+    found = _principal(known, count)
     reach = np.quantile(np.abs(_least_squares(below, usual, found)), _REACH, axis=0)
-    return TailProfile(means.astype("<f4"), (found * (reach / _STEPS)[:, None]).astype("<f4"))
+    return TailProfile(means, (found * (reach / _STEPS)[:, None]).astype("<f4"))
 
 
 def _principal(left: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -183,7 +191,9 @@ def _principal(left: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     many = min(count, rows, classes)
     if not many:
         return found
-    if rows < classes:
+    if min(rows, classes) > _EXACT:
+        values, vectors = _greatest(left, many)
+    elif rows < classes:
         values, vectors = np.linalg.eigh(left @ left.T)
         vectors = left.T @ vectors
     else:
@@ -196,3 +206,21 @@ def _principal(left: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     largest = np.take_along_axis(unit, np.abs(unit).argmax(1)[:, None], 1)
     found[:many] = unit * np.where(largest < 0, -1.0, 1.0)
     return found
+
+
+def _greatest(left: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The greatest variances, ascending, and their directions ``(K, n)``.
+
+    By subspace iteration: Halko, Martinsson and Tropp, `Finding structure with randomness
+    <https://arxiv.org/abs/0909.4061>`_, 2011, algorithm 4.4.
+
+    Returns:
+        Both; the variances of those looked for beside are too small.
+    """
+    width = min(count + _SPARE, *left.shape)
+    basis = np.random.default_rng(0).standard_normal((left.shape[1], width))
+    for _ in range(_ROUNDS):
+        basis = np.linalg.qr(left.T @ np.linalg.qr(left @ basis)[0])[0]
+    within = left @ basis
+    values, turn = np.linalg.eigh(within.T @ within)
+    return values, basis @ turn

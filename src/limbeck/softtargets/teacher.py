@@ -292,9 +292,10 @@ class SoftTargets:
         if 4 * self.store.plan.rows * len(self.classes) > _SOFTENED_BYTES:
             return self._decoded(self._look_up(rows), temperature)
         if self._softened is None or self._softened[0] != temperature:
-            step = max(1, _DECODED // len(self.classes))
-            parts = [self._decoded(self._tensors(self.store.span(*span)), temperature) for span in self._spans(step)]
-            self._softened = (temperature, torch.cat(parts))
+            whole = torch.empty(self.store.plan.rows, len(self.classes), device=self._device)
+            for start, stop in self._spans(max(1, _DECODED // len(self.classes))):
+                whole[start:stop] = self._decoded(self._tensors(self.store.span(start, stop)), temperature)
+            self._softened = (temperature, whole)
         return self._softened[1].index_select(0, rows.to(self._device))
 
     def _decoded(self, fields: dict[str, Tensor], temperature: float) -> Tensor:

@@ -17,6 +17,7 @@ from limbeck.data.conversion import as_examples
 from limbeck.data.feed import Feed
 from limbeck.data.images import ImageFiles
 from limbeck.data.source import Source, Unseen
+from limbeck.data.viewing import Viewing
 from limbeck.data.workers import ahead
 from limbeck.inputs import tensors_of
 from limbeck.options import Augmentation, Training
@@ -113,6 +114,19 @@ def test_batches_are_on_the_device(name, mixup, workers, tmp_path):
         assert all(each.device == META for each in found)
         count += len(here.index)
     assert count == len(examples)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["numbers", "images", "columns", "items", "files"])
+def test_rows_may_be_asked_for_on_the_host(name, mixup, tmp_path):
+    examples = KINDS[name](tmp_path)
+    if mixup and name == "columns":
+        return  # refused
+    here, there = (
+        Viewing(each, Augmentation(mixup=mixup)).batch(torch.tensor([4, 1]), view=3)
+        for each in (examples, examples.to(META))
+    )
+    assert [(each.shape, each.device) for each in told(there)] == [(each.shape, META) for each in told(here)]
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -96,6 +96,11 @@ class Source(ABC):
         """Itself: inputs are made on the CPU, and moved as batches."""
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where rows and numbers are wanted: on the host, but by a source whose own tensors are elsewhere."""
+        return torch.device("cpu")
+
     def groups(self) -> Tensor | None:
         """Which examples belong together, int64 ``(N,)``, such as texts of one author; None where none do."""
         return None

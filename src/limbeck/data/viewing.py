@@ -80,7 +80,7 @@ class Viewing:
         """Batches of a view, one after the other.
 
         Args:
-            order: Rows, int64: on the examples' device, or on the host, where sources are that make their inputs there.
+            order: Rows, int64, on the host or on the examples' device.
             parts: Which of them each batch has.
             view: Which view.
 
@@ -97,8 +97,10 @@ class Viewing:
         # Those who make inputs may be ahead of those who are given them.
         shown, given = tee((part, self._mixture(order[part])) for part in parts)
         if isinstance(inputs, Source):
-            keys = numbers if order.device == self.device else examples.host_index[order].long()
-            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, order, keys, shown, view)
+            # A source is asked where it is, which is the host for what reads files.
+            rows = order.to(inputs.device)
+            keys = numbers if rows.device == self.device else examples.host_index[rows].long()
+            made: Iterator[tuple[Inputs, _Presented | None]] = self._made(inputs, rows, keys, shown, view)
         else:
             made = self._looked_up(there, shown, view)
         for (part, mixture), (seen, presented) in zip(given, made, strict=True):

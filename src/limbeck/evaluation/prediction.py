@@ -126,7 +126,7 @@ def _by_length(
         parts: list[Tensor] = []
         done = 0
         while done < len(order):
-            wanted = rows[order[done:]].to(viewing.examples.index.device)
+            wanted = rows[order[done:]]
             for batch in viewing.batches(wanted, in_parts(len(wanted), size)):
                 answers = unless_out_of_memory(partial(answer, batch), len(batch.index), device)
                 if answers is None:

@@ -186,7 +186,7 @@ class _Asking:
         for view in range(first_row // examples, self.plan.views):
             skip = first_row - view * examples if view == first_row // examples else 0
             begin = skip - skip % self.batch_size
-            for answers in self._answers(torch.arange(begin, examples, device=self.device.device), view):
+            for answers in self._answers(torch.arange(begin, examples), view):
                 yield answers[skip % self.batch_size :]
                 skip = 0
 
@@ -197,7 +197,7 @@ class _Asking:
         found: list[NDArray[np.float32]] = []
         for view in range(self.plan.views):
             rows = torch.from_numpy(chosen[chosen // examples == view] % examples)
-            found += self._answers(rows.to(self.device.device), view)
+            found += self._answers(rows, view)
         return np.concatenate(found)
 
     def _answers(self, rows: Tensor, view: int) -> Iterator[NDArray[np.float32]]:
@@ -207,8 +207,8 @@ class _Asking:
             return
         size = min(self.batch_size, TEXTS_AT_ONCE) if self.device.device.type == "cpu" else self.batch_size
         for part in in_parts(len(rows), self.batch_size):
-            order = lengths[rows[part].cpu()].argsort(stable=True)
-            found = np.concatenate([*self._asked(rows[part][order.to(rows.device)], size, view)])
+            order = lengths[rows[part]].argsort(stable=True)
+            found = np.concatenate([*self._asked(rows[part][order], size, view)])
             yield found[order.argsort().numpy()]
 
     def _asked(self, rows: Tensor, size: int, view: int) -> Iterator[NDArray[np.float32]]:

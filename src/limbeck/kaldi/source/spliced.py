@@ -154,6 +154,11 @@ class Spliced(Source):
         store = self.store.to(device)
         return self if store is self.store else self._with(store, torch.arange(len(self.keys)))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the frames are."""
+        return self.store.device
+
     def with_splicing(self, splicing: Splicing) -> "Spliced":
         """The same rows with other neighbours."""
         found = self._with(self.store, torch.arange(len(self.keys)))

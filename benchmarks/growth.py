@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from growth_cases import AXES, Axis, files_for  # noqa: E402  (beside this file)
 from whole_common import processor, threads  # noqa: E402
 
+_LEAST = 1_000_000
+"""Growth of memory below which it is not told from none, bytes."""
 START, END = "<!-- tables: written by benchmarks/growth.py -->", "<!-- end of tables -->"
 
 
@@ -50,7 +52,7 @@ def child(axis: Axis, size: int, folder: Path) -> dict[str, Any]:
         held, began, used = status("VmRSS"), time.perf_counter(), processor()
         work(folder, size, known)
         found[name] = {"clock": time.perf_counter() - began, "processor": processor() - used}
-        found[name]["memory"] = max(1, status("VmHWM") - held)
+        found[name]["memory"] = max(_LEAST, status("VmHWM") - held)
     return found
 
 
@@ -165,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [axis.name for axis in AXES]
-    parser.add_argument("--axes", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--axes", nargs="*", choices=names, default=names, metavar="NAME",
+                        help=f"{', '.join(names)}; none to draw what --json holds")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to a file; axes that are not "
                         "measured are kept")  # fmt: skip
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write tables and figure into a page")

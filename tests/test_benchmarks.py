@@ -479,7 +479,7 @@ def test_growth_is_measured_and_drawn(tmp_path, capsys, monkeypatch, names):
         pytest.skip("an optional package is not installed")
     monkeypatch.setattr(sys, "path", list(sys.path))
     growth, page = load("growth"), tmp_path / "growth.md"
-    page.write_text(f"before\n{growth.START}\nold\n{growth.END}\nafter\n")
+    page.write_text(f"before\n{growth.START}\nearlier table\n{growth.END}\nafter\n")
     axes = ["npz bytes", "IDX bytes", "image files"] if names == ["files"] else names
     words = ["--quick", "--axes", *axes, "--markdown", str(page), "--json", str(tmp_path / "growth.json")]
     assert growth.main(words) == 0
@@ -488,7 +488,7 @@ def test_growth_is_measured_and_drawn(tmp_path, capsys, monkeypatch, names):
     assert [(row["axis"], row["part"]) for row in rows] == [(name, part) for name in axes for part in known[name].work]
     assert all(positive([row["clock"], row["processor"], row["memory"]]) for row in rows)
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "earlier table" not in text
     assert "| what grows |" in capsys.readouterr().out and (tmp_path / "growth.svg").read_text().startswith("<svg")
 
 

@@ -81,7 +81,7 @@ class There(Source):
         return [torch.full((len(rows), 1), float(os.getpid()))]
 
     def select(self, rows):
-        raise NotImplementedError
+        return self
 
 
 def test_no_process_is_started_for_rows_on_a_device():

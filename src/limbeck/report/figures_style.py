@@ -122,7 +122,8 @@ def svg(drawing: "Figure") -> str:
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with styled(), matplotlib.rc_context({"svg.fonttype": "path" if _drawable(texts) else "none"}):
-        # savefig would draw everything twice, first for the layout, which drawing does too.
+        # savefig would draw everything twice, first for the layout, which drawing does too. Matplotlib leaves its
+        # canvases untyped.
         dots = drawing.dpi
         try:
             FigureCanvasSVG(drawing).print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]

@@ -79,7 +79,9 @@ def _inherited(contents: Contents) -> Iterator[Sheet]:
     """The teacher's mistakes that student and baseline repeat, by true class and by named group."""
     inherited = contents.inherited or {}
     counted = (
-        f"counts are means over {len(contents.seeds)} seeds" if len(contents.seeds) > 1 else "those of one student"
+        f"counts are means over {len(contents.seeds)} seeds"
+        if len(contents.seeds) > 1
+        else "counts are those of one student"
     )
     words = (
         f"A mistake counts as repeated where the answer is the same wrong one; {counted}. What the student repeats "

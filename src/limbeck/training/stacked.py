@@ -6,6 +6,7 @@ Axes: ``M`` networks, ``N`` examples, ``K`` classes.
 __all__ = ["Stack", "stacked_logits"]
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -58,32 +59,28 @@ class Stack:
         names = [name for name, _ in models[0].named_parameters()]
         owned = [dict(model.named_parameters()) for model in models]
         self.weights = {name: self.stacked([each[name].detach() for each in owned]) for name in names}
-        self._decays = [_decay_of(optimizers[0], owned[0][name]) for name in names]
-        self._slots: list[dict[str, Tensor]] = []
+        self._decays = {name: _decay_of(optimizers[0], owned[0][name]) for name in names}
+        self._parts = {name: weight.unbind() for name, weight in self.weights.items()}
+        self._averages: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
+        if training.optimizer != "adamw":
+            self._averages = ("momentum_buffer",) if training.momentum else ()
+        self._slots = {(name, slot): self._shared(name, slot, owned) for name in names for slot in self._averages}
         self.steps = int(_steps_of(optimizers[0]))
         for name in names:
-            self._slots.append(self._shared_slots(name, owned))
             for place, each in zip(self.places, owned, strict=True):
                 each[name].data = self.weights[name][place]
         for weight in self.weights.values():
             weight.requires_grad_()
 
-    def _shared_slots(self, name: str, owned: Sequence[dict[str, nn.Parameter]]) -> dict[str, Tensor]:
-        """The stacked averages of a parameter; each optimiser's state becomes views of them."""
-        like, found = self.weights[name], {}
-        for slot in ("exp_avg", "exp_avg_sq") if self.training.optimizer == "adamw" else ("momentum_buffer",):
-            if slot == "momentum_buffer" and not self.training.momentum:
-                continue
-            before = [
-                optimizer.state.get(each[name], {}).get(slot)
-                for optimizer, each in zip(self.optimizers, owned, strict=True)
-            ]
-            found[slot] = self.stacked(
-                [torch.zeros_like(like[0]) if value is None else value.detach().to(like) for value in before]
-            )
-            for place, optimizer, each in zip(self.places, self.optimizers, owned, strict=True):
-                optimizer.state[each[name]][slot] = found[slot][place]
-        return found
+    def _shared(self, name: str, slot: str, owned: Sequence[dict[str, nn.Parameter]]) -> tuple[Tensor, ...]:
+        """An average of a parameter, a part for each place; each optimiser's state becomes these."""
+        like = self.weights[name][0]
+        states = [optimizer.state[each[name]] for optimizer, each in zip(self.optimizers, owned, strict=True)]
+        before = [state[slot].detach().to(like) if slot in state else torch.zeros_like(like) for state in states]
+        parts = self.stacked(before).unbind()
+        for place, state in zip(self.places, states, strict=True):
+            state[slot] = parts[place]
+        return parts
 
     def stacked(self, values: Sequence[Tensor]) -> Tensor:
         """One for each place: those given, and the first again where there is no network."""
@@ -107,7 +104,7 @@ class Stack:
     @torch.no_grad()
     def norms(self) -> Tensor:
         """The norm of the gradient at each place, ``(width,)``."""
-        each = [torch.linalg.vector_norm(weight.grad.flatten(1), dim=1) for weight in self._trained()]
+        each = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in self._gradients().values()]
         found: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
         return found
 
@@ -115,42 +112,57 @@ class Stack:
     def update(self, rates: Sequence[float], norms: Tensor) -> None:
         """A step of each optimiser; the gradients are forgotten.
 
+        PyTorch's fused steps take each network's part of a tensor as a tensor of its own. So nothing is rounded
+        otherwise for what the other networks are, or which of them have the same learning rate.
+
         Args:
             rates: Learning rate of each network.
             norms: From :meth:`norms`.
         """
         self.steps += 1
-        rate = torch.zeros_like(norms)
-        rate[self.places] = norms.new_tensor(rates)
-        kept = None
+        whole = self._gradients()
         if self.training.clip_norm is not None:
             kept = (self.training.clip_norm / (norms + _CLIP_EPS)).clamp(max=1.0)
+            for gradient in whole.values():
+                gradient.mul_(kept.view(-1, *(1 for _ in gradient.shape[1:])))
+        gradients = {name: gradient.unbind() for name, gradient in whole.items()}
         step = self._adamw if self.training.optimizer == "adamw" else self._sgd
-        for weight, slots, decay in zip(self._trained(), self._slots, self._decays, strict=True):
-            shape = (-1, *(1 for _ in weight.shape[1:]))
-            gradient = weight.grad
-            if kept is not None:
-                gradient.mul_(kept.view(shape))
-            step(weight, gradient, slots, decay, rate.view(shape))
+        for decay, rate in product(dict.fromkeys(self._decays.values()), dict.fromkeys(rates)):
+            chosen = [
+                (name, place)
+                for name, own in self._decays.items()
+                if own == decay
+                for place, own_rate in zip(self.places, rates, strict=True)
+                if own_rate == rate
+            ]
+            step(
+                [self._parts[name][place] for name, place in chosen],
+                [gradients[name][place] for name, place in chosen],
+                *([self._slots[name, slot][place] for name, place in chosen] for slot in self._averages),
+                lr=rate,
+                weight_decay=decay,
+            )
+        for weight in self.weights.values():
             weight.grad = None
 
-    def _adamw(self, weight: Tensor, gradient: Tensor, slots: dict[str, Tensor], decay: float, rate: Tensor) -> None:
-        if decay:
-            weight.mul_(1 - rate * decay)
+    def _adamw(self, *lists: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Weights, gradients, and the averages of these and of their squares."""
+        weights, gradients, means, squares = lists
         first, second = _BETAS
-        mean = slots["exp_avg"].lerp_(gradient, 1 - first)
-        square = slots["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        spread = square.sqrt().div_((1 - second**self.steps) ** 0.5).add_(_EPS)
-        weight.sub_(mean.div(spread).mul_(rate / (1 - first**self.steps)))
+        steps = [torch.tensor(float(self.steps))] * len(weights)
+        torch._fused_adamw_(
+            weights, gradients, means, squares, [], steps, lr=lr, beta1=first, beta2=second, eps=_EPS,
+            weight_decay=weight_decay, amsgrad=False, maximize=False,
+        )  # fmt: skip
 
-    def _sgd(self, weight: Tensor, gradient: Tensor, slots: dict[str, Tensor], decay: float, rate: Tensor) -> None:
-        if decay:
-            gradient.add_(weight, alpha=decay)
-        if "momentum_buffer" in slots:
-            # A buffer that begins at 0 is the gradient after the first step, as PyTorch has it.
-            held = slots["momentum_buffer"].mul_(self.training.momentum).add_(gradient)
-            gradient = gradient.add(held, alpha=self.training.momentum) if self.training.nesterov else held
-        weight.sub_(gradient * rate)
+    def _sgd(self, *lists: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Weights, gradients, and buffers of momentum; one that begins at 0 is the gradient after the first step."""
+        weights, gradients, *momenta = lists
+        torch._fused_sgd_(
+            weights, gradients, momenta[0] if momenta else [], lr=lr, momentum=self.training.momentum, dampening=0.0,
+            nesterov=self.training.nesterov and self.training.momentum > 0, weight_decay=weight_decay, maximize=False,
+            is_first_step=False,
+        )  # fmt: skip
 
     def count(self) -> None:
         """Write the number of steps into the state of each optimiser, before somebody saves it."""
@@ -170,8 +182,8 @@ class Stack:
                 for slot, value in slots.items():
                     slots[slot] = value.clone()
 
-    def _trained(self) -> list[Any]:
-        return list(self.weights.values())
+    def _gradients(self) -> dict[str, Any]:
+        return {name: weight.grad for name, weight in self.weights.items()}
 
 
 def stacked_logits(model: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,14 +126,14 @@ def measure(other: Path, pairs: int, rounds: int, examples: int) -> list[dict[st
     """Times of several pairs of processes."""
     tasks: dict[str, list[dict[str, list[dict[str, float]]]]] = {"labels": [], "distil": []}
     for number in range(pairs):
-        roots = (HERE, other) if number % 2 else (other, HERE)
-        made = {root: Checkout(root, examples) for root in roots}
-        try:
+        roots = {"this": HERE, "other": other}
+        with ExitStack() as ends:
+            made = {}
+            for name in sorted(roots, reverse=bool(number % 2)):
+                made[name] = Checkout(roots[name], examples)
+                ends.callback(made[name].close)
             for task, found in tasks.items():
-                found.append(compare(made[HERE], made[other], task, rounds))
-        finally:
-            for checkout in made.values():
-                checkout.close()
+                found.append(compare(made["this"], made["other"], task, rounds))
     return [summed_up(task, found) for task, found in tasks.items()]
 
 

@@ -103,7 +103,9 @@ def section(fields: dict[str, str]) -> str | None:
     return fields["Section"].split("/")[-1] if "Section" in fields else None
 
 
-def packages(printed: str, label: Callable[[dict[str, str]], str | None] = section) -> list[dict[str, str]]:
+def packages(
+    printed: str, label: Callable[[dict[str, str]], str | None] = section, *, fewest: int = FEWEST
+) -> list[dict[str, str]]:
     """Description, label and source package of each package that has them, of labels that are frequent."""
     found = []
     for block in printed.split("\n\n"):
@@ -113,7 +115,7 @@ def packages(printed: str, label: Callable[[dict[str, str]], str | None] = secti
             source = fields.get("Source", fields["Package"]).split(" ")[0]
             found.append({"text": text, "label": named, "source": source})
     counts = Counter(row["label"] for row in found)
-    return [row for row in found if counts[row["label"]] >= FEWEST]
+    return [row for row in found if counts[row["label"]] >= fewest]
 
 
 def made_up(count: int) -> str:

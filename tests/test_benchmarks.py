@@ -99,7 +99,7 @@ def test_step_prints_three_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(step, "BATCH", 16)
     assert step.main(["--quick", "--json", str(tmp_path / "step.json")]) == 0
     printed = capsys.readouterr().out
-    for title in ("Engine and bare loop", "Distilling from stored answers", "Share of the measured rate"):
+    for title in ("Engine and bare loop", "Distilling from stored answers", "Times as long as the step's arithmetic"):
         assert title in printed
     assert len(re.findall(r"^784-300-300-10 ", printed, re.M)) == 2 + 4 + 2
     assert len(re.findall(r"^784-1200-1200-10 ", printed, re.M)) == 2 + 4 + 2
@@ -113,6 +113,13 @@ def test_step_prints_three_tables(tmp_path, capsys, monkeypatch):
     for row in rows:
         assert positive({key: value for key, value in row.items() if key != "precision"})
         assert ordered(row["engine_of_bare"])
+        assert all(map(ordered, row["times_the_limit"].values()))
+        # A round's time is that many times its operations at the rate of large products.
+        config = step.MLPConfig(input_shape=(1, 28, 28), classes=10, hidden=(row["width"], row["width"]))
+        operations = step.operations(step.MLP(config))
+        for way, times in row["times_the_limit"].items():
+            reached = row["images_per_second"][way] * operations
+            assert times["median"] == pytest.approx(row["product_rate"] / reached)
         # Images a second and microseconds a step are two views of one time.
         for way, rate in row["images_per_second"].items():
             seconds = row["microseconds_per_step"][way] * 3 / 1e6

@@ -15,7 +15,7 @@ from limbeck.report.figures_study import draw_curves
 from limbeck.teachers import Ensemble
 
 _MEMBERS = 10
-_TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+_TEMPERATURES = (2.0, 4.0, 8.0)
 
 
 def run(series: Series, order: Order) -> Findings:
@@ -32,13 +32,13 @@ def run(series: Series, order: Order) -> Findings:
     make, settings = here.make(), {"network": here.network}
     members = [
         series.train(
-            "member", make, here.data, here.training(40, seed=seed), augmentation=here.jitter, settings=settings
+            "member", make, here.data, here.training(40, seed=seed), augmentation=here.turns, settings=settings
         )
         for seed in range(3 if series.quick else _MEMBERS)
     ]
     models: list[nn.Module] = [member.model for member in members]
     ensemble = Ensemble(models, mean="geometric", classes=here.data.classes)
-    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=here.jitter)
+    answers = series.answers(ensemble, here.data.train, here.data.classes, augmentation=here.turns)
 
     def student(seed: int, temperature: float) -> Cell:
         return series.distil(
@@ -46,9 +46,9 @@ def run(series: Series, order: Order) -> Findings:
             make,
             answers,
             here.data,
-            here.training(80, seed=100 + seed),  # not the initial weights of any member
+            here.patient(seed=100 + seed),  # not the initial weights of any member
             temperature=temperature,
-            augmentation=here.jitter,
+            augmentation=here.turns,
             settings={**settings, "teacher": f"{len(members)} members"},
         )
 
@@ -56,7 +56,7 @@ def run(series: Series, order: Order) -> Findings:
     best = min(trials, key=lambda temperature: trials[temperature].errors)
     students = [student(seed, best) for seed in series.seeds]
     longer = series.train(
-        "single-long", make, here.data, here.training(80, seed=0), augmentation=here.jitter, settings=settings
+        "single-long", make, here.data, here.patient(seed=0), augmentation=here.turns, settings=settings
     )
 
     # All choices are made: now the test set is read.
@@ -79,9 +79,10 @@ def run(series: Series, order: Order) -> Findings:
         (_growing(here, models),),
         (
             here.about(),
-            f"All networks are the same ({here.network}) and see shifts by up to a pixel, eight views of each image. "
-            "One ensemble taught all students. Validation chose each network's epoch, and the temperature with the "
-            "first student. Students learn from soft targets alone.",
+            f"All networks are the same ({here.network}) and see the same 32 views of each image: shifted by up to a "
+            "pixel, turned by up to five degrees and scaled by up to 5 %. One ensemble taught all students, asked "
+            "about each view. Validation chose each network's epoch, and the temperature with the first student. "
+            "Students learn from soft targets alone.",
         ),
     )
 

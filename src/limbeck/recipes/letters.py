@@ -55,6 +55,13 @@ class Letters:
             return None
         return Augmentation(shift=1, views=2 if self.series.quick else 8)
 
+    @property
+    def turns(self) -> Augmentation | None:
+        """32 views of each image, shifted, turned by up to five degrees and scaled by up to 5 %; None as above."""
+        if self.jitter is None:
+            return None
+        return replace(self.jitter, rotate=5.0, scale=0.05, views=2 if self.series.quick else 32)
+
     def make(self) -> Callable[[int], nn.Module]:
         """Makes the network from a seed: one hidden layer of 512 units."""
         return model_maker(ModelOptions(model="mlp", hidden=(self._width,)), self.data)
@@ -64,6 +71,10 @@ class Letters:
         if self.series.quick:
             return Training(epochs=min(epochs, 3), seed=seed, batch_size=32, learning_rate=2 * learning_rate)
         return Training(epochs=epochs, seed=seed, batch_size=128, patience=patience, learning_rate=learning_rate)
+
+    def patient(self, *, seed: int) -> Training:
+        """The settings of a long training, as ``benchmarks/patience.py`` found them on validation."""
+        return replace(self.training(150, seed=seed, learning_rate=4e-3), batch_size=32 if self.series.quick else 512)
 
     def part(self, share: float, *, seed: int) -> DataSet:
         """The data with a stratified share of the training examples."""

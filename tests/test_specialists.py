@@ -410,10 +410,15 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch):
     torch.testing.assert_close(combine(generalist, answers, GROUPS, top=2), whole, atol=1e-6, rtol=1e-6)
     calls = []
     monkeypatch.setattr("limbeck.specialists.combining._ROWS", 8192)
-    monkeypatch.setattr("limbeck.specialists.combining._NUMBERS", 10 * len(GROUPS) * 6)
-    monkeypatch.setattr("limbeck.specialists.combining.minimum", lambda *given: calls.append(1) or minimum(*given))
+    monkeypatch.setattr("limbeck.specialists.combining._NUMBERS", 60)
+    monkeypatch.setattr("limbeck.specialists.combining.minimum", lambda *given: calls.append(given) or minimum(*given))
     torch.testing.assert_close(combine(generalist, answers, GROUPS, top=2), whole, atol=1e-6, rtol=1e-6)
-    assert len(calls) == 3  # of ten examples each
+    active = active_specialists(generalist, GROUPS, top=2)
+    assert sum(len(start) for start, *_ in calls) == int(active.any(-1).sum())
+    for start, total, dust, outside in calls:
+        assert len(start) <= 60 // (2 * 6 + outside.numel()) or len(start) == 1
+        assert total.shape == start.shape == (len(dust), outside.shape[1])
+        assert len(outside.T.unique(dim=0)) == outside.shape[1] <= 2 ** len(outside)
 
 
 def test_a_generalist_that_is_certain_can_be_overruled():

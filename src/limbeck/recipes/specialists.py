@@ -127,9 +127,9 @@ def run(series: Series, order: Order) -> Findings:
             "class is one of its own.",
             "Within: of the test examples of its classes, how many are told from each other. Apart: of all test "
             "examples, how many are rightly held for one of its classes or for none, after the dustbin's correction.",
-            f"All networks are {here.network} with shifts by up to a pixel. Validation chose each network's epoch and, "
-            "with the first seed, the temperature of the students; these have the initial weights of another seed than "
-            "the generalist, and learn from soft targets alone.",
+            f"All networks are {here.network}{' with shifts by up to a pixel' if here.jitter else ''}. Validation "
+            "chose each network's epoch and, with the first seed, the temperature of the students; these have the "
+            "initial weights of another seed than the generalist, and learn from soft targets alone.",
         ),
     )
 

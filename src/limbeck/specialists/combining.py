@@ -5,7 +5,7 @@ Axes: ``N`` examples, ``K`` classes, ``M`` specialists, ``S`` special classes of
 
 __all__ = ["active_specialists", "combine", "divergence"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from limbeck.specialists.groups import checked, require_scores
 from limbeck.specialists.minimum import minimum
 from limbeck.system.devices import has_float64
 
-_ROWS, _NUMBERS = 8192, 1 << 24
+_ROWS, _NUMBERS = 8192, 1 << 22
 """Examples that are worked on at a time, at most; fewer where there are many specialists and classes."""
 
 
@@ -125,21 +125,34 @@ def combine(
         member[number, list(group)] = True
     active = active_specialists(generalist, groups, top=top)
     found = generalist.float().clone()
-    step = max(1, min(_ROWS, _NUMBERS // max(1, member.numel())))
-    for start in range(0, examples, step):
-        rows = slice(start, start + step)
-        some = active[rows].any(-1).nonzero().flatten() + start
-        if not len(some):
-            continue
-        p = generalist[some].double().softmax(-1)
-        share = active[some].double()
-        own, dust = p.clone(), torch.zeros_like(share)
-        for number, (answers, group) in enumerate(zip(specialists, groups, strict=True)):
-            mass = answers[some].double().softmax(-1) * share[:, number, None]
-            own[:, list(group)] += mass[:, :-1]
-            dust[:, number] = mass[:, -1]
-        found[some] = minimum(p, own, dust, (~member).double()).log().float()
+    for rows, chosen in _asked_together(active):
+        # Classes that are special to the same specialists are alike to all of them: first their sum is found.
+        cells, of_class = member[chosen].T.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+        size = torch.bincount(of_class).double()
+        step = max(1, min(_ROWS, _NUMBERS // (2 * count + len(chosen) * len(cells))))
+        for some in rows.split(step):  # type: ignore[no-untyped-call]
+            p = generalist[some].double().softmax(-1)
+            own, dust = p.clone(), p.new_empty(len(some), len(chosen))
+            for column, number in enumerate(chosen):
+                mass = specialists[number][some].double().softmax(-1)
+                own[:, list(groups[number])] += mass[:, :-1]
+                dust[:, column] = mass[:, -1]
+            start, total = (p.new_zeros(len(some), len(cells)).index_add_(1, of_class, each) for each in (p, own))
+            q = minimum(start, total, dust, (~cells.T).double())
+            part = torch.where(total[:, of_class] > 0, own / total[:, of_class], 1 / size[of_class])
+            found[some] = (q[:, of_class] * part).log().float()
     return found
+
+
+def _asked_together(active: Tensor) -> Iterator[tuple[Tensor, list[int]]]:
+    """The rows of the examples of which the same specialists are asked, and which these are; none where none is."""
+    asked = active.any(-1).nonzero().flatten()
+    if not len(asked):
+        return
+    patterns, of_row = active[asked].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    rows = asked[of_row.argsort(stable=True)].split(torch.bincount(of_row).tolist())  # type: ignore[no-untyped-call]
+    for some, pattern in zip(rows, patterns, strict=True):
+        yield some, pattern.nonzero().flatten().tolist()
 
 
 @checked_arguments

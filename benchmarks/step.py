@@ -347,6 +347,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--matrix", type=int, default=2048, help="rows and columns of the large matrices")
     parser.add_argument("--threads", type=int, help="threads of PyTorch")
     parser.add_argument("--device", default="cpu", help="a PyTorch device")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of the first and third form (both)"
+    )
     parser.add_argument("--allocator", action="store_true", help="the second form")
     parser.add_argument("--store", action="store_true", help="the third form")
     parser.add_argument(
@@ -375,11 +378,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mnist = open_data("mnist").train
         examples = mnist.take(torch.arange(min(options.examples, len(mnist))))
         if options.store:
-            result["store"] = [measure_store(precision, examples, options) for precision in PRECISIONS]
+            result["store"] = [measure_store(precision, examples, options) for precision in options.precisions]
             print_ratios(result["store"])
         else:
             result["steps"] = [
-                measure(width, precision, examples, options) for width in TARGETS for precision in PRECISIONS
+                measure(width, precision, examples, options) for width in TARGETS for precision in options.precisions
             ]
             print_tables(result["steps"])
     if options.json is not None:

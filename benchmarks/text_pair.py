@@ -104,9 +104,9 @@ def section(fields: dict[str, str]) -> str | None:
 
 
 def packages(
-    printed: str, label: Callable[[dict[str, str]], str | None] = section, *, fewest: int = FEWEST
+    printed: str, label: Callable[[dict[str, str]], str | None] = section, *, fewest: int | None = None
 ) -> list[dict[str, str]]:
-    """Description, label and source package of each package that has them, of labels that are frequent."""
+    """Description, label and source package of each package that has them, of labels with so many texts, or :data:`FEWEST`."""
     found = []
     for block in printed.split("\n\n"):
         fields = {name: " ".join(text.split()) for name, text in re.findall(r"^([\w-]+): (.*(?:\n .*)*)", block, re.M)}
@@ -115,7 +115,7 @@ def packages(
             source = fields.get("Source", fields["Package"]).split(" ")[0]
             found.append({"text": text, "label": named, "source": source})
     counts = Counter(row["label"] for row in found)
-    return [row for row in found if counts[row["label"]] >= fewest]
+    return [row for row in found if counts[row["label"]] >= (FEWEST if fewest is None else fewest)]
 
 
 def made_up(count: int) -> str:

@@ -106,7 +106,7 @@ def section(fields: dict[str, str]) -> str | None:
 def packages(
     printed: str, label: Callable[[dict[str, str]], str | None] = section, *, fewest: int | None = None
 ) -> list[dict[str, str]]:
-    """Description, label and source package of each package that has them, of labels with so many texts, or :data:`FEWEST`."""
+    """Description, label and source package of each package whose label has ``fewest`` texts, by default FEWEST."""
     found = []
     for block in printed.split("\n\n"):
         fields = {name: " ".join(text.split()) for name, text in re.findall(r"^([\w-]+): (.*(?:\n .*)*)", block, re.M)}

@@ -2,7 +2,7 @@
 
 __all__ = ["run"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from limbeck.specialists import (
     specialist_network,
 )
 from limbeck.system.jobs import run_jobs
+from limbeck.teachers import StoredTargets
 
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 _MOST, _LARGEST = 32, 50
@@ -76,21 +77,22 @@ def run(series: Series, order: Order) -> Findings:
     here = letters(series, order.data)
     maker = _Maker(here, order)
     first = maker.committee(0)
-    trials = {temperature: maker.student(0, first, temperature) for temperature in _TEMPERATURES}
+    answers = maker.answers(first)
+    trials = {temperature: maker.student(0, answers, temperature) for temperature in _TEMPERATURES}
     best = min(trials, key=lambda temperature: trials[temperature].errors)
     rounds = [maker.round(seed, best) for seed in series.seeds]
 
     # All choices are made: now the test set is read.
-    answers = [(predict(r.generalist.model, here.test), predict(r.committee, here.test)) for r in rounds]
+    judged = [(predict(r.generalist.model, here.test), predict(r.committee, here.test)) for r in rounds]
     values: dict[str, list[float]] = {
-        "generalist": [accuracy(general, here.truth) for general, _ in answers],
-        "specialists": [accuracy(together, here.truth) for _, together in answers],
+        "generalist": [accuracy(general, here.truth) for general, _ in judged],
+        "specialists": [accuracy(together, here.truth) for _, together in judged],
         "distilled": [here.accuracy(r.distilled.model) for r in rounds],
         "control": [here.accuracy(r.control.model) for r in rounds],
     }
     mean = {key: float(np.mean(numbers)) for key, numbers in values.items()}
     gain = mean["specialists"] - mean["generalist"]
-    coverage = _coverage(here, rounds, answers)
+    coverage = _coverage(here, rounds, judged)
     return Findings(
         values,
         {
@@ -102,7 +104,7 @@ def run(series: Series, order: Order) -> Findings:
         f"{100 * gain / mean['generalist']:+.1f} % of the generalist's (paper: +4.4 %). One network distilled from "
         f"generalist and specialists is right in {mean['distilled']:.2f} %, against {mean['control']:.2f} % for the "
         f"same network taught by the generalist alone: {_points(values, 'distilled', 'control')}.",
-        (_clusters(here, rounds[0], answers[0][0]), _coverage_table(coverage)),
+        (_clusters(here, rounds[0], judged[0][0]), _coverage_table(coverage)),
         (
             Drawing(
                 "coverage",
@@ -157,8 +159,8 @@ class _Maker:
             generalist,
             committee.groups,
             committee,
-            self.student(seed, committee, temperature),
-            self.student(seed, generalist.model, temperature, "control"),
+            self.student(seed, self.answers(committee), temperature),
+            self.student(seed, self.answers(generalist.model), temperature, "control"),
         )
 
     def generalist(self, seed: int) -> Cell:
@@ -219,13 +221,20 @@ class _Maker:
         )
         return cell, learnt
 
-    def student(self, seed: int, teacher: Committee | nn.Module, temperature: float, name: str = "student") -> Cell:
+    def answers(self, teacher: Committee | nn.Module) -> Callable[[], StoredTargets]:
+        """A teacher's outputs for all views, for every temperature; worked out for the first student that asks."""
+        here = self.here
+        return self.series.answers(teacher, here.data.train, here.data.classes, augmentation=here.jitter)
+
+    def student(
+        self, seed: int, answers: Callable[[], StoredTargets], temperature: float, name: str = "student"
+    ) -> Cell:
         """One network of soft targets: of generalist and specialists, or of the generalist alone."""
         here = self.here
         return self.series.distil(
             f"{name}-T{temperature:g}",
             here.make(),
-            self.series.answers(teacher, here.data.train, here.data.classes, augmentation=here.jitter),
+            answers,
             here.data,
             here.training(60, seed=100 + seed),
             temperature=temperature,

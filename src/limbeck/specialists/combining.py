@@ -120,17 +120,16 @@ def combine(
         require_log_probs(answers, what=f"the answers of specialist {number + 1}")
     if generalist.device.type != "cpu" and not has_float64(generalist.device):
         return combine(generalist.cpu(), [answers.cpu() for answers in specialists], groups, top=top).to(generalist)
-    member = torch.zeros(len(groups), count, dtype=torch.bool, device=generalist.device)
-    for number, group in enumerate(groups):
-        member[number, list(group)] = True
+    member = _members(groups, generalist)
     active = active_specialists(generalist, groups, top=top)
     found = generalist.float().clone()
     for rows, chosen in _asked_together(active):
         # Classes that are special to the same specialists are alike to all of them: first their sum is found.
-        cells, of_class = member[chosen].T.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+        cells, of_class = torch.unique(member[chosen].T, dim=0, return_inverse=True)
         size = torch.bincount(of_class).double()
         step = max(1, min(_ROWS, _NUMBERS // (2 * count + len(chosen) * len(cells))))
-        for some in rows.split(step):  # type: ignore[no-untyped-call]
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
             p = generalist[some].double().softmax(-1)
             own, dust = p.clone(), p.new_empty(len(some), len(chosen))
             for column, number in enumerate(chosen):
@@ -149,8 +148,8 @@ def _asked_together(active: Tensor) -> Iterator[tuple[Tensor, list[int]]]:
     asked = active.any(-1).nonzero().flatten()
     if not len(asked):
         return
-    patterns, of_row = active[asked].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    rows = asked[of_row.argsort(stable=True)].split(torch.bincount(of_row).tolist())  # type: ignore[no-untyped-call]
+    patterns, of_row = torch.unique(active[asked], dim=0, return_inverse=True)
+    rows = asked[of_row.argsort(stable=True)].split_with_sizes(torch.bincount(of_row).tolist())
     for some, pattern in zip(rows, patterns, strict=True):
         yield some, pattern.nonzero().flatten().tolist()
 
@@ -174,8 +173,13 @@ def active_specialists(generalist: Tensor, groups: Sequence[Sequence[int]], *, t
     count = generalist.shape[-1]
     if not 1 <= top <= count:
         raise DataError(f"top must be from 1 to {count}, the number of classes, and is {top}")
-    member = torch.zeros(len(groups), count, dtype=torch.bool, device=generalist.device)
+    likeliest = generalist.topk(top, -1).indices
+    return _members(groups, generalist)[:, likeliest].any(-1).T
+
+
+def _members(groups: Sequence[Sequence[int]], generalist: Tensor) -> Tensor:
+    """Whether a class is special to a specialist, bool ``(M, K)``."""
+    member = torch.zeros(len(groups), generalist.shape[-1], dtype=torch.bool, device=generalist.device)
     for number, group in enumerate(groups):
         member[number, list(group)] = True
-    likeliest = generalist.topk(top, -1).indices
-    return member[:, likeliest].any(-1).T
+    return member

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import wave
@@ -260,7 +261,7 @@ def test_decode_from_log_likelihoods_finds_the_same(decoded, limbeck, tmp_path):
     limbeck("forward", E2E / "final.nnet", "--feats", E2E / "feats.scp", *MODEL[2:], "--no-softmax", "--out", ark)
     done = limbeck("decode", *DECODE, "--loglikes", ark, "--text", E2E / "text", "--out", out)
     assert done.code == 0, done.err
-    assert out.read_text() == decoded[0].read_text() and "word error rate   0.00% (0 of 280 words)" in done.out
+    assert out.read_text() == decoded[0].read_text() and "word error rate     0.00% (0 of 280 words)" in done.out
 
 
 def test_decode_chooses_the_scale_on_dev(limbeck, tmp_path):
@@ -275,6 +276,55 @@ def test_decode_chooses_the_scale_on_dev(limbeck, tmp_path):
     figures = json.loads(done.out)
     assert figures["acoustic_scale"] == 0.1 and [one["acoustic_scale"] for one in figures["dev"]] == [0.0001, 0.1, 0.2]
     assert figures["dev"][0]["wer"] > 0 == figures["dev"][1]["wer"] and figures["utterances"] == 80
+
+
+def test_decode_against_another(limbeck, refused, decoded, tmp_path):
+    """With speakers: two systems on the same utterances, and a rate with its interval."""
+    place = tmp_path / "test"
+    place.mkdir()
+    frames = dict(read_ark(E2E / "feats.ark"))
+    write_ark(place / "feats.ark", frames, scp=place / "feats.scp")
+    (place / "text").write_text((E2E / "text").read_text())
+    (place / "utt2spk").write_text("".join(f"{key} speaker{number % 8}\n" for number, key in enumerate(frames)))
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    words = ("decode", *DECODE, *MODEL, "--feats", place)
+    assert limbeck(*words, "--acoustic-scale", 0.0001, "--out", bad).code == 0
+    done = limbeck(*words, "--acoustic-scale", 0.1, "--against", bad, "--out", good)
+    assert done.code == 0, done.err
+    assert re.search(r"over 8 speakers +95 % interval 0.00 to [01]\.", done.out)
+    worse, better = (json.loads(out.with_suffix(".json").read_text()) for out in (bad, good))
+    said = [line.split() for line in (place / "text").read_text().splitlines()]
+    for speaker in range(8):
+        heard = better["by_unit"][f"speaker{speaker}"]
+        assert heard == [0, sum(len(line) - 1 for line in said[speaker::8])]
+    assert sum(errors for errors, _ in worse["by_unit"].values()) == round(worse["wer"] * 280)
+    found = better["against"]
+    assert found["estimate"] == -worse["wer"] and found["low"] < found["estimate"] < found["high"] < 0
+    assert f"{-100 * worse['wer']:+.2f} points from {bad}, 95 % interval -" in done.out
+    # What does not fit: other speakers, no metrics, and metrics of something else. What was decoded is kept.
+    out = tmp_path / "third"
+    done = limbeck(*words, "--acoustic-scale", 0.1, "--against", decoded[0], "--out", out)
+    assert done.code == 2 and "80 utterances" in done.err and "utt2spk" in done.err and done.err.count("\n") == 1
+    assert out.read_text() == good.read_text()
+    nothing = "no word errors by speaker"
+    for content, says in ((None, "cannot be read"), ("{}", nothing), ('{"unit": 1, "by_unit": {"a": 3}}', nothing)):
+        other = tmp_path / "other.json"
+        if content is not None:
+            other.write_text(content)
+        refused(*words, "--against", other, "--out", tmp_path / "fourth", says=["other.json", says])
+        assert not (tmp_path / "fourth").exists()
+
+
+def test_decode_takes_speakers_from_a_flag(limbeck, refused, tmp_path):
+    keys = list(dict(read_ark(E2E / "feats.ark")))
+    table = tmp_path / "owners"
+    table.write_text("".join(f"{key} {key[-1]}\n" for key in keys))
+    done = limbeck(*decode("--utt2spk", table, "--text", E2E / "text", out=tmp_path / "hyp"))
+    assert done.code == 0 and "over 10 speakers" in done.out, done.err
+    table.write_text("".join(f"{key} {key[-1]}\n" for key in keys[1:]))
+    done = limbeck(*decode("--utt2spk", table, "--text", E2E / "text", out=tmp_path / "partly"))
+    assert "over 80 utterances" in done.out and f"does not name the speaker of {keys[0]}" in done.out + done.err
+    refused(*forward("--utt2spk", table, out=tmp_path / "out.ark"), says="utt2spk belongs to cmvn")
 
 
 def decode(*words, out, feats=E2E / "feats.scp"):

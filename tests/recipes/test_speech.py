@@ -172,7 +172,7 @@ def test_the_scale_is_chosen_on_development_utterances_alone(spoken, monkeypatch
     def note(self, part, name, cells, scale):
         decoded.append((part, scale))
         total = WordErrors(0, 0, round(100 * abs(scale - 0.14)), 100)
-        return Judged(scale, words=total, hypotheses={"a": ()}, frame_count=1)
+        return Judged(scale, by_utterance={"a": total}, hypotheses={"a": ()}, frame_count=1)
 
     monkeypatch.setattr(words.Words, "_decode", note)
     counting = words.Words(Series(tmp_path, "speech"), spoken)

@@ -28,6 +28,7 @@ from limbeck.system.progress import counting
 if TYPE_CHECKING:
     from limbeck.kaldi.decoding.graph import Graph
     from limbeck.kaldi.decoding.judging import Judged, Sources
+    from limbeck.kaldi.decoding.speakers import GroupedErrors
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
 _MODEL = Parameter(group=GROUPS["Model"])
@@ -52,6 +53,7 @@ def decode(
     loglikes: Annotated[str | None, _PARTS] = None,
     text: Annotated[Path | None, _PARTS] = None,
     ali: Annotated[Path | None, _PARTS] = None,
+    against: Annotated[Path | None, _PARTS] = None,
     frame_shift: Annotated[float, _PARTS] = 0.01,
     features: Features = FeatureOptions(),  # noqa: B008
     acoustic_scale: Annotated[float | None, _SCALE] = None,
@@ -68,7 +70,7 @@ def decode(
     r"""Decode utterances to words, and count word and frame errors.
 
     Needs the extra: pip install '.[kaldi]'. The acoustic scale is chosen on the --dev directory, or given as
-    --acoustic-scale; never on the test directory.
+    --acoustic-scale; never on the test directory. The word error rate has its interval over the speakers of utt2spk.
 
     ```
     limbeck decode --model runs/student --feats data/test --graph graph --mdl ali_train/final.mdl --ali ali_test \
@@ -79,6 +81,8 @@ def decode(
         --lattices ark:lat.ark --lattice-beam 8 --out decode_test
     limbeck decode --loglikes loglikes.scp --text data/test/text --graph graph --mdl final.mdl \
         --acoustic-scale 0.1 --out decode_test
+    limbeck decode --model runs/student --feats data/test --graph graph --mdl ali_train/final.mdl --dev data/dev \
+        --against decode_teacher --out decode_student
     ```
 
     Args:
@@ -98,6 +102,8 @@ def decode(
         loglikes: Log-likelihoods written by limbeck forward or nnet-forward, instead of model and feats.
         text: The reference transcripts; default: text in the data directory.
         ali: Alignments of the same utterances, a folder with ali.1.gz and so on, for the frame accuracy.
+        against: The --out of an earlier decoding of the same utterances, such as the teacher's: the difference of word
+            error rates is shown, with its interval over speakers.
         frame_shift: Seconds from one frame to the next.
         acoustic_scale: Factor of the log-likelihoods; default 0.1 where it is not chosen.
         dev: A data directory on which the acoustic scale is chosen.
@@ -111,13 +117,13 @@ def decode(
         json: Print the metrics as JSON.
     """
     from limbeck.kaldi.decoding.graph import Graph, check_packages
-    from limbeck.kaldi.decoding.judging import choose_scale, decode_part, open_sources
+    from limbeck.kaldi.decoding.judging import choose_scale, open_sources
+    from limbeck.kaldi.decoding.speakers import GroupedErrors
 
     scale = _SCALES[2] if acoustic_scale is None else acoustic_scale
-    _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale))
-    if loglikes is not None and features.exp is not None:
-        raise ConfigError("--exp describes the features of --model, and --loglikes needs none: leave it out")
+    _check(bool(model), feats, loglikes, ali, acoustic_scale, dev, (*acoustic_scales, frame_shift, scale), features)
     refuse_taken(out, out.with_suffix(".json"), overwrite=overwrite)
+    earlier = None if against is None else GroupedErrors.read(against)
     lattice_archive = _lattice_archive(lattices, search, overwrite=overwrite, allow_pipes=features.allow_pipes)
     check_packages()
     opened = Graph.open(graph, mdl)
@@ -151,12 +157,7 @@ def decode(
         part = sources(dev, None, None)
         if dev_utterances is not None:
             part.utterances.keep(dev_utterances)
-
-        def judge(candidate: float) -> "Judged":
-            with counting(f"dev, acoustic scale {candidate:g}", not quiet) as show:
-                return decode_part(part, opened, scale=candidate, options=search, progress=show)
-
-        best, tried = choose_scale(acoustic_scales, judge)
+        best, tried = choose_scale(acoustic_scales, lambda each: _tried(part, opened, each, search, quiet=quiet))
         scale = best.scale
     judged = _decoded(test, opened, scale, search, lattice_archive, quiet=quiet)
     figures = judged.to_dict(frame_shift=frame_shift * nnet3.frame_subsampling_factor)
@@ -165,11 +166,23 @@ def decode(
     if tried:
         figures["dev"] = [{"acoustic_scale": one.scale, "wer": one.words.rate} for one in tried]
     _write(out, judged, figures)
+    if earlier is not None:  # what was decoded is kept, whether or not the other fits
+        _add_difference(out, judged, figures, against, earlier)
+    if judged.unnamed is not None:
+        say(f"note: utt2spk does not name the speaker of {judged.unnamed}: word errors are grouped by utterance")
     if json:
         print_json(figures)
         return
     _show(figures)
     say(f"The hypotheses are in {out}, the metrics in {out.with_suffix('.json')}")
+
+
+def _tried(part: "Sources", graph: "Graph", scale: float, search: SearchOptions, *, quiet: bool) -> "Judged":
+    """Decode development utterances with one acoustic scale."""
+    from limbeck.kaldi.decoding.judging import decode_part
+
+    with counting(f"dev, acoustic scale {scale:g}", not quiet) as show:
+        return decode_part(part, graph, scale=scale, options=search, progress=show)
 
 
 def _decoded(
@@ -206,6 +219,7 @@ def _check(
     scale: float | None,
     dev: Path | None,
     positive: tuple[float, ...],
+    features: FeatureOptions,
 ) -> None:
     if (loglikes is None) == (feats is None):
         raise ConfigError("give --feats and --model, or --loglikes")
@@ -215,6 +229,8 @@ def _check(
         raise ConfigError("--ali needs --model: frame accuracy is counted on a network's own outputs")
     if loglikes is not None and dev is not None:
         raise ConfigError("--dev needs --model; with --loglikes give --acoustic-scale")
+    if loglikes is not None and features.exp is not None:
+        raise ConfigError("--exp describes the features of --model, and --loglikes needs none: leave it out")
     if scale is not None and dev is not None:
         raise ConfigError("--acoustic-scale fixes what --dev would choose: leave one out")
     if not all(0 < value < float("inf") for value in positive):
@@ -229,6 +245,16 @@ def _write(out: Path, judged: "Judged", figures: dict[str, Any]) -> None:
     replace_json(out.with_suffix(".json"), figures)
 
 
+def _add_difference(
+    out: Path, judged: "Judged", figures: dict[str, Any], other: Path | None, errors: "GroupedErrors"
+) -> None:
+    """Put the difference from another decoding into the metrics."""
+    from limbeck.system.files import replace_json
+
+    figures["against"] = {"file": str(other), **judged.grouped().against(errors, name=str(other)).to_dict()}
+    replace_json(out.with_suffix(".json"), figures)
+
+
 def _show(figures: dict[str, Any]) -> None:
     rows = [
         ("utterances", f"{figures['utterances']:,}"),
@@ -239,10 +265,15 @@ def _show(figures: dict[str, Any]) -> None:
         total = figures["insertions"] + figures["deletions"] + figures["substitutions"]
         rows += [
             ("word error rate", f"{figures['wer']:.2%} ({total:,} of {figures['words']:,} words)"),
+            (f"over {len(figures['by_unit'])} {figures['unit']}", _limits(figures["wer_interval"], ".2f")),
             ("insertions", f"{figures['insertions']:,}"),
             ("deletions", f"{figures['deletions']:,}"),
             ("substitutions", f"{figures['substitutions']:,}"),
         ]
+    if "against" in figures:
+        found = figures["against"]
+        beside = f"{100 * found['estimate']:+.2f} points from {found['file']}"
+        rows.append(("difference", f"{beside}, {_limits(found, '+.2f')}"))
     if "frame_accuracy" in figures:
         rows += [
             ("frame accuracy", f"{figures['frame_accuracy']:.2%} of {figures['frames']:,}"),
@@ -256,3 +287,10 @@ def _show(figures: dict[str, Any]) -> None:
     if figures["incomplete"]:
         rows.append(("incomplete paths", f"{figures['incomplete']:,}"))
     print_pairs(rows)
+
+
+def _limits(interval: dict[str, float | None], form: str) -> str:
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None:
+        return "no interval: there is one alone"
+    return f"95 % interval {format(100 * low, form)} to {format(100 * high, form)}"

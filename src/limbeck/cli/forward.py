@@ -11,6 +11,7 @@ from limbeck.cli.acoustic import open_acoustic
 from limbeck.cli.common import GROUPS, Quiet
 from limbeck.cli.console import say
 from limbeck.cli.kaldi import Features, Outputs, Overwrite, PriorCutoff, archive_to_write, with_cutoff
+from limbeck.errors import ConfigError
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions
 from limbeck.kaldi.nnet3.options import Nnet3Options
 from limbeck.system.progress import counting
@@ -69,6 +70,8 @@ def forward(
     network = open_acoustic(
         models, with_cutoff(outputs, prior_cutoff), nnet3, features, activation=activation, mean=mean, weights=weights
     )
+    if features.utt2spk is not None and network.front.cmvn == "none" and nnet3.ivectors is None:
+        raise ConfigError("utt2spk belongs to cmvn speaker or utterance, and cmvn is none: give --cmvn")
     for note in network.notes:
         say(f"note: {note}")
     utterances = Utterances(feats, features, front=network.front)

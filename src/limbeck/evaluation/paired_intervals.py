@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import DataError
+from limbeck.evaluation.mean_squares import mean_squares, normal_quantile, squared_distance, t_quantile
 from limbeck.evaluation.statistics import Interval, checked_confidence, paired
 
 
@@ -63,7 +64,7 @@ def tango_interval(only_a: float, only_b: float, examples: float, *, confidence:
             f"counts of discordant examples must be at least 0 and together at most the number of examples, and are "
             f"{only_a} and {only_b} of {examples}"
         )
-    z = _normal_quantile((1 - checked_confidence(confidence)) / 2)
+    z = normal_quantile((1 - checked_confidence(confidence)) / 2)
     rates, estimate = (only_a / examples, only_b / examples), (only_a - only_b) / examples
     low, high = _limits(estimate, lambda delta: z * z * _restricted_variance(*rates, delta) / examples)
     return Interval(estimate, low, high, confidence)
@@ -108,9 +109,7 @@ class CrossedDifference:
             |\bar d - \Delta| \le \frac{t_{S-1} U + z K(\Delta)}{U + K(\Delta)} \sqrt{U + K(\Delta)}
 
         where U is the seeds' part of the variance and K the examples', the latter at :math:`\Delta` as in Tango's
-        interval: Cochran's mean of the two quantiles, weighted by the parts. Satterthwaite's degrees of freedom are
-        too hopeful where U happens to be small. For two seeds even Cochran's mean covers only 94 %, and the squares
-        are added, :math:`t_1^2 U + z^2 K`, which never covers less than is said. Of groups, z becomes
+        interval: see :func:`~limbeck.evaluation.mean_squares.squared_distance`. Of groups, z becomes
         :math:`t_{G-1}`. For one seed and single examples it is Tango's interval.
 
         Args:
@@ -118,9 +117,6 @@ class CrossedDifference:
 
         Returns:
             The difference as a share of the examples, and its limits in [-1, 1].
-
-        References:
-            Cochran, Approximate significance levels of the Behrens-Fisher test, Biometrics, 1964.
 
         Example:
             >>> same = crossed_difference([[False] * 1000] * 3, [[False] * 1000] * 3)
@@ -193,20 +189,15 @@ class CrossedDifference:
 
     def _quantiles(self, tail: float) -> tuple[float, float]:
         """The quantiles of the seeds' and of the examples' part for this two-sided share."""
-        of_examples = _t_quantile(tail, self.units - 1) if self.grouped else _normal_quantile(tail)
-        return _t_quantile(tail, self.seeds - 1) if self.seeds > 1 else of_examples, of_examples
+        of_examples = t_quantile(tail, self.units - 1) if self.grouped else normal_quantile(tail)
+        return t_quantile(tail, self.seeds - 1) if self.seeds > 1 else of_examples, of_examples
 
     def _allowed(self, delta: float, of_seeds: float, of_examples: float) -> float:
         """The largest squared distance from the estimate that a true difference of ``delta`` allows."""
         if self.grouped and self.units == 1:
             return math.inf  # one group says nothing about the variance between groups
         examples = self.example_share * _restricted_variance(*self.rates, delta) / self.examples
-        whole = self.seed_variance + examples
-        if whole == 0:
-            return 0.0
-        if self.seeds == 2:
-            return of_seeds**2 * self.seed_variance + of_examples**2 * examples
-        return (of_seeds * self.seed_variance + of_examples * examples) ** 2 / whole
+        return squared_distance(self.seed_variance, examples, self.seeds, of_seeds=of_seeds, of_units=of_examples)
 
 
 def crossed_difference(
@@ -214,17 +205,10 @@ def crossed_difference(
 ) -> CrossedDifference:
     r"""Estimate the difference of error rates, ``a - b``, and the parts of its variance by mean squares.
 
-    With :math:`r_{sg}` the difference in errors of seed s in group g less what is usual for the group's size (a group
-    is one example where none are given),
-
-    .. math::
-        U = \frac{\sum_s r_{s \cdot}^2}{S (S - 1) N^2}, \quad
-        W = \frac{\sum_g \bar r_g^2}{N^2}, \quad
-        R = \frac{\sum_{sg} (r_{sg} - \bar r_g - r_{s \cdot} n_g / N)^2}{S (S - 1) N^2}
-
-    estimate :math:`v_S / S + v_{SE} / (SE)`, :math:`v_E / E + v_{SE} / (SE)` and :math:`v_{SE} / (SE)`. Both U and W
-    hold the interaction R, which counts once: the variance is :math:`U + \max(W - R, 0)`. Of groups, W is the
-    jackknife's, with :math:`\bar r_g / (1 - n_g / N)` and :math:`(G - 1) / G`.
+    What is counted is the first model's errors less the second's, by seed and example, or by seed and group (a group is
+    one example where none are given). :func:`~limbeck.evaluation.mean_squares.mean_squares` has the formulas; its U,
+    R and W less R estimate :math:`v_S / S + v_{SE} / (SE)`, :math:`v_{SE} / (SE)` and :math:`v_E / E`. Of groups, W is
+    the jackknife's.
 
     Args:
         errors_a: Where the first model of each pair errs, bool ``(S, N)``, or a sequence of ``(N,)``.
@@ -237,9 +221,6 @@ def crossed_difference(
 
     Raises:
         DataError: If numbers of seeds or examples differ, or there are none.
-
-    References:
-        Searle, Casella and McCulloch, Variance Components, 1992, chapter 4.
 
     Example:
         >>> test = np.arange(1000)
@@ -263,17 +244,8 @@ def crossed_difference(
     if groups is not None:
         sums, sizes = _by_group(each, groups)
     units, estimate = sums.shape[1], rates[0] - rates[1]
-    by_seed = sums.sum(1, dtype=np.float64) / examples - estimate
-    mean = sums.mean(0, dtype=np.float64) - estimate * sizes
-    alone = (row - (estimate + off) * sizes - mean for row, off in zip(sums, by_seed, strict=True))
-    rest = sum(float(values @ values) for values in alone)
-    degrees = seeds * max(seeds - 1, 1)
-    whole = float(mean @ mean)
-    if groups is not None and units > 1:
-        # The jackknife's: a large group draws the estimate to itself, and its residual is too small.
-        alone_off = mean / (1 - sizes / examples)
-        whole = float(alone_off @ alone_off) * (units - 1) / units
-    own = max(0.0, whole - rest / degrees) / examples
+    parts = mean_squares(sums, sizes, examples, jackknife=groups is not None)
+    own = parts.unit_variance * examples
     one_pair = sum(rates) - estimate**2
     if one_pair > 0:
         # What one unit of the usual size adds: that so much is the same for every seed could not be told from nothing.
@@ -289,8 +261,8 @@ def crossed_difference(
         groups is not None,
         int(np.count_nonzero((sums != 0).any(0))),
         rates,
-        float(by_seed @ by_seed) / degrees,
-        rest / degrees / examples**2,
+        parts.seed_variance,
+        parts.interaction,
         float(share),
     )
 
@@ -339,15 +311,3 @@ def _root(rising: Callable[[float], float], start: float, stop: float) -> float:
     if rising(start) >= 0:
         return start
     return stop if rising(stop) <= 0 else float(brentq(rising, start, stop, xtol=1e-13))
-
-
-def _normal_quantile(tail: float) -> float:
-    from scipy.special import ndtri
-
-    return -float(ndtri(tail))
-
-
-def _t_quantile(tail: float, degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return -float(stdtrit(degrees, tail)) if degrees > 0 else math.inf

@@ -24,7 +24,7 @@ EPOCHS = {"large": 3, "patient": 6, "small": 4, "few": 90}
 """Of the teachers, of what is distilled into their size, of the small networks, and of those on a share of the data."""
 _SHARE = 0.03
 """Of the training frames in the experiment of the paper's section 6."""
-_MEMBERS = 4
+_MEMBERS = 10
 _NEEDED = ("train", "dev", "test", "ali_train", "ali_dev", "ali_test")
 _SPOKEN = ("graph/HCLG.fst", "graph/words.txt")
 

@@ -64,12 +64,6 @@ def run(series: Series, order: Order) -> Findings:
     together = here.accuracy(ensemble)
     distilled = [here.accuracy(cell.model) for cell in students]
     gain = together - float(np.mean(single))
-    views = ""
-    if here.turns is not None:
-        views = (
-            f" and see the same {here.turns.views} views of each image, shifted by up to a pixel, turned by up to five "
-            "degrees and scaled by up to 5 %"
-        )
     kept = [100 * (value - float(np.mean(single))) / gain for value in distilled] if gain > 0 else []
     return Findings(
         {"single": single, "ensemble": [together], "distilled": distilled, "kept": kept},
@@ -85,9 +79,20 @@ def run(series: Series, order: Order) -> Findings:
         (_growing(here, models),),
         (
             here.about(),
-            f"All networks are the same ({here.network}){views}. One ensemble taught all students. Validation chose "
-            "each network's epoch, and the temperature with the first student. Students learn from soft targets alone.",
+            f"All networks are the same ({here.network}){_views(here)}. One ensemble taught all students. "
+            "Validation chose each network's epoch, and the temperature with the first student. Students learn from "
+            "soft targets alone.",
         ),
+    )
+
+
+def _views(here: Letters) -> str:
+    """What the networks see of each image; nothing for other data."""
+    if here.turns is None:
+        return ""
+    return (
+        f" and see the same {here.turns.views} views of each image, shifted by up to a pixel, turned by up to five "
+        "degrees and scaled by up to 5 %"
     )
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["run"]
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError
+from limbeck.evaluation.group_rates import group_rate_difference, group_rate_interval
 from limbeck.evaluation.prediction import predict
+from limbeck.evaluation.statistics import Interval
 from limbeck.kaldi.figures import draw_posteriors
 from limbeck.kaldi.source.phones import one_utterance, phones_of, spectrogram
 from limbeck.options import ModelOptions
@@ -34,12 +37,10 @@ class _System:
     Attributes:
         name: What it is.
         trials: The cells of each seed; several in one trial are averaged.
-        decoded: How many seeds are decoded.
     """
 
     name: str
     trials: tuple[tuple[Cell, ...], ...]
-    decoded: int
 
 
 def run(series: Series, order: Order) -> Findings:
@@ -60,15 +61,14 @@ def run(series: Series, order: Order) -> Findings:
     maker = Maker(corpus(series, order.data))
     here = maker.here
     teachers = [maker.teacher(seed) for seed in range(here.members)]
-    seeds = len(series.seeds)
     systems = {
-        "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers), seeds),
-        "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),), 1),
-        "distilled": _System("one of the teacher's size, distilled", maker.trials(maker.same_size), seeds),
-        "small_labels": _System("a sixth the size, labels", maker.trials(maker.small_labels), seeds),
-        "small_soft": _System("a sixth the size, distilled", maker.trials(maker.small_soft), seeds),
-        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials(maker.few_labels), 1),
-        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials(maker.few_soft), 1),
+        "teacher": _System("one teacher, labels", tuple((cell,) for cell in teachers)),
+        "ensemble": _System(f"{here.members} teachers, geometric mean", (tuple(teachers),)),
+        "distilled": _System("one of the teacher's size, distilled", maker.trials(maker.same_size)),
+        "small_labels": _System("a sixth the size, labels", maker.trials(maker.small_labels)),
+        "small_soft": _System("a sixth the size, distilled", maker.trials(maker.small_soft)),
+        "few_labels": _System(f"the same, {here.percent} of the data, labels", maker.trials(maker.few_labels)),
+        "few_soft": _System(f"the same, {here.percent} of the data, soft targets", maker.trials(maker.few_soft)),
     }
     words = Words(series, here.root) if here.spoken else None
     scales = {} if words is None else {key: words.choose(key, system.trials[0]) for key, system in systems.items()}
@@ -78,7 +78,7 @@ def run(series: Series, order: Order) -> Findings:
     spoken: dict[str, list[Spoken]] = {}
     for key, scale in scales.items():
         assert words is not None
-        chosen = systems[key].trials[: systems[key].decoded]
+        chosen = systems[key].trials[: len(series.seeds)]
         spoken[key] = [words.count(f"{key}-{number}", trial, scale) for number, trial in enumerate(chosen)]
     values = {key: [100 * score["accuracy"] for score in found] for key, found in scores.items()}
     values |= {f"{key}_wer": [one.wer for one in found] for key, found in spoken.items()}
@@ -90,7 +90,7 @@ def run(series: Series, order: Order) -> Findings:
         values,
         _notes(maker, systems),
         _answer(values, mean, gain, here),
-        (_systems_table(systems, scores, spoken), _lessons(maker)),
+        (_systems_table(systems, scores, spoken), *_words_tables(systems, spoken), _lessons(maker)),
         (_accuracies(systems, values), _posteriors(here, systems), *_curves(series, systems, here)),
         _remarks(here, systems),
     )
@@ -178,6 +178,38 @@ def _systems_table(
     return Table("Networks on the test set", heading, tuple(rows))
 
 
+_COMPARED = (
+    ("ensemble", "teacher"), ("distilled", "teacher"), ("distilled", "ensemble"), ("small_soft", "small_labels"),
+    ("small_soft", "teacher"), ("few_soft", "few_labels"),
+)  # fmt: skip
+
+
+def _words_tables(systems: Mapping[str, _System], spoken: Mapping[str, list[Spoken]]) -> tuple[Table, ...]:
+    """Word error rates and their differences, over speakers and seeds."""
+    if not spoken:
+        return ()
+    speakers = spoken["teacher"][0].grouped
+    sizes = list(speakers.words.values())
+    errors = {key: np.array([list(one.grouped.errors.values()) for one in found]) for key, found in spoken.items()}
+    rows = [(systems[key].name, *_points(group_rate_interval(counts, sizes), "")) for key, counts in errors.items()]
+    rows += [
+        (
+            f"{systems[a].name}, less {systems[b].name}",
+            *_points(group_rate_difference(errors[a], errors[b], sizes), "+"),
+        )
+        for a, b in _COMPARED
+    ]
+    heading = ("", "word error rate, or difference in points", "95 % interval")
+    title = f"Word errors over {len(sizes)} {speakers.unit} and all seeds: rates, and differences on the same sentences"
+    return (Table(title, heading, tuple(rows)),)
+
+
+def _points(interval: Interval, sign: str) -> tuple[str, str]:
+    numbers = (interval.estimate, interval.low, interval.high)
+    estimate, low, high = (format(100 * value, f"{sign}.2f") for value in numbers)
+    return estimate, f"{low} to {high}" if math.isfinite(interval.low) else "there is one alone"
+
+
 def _accuracies(systems: Mapping[str, _System], values: Mapping[str, Sequence[float]]) -> Drawing:
     return Drawing(
         "accuracy",
@@ -243,9 +275,9 @@ def _remarks(here: Corpus, systems: Mapping[str, _System]) -> tuple[str, ...]:
         f"labels of little data they stay). Development frames chose each network's epoch, and with the first seed the "
         f"temperature on little data; the other temperatures and weights were fixed before.",
         f"Words: {SEARCH.max_active:,} active states, beam {SEARCH.beam:g}. The acoustic scale was chosen for each row "
-        f"on {DEV_UTTERANCES} development utterances with its first seed. Rows with one word error rate and several "
-        "accuracies were decoded with the first seed alone. The real-time factor is processor time of one core, the "
-        "network in numpy and the search together.",
+        f"on {DEV_UTTERANCES} development utterances with its first seed. As many teachers were decoded as there are "
+        "seeds. Intervals over speakers hold for other speakers and trainings alike, of this one ensemble. The "
+        "real-time factor is processor time of one core, the network in numpy and the search together.",
     )
 
 

@@ -14,11 +14,12 @@ from limbeck.kaldi.decoding.graph import Graph, check_packages
 from limbeck.kaldi.decoding.judging import Judged, choose_scale, decode_part, open_sources
 from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, SearchOptions
 from limbeck.kaldi.decoding.outputs import AcousticModel
+from limbeck.kaldi.decoding.speakers import GroupedErrors
 from limbeck.recipes.series import Cell, Series
 from limbeck.system.files import digest_bytes, make_folder, read_json, replace_json
 
 SEARCH = SearchOptions(beam=11.0, max_active=2000)
-SCALES = (0.07, 0.1, 0.14, 0.2, 0.28)
+SCALES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28)
 DEV_UTTERANCES = 24
 _FRAME_SHIFT = 0.01
 
@@ -35,6 +36,7 @@ class Spoken:
         substitutions: Other words.
         words: Words that were said.
         real_time: Processor seconds a second of sound, network and search.
+        grouped: Errors by speaker.
     """
 
     wer: float
@@ -44,6 +46,7 @@ class Spoken:
     substitutions: int
     words: int
     real_time: float
+    grouped: GroupedErrors
 
 
 class Words:
@@ -80,7 +83,7 @@ class Words:
         def measure() -> dict[str, Any]:
             return self._decode("test", name, cells, scale).to_dict(frame_shift=_FRAME_SHIFT)
 
-        found = self._kept(name, cells, {"scale": scale}, measure)
+        found = self._kept(name, cells, {"scale": scale, "errors": "by speaker"}, measure)
         return Spoken(
             100 * found["wer"],
             scale,
@@ -89,6 +92,7 @@ class Words:
             found["substitutions"],
             found["words"],
             found["real_time_factor"],
+            GroupedErrors.from_dict(found),
         )
 
     def _decode(self, part: str, name: str, cells: Sequence[Cell], scale: float) -> Judged:

@@ -213,7 +213,7 @@ def test_the_scale_of_the_fewest_errors(errors, best):
 
     def judge(scale):
         asked.append(scale)
-        return Judged(scale, words=WordErrors(substitutions=errors[scales.index(scale)], words=10))
+        return Judged(scale, by_utterance={"a": WordErrors(substitutions=errors[scales.index(scale)], words=10)})
 
     found, tried = choose_scale(scales, judge)
     assert found.scale == scales[best] and len(asked) == len(set(asked)) == len(tried)

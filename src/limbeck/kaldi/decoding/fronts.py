@@ -181,13 +181,12 @@ def stored_counts(path: Path) -> Path | None:
     return counts
 
 
-def settled(options: FeatureOptions, front: Front | None, *, of_speakers: bool = False) -> Front:
+def settled(options: FeatureOptions, front: Front | None) -> Front:
     """What was asked for, and what a run's folder, or that of Kaldi's experiment, says where nothing was.
 
     Args:
         options: The flags, which win.
         front: Stored with the network; None where nothing is.
-        of_speakers: Whether there are i-vectors, whose speakers utt2spk may tell.
 
     Returns:
         The front end.
@@ -201,7 +200,7 @@ def settled(options: FeatureOptions, front: Front | None, *, of_speakers: bool =
     options = completed(options)
     stored = front or Front(ivector_dim=ivector_dim)
     cmvn = options.cmvn or stored.cmvn
-    for name in ("norm_vars", "cmvn_scp", *(() if of_speakers else ("utt2spk",))):
+    for name in ("norm_vars", "cmvn_scp"):
         if getattr(options, name) and cmvn == "none":
             raise ConfigError(f"{name} belongs to cmvn speaker or utterance, and cmvn is none: give --cmvn")
     left, right = options.left_context, options.right_context

@@ -17,6 +17,7 @@ from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, Search
 from limbeck.kaldi.decoding.outputs import Acoustic
 from limbeck.kaldi.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
 from limbeck.kaldi.decoding.search import search
+from limbeck.kaldi.decoding.speakers import GroupedErrors, find_speakers
 from limbeck.kaldi.decoding.utterances import Utterances
 from limbeck.kaldi.formats.compact_lattice import CompactLattice
 from limbeck.kaldi.formats.lines import read_table
@@ -39,6 +40,7 @@ class Sources:
         priors: Scaled log-priors ``(K,)`` taken off the logits, or None.
         text: What was said, or None.
         alignments: The right pdf of each frame, or None.
+        speakers: Who speaks in each utterance, or None.
     """
 
     utterances: Utterances
@@ -46,6 +48,7 @@ class Sources:
     priors: NDArray[np.float32] | None
     text: Mapping[str, Sequence[str]] | None
     alignments: Mapping[str, NDArray[np.int32]] | None
+    speakers: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -55,7 +58,8 @@ class Judged:
     Attributes:
         scale: The acoustic scale.
         hypotheses: Words by utterance.
-        words: Word errors, over the utterances that have a reference.
+        by_utterance: Word errors of each utterance that has a reference.
+        speakers: Who speaks in each utterance, or None.
         frames: Frame errors, over the utterances that have an alignment.
         unreferenced: Utterances without a reference.
         unaligned: Utterances without an alignment, or with one of another length.
@@ -67,7 +71,8 @@ class Judged:
 
     scale: float
     hypotheses: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    words: WordErrors = WordErrors()
+    by_utterance: dict[str, WordErrors] = field(default_factory=dict)
+    speakers: Mapping[str, str] | None = None
     frames: FrameErrors = FrameErrors()
     unreferenced: list[str] = field(default_factory=list)
     unaligned: list[str] = field(default_factory=list)
@@ -75,6 +80,24 @@ class Judged:
     frame_count: int = 0
     network_seconds: float = 0.0
     search_seconds: float = 0.0
+
+    @property
+    def words(self) -> WordErrors:
+        """Word errors, over the utterances that have a reference."""
+        return sum(self.by_utterance.values(), WordErrors())
+
+    @property
+    def unnamed(self) -> str | None:
+        """The first utterance whose speaker is not known where speakers are, or None."""
+        return (
+            None
+            if self.speakers is None
+            else next((key for key in self.by_utterance if key not in self.speakers), None)
+        )
+
+    def grouped(self) -> GroupedErrors:
+        """The same by speaker, or where one of them is not known by utterance."""
+        return GroupedErrors.of(self.by_utterance, None if self.unnamed is not None else self.speakers)
 
     def to_dict(self, *, frame_shift: float) -> dict[str, Any]:
         """The figures, as values that JSON can hold.
@@ -95,14 +118,18 @@ class Judged:
             "search_seconds": self.search_seconds,
             "incomplete": len(self.incomplete),
         }
-        if self.words.words:
+        words = self.words
+        if words.words:
+            grouped = self.grouped()
             figures |= {
-                "wer": self.words.rate,
-                "words": self.words.words,
-                "insertions": self.words.insertions,
-                "deletions": self.words.deletions,
-                "substitutions": self.words.substitutions,
+                "wer": words.rate,
+                "wer_interval": grouped.interval().to_dict(),
+                "words": words.words,
+                "insertions": words.insertions,
+                "deletions": words.deletions,
+                "substitutions": words.substitutions,
                 "unreferenced": self.unreferenced,
+                **grouped.to_dict(),
             }
         if self.frames.frames:
             figures |= {
@@ -140,7 +167,7 @@ def decode_part(
         MismatchError: If more than a twentieth of the utterances has no reference, or no fitting alignment.
         DataError: If there is no utterance.
     """
-    judged = Judged(scale)
+    judged = Judged(scale, speakers=sources.speakers)
     scores = _scores(sources, judged)
     for found in search(scores, graph, scale=scale, options=options, lattices=lattices is not None):
         judged.hypotheses[found.key] = found.words
@@ -152,7 +179,7 @@ def decode_part(
             lattices(found.key, found.lattice)
         if sources.text is not None:
             if found.key in sources.text:
-                judged.words += word_errors(sources.text[found.key], found.words)
+                judged.by_utterance[found.key] = word_errors(sources.text[found.key], found.words)
             else:
                 judged.unreferenced.append(found.key)
         if progress is not None:
@@ -257,12 +284,14 @@ def open_sources(
         counts = model.read_counts(priors.class_frame_counts or model.stored_counts)
         if counts is not None:
             scaled = np.float32(priors.prior_scale) * log_priors(counts, floor=priors.prior_floor)
+    text = None if said is None else file_of(said)
     return Sources(
         Utterances(place, features, front=None if model is None else model.front),
         model,
         scaled,
-        None if said is None else read_table(file_of(said)),
+        None if text is None else read_table(text),
         None if aligned is None else find_alignments(file_of(aligned), graph.transitions),
+        find_speakers(features.utt2spk, beside=[place, text]),
     )
 
 

@@ -23,7 +23,8 @@ class FeatureOptions:
             "utterance" as computed from itself; default: as the run was trained, else none.
         norm_vars: Divide by the standard deviation too; default: as the run was trained.
         cmvn_scp: Statistics by speaker, where they are elsewhere: a script file, an archive, or a specifier.
-        utt2spk: The speaker of each utterance, where it is elsewhere; for CMVN, and for --ivectors of speakers.
+        utt2spk: The speaker of each utterance, where it is elsewhere: for CMVN, for --ivectors of speakers, and for
+            word errors by speaker.
         deltas: Orders of differences over time to append; 2 for the usual deltas and double deltas. Default: as the
             run was trained.
         delta_window: Frames to each side that one difference looks at; default: as the run was trained, else 2.

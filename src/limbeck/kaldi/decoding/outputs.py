@@ -123,8 +123,7 @@ class AcousticModel:
         for path in found.paths:
             nnet, _, said = read_network(path, activation=activation)
             notes += [note for note in said if not note.startswith(_FRONT_NOTE)]
-            of_speakers = ivectors is not None and ivectors.speakers is not None
-            front = settled(features or FeatureOptions(), read_front(path), of_speakers=of_speakers)
+            front = settled(features or FeatureOptions(), read_front(path))
             self._members.append(_Member(path, nnet, _with_ivectors(front, ivectors, path)))
         self._exp = None if features is None else features.exp
         self.notes = tuple(dict.fromkeys(notes))

@@ -61,7 +61,7 @@ class Nnet3Acoustic:
         model = read_nnet3(path)
         self.module = Nnet3Module(model.nnet, output=options.output_node)
         self.outputs = self.module.outputs
-        self.front: Front = settled(features, None, of_speakers=options.ivectors is not None)
+        self.front: Front = settled(features, None)
         self._given = model.priors
         self._log_priors = self._priors(model.priors) if options.use_priors else None
         self._ivectors = self._find_ivectors(features)

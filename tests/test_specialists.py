@@ -416,9 +416,11 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch):
     active = active_specialists(generalist, GROUPS, top=2)
     assert sum(len(start) for start, *_ in calls) == int(active.any(-1).sum())
     for start, total, dust, outside in calls:
-        assert len(start) <= 60 // (2 * 6 + outside.numel()) or len(start) == 1
-        assert total.shape == start.shape == (len(dust), outside.shape[1])
-        assert len(outside.T.unique(dim=0)) == outside.shape[1] <= 2 ** len(outside)
+        assert len(start) <= 60 // (2 * 6 + len(GROUPS)) and outside.numel() <= 60
+        assert total.shape == start.shape == (len(dust), outside.shape[-1])
+        assert outside.shape[:2] in {(1, dust.shape[1]), tuple(dust.shape)}
+        for cells in outside:
+            assert len(cells.T.unique(dim=0)) == cells.shape[-1] <= 2 ** len(cells)
 
 
 def test_a_generalist_that_is_certain_can_be_overruled():
@@ -496,7 +498,7 @@ def masses(examples, scale, seed):
 def test_sure_networks_are_combined_as_exactly_as_unsure_ones(scale, seed):
     """Up to masses of e-400 three hundred slow steps come no lower; where they end, it is at the same."""
     p, own, dust, outside = masses(200, scale, seed)
-    q = minimum(p, own, dust, outside)
+    q = minimum(p, own, dust, outside[None])
     torch.testing.assert_close(q.sum(-1), torch.ones(200, dtype=torch.float64))
     assert bool((q >= 0).all())
 
@@ -516,7 +518,8 @@ def test_sure_networks_are_combined_as_exactly_as_unsure_ones(scale, seed):
 @pytest.mark.parametrize("scale", [6, 60])
 def test_few_steps_suffice_for_all_of_many_examples(scale, monkeypatch):
     monkeypatch.setattr("limbeck.specialists.minimum._STEPS", 40)
-    assert bool(minimum(*masses(20_000, scale, 1)).isfinite().all())
+    *given, outside = masses(20_000, scale, 1)
+    assert bool(minimum(*given, outside[None]).isfinite().all())
 
 
 def test_below_the_floor_proportions_stay_true():

@@ -123,35 +123,83 @@ def combine(
     member = _members(groups, generalist)
     active = active_specialists(generalist, groups, top=top)
     found = generalist.float().clone()
-    for rows, chosen in _asked_together(active):
-        # Classes that are special to the same specialists are alike to all of them: first their sum is found.
-        cells, of_class = torch.unique(member[chosen].T, dim=0, return_inverse=True)
-        size = torch.bincount(of_class).double()
-        step = max(1, min(_ROWS, _NUMBERS // (2 * count + len(chosen) * len(cells))))
-        for first in range(0, len(rows), step):
-            some = rows[first : first + step]
-            p = generalist[some].double().softmax(-1)
-            own, dust = p.clone(), p.new_empty(len(some), len(chosen))
-            for column, number in enumerate(chosen):
-                mass = specialists[number][some].double().softmax(-1)
-                own[:, list(groups[number])] += mass[:, :-1]
-                dust[:, column] = mass[:, -1]
-            start, total = (p.new_zeros(len(some), len(cells)).index_add_(1, of_class, each) for each in (p, own))
-            q = minimum(start, total, dust, (~cells.T).double())
-            part = torch.where(total[:, of_class] > 0, own / total[:, of_class], 1 / size[of_class])
-            found[some] = (q[:, of_class] * part).log().float()
+    asked = active.any(-1).nonzero().flatten()
+    for rows in torch.split(asked, max(1, min(_ROWS, _NUMBERS // (2 * count + len(groups))))):
+        if not len(rows):
+            break
+        p = generalist[rows].double().softmax(-1)
+        own, dust = _masses(p, specialists, groups, active, rows)
+        for some, chosen, of_class, outside in _alike(active[rows], member):
+            # Classes that are special to the same specialists are alike to all of them: first their sum is found.
+            start, total = (
+                p.new_zeros(len(some), outside.shape[-1]).scatter_add_(1, of_class, each[some]) for each in (p, own)
+            )
+            q = minimum(start, total, dust[some].gather(1, chosen), outside)
+            size = torch.zeros_like(q).scatter_add_(1, of_class, torch.ones_like(own[some]))
+            whole = total.gather(1, of_class)
+            part = torch.where(whole > 0, own[some] / whole, 1 / size.gather(1, of_class))
+            found[rows[some]] = (q.gather(1, of_class) * part).log().float()
     return found
 
 
-def _asked_together(active: Tensor) -> Iterator[tuple[Tensor, list[int]]]:
-    """The rows of the examples of which the same specialists are asked, and which these are; none where none is."""
-    asked = active.any(-1).nonzero().flatten()
-    if not len(asked):
-        return
-    patterns, of_row = torch.unique(active[asked], dim=0, return_inverse=True)
-    rows = asked[of_row.argsort(stable=True)].split_with_sizes(torch.bincount(of_row).tolist())
-    for some, pattern in zip(rows, patterns, strict=True):
-        yield some, pattern.nonzero().flatten().tolist()
+def _masses(
+    p: Tensor, specialists: Sequence[Tensor], groups: Sequence[Sequence[int]], active: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What each class and each dustbin was given by those that are asked, float64 ``(n, K)`` and ``(n, M)``."""
+    own, dust = p.clone(), p.new_zeros(len(p), len(groups))
+    for number, group in enumerate(groups):
+        some = active[rows, number].nonzero().flatten()
+        if len(some):
+            mass = specialists[number][rows[some]].double().softmax(-1)
+            own[some[:, None], torch.tensor(group, device=p.device)] += mass[:, :-1]
+            dust[some, number] = mass[:, -1]
+    return own, dust
+
+
+def _alike(active: Tensor, member: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """The examples, put together where as many specialists are asked that divide the classes into as many cells.
+
+    A cell is the classes that are special to the same of the specialists that are asked.
+
+    Args:
+        active: Which specialists are asked, bool ``(n, M)``.
+        member: Which classes are special to a specialist, bool ``(M, K)``.
+
+    Yields:
+        Places of the examples, ``(r,)``; which specialists each asks, ``(r, m)``; the cell of each class, ``(r, K)``;
+        and whether a cell is in a specialist's dustbin, float64 ``(r, m, C)``, or ``(1, m, C)`` where all ask the same.
+    """
+    patterns, of_row = torch.unique(active, dim=0, return_inverse=True)
+    asked = patterns.sum(-1)
+    for most in torch.unique(asked).tolist():
+        numbers = (asked == most).nonzero().flatten()
+        who = patterns[numbers].nonzero()[:, 1].view(-1, most)
+        of_class = _cells(member, who)
+        sizes = of_class.amax(-1) + 1
+        for size in torch.unique(sizes).tolist():
+            here = (sizes == size).nonzero().flatten()
+            place = torch.full_like(asked, -1)
+            place[numbers[here]] = torch.arange(len(here), device=place.device)
+            cells = of_class[here, None].expand(-1, most, -1)
+            outside = torch.zeros(len(here), most, size, dtype=torch.bool, device=place.device)
+            outside.scatter_(2, cells, ~member[who[here]])
+            of_all = (place[of_row] >= 0).nonzero().flatten()
+            for some in torch.split(of_all, max(1, _NUMBERS // (most * size))):
+                which = place[of_row[some]]
+                seen = (outside if len(here) == 1 else outside[which]).double()
+                yield some, who[here][which], of_class[here][which], seen
+
+
+def _cells(member: Tensor, who: Tensor) -> Tensor:
+    """Numbers the cells into which some specialists divide the classes, from 0, int64 ``(P, K)`` of ``(P, m)``."""
+    # Each specialist has a number of 63 random bits: sums of different ones are never equal but by a chance of 2^-63.
+    names = torch.randint(1 << 62, (len(member),), generator=torch.Generator().manual_seed(0)).to(member.device)
+    key = torch.zeros(len(who), member.shape[1], dtype=torch.int64, device=member.device)
+    for column in who.T:
+        key += names[column, None] * member[column]
+    ordered, order = key.sort(-1)
+    ranks = torch.cat([torch.zeros_like(key[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).cumsum(-1)], -1)
+    return torch.empty_like(key).scatter_(-1, order, ranks)
 
 
 @checked_arguments

@@ -38,7 +38,8 @@ def minimum(start: Tensor, own: Tensor, dust: Tensor, outside: Tensor) -> Tensor
         start: Where to begin: the generalist's probabilities, float64 ``(N, K)``.
         own: c, float64 ``(N, K)``.
         dust: d, float64 ``(N, M)``; 0 where a specialist is not asked.
-        outside: 1 where a class is in a specialist's dustbin, float64 ``(M, K)``.
+        outside: 1 where a class is in a specialist's dustbin, float64 ``(N, M, K)``, or ``(1, M, K)`` where all
+            examples have the same specialists.
 
     Returns:
         q, float64 ``(N, K)``.
@@ -58,25 +59,27 @@ def minimum(start: Tensor, own: Tensor, dust: Tensor, outside: Tensor) -> Tensor
     on, c, d = asked, own.clamp_min(_FLOOR), dust.clamp_min(_FLOOR) * asked
 
     # Where no specialist is asked s and lambda are 1 and 0, and stay so.
+    out = outside.expand(len(start), -1, -1)
     q = (start + 1 / start.shape[-1]) / 2
-    s = torch.where(on, q @ outside.T, 1.0)
+    s = torch.where(on, _in_dustbins(q, out), 1.0)
     price = d / s
-    price = price * (0.5 * weight / (price @ outside).amax(-1, keepdim=True).clamp_min(_FLOOR)).clamp(max=1.0)
-    t = weight - price @ outside
+    price = price * (0.5 * weight / _charged(price, out).amax(-1, keepdim=True).clamp_min(_FLOOR)).clamp(max=1.0)
+    t = weight - _charged(price, out)
     target = (q * t).mean(-1, keepdim=True)
 
     for _ in range(_STEPS):
-        short = weight - t - price @ outside
+        short = weight - t - _charged(price, out)
         short = torch.where(short.abs() < 1e-14 * weight, 0.0, short)  # rounding
-        apart = torch.where(on, q @ outside.T - s, 0.0)
+        apart = torch.where(on, _in_dustbins(q, out) - s, 0.0)
         error = torch.cat([(q * t / c - 1), torch.where(on, s * price / d - 1, 0.0), short, apart / s], -1)
         going = ~(error.abs().amax(-1) <= _TOLERANCE)
         found[left[~going]] = q[~going]
         if not bool(going.any()):
             return _in_proportion(found, own, asked, outside)
-        left, on, c, d, weight, q, t, s, price, target, short, apart = (
-            part[going] for part in (left, on, c, d, weight, q, t, s, price, target, short, apart)
-        )
+        if not bool(going.all()):
+            left, on, out, c, d, weight, q, t, s, price, target, short, apart = (
+                part[going] for part in (left, on, out, c, d, weight, q, t, s, price, target, short, apart)
+            )
 
         # Newton's step, solved for the change of lambda: as many unknowns as there are specialists.
         share = on.double()
@@ -84,13 +87,13 @@ def minimum(start: Tensor, own: Tensor, dust: Tensor, outside: Tensor) -> Tensor
         ratio = q / t
         missing = torch.maximum(c, target) - q * t
         missing_dust = torch.where(on, torch.maximum(d, target) - s * price, 0.0)
-        normal = share[:, :, None] * ((outside * ratio[:, None, :]) @ outside.T) * share[:, None, :]
+        normal = share[:, :, None] * ((out * ratio[:, None, :]) @ out.mT) * share[:, None, :]
         normal = normal + torch.diag_embed(s / divisor)
-        right = missing_dust / divisor - apart - share * (((missing - q * short) / t) @ outside.T)
+        right = missing_dust / divisor - apart - share * _in_dustbins((missing - q * short) / t, out)
         d_price = torch.cholesky_solve(right[..., None], torch.linalg.cholesky_ex(normal)[0])[..., 0] * share
-        d_t = short - d_price @ outside
+        d_t = short - _charged(d_price, out)
         d_q = (missing - q * d_t) / t
-        d_s = torch.where(on, apart + d_q @ outside.T, 0.0)
+        d_s = torch.where(on, apart + _in_dustbins(d_q, out), 0.0)
 
         # As far as all stays positive; the further that is, the more products are lowered.
         bounds = [_furthest(q, d_q), _furthest(t, d_t), _furthest(s, d_s), _furthest(divisor, d_price)]
@@ -98,6 +101,16 @@ def minimum(start: Tensor, own: Tensor, dust: Tensor, outside: Tensor) -> Tensor
         q, t, s, price = q + length * d_q, t + length * d_t, s + length * d_s, price + length * d_price
         target = target * torch.where(length > 0.9, _LOWER, torch.where(length > 0.3, 0.3, 1.0))
     raise DataError(f"{len(left)} of {len(start)} examples did not converge in {_STEPS} steps")
+
+
+def _in_dustbins(of_class: Tensor, outside: Tensor) -> Tensor:
+    """The sum over the classes in each specialist's dustbin, ``(n, M)``."""
+    return (outside @ of_class[..., None])[..., 0]
+
+
+def _charged(of_specialist: Tensor, outside: Tensor) -> Tensor:
+    """The sum over the specialists in whose dustbin a class is, ``(n, K)``."""
+    return (of_specialist[:, None, :] @ outside)[:, 0]
 
 
 def _furthest(value: Tensor, change: Tensor) -> Tensor:
@@ -109,8 +122,8 @@ def _in_proportion(q: Tensor, own: Tensor, asked: Tensor, outside: Tensor) -> Te
     """The same with mass below the floor in its true proportions, rows summing to one."""
     # Classes that are in the same dustbins have the same t, so their q are as their c. A sum of random numbers tells
     # which dustbins a class is in.
-    names = 1 + torch.rand(len(outside), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    key, order = ((asked * names.to(q.device)) @ outside).sort(-1)
+    names = 1 + torch.rand(outside.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    key, order = _charged(asked * names.to(q.device), outside.expand(len(q), -1, -1)).sort(-1)
     ranks = torch.cat([torch.zeros_like(order[:, :1]), (key.diff(dim=-1) > 1e-9).cumsum(-1)], -1)
     part = torch.empty_like(order).scatter_(-1, order, ranks)
     low = own < _FLOOR

@@ -37,6 +37,10 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+from keras_distilling import dense_network, distiller, network_of, open_keras  # noqa: E402  (beside this file)
+from whole_common import plain_loss  # noqa: E402
+
 TEMPERATURE, HARD_WEIGHT, BATCH, RATE = 4.0, 0.1, 256, 1e-3
 HIDDEN, CLASSES, PIXELS = 300, 10, 784
 TARGET = 5.0
@@ -127,7 +131,6 @@ def with_pytorch(task: Task) -> dict[str, Any]:
     """As a plain script has it."""
     import torch
     from torch import nn
-    from torch.nn import functional
     from torch.utils.data import DataLoader, TensorDataset
 
     import limbeck
@@ -147,13 +150,8 @@ def with_pytorch(task: Task) -> dict[str, Any]:
     for _ in range(task.epochs):
         for inputs, labels in loader:
             with torch.no_grad():
-                targets = functional.softmax(teacher(inputs) / TEMPERATURE, dim=1)
-            scores = student(inputs)
-            soft = functional.kl_div(
-                functional.log_softmax(scores / TEMPERATURE, dim=1), targets, reduction="batchmean"
-            )
-            hard = functional.cross_entropy(scores, labels)
-            loss = (1 - HARD_WEIGHT) * TEMPERATURE**2 * soft + HARD_WEIGHT * hard
+                answers = teacher(inputs)
+            loss = plain_loss(student(inputs), answers, labels, temperature=TEMPERATURE, weight=HARD_WEIGHT)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -165,35 +163,15 @@ def with_pytorch(task: Task) -> dict[str, Any]:
 
 def with_keras(task: Task) -> dict[str, Any]:
     """As the Keras guide has it, with the loss given explicitly."""
-    os.environ["KERAS_BACKEND"] = task.way.split("-")[1]
-    from safetensors.numpy import load_file
-
-    keras: Any = importlib.import_module("keras")
+    keras = open_keras(task.way.split("-")[1])
     x, y, x_test, y_test = digits(task.examples)
     keras.utils.set_random_seed(task.seed)
-    weights = list(load_file(Path(task.teacher) / "model.safetensors").items())
-    matrices = [value for name, value in weights if name.endswith("weight")]
-    teacher = dense_network(keras, [len(matrix) for matrix in matrices])
-    biases = {name: value for name, value in weights if name.endswith("bias")}
-    names = [name for name, _ in weights if name.endswith("weight")]
-    for layer, name, matrix in zip(teacher.layers, names, matrices, strict=True):
-        layer.set_weights([matrix.T, biases[name.replace("weight", "bias")]])
-    student = dense_network(keras, [HIDDEN, HIDDEN, CLASSES])
-    distiller = keras.distillation.Distiller(
-        teacher=teacher,
-        student=student,
-        distillation_losses=keras.distillation.LogitsDistillation(
-            temperature=TEMPERATURE, loss=keras.losses.KLDivergence()
-        ),
-        student_loss_weight=HARD_WEIGHT,
-    )
-    distiller.compile(
-        optimizer=keras.optimizers.Adam(RATE),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    teacher = network_of(keras, PIXELS, Path(task.teacher))
+    student = dense_network(keras, PIXELS, [HIDDEN, HIDDEN, CLASSES])
+    learner = distiller(keras, teacher, student, temperature=TEMPERATURE, weight=HARD_WEIGHT, rate=RATE)
     inputs = flat_floats(x)
     began = time.perf_counter()
-    distiller.fit(inputs, y, batch_size=BATCH, epochs=task.epochs, verbose=0)
+    learner.fit(inputs, y, batch_size=BATCH, epochs=task.epochs, verbose=0)
     seconds = time.perf_counter() - began
     answers = np.asarray(student.predict(flat_floats(x_test), batch_size=1000, verbose=0)).argmax(1)
     taught = np.asarray(teacher.predict(flat_floats(x_test), batch_size=1000, verbose=0)).argmax(1)
@@ -204,12 +182,6 @@ def with_keras(task: Task) -> dict[str, Any]:
         "keras": keras.__version__,
         "default_loss": default_loss(keras),
     }
-
-
-def dense_network(keras: Any, widths: Sequence[int]) -> Any:
-    """Dense layers with ReLU between them; the output is scores."""
-    hidden = [keras.layers.Dense(width, activation="relu") for width in widths[:-1]]
-    return keras.Sequential([keras.Input((PIXELS,)), *hidden, keras.layers.Dense(widths[-1])])
 
 
 def default_loss(keras: Any) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """How long it takes to combine a generalist with its specialists, by the number of classes.
 
-    python benchmarks/committee.py [--rows 20000] [--rounds 3] [--json FILE]
+    python benchmarks/committee.py [--rows 20000] [--rounds 3] [--json FILE] [--quick]
 
 Random networks as sure as trained ones (logits of standard deviation 4), specialists for random classes, asked where
 one of the generalist's top classes is special to them. Times are of ``combine`` alone, the least of some rounds, on one
@@ -10,7 +10,9 @@ from a probability distribution.
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +49,22 @@ def measure(classes: int, specialists: int, special: int, top: int, rows: int, r
     }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000, help="a tenth of them with 1,000 classes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="few examples, to see that it works")
+    options = parser.parse_args(words)
+    rows, rounds = (200, 1) if options.quick else (options.rows, options.rounds)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = []
     print("| classes | specialists | special classes | top | microseconds an example | sums of probabilities off by |")
     print("|---:|---:|---:|---:|---:|---:|")
     for case in CASES:
-        row = measure(*case, options.rows // (10 if case[0] > 100 else 1), options.rounds)
+        row = measure(*case, rows // (10 if case[0] > 100 else 1), rounds)
         found.append(row)
         print(
             "| "
@@ -69,7 +74,9 @@ def main() -> None:
         )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
+    torch.set_num_threads(threads)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

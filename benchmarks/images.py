@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +98,15 @@ def measure_memory(root: str, workers: int, batches: int) -> int:
 Batches = Callable[[], Iterator[Any]]
 
 
-def plain_batches(root: Path, size: int, workers: int, count: int) -> Batches:
-    """Batches of inputs and labels, as a loop of one's own makes them."""
+def photographs(files: Sequence[Path], classes: Sequence[str], size: int) -> Any:
+    """A ``Dataset`` that decodes, crops, flips and normalises, as torchvision's transforms do."""
     import torch
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import Dataset
 
-    files = sorted((root / "train").glob("*/*.jpg"))[:count]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
     class Photographs(Dataset[Any]):
-        """Decodes, crops, flips and normalises: what torchvision's transforms do."""
+        """Pixels and class of each file."""
 
         def __len__(self) -> int:
             return len(files)
@@ -119,9 +118,17 @@ def plain_batches(root: Path, size: int, workers: int, count: int) -> Batches:
             if random.random() < 0.5:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
-            return pixels.sub_(mean).div_(std), CLASSES.index(files[row].parent.name)
+            return pixels.sub_(mean).div_(std), classes.index(files[row].parent.name)
 
-    loader = DataLoader(Photographs(), batch_size=BATCH, shuffle=True, num_workers=workers)
+    return Photographs()
+
+
+def plain_batches(root: Path, size: int, workers: int, count: int) -> Batches:
+    """Batches of inputs and labels, as a loop of one's own makes them."""
+    from torch.utils.data import DataLoader
+
+    data = photographs(sorted((root / "train").glob("*/*.jpg"))[:count], CLASSES, size)
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=workers)
     return lambda: iter(loader)
 
 

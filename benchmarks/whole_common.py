@@ -98,3 +98,12 @@ def warm_up() -> None:
 def threads() -> int:
     """Threads of each way, as ``OMP_NUM_THREADS`` says."""
     return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+def plain_loss(logits: Any, answers: Any, labels: Any, *, temperature: float, weight: float) -> Any:
+    """The loss of a distillation as scripts have it, from a teacher's logits."""
+    from torch.nn import functional
+
+    log_probs = functional.log_softmax(logits / temperature, dim=1)
+    soft = functional.kl_div(log_probs, (answers / temperature).softmax(1), reduction="batchmean")
+    return (1 - weight) * temperature**2 * soft + weight * functional.cross_entropy(logits, labels)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from images import crop
-from whole_common import Task, clocked, step_operations, stopwatch, warm_up
+from images import photographs
+from whole_common import Task, clocked, plain_loss, step_operations, stopwatch, warm_up
 
 TEMPERATURE, WEIGHT, RATE, PIXELS = 4.0, 0.1, 1e-3, 64
 CLASSES = ("down", "flat", "steep", "up")
@@ -79,31 +79,13 @@ def with_limbeck(task: Task) -> dict[str, Any]:
 def with_loop(task: Task) -> dict[str, Any]:
     """As a script has it."""
     import torch
-    from torch.nn import functional
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import DataLoader
 
     import limbeck
     from limbeck.models.timm_models import make_timm
 
     settings, found, root = task.settings, {}, Path(task.folder) / "images"
     files = sorted((root / "train").glob("*/*.jpg"))
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-
-    class Photographs(Dataset[Any]):
-        """Decodes, crops, flips and normalises: what torchvision's transforms do."""
-
-        def __len__(self) -> int:
-            return len(files)
-
-        def __getitem__(self, row: int) -> Any:
-            image = Image.open(files[row]).convert("RGB")
-            top, left, high, wide = crop(image.height, image.width)
-            image = image.crop((left, top, left + wide, top + high)).resize((PIXELS, PIXELS), Image.Resampling.BILINEAR)
-            if torch.rand(()) < 0.5:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
-            return pixels.sub_(mean).div_(std), CLASSES.index(files[row].parent.name)
-
     data = limbeck.open_data(str(root), image_size=PIXELS, validation=0)
     teacher: Any = limbeck.load(Path(task.folder) / "teacher")
     teacher.eval()
@@ -111,19 +93,15 @@ def with_loop(task: Task) -> dict[str, Any]:
     student = make_timm(f"timm:{settings['student']}", classes=len(CLASSES)).train()
     warm_up()
     with clocked(found, "all"), clocked(found, "training"), clocked(found, "stepping"):
-        loader = DataLoader(
-            Photographs(), batch_size=settings["batch"], shuffle=True, num_workers=settings["workers"]
-        )  # fmt: skip
+        shown = photographs(files, CLASSES, PIXELS)
+        loader = DataLoader(shown, batch_size=settings["batch"], shuffle=True, num_workers=settings["workers"])
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings["epochs"] * len(loader))
         for _ in range(settings["epochs"]):
             for inputs, labels in loader:
                 with torch.no_grad():
-                    targets = teacher(inputs).div(TEMPERATURE).softmax(1)
-                logits = student(inputs)
-                log_probs = functional.log_softmax(logits / TEMPERATURE, dim=1)
-                soft = functional.kl_div(log_probs, targets, reduction="batchmean")
-                loss = (1 - WEIGHT) * TEMPERATURE**2 * soft + WEIGHT * functional.cross_entropy(logits, labels)
+                    answers = teacher(inputs)
+                loss = plain_loss(student(inputs), answers, labels, temperature=TEMPERATURE, weight=WEIGHT)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

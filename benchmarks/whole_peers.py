@@ -5,14 +5,14 @@ Each trains the students of one setting after the others, and asks the teacher a
 
 import importlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whole_common import Task, clocked, warm_up
+from keras_distilling import dense_network, distiller, network_of, open_keras
+from whole_common import Task, clocked, plain_loss, warm_up
 
 TEMPERATURES, WEIGHTS, SEEDS = (1.0, 2.0, 4.0, 8.0), (0.0, 0.1, 0.5), (0, 1, 2)
 TRAININGS = len(TEMPERATURES) * len(WEIGHTS) * len(SEEDS)
@@ -44,7 +44,6 @@ def with_loop(task: Task) -> dict[str, Any]:
     """As a plain script has it."""
     import torch
     from torch import nn
-    from torch.nn import functional
     from torch.utils.data import DataLoader, TensorDataset
 
     held, settings, found = digits(task), task.settings, {}
@@ -62,11 +61,8 @@ def with_loop(task: Task) -> dict[str, Any]:
             for _ in range(settings["epochs"]):
                 for inputs, labels in loader:
                     with torch.no_grad():
-                        targets = averaged(members, inputs).div(temperature).softmax(1)
-                    logits = student(inputs)
-                    log_probs = functional.log_softmax(logits / temperature, dim=1)
-                    soft = functional.kl_div(log_probs, targets, reduction="batchmean")
-                    loss = (1 - weight) * temperature**2 * soft + weight * functional.cross_entropy(logits, labels)
+                        answers = averaged(members, inputs)
+                    loss = plain_loss(student(inputs), answers, labels, temperature=temperature, weight=weight)
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -154,48 +150,22 @@ def with_torchdistill(task: Task) -> dict[str, Any]:
 
 def with_keras(task: Task) -> dict[str, Any]:
     """As the Keras guide has it, with the loss given explicitly."""
-    os.environ["KERAS_BACKEND"] = task.way.split("-")[1]
-    from safetensors.numpy import load_file
-
-    keras: Any = importlib.import_module("keras")
+    keras = open_keras(task.way.split("-")[1])
     held, settings, found = digits(task), task.settings, {}
     whole = keras.Input((PIXELS,))
-    outputs = []
-    for member in range(settings["members"]):
-        weights = load_file(Path(task.folder) / f"teacher-{member}" / "model.safetensors")
-        names = [name for name in weights if name.endswith("weight")]
-        one = keras_network(keras, [len(weights[name]) for name in names])
-        for layer, name in zip(one.layers, names, strict=True):
-            layer.set_weights([weights[name].T, weights[name.replace("weight", "bias")]])
-        outputs.append(one(whole))
+    outputs = [
+        network_of(keras, PIXELS, Path(task.folder) / f"teacher-{member}")(whole)
+        for member in range(settings["members"])
+    ]
     teacher = keras.Model(whole, outputs[0] if len(outputs) == 1 else keras.layers.Average()(outputs))
     (temperature, weight), wrong = MEASURED, []
     inputs, judges = flat(held["x_train"]), flat(held["x_validation"])
     for seed in SEEDS[: settings["seeds"]]:
         with clocked(found, f"training {seed}"):
             keras.utils.set_random_seed(seed)
-            student = keras_network(keras, [*settings["hidden"], CLASSES])
-            distiller = keras.distillation.Distiller(
-                teacher=teacher,
-                student=student,
-                distillation_losses=keras.distillation.LogitsDistillation(
-                    temperature=temperature, loss=keras.losses.KLDivergence()
-                ),
-                student_loss_weight=weight,
-            )
-            distiller.compile(
-                optimizer=keras.optimizers.Adam(RATE),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            )
-            distiller.fit(
-                inputs, held["y_train"], batch_size=settings["batch"], epochs=settings["epochs"], verbose=0
-            )  # fmt: skip
+            student = dense_network(keras, PIXELS, [*settings["hidden"], CLASSES])
+            learner = distiller(keras, teacher, student, temperature=temperature, weight=weight, rate=RATE)
+            learner.fit(inputs, held["y_train"], batch_size=settings["batch"], epochs=settings["epochs"], verbose=0)
             answers = np.asarray(student.predict(judges, batch_size=1000, verbose=0)).argmax(1)
             wrong.append(int((answers != held["y_validation"]).sum()))
     return {**found, "measured": len(wrong), "validation_errors": wrong, "version": keras.__version__}
-
-
-def keras_network(keras: Any, widths: Sequence[int]) -> Any:
-    """Dense layers with ReLU between them; the output is logits."""
-    hidden = [keras.layers.Dense(width, activation="relu") for width in widths[:-1]]
-    return keras.Sequential([keras.Input((PIXELS,)), *hidden, keras.layers.Dense(widths[-1])])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from text_pair import save_tokenizer
-from whole_common import Task, clocked, step_operations, stopwatch, warm_up
+from whole_common import Task, clocked, plain_loss, step_operations, stopwatch, warm_up
 from whole_images import errors, stepwise
 
 TEMPERATURE, WEIGHT, RATE, LENGTH, CLASSES = 4.0, 0.1, 1e-3, 64, 8
@@ -92,7 +92,6 @@ def with_loop(task: Task) -> dict[str, Any]:
     """As a script with transformers has it."""
     import torch
     import transformers
-    from torch.nn import functional
     from torch.utils.data import DataLoader
 
     import limbeck
@@ -123,11 +122,9 @@ def with_loop(task: Task) -> dict[str, Any]:
                 for batch in loader:
                     known = batch.pop("labels")
                     with torch.no_grad():
-                        targets = teacher(**batch).logits.div(TEMPERATURE).softmax(1)
+                        answers = teacher(**batch).logits
                     logits = student(**batch).logits
-                    log_probs = functional.log_softmax(logits / TEMPERATURE, dim=1)
-                    soft = functional.kl_div(log_probs, targets, reduction="batchmean")
-                    loss = (1 - WEIGHT) * TEMPERATURE**2 * soft + WEIGHT * functional.cross_entropy(logits, known)
+                    loss = plain_loss(logits, answers, known, temperature=TEMPERATURE, weight=WEIGHT)
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()

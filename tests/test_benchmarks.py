@@ -346,6 +346,14 @@ def test_against_others_leaves_out_what_is_not_installed(capsys, monkeypatch, tm
     assert "keras-torch is left out: keras is not installed: pip install 'keras>=3.12'" in capsys.readouterr().out
 
 
+def test_committees_of_each_size_are_timed(tmp_path, capsys):
+    assert load("committee").main(["--quick", "--json", str(tmp_path / "committee.json")]) == 0
+    rows = json.loads((tmp_path / "committee.json").read_text())
+    assert [row["classes"] for row in rows] == [26, 53, 53, 1000, 1000]
+    assert all(row["microseconds"] > 0 and row["error"] < 1e-5 for row in rows)
+    assert capsys.readouterr().out.count("\n") == 2 + len(rows)
+
+
 def test_nnet3_files_are_timed_beside_a_copy(tmp_path, capsys):
     assert load("nnet3").main(["--quick", "--no-flush", "--json", str(tmp_path / "nnet3.json")]) == 0
     found = json.loads((tmp_path / "nnet3.json").read_text())

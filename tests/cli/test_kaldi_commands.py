@@ -302,6 +302,7 @@ def test_decode_against_another(limbeck, refused, decoded, tmp_path):
     assert found["estimate"] == -worse["wer"] and found["low"] < found["estimate"] < found["high"] < 0
     assert f"{-100 * worse['wer']:+.2f} points from {bad}, 95 % interval -" in done.out
     # What does not fit: other speakers, no metrics, and metrics of something else. What was decoded is kept.
+    refused(*decode("--against", good, out=tmp_path / "none"), says="--text")
     out = tmp_path / "third"
     done = limbeck(*words, "--acoustic-scale", 0.1, "--against", decoded[0], "--out", out)
     assert done.code == 2 and "80 utterances" in done.err and "utt2spk" in done.err and done.err.count("\n") == 1
@@ -343,6 +344,7 @@ def decode(*words, out, feats=E2E / "feats.scp"):
         (["--text", KALDI / "hmm" / "text"], "not in the text"),
         (["--ali", KALDI / "hmm" / "ali.1.gz"], "not in the alignments"),
         (["--text", KALDI / "tiny.nnet.bin"], "tiny.nnet.bin"),
+        (["--against", KALDI / "none"], "none.json"),
         (["--ali", KALDI], "no alignments"),
     ],
 )

@@ -134,15 +134,9 @@ def decode(
     network = None
     if model is not None:
         # Without counts: frame accuracy uses the raw outputs.
+        raw = OutputOptions(no_softmax=True)
         network = open_acoustic(
-            model,
-            OutputOptions(no_softmax=True),
-            nnet3,
-            features,
-            activation=activation,
-            mean=mean,
-            weights=weights,
-            decodes=True,
+            model, raw, nnet3, features, activation=activation, mean=mean, weights=weights, decodes=True
         )
         opened.check_pdfs(network.outputs, network.path)
         for note in network.notes:
@@ -152,6 +146,8 @@ def decode(
         return open_sources(place, said, aligned, network, priors, features, opened)
 
     test = sources(feats or loglikes or "", text, ali)
+    if earlier is not None and test.text is None:
+        raise ConfigError("--against compares word errors, and there is no reference: give --text")
     tried: list[Judged] = []
     if dev is not None:
         part = sources(dev, None, None)

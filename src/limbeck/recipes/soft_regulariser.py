@@ -2,12 +2,14 @@
 
 __all__ = ["run"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
 
+from limbeck.data.data_set import DataSet
 from limbeck.evaluation.prediction import predict
 from limbeck.recipes.findings import Findings, Order
 from limbeck.recipes.letters import Letters, accuracy, letters
@@ -15,6 +17,7 @@ from limbeck.recipes.series import Cell, Series
 from limbeck.report import Drawing, Table
 from limbeck.report.figures_study import draw_curves
 from limbeck.runs.measure import labels_of
+from limbeck.teachers import StoredTargets
 
 _SHARE = 0.03
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -42,16 +45,21 @@ def run(series: Series, order: Order) -> Findings:
         part = here.part(share, seed=seed)
         return series.train("few-hard", make, part, replace(training, schedule="constant"), settings=settings)
 
+    @cache
+    def taught(seed: int) -> tuple[DataSet, Callable[[], StoredTargets]]:
+        part = here.part(share, seed=seed)
+        return part, series.answers(everything(seed).model, part.train, part.classes)
+
     def few_soft(seed: int, temperature: float) -> Cell:
-        part, teacher = here.part(share, seed=seed), everything(seed)
+        part, answers = taught(seed)
         return series.distil(
             f"few-soft-T{temperature:g}",
             make,
-            series.answers(teacher.model, part.train, part.classes),
+            answers,
             part,
             here.training(400, seed=seed),
             temperature=temperature,
-            settings={**settings, "teacher": teacher.name},
+            settings={**settings, "teacher": everything(seed).name},
         )
 
     trials = {temperature: few_soft(0, temperature) for temperature in _TEMPERATURES}

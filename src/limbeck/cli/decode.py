@@ -28,6 +28,7 @@ from limbeck.system.progress import counting
 if TYPE_CHECKING:
     from limbeck.kaldi.decoding.graph import Graph
     from limbeck.kaldi.decoding.judging import Judged, Sources
+    from limbeck.kaldi.decoding.outputs import Acoustic
     from limbeck.kaldi.decoding.speakers import GroupedErrors
 
 _SCALES = (0.05, 0.07, 0.1, 0.14, 0.2)
@@ -138,9 +139,7 @@ def decode(
         network = open_acoustic(
             model, raw, nnet3, features, activation=activation, mean=mean, weights=weights, decodes=True
         )
-        opened.check_pdfs(network.outputs, network.path)
-        for note in network.notes:
-            say(f"note: {note}")
+        _fit(network, opened)
 
     def sources(place: str | Path, said: Path | None, aligned: Path | None) -> "Sources":
         return open_sources(place, said, aligned, network, priors, features, opened)
@@ -171,6 +170,13 @@ def decode(
         return
     _show(figures)
     say(f"The hypotheses are in {out}, the metrics in {out.with_suffix('.json')}")
+
+
+def _fit(network: "Acoustic", graph: "Graph") -> None:
+    """Check that a network has the graph's pdfs, and say what was assumed of it."""
+    graph.check_pdfs(network.outputs, network.path)
+    for note in network.notes:
+        say(f"note: {note}")
 
 
 def _tried(part: "Sources", graph: "Graph", scale: float, search: SearchOptions, *, quiet: bool) -> "Judged":

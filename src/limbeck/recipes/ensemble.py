@@ -2,15 +2,15 @@
 
 __all__ = ["run"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import nn
 
-from limbeck.recipes.findings import Findings, Order
+from limbeck.recipes.findings import Findings, Order, temperature_table
 from limbeck.recipes.letters import Letters, letters
 from limbeck.recipes.series import Cell, Series
-from limbeck.report import Drawing, Table
+from limbeck.report import Drawing
 from limbeck.report.figures_study import draw_curves
 from limbeck.teachers import Ensemble
 
@@ -53,7 +53,9 @@ def run(series: Series, order: Order) -> Findings:
         )
 
     trials = {temperature: student(0, temperature) for temperature in _TEMPERATURES}
-    best = min(trials, key=lambda temperature: trials[temperature].errors)
+    errors = {temperature: cell.errors for temperature, cell in trials.items()}
+    best = min(errors, key=errors.__getitem__)
+    tried = temperature_table("Validation errors by temperature, first student", errors, best)
     students = [student(seed, best) for seed in series.seeds]
     longer = series.train(
         "single-long", make, here.data, here.patient(seed=0), augmentation=here.turns, settings=settings
@@ -75,7 +77,7 @@ def run(series: Series, order: Order) -> Findings:
         },
         f"The ensemble gains {gain:.2f} points over its members; one network distilled from it keeps "
         f"{float(np.mean(kept)) if kept else 0:.0f} % of that (paper, on speech: 86 %).",
-        (_trial_table(trials, best),),
+        (tried,),
         (_growing(here, models),),
         (
             here.about(),
@@ -94,11 +96,6 @@ def _views(here: Letters) -> str:
         f" and see the same {here.turns.views} views of each image, shifted by up to a pixel, turned by up to five "
         "degrees and scaled by up to 5 %"
     )
-
-
-def _trial_table(trials: Mapping[float, Cell], chosen: float) -> Table:
-    rows = tuple((f"{t:g}" + (" (chosen)" if t == chosen else ""), str(cell.errors)) for t, cell in trials.items())
-    return Table("Validation errors by temperature, first student", ("T", "errors on validation"), rows)
 
 
 def _growing(here: Letters, models: Sequence[nn.Module]) -> Drawing:

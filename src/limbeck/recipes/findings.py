@@ -1,6 +1,6 @@
 """The findings of a recipe, and their comparison with the paper."""
 
-__all__ = ["Findings", "Order", "results_table", "spread"]
+__all__ = ["Findings", "Order", "results_table", "spread", "temperature_table"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +65,25 @@ def spread(values: Sequence[float], unit: str = "errors") -> str:
     if len(values) == 1:
         return f"{values[0]:.0f}" if unit == "errors" else f"{values[0]:.{digits}f}{sign}"
     return f"{interval.estimate:.{digits}f}{sign} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def temperature_table(title: str, errors: Mapping[float, int], chosen: float) -> Table:
+    """What each temperature that was tried gave.
+
+    Args:
+        title: Of the table.
+        errors: Errors on validation by temperature.
+        chosen: The temperature that was taken.
+
+    Returns:
+        A row for each.
+
+    Example:
+        >>> temperature_table("Tried", {2.0: 31, 4.0: 29}, 4.0).rows
+        (('2', '31'), ('4 (chosen)', '29'))
+    """
+    rows = tuple((f"{t:g}" + (" (chosen)" if t == chosen else ""), str(count)) for t, count in errors.items())
+    return Table(title, ("T", "errors on validation"), rows)
 
 
 def results_table(recipe: Recipe, findings: Findings) -> Table:

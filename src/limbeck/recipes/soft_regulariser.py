@@ -11,10 +11,10 @@ import torch
 
 from limbeck.data.data_set import DataSet
 from limbeck.evaluation.prediction import predict
-from limbeck.recipes.findings import Findings, Order
+from limbeck.recipes.findings import Findings, Order, temperature_table
 from limbeck.recipes.letters import Letters, accuracy, letters
 from limbeck.recipes.series import Cell, Series
-from limbeck.report import Drawing, Table
+from limbeck.report import Drawing
 from limbeck.report.figures_study import draw_curves
 from limbeck.runs.measure import labels_of
 from limbeck.teachers import StoredTargets
@@ -63,7 +63,11 @@ def run(series: Series, order: Order) -> Findings:
         )
 
     trials = {temperature: few_soft(0, temperature) for temperature in _TEMPERATURES}
-    best = min(trials, key=lambda temperature: trials[temperature].errors)
+    errors = {temperature: cell.errors for temperature, cell in trials.items()}
+    best = min(errors, key=errors.__getitem__)
+    tried = temperature_table(
+        "Validation errors by temperature, first seed, soft targets on the small part", errors, best
+    )
     rounds = [(everything(seed), few_hard(seed), few_soft(seed, best)) for seed in series.seeds]
 
     # All choices are made: now the test set is read.
@@ -72,11 +76,6 @@ def run(series: Series, order: Order) -> Findings:
     lost = mean["all_hard"] - mean["few_hard"]
     undone = 100 * (mean["few_soft"] - mean["few_hard"]) / lost if lost > 0 else 0.0
     count = len(here.part(share, seed=0).train)
-    table = Table(
-        "Validation errors by temperature, first seed, soft targets on the small part",
-        ("T", "errors on validation"),
-        tuple((f"{t:g}" + (" (chosen)" if t == best else ""), str(cell.errors)) for t, cell in trials.items()),
-    )
     return Findings(
         values,
         {
@@ -85,7 +84,7 @@ def run(series: Series, order: Order) -> Findings:
         },
         f"With {100 * share:g} % of the data, hard targets lose {lost:.2f} points against all of the data; soft "
         f"targets undo {undone:.0f} % of that loss (paper, on speech: 87 %).",
-        (table,),
+        (tried,),
         (_curves(rounds, best, series),),
         (
             here.about(),

@@ -17,6 +17,7 @@ from limbeck.kaldi.decoding.options import FeatureOptions, OutputOptions, Search
 from limbeck.kaldi.decoding.outputs import AcousticModel
 from limbeck.kaldi.decoding.scoring import FrameErrors, WordErrors, frame_errors, word_errors
 from limbeck.kaldi.decoding.search import Found, search
+from limbeck.kaldi.decoding.speakers import GroupedErrors
 from limbeck.kaldi.decoding.utterances import Utterances
 from limbeck.kaldi.formats.lines import read_table
 from limbeck.kaldi.formats.table import read_ark
@@ -282,3 +283,16 @@ def test_the_library_reads_both_kinds(tmp_path, graph):
     assert load_fst(graph) is not None
     with pytest.raises(ConfigError, match="beam"):
         SearchOptions(beam=0)
+
+
+def test_systems_of_other_utterances_are_not_compared():
+    """As many speakers, but other words: a reference was changed, or utterances were left out."""
+    one = GroupedErrors("speakers", {"a": 3, "b": 1}, {"a": 10, "b": 9})
+    assert one.against(GroupedErrors("speakers", {"a": 1, "b": 1}, {"a": 10, "b": 9})).estimate == 2 / 19
+    for other in (
+        GroupedErrors("speakers", {"a": 3, "b": 1}, {"a": 10, "b": 8}),
+        GroupedErrors("speakers", {"a": 3, "c": 1}, {"a": 10, "c": 9}),
+        GroupedErrors("utterances", {"a": 3, "b": 1}, {"a": 10, "b": 9}),
+    ):
+        with pytest.raises(MismatchError, match="decode_a was counted on 1[89] words of 2 (speakers|utterances)"):
+            one.against(other, name="decode_a")

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import limbeck
+from advice_pairs import PAIRS, Pair, made_up
 from limbeck.data import Examples
 from limbeck.evaluation.paired_intervals import crossed_difference
 from limbeck.evaluation.prediction import predict
@@ -36,9 +37,6 @@ from limbeck.models import count_parameters
 from limbeck.protocols import Teacher
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
-
-sys.path.insert(0, str(Path(__file__).parent))
-from advice_pairs import PAIRS, Pair, made_up  # noqa: E402  (beside this file)
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 4.0, 8.0), (0.0, 0.1, 0.5)
 ENOUGH = 2.0

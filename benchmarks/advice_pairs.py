@@ -8,7 +8,6 @@ the programming language, by the tag ``implemented-in`` that a seventh of the pa
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +21,7 @@ from torch import nn
 import limbeck
 from limbeck.data import DataSet, Examples
 from limbeck.data.text import Text
-
-sys.path.insert(0, str(Path(__file__).parent))
-from text_pair import Size, WeightedBag, packages, save_tokenizer  # noqa: E402  (beside this file)
+from text_pair import Size, WeightedBag, packages, save_tokenizer
 
 Network = limbeck.ModelOptions | Callable[[int], nn.Module]
 TAG = re.compile(r"implemented-in::([\w+-]+)(?:,|$)")

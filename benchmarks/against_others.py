@@ -37,9 +37,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from keras_distilling import dense_network, distiller, network_of, open_keras  # noqa: E402  (beside this file)
-from whole_common import plain_loss  # noqa: E402
+from keras_distilling import dense_network, distiller, network_of, open_keras
+from whole_common import plain_loss
 
 TEMPERATURE, HARD_WEIGHT, BATCH, RATE = 4.0, 0.1, 256, 1e-3
 HIDDEN, CLASSES, PIXELS = 300, 10, 784

@@ -1,15 +1,12 @@
 """The flags that benchmarks on CIFAR-10 share, and the images that they name."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar import made_up, read_cifar
 from limbeck.data import DataSet
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cifar import made_up, read_cifar  # noqa: E402  (beside this file)
 
 HELP = {
     "train": "images to learn from: all of the teacher's",

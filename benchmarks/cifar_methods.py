@@ -21,13 +21,11 @@ import torch
 from torch import nn
 
 import limbeck
+from cifar import network
+from cifar_flags import add_flags, command_of, open_images
 from limbeck.data import DataSet
 from limbeck.options import Augmentation
 from limbeck.options.comparison import Comparison
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cifar import network  # noqa: E402  (beside this file)
-from cifar_flags import add_flags, command_of, open_images  # noqa: E402
 
 METHODS = (
     "kd", "logits", "dkd", "nkd", "dist", "ttm", "standardised", "kd+attention", "kd+fitnets", "kd+rkd",

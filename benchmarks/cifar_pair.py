@@ -25,6 +25,8 @@ import torch
 from torch import nn
 
 import limbeck
+from cifar import CLASSES, network
+from cifar_flags import add_flags, command_of, open_images
 from limbeck import SoftTargets
 from limbeck.data import DataSet
 from limbeck.errors import ParityError
@@ -32,10 +34,6 @@ from limbeck.evaluation.verdicts import sentences
 from limbeck.options import Augmentation
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cifar import CLASSES, network  # noqa: E402  (beside this file)
-from cifar_flags import add_flags, command_of, open_images  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "learning_rate": 3e-3, "weight_decay": 0.05, "workers": 0, "device": "cpu", "precision": "float32", "resume": True,

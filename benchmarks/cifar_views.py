@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import limbeck
+from cifar import CLASSES, network
+from cifar_flags import add_flags, open_images
 from limbeck import SoftTargets
 from limbeck.data import DataSet, Examples
 from limbeck.evaluation.paired_intervals import crossed_difference
@@ -38,10 +40,6 @@ from limbeck.evaluation.verdicts import in_points
 from limbeck.options import Augmentation
 from limbeck.report.figures_study import draw_results
 from limbeck.report.study import Drawing, Study, Table, markdown, write_study
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cifar import CLASSES, network  # noqa: E402  (beside this file)
-from cifar_flags import add_flags, open_images  # noqa: E402
 
 TEACHER_WIDTH, STUDENT_WIDTH = 32, 8
 TEMPERATURE = 2.0

@@ -25,12 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from exported_answers import measure
+from exported_cases import cases, few, pages_need_runtime, without_page
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
-
-sys.path.insert(0, str(Path(__file__).parent))
-from exported_answers import measure  # noqa: E402  (beside this file)
-from exported_cases import cases, few, pages_need_runtime, without_page  # noqa: E402
 
 START, END = "<!-- tables: written by benchmarks/export_networks.py -->", "<!-- end of tables -->"
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import limbeck
+from exported_cases import Case
 from limbeck.data import DataSet, Examples
 from limbeck.errors import ConfigError, LimbeckError, ParityError
 from limbeck.evaluation.non_inferiority import judge_margin
@@ -27,9 +28,6 @@ from limbeck.exporters.comparing import rounding_of
 from limbeck.exporters.tracing import bare_inputs
 from limbeck.inputs import Inputs
 from limbeck.models.calling import call_model
-
-sys.path.insert(0, str(Path(__file__).parent))
-from exported_cases import Case  # noqa: E402  (beside this file)
 
 BATCH, TIES, MARGIN = 256, 4, 0.5
 

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,9 +23,7 @@ from limbeck.options import DataOptions, ImagePresentation, ModelOptions, TextPr
 from limbeck.recipes.corpus import corpus
 from limbeck.recipes.series import Series
 from limbeck.system.hugging_face import transformers
-
-sys.path.insert(0, str(Path(__file__).parent))
-from text_pair import made_up, packages, save_tokenizer  # noqa: E402  (beside this file)
+from text_pair import made_up, packages, save_tokenizer
 
 LENGTH = 48
 """Tokens of a text, at most."""

@@ -8,7 +8,6 @@ half of the sizes grows, on logarithmic axes: 1 is linear, 2 quadratic. What gro
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import math
@@ -20,19 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from growth_cases import AXES, Axis, files_for  # noqa: E402  (beside this file)
-from whole_common import processor, threads  # noqa: E402
+from growth_cases import AXES, Axis, files_for
+from memory_use import forget_peak, held_bytes, peak_bytes
+from whole_common import processor, threads
 
 _LEAST = 1_000_000
 """Growth of memory below which it is not told from none, bytes."""
 START, END = "<!-- tables: written by benchmarks/growth.py -->", "<!-- end of tables -->"
-
-
-def status(name: str) -> int:
-    """A size out of this process's status, bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def child(axis: Axis, size: int, folder: Path) -> dict[str, Any]:
@@ -47,12 +40,11 @@ def child(axis: Axis, size: int, folder: Path) -> dict[str, Any]:
     known: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for name, work in axis.work.items():
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        held, began, used = status("VmRSS"), time.perf_counter(), processor()
+        forget_peak()
+        held, began, used = held_bytes(), time.perf_counter(), processor()
         work(folder, size, known)
         found[name] = {"clock": time.perf_counter() - began, "processor": processor() - used}
-        found[name]["memory"] = max(_LEAST, status("VmHWM") - held)
+        found[name]["memory"] = max(_LEAST, peak_bytes() - held)
     return found
 
 

@@ -8,7 +8,6 @@ one process, since there nothing may be lost.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from limbeck.data import Examples
 from limbeck.evaluation.prediction import predict
+from memory_use import forget_peak, held_bytes, peak_bytes
 
 
 class Block(nn.Module):
@@ -51,10 +51,10 @@ def alone(count: int, size: int | None) -> None:
     """Answer, and print megabytes before and at the most, and seconds."""
     torch.set_num_threads(1)
     net, images = network(), Examples.of(torch.zeros(count, 3, 224, 224, dtype=torch.uint8))
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    forget_peak()
+    before, began = held_bytes(), time.perf_counter()
     predict(net, images, batch_size=size)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([before / 1024, most / 1024, time.perf_counter() - began]))
+    print(json.dumps([before / 2**20, peak_bytes() / 2**20, time.perf_counter() - began]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

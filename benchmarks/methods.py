@@ -17,7 +17,6 @@ import copy
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from limbeck.system.devices import find_device
 from limbeck.teachers import ModelTeacher
 from limbeck.training.engine import fit
 from limbeck.training.objective import DistillationObjective
+from memory_use import forget_peak, held_bytes, peak_bytes
 
 BATCH, CLASSES = 128, 26
 STUDENT, TEACHER = (16, 32), (64, 128)
@@ -50,26 +50,13 @@ class Stopwatch(Callback):
 
     def on_start(self, name: str, epochs: int, steps: int, epoch: int) -> None:
         """Begin."""
+        forget_peak()
         self.held, self.began = held_bytes(), time.perf_counter()
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """End."""
         self.seconds = time.perf_counter() - self.began
         self.grown = max(peak_bytes() - self.held, 0)
-
-
-def held_bytes() -> int:
-    """What the process has in memory now."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak_bytes()
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return 1024 * int(line.split()[1])
-
-
-def peak_bytes() -> int:
-    """The most that it had: kilobytes on Linux, bytes on macOS."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def network(channels: Sequence[int]) -> nn.Module:

@@ -9,7 +9,6 @@ output is written with a flush to the disk, and without one where ``--no-flush``
 
 import argparse
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from limbeck.kaldi.formats.nnet1 import Nnet, read_nnet, write_nnet
 from limbeck.kaldi.formats.nnet1_components import AffineTransform, Component, Sigmoid, Softmax
+from memory_use import peak_bytes
 
 
 def make_network(inputs: int, hidden: int, layers: int, outputs: int) -> Nnet:
@@ -79,7 +79,7 @@ def main() -> None:
         nnet = make_network(options.inputs, options.hidden, options.layers, options.outputs)
         write_seven_digits(text, nnet)
         write_nnet(binary, nnet)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_bytes()
         megabytes = text.stat().st_size / 1e6
         print(f"{nnet.parameter_count / 1e6:.2f} M parameters, text {megabytes:.1f} MB, "
               f"binary {binary.stat().st_size / 1e6:.1f} MB; best of {options.repeats}")  # fmt: skip
@@ -106,7 +106,7 @@ def main() -> None:
                 rate = source.stat().st_size / 1e6 / seconds
                 print(f"{label:<28}{seconds:8.3f} s {rate:9.0f} MB/s   {seconds / base:6.1f} x the copy")
         assert binary.read_bytes()[:2] == b"\0B"
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+        peak = (peak_bytes() - before) / 1e6
         print(f"memory above what making the network took: {max(0.0, peak):.0f} MB")
 
 

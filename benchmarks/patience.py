@@ -30,11 +30,9 @@ from limbeck.evaluation.paired_intervals import crossed_difference
 from limbeck.evaluation.statistics import holm
 from limbeck.report.study import write_study
 from limbeck.system.jobs import run_jobs
-
-sys.path.insert(0, str(Path(__file__).parent))
-from patience_page import study  # noqa: E402  (beside this file)
-from patience_plans import JOBS, SEARCH_SEED, Bench  # noqa: E402
-from patience_training import (  # noqa: E402
+from patience_page import study
+from patience_plans import JOBS, SEARCH_SEED, Bench
+from patience_training import (
     answer,
     answers_file,
     place_of,

@@ -22,16 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import cifar_pair
 import limbeck
+from cifar import made_up, network, read_cifar
+from cifar_flags import add_flags
 from limbeck.data import Examples
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
-
-sys.path.insert(0, str(Path(__file__).parent))
-import cifar_pair  # noqa: E402  (beside this file)
-from cifar import made_up, network, read_cifar  # noqa: E402
-from cifar_flags import add_flags  # noqa: E402
-from under_damage import measure, summary, table  # noqa: E402
+from under_damage import measure, summary, table
 
 
 def noise(images: Tensor, strength: float) -> Tensor:

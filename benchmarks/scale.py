@@ -13,7 +13,6 @@ For multi-layer networks of several sizes, trained with AdamW on random bytes of
 import argparse
 import json
 import os
-import resource
 import socket
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from memory_use import peak_bytes
 
 PARAMETER_DISK, PARAMETER_PEAK = 16, 64
 """Bytes a parameter: in a checkpoint, and in memory at the peak."""
@@ -37,11 +38,6 @@ def predicted(parameters: int, hidden: int, examples: int, batch: int = 256) -> 
     activations = batch * 4 * (2 * EXAMPLE + 2 * 4 * hidden)
     memory = PARAMETER_PEAK * parameters + (EXAMPLE + EXAMPLE_ORDER) * examples + activations
     return {"checkpoint": PARAMETER_DISK * parameters, "memory": memory}
-
-
-def peak() -> int:
-    """Largest size that this process has had, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(hidden: int, examples: int) -> dict[str, int]:
@@ -67,9 +63,9 @@ def measure(hidden: int, examples: int) -> dict[str, int]:
         return size, sum(value.numel() for value in model.parameters())
 
     train(8, 300)  # libraries and their caches
-    before = peak()
+    before = peak_bytes()
     size, parameters = train(hidden, examples)
-    return {"parameters": parameters, "checkpoint": size, "memory": peak() - before}
+    return {"parameters": parameters, "checkpoint": size, "memory": peak_bytes() - before}
 
 
 def exchange(rank: int, port: int, sizes: Sequence[int], rounds: int, answers: Any) -> None:

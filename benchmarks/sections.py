@@ -12,7 +12,6 @@ of the others for validation. ``--quick`` makes texts up.
 
 import argparse
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import StratifiedGroupKFold
 
-sys.path.insert(0, str(Path(__file__).parent))
-import text_pair  # noqa: E402  (beside this file)
+import text_pair
 
 FEWEST = 60
 """Texts of a section that is a class."""

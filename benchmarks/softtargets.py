@@ -37,22 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.softtargets import Dense, Store, TopK, write_arrays
+from memory_use import forget_peak, held_bytes, peak_bytes
 
 _BLOCK = 1 << 16
-
-
-def resident(peak: bool) -> float:
-    """Resident memory of this process, MB: now, or the highest since :func:`forget_peak`."""
-    name = "VmHWM:" if peak else "VmRSS:"
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024
-    return float("nan")
-
-
-def forget_peak() -> None:
-    """Start measuring the peak anew."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def plain_write(folder: Path, size: int) -> float:
@@ -96,12 +83,12 @@ def writing_and_memory(folder: Path, examples: int, classes: int, repeats: int) 
     for _ in range(repeats):
         shutil.rmtree(folder / "store", ignore_errors=True)
         plain.append(plain_write(folder, size))
-        before = resident(peak=False)
+        before = held_bytes() / 2**20
         forget_peak()
         start = time.perf_counter()
         write_arrays(folder / "store", blocks, classes=names, examples=examples, encoding=Dense())
         ours.append(time.perf_counter() - start)
-        growth = max(growth, resident(peak=True) - before)
+        growth = max(growth, peak_bytes() / 2**20 - before)
         plain.append(plain_write(folder, size))
     megabytes = size / 1e6
     rate, plain_rate = megabytes / statistics.median(ours), megabytes / statistics.median(plain)
@@ -111,7 +98,7 @@ def writing_and_memory(folder: Path, examples: int, classes: int, repeats: int) 
     print(f"  store / plain      {rate / plain_rate:8.0%}       at least 70 %")
     print(f"  memory, writing    {growth:8.0f} MB   under 200 MB")
 
-    before = resident(peak=False)
+    before = held_bytes() / 2**20
     forget_peak()
     start = time.perf_counter()
     store = Store(folder / "store")
@@ -124,7 +111,7 @@ def writing_and_memory(folder: Path, examples: int, classes: int, repeats: int) 
     assert rows == examples
     print(f"  opening            {opened * 1e3:8.1f} ms")
     print(f"  shuffled reading   {seconds / (rows / 256) * 1e6:8.0f} us a batch of 256, {rows / seconds:,.0f} rows/s")
-    print(f"  memory, reading    {resident(peak=True) - before:8.0f} MB   under 200 MB")
+    print(f"  memory, reading    {peak_bytes() / 2**20 - before:8.0f} MB   under 200 MB")
 
 
 def reading_beside_a_step(folder: Path) -> None:

@@ -37,6 +37,7 @@ from limbeck.options import Training
 from limbeck.system.devices import Device, find_device
 from limbeck.training.engine import fit
 from limbeck.training.objective import LabelObjective
+from memory_use import peak_bytes
 
 LENGTH, FEATURES, PDFS, BATCH = 400, 40, 1000, 1024
 CONTEXT = Splicing(tuple(range(-5, 6)))
@@ -116,10 +117,7 @@ def go_through(folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     count = sum(len(batch.inputs) for batch in Feed(examples, batch_size=BATCH, seed=0).batches(0))
     seconds = time.perf_counter() - began
-    # Not ru_maxrss, which counts what the parent held before this program was loaded.
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1e3
-    return {"frames": count, "peak_mb": peak, "frames_per_second": count / seconds}
+    return {"frames": count, "peak_mb": peak_bytes() / 1e6, "frames_per_second": count / seconds}
 
 
 def main(words: list[str] | None = None) -> int:

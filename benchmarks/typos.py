@@ -25,6 +25,7 @@ from numpy.random import Generator
 from torch import nn
 
 import limbeck
+import text_pair
 from limbeck.data import DataSet, Examples
 from limbeck.data.text import Text
 from limbeck.evaluation.prediction import predict
@@ -34,10 +35,7 @@ from limbeck.report.figures_study import draw_differences
 from limbeck.report.figures_style import svg
 from limbeck.system.files import replace_text
 from limbeck.system.machine import machine
-
-sys.path.insert(0, str(Path(__file__).parent))
-import text_pair  # noqa: E402  (beside this file)
-from under_damage import measure, summary, table  # noqa: E402
+from under_damage import measure, summary, table
 
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 """Of an English keyboard, each half a key to the right of the one above."""

@@ -31,11 +31,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import whole_images  # noqa: E402  (beside this file)
-import whole_search  # noqa: E402
-import whole_text  # noqa: E402
-from whole_common import Task, product_rate, threads  # noqa: E402
+import whole_images
+import whole_search
+import whole_text
+from whole_common import Task, product_rate, threads
 
 JOBS: dict[str, ModuleType] = {"search": whole_search, "images": whole_images, "text": whole_text}
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

@@ -1,10 +1,8 @@
 """The benchmarks on CIFAR-10 in their short forms, and how they read the images of the npm package."""
 
-import importlib.util
 import json
 import math
-import sys
-from pathlib import Path
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,18 +10,9 @@ import torch
 from PIL import Image
 
 
-def load(name):
-    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def cifar_views():
-    return load("cifar_views")
+    return import_module("cifar_views")
 
 
 @pytest.mark.slow
@@ -54,13 +43,13 @@ def test_the_short_form_trains_four_arms_and_a_baseline(tmp_path, capsys, cifar_
 def test_a_sprite_is_a_row_of_pixels_per_image(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
     Image.fromarray(images.transpose(0, 2, 3, 1).reshape(3, 1024, 3)).save(tmp_path / "some.png")
-    assert np.array_equal(load("cifar").read_images(tmp_path, "some"), images)
+    assert np.array_equal(import_module("cifar").read_images(tmp_path, "some"), images)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # 128 images of noise, one epoch
 def test_the_pair_is_trained_and_its_int8_files_are_judged(tmp_path, capsys):
-    pair = load("cifar_pair")
+    pair = import_module("cifar_pair")
     words = ["--quick", "--runs", str(tmp_path / "runs"), "--markdown", str(tmp_path / "pair.md")]
     for name in ("first.json", "again.json"):  # the second time all of it is there
         assert pair.main([*words, "--json", str(tmp_path / name)]) == 0
@@ -78,14 +67,13 @@ def test_the_comparison_of_methods_is_continued(tmp_path, capsys):
     words = ["--quick", "--methods", "kd", "--runs", str(tmp_path)]
     pages = []
     for _ in range(2):
-        assert load("cifar_methods").main(words) == 0
+        assert import_module("cifar_methods").main(words) == 0
         pages.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("| kd")])
     assert pages[0] == pages[1] and len(pages[0]) == 2
 
 
 def test_damages_are_what_they_say(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    damages = load("robustness")
+    damages = import_module("robustness")
     images = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(1))
     for turns in (0, 1, 2):
         turned = torch.rot90(images, -turns, (2, 3))
@@ -109,7 +97,7 @@ def test_damages_are_what_they_say(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_students_and_baselines_are_judged_on_damaged_images(tmp_path, capsys):
-    assert load("robustness").main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
+    assert import_module("robustness").main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == 11 and all(row["p_value"] <= row["p_adjusted"] <= 1 for row in rows)
     for row in rows:

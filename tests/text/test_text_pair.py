@@ -1,24 +1,11 @@
 """The benchmark on texts, in its short form."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-import pytest
+import text_pair
 
 
-@pytest.fixture
-def text_pair():
-    path = Path(__file__).parents[2] / "benchmarks" / "text_pair.py"
-    spec = importlib.util.spec_from_file_location("benchmark_text_pair", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_table_is_of_a_teacher_and_a_student_of_a_tenth(tmp_path, capsys, text_pair):
+def test_the_table_is_of_a_teacher_and_a_student_of_a_tenth(tmp_path, capsys):
     assert text_pair.main(["--quick", "--json", str(tmp_path / "a.json"), "--out", str(tmp_path / "a.md")]) == 0
     assert (tmp_path / "a.md").read_text() + "\n" == capsys.readouterr().out
     found = json.loads((tmp_path / "a.json").read_text())
@@ -29,7 +16,7 @@ def test_the_table_is_of_a_teacher_and_a_student_of_a_tenth(tmp_path, capsys, te
     assert (tmp_path / "a.md").read_text().count("\n| ") == 5 - 1
 
 
-def test_packages_have_their_source_and_common_sections(text_pair, monkeypatch):
+def test_packages_have_their_source_and_common_sections(monkeypatch):
     monkeypatch.setattr(text_pair, "FEWEST", 2)
     printed = (
         "Package: a\nSource: x (1.2)\nSection: contrib/net\nDescription: one\n two lines\nTag: a::b\n\n"
@@ -42,7 +29,7 @@ def test_packages_have_their_source_and_common_sections(text_pair, monkeypatch):
     ]
 
 
-def test_a_student_has_less_than_a_tenth_of_the_teacher_s_bytes(text_pair):
+def test_a_student_has_less_than_a_tenth_of_the_teacher_s_bytes():
     sizes = text_pair.TEACHER, text_pair.STUDENT
     teacher, student = (
         sum(each.numel() for each in text_pair.WeightedBag("tokens", size, 43, 0).parameters()) for size in sizes

@@ -20,7 +20,7 @@ from limbeck.system.files import digest_bytes, make_folder, read_json, replace_j
 
 SEARCH = SearchOptions(beam=11.0, max_active=2000)
 SCALES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28)
-DEV_UTTERANCES = 24
+DEV_UTTERANCES = 96
 _FRAME_SHIFT = 0.01
 
 

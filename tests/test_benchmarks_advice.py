@@ -1,32 +1,16 @@
 """The figures of docs/howto/choosing.md are those of the pages, and the test of its advice chooses on validation."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+import advice
+import advice_pairs
+import temperatures
+
 ROOT = Path(__file__).parents[1]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def temperatures():
-    return load("temperatures")
-
-
-@pytest.fixture(scope="module")
-def advice():
-    return load("advice")
 
 
 def cells(page, first, start=""):
@@ -37,7 +21,7 @@ def cells(page, first, start=""):
     return [each.strip().strip("*") for each in row.strip("|").split("|")][1:]
 
 
-def test_the_errors_by_temperature_are_those_of_the_pages(temperatures):
+def test_the_errors_by_temperature_are_those_of_the_pages():
     kept = {each.pair: each for each in temperatures.KEPT}
     for width in (30, 100, 300, 800):
         (found,) = (each for name, each in kept.items() if f"2x{width}," in name)
@@ -57,7 +41,7 @@ def test_the_errors_by_temperature_are_those_of_the_pages(temperatures):
     assert list(stored.errors.values()) == [float(cell.split(" ")[0].replace(",", "")) for cell in row]
 
 
-def test_the_page_says_what_each_temperature_costs_at_worst(temperatures, tmp_path, capsys):
+def test_the_page_says_what_each_temperature_costs_at_worst(tmp_path, capsys):
     assert temperatures.main(["--figure", str(tmp_path / "t.svg")]) == 0
     assert (tmp_path / "t.svg").read_text().startswith("<svg")
     worst = dict(re.findall(r"T = ([\d.]+) +at most +([\d.]+) %", capsys.readouterr().out))
@@ -68,7 +52,7 @@ def test_the_page_says_what_each_temperature_costs_at_worst(temperatures, tmp_pa
     assert f"T = 1 costs {cost['1']} % and T = 8 {cost['8']} %" in told
 
 
-def test_the_rule_is_the_one_that_was_predicted_with(advice):
+def test_the_rule_is_the_one_that_was_predicted_with():
     assert advice.advised(2.0) == (2.0, 0.1) and advice.advised(1.99) == advice.advised(-1) == (2.0, 0.5)
 
 
@@ -79,7 +63,7 @@ def trial(number, errors, nll, rate, temperature=2.0, state="complete"):
     }  # fmt: skip
 
 
-def test_the_best_trial_is_taken_within_a_setting(advice):
+def test_the_best_trial_is_taken_within_a_setting():
     trials = [
         trial(0, 9, 0.3, 0.1), trial(1, 8, 0.4, 0.2), trial(2, 8, 0.3, 0.3), trial(3, 1, 0.1, 0.4, state="diverged"),
         trial(4, 5, 0.1, 0.1, temperature=4.0),
@@ -96,7 +80,7 @@ def outcome(lead, labels, advised, searched, *, p=0.001, high=0.0):
     }  # fmt: skip
 
 
-def test_predictions_are_held_to_what_they_said(advice):
+def test_predictions_are_held_to_what_they_said():
     (row,) = advice.told([outcome(3.0, [100, 102], [80, 82], [80, 80], high=0.005)])
     assert row["helped"] and row["as_good"] and row["as_good_shown"] and row["closed"] == pytest.approx(20 / 51)
     assert row["over_search"] == pytest.approx(1 / 80) and row["most_over_search"] == pytest.approx(0.005 * 1000 / 80)
@@ -114,18 +98,16 @@ def test_predictions_are_held_to_what_they_said(advice):
 
 
 def test_a_language_is_a_tag_that_stands_alone():
-    pairs = load("advice_pairs")
-    assert pairs.language({"Tag": "devel::library, implemented-in::perl, role::shared-lib"}) == "perl"
-    assert pairs.language({"Tag": "implemented-in::c++"}) == "c++"
+    assert advice_pairs.language({"Tag": "devel::library, implemented-in::perl, role::shared-lib"}) == "perl"
+    assert advice_pairs.language({"Tag": "implemented-in::c++"}) == "c++"
     for tags in ("role::program", "implemented-in::c, implemented-in::c++", "implemented-in::{c,perl}, role::program"):
-        assert pairs.language({"Tag": tags}) is None
-    assert pairs.language({}) is None
+        assert advice_pairs.language({"Tag": tags}) is None
+    assert advice_pairs.language({}) is None
 
 
 def test_texts_of_a_source_package_are_in_one_part():
-    pairs = load("advice_pairs")
     rows = [{"text": f"t{n}", "label": "ab"[n % 2], "source": f"s{n // 3}"} for n in range(300)]
-    data = pairs.text_data([*rows, rows[0]])
+    data = advice_pairs.text_data([*rows, rows[0]])
     parts = {name: set(part.inputs.group_names()) for name, part in data.parts().items()}
     assert sum(map(len, parts.values())) == 100 and sum(len(part) for part in data.parts().values()) == 300
     assert len(parts["train"]) > len(parts["test"]) > len(parts["validation"])
@@ -133,7 +115,7 @@ def test_texts_of_a_source_package_are_in_one_part():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # 525 rows, two epochs
-def test_the_advice_is_tried_and_continued(tmp_path, capsys, advice):
+def test_the_advice_is_tried_and_continued(tmp_path, capsys):
     words = ["--quick", "--runs", str(tmp_path / "runs"), "--markdown", str(tmp_path / "page.md")]
     found = []
     for name in ("first.json", "again.json"):

@@ -1,6 +1,5 @@
 """The benchmark that makes numbers of descriptions: what is learnt from which texts, and who is beside whom."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -8,24 +7,17 @@ import numpy as np
 import pytest
 
 import limbeck
+import sections
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def sections():
-    spec = importlib.util.spec_from_file_location("benchmark_sections", FOLDER / "sections.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def rows(sections):
+def rows():
     return sections.text_pair.packages(sections.text_pair.made_up(1200), fewest=60)
 
 
-def test_packages_of_one_source_stay_together(sections, rows):
+def test_packages_of_one_source_stay_together(rows):
     labels = np.array([int(row["label"][-1]) for row in rows])
     sources = np.array([row["source"] for row in rows])
     cut = sections.parts(labels, sources)
@@ -36,7 +28,7 @@ def test_packages_of_one_source_stay_together(sections, rows):
     assert len(cut["val"]) == pytest.approx(len(rows) / 10, rel=0.05)
 
 
-def test_what_the_numbers_are_is_learnt_from_training_texts_alone(sections, rows):
+def test_what_the_numbers_are_is_learnt_from_training_texts_alone(rows):
     texts = np.array([row["text"] for row in rows], object)
     train = np.arange(600)
     before = sections.numbers(texts, train, 5)
@@ -47,7 +39,7 @@ def test_what_the_numbers_are_is_learnt_from_training_texts_alone(sections, rows
     np.testing.assert_allclose(before[train], after[train], rtol=1e-3, atol=1e-3)
 
 
-def test_the_file_is_a_data_set(sections, tmp_path, monkeypatch, capsys):
+def test_the_file_is_a_data_set(tmp_path, monkeypatch, capsys):
     file = tmp_path / "sections.npz"
     monkeypatch.setattr(sys, "argv", ["sections.py", str(file), "--quick"])
     sections.main()

@@ -1,15 +1,14 @@
 """Typing errors are what they say, and networks are judged on texts that hold them."""
 
-import importlib.util
 import json
 import string
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import typos
 from limbeck.data import Examples
 from limbeck.data.text import Text
 
@@ -17,26 +16,17 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 TEXT = "A small Editor for 2 files, written in C; it knows Unicode (déjà vu)."
 
 
-@pytest.fixture(scope="module")
-def typos():
-    spec = importlib.util.spec_from_file_location("benchmark_typos", FOLDER / "typos.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def random():
     return np.random.default_rng(3)
 
 
-def test_keys_touch_each_other(typos):
+def test_keys_touch_each_other():
     touching = {letter: set(typos.neighbours(letter)) for letter in string.ascii_lowercase}
     assert all(a in touching[b] for a in touching for b in touching[a]) and all(a not in touching[a] for a in touching)
     assert touching["a"] == set("qwsz") and touching["p"] == set("ol") and touching["g"] == set("fhtyvb")
 
 
-def test_a_share_of_the_letters_is_hit_and_nothing_else(typos):
+def test_a_share_of_the_letters_is_hit_and_nothing_else():
     letters = sum(each in string.ascii_letters for each in TEXT)
     for change in (typos.dropped, typos.doubled, typos.swapped, typos.mistyped, typos.shortened):
         assert change(TEXT, 0.0, random()) == TEXT
@@ -50,7 +40,7 @@ def test_a_share_of_the_letters_is_hit_and_nothing_else(typos):
     assert len(typos.doubled(long, 0.05, random())) - len(long) == lost, "the same letters are hit"
 
 
-def test_swapped_characters_are_all_still_there_and_moved_by_one(typos):
+def test_swapped_characters_are_all_still_there_and_moved_by_one():
     long = TEXT * 50
     swapped = typos.swapped(long, 0.05, random())
     assert Counter(swapped) == Counter(long) and swapped != long
@@ -63,7 +53,7 @@ def test_swapped_characters_are_all_still_there_and_moved_by_one(typos):
             place += 2
 
 
-def test_a_mistyped_letter_is_a_neighbour_of_its_own_case(typos):
+def test_a_mistyped_letter_is_a_neighbour_of_its_own_case():
     typed = typos.mistyped(TEXT, 1.0, random())
     assert len(typed) == len(TEXT)
     for new, old in zip(typed, TEXT, strict=True):
@@ -73,7 +63,7 @@ def test_a_mistyped_letter_is_a_neighbour_of_its_own_case(typos):
             assert new == old
 
 
-def test_words_are_left_out_in_order_and_one_stays(typos):
+def test_words_are_left_out_in_order_and_one_stays():
     words = TEXT.split(" ")
     kept = typos.shortened(TEXT, 0.5, random()).split(" ")
     left = iter(words)
@@ -81,7 +71,7 @@ def test_words_are_left_out_in_order_and_one_stays(typos):
     assert typos.shortened(TEXT, 1.0, random()) in words
 
 
-def test_damage_is_the_same_for_whoever_asks(typos):
+def test_damage_is_the_same_for_whoever_asks():
     test = Examples.of(Text([TEXT] * 20, groups=[number // 2 for number in range(20)]), [0, 1] * 10)
     one, again = (typos.damaged(test, *typos.DAMAGES["5 % swapped"]) for _ in range(2))
     assert list(one.inputs.texts) == list(again.inputs.texts) and len(set(one.inputs.texts)) > 10
@@ -91,7 +81,7 @@ def test_damage_is_the_same_for_whoever_asks(typos):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # 900 made-up texts, one epoch
-def test_students_and_baselines_are_judged_on_texts_with_typing_errors(tmp_path, capsys, typos):
+def test_students_and_baselines_are_judged_on_texts_with_typing_errors(tmp_path, capsys):
     words = ["--quick", "--runs", str(tmp_path / "runs"), "--markdown", str(tmp_path / "page.md")]
     words += ["--figure", str(tmp_path / "differences.svg")]
     found = []

@@ -152,7 +152,7 @@ def with_pytorch(task: Task) -> dict[str, Any]:
                 answers = teacher(inputs)
             loss = plain_loss(student(inputs), answers, labels, temperature=TEMPERATURE, weight=HARD_WEIGHT)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     seconds = time.perf_counter() - began
     with torch.no_grad():
@@ -251,7 +251,7 @@ def make_teacher(folder: Path, *, quick: bool) -> tuple[Path, int]:
             epochs=1 if quick else 10,
             batch_size=BATCH,
         )
-        limbeck.save_model(path, run.model, classes=data.classes)  # type: ignore[arg-type]
+        limbeck.save_model(path, run.model, classes=data.classes)
     assert data.test is not None and data.test.labels is not None
     answers = predict(limbeck.load(path), data.test)
     return path, int((answers.argmax(1) != data.test.labels).sum())

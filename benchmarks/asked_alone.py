@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.modules["limbeck"] = None  # type: ignore[assignment]  # whatever asks for it fails
+sys.modules["limbeck"] = None  # whatever asks for it fails
 
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402

@@ -83,7 +83,7 @@ def vit(data: DataSet) -> Callable[[int], nn.Module]:
 
     def make(seed: int) -> nn.Module:
         made: nn.Module = hf.ViTForImageClassification(config)
-        made.presentation = ImagePresentation.plain(28, channels=1)  # type: ignore[assignment]
+        made.presentation = ImagePresentation.plain(28, channels=1)
         return made
 
     return make
@@ -102,7 +102,7 @@ def bert(folder: Path, data: DataSet) -> Callable[[int], nn.Module]:
     def make(seed: int) -> nn.Module:
         made: nn.Module = hf.BertForSequenceClassification(config)
         names = ("input_ids", "attention_mask")
-        made.presentation = TextPresentation(tokenizer, LENGTH, names)  # type: ignore[assignment]
+        made.presentation = TextPresentation(tokenizer, LENGTH, names)
         return made
 
     return make

@@ -144,7 +144,7 @@ class Bench:
                 optimizer.zero_grad(set_to_none=True)
                 with self.device.autocast():
                     logits = model(x)
-                nn.functional.cross_entropy(logits.float(), y).backward()  # type: ignore[no-untyped-call]
+                nn.functional.cross_entropy(logits.float(), y).backward()
                 optimizer.step()
 
         return self.timed(epoch)

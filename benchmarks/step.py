@@ -106,7 +106,7 @@ class Case:
             with self.device.autocast():
                 scores = model(inputs).float()
             loss = nn.functional.cross_entropy(scores, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             last = loss.detach()

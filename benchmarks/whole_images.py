@@ -37,7 +37,7 @@ def prepare(folder: Path, *, images: int, epochs: int, networks: tuple[str, str]
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number:06}.jpg", quality=85)
     data = limbeck.open_data(str(folder / "images"), image_size=PIXELS, validation=0)
     run = limbeck.train(f"timm:{networks[0]}", data, epochs=epochs, batch_size=32, progress=False)
-    limbeck.save_model(folder / "teacher", run.model, classes=data.classes)  # type: ignore[arg-type]
+    limbeck.save_model(folder / "teacher", run.model, classes=data.classes)
 
 
 def errors(student: Any, data: Any) -> int:
@@ -103,7 +103,7 @@ def with_loop(task: Task) -> dict[str, Any]:
                     answers = teacher(inputs)
                 loss = plain_loss(student(inputs), answers, labels, temperature=TEMPERATURE, weight=WEIGHT)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
     return {**found, "errors": errors(student, data), "steps": settings["steps"]}

@@ -44,14 +44,13 @@ def with_loop(task: Task) -> dict[str, Any]:
     """As a plain script has it."""
     import torch
     from torch import nn
-    from torch.utils.data import DataLoader, TensorDataset
+    from torch.utils.data import DataLoader
 
     held, settings, found = digits(task), task.settings, {}
     members = [member.eval() for member in teachers(task)]
     (temperature, weight), wrong = MEASURED, []
     warm_up()
-    data = TensorDataset(torch.from_numpy(flat(held["x_train"])), torch.from_numpy(held["y_train"]))
-    judges = torch.from_numpy(flat(held["x_validation"]))
+    data, judges = tensors(held)
     for seed in SEEDS[: settings["seeds"]]:
         with clocked(found, f"training {seed}"):
             torch.manual_seed(seed)
@@ -64,11 +63,20 @@ def with_loop(task: Task) -> dict[str, Any]:
                         answers = averaged(members, inputs)
                     loss = plain_loss(student(inputs), answers, labels, temperature=temperature, weight=weight)
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     optimizer.step()
             with torch.no_grad():
                 wrong.append(int((student(judges).argmax(1).numpy() != held["y_validation"]).sum()))
     return {**found, "measured": len(wrong), "validation_errors": wrong}
+
+
+def tensors(held: Any) -> tuple[Any, Any]:
+    """Training digits with their labels as a ``TensorDataset``, and the inputs to judge on."""
+    import torch
+    from torch.utils.data import TensorDataset
+
+    learnt = TensorDataset(torch.from_numpy(flat(held["x_train"])), torch.from_numpy(held["y_train"]))
+    return learnt, torch.from_numpy(flat(held["x_validation"]))
 
 
 def dense(nn: Any, hidden: Sequence[int]) -> Any:
@@ -88,7 +96,7 @@ def with_torchdistill(task: Task) -> dict[str, Any]:
     """As torchdistill's examples have it, without their logging."""
     import torch
     from torch import nn
-    from torch.utils.data import RandomSampler, TensorDataset
+    from torch.utils.data import RandomSampler
 
     from limbeck.models.timm_models import import_timm
 
@@ -112,8 +120,7 @@ def with_torchdistill(task: Task) -> dict[str, Any]:
 
     (temperature, weight), wrong = MEASURED, []
     warm_up()
-    data = TensorDataset(torch.from_numpy(flat(held["x_train"])), torch.from_numpy(held["y_train"]))
-    judges = torch.from_numpy(flat(held["x_validation"]))
+    data, judges = tensors(held)
     for seed in SEEDS[: settings["seeds"]]:
         with clocked(found, f"training {seed}"):
             torch.manual_seed(seed)

@@ -92,7 +92,7 @@ def prepare(folder: Path, *, members: int, wide: int, teacher_epochs: int, examp
             torch.manual_seed(member)
             sizes = MLPConfig(input_shape=(1, 28, 28), classes=CLASSES, hidden=(wide, wide), dropout=0.3)
             run = limbeck.train(MLP(sizes), parts["train"], epochs=teacher_epochs, batch_size=256, seed=member)
-            limbeck.save_model(place, run.model, classes=data.classes)  # type: ignore[arg-type]
+            limbeck.save_model(place, run.model, classes=data.classes)
         answers = predict(limbeck.load(place), data.test)
         wrong.append(int((answers.argmax(1) != data.test.labels).sum()))
     return wrong

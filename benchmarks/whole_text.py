@@ -53,7 +53,7 @@ def prepare(folder: Path, *, count: int, epochs: int, sizes: tuple[tuple[int, in
         f"hf:{folder / 'bert-teacher'}", opened(folder), epochs=epochs, batch_size=32, learning_rate=3e-4,
         warmup_epochs=0.25, progress=False,
     )  # fmt: skip
-    limbeck.save_model(folder / "teacher", run.model, classes=[f"class{n}" for n in range(CLASSES)])  # type: ignore[arg-type]
+    limbeck.save_model(folder / "teacher", run.model, classes=[f"class{n}" for n in range(CLASSES)])
 
 
 def opened(folder: Path) -> Any:
@@ -114,7 +114,7 @@ def with_loop(task: Task) -> dict[str, Any]:
             for ids, mask, label in zip(seen["input_ids"], seen["attention_mask"], labels, strict=True)
         ]
         collate = transformers.DataCollatorWithPadding(tokenizer)
-        loader: Any = DataLoader(items, batch_size=settings["batch"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+        loader: Any = DataLoader(items, batch_size=settings["batch"], shuffle=True, collate_fn=collate)
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings["epochs"] * len(loader))
         with clocked(found, "stepping"):
@@ -126,7 +126,7 @@ def with_loop(task: Task) -> dict[str, Any]:
                     logits = student(**batch).logits
                     loss = plain_loss(logits, answers, known, temperature=TEMPERATURE, weight=WEIGHT)
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     optimizer.step()
                     schedule.step()
     student.presentation = teacher.presentation

@@ -294,5 +294,5 @@ def _show(figures: dict[str, Any]) -> None:
 def _limits(interval: dict[str, float | None], form: str) -> str:
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
-        return "no interval: there is one alone"
+        return "no interval: one says nothing of others"
     return f"95 % interval {format(100 * low, form)} to {format(100 * high, form)}"

@@ -207,7 +207,7 @@ def _words_tables(systems: Mapping[str, _System], spoken: Mapping[str, list[Spok
 def _points(interval: Interval, sign: str) -> tuple[str, str]:
     numbers = (interval.estimate, interval.low, interval.high)
     estimate, low, high = (format(100 * value, f"{sign}.2f") for value in numbers)
-    return estimate, f"{low} to {high}" if math.isfinite(interval.low) else "there is one alone"
+    return estimate, f"{low} to {high}" if math.isfinite(interval.low) else "unknown: one says nothing of others"
 
 
 def _accuracies(systems: Mapping[str, _System], values: Mapping[str, Sequence[float]]) -> Drawing:

@@ -171,20 +171,20 @@ def _alike(active: Tensor, member: Tensor) -> Iterator[tuple[Tensor, Tensor, Ten
     """
     patterns, of_row = torch.unique(active, dim=0, return_inverse=True)
     asked = patterns.sum(-1)
-    for most in torch.unique(asked).tolist():
-        numbers = (asked == most).nonzero().flatten()
-        who = patterns[numbers].nonzero()[:, 1].view(-1, most)
+    for asks in torch.unique(asked).tolist():
+        numbers = (asked == asks).nonzero().flatten()
+        who = patterns[numbers].nonzero()[:, 1].view(-1, asks)
         of_class = _cells(member, who)
         sizes = of_class.amax(-1) + 1
         for size in torch.unique(sizes).tolist():
             here = (sizes == size).nonzero().flatten()
             place = torch.full_like(asked, -1)
             place[numbers[here]] = torch.arange(len(here), device=place.device)
-            cells = of_class[here, None].expand(-1, most, -1)
-            outside = torch.zeros(len(here), most, size, dtype=torch.bool, device=place.device)
+            cells = of_class[here, None].expand(-1, asks, -1)
+            outside = torch.zeros(len(here), asks, size, dtype=torch.bool, device=place.device)
             outside.scatter_(2, cells, ~member[who[here]])
             of_all = (place[of_row] >= 0).nonzero().flatten()
-            for some in torch.split(of_all, max(1, _NUMBERS // (most * size))):
+            for some in torch.split(of_all, max(1, _NUMBERS // (asks * size))):
                 which = place[of_row[some]]
                 seen = (outside if len(here) == 1 else outside[which]).double()
                 yield some, who[here][which], of_class[here][which], seen

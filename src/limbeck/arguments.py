@@ -154,9 +154,11 @@ def _as_sequence(name: str, value: Any, item: Any) -> tuple[Any, ...]:
     items: Any = value
     if item is int:  # class indices are the only numbers given in lists
         return tuple(map(class_number, items))
-    odd = [each for each in items if not isinstance(each, str)] if item is str else []
-    if odd:  # class names are the only strings given in lists
-        raise ArgumentError(f"{name}: the class name {shown(odd[0])} is not text: give names as strings")
+    if item is str:  # class names are the only strings given in lists, and there may be 100,000 of them
+        for each in items:
+            if not isinstance(each, str):
+                raise ArgumentError(f"{name}: the class name {shown(each)} is not text: give names as strings")
+        return tuple(items)
     return tuple(_as_argument(f"{name}[{place}]", items[place], item) for place in range(len(items)))
 
 

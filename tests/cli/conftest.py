@@ -7,10 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from tiny_runs import FAST, OWN_MODULE, run_here, tiny_arrays
-
-from limbeck.runs import pages
-from limbeck.system.files import replace_text
+from tiny_runs import FAST, OWN_MODULE, run_here, tiny_arrays, without_figures
 
 
 @pytest.fixture(scope="session")
@@ -18,16 +15,10 @@ def limbeck():
     return run_here
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
 def no_drawing():
-    """Reports without figures; what they show is gathered all the same."""
-
-    def write(contents, path):
-        replace_text(path, f"<title>{contents.title}</title>")
-        return path
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "write_report", write)
+    """Reports without figures, in these tests alone: others look at theirs."""
+    with without_figures():
         yield
 
 
@@ -41,10 +32,11 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def teacher(tiny, tmp_path_factory, limbeck, no_drawing) -> Path:
+def teacher(tiny, tmp_path_factory, limbeck) -> Path:
     """A finished training run."""
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    done = limbeck("train", "--data", tiny, *FAST, "--out", out)
+    with without_figures():
+        done = limbeck("train", "--data", tiny, *FAST, "--out", out)
     assert done.code == 0, done.err
     return out
 

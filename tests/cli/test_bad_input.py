@@ -25,8 +25,6 @@ from tiny_runs import FAST, sealed_again, tiny_arrays
 
 from limbeck.runs.folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 
 def listing(folder: Path) -> dict[str, bytes]:
     return {

@@ -42,8 +42,8 @@ def good(limbeck):
     return run
 
 
-@pytest.fixture(scope="session")
-def student(limbeck, tiny, teacher, tmp_path_factory, no_drawing) -> Path:
+@pytest.fixture(scope="module")
+def student(limbeck, tiny, teacher, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "student"
     done = limbeck("distill", "--data", tiny, "--teacher", teacher, *FAST, "--json", "--out", out)
     assert done.code == 0, done.err
@@ -100,7 +100,6 @@ def test_a_baseline_starts_and_ends_like_training(good, tiny, student, tmp_path)
     assert weights(tmp_path / "alone") == weights(student / "baseline") != weights(student)
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_the_same_command_gives_the_same_bytes(good, tiny, teacher, student, tmp_path):
     good("train", "--data", tiny, *FAST, "--out", tmp_path / "teacher")
     words = ("--data", tiny, "--teacher", teacher, *FAST)
@@ -112,7 +111,6 @@ def test_the_same_command_gives_the_same_bytes(good, tiny, teacher, student, tmp
     assert weights(tmp_path / "other") != weights(teacher)
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_a_config_starts_the_same_run_again(good, tiny, teacher, tmp_path):
     own = tmp_path / "first"
     flags = ("--dropout", 0.2, "--max-norm", 2.0, "--shift", 1, "--views", 2, "--optimizer", "sgd", "--momentum", 0.5)
@@ -137,7 +135,6 @@ def test_a_config_names_every_setting(student):
     assert config["temperature"] == 4.0 and config["hidden"] == [8] and config["baseline"] is True
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_resuming_a_finished_run_changes_no_weight(good, limbeck, tiny, tmp_path):
     words = ("train", "--data", tiny, *FAST, "--out", tmp_path / "run")
     good(*words)
@@ -148,7 +145,7 @@ def test_resuming_a_finished_run_changes_no_weight(good, limbeck, tiny, tmp_path
     assert weights(tmp_path / "fresh") == before[0]
 
 
-def test_an_ensemble_tells_its_gain(good, tiny, tmp_path, no_drawing):
+def test_an_ensemble_tells_its_gain(good, tiny, tmp_path):
     out = tmp_path / "three"
     done = good("train", "--data", tiny, *FAST, "--members", 3, "--out", out)
     metrics = json.loads((out / "metrics.json").read_text())
@@ -166,7 +163,7 @@ def test_an_ensemble_tells_its_gain(good, tiny, tmp_path, no_drawing):
     assert "baseline" not in told and told["verdict"] is None
 
 
-def test_several_seeds(good, tiny, teacher, student, tmp_path, no_drawing):
+def test_several_seeds(good, tiny, teacher, student, tmp_path):
     out = tmp_path / "seeds"
     good("distill", "--data", tiny, "--teacher", teacher, *FAST, "--seeds", 2, "--no-side-by-side", "--out", out)
     metrics = json.loads((out / "metrics.json").read_text())
@@ -176,7 +173,7 @@ def test_several_seeds(good, tiny, teacher, student, tmp_path, no_drawing):
     assert metrics["verdict"]["sentence"]
 
 
-def test_several_teachers(good, tiny, teacher, tmp_path, no_drawing):
+def test_several_teachers(good, tiny, teacher, tmp_path):
     other = tmp_path / "other"
     good("train", "--data", tiny, *FAST, "--model", "cnn", "--channels", 4, "--seed", 1, "--out", other)
     words = ("distill", "--data", tiny, "--teacher", teacher, other, *FAST, "--no-baseline")
@@ -196,7 +193,7 @@ def test_several_teachers(good, tiny, teacher, tmp_path, no_drawing):
     assert weights(tmp_path / "arithmetic") != weights(tmp_path / "geometric")
 
 
-def test_an_unlabelled_transfer_set(good, tiny, teacher, student, tmp_path, no_drawing):
+def test_an_unlabelled_transfer_set(good, tiny, teacher, student, tmp_path):
     path = tmp_path / "unlabelled.npz"
     np.savez(path, x=tiny_arrays(180, seed=9)[0])  # as many steps as the training set has: the baseline is the same
     words = ("distill", "--data", tiny, "--teacher", teacher, *FAST, "--transfer", path, "--hard-weight", 0)
@@ -207,7 +204,7 @@ def test_an_unlabelled_transfer_set(good, tiny, teacher, student, tmp_path, no_d
     assert "train_accuracy" not in rows(tmp_path / "out")[0]
 
 
-def test_a_data_set_without_a_test_set(good, limbeck, teacher, tmp_path, no_drawing):
+def test_a_data_set_without_a_test_set(good, limbeck, teacher, tmp_path):
     path = tmp_path / "five.npz"
     x, y = tiny_arrays(5)
     np.savez(path, x=x, y=y, classes=np.array(["one", "two", "three"]))
@@ -217,7 +214,7 @@ def test_a_data_set_without_a_test_set(good, limbeck, teacher, tmp_path, no_draw
     assert refusal.code == 2 and "no test set" in refusal.err
 
 
-def test_a_network_of_ones_own(good, limbeck, tiny, own_module, tmp_path, no_drawing):
+def test_a_network_of_ones_own(good, limbeck, tiny, own_module, tmp_path):
     own = f"{own_module}:net"
     out = tmp_path / "own"
     brief = ("--epochs", 2, "--precision", "float32", "--learning-rate", 0.02)
@@ -242,7 +239,7 @@ def test_a_network_of_ones_own(good, limbeck, tiny, own_module, tmp_path, no_dra
     assert weights(tmp_path / "student") == weights(tmp_path / "again")
 
 
-def test_tensorboard_has_every_number_of_the_history(good, tiny, tmp_path, no_drawing):
+def test_tensorboard_has_every_number_of_the_history(good, tiny, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -290,7 +287,7 @@ def test_names_are_shown_as_they_are(good, tmp_path):
     assert "[/x]" in shown and "[red]a" in shown and ":smile:" in shown
 
 
-def test_quiet_where_there_is_no_terminal(good, tiny, teacher, tmp_path, no_drawing):
+def test_quiet_where_there_is_no_terminal(good, tiny, teacher, tmp_path):
     done = good("train", "--data", tiny, *FAST, "--out", tmp_path / "run")
     assert len(done.err.splitlines()) == 1 and "report.html" in done.err
     done = good("train", "--data", tiny, *FAST, "--json", "--out", tmp_path / "json")

@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 
 def test_runs_are_compared_by_what_they_kept(limbeck, tiny, teacher, tmp_path):
     words = ("train", "--data", tiny, "--hidden", 2, "--epochs", 1, "--precision", "float32", "--quiet")

@@ -2,12 +2,8 @@
 
 import json
 
-import pytest
-
 from limbeck.comparing import comparison as comparison_module
 from limbeck.comparing.arms import Arm
-
-pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
 def test_a_comparison_of_files_makes_a_table_and_a_report(limbeck, tiny, teacher, tmp_path, monkeypatch):

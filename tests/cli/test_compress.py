@@ -52,7 +52,7 @@ def refused(limbeck, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def student(limbeck, tiny, teacher, tmp_path_factory, no_drawing):
+def student(limbeck, tiny, teacher, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "student"
     done = limbeck("distill", "--data", tiny, "--teacher", teacher, *WIDE, "--no-baseline", "--out", out)
     assert done.code == 0, done.err
@@ -94,7 +94,6 @@ def test_the_whole_way_of_a_student(good, tiny, student, tmp_path, monkeypatch):
     assert again["test_errors"] == stages["svd"]["test_errors"]
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_a_config_and_a_plan_give_the_same_bytes(good, refused, tiny, teacher, student, tmp_path):
     first = tmp_path / "first"
     good("compress", teacher, "--flops", 0.6, *BRIEF, "--seed", 3, "--hard-weight", 0.3, "--out", first)
@@ -113,7 +112,6 @@ def test_a_config_and_a_plan_give_the_same_bytes(good, refused, tiny, teacher, s
     )
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_units_go_within_a_budget_and_the_run_is_like_any_other(good, tiny, teacher, tmp_path):
     out = tmp_path / "narrow"
     done = good("compress", teacher, "--by", "units", "--parameters", 0.5, *BRIEF, "--out", out)
@@ -131,7 +129,6 @@ def test_units_go_within_a_budget_and_the_run_is_like_any_other(good, tiny, teac
     assert weights(tmp_path / "again") == weights(out / "pruned")
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_stored_targets_and_8_bits_alone(good, refused, tiny, teacher, student, tmp_path):
     good("soften", "--data", tiny, "--teacher", teacher, "--out", tmp_path / "targets")
     words = ("compress", student, "--rank", 4, "--teacher-targets", tmp_path / "targets")
@@ -149,7 +146,6 @@ def test_stored_targets_and_8_bits_alone(good, refused, tiny, teacher, student, 
     assert package.load(tmp_path / "later")(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
     own = f"{own_module}:net"
     good("train", "--data", tiny, "--model", own, "--epochs", 1, "--precision", "float32", "--out", tmp_path / "own")
@@ -209,7 +205,6 @@ def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     assert done.code == 2 and "exists already" in done.err
 
 
-@pytest.mark.usefixtures("no_drawing")
 def test_an_ensemble_has_to_be_distilled_first(good, refused, tiny, tmp_path):
     good("train", "--data", tiny, *FAST, "--members", 2, "--out", tmp_path / "two")
     refused(

@@ -10,14 +10,12 @@ from tiny_runs import FAST, sealed_again
 
 from limbeck.system.checksums import read_sums
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 EVALUATED = {"config.json", "model.safetensors", "trained_rows.safetensors", "SHA256SUMS"}
 RESUMED = {"identity.json"}
 
 
 @pytest.fixture(scope="module")
-def run(limbeck, teacher, tiny, tmp_path_factory, no_drawing):
+def run(limbeck, teacher, tiny, tmp_path_factory):
     """A finished distillation with a baseline, and the command that made it."""
     out = tmp_path_factory.mktemp("flipped") / "run"
     words = ("distill", "--data", tiny, "--teacher", teacher, *FAST, "--out", out)

@@ -10,7 +10,6 @@ import torch
 from limbeck.data import open_data
 from limbeck.softtargets import SoftTargets
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
 FAST = ("--epochs", 1, "--batch-size", 32, "--precision", "float32", "--quiet")
 
 

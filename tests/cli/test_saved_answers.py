@@ -72,7 +72,7 @@ def test_each_form_of_file_makes_the_same_store(tiny, probs, tmp_path, limbeck):
         assert ("topk" in (out / "manifest.json").read_text()) == path.name.startswith("top")
 
 
-def test_a_student_learns_from_the_store_and_other_data_are_refused(tiny, probs, tmp_path, limbeck, no_drawing):
+def test_a_student_learns_from_the_store_and_other_data_are_refused(tiny, probs, tmp_path, limbeck):
     np.save(tmp_path / "rows.npy", probs)
     done = limbeck("soften", "--data", tiny, "--from-file", tmp_path / "rows.npy", "--out", tmp_path / "store")
     assert done.code == 0 and "holds probabilities, by how they sum" in done.out + done.err

@@ -47,8 +47,6 @@ TEST = ("--test-data", SO762 / "test", "--test-ali", SO762 / "ali_test")
 ALL = (*TRAIN, *VALIDATION, *TEST)
 QUICK = ("--batch-size", 512, "--precision", "float32", "--quiet")
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 
 @pytest.fixture(scope="module")
 def done(limbeck):
@@ -139,22 +137,26 @@ def test_each_activation_becomes_its_component(activation):
     np.testing.assert_allclose(propagate(nnet_of(net), inputs.flatten(1).numpy()), by_torch, atol=1e-6)
 
 
-def test_posteriors_are_written_and_read_again(done, teachers, targets):
-    archive = dict(read_ark(targets.with_suffix(".ark")))
-    assert list(archive) == [entry.key for entry in read_scp(targets.with_suffix(".scp"))]
-    data = open_data(options(left=7, right=7))
+def test_posteriors_are_written_and_read_again(done, teachers, tmp_path):
+    """Of the 500 frames of the development directory: each has a thousand numbers."""
+    files = [SO762 / name for name in ("dev", "ali_dev", "test", "ali_test", "ali_train/final.mdl")]
+    names = ("data", "ali", "validation_data", "validation_ali", "mdl")
+    data = open_data(SpeechOptions(**dict(zip(names, map(str, files), strict=True)), norm_vars=True, left=7, right=7))
+    words = [word for name, file in zip(names, files, strict=True) for word in (f"--{name.replace('_', '-')}", file)]
+    words += ["--encoding", "topk", "--k", 30, "--precision", "float32", "--quiet"]
+    written = tmp_path / "targets"
+    done("soften", *words, "--teacher", teachers, "--write-posteriors", written.with_suffix(".ark"), "--out", written)
+    archive = dict(read_ark(written.with_suffix(".ark")))
+    assert list(archive) == [entry.key for entry in read_scp(written.with_suffix(".scp"))]
     assert list(archive) == list(data.train.inputs.keys)
-    ensemble = package.load(teachers)
-    expected = predict(ensemble, data.train).exp().numpy()
+    expected = predict(package.load(teachers), data.train).exp().numpy()
     np.testing.assert_allclose(np.concatenate(list(archive.values())), expected, atol=1e-6)
-    out = teachers.parent / "from-archive"
-    for given in (targets.with_suffix(".ark"), targets.with_suffix(".scp")):
-        shutil.rmtree(out, ignore_errors=True)
-        done("soften", *TRAIN, *VALIDATION, "--posteriors", given, "--encoding", "topk", "--k", 30, "--norm-vars",
-             "--out", out, "--quiet")  # fmt: skip
+    same = package.SoftTargets.open(written, examples=data.train)
+    for suffix in (".ark", ".scp"):
+        out = tmp_path / f"from{suffix}"
+        done("soften", *words, "--posteriors", written.with_suffix(suffix), "--norm-vars", "--out", out)
         again = package.SoftTargets.open(out, examples=data.train)
-        same = package.SoftTargets.open(targets, examples=data.train)
-        batch = data.train.batch(torch.arange(0, 8184, 100))
+        batch = data.train.batch(torch.arange(0, 500, 6))
         torch.testing.assert_close(again.log_probs(batch, 2.0), same.log_probs(batch, 2.0), atol=2e-2, rtol=0)
 
 

@@ -20,7 +20,6 @@ from limbeck.kaldi.transforms import with_ivector
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 SO762 = KALDI / "so762"
 E2E = KALDI / "e2e"
-pytestmark = pytest.mark.usefixtures("no_drawing")
 QUICK = ("--hidden", 8, "--epochs", 1, "--batch-size", 1024, "--precision", "float32", "--quiet")
 
 
@@ -70,7 +69,7 @@ def given(here):
 
 
 @pytest.fixture(scope="module")
-def trained(done, here, given, no_drawing):
+def trained(done, here, given):
     done("train", *given, *QUICK, "--out", here / "run")
     return here / "run"
 

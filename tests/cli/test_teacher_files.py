@@ -18,7 +18,7 @@ def forest(tiny, tmp_path_factory):
     return path
 
 
-def test_an_estimator_s_file_is_a_teacher(tiny, forest, tmp_path, limbeck, no_drawing):
+def test_an_estimator_s_file_is_a_teacher(tiny, forest, tmp_path, limbeck):
     out = tmp_path / "run"
     done = limbeck("distill", "--data", tiny, "--teacher", forest, *FAST, "--out", out)
     assert done.code == 0, done.err
@@ -48,7 +48,7 @@ def test_files_that_cannot_teach_are_told_in_a_line(tiny, tmp_path, limbeck, nam
     assert done.code == 2 and message in " ".join(done.err.split()), done.err
 
 
-def test_a_forest_on_a_table_becomes_a_network_that_labels_new_rows(tmp_path, limbeck, no_drawing):
+def test_a_forest_on_a_table_becomes_a_network_that_labels_new_rows(tmp_path, limbeck):
     ensemble, skops = pytest.importorskip("sklearn.ensemble"), pytest.importorskip("skops.io")
     generator = np.random.default_rng(0)
     frame = pandas.DataFrame({"x": generator.normal(size=200), "town": generator.choice([1, 2, 3], 200)})

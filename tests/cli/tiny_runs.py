@@ -1,6 +1,6 @@
 """Tiny data, quick settings, and a command line that runs in this process."""
 
-__all__ = ["FAST", "OWN_MODULE", "Outcome", "run_here", "sealed_again", "tiny_arrays"]
+__all__ = ["FAST", "OWN_MODULE", "Outcome", "run_here", "sealed_again", "tiny_arrays", "without_figures"]
 
 import contextlib
 import io
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from limbeck.cli import main
+from limbeck.runs import pages
 from limbeck.system.checksums import read_sums
-from limbeck.system.files import seal_files
+from limbeck.system.files import replace_text, seal_files
 
 FAST = ("--epochs", 2, "--hidden", 8, "--batch-size", 32, "--precision", "float32", "--learning-rate", 0.02)
 
@@ -63,6 +65,19 @@ def run_here(*words) -> Outcome:
         except SystemExit as stop:
             code = 0 if stop.code is None else stop.code
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def without_figures():
+    """Reports of a title alone; what they show is gathered all the same."""
+
+    def write(contents, path):
+        replace_text(path, f"<title>{contents.title}</title>")
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "write_report", write)
+        yield
 
 
 def sealed_again(folder: Path) -> None:

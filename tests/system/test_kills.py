@@ -161,7 +161,7 @@ def net(input_shape, classes):
 def test_out_of_memory_within_an_epoch_loses_no_more_than_the_minutes_between_checkpoints(place, tmp_path):
     """Under a limit of address space; it dies amid an epoch, and what was saved last is from amid that epoch too."""
     (tmp_path / "hungry_net.py").write_text(HUNGRY)
-    words = ("train", "--data", place / "data.npz", "--model", "hungry_net:net", "--epochs", 4, "--batch-size", 16,
+    words = ("train", "--data", place / "data.npz", "--model", "hungry_net:net", "--epochs", 2, "--batch-size", 16,
              "--precision", "float32", "--quiet", "--checkpoint-minutes", 1e-6)  # fmt: skip
     own = {"PYTHONPATH": str(tmp_path), "MODULES": str(tmp_path)}
     whole = launch(tmp_path / "log", *words, "--out", tmp_path / "whole", **own)

@@ -117,7 +117,7 @@ def test_a_store_of_two_processes_is_that_of_one(data, teacher, tmp_path, encodi
 
 def test_a_signal_to_one_of_two_stops_both_and_the_run_goes_on_in_one(data, tmp_path):
     """They agree on the step; what they saved is continued by any number of processes."""
-    words = ("train", "--data", data, "--hidden", 16, "--epochs", 40, *SETTINGS)
+    words = ("train", "--data", data, "--hidden", 16, "--epochs", 20, *SETTINGS)
     both = launch_several(tmp_path / "logs", 2, *words, "--out", tmp_path / "run")
     wait_for(tmp_path / "run" / "checkpoints" / "latest.safetensors", both)
     os.kill(both[1].process.pid, signal.SIGTERM)

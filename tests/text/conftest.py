@@ -68,19 +68,19 @@ def bert(tokenizer):
 
 @pytest.fixture(scope="session")
 def limbeck():
-    """The command line in this process, with reports without figures."""
+    """The command line in this process."""
     from tiny_runs import run_here
 
-    from limbeck.runs import pages
-    from limbeck.system.files import replace_text
+    return run_here
 
-    def write(contents, path):
-        replace_text(path, f"<title>{contents.title}</title>")
-        return path
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "write_report", write)
-        yield run_here
+@pytest.fixture(scope="module", autouse=True)
+def no_drawing():
+    """Reports without figures, in these tests alone: others look at theirs."""
+    from tiny_runs import without_figures
+
+    with without_figures():
+        yield
 
 
 SIZES = {"vocab_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,

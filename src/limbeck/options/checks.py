@@ -61,6 +61,12 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ConfigError(f"{name} must be {rule}, and is {value}")
 
 
+def _require_kind(holds: bool, name: str, value: Any, kind: str) -> None:
+    """As :func:`require`, where anything may have been given: it is described only for a message."""
+    if not holds:
+        require(False, name, shown(value), kind)
+
+
 def require_whole(name: str, value: Any) -> int:
     """Convert an integer of any type, including numpy's and floats such as 3.0, to int.
 
@@ -79,7 +85,7 @@ def require_whole(name: str, value: Any) -> int:
         3
     """
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
-    require(whole and not _is_bool(value), name, shown(value), "a whole number")
+    _require_kind(whole and not _is_bool(value), name, value, "a whole number")
     return int(value)
 
 
@@ -201,19 +207,19 @@ def as_type(name: str, value: Any, hint: Any) -> Any:
             return None
         return as_type(name, value, next(kind for kind in get_args(hint) if kind is not type(None)))
     if hint is bool:
-        require(_is_bool(value), name, shown(value), "True or False")
+        _require_kind(_is_bool(value), name, value, "True or False")
         return bool(value)
     if hint is int:
         return require_whole(name, value)
     if hint is float:
-        require(isinstance(value, Real) and not _is_bool(value), name, shown(value), "a number")
+        _require_kind(isinstance(value, Real) and not _is_bool(value), name, value, "a number")
         return value if type(value) in {int, float} else float(value)
     if hint is str or get_origin(hint) is Literal:
-        require(isinstance(value, str), name, shown(value), "text")
+        _require_kind(isinstance(value, str), name, value, "text")
         return value
     if get_origin(hint) is tuple:
         kind = get_args(hint)[0]
-        require(isinstance(value, tuple | list), name, shown(value), "a list")
+        _require_kind(isinstance(value, tuple | list), name, value, "a list")
         found = tuple(as_type(name, item, kind) for item in value)
         return value if type(value) is tuple and found == value else found
     return value

@@ -1,11 +1,16 @@
 """Teachers in files on the command line: an estimator in a ``.skops`` file, a network in an ``.onnx`` file."""
 
 import json
+import re
 
 import numpy as np
 import pandas
 import pytest
 from tiny_runs import FAST
+
+from limbeck.report.page import render_report
+from limbeck.runs.folder import RunFolder
+from limbeck.runs.pages import gather
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +33,26 @@ def test_an_estimator_s_file_is_a_teacher(tiny, forest, tmp_path, limbeck):
     assert done.code == 0, done.err
     resumed = limbeck("distill", "--data", tiny, "--teacher", forest, *FAST, "--out", out, "--resume")
     assert resumed.code == 0, resumed.err
+
+
+def test_a_teacher_that_gives_a_true_class_no_probability_has_an_infinite_likelihood(tiny, tmp_path, limbeck):
+    """As forests often do: everything else is measured, and nothing of the run is lost."""
+    tree, skops = pytest.importorskip("sklearn.tree"), pytest.importorskip("skops.io")
+    with np.load(tiny) as arrays:
+        rows, labels = arrays["x"].reshape(len(arrays["x"]), -1) / np.float32(255), arrays["y"]
+    skops.dump(
+        tree.DecisionTreeClassifier(max_depth=2, random_state=0).fit(rows[:12], labels[:12]), tmp_path / "t.skops"
+    )
+    out = tmp_path / "run"
+    done = limbeck("distill", "--data", tiny, "--teacher", tmp_path / "t.skops", *FAST, "--out", out)
+    assert done.code == 0, done.err
+    assert re.search(r"nll +│ +infinite │ +[0-9]", done.out), done.out
+    kept = json.loads((out / "metrics.json").read_text())
+    assert kept["teacher"]["nll"] is None and kept["teacher"]["test_errors"] > 0 and kept["student"]["nll"] > 0
+    assert "<td>infinite</td>" in re.sub(r"<td[^>]*>", "<td>", render_report(gather(RunFolder(out)), {}))
+    done = limbeck("export", out, "--to", "hub", "--out", tmp_path / "shipped")
+    assert done.code == 0, done.err
+    assert "(nats) | infinite |" in (tmp_path / "shipped" / "hub" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Json, open_examples
 from limbeck.cli.console import print_json, print_rows, say, say_odd
+from limbeck.evaluation.score_table import INFINITE, has_no_bound
 from limbeck.options import DataOptions
 
 
@@ -46,7 +47,7 @@ def compare(
             (
                 run.name,
                 f"{run.scores['test_errors']:,}",
-                f"{run.scores['nll']:.3f}",
+                INFINITE if has_no_bound("nll", run.scores) else f"{run.scores['nll']:.3f}",
                 f"{run.scores['parameters']:,}" if "parameters" in run.scores else "",
                 f"{run.scores['latency_ms']:.2f}" if "latency_ms" in run.scores else "",
                 ""

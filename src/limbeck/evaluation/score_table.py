@@ -1,6 +1,6 @@
 """Tables of metrics, models side by side, as text for terminals and notebooks."""
 
-__all__ = ["score_rows", "scores_by_role"]
+__all__ = ["INFINITE", "has_no_bound", "score_rows", "scores_by_role"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +23,26 @@ _ROWS = (
 )
 
 
+INFINITE = "infinite"
+
+
+def has_no_bound(key: str, scores: Mapping[str, Any]) -> bool:
+    """Whether a metric was computed and is infinite: a negative log-likelihood where a true class has probability 0.
+
+    Args:
+        key: Name of the metric.
+        scores: Metrics of one model.
+
+    Returns:
+        Whether it is there, and None.
+
+    Example:
+        >>> has_no_bound("nll", {"nll": None}), has_no_bound("nll", {})
+        (True, False)
+    """
+    return key.endswith("nll") and key in scores and scores[key] is None
+
+
 def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """One row per metric that any model has: its name, and the models' values.
 
@@ -30,7 +50,7 @@ def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
         models: Metrics by role, as in ``metrics.json``.
 
     Returns:
-        The rows; "-" where a model lacks the metric.
+        The rows; "-" where a model lacks the metric, "infinite" for a likelihood that is None.
 
     Example:
         >>> score_rows({"teacher": {"test_errors": 1200, "accuracy": 0.88}, "student": {"test_errors": 90}})
@@ -38,7 +58,14 @@ def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
     """
     rows = []
     for key, label, pattern in _ROWS:
-        cells = [pattern.format(scores[key]) if scores.get(key) is not None else "-" for scores in models.values()]
+        cells = [
+            pattern.format(scores[key])
+            if scores.get(key) is not None
+            else INFINITE
+            if has_no_bound(key, scores)
+            else "-"
+            for scores in models.values()
+        ]
         if any(cell != "-" for cell in cells):
             rows.append((label, *cells))
     return rows

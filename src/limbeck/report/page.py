@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.evaluation.score_table import INFINITE, has_no_bound
 from limbeck.evaluation.verdicts import sentences
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
@@ -294,9 +295,13 @@ def _rows(models: tuple[Model, ...], *, frames: bool, part: str) -> Iterator[tup
             name = f"{part.capitalize()} {name.lower()}"
         values = [model.scores.get(key) for model in models]
         if any(value is not None for value in values):
+            missing = [INFINITE if has_no_bound(key, model.scores) else _DASH for model in models]
             yield (
                 name,
-                [form(float(v)) if isinstance(v, int | float) and math.isfinite(v) else _DASH for v in values],
+                [
+                    form(float(value)) if isinstance(value, int | float) and math.isfinite(value) else otherwise
+                    for value, otherwise in zip(values, missing, strict=True)
+                ],
             )
 
 

@@ -14,6 +14,7 @@ __all__ = [
 ]
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,10 @@ def evaluate(
 
     Returns:
         ``test_examples``, ``test_errors``, ``error_rate``, ``accuracy``, ``balanced_accuracy``, ``nll`` (nats
-        per example), ``ece`` (15 bins of equal width), ``ece_debiased``; where there is a validation set,
-        ``calibration_temperature`` fitted on it, and with it ``calibrated_nll`` and so on;
-        ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (per example), ``latency_ms``
-        (one example, median) and ``images_per_second`` (up to 256 at a time).
+        per example; None where a true class has probability 0, so that it is infinite), ``ece`` (15 bins of equal
+        width), ``ece_debiased``; where there is a validation set, ``calibration_temperature`` fitted on it, and with it
+        ``calibrated_nll`` and so on; ``agreement_with_teacher``, ``parameters``, ``file_bytes``, ``multiply_adds`` (per
+        example), ``latency_ms`` (one example, median) and ``images_per_second`` (up to 256 at a time).
 
     Raises:
         DataError: If there is no test set, or it has no labels.
@@ -254,10 +255,11 @@ def scores_of(
 
 def _fit(
     confidence: NDArray[np.float64], true_log_probs: NDArray[np.float64], right: NDArray[np.bool_], named: str = ""
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Likelihood and calibration errors of probabilities."""
+    nll = float(max(0.0, -true_log_probs.mean()))
     return {
-        f"{named}nll": float(max(0.0, -true_log_probs.mean())),
+        f"{named}nll": None if nll == math.inf else nll,  # JSON has no infinity; forests give classes no probability
         f"{named}ece": metrics.bin_confidence(confidence, right).expected_error,
         f"{named}ece_debiased": debiased_calibration_error(confidence, right),
     }

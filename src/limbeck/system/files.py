@@ -230,7 +230,9 @@ def render_json(path: Path, value: object) -> str:
     try:
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
-        raise NonFiniteError(f"{path} would hold a NaN or infinite number: try a smaller learning rate") from error
+        raise NonFiniteError(
+            f"{path} would hold a NaN or infinite number: a smaller learning rate may cure that"
+        ) from error
 
 
 def read_json(path: Path) -> Any:

@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from exporter_makers import Elsewhere
@@ -39,6 +41,36 @@ def test_a_run_is_exported_with_its_own_held_out_examples(teacher, tmp_path, lim
     assert parity["data"] == {name: identity[name] for name in ("train", "validation", "test")}
     again = limbeck("export", teacher, "--to", "torch", "--out", out, "--quiet")
     assert again.code == 2 and "exists already" in again.err
+
+
+def test_a_hub_folder_sees_rows_of_a_table_as_the_run_does(tmp_path, limbeck, monkeypatch):
+    """Also of a file in which columns have other means, and another order of categories."""
+    chance = np.random.default_rng(0)
+    size, town = chance.normal(100, 30, 400), chance.choice(["x", "y", "z"], 400)
+    frame = pandas.DataFrame({"size": size, "town": town, "kind": np.where((size > 100) ^ (town == "y"), "up", "down")})
+    monkeypatch.chdir(tmp_path)
+    frame[:300].to_csv("rows.csv", index=False)
+    frame[300:].query("size > 100").sort_values("town", ascending=False).to_csv("large.csv", index=False)
+    labels = ("--label-column", "kind")
+    done = limbeck("train", "--data", "rows.csv", *labels, "--hidden", 16, "--epochs", 20, "--batch-size", 16,
+                   "--learning-rate", 0.02, "--precision", "float32", "--out", "run", "--quiet")  # fmt: skip
+    assert done.code == 0, done.err
+    done = limbeck("export", "run", "--to", "hub", "--out", "shipped", "--quiet")
+    assert done.code == 0, done.err
+    found = []
+    for place in ("run", "shipped/hub"):
+        done = limbeck("evaluate", place, "--data", "rows.csv", "--test-data", "large.csv", *labels, "--json")
+        assert done.code == 0, done.err
+        found.append(json.loads(done.out))
+        done = limbeck("predict", place, "large.csv", "--out", f"{place.replace('/', '-')}.csv")
+        assert done.code == 0, done.err
+    assert found[0]["nll"] == found[1]["nll"] and found[0]["accuracy"] > 0.7
+    assert Path("run.csv").read_text() == Path("shipped-hub.csv").read_text()
+    assert '"size", "town" in this order' in Path("shipped/hub/README.md").read_text()
+    with Path("shipped/hub/config.json").open("a") as file:
+        file.write(" ")
+    done = limbeck("evaluate", "shipped/hub", "--data", "rows.csv", "--test-data", "large.csv", *labels)
+    assert done.code == 2 and "config.json" in done.err
 
 
 def test_other_data_and_pixels(tiny, teacher, tmp_path, limbeck):

@@ -147,24 +147,25 @@ class TableEncoding:
     def unknown(
         self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]
     ) -> dict[str, tuple[int, str]]:
-        """Categories that the training rows did not have; a model sees all of a column's as one.
+        """Categories, or gaps, that the training rows did not have; a model sees all of a column's as one.
 
         Args:
             values: Numbers with NaN for gaps, or codes with -1 for gaps, ``(n,)`` each, by column.
             categories: What the codes of a column mean.
 
         Returns:
-            By column the number of such rows, and the first such category.
+            By column the number of such rows, and the first such category; an empty text for a gap.
         """
         found = {}
         for column in self.columns:
             if not isinstance(column, CategoryColumn):
                 continue
             codes, known = _as_categories(column.name, values, categories)
-            new = [code for code, category in enumerate(known) if category not in set(column.categories)]
+            named = dict(enumerate(known)) | {-1: ""}
+            new = [code for code, category in named.items() if category not in set(column.categories)]
             rows = np.flatnonzero(np.isin(codes, new))
             if len(rows):
-                found[column.name] = len(rows), known[int(codes[rows[0]])]
+                found[column.name] = len(rows), named[int(codes[rows[0]])]
         return found
 
     def to_dict(self) -> dict[str, Any]:

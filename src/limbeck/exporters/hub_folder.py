@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from limbeck.data.presentations import presentation_files, save_presentation
+from limbeck.data.registry import Reading
 from limbeck.errors import FormatError
 from limbeck.exporters.memory import TORCH_SCRIPT, peak_of_script
 from limbeck.exporters.model_card import model_card
@@ -30,6 +32,7 @@ from limbeck.models.calling import logits_of, presentation_of, two_of_one
 from limbeck.models.hf_models import describe_hf
 from limbeck.models.timm_models import describe_timm, import_timm
 from limbeck.options import ImagePresentation, TextPresentation
+from limbeck.options.kinds import kept_files
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, replace_text, seal_files
 from limbeck.system.hugging_face import load_tokenizer, transformers
 
@@ -197,9 +200,17 @@ def _write_program(model: nn.Module, example: Inputs, path: Path, card: Card) ->
     own = made if isinstance(made, Mapping) else {}
     described = _description(model)
     about = described or {"model": card.title}
-    replace_json(path / "config.json", {"library_name": "pytorch", **about, **_labels(card), **own})
+    config = {"library_name": "pytorch", **about, **_labels(card), **own}
+    if described:  # as limbeck.load reads it, with how the inputs are made
+        reading, presentation = getattr(model, "reading", None), save_presentation(path, presentation_of(model))
+        if isinstance(reading, Reading):
+            config[reading.key] = reading.write(path)
+        if presentation is not None:
+            config["presentation"] = presentation
+    replace_json(path / "config.json", config)
     if described:
-        seal_files(path, ["config.json", "model.safetensors"])  # limbeck.load compares them
+        # limbeck.load compares them
+        seal_files(path, ["config.json", "model.safetensors", *presentation_files(path), *kept_files()])
 
 
 def _description(model: nn.Module) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.evaluation.score_table import INFINITE, has_no_bound
 from limbeck.evaluation.verdicts import sentences
 from limbeck.exporters.protocol import Card
@@ -116,6 +117,15 @@ def _limits(card: Card, presentation: Any) -> Iterator[str]:
     if isinstance(presentation, ImagePresentation):
         size = "x".join(map(str, presentation.size))
         yield f"- Images are resized and cropped to {size} and normalised as `preprocessor_config.json` says."
+    if isinstance(presentation, TableEncoding):
+        names = ", ".join(json.dumps(_plain(each.name), ensure_ascii=False) for each in presentation.columns[:_SHOWN])
+        more = f" and {len(presentation.columns) - _SHOWN} more" if len(presentation.columns) > _SHOWN else ""
+        yield (
+            f"- Its inputs are made of the columns {names}{more} in this order, as `presentation` in `config.json` "
+            "says: a number less `mean`, divided by `std`, with `median` at a gap and, where `marked`, a 1 beside it; "
+            "a category as a 1 at its place in `categories`, in which an empty text is a gap, or at one more place "
+            "where it is not among them."
+        )
     if isinstance(presentation, TextPresentation):
         yield f"- Texts are truncated to {presentation.max_length} tokens."
     yield (

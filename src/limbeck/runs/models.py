@@ -30,7 +30,7 @@ from limbeck.models.copying import copy_module
 from limbeck.models.factories import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.options.kinds import kept_files
-from limbeck.runs.presentations import load_presentation, presentation_files, save_presentation
+from limbeck.data.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.system.checksums import check_file
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.system.model_folders import open_model_folder

@@ -37,7 +37,7 @@ from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
-from limbeck.runs.presentations import load_presentation
+from limbeck.data.presentations import load_presentation
 from limbeck.runs.speed import placed
 from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device

@@ -62,11 +62,15 @@ def test_a_hub_folder_sees_rows_of_a_table_as_the_run_does(tmp_path, limbeck, mo
         done = limbeck("evaluate", place, "--data", "rows.csv", "--test-data", "large.csv", *labels, "--json")
         assert done.code == 0, done.err
         found.append(json.loads(done.out))
+        assert done.err == "" and found[-1]["test_examples"] == len(pandas.read_csv("large.csv"))
         done = limbeck("predict", place, "large.csv", "--out", f"{place.replace('/', '-')}.csv")
         assert done.code == 0, done.err
     assert found[0]["nll"] == found[1]["nll"] and found[0]["accuracy"] > 0.7
     assert Path("run.csv").read_text() == Path("shipped-hub.csv").read_text()
     assert '"size", "town" in this order' in Path("shipped/hub/README.md").read_text()
+    done = limbeck("evaluate", "run", "--data", "rows.csv", *labels, "--json")
+    assert done.err.startswith("on 30 test examples, the tenth of rows.csv") and "--test-data" in done.err
+    assert json.loads(done.out)["test_examples"] == 30
     with Path("shipped/hub/config.json").open("a") as file:
         file.write(" ")
     done = limbeck("evaluate", "shipped/hub", "--data", "rows.csv", "--test-data", "large.csv", *labels)

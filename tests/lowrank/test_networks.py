@@ -107,6 +107,7 @@ def test_reached_sizes_are_those_of_the_plan():
         assert counter.get_total_flops() == 2 * plan.multiply_adds[1]
     assert plan_ranks(spectrum, parameters=0.4).parameters_after <= 0.4 * plan.parameters
     assert plan_ranks(spectrum, size="20KB").bytes_after <= 20_000
+    assert plan_ranks(spectrum, size="0.4").bytes_after <= 0.4 * size(net)
     before, after = plan_ranks(spectrum, flops=0.5).multiply_adds
     assert after <= 0.5 * before
 

@@ -109,6 +109,16 @@ def test_a_size_is_that_of_the_file(data, net, size, int8):
     assert run.plan.rule == f"size {size}"
 
 
+@pytest.mark.parametrize("by", ["rank", "units"])
+@pytest.mark.parametrize("share", [0.5, "0.5"])
+def test_a_share_as_a_size_is_one_of_the_file(data, net, share, by):
+    before = file_bytes(net)
+    after = file_bytes(compress(net, data, rule=RankRule(size=share), by=by).model)
+    assert before / 2 - 4 * 100 < after <= before / 2
+    with pytest.raises(ConfigError, match=rf"size 0.01 is {before // 100:,} bytes, and the smallest file"):
+        compress(net, data, rule=RankRule(size=0.01), by=by)
+
+
 def test_a_budget_that_the_network_is_within_is_told(data, net):
     with pytest.warns(LimbeckWarning, match=r"no layer was made smaller: .* parameters is within"):
         run = compress(net, data, rule=RankRule(size="10MB"))

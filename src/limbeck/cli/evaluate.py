@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from limbeck.cli.common import Data, Json, open_examples
-from limbeck.cli.console import print_json, print_metrics
+from limbeck.cli.console import print_json, print_metrics, say
 from limbeck.options import DataOptions
 
 
@@ -59,6 +59,12 @@ def evaluate(
         examples = dataclasses.replace(examples, test=examples.train)
     else:
         examples = open_examples(data)
+        test = examples.test
+        if test is not None and test.origin is not None and test.origin == examples.train.origin:
+            say(
+                f"on {len(test):,} test examples, the tenth of {data.data} that trainings on it leave out: to evaluate "
+                "on all examples of a file, name it with --test-data beside the training data"
+            )
     subject = load_teacher([run], own=model, data=examples, role="model", reading=data)
     guide = None if teacher is None else load_teacher([teacher], own=model, data=examples, reading=data)
     scores = judge(subject, examples, teacher=guide, device=device)

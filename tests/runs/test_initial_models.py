@@ -2,6 +2,7 @@
 
 import copy
 import random
+import sys
 import threading
 import warnings
 
@@ -12,7 +13,8 @@ from torch import nn
 
 import limbeck
 from limbeck.errors import ConfigError, DataError
-from limbeck.models import from_options
+from limbeck.methods import make_method
+from limbeck.models import from_options, own_function
 from limbeck.models.copying import copy_module
 from limbeck.models.factories import make_model
 from limbeck.options import ModelOptions
@@ -153,6 +155,24 @@ def test_own_functions_of_the_command_line_take_what_they_name(tmp_path, monkeyp
     ]
     assert all(torch.equal(nets[0].weight, net.weight) for net in nets[1:3])
     assert not torch.equal(nets[0].weight, nets[3].weight)
+
+
+def test_modules_of_the_current_folder_are_found_after_those_that_are_installed(tmp_path, monkeypatch):
+    """Where the console script was started, which is on no path of Python's."""
+    (tmp_path / "beside_nets.py").write_text("import json\nfrom torch import nn\ndef net(): return nn.Linear(8, 4)\n")
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('not this one')\n")
+    (tmp_path / "beside_method.py").write_text("def loss(student, teacher): return student.sum()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in {"", str(tmp_path)}])
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    net = from_options(ModelOptions(model="beside_nets:net"), input_shape=(8,), classes=4, seed=1)
+    assert net.out_features == 4 and sys.path[-1] == str(tmp_path)
+    assert own_function("colorsys:rgb_to_hsv")(0, 0, 0) == (0.0, 0.0, 0)
+    assert type(make_method("beside_method:loss", temperature=2.0)).__name__ == "OwnLoss"
+    with pytest.raises(
+        ConfigError, match="absent cannot be imported .*; it must be in the current folder"
+    ):
+        own_function("absent:net")
 
 
 def test_the_same_object_twice_makes_two_members_and_is_told():

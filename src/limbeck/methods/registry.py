@@ -34,6 +34,7 @@ from limbeck.options.methods import (
     spelled,
 )
 from limbeck.system.extras import entry_points, load_entry_point
+from limbeck.system.user_code import import_user_module
 
 MethodClass = type[Method]
 
@@ -205,7 +206,10 @@ def _made(name: str, kind: Any, options: dict[str, str], temperature: float, cla
 def _own(spec: str) -> Any:
     """A class, a method or a function in a user's file or module."""
     place, _, name = spec.rpartition(":")
-    module = _from_file(Path(place), spec) if place.endswith(".py") else _from_module(place, spec)
+    if place.endswith(".py"):
+        module = _from_file(Path(place), spec)
+    else:
+        module = import_user_module(place, f"method {spec}")
     found = getattr(module, name, None)
     if found is None:
         raise ConfigError(f"method {spec}: {place} has no {name}")
@@ -214,15 +218,6 @@ def _own(spec: str) -> Any:
     if not callable(found):
         raise ConfigError(f"method {spec}: {name} is not a function or a class")
     return found
-
-
-def _from_module(place: str, spec: str) -> Any:
-    try:
-        return importlib.import_module(place)
-    except ImportError as error:
-        raise ConfigError(
-            f"method {spec}: the module {place} cannot be imported ({error}); it must be on PYTHONPATH"
-        ) from error
 
 
 def _from_file(path: Path, spec: str) -> Any:

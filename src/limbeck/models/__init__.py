@@ -59,6 +59,7 @@ from limbeck.models.specialist import Specialist
 from limbeck.models.timm_models import TIMM_PREFIX, build_timm, describe_timm, make_timm
 from limbeck.models.transposed import close_conv1d, conv1d_names, has_conv1d, open_conv1d
 from limbeck.options import ModelOptions
+from limbeck.system.user_code import import_user_module
 
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "mlp": (MLPConfig, MLP),
@@ -368,11 +369,9 @@ def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
     """
     module_name, _, function_name = spec.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{what} {spec}: the module {module_name} cannot be imported ({error}); it must be on PYTHONPATH"
-        ) from error
+        function = getattr(import_user_module(module_name, f"{what} {spec}"), function_name)
+    except ConfigError:
+        raise
     except AttributeError as error:
         raise ConfigError(f"{what} {spec}: {module_name} has no {function_name}") from error
     except Exception as error:  # any error while importing the user's module

@@ -24,7 +24,8 @@ class RankRule:
         parameters: Parameter budget of the whole network, allocated to the layers with the least loss: a share up to 1,
             or a count.
         flops: Budget of multiply-adds of the whole network: a share up to 1, or a count.
-        size: Budget of bytes of the whole network's weights: a share up to 1 of the file before, or a size such as 200KB.
+        size: Budget of bytes of the whole network's weights: a share up to 1 of the file before, or a size such
+            as 200KB.
         latency: Latency budget for one example on this machine with one thread, such as 2ms: plans are timed, and the
             fast enough one with the least loss is used.
     """

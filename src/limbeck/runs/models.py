@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from limbeck.arguments import checked_arguments
+from limbeck.data.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.data.trained_rows import TrainedRows
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
@@ -30,7 +31,6 @@ from limbeck.models.copying import copy_module
 from limbeck.models.factories import make_model
 from limbeck.models.wrapped import load_weights, unwrapped
 from limbeck.options.kinds import kept_files
-from limbeck.data.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.system.checksums import check_file
 from limbeck.system.files import make_folder, read_json, replace_bytes, replace_json, seal_files, unseal_files
 from limbeck.system.model_folders import open_model_folder

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.presentations import load_presentation
 from limbeck.errors import ConfigError, FormatError
 from limbeck.models import own_function
 from limbeck.models.hf_files import HF_PREFIX, Look, look_at
 from limbeck.models.timm_models import TIMM_PREFIX, require_timm
 from limbeck.options import DataOptions
-from limbeck.data.presentations import load_presentation
 from limbeck.system.model_folders import open_model_folder
 
 _USUAL_LENGTH = 256

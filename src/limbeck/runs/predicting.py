@@ -20,6 +20,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.multi_label import ManyLabels, MultiLabel
 from limbeck.data.position_files import WORDS
+from limbeck.data.presentations import load_presentation
 from limbeck.errors import ConfigError, FormatError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.in_memory import is_held
@@ -37,7 +38,6 @@ from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.models_for_data import model_maker
 from limbeck.runs.prediction_files import Format, likeliest, write_blocks
-from limbeck.data.presentations import load_presentation
 from limbeck.runs.speed import placed
 from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device

@@ -168,6 +168,7 @@ def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Exa
         for column, (count, first) in seen.unknown(table.values, table.categories).items():
             warn_user(
                 f"{count} of {len(frame)} rows have a category in column {column!r} that the training rows did not "
-                f"have, such as {repr(first) if first else 'an empty field'}: the model sees all of these as one unknown category"
+                f"have, such as {repr(first) if first else 'an empty field'}: the model sees all of these as one "
+                "unknown category"
             )
     return shown, ids

@@ -1,16 +1,49 @@
-"""Errors in user code: reported in one line, with the user's traceback as their cause."""
+"""User code: found by its name, its errors reported in one line with the user's traceback as their cause."""
 
-__all__ = ["introduce_error", "is_out_of_memory", "refuse_misfit"]
+__all__ = ["import_user_module", "introduce_error", "is_out_of_memory", "refuse_misfit"]
 
+import importlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import NoReturn
 
 import torch
 
-from limbeck.errors import LimbeckError, MismatchError, UserCodeError
+from limbeck.errors import ConfigError, LimbeckError, MismatchError, UserCodeError
 
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
+
+
+def import_user_module(name: str, called: str) -> ModuleType:
+    """Import a module that the user names, from the current folder too, which a console script does not look into.
+
+    Args:
+        name: Such as ``package.module``.
+        called: What names it, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        ConfigError: If it cannot be imported.
+
+    Example:
+        >>> import_user_module("math", "model math:gcd").gcd(4, 6)
+        2
+    """
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last: nothing there comes before an installed package of the same name
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{called}: the module {name} cannot be imported ({error}); it must be in the current folder or on "
+            "PYTHONPATH"
+        ) from error
 
 
 def introduce_error(error: Exception, called: str, given: str) -> NoReturn:

@@ -169,9 +169,7 @@ def test_modules_of_the_current_folder_are_found_after_those_that_are_installed(
     assert net.out_features == 4 and sys.path[-1] == str(tmp_path)
     assert own_function("colorsys:rgb_to_hsv")(0, 0, 0) == (0.0, 0.0, 0)
     assert type(make_method("beside_method:loss", temperature=2.0)).__name__ == "OwnLoss"
-    with pytest.raises(
-        ConfigError, match="absent cannot be imported .*; it must be in the current folder"
-    ):
+    with pytest.raises(ConfigError, match="absent cannot be imported .*; it must be in the current folder"):
         own_function("absent:net")
 
 

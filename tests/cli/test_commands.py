@@ -19,7 +19,7 @@ import limbeck.data
 from limbeck.errors import ConfigError
 from limbeck.options import Augmentation, DataOptions, Distillation, ModelOptions, Network, Training
 from limbeck.report import write_report
-from limbeck.runs import pages
+from limbeck.runs import pages, train
 
 
 def weights(run: Path) -> bytes:
@@ -143,6 +143,18 @@ def test_resuming_a_finished_run_changes_no_weight(good, limbeck, tiny, tmp_path
     assert (weights(tmp_path / "run"), (tmp_path / "run" / "history.jsonl").read_bytes()) == before
     good("train", "--data", tiny, *FAST, "--out", tmp_path / "fresh", "--resume")
     assert weights(tmp_path / "fresh") == before[0]
+
+
+def test_settings_of_a_run_in_python_do_not_train_another_network_by_themselves(good, limbeck, tiny, tmp_path):
+    x, y = tiny_arrays(60)
+    brief = {"epochs": 1, "batch_size": 32, "precision": "float32", "progress": False}
+    train(ModelOptions(hidden=(5,)), (x, y), out=tmp_path / "python", **brief)
+    config = ("train", "--config", tmp_path / "python" / "config.toml", "--out", tmp_path / "again")
+    for more in ((), ("--data", tiny), ("--hidden", 5)):
+        done = limbeck(*config, *more)
+        assert done.code == 2 and "is of a run in Python" in done.err and not (tmp_path / "again").exists()
+    good(*config, "--data", tiny, "--hidden", 5)
+    assert json.loads((tmp_path / "again" / "model" / "config.json").read_text())["hidden"] == [5]
 
 
 def test_an_ensemble_tells_its_gain(good, tiny, tmp_path):

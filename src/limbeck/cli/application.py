@@ -14,7 +14,7 @@ import cyclopts
 
 from limbeck import __version__
 from limbeck.cli.commands import COMMANDS, find_command
-from limbeck.cli.settings import read_settings, safe_settings
+from limbeck.cli.settings import read_settings, require_networks, safe_settings
 from limbeck.errors import ConfigError, LimbeckError
 
 app = cyclopts.App(
@@ -151,6 +151,7 @@ def _with_config(words: list[str]) -> list[str]:
         app.config = (_no_values, _whole_numbers)
         return rest
     settings = safe_settings(read_settings(Path(path)), rest, path)
+    require_networks(Path(path), settings, rest)
 
     def fill_in(command: cyclopts.App, names: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
         # Under the command's name: on the top level cyclopts passes over a key, "data", that is a command's name too.

@@ -1,8 +1,8 @@
 """TOML settings: flag names, with underscores or hyphens, as top-level keys."""
 
-__all__ = ["read_settings", "safe_settings"]
+__all__ = ["read_settings", "require_networks", "safe_settings"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,29 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(f"--config {path}: {name} is there twice, with hyphens and with underscores")
         settings[name] = value
     return settings
+
+
+def require_networks(path: Path, settings: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Refuse the settings of a run in Python, whose data and networks were objects, unless flags name both.
+
+    Args:
+        path: The file.
+        settings: What it holds.
+        words: The command line.
+
+    Raises:
+        ConfigError: If the command would train another network on other data.
+    """
+    from limbeck.runs.settings import IN_PYTHON
+
+    flags = {word.split("=")[0] for word in words}
+    if "data" in settings or not path.read_text("utf-8", "replace").startswith(f"# {IN_PYTHON}"):
+        return
+    if "--data" not in flags or not flags & {"--model", "--student", "--hidden"}:
+        raise ConfigError(
+            f"--config {path} is of a run in Python, whose data and networks were objects: name them too, as in "
+            "--data FILE --hidden 64"
+        )
 
 
 _EXECUTED = frozenset({"method", "model", "optimizer", "student", "teacher-model"})

@@ -117,9 +117,10 @@ def _tiles(contents: SearchContents) -> Iterator[tuple[str, str]]:
 
 
 def _notes(contents: SearchContents) -> Iterator[str]:
+    again = "limbeck distill --config best.toml" if "data" in contents.config else "limbeck.distill with them in Python"
     yield (
         "All metrics here are on validation; the test set was not read. The best of many trials looks better than it "
-        "is: limbeck distill --config best.toml trains it again and evaluates it on the test set."
+        f"is: {again} trains it again and evaluates it on the test set."
     )
     if contents.counts.get("left"):
         left = contents.counts["left"]

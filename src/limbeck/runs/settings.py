@@ -1,6 +1,6 @@
 """The settings of a run in ``config.toml``: written, read, and compared on resuming."""
 
-__all__ = ["options_of", "plain_settings", "require_settings", "settings_text"]
+__all__ = ["IN_PYTHON", "options_of", "plain_settings", "require_settings", "settings_text"]
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -51,6 +51,9 @@ _UNSET = {"deltas": 0, "norm_vars": False}
 _RENAMED = {"export": "save_hdf5"}
 """Names of settings in earlier versions."""
 
+IN_PYTHON = "A run of limbeck."
+"""How the first line of the settings of a run in Python begins."""
+
 _STARTED_BY = {True: "on the command line", False: "in Python"}
 """Only the command line has a setting "data"; in Python data are objects."""
 
@@ -96,7 +99,7 @@ def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | N
     """
     again = f"Repeat this run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
     if "data" not in settings:
-        again = f"A run of limbeck.{command} in Python, with data and networks as objects"
+        again = f"{IN_PYTHON}{command} in Python, with data and networks as objects"
     return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
 
 

@@ -157,6 +157,18 @@ def test_settings_of_a_run_in_python_do_not_train_another_network_by_themselves(
     assert json.loads((tmp_path / "again" / "model" / "config.json").read_text())["hidden"] == [5]
 
 
+def test_a_report_without_its_data_says_so_on_the_terminal(good, limbeck, tmp_path, monkeypatch):
+    x, y = tiny_arrays(60)
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+    monkeypatch.chdir(tmp_path)
+    good("train", "--data", "rows.npz", *FAST, "--out", "run")
+    assert good("report", "run").err.count("\n") <= 1
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said = good("report", tmp_path / "run").err
+    assert "shows no examples" in said and "rows.npz" in said and "where the run was started" in said
+
+
 def test_an_ensemble_tells_its_gain(good, tiny, tmp_path):
     out = tmp_path / "three"
     done = good("train", "--data", tiny, *FAST, "--members", 3, "--out", out)

@@ -102,6 +102,10 @@ def test_a_model_refuses_a_table_of_other_columns():
     for frame, message in (
         ({"x": [1]}, "categories in column 'town', and the table has no such"),
         ({"x": ["1"], "town": ["A"]}, "numbers in column 'x', and the table has '1' there"),
+        (
+            {"x": ["2.5", None, "high"], "town": ["A"] * 3},
+            "numbers in column 'x', and the table has 'high' there",
+        ),
     ):
         with pytest.raises(MismatchError, match=message):
             seen(Table.of(pandas.DataFrame(frame)), presentation=encoding)

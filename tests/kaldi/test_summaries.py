@@ -4,12 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from limbeck.data import Examples
+from limbeck.data.table_encoding import NumberColumn, TableEncoding
 from limbeck.errors import FormatError
 from limbeck.kaldi.convert import read_network, write_network
 from limbeck.kaldi.formats.sniff import identify
 from limbeck.kaldi.formats.write import write_ark
 from limbeck.kaldi.summaries import summarise
+from limbeck.models import MLP, MLPConfig
+from limbeck.runs import save_model
+from limbeck.softtargets import SoftTargets
 
 KALDI = Path(__file__).parent.parent / "fixtures" / "kaldi"
 OURS = {
@@ -52,6 +58,18 @@ def test_every_sample_reads(path):
 )
 def test_what_is_known_of_them(name, known):
     assert summarise(KALDI / name).items() >= known.items()
+
+
+def test_a_network_of_rows_and_a_store_are_described(tmp_path):
+    net = MLP(MLPConfig(input_shape=(3,), classes=2, hidden=(4,)))
+    net.presentation = TableEncoding(tuple(NumberColumn(name, 0.0, 1.0, 0.0, False) for name in "abc"))
+    save_model(tmp_path / "net", net, classes=["no", "yes"])
+    found = summarise(tmp_path / "net")
+    assert found["parameters"] == 3 * 4 + 4 + 4 * 2 + 2 and "'presentation'" in found["note"]
+    SoftTargets.write(tmp_path / "store", net, Examples.of(torch.randn(7, 3)), classes=["no", "yes"])
+    found = summarise(tmp_path / "store")
+    known = {"examples": 7, "views": 1, "classes (count)": 2, "encoding": "dense dtype=float16", "temperature": "any"}
+    assert found.items() >= known.items()
 
 
 def test_networks_of_all_formats_have_the_same_components(tmp_path):

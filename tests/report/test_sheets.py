@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.report import Contents, Model
-from limbeck.report.figures_search import log_ticks
+from limbeck.report.figures_search import cells_of, log_ticks
 from limbeck.report.page import render_report
 from limbeck.report.sheets import sheets_of
 
@@ -148,3 +148,15 @@ def test_without_a_baseline_the_student_s_share_stands_alone():
     (sheet,) = sheets_of(contents(inherited=inherited))
     assert sheet.heading[-2:] == ("the teacher's mistakes", "the student repeats") and len(sheet.rows[0]) == 4
     assert sheets_of(contents(inherited={"sentence": "s"})) == []
+
+
+def test_of_cells_with_as_few_errors_the_one_with_the_likeliest_trial_is_framed():
+    rows = [
+        {"temperature": 1.0, "hard_weight": 0.0, "validation_errors": 9, "validation_nll": 0.137, "state": "complete"},
+        {"temperature": 1.0, "hard_weight": 0.5, "validation_errors": 9, "validation_nll": 0.135, "state": "complete"},
+        {"temperature": 4.0, "hard_weight": 0.5, "validation_errors": 8, "validation_nll": 0.2, "state": "complete"},
+        {"temperature": 4.0, "hard_weight": 0.5, "validation_errors": 12, "validation_nll": 0.1, "state": "complete"},
+    ]
+    assert cells_of(rows, grid=True).best == (0, 1)
+    assert cells_of(rows[:3], grid=True).best == (1, 1)
+    assert cells_of([row | {"validation_nll": None} for row in rows[:2]], grid=True).best == (0, 0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def net(data):
 
 TUNED = FineTuning(finetune_epochs=6, batch_size=64, learning_rate=0.003, precision="float32", device="cpu")
 TINY = RankRule(parameters=0.08)
+
+
+def test_only_a_network_that_should_know_nothing_yet_is_told_that_it_knows_all(data, net):
+    seen = "before its first step the model is right on all 32"
+    few = DataSet("few", data.classes, data.train.take(torch.arange(32)), data.validation)
+    short = {"epochs": 1, "batch_size": 32, "precision": "float32", "device": "cpu"}
+    with pytest.warns(LimbeckWarning, match=seen):
+        train(net, few, **short)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tuned = FineTuning(finetune_epochs=1, **{key: value for key, value in short.items() if key != "epochs"})
+        compress(net, few, rule=RankRule(energy=1.0), finetuning=tuned)
+    assert not any("before its first step" in str(each.message) for each in caught)
 
 
 def test_the_stages_are_what_their_names_say(data, net, tmp_path, monkeypatch):

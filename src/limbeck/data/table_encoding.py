@@ -251,9 +251,18 @@ def _as_numbers(name: str, values: Mapping[str, NDArray[Any]], categories: Mappi
     if name not in categories:
         return found
     if len(categories[name]) and (found >= 0).any():
-        seen = categories[name][int(found[found >= 0][0])]
+        there = [categories[name][code] for code in dict.fromkeys(found[found >= 0].tolist())]
+        seen = next((text for text in there if not _is_number(text)), there[0])
         raise MismatchError(f"the model was trained with numbers in column {name!r}, and the table has {seen!r} there")
     return np.full(len(found), np.nan)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_categories(

@@ -327,6 +327,15 @@ def _store(path: Path) -> dict[str, Any]:
     manifest = read_json(path / "manifest.json")
     if not isinstance(manifest, dict):
         raise FormatError(path / "manifest.json", "is not a JSON object")
-    plain = {name: value for name, value in manifest.items() if isinstance(value, str | int | float | bool)}
-    lengths = {name: len(value) for name, value in manifest.items() if isinstance(value, list)}
-    return {**plain, **{f"{name} (count)": length for name, length in lengths.items()}}
+    plan = manifest.get("plan")
+    found: dict[str, Any] = {}
+    for name, value in {**(plan if isinstance(plan, dict) else {}), **manifest}.items():
+        if isinstance(value, str | int | float | bool):
+            found[name] = value
+        elif isinstance(value, list):
+            found[f"{name} (count)"] = len(value)
+        elif name == "encoding" and isinstance(value, dict):
+            found[name] = " ".join(str(each) if key == "name" else f"{key}={each}" for key, each in value.items())
+    if isinstance(plan, dict) and plan.get("temperature", 0) is None:
+        found["temperature"] = "any"
+    return found

@@ -53,12 +53,14 @@ class Cells:
         weights: Names of the columns, from the lowest.
         errors: Means, float ``(rows, columns)``; NaN where no trial falls.
         counts: Trials in each cell, ``(rows, columns)``.
+        best: Row and column of the cell with the fewest; of equal ones, of that with the likeliest trial.
     """
 
     temperatures: tuple[str, ...]
     weights: tuple[str, ...]
     errors: NDArray[np.float64]
     counts: NDArray[np.int64]
+    best: tuple[int, int]
 
 
 def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None:
@@ -93,7 +95,9 @@ def cells_of(trials: Sequence[Mapping[str, Any]], *, grid: bool) -> Cells | None
     np.add.at(sums, (rows, columns), [row["validation_errors"] for row in complete])
     np.add.at(counts, (rows, columns), 1)
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    return Cells(row_names, names, means, counts)
+    nll = np.array([np.inf if row.get("validation_nll") is None else row["validation_nll"] for row in complete], float)
+    first = min(range(len(complete)), key=lambda trial: (means[rows[trial], columns[trial]], nll[trial]))
+    return Cells(row_names, names, means, counts, (int(rows[first]), int(columns[first])))
 
 
 def _without_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -149,7 +153,7 @@ def draw_heat_map(trials: Sequence[Mapping[str, Any]], *, examples: int, grid: b
             dark = value < low + 0.5 * (high - low) or high == low
             text = f"{value:,.0f}\n{100 * (1 - value / examples):.2f} %" + (f"  ({count})" if count > 1 else "")
             axes.text(column, row, text, ha="center", va="center", color="white" if dark else INK, fontsize=8.5)
-        best = np.unravel_index(int(np.nanargmin(cells.errors)), cells.errors.shape)
+        best = cells.best
         from matplotlib.patches import Rectangle
 
         axes.add_patch(

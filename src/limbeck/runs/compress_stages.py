@@ -199,6 +199,7 @@ def _taught(
     tuned, _ = Stage(
         folder, copy_module(small), objective, data, options, device, augmentation=plan.augmentation,
         resume=plan.execution.resume, callback=callback, name="fine-tuning",
+        continues=True,
     )()  # fmt: skip
     return tuned
 

@@ -31,6 +31,7 @@ from limbeck.runs.models import attached_reading, classes_of, load
 from limbeck.runs.run_models import answers_by_role, with_words
 from limbeck.runs.settings import options_of
 from limbeck.runs.speed import modules_of
+from limbeck.system.callbacks import warn_user
 from limbeck.system.files import read_json
 from limbeck.training.checkpoint import load_tensors
 
@@ -167,6 +168,10 @@ def _opened(run: RunFolder, config: Mapping[str, Any], *, allow_pipes: bool, not
         return open_data(options_of(run.path, {**known, "allow_pipes": allow_pipes}))
     except LimbeckError as error:
         notes.append(f"The data could not be opened again, so no examples are shown: {error}")
+        warn_user(
+            f"the report of {run.path} shows no examples, for its data could not be opened again: {error} (relative "
+            "paths begin where the run was started)"
+        )
         return None
 
 

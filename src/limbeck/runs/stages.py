@@ -69,6 +69,7 @@ class Stage:
         steps: Steps per epoch; None for those of one pass over the training examples.
         name: Which of the run's trainings it is, for the callback.
         copied: Whether a copy of the module is trained, and not itself.
+        continues: Whether the module was trained before.
     """
 
     folder: RunFolder | None
@@ -86,6 +87,7 @@ class Stage:
     steps: int | None = None
     name: str = "model"
     copied: bool = False
+    continues: bool = False
 
     def __call__(self) -> Trained:
         """Train the model, or load it if that is done."""
@@ -106,6 +108,7 @@ class Stage:
             callback=self.callback,
             name=self.name,
             after_epoch=exporting,
+            continues=self.continues,
         )
         return self._kept(model, fitted)
 

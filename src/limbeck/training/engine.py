@@ -65,6 +65,7 @@ def fit(
     callback: Callback | None = None,
     name: str = "model",
     after_epoch: Callable[[int, nn.Module], None] | None = None,
+    continues: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fitted:
     """Train a model, in place.
@@ -89,6 +90,7 @@ def fit(
         callback: Receives training progress.
         name: Which training it is, for the callback.
         after_epoch: Called after each epoch with its number, from 1, and the model.
+        continues: Whether the model was trained before, so that right answers before its first step are no wonder.
         clock: A clock in seconds, for ``checkpoint_minutes``.
 
     Returns:
@@ -108,7 +110,7 @@ def fit(
         layout.keep_if(lambda: next(feed.batches(0)).head(2).inputs)
         torch.manual_seed(training.seed)
         run = TrainingRun(model, objective, feed, training, device, validation, folder, callback, clock)
-        run.after_epoch = after_epoch
+        run.after_epoch, run.continues = after_epoch, continues
         try:
             if resume:
                 run.restore()
@@ -176,6 +178,7 @@ class TrainingRun:
         self.validation = None if validation is None else validation.to(device.device)
         self.state = RunState(self.model, feed, training, device, self.objective.fingerprint(), self.own)
         self.after_epoch: Callable[[int, nn.Module], None] | None = None
+        self.continues = False
         self.called: nn.Module | None = None
         self.steps: Stepper | None = None
         self.clock = clock
@@ -222,7 +225,7 @@ class TrainingRun:
                 raise ConfigError("compile does not go with batch normalisation in several processes: leave it out")
             self.called = compiled_for(self.model, batch, self.device)
         # A specialist starts from the trained generalist.
-        fresh = self.state.epoch == self.state.step == 0 and not isinstance(self.model, Specialist)
+        fresh = self.state.epoch == self.state.step == 0 and not (self.continues or isinstance(self.model, Specialist))
         if fresh and labels is not None and len(labels) >= _ENOUGH and bool((scores.argmax(-1) == labels).all()):
             self.callback.on_warning(
                 f"before its first step the model is right on all {len(labels)} examples of the first batch: was "

@@ -72,6 +72,8 @@ def nnet_from_run(path: str | Path) -> tuple[Nnet, list[str]]:
         )
     if kind not in _KINDS:
         raise DataError(f"{folder} holds a {kind} network, which has no form in nnet1: only mlp networks have")
+    if "presentation" in config:
+        raise DataError(f"{folder} says how its inputs are made, under 'presentation', for which nnet1 has no form")
     arrays, _ = read_arrays(folder / "model.safetensors")
     if not config.get("int8") and (wrong := [name for name, value in arrays.items() if value.dtype != np.float32]):
         raise FormatError(folder / "model.safetensors", f"{wrong[0]} is not of float32")

@@ -76,6 +76,16 @@ def test_a_distilled_student_is_what_its_run_is_about(data, runs, tmp_path):
     run = limbeck.distill(runs[0].model, nn.Linear(6, 4), data, epochs=2, out=tmp_path / "student")
     found = limbeck.compare(runs[1].folder, run, data=data)
     assert found.runs[1].scores["test_errors"] == run.metrics["student"]["test_errors"]
+    assert not any("first seed" in sentence for sentence in found.sentences)
+
+
+def test_of_a_run_of_several_seeds_the_first_is_compared_and_that_is_said(data, runs, tmp_path):
+    run = limbeck.distill(
+        runs[0].model, lambda seed: nn.Linear(6, 4), data, epochs=1, seeds=2, baseline=False, out=tmp_path / "student"
+    )
+    found = limbeck.compare(runs[1].folder, run, data=data)
+    assert found.runs[1].scores["test_errors"] == run.metrics["seeds"][0]["student_errors"]
+    assert "Of student the network of the first seed is compared, and no other." in found.sentences
 
 
 def test_runs_that_cannot_be_compared_are_refused(data, runs, tmp_path):

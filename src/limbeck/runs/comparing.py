@@ -123,6 +123,9 @@ def compare(
         shown = "" if verdict.helped is None else "fewer" if verdict.helped else "more"
         rows.append(ComparedRun(model.role, model.title, model.scores, verdict.difference, verdict.p_value, shown))
     told = tuple(_sentence(row, rows[0], len(others), first.judged_on) for row in rows[1:])
+    several = [name for name, contents in zip(names, found, strict=True) if contents.seeds]
+    if several:
+        told = (*told, f"Of {' and '.join(several)} the network of the first seed is compared, and no other.")
     told = (*told, scope(1, grouped=groups is not None))
     warned = tuple(f"{name}: {each}" for name, one in zip(names, found, strict=True) for each in one.warned)
     page = None if out is None else _page(dataclasses.replace(first, warned=warned), models, told, Path(out))

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_an_onnx_file_is_one_with_names_axes_and_an_opset(shipped):
     assert (given.name, output.name, shapes) == ("inputs", "logits", [["batch", 1, 8, 8], ["batch", 3]])
     assert not list(shipped.folder.glob("*.data"))
     assert OnnxTeacher(shipped.files["onnx"]).classes == CLASSES
+
+
+def test_files_hold_neither_paths_of_the_machine_nor_rows_of_the_data(shipped):
+    """Which both libraries write by themselves: the lines of code of each operation, and the example that was traced."""
+    own = [str(Path(limbeck.__file__).parent), str(Path(torch.__file__).parent), str(Path(__file__).parent)]
+    with zipfile.ZipFile(shipped.files["torch"]) as program:
+        parts = {f"model.pt2:{name}": program.read(name) for name in program.namelist()}
+    parts["model.onnx"] = shipped.files["onnx"].read_bytes()
+    for name, content in parts.items():
+        assert not any(path.encode() in content for path in own), name
+        assert b"stack_trace" not in content, name
+        assert "sample_inputs" not in name or not content
+    weights = sum(4 * value.numel() for value in net().parameters())
+    assert shipped.files["onnx"].stat().st_size < weights + 8192
 
 
 def test_weights_of_two_gigabytes_go_beside(tmp_path, monkeypatch):

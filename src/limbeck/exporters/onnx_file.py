@@ -90,9 +90,22 @@ def graph_of(found: Traced, name: str) -> Any:
                 output_names=[found.output],
             )
         assert made is not None
-        return made.model_proto
+        proto = made.model_proto
     except Exception as error:  # torch.onnx has many types
         raise ConfigError(f"{name} cannot be exported to ONNX: {_reason(error)}") from error
+    _forget_origins(proto.graph)
+    return proto
+
+
+def _forget_origins(graph: Any) -> None:
+    """Take off what tells which line of whose code each operation came from: a kilobyte each, with the maker's paths."""
+    for each in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        each.doc_string = ""
+        del each.metadata_props[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _forget_origins(inner)
 
 
 def _reason(error: BaseException) -> str:

@@ -37,6 +37,7 @@ class TorchExporter:
     def write(self, model: nn.Module, example: Inputs, path: Path, card: Card) -> Mapping[str, Any]:
         """Write the program, with the names of the classes and the input contract as extra files inside."""
         found = traced(portable(model), example)
+        found.program.example_inputs = None  # rows of the user's data, which are nobody else's
         content = BytesIO()
         classes = json.dumps(list(card.classes), ensure_ascii=False)
         inside = {_CLASSES: classes} | ({_INPUT: json.dumps(card.contract)} if card.contract else {})

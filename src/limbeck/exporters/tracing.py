@@ -167,6 +167,9 @@ def traced(model: nn.Module, example: Inputs) -> Traced:
             raise ConfigError(_refused(error, model)) from error
         finally:
             torch.backends.mha.set_fastpath_enabled(before)
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines of the user's code, with the paths of his machine
     return Traced(program, names, output, lengths)
 
 

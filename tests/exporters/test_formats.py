@@ -66,7 +66,7 @@ def test_an_onnx_file_is_one_with_names_axes_and_an_opset(shipped):
 
 
 def test_files_hold_neither_paths_of_the_machine_nor_rows_of_the_data(shipped):
-    """Which both libraries write by themselves: the lines of code of each operation, and the example that was traced."""
+    """Both libraries write them by themselves: the lines of code of each operation, and the example that was traced."""
     own = [str(Path(limbeck.__file__).parent), str(Path(torch.__file__).parent), str(Path(__file__).parent)]
     with zipfile.ZipFile(shipped.files["torch"]) as program:
         parts = {f"model.pt2:{name}": program.read(name) for name in program.namelist()}

@@ -98,7 +98,7 @@ def graph_of(found: Traced, name: str) -> Any:
 
 
 def _forget_origins(graph: Any) -> None:
-    """Take off what tells which line of whose code each operation came from: a kilobyte each, with the maker's paths."""
+    """Take off what tells which line of whose code each operation is of: a kilobyte each, with the maker's paths."""
     for each in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         each.doc_string = ""
         del each.metadata_props[:]

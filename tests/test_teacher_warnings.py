@@ -307,13 +307,13 @@ class Wide:
 
 
 def test_teachers_of_many_classes_are_asked_for_few_rows_at_a_time(tmp_path):
-    count, examples = 100_000, Examples.of(torch.randn(200, 8))
+    count, examples = 100_000, Examples.of(torch.randn(170, 8))
     names, looked = [str(k) for k in range(count)], Wide(count)
     tell_odd_teacher(as_teacher(looked), examples, Augmentation(), 1.0, CPU, Notes(), classes=names)
     assert max(looked.asked) * count <= 1 << 23
     stored = Wide(count)
     SoftTargets.write(tmp_path, stored, examples, classes=names, encoding="topk", k=3, temperature=1.0)
-    assert max(stored.asked) * count <= 1 << 24 and sum(stored.asked) >= 200
+    assert max(stored.asked) * count <= 1 << 24 and sum(stored.asked) >= 170
 
 
 def test_an_answer_that_is_not_a_number_is_not_the_same_as_others():

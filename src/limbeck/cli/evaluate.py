@@ -59,15 +59,16 @@ def evaluate(
         examples = dataclasses.replace(examples, test=examples.train)
     else:
         examples = open_examples(data)
-        test = examples.test
-        if test is not None and test.origin is not None and test.origin == examples.train.origin:
-            say(
-                f"on {len(test):,} test examples, the tenth of {data.data} that trainings on it leave out: to evaluate "
-                "on all examples of a file, name it with --test-data beside the training data"
-            )
     subject = load_teacher([run], own=model, data=examples, role="model", reading=data)
     guide = None if teacher is None else load_teacher([teacher], own=model, data=examples, reading=data)
     scores = judge(subject, examples, teacher=guide, device=device)
+    test = examples.test
+    cut = test is not None and test is not examples.train and test.origin is not None
+    if test is not None and cut and test.origin == examples.train.origin:
+        say(
+            f"on {len(test):,} test examples, the tenth of {data.data} that trainings on it leave out: to evaluate on "
+            "all examples of a file, name it with --test-data beside the training data"
+        )
     if json:
         print_json({"title": title_of(subject), **scores})
     else:

@@ -249,8 +249,8 @@ def _architecture(
         if model is None:
             raise ConfigError(
                 f"{folder} has a network of your own ({config.get('source') or config.get('class')}), and Limbeck "
-                "executes no code from files: give the architecture as model= in Python, or on the command line by "
-                "--model, or for teachers --teacher-model"
+                "executes no code from files: give the architecture as model= (--model), for a teacher too "
+                "(--teacher-model)"
             )
         made = copy_module(model) if isinstance(model, nn.Module) else make_model(model, 0)
         try:

@@ -26,7 +26,11 @@ def open_model_folder(run: Path) -> tuple[Path, dict[str, Any]]:
     if not folder.exists():
         raise FormatError(folder, "there is no such folder, so it is not a run with a model")
     if folder.is_file():
-        cure = "; an ONNX file is a --teacher here, and otherwise for onnxruntime" if folder.suffix == ".onnx" else ""
+        cure = (
+            "; an ONNX file may be a teacher (--teacher), and is else for onnxruntime"
+            if folder.suffix == ".onnx"
+            else ""
+        )
         raise FormatError(folder, f"is a file, and the folder of a run or a model is needed{cure}")
     if (folder / "model").is_dir():
         check_file(folder / "model" / SUMS, folder=folder)

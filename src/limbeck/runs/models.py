@@ -249,8 +249,8 @@ def _architecture(
         if model is None:
             raise ConfigError(
                 f"{folder} has a network of your own ({config.get('source') or config.get('class')}), and Limbeck "
-                "executes no code from files: give the architecture as model= (--model), for a teacher too "
-                "(--teacher-model)"
+                "executes no code from files: give the architecture as model= (--model), of a teacher "
+                "as teacher_model= (--teacher-model)"
             )
         made = copy_module(model) if isinstance(model, nn.Module) else make_model(model, 0)
         try:

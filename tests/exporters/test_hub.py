@@ -130,5 +130,10 @@ def test_names_of_a_stranger_s_are_no_markdown():
     [(TextPresentation("t"), "text-classification"), (ImagePresentation(), "image-classification"), (None, None)],
 )
 def test_the_card_names_the_task(seen, task):
+    one = {"title": "t", "test_errors": 3}
+    for count in (1, 3):
+        metrics = {"student": one, "seeds": [{"seed": seed} for seed in range(count)], "judged_on": "test"}
+        text = model_card(Card("t", CLASSES, metrics), None, library="pytorch", loading="")
+        assert ("are of the first." in text) == (count > 1)
     text = model_card(Card("t", CLASSES), seen, library="transformers", loading="AutoModelFor{task}")
     assert (f"pipeline_tag: {task}" in text) if task else ("pipeline_tag" not in text)

@@ -90,6 +90,12 @@ class DataSet:
                     "out and renumber the labels"
                 )
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{len(part):,} for {name}" for name, part in self.parts().items())
+        return (
+            f"DataSet({self.name!r}, {len(self.classes):,} classes, {self.train.kind} of {self.train.shape}: {parts})"
+        )
+
     def _number_apart(self) -> None:
         """Renumber a part that shares indices with one before it: an index identifies one example."""
         taken: list[Tensor] = []

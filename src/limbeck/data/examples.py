@@ -56,6 +56,8 @@ class Examples:
         >>> some = Examples.of(np.zeros((3, 28, 28), np.uint8), [0, 1, 1])
         >>> some.inputs.shape, some.take(torch.tensor([2])).index
         (torch.Size([3, 1, 28, 28]), tensor([2]))
+        >>> some
+        Examples(3, labelled: uint8 images of shape (1, 28, 28))
     """
 
     inputs: Tensor | Source
@@ -73,6 +75,10 @@ class Examples:
                     f"{name} of Examples must be a tensor of {len(self.inputs)} whole numbers, one per example, and is "
                     f"{_told(value)}: Examples.of(inputs, labels) makes them of arrays, and numbers the examples"
                 )
+
+    def __repr__(self) -> str:
+        known = "unlabelled" if self.labels is None else "labelled"
+        return f"Examples({len(self):,}, {known}: {self.kind} of shape {self.shape})"
 
     @classmethod
     def of(

@@ -97,6 +97,8 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
             ]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
+    if len(metrics.get("seeds") or ()) > 1:
+        yield "The verdict is over all seeds, and the table and the files are of the first."
     if metrics.get("judged_on") == "validation":
         yield "There was no test set: these results are on the validation set, on which settings may have been chosen."
 

@@ -70,6 +70,9 @@ class Predictions:
     beside: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
 
+    def __repr__(self) -> str:
+        return f"Predictions({len(self):,} examples, {len(self.classes):,} classes; probabilities and labels on demand)"
+
     def __len__(self) -> int:
         return len(self.ids)
 

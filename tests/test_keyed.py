@@ -35,8 +35,10 @@ def slow_philox(counter, key):
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN)
 def test_known_answers(counter, key, words):
-    found = philox(tuple(torch.tensor(word) for word in counter), key)
-    assert " ".join(f"{word:08x}" for word in found.tolist()) == words
+    given = tuple(torch.tensor(word) for word in counter)
+    for found in (philox(given, key), keyed._on_device(given, key)):
+        assert found.shape == (4,) and found.dtype == torch.int64
+        assert " ".join(f"{word:08x}" for word in found.tolist()) == words
 
 
 word = st.integers(0, MASK)
@@ -132,3 +134,10 @@ def test_keys_drawn_in_pieces_are_those_drawn_at_once(monkeypatch):
     monkeypatch.setattr(keyed, "_PIECE", {"cpu": 7})
     assert torch.equal(permutation(1000, seed=3, epoch=2, part=1), once)
     assert permutation(0, seed=0, epoch=0).tolist() == []
+
+
+def test_numpy_and_tensors_give_the_same_words_of_shapes_that_broadcast():
+    chance = torch.Generator().manual_seed(0)
+    counter = tuple(torch.randint(0, 1 << 32, shape, generator=chance) for shape in ((7, 5), (5,), (7, 1), ()))
+    found = philox(counter, (9, MASK))
+    assert found.shape == (7, 5, 4) and torch.equal(found, keyed._on_device(counter, (9, MASK)))

@@ -11,7 +11,9 @@ Axes: ``N`` examples.
 
 __all__ = ["permutation", "philox", "seeds", "small_integers", "uniform", "uniform_draws"]
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import DataError
@@ -40,6 +42,33 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
         >>> [f"{int(word):08x}" for word in philox((zero, zero, zero, zero), (0, 0))]
         ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
+    if all(word.device.type == "cpu" for word in counter):
+        return torch.from_numpy(_on_host(counter, key).view(np.int64))
+    return _on_device(counter, key)
+
+
+def _on_host(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> NDArray[np.uint64]:
+    """The same by numpy, in whose words nothing wraps: two to three times as fast on a processor."""
+    words = np.broadcast_arrays(*(word.numpy() for word in counter))
+    x0, x1, x2, x3 = (np.ascontiguousarray(word).view(np.uint64) for word in words)  # of one axis at least
+    first, second, half, mask = (np.uint64(value) for value in (*_MULTIPLIERS, 32, _MASK))
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        left, right = x0 * first, x2 * second
+        high, low = right >> half, left >> half
+        high ^= x1
+        high ^= np.uint64(k0)
+        low ^= x3
+        low ^= np.uint64(k1)
+        right &= mask
+        left &= mask
+        x0, x1, x2, x3 = high, right, low, left
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return np.stack((x0, x1, x2, x3), -1).reshape(*words[0].shape, 4)
+
+
+def _on_device(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
+    """The same by tensors, wherever they are."""
     x0, x1, x2, x3 = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
     k0, k1 = key
     for _ in range(_ROUNDS):

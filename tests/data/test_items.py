@@ -191,3 +191,13 @@ def test_messages_name_the_part():
         as_data_set((X, Y + 1), None, None, None)
     with pytest.raises(DataError, match="labels run from 1 to 3"):
         as_data_set((X, Y + 1), None, None, ["a", "b", "c"])
+
+
+def test_numbers_that_are_no_class_indices_are_refused_before_each_up_to_them_has_a_name():
+    rows = torch.randn(30, 4)
+    with pytest.raises(
+        DataError, match="labels go up to 2,000,000,000, and there are 3 different ones: .*numpy.unique"
+    ):
+        limbeck.train("mlp", (rows, torch.arange(30) % 3 * 1_000_000_000), epochs=1, progress=False)
+    with pytest.raises(DataError, match="no example of class '1'"):
+        limbeck.train("mlp", (rows, torch.arange(30) % 2 * 2), epochs=1, progress=False)

@@ -101,7 +101,7 @@ def test_a_model_refuses_a_table_of_other_columns():
     encoding = TableEncoding((NumberColumn("x", 0.0, 1.0, 0.0, False), CategoryColumn("town", ("A",))))
     for frame, message in (
         ({"x": [1]}, "categories in column 'town', and the table has no such"),
-        ({"x": ["1"], "town": ["A"]}, "numbers in column 'x', and the table has '1' there"),
+        ({"x": ["1"], "town": ["A"]}, "numbers in column 'x', and the table has '1' there, as text: correct it"),
         (
             {"x": ["2.5", None, "high"], "town": ["A"] * 3},
             "numbers in column 'x', and the table has 'high' there",

@@ -20,7 +20,7 @@ from limbeck.exporters.browser.node import asked_in_node
 from limbeck.exporters.tempered import Tempered, tempered
 from limbeck.models import to_int8
 from limbeck.models.factored import Factored
-from limbeck.runs.calibrating import calibration_of
+from limbeck.runs.calibrating import calibration_of, checked_temperature
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -172,3 +172,14 @@ def test_wrong_calls_are_told_and_write_nothing(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         limbeck.export(net(), out=tmp_path / "out", formats=["torch"], data=images(60, 1), **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [2, 2.0, np.int64(2), np.float32(2), np.float64(2)])
+def test_a_temperature_may_be_a_number_of_numpy(given):
+    assert type(checked_temperature(given)) is float and checked_temperature(given) == 2.0
+
+
+@pytest.mark.parametrize("given", [True, np.bool_(True), "2", None, np.float32("nan"), np.inf, -1])
+def test_what_is_no_temperature_is_refused(given):
+    with pytest.raises(ConfigError, match="must be a positive and finite number"):
+        checked_temperature(given)

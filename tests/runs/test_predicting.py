@@ -123,6 +123,14 @@ def test_rows_of_a_table_are_encoded_as_the_training_rows_were(tmp_path):
     unknown = r"1 of 4 rows have a category in column 'town' .* such as 'C'"
     with pytest.warns(LimbeckWarning, match=unknown):
         found = limbeck.predict(tmp_path / "m", tmp_path / "new.csv", id_column="customer")
+    with pytest.warns(LimbeckWarning, match=unknown):
+        limbeck.evaluate(tmp_path / "m", limbeck.Examples.of(Table.of(new[["x", "town"]]), new["y"].to_numpy()))
+    new.assign(town=[None, *new["town"][1:]]).to_csv(tmp_path / "gap.csv", index=False)
+    with pytest.warns(LimbeckWarning, match="2 of 4 rows .* in column 'town' .* such as"):
+        limbeck.predict(tmp_path / "m", tmp_path / "gap.csv")
+    new.assign(x=["1", "2", "high", "3"]).to_csv(tmp_path / "text.csv", index=False)
+    with pytest.raises(MismatchError, match=r"text.csv: .* numbers in column 'x', and the table has 'high' there"):
+        limbeck.predict(tmp_path / "m", tmp_path / "text.csv")
     rows = (new["x"].to_numpy() - frame["x"].mean()) / frame["x"].std(ddof=0)
     units = [[town == "A", town == "B", town == "C"] for town in new["town"]]
     with torch.no_grad():

@@ -164,13 +164,17 @@ class Table(Source):
         """The same rows, seen by another encoder where nobody says how."""
         if not isinstance(presentation, TableEncoding):
             return self
+        presentation.check(self.values, self.categories)
+        return self._seen_by(presentation)
+
+    def _seen_by(self, encoding: TableEncoding) -> "Table":
         found = copy.copy(self)
-        found._given = presentation
+        found._given = encoding
         return found
 
     def like(self, train: Source) -> "Table":
         """The same rows as the encoder of the training rows shows them."""
-        return self if train is self or not isinstance(train, Table) else self.with_presentation(train.presentation)
+        return self if train is self or not isinstance(train, Table) else self._seen_by(train.presentation)
 
     def groups(self) -> Tensor | None:
         """Which rows belong together, numbered by first appearance, int64 ``(N,)``."""

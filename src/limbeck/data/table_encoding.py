@@ -144,6 +144,22 @@ class TableEncoding:
         stacked = np.stack(codes, 1) if codes else np.zeros((count, 0), np.int64)
         return {"numbers": numbers, "categories": torch.from_numpy(stacked)}
 
+    def check(self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]) -> None:
+        """Refuse a whole table whose columns are missing or of another kind, before some of its rows are encoded.
+
+        Args:
+            values: Numbers with NaN for gaps, or codes with -1 for gaps, ``(N,)`` each, by column.
+            categories: What the codes of a column mean.
+
+        Raises:
+            MismatchError: If a column is missing, or has text where the training rows had numbers.
+        """  # noqa: DOC502
+        for column in self.columns:
+            if isinstance(column, NumberColumn):
+                _as_numbers(column.name, values, categories)
+            else:
+                _column("categories", column.name, values)
+
     def unknown(
         self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]
     ) -> dict[str, tuple[int, str]]:
@@ -252,8 +268,12 @@ def _as_numbers(name: str, values: Mapping[str, NDArray[Any]], categories: Mappi
         return found
     if len(categories[name]) and (found >= 0).any():
         there = [categories[name][code] for code in dict.fromkeys(found[found >= 0].tolist())]
-        seen = next((text for text in there if not _is_number(text)), there[0])
-        raise MismatchError(f"the model was trained with numbers in column {name!r}, and the table has {seen!r} there")
+        seen = next((text for text in there if not _is_number(text)), None)
+        found_there = f"{there[0]!r} there, as text" if seen is None else f"{seen!r} there"
+        raise MismatchError(
+            f"the model was trained with numbers in column {name!r}, and the table has {found_there}: correct it, or "
+            "convert the column to numbers"
+        )
     return np.full(len(found), np.nan)
 
 

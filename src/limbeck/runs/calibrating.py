@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``K`` classes.
 __all__ = ["Calibration", "calibration_of", "checked_temperature", "temperature_for", "temperature_of_run"]
 
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def checked_temperature(value: float) -> float:
     Raises:
         ConfigError: If it is not positive and finite.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
         raise ConfigError(f"temperature must be a positive and finite number, and is {value!r}")
     return float(value)
 

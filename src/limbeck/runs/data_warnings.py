@@ -6,6 +6,7 @@ __all__ = [
     "tell_padding",
     "tell_shared_examples",
     "tell_trained_on",
+    "tell_unknown_categories",
 ]
 
 from collections.abc import Callable, Sequence
@@ -17,12 +18,14 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.examples import Examples
 from limbeck.data.multi_label import ManyLabels
+from limbeck.data.table import Table
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.inputs import move
 from limbeck.models.calling import call_model, evaluating, presentation_of
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
 from limbeck.protocols import Teacher
 from limbeck.runs.models import rows_trained_on
-from limbeck.system.callbacks import Callback
+from limbeck.system.callbacks import Callback, warn_user
 
 _PADDED = 1e-4
 """Largest change of an output by rounding, in nats."""
@@ -225,4 +228,18 @@ def _tell_groups(part: str, examples: Examples, name: str, seen: Examples, tell:
         tell(
             f"{len(groups)} groups of {part} examples are in the {name} set too ({shown}), with {count} of "
             f"{len(examples)} {part} examples: errors on them say little about new groups"
+        )
+
+
+def tell_unknown_categories(seen: TableEncoding, table: Table) -> None:
+    """Warn of categories that a model's training rows did not have.
+
+    Args:
+        seen: How the model sees rows.
+        table: The rows to predict or to evaluate on.
+    """
+    for column, (count, first) in seen.unknown(table.values, table.categories).items():
+        warn_user(
+            f"{count} of {len(table)} rows have a category in column {column!r} that the training rows did not have, "
+            f"such as {repr(first) if first else 'an empty field'}: the model sees all of these as one unknown category"
         )

@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.data.conversion import as_examples
 from limbeck.data.data_set import DataSet
@@ -25,6 +26,9 @@ from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
 from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import as_teacher
+
+_MOST_GAPS = 100
+"""Numbers for each class that is there, and classes that may be missing: beyond it labels must be something else than class indices."""
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:
@@ -70,8 +74,19 @@ def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] |
             raise DataError(
                 f"labels run from {first} to {last}, and class indices start at 0: subtract {first} from them"
             )
+        _refuse_gaps(labels, last)
         classes = [str(number) for number in range(last + 1)]
     return DataSet("examples", tuple(classes), parts["train"], parts.get("test"), parts.get("validation"))
+
+
+def _refuse_gaps(labels: Sequence[Tensor], last: int) -> None:
+    """Refuse numbers of something else than classes, such as customers, before each number up to them gets a name."""
+    different = len(np.unique(np.concatenate([np.unique(part.cpu().numpy()) for part in labels])))
+    if last > _MOST_GAPS * (different + _MOST_GAPS):
+        raise DataError(
+            f"labels go up to {last:,}, and there are {different:,} different ones: class indices count from 0 without "
+            "gaps; number them, as numpy.unique(labels, return_inverse=True)[1] does, or give them as text"
+        )
 
 
 def _labelled(parts: dict[str, Examples], given: Mapping[str, Any], classes: Sequence[str] | None) -> DataSet:

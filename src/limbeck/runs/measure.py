@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.table import Table
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation import metrics
 from limbeck.evaluation.calibration import calibrated, debiased_calibration_error
@@ -42,7 +43,7 @@ from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import Calibration, calibration_of
-from limbeck.runs.data_warnings import tell_trained_on
+from limbeck.runs.data_warnings import tell_trained_on, tell_unknown_categories
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
@@ -94,6 +95,8 @@ def evaluate(
     if not isinstance(subject, nn.Module):
         subject = as_teacher(subject).bind(examples)
     examples = shown_to(subject, examples)
+    if isinstance(examples.inputs, Table):
+        tell_unknown_categories(examples.inputs.presentation, examples.inputs)
     place = None if device is None else find_device(str(device), "float32").device
     guide = None
     if teacher is not None:

@@ -20,7 +20,7 @@ from limbeck.formats.column_names import no_column
 from limbeck.formats.in_memory import is_held, with_columns
 from limbeck.formats.pandas_files import is_table, read_frame
 from limbeck.options import DataOptions, ImagePresentation, TextPresentation
-from limbeck.system.callbacks import warn_user
+from limbeck.runs.data_warnings import tell_unknown_categories
 
 
 def given_unlabelled(data: Any, seen: Any, id_column: str | None) -> tuple[Examples, Sequence[Any]]:
@@ -165,10 +165,5 @@ def _table(path: str, frame: Any, seen: Any, id_column: str | None) -> tuple[Exa
     except DataError as error:
         raise MismatchError(f"{path}: {error}") from error
     if isinstance(seen, TableEncoding):
-        for column, (count, first) in seen.unknown(table.values, table.categories).items():
-            warn_user(
-                f"{count} of {len(frame)} rows have a category in column {column!r} that the training rows did not "
-                f"have, such as {repr(first) if first else 'an empty field'}: the model sees all of these as one "
-                "unknown category"
-            )
+        tell_unknown_categories(seen, table)
     return shown, ids

@@ -28,7 +28,7 @@ from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import as_teacher
 
 _MOST_GAPS = 100
-"""Up to so many numbers for each class that is there, and so many classes that are missing, labels are class indices."""
+"""Labels are class indices up to so many numbers for each class that is there, and so many that are missing."""
 
 
 def as_data_set(train: Any, validation: Any, test: Any, classes: Sequence[str] | None) -> DataSet:

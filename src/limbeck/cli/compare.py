@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Json, open_examples
 from limbeck.cli.console import print_json, print_rows, say, say_odd
-from limbeck.evaluation.score_table import INFINITE, has_no_bound
+from limbeck.evaluation.score_table import score_cell
 from limbeck.options import DataOptions
 
 
@@ -47,7 +47,7 @@ def compare(
             (
                 run.name,
                 f"{run.scores['test_errors']:,}",
-                INFINITE if has_no_bound("nll", run.scores) else f"{run.scores['nll']:.3f}",
+                score_cell(run.scores, "nll", "{:.3f}".format, ""),
                 f"{run.scores['parameters']:,}" if "parameters" in run.scores else "",
                 f"{run.scores['latency_ms']:.2f}" if "latency_ms" in run.scores else "",
                 ""

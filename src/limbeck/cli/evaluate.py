@@ -63,8 +63,8 @@ def evaluate(
     guide = None if teacher is None else load_teacher([teacher], own=model, data=examples, reading=data)
     scores = judge(subject, examples, teacher=guide, device=device)
     test = examples.test
-    cut = test is not None and test is not examples.train and test.origin is not None
-    if test is not None and cut and test.origin == examples.train.origin:
+    cut_out = test is not examples.train and examples.train.origin is not None
+    if test is not None and cut_out and test.origin == examples.train.origin:
         say(
             f"on {len(test):,} test examples, the tenth of {data.data} that trainings on it leave out: to evaluate on "
             "all examples of a file, name it with --test-data beside the training data"

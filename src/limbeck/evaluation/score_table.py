@@ -1,8 +1,8 @@
 """Tables of metrics, models side by side, as text for terminals and notebooks."""
 
-__all__ = ["INFINITE", "has_no_bound", "score_rows", "scores_by_role"]
+__all__ = ["score_cell", "score_rows", "scores_by_role"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _ROWS = (
@@ -23,24 +23,26 @@ _ROWS = (
 )
 
 
-INFINITE = "infinite"
-
-
-def has_no_bound(key: str, scores: Mapping[str, Any]) -> bool:
-    """Whether a metric was computed and is infinite: a negative log-likelihood where a true class has probability 0.
+def score_cell(scores: Mapping[str, Any], key: str, form: Callable[[Any], str], missing: str) -> str:
+    """One model's value of a metric, for a table.
 
     Args:
+        scores: Metrics of the model.
         key: Name of the metric.
-        scores: Metrics of one model.
+        form: Writes a value.
+        missing: What stands where the model lacks the metric.
 
     Returns:
-        Whether it is there, and None.
+        The text; "infinite" for a negative log-likelihood that is None, since a true class has probability 0.
 
     Example:
-        >>> has_no_bound("nll", {"nll": None}), has_no_bound("nll", {})
-        (True, False)
+        >>> [score_cell(scores, "nll", "{:.2f}".format, "-") for scores in ({"nll": 0.5}, {"nll": None}, {})]
+        ['0.50', 'infinite', '-']
     """
-    return key.endswith("nll") and key in scores and scores[key] is None
+    value = scores.get(key)
+    if value is not None:
+        return form(value)
+    return "infinite" if key.endswith("nll") and key in scores else missing
 
 
 def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -58,14 +60,7 @@ def score_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
     """
     rows = []
     for key, label, pattern in _ROWS:
-        cells = [
-            pattern.format(scores[key])
-            if scores.get(key) is not None
-            else INFINITE
-            if has_no_bound(key, scores)
-            else "-"
-            for scores in models.values()
-        ]
+        cells = [score_cell(scores, key, pattern.format, "-") for scores in models.values()]
         if any(cell != "-" for cell in cells):
             rows.append((label, *cells))
     return rows

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from limbeck.data.table_encoding import TableEncoding
-from limbeck.evaluation.score_table import INFINITE, has_no_bound
+from limbeck.evaluation.score_table import score_cell
 from limbeck.evaluation.verdicts import sentences
 from limbeck.exporters.protocol import Card
 from limbeck.options import ImagePresentation, TextPresentation
@@ -87,14 +87,7 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
     for key, label, form in _ROWS:
         values = [models[name].get(key) for name in names]
         if any(value is not None for value in values):
-            cells = [
-                form.format(models[name][key])
-                if models[name].get(key) is not None
-                else INFINITE
-                if has_no_bound(key, models[name])
-                else "–"
-                for name in names
-            ]
+            cells = [score_cell(models[name], key, form.format, "–") for name in names]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     yield "\n".join(lines)
     if len(metrics.get("seeds") or ()) > 1:

@@ -28,12 +28,12 @@ _TRIED = 24
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def parse_bytes(text: str | int, *, whole: int | None = None) -> int:
+def parse_bytes(text: str | int, *, share_of: int | None = None) -> int:
     """A number of bytes from text such as ``200KB`` (1,000 each) or ``1.5 MiB`` (1,048,576 each), or of a share.
 
     Args:
         text: The text, a number without a unit up to 1 being a share; or the number itself.
-        whole: Bytes that a share is of; None where there is nothing to take a share of.
+        share_of: Bytes that a share is of; None where there is nothing to take a share of.
 
     Returns:
         Bytes, rounded down.
@@ -42,14 +42,14 @@ def parse_bytes(text: str | int, *, whole: int | None = None) -> int:
         ConfigError: If it is not a positive size.
 
     Example:
-        >>> parse_bytes("200KB"), parse_bytes("1.5 MiB"), parse_bytes(7), parse_bytes("0.25", whole=1000)
+        >>> parse_bytes("200KB"), parse_bytes("1.5 MiB"), parse_bytes(7), parse_bytes("0.25", share_of=1000)
         (200000, 1572864, 7, 250)
     """
     match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].upper() not in _UNITS or float(match[1]) <= 0:
         raise ConfigError(f"{text!r} is not a size: give one such as 200KB, 1.5MB or 1MiB")
-    if whole is not None and isinstance(text, str) and not match[2] and float(match[1]) <= 1:
-        return int(float(match[1]) * whole)
+    if share_of is not None and isinstance(text, str) and not match[2] and float(match[1]) <= 1:
+        return int(float(match[1]) * share_of)
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -225,7 +225,7 @@ def budget_range(spectrum: Spectrum, rule: Literal["parameters", "flops", "size"
 def _global_ranks(spectrum: Spectrum, rule: str, value: float | str) -> dict[str, _Choice]:
     units, whole = _units(spectrum, rule)
     budget = (
-        parse_bytes(value, whole=whole)
+        parse_bytes(value, share_of=whole)
         if rule == "size" and isinstance(value, str | int)
         else _amount(rule, float(value), whole)
     )

@@ -368,14 +368,11 @@ def own_function(spec: str, *, what: str = "model") -> Callable[..., Any]:
         2
     """
     module_name, _, function_name = spec.partition(":")
+    module = import_user_module(module_name, f"{what} {spec}")
     try:
-        function = getattr(import_user_module(module_name, f"{what} {spec}"), function_name)
-    except ConfigError:
-        raise
+        function = getattr(module, function_name)
     except AttributeError as error:
         raise ConfigError(f"{what} {spec}: {module_name} has no {function_name}") from error
-    except Exception as error:  # any error while importing the user's module
-        raise ConfigError(f"{what} {spec} failed: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ConfigError(f"{what} {spec}: {function_name} is {type(function).__name__}, and a function is needed")
     return function  # type: ignore[no-any-return]

@@ -6,10 +6,11 @@ import base64
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck.evaluation.score_table import INFINITE, has_no_bound
+from limbeck.evaluation.score_table import score_cell
 from limbeck.evaluation.verdicts import sentences
 from limbeck.report.contents import Contents, Model
 from limbeck.report.figures_all import PLATES, draw_all, write_figures
@@ -295,14 +296,11 @@ def _rows(models: tuple[Model, ...], *, frames: bool, part: str) -> Iterator[tup
             name = f"{part.capitalize()} {name.lower()}"
         values = [model.scores.get(key) for model in models]
         if any(value is not None for value in values):
-            missing = [INFINITE if has_no_bound(key, model.scores) else _DASH for model in models]
-            yield (
-                name,
-                [
-                    form(float(value)) if isinstance(value, int | float) and math.isfinite(value) else otherwise
-                    for value, otherwise in zip(values, missing, strict=True)
-                ],
-            )
+            yield name, [score_cell(model.scores, key, partial(_shown, form), _DASH) for model in models]
+
+
+def _shown(form: Callable[[float], str], value: Any) -> str:
+    return form(float(value)) if isinstance(value, int | float) and math.isfinite(value) else _DASH
 
 
 def _seed_row(row: Mapping[str, Any]) -> list[str]:

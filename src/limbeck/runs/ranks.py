@@ -124,7 +124,7 @@ def _fit_size(
     model: nn.Module, spectrum: Spectrum, size: str, placement: Placement, whole: Mapping[str, str] | None
 ) -> RankPlan:
     """The largest plan whose file, including its header, is within a size; in 8 bits except for ``whole``, if given."""
-    wanted, int8 = parse_bytes(size, whole=file_bytes(model)), whole is not None
+    wanted, int8 = parse_bytes(size, share_of=file_bytes(model)), whole is not None
 
     def bytes_of(plan: RankPlan) -> int:
         small = restructure(model, plan.ranks, plan.spatial, plan.tucker)

@@ -97,7 +97,7 @@ def _of_size(
     model: nn.Module, seen: UnitLosses, size: str, inputs: Inputs, whole: Mapping[str, str] | None
 ) -> PrunePlan:
     """The largest network whose file, header and all, is within a size."""
-    wanted, path = parse_bytes(size, whole=file_bytes(model)), removal_path(seen, "size")
+    wanted, path = parse_bytes(size, share_of=file_bytes(model)), removal_path(seen, "size")
     counts = counts_within(path, lambda counts: file_bytes(_made(model, seen, counts, whole)) <= wanted)
     if counts is None:
         least = file_bytes(_made(model, seen, path[-1], whole))

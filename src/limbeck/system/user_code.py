@@ -28,7 +28,7 @@ def import_user_module(name: str, called: str) -> ModuleType:
         The module.
 
     Raises:
-        ConfigError: If it cannot be imported.
+        ConfigError: If it cannot be imported, or raises while it is.
 
     Example:
         >>> import_user_module("math", "model math:gcd").gcd(4, 6)
@@ -44,6 +44,8 @@ def import_user_module(name: str, called: str) -> ModuleType:
             f"{called}: the module {name} cannot be imported ({error}); it must be in the current folder or on "
             "PYTHONPATH"
         ) from error
+    except Exception as error:  # any error while importing the user's module
+        raise ConfigError(f"{called} failed: {type(error).__name__}: {error}") from error
 
 
 def introduce_error(error: Exception, called: str, given: str) -> NoReturn:

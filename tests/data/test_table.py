@@ -1,5 +1,6 @@
 """Tables: what is read, how rows are encoded, and that the encoder is fitted on training rows alone and kept."""
 
+import gzip
 import json
 
 import numpy as np
@@ -207,8 +208,39 @@ def test_a_column_of_numbers_with_a_few_texts_names_the_row(tmp_path):
     path.write_text("\n".join(["alcohol,label", *rows]))
     with pytest.raises(FormatError, match=r"'alcohol' has numbers, but for 1 of 3,000 rows: row 5 .* has 'strong'"):
         open_table(path, label_column="label")
+    path.write_text("\n".join(["alcohol,label", *rows[:400]]))
+    with pytest.warns(limbeck.LimbeckWarning, match=r"as 400 categories, .* row 5 .* has 'strong'; if quantities"):
+        open_table(path, label_column="label")
+    path.write_text("\n".join(["alcohol,label", *rows[6:40], "alcohol,label", *rows[50:60]]))
+    with pytest.raises(FormatError, match=r"row 34 .* is the header again: take it out"):
+        open_table(path, label_column="label")
     path.write_text("\n".join(["name,label", *(f"n{number},{'ab'[number % 2]}" for number in range(3000))]))
     with pytest.raises(
         FormatError, match=r"are no categories: leave it out, leave_out=\['name'\] \(--leave-out name\)"
     ):
         open_table(path, label_column="label")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,y\n1,2,3,n\n4,5,6,p\n", "line 2 has 4 fields, and the header has 3: .*R: row.names=FALSE"),
+        ("a,b,y\n1,2,n\n4,5,6,p\n", "line 3 has 4 fields, and the header has 3"),
+        ('a,y\n"1\n2",n\n\n4\n', "line 5 has 1 field, and the header has 2: was it cut off"),
+        ("a;y\n1;n\n4\n", "line 3 has 1 field, and the header has 2"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_with_more_or_fewer_fields_than_the_header_are_refused(tmp_path, text, message, packed):
+    path = tmp_path / f"t.csv{'.gz' if packed else ''}"
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    with pytest.raises(FormatError, match=message):
+        open_table(path, label_column="y")
+
+
+def test_gaps_at_the_end_of_a_row_empty_lines_and_separators_after_the_last_field_are_taken(tmp_path):
+    path = tmp_path / "t.csv"
+    for text in ("y,b\nn,\n\n \np,6\n", "y,b\nn,,\np,6,\n"):
+        path.write_text(text)
+        table = open_table(path, label_column="y").train.inputs
+        assert np.array_equal(table.values["b"], [np.nan, 6], equal_nan=True)

@@ -10,7 +10,7 @@ import limbeck
 from limbeck.data import DataSet
 from limbeck.data.splits import cut_validation
 from limbeck.errors import DataError, LimbeckWarning, MismatchError
-from limbeck.teachers.saved import kind_of
+from limbeck.teachers.saved import guessed_kind, kind_of
 
 GENERATOR = np.random.default_rng(3)
 X = torch.from_numpy(GENERATOR.normal(size=(60, 5)).astype(np.float32))
@@ -52,7 +52,7 @@ def test_probabilities_their_logarithms_and_logits_are_the_same_teacher(temperat
         ({"log_probs": LOGITS}, "sums to .* after exp; they look like logits"),
         ({"probs": 100 * PROBS}, "percentages: divide them by 100"),
         ({"probs": 1 / (1 + np.exp(-LOGITS))}, "after a sigmoid"),
-        ({"probs": PROBS[:, :3]}, "classes are missing"),
+        ({"probs": PROBS[:, :3]}, "classes or decimals are missing"),
         ({"logits": np.where(np.arange(60)[:, None] == 9, np.inf, LOGITS)}, "row 9 of"),
         ({"probs": PROBS[:50]}, "50 rows of saved answers, and 60 examples"),
         ({"probs": PROBS, "logits": LOGITS}, "exactly one of probs, log_probs and logits: 2"),
@@ -69,13 +69,31 @@ def test_what_is_not_what_it_is_said_to_be_is_refused_with_its_cure(given, messa
 
 
 def test_rounded_rows_are_taken_and_made_to_sum_to_one():
-    for rounded in (PROBS.round(4), PROBS.astype(np.float16)):
+    rows = [(PROBS.round(4), 2e-3), (PROBS.astype(np.float16), 2e-3), (PROBS.round(2), 2e-2)]
+    for rounded, near in [*rows, (PROBS.round(3).astype(np.float32), 2e-3)]:
+        assert guessed_kind(rounded) == kind_of(rounded) == "probs"
         found = asked(from_array(probs=rounded, examples=EXAMPLES), list(range(60)))
         assert np.allclose(found.sum(1), 1, atol=1e-6)
-        assert np.allclose(found, PROBS, atol=2e-3)
+        assert np.allclose(found, PROBS, atol=near)
     hard = np.eye(4)[Y]
     assert asked(from_array(probs=hard, examples=EXAMPLES), [5], 4.0).tolist() == [[0, 1, 0, 0]]
     assert [kind_of(rows) for rows in (PROBS, np.log(PROBS), LOGITS)] == ["probs", "log_probs", "logits"]
+
+
+def test_values_that_a_softmax_would_flatten_are_not_guessed_to_be_logits():
+    """Such as answers after a sigmoid, with classes left out, and percentages."""
+    sigmoid = 1 / (1 + np.exp(-LOGITS))
+    for values in (sigmoid, PROBS[:, :3], 100 * PROBS, (100 * PROBS).round()):
+        assert kind_of(values) == "logits" and guessed_kind(values) == "probs"
+        with pytest.raises(DataError, match="sums to"):
+            from_array(probs=values, examples=EXAMPLES)
+    for values in (LOGITS, np.abs(LOGITS) + 1, LOGITS.round(1)):
+        assert guessed_kind(values) == "logits"
+    assert guessed_kind(np.log(PROBS)) == "log_probs"
+    uneven = PROBS.round(2)
+    uneven[7, 0] += 0.2
+    with pytest.raises(DataError, match="row 7 sums to 1.2"):
+        from_array(probs=uneven, examples=EXAMPLES)
 
 
 def test_rows_are_keyed_by_their_index_and_columns_by_their_names():

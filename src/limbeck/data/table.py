@@ -30,6 +30,8 @@ _MOST = 1024
 """Different texts above which a column may be names or free text."""
 _FEW_ODD = 0.1
 """Share of texts in a column below which the others are meant to be numbers."""
+_MANY_NUMBERS = 20
+"""Different numbers in a column of categories from which on they may be meant as quantities."""
 
 
 class Table(Source):
@@ -175,6 +177,31 @@ class Table(Source):
     def like(self, train: Source) -> "Table":
         """The same rows as the encoder of the training rows shows them."""
         return self if train is self or not isinstance(train, Table) else self._seen_by(train.presentation)
+
+    def doubts(self) -> list[str]:
+        """Columns that are taken as categories, and look like numbers with a few texts among them, in a sentence each.
+
+        Returns:
+            Sentences that name column, row and text; none where the kinds of the columns are clear.
+
+        Example:
+            >>> import pandas
+            >>> frame = pandas.DataFrame({"age": [*map(str, range(40)), "?"]})
+            >>> Table.of(frame).doubts()[0][:65]
+            "column 'age' is taken as 41 categories, and has numbers but for 1"
+        """
+        found = []
+        for name, known in self.categories.items():
+            odd = [code for code, text in enumerate(known) if not _is_number(text)]
+            codes = self.values[name]
+            rows = np.flatnonzero(np.isin(codes, odd))
+            if odd and len(known) - len(odd) >= _MANY_NUMBERS and len(rows) < _FEW_ODD * np.count_nonzero(codes >= 0):
+                found.append(
+                    f"column {name!r} is taken as {len(known):,} categories, and has numbers but for {len(rows):,} of "
+                    f"{len(codes):,} rows: row {rows[0]} (counted from 0) has {known[codes[rows[0]]]!r}; if quantities "
+                    "are meant, correct it, or leave it empty"
+                )
+        return found
 
     def groups(self) -> Tensor | None:
         """Which rows belong together, numbered by first appearance, int64 ``(N,)``."""

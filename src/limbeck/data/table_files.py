@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.in_memory import class_names, source_name, values_of
 from limbeck.formats.pandas_files import read_frame
+from limbeck.system.callbacks import warn_user
 
 _LABELS = ("label", "labels", "class", "target", "y")
 
@@ -50,7 +51,10 @@ def examples_of_frame(frame: Any, labels: Any = None) -> Examples:
     """
     if hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
-    return Examples.of(Table.of(frame), labels)
+    table = Table.of(frame)
+    for doubt in table.doubts():
+        warn_user(doubt)
+    return Examples.of(table, labels)
 
 
 def open_table(
@@ -109,6 +113,8 @@ def open_table(
     parts = {}
     for part, frame in frames.items():
         rows = _table(source_name(sources[part]), frame, group_column, aside)
+        for doubt in rows.doubts() if part == "train" else ():
+            warn_user(f"{source_name(sources[part])}: {doubt}")
         parts[part] = numbered.examples(part, rows, None if id_column is None else values_of(frame, id_column))
     notes: tuple[str, ...] = ()
     if label_column is None and labelled.column is not None and labelled.column.lower() not in {"label", "labels"}:

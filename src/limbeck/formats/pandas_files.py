@@ -2,6 +2,8 @@
 
 __all__ = ["is_table", "list_array", "read_frame"]
 
+import csv
+import gzip
 import os
 import warnings
 from os import PathLike
@@ -67,9 +69,7 @@ def read_frame(path: Any) -> Any:
                 load_extra("pyarrow", "table")
                 frame = pandas.read_parquet(path).reset_index(drop=True)
             else:
-                separator = "\t" if ".tsv" in Path(name).suffixes else _separator(pandas, path)
-                _refuse_repeated(path, pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str))
-                frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False)
+                frame = _read_csv(pandas, path)
     except FormatError:
         raise
     except (ImportError, MemoryError):
@@ -82,6 +82,54 @@ def read_frame(path: Any) -> Any:
         raise FormatError(path, "has no rows: a line of column names and one line per example are needed")
     frame.columns = [str(column) for column in frame.columns]
     return frame
+
+
+def _read_csv(pandas: Any, path: str | PathLike[str]) -> Any:
+    separator = "\t" if ".tsv" in Path(str(path).lower()).suffixes else _separator(pandas, path)
+    header = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str)
+    _refuse_repeated(path, header)
+    with warnings.catch_warnings():  # rows longer than the header would lose their end
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        try:
+            frame = pandas.read_csv(path, sep=separator, low_memory=False, index_col=False)
+        except (pandas.errors.ParserWarning, pandas.errors.ParserError):
+            _refuse_uneven(path, separator, header.shape[1])
+            raise
+    if frame.iloc[:, -1].isna().any():  # a gap, or a row that ends early
+        _refuse_uneven(path, separator, header.shape[1])
+    _refuse_second_header(path, frame)
+    return frame
+
+
+def _refuse_second_header(path: str | PathLike[str], frame: Any) -> None:
+    """Refuse a row that has the columns' names, as where files were joined: one text makes all numbers texts."""
+    if len(frame.columns) > 1 and not any(column.dtype.kind in "iufb" for _, column in frame.items()):
+        found = (frame == list(frame.columns)).all(axis=1)
+        if found.any():
+            raise FormatError(path, f"row {int(found.argmax())} (counted from 0) is the header again: take it out")
+
+
+def _refuse_uneven(path: str | PathLike[str], separator: str, wanted: int) -> None:
+    """Refuse a CSV file in which a row has more fields than the header, or fewer; empty ones may follow the last."""
+    before = csv.field_size_limit((1 << 31) - 1)
+    packed = str(path).lower().endswith(".gz")
+    try:
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            reader, last = csv.reader(stream, delimiter=separator), 0
+            for row in reader:
+                first, last = last + 1, reader.line_num
+                if any(row[wanted:]):
+                    cure = (
+                        "quote fields that hold the separator, and name a column of row names too (R: row.names=FALSE)"
+                    )
+                elif len(row) < wanted and "".join(row).strip():
+                    cure = "was it cut off? Gaps are empty fields, apart by the separator"
+                else:
+                    continue
+                count = f"{len(row)} field{'' if len(row) == 1 else 's'}"
+                raise FormatError(path, f"line {first} has {count}, and the header has {wanted}: {cure}")
+    finally:
+        csv.field_size_limit(before)
 
 
 def list_array(path: str | PathLike[str], name: str, column: Any) -> NDArray[Any]:

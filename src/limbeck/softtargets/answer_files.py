@@ -32,7 +32,7 @@ from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.npz import read_npz
 from limbeck.formats.pandas_files import list_array, read_frame
-from limbeck.teachers.saved import AnswerKind, kind_of, saved_answers
+from limbeck.teachers.saved import AnswerKind, guessed_kind, saved_answers
 from limbeck.teachers.stored import StoredTargets
 
 _NAMES: dict[str, AnswerKind] = {
@@ -265,7 +265,7 @@ def _finish(
         array = values.to_numpy() if hasattr(values, "to_numpy") else values
         numbers = array.dtype.kind in "fiu"
         if ids is None:
-            named = kind_of(array) if numbers else "probs"
+            named = guessed_kind(array) if numbers else "probs"
         else:  # of the top k, sums tell nothing
             named = "log_probs" if numbers and bool((array <= 0).all()) else "probs"
     return SavedAnswers(path, kind or named or "probs", values, ids, index, classes, guessed)

@@ -3,7 +3,7 @@ r"""Existing outputs as arrays: checked, and stored by example index.
 Axes: ``N`` examples, ``K`` classes, ``k`` of them kept per example.
 """
 
-__all__ = ["AnswerKind", "kind_of", "saved_answers", "tell_kind"]
+__all__ = ["AnswerKind", "guessed_kind", "kind_of", "saved_answers", "tell_kind"]
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -23,8 +23,8 @@ from limbeck.teachers.stored_topk import StoredTopK
 AnswerKind = Literal["probs", "log_probs", "logits"]
 """The kinds of saved values."""
 
-_SUM, _SUM_COARSE = 1e-3, 3e-2
-"""Largest difference of a row's sum from one; 16-bit numbers are rounded more."""
+_SUM, _SUM_COARSE, _SUM_DECIMALS = 1e-3, 3e-2, 0.1
+"""Largest difference of a row's sum from one; 16-bit numbers, and such with few decimals, are rounded more."""
 _WORDS = {"probs": "probabilities", "log_probs": "log-probabilities", "logits": "logits"}
 
 
@@ -146,16 +146,37 @@ def kind_of(values: NDArray[Any]) -> AnswerKind:
         values: ``(N, K)``.
 
     Returns:
-        "probs" where rows are at least 0 and sum to one, "log_probs" where their exponentials do, else "logits".
+        "probs" where rows are at least 0 and sum to one, as far as they are rounded; "log_probs" where their
+        exponentials do, else "logits".
 
     Example:
         >>> [kind_of(rows) for rows in (np.array([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[3.0, -1.0]]))]
         ['probs', 'log_probs', 'logits']
     """
-    if _are_probs(values):
+    if _are_probs(values, _sum_limit(values)):
         return "probs"
     with np.errstate(over="ignore"):
-        return "log_probs" if _are_probs(np.exp(values.astype(np.float64)), _coarse(values)) else "logits"
+        exponentials = np.exp(values.astype(np.float64))
+    return "log_probs" if _are_probs(exponentials, _SUM_COARSE if _coarse(values) else _SUM) else "logits"
+
+
+def guessed_kind(values: NDArray[Any]) -> AnswerKind:
+    """The kind of saved values of which nothing is said; what are no logits either is left to :func:`tell_kind`.
+
+    Args:
+        values: ``(N, K)``.
+
+    Returns:
+        As :func:`kind_of`; and "probs" for values from 0 to 1 and for percentages, which would be flattened as logits.
+
+    Example:
+        >>> guessed_kind(np.array([[0.9, 0.8], [0.2, 0.7]]))
+        'probs'
+    """
+    kind = kind_of(values)
+    if kind != "logits" or not values.size or not (values >= 0).all():
+        return kind
+    return "probs" if (values <= 1).all() or _are_percentages(values.sum(1, dtype=np.float64)) else kind
 
 
 def tell_kind(values: NDArray[Any], kind: AnswerKind) -> None:
@@ -178,15 +199,19 @@ def tell_kind(values: NDArray[Any], kind: AnswerKind) -> None:
             "a second softmax would flatten them; give them as probs"
         )
     sums = values.astype(np.float64).sum(1) if kind == "probs" else np.exp(values.astype(np.float64)).sum(1)
-    odd = int(np.argmax(np.abs(sums - 1) > (_SUM_COARSE if _coarse(values) else _SUM)))
+    limit = _sum_limit(values) if kind == "probs" else _SUM_COARSE if _coarse(values) else _SUM
+    odd = int(np.argmax(np.abs(sums - 1) > limit))
     if kind == "probs" and (values < 0).any():
         odd = int(np.argmax((values < 0).any(1)))
     if looks != "logits":
         cure = f"they look like {_WORDS[looks]}: give them as {looks}"
-    elif kind == "probs" and (values >= 0).all() and np.allclose(sums, 100, atol=1):
+    elif kind == "probs" and (values >= 0).all() and _are_percentages(sums):
         cure = "they look like percentages: divide them by 100"
     elif kind == "probs" and (values >= 0).all() and (values <= 1).all():
-        cure = "several may be high at a time, as after a sigmoid, or classes are missing"
+        cure = (
+            "several may be high at a time, as after a sigmoid, or classes or decimals are missing; logits are given "
+            "as logits"
+        )
     else:
         cure = "they look like logits: give them as logits"
     raise DataError(
@@ -199,9 +224,27 @@ def _coarse(values: NDArray[Any]) -> bool:
     return bool(values.dtype == np.float16)
 
 
-def _are_probs(values: NDArray[Any], coarse: bool | None = None) -> bool:
-    limit = _SUM_COARSE if (_coarse(values) if coarse is None else coarse) else _SUM
+def _are_probs(values: NDArray[Any], limit: float) -> bool:
     return bool((values >= 0).all()) and bool((np.abs(values.sum(1, dtype=np.float64) - 1) <= limit).all())
+
+
+def _are_percentages(sums: NDArray[Any]) -> bool:
+    return bool(np.allclose(sums, 100, atol=1))
+
+
+def _sum_limit(values: NDArray[Any]) -> float:
+    """How far rounding may take the sums of probabilities from one: half a last decimal for each class."""
+    if _coarse(values):
+        return _SUM_COARSE
+    decimals = next((each for each in (1, 2, 3, 4) if _rounded(values[:64], each) and _rounded(values, each)), None)
+    if decimals is None:
+        return _SUM
+    return float(min(max(_SUM, values.shape[1] * 0.5 * 10**-decimals + 1e-6), _SUM_DECIMALS))
+
+
+def _rounded(values: NDArray[Any], decimals: int) -> bool:
+    scaled = values.astype(np.float64) * 10**decimals
+    return bool((np.abs(scaled - scaled.round()) < 2e-3).all())  # float32 is off by up to 1e-3 at four decimals
 
 
 def _refuse_spoilt(values: NDArray[Any], kind: str) -> None:
@@ -266,7 +309,7 @@ def _top(
     _refuse_spoilt(values, kind)
     with np.errstate(over="ignore"):
         mass = (values if kind == "probs" else np.exp(values.astype(np.float64))).sum(1, dtype=np.float64)
-    limit = _SUM_COARSE if _coarse(values) else _SUM
+    limit = _sum_limit(values) if kind == "probs" else _SUM_COARSE if _coarse(values) else _SUM
     wrong = (mass > 1 + limit) | ((values < 0).any(1) if kind == "probs" else (values > limit).any(1))
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -19,7 +19,7 @@ from limbeck.data.feed import Feed
 from limbeck.evaluation.swapped_classes import describe_swapped, swapped_classes
 from limbeck.inputs import move
 from limbeck.losses import softened
-from limbeck.models.calling import call_model, evaluating, weights_dtype
+from limbeck.models.calling import call_model, evaluating, presentations_of, weights_dtype
 from limbeck.models.last_operation import Ending, ends_in
 from limbeck.models.output_kind import looks_like_probabilities, looks_like_sigmoids, looks_softened_twice
 from limbeck.options import Augmentation
@@ -69,7 +69,8 @@ def tell_odd_teacher(
     """
     callback = callback or Callback()
     size = min(_LOOKED_AT, max(1, _ANSWERS // (1 if classes is None else len(classes))))
-    feed = Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device)
+    seen = presentations_of(teacher)
+    feed = Feed(examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device, presentations=seen)
     parts = _members(teacher)
     names = [_named("teacher", number, len(parts)) for number in range(len(parts))]
     asked = parts if len(parts) == 1 else [*parts, teacher]

@@ -1,5 +1,6 @@
 """Teachers in files: ONNX networks by onnxruntime, estimators by skops, and kinds of one's own."""
 
+import json
 import pickle
 
 import numpy as np
@@ -8,7 +9,12 @@ import torch
 from torch import nn
 
 import limbeck
+from limbeck import Examples
+from limbeck.data.input_contract import input_contract
+from limbeck.data.table_files import examples_of_frame
 from limbeck.errors import FormatError, LimbeckWarning, MismatchError
+from limbeck.evaluation.prediction import predict
+from limbeck.options import ImagePresentation
 from limbeck.protocols import Batch
 from limbeck.teachers import as_teacher
 from limbeck.teachers.adapters import _ADAPTERS, register_teacher
@@ -110,6 +116,60 @@ def test_a_file_teaches_as_its_network_does(tmp_path):
         torch.testing.assert_close(run.student.weight, runs[0].student.weight, atol=1e-5, rtol=1e-5)
     with pytest.raises(MismatchError, match="outputs 2 classes"):
         limbeck.distill(write(tmp_path / "two.onnx", columns=2), student, (X, Y), **SHORT)
+
+
+def test_an_exported_file_sees_rows_as_its_metadata_say(tmp_path):
+    """Whatever the order and the scale of the columns of other data are, and whichever categories they have."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [90.0, 120, None, 80], "b": [0.001, 0, 0.002, 5], "town": ["x", "y", "y", "x"]})
+    seen = examples_of_frame(frame).inputs.presentation
+    contract = input_contract(torch.zeros(2, 6), seen, pixels=False)
+    path = write(tmp_path / "net.onnx", metadata={"input": json.dumps(contract)})
+    other = frame[["town", "b", "a"]].iloc[:2].replace({"town": {"y": "z"}})
+    encoded = seen.encode(
+        {"a": np.array([90.0, 120]), "b": np.array([0.001, 0]), "town": np.array([0, -1])}, {"town": ["x"]}
+    )
+    torch.testing.assert_close(predict(as_teacher(path), examples_of_frame(other)), expected(encoded))
+    torch.testing.assert_close(predict(limbeck.Ensemble([path]), examples_of_frame(other)), expected(encoded))
+    with pytest.raises(MismatchError, match="numbers in column 'a', and the table has no such column"):
+        predict(as_teacher(path), examples_of_frame(frame[["b", "town"]]))
+    write(path, metadata={"input": json.dumps({**contract, "columns": 3})})
+    with pytest.raises(FormatError, match="metadata 'input' cannot be read"):
+        as_teacher(path)
+    for other in ("no JSON", "[1]", '{"kind": "other"}'):  # of files from elsewhere
+        write(path, metadata={"input": other})
+        assert as_teacher(path).presentation is None
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_exported_file_sees_images_as_its_metadata_say(tmp_path, inside):
+    """Resized and normalised, or as bytes where normalisation is inside."""
+    seen = ImagePresentation(size=(2, 3), crop_pct=0.8, channels=1, mean=(0.4,), std=(0.2,))
+    contract = input_contract(torch.zeros(2, 1, 2, 3), seen, pixels=inside)
+    kind = onnx.TensorProto.UINT8 if inside else FLOAT
+    path = write(tmp_path / "net.onnx", kind=kind, metadata={"input": json.dumps(contract)})
+    examples = Examples.of(torch.randint(0, 256, (5, 1, 8, 9), dtype=torch.uint8))
+    shown = examples.batch(slice(0, 5)).seen_as(seen).flatten(1)
+    shown = ((shown * 0.2 + 0.4) * 255).round() if inside else shown
+    torch.testing.assert_close(predict(as_teacher(path), examples), expected(shown))
+    if not inside:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, bias=False))
+        net[1].weight.data = torch.from_numpy(WEIGHT.T.copy())
+        net.presentation = seen
+        student, data = nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), (examples.inputs, torch.arange(5) % 3)
+        runs = [limbeck.distill(each, student, data, **SHORT) for each in (net, path)]
+        torch.testing.assert_close(runs[1].student[1].weight, runs[0].student[1].weight, atol=1e-5, rtol=1e-5)
+
+
+def test_fractions_are_not_cut_to_whole_numbers(tmp_path):
+    path = write(tmp_path / "net.onnx", kind=onnx.TensorProto.INT64)
+    torch.testing.assert_close(asked(OnnxTeacher(path), X[:4].round()), expected(X[:4].round()))
+    with pytest.raises(MismatchError, match="takes x as whole numbers, and the examples have fractions"):
+        asked(OnnxTeacher(path), X[:4])
+    contract = input_contract(torch.zeros(2, 1, 2, 3), ImagePresentation.plain((2, 3), channels=1), pixels=True)
+    path = write(tmp_path / "bytes.onnx", kind=onnx.TensorProto.UINT8, metadata={"input": json.dumps(contract)})
+    with pytest.raises(limbeck.LimbeckError, match=r"takes pixels, and the examples hold 255: .* numbers on \[0, 1\]"):
+        asked(OnnxTeacher(path), torch.full((2, 1, 2, 3), 255.0))
 
 
 def test_files_that_are_no_teachers_are_told_in_a_line(tmp_path):

@@ -17,6 +17,7 @@ from limbeck.data.viewing import TEXTS_AT_ONCE, Viewing, in_parts, lengths_of
 from limbeck.errors import DataError, MismatchError
 from limbeck.evaluation.blocks import block_size, is_out_of_memory, release_memory
 from limbeck.evaluation.subjects import Subject, subject_of
+from limbeck.models.calling import presentations_of
 from limbeck.options import Augmentation
 from limbeck.protocols import Batch, Teacher
 from limbeck.softtargets.digests import teacher_fingerprint
@@ -270,7 +271,7 @@ def answer_views(
             return teacher.log_probs(batch, temperature or 1.0)
 
     def feed_of(size: int) -> Feed:
-        seen = [each for _, each in teacher.modules()]
+        seen = presentations_of(teacher)
         return Feed(
             examples, batch_size=size, augmentation=augmentation, seed=0, device=device.device, presentations=seen
         )

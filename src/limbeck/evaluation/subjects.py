@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
 from limbeck.inputs import move
-from limbeck.models.calling import call_model, evaluating, presentation_of, require_logits
+from limbeck.models.calling import call_model, evaluating, presentation_of, presentations_of, require_logits
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Batch, Teacher
 
@@ -129,7 +129,7 @@ class TeacherSubject:
     @property
     def presentations(self) -> Sequence[Any]:
         """Those of its networks."""
-        return [seen for _, seen in self.modules()]
+        return presentations_of(self.teacher)
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
         """Its networks; none where they are unknown."""

@@ -69,7 +69,7 @@ class Card:
         temperature: By which the logits of the model are divided, where they are calibrated; else None.
         samples: Held-out examples to show; None where there are none.
         presentation: How the model sees examples, by itself or by the data; None where it takes them as they are.
-        contract: What its inputs are, plain values (:func:`limbeck.exporters.contract.input_contract`).
+        contract: What its inputs are, plain values (:func:`limbeck.data.input_contract.input_contract`).
         onnxruntime_web: The folder of the npm package onnxruntime-web, for pages that need it; None to download it.
     """
 

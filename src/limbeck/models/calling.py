@@ -12,6 +12,7 @@ __all__ = [
     "evaluating",
     "logits_of",
     "presentation_of",
+    "presentations_of",
     "refuse_changed",
     "require_logits",
     "two_of_one",
@@ -189,7 +190,7 @@ def at_positions(logits: Tensor, places: Tensor) -> Tensor:
     return logits.flatten(0, 1).index_select(0, places)
 
 
-def presentation_of(model: nn.Module) -> Any:
+def presentation_of(model: object) -> Any:
     """A model's own presentation, from its attribute ``presentation``.
 
     Args:
@@ -204,6 +205,30 @@ def presentation_of(model: nn.Module) -> Any:
     """
     found = getattr(model, "presentation", None)
     return None if isinstance(found, Tensor) or callable(found) else found
+
+
+def presentations_of(teacher: Any) -> list[Any]:
+    """How the networks in a teacher see the examples.
+
+    Args:
+        teacher: A teacher; with ``members``, those of all of them.
+
+    Returns:
+        The presentation of each network, and the attribute ``presentation`` of a teacher whose networks are unknown;
+        None for the data's own.
+
+    Example:
+        >>> class Given:
+        ...     presentation = "as rows"
+        ...     def modules(self): return []
+        >>> presentations_of(Given())
+        ['as rows']
+    """
+    members = getattr(teacher, "members", None)
+    if members:
+        return [seen for member in members for seen in presentations_of(member)]
+    networks = teacher.modules() if hasattr(teacher, "modules") else []
+    return [seen for _, seen in networks] or [presentation_of(teacher)]
 
 
 def versions(tensors: Sequence[Tensor]) -> list[int | None]:

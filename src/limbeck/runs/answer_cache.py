@@ -7,6 +7,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.feed import Feed
 from limbeck.evaluation.prediction import answer_views
+from limbeck.models.calling import presentations_of
 from limbeck.options import Augmentation, Training
 from limbeck.protocols import Teacher
 from limbeck.system.callbacks import Callback
@@ -73,7 +74,10 @@ _NOISE = 1e-3
 
 def _repeats(guide: Teacher, examples: Examples, augmentation: Augmentation, device: Device) -> bool:
     """Whether the teacher is deterministic, so that its outputs may be cached."""
-    feed = Feed(examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device)
+    seen = presentations_of(guide)
+    feed = Feed(
+        examples, batch_size=_TRIED, augmentation=augmentation, seed=0, device=device.device, presentations=seen
+    )
     with device.autocast():
         first, second = (guide.log_probs(next(feed.batches(0)), 1.0).float().exp() for _ in range(2))
     return bool((first - second).abs().max() <= _NOISE)

@@ -17,12 +17,12 @@ from limbeck.arguments import checked_arguments
 from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.input_contract import input_contract
 from limbeck.data.multi_label import ManyLabels
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
 from limbeck.exporters import Card, Exporter
 from limbeck.exporters.comparing import pixels_of, plain_view
-from limbeck.exporters.contract import input_contract
 from limbeck.exporters.parity import Held, Parity, judge_file
 from limbeck.exporters.pixels import FromPixels
 from limbeck.exporters.protocol import Finetuning

@@ -26,7 +26,7 @@ from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.in_memory import is_held
 from limbeck.formats.records import peek_columns
 from limbeck.models import describe
-from limbeck.models.calling import presentation_of
+from limbeck.models.calling import presentation_of, presentations_of
 from limbeck.models.class_names import named_classes
 from limbeck.models.hf_files import OF_TOKENS
 from limbeck.options import DataOptions, ModelOptions, TextPresentation
@@ -289,4 +289,4 @@ def _presentation(subject: Any) -> Any:
     """The presentation of the model, or of a teacher's first network."""
     if isinstance(subject, nn.Module):
         return presentation_of(subject)
-    return next((seen for _, seen in subject.modules() if seen is not None), None)
+    return next((seen for seen in presentations_of(subject) if seen is not None), None)

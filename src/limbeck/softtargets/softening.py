@@ -22,6 +22,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.source import Source
 from limbeck.data.viewing import TEXTS_AT_ONCE, Viewing, in_parts, lengths_of
 from limbeck.errors import ConfigError, FormatError, LimbeckError, MismatchError, RunError
+from limbeck.models.calling import presentations_of
 from limbeck.options import Augmentation
 from limbeck.protocols import Answering, Teacher
 from limbeck.softtargets.digests import mean_kind, teacher_digest
@@ -136,7 +137,7 @@ def soften(
     if is_first() and not (Path(folder) / MANIFEST).exists():  # what is continued was looked at when it began
         tell_probabilities("teacher", guide, looked_at, place, None)
         tell_odd_teacher(guide, looked_at, augmentation, used, place, None, classes=classes)
-    presentations = [seen for _, seen in guide.modules()]
+    presentations = presentations_of(guide)
     viewing = Viewing(
         looked_at.to(place.device), augmentation if augmentation.active else None, presentations=presentations
     )
@@ -156,7 +157,7 @@ def _looked_at(guide: Teacher, examples: Examples, augmentation: Augmentation) -
     """Examples as the teacher sees them; without what is not looked at where its answers are stored."""
     if not guide.live and isinstance(examples.inputs, Source) and not augmentation.active:
         return examples.unseen()
-    return examples.shown_as(next((seen for _, seen in guide.modules() if seen is not None), None))
+    return examples.shown_as(next((seen for seen in presentations_of(guide) if seen is not None), None))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from limbeck.arguments import checked_arguments
 from limbeck.data.examples import Examples
 from limbeck.data.viewing import Viewing
 from limbeck.errors import MismatchError
+from limbeck.models.calling import presentations_of
 from limbeck.options import Augmentation, OwnAugmentation
 from limbeck.protocols import Answering, Batch
 from limbeck.softtargets.decoding import decoded, profile_tensors
@@ -347,12 +348,13 @@ class SoftTargets:
     def _compare(self, teacher: nn.Module | Answering, examples: Examples) -> None:
         if self.store.codec.estimates:
             return  # a few draws say nothing of one answer
-        viewing = Viewing(examples, self.augmentation)
+        guide = as_teacher(teacher)
+        viewing = Viewing(examples, self.augmentation, presentations=presentations_of(guide))
         rows = torch.linspace(0, len(examples) - 1, min(_COMPARED, len(examples))).long()
         used = 1.0 if self.temperature is None else self.temperature
         batch = viewing.batch(rows, self.views - 1)
         with torch.no_grad():
-            live = as_teacher(teacher).log_probs(batch, used).float().exp().cpu()
+            live = guide.log_probs(batch, used).float().exp().cpu()
         stored = self._decoded(self._look_up(self._rows(batch, used)), used).exp().cpu()
         if live.shape != stored.shape:
             raise MismatchError(

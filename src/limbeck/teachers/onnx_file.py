@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.input_contract import read_contract
 from limbeck.errors import DataError, FormatError, MismatchError
-from limbeck.inputs import POSITIONS, Inputs, count_of, split_places
+from limbeck.inputs import POSITIONS, Inputs, count_of, mapped, split_places
 from limbeck.losses import softened
 from limbeck.models.calling import at_labels, at_positions
 from limbeck.models.output_kind import looks_like_probabilities
@@ -43,9 +44,10 @@ _TRIED = 16
 class OnnxTeacher:
     """The network in an ONNX file as a teacher.
 
-    Its inputs are matched by name where the examples have names. The batch axis may be of any size or of a fixed one,
-    which is filled up. Its output are logits or probabilities: told by the output's name, or else by how the first
-    answers sum. Names of classes are taken from the metadata ``classes``, ``labels`` or ``id2label`` in JSON.
+    Its inputs are matched by name where the examples have names; a file that Limbeck exported sees images, and rows of
+    a table, as its metadata say. The batch axis may be of any size or of a fixed one, which is filled up. Its output
+    are logits or probabilities: told by the output's name, or else by how the first answers sum. Names of classes are
+    taken from the metadata ``classes``, ``labels`` or ``id2label`` in JSON.
 
     Args:
         path: The ``.onnx`` file.
@@ -70,6 +72,7 @@ class OnnxTeacher:
         if "logit" in name or "prob" in name or "sigmoid" in name:
             self.probabilities = "logit" not in name
         self._given = None if classes is None else tuple(map(str, classes))
+        self.presentation, self.bytes = _contract(self.path, self.session)
         self.columns, self.classes = _columns(self.path, _named(self.session), self._given)
         self.teacher_digest = _digest(self.path)
 
@@ -111,7 +114,9 @@ class OnnxTeacher:
         Raises:
             DataError: If the network cannot take the examples, or does not answer with a row of classes for each.
         """
-        inputs, places, key = split_places(batch.inputs)
+        inputs, places, key = split_places(batch.seen_as(self.presentation))
+        if self.bytes:
+            inputs = mapped(inputs, self._as_bytes)
         count = count_of(inputs)
         feeds = self._feeds(inputs)
         fixed = self.inputs[0].shape[0] if self.inputs[0].shape else None
@@ -159,6 +164,17 @@ class OnnxTeacher:
         pairs = at_labels(answers, places, key)
         return torch.log_softmax(pairs, -1) if not self.probabilities else _of_sigmoids(pairs[:, 1])
 
+    def _as_bytes(self, images: Tensor) -> Tensor:
+        """Pixels from 0 to 255 of such on [0, 1]."""
+        if not images.is_floating_point():
+            return images
+        if bool(((images < 0) | (images > 1)).any()):
+            raise DataError(
+                f"{self.path} takes pixels, and the examples hold {float(images.abs().max()):.4g}: give "
+                "images of uint8, or numbers on [0, 1]"
+            )
+        return (images * 255).round().to(torch.uint8)
+
     def _feeds(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """The examples by the names of the network's inputs, in its types and shapes."""
         given: Mapping[str, Tensor]
@@ -188,6 +204,8 @@ class OnnxTeacher:
             raise MismatchError(
                 f"{self.path} takes {wanted.name} of shape ({shape}), and an example has shape {values.shape[1:]}"
             )
+        if np.dtype(kind).kind in "iub" and values.dtype.kind == "f" and (values != np.floor(values)).any():
+            raise MismatchError(f"{self.path} takes {wanted.name} as whole numbers, and the examples have fractions")
         return values.astype(kind, copy=False)
 
     def _ask(self, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -254,6 +272,20 @@ def _named(session: Any) -> tuple[str, ...] | None:
                 found = [found[str(number)] for number in range(len(found))]
             return tuple(map(str, found))
     return None
+
+
+def _contract(path: str, session: Any) -> tuple[Any, bool]:
+    """How the file sees examples, where Limbeck exported it, and whether it takes images as bytes."""
+    try:
+        contract = json.loads(session.get_modelmeta().custom_metadata_map["input"])
+        if not isinstance(contract, dict) or "kind" not in contract:
+            return None, False
+    except (ValueError, KeyError):
+        return None, False
+    try:
+        return read_contract(contract)
+    except (ValueError, DataError) as error:
+        raise FormatError(path, f"its metadata 'input' cannot be read: {error}") from error
 
 
 def _columns(

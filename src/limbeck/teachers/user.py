@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError, MismatchError
 from limbeck.inputs import mapped, same, shapes_of, tensors_of
-from limbeck.models.calling import refuse_changed, versions
+from limbeck.models.calling import presentation_of, refuse_changed, versions
 from limbeck.models.class_names import named_classes
 from limbeck.options.checks import shown
 from limbeck.protocols import Answering, Batch
@@ -91,6 +91,11 @@ class UserTeacher:
         if callable(moved := getattr(self.teacher, "to", None)):
             moved(device)
         return self
+
+    @property
+    def presentation(self) -> Any:
+        """How it sees the examples, where the object says so in an attribute of that name."""
+        return presentation_of(self.teacher)
 
     def modules(self) -> list[tuple[nn.Module, Any]]:
         """None that are known."""

@@ -18,6 +18,7 @@ from limbeck.losses import softened, widened
 from limbeck.losses.fused import HOT, label_loss
 from limbeck.methods import Method, Moment, Output, labels_of, make_method
 from limbeck.methods.formulas import one_hot, softmax
+from limbeck.models.calling import presentations_of
 from limbeck.models.capturable import capturable
 from limbeck.models.taps import Taps
 from limbeck.options import TeacherView
@@ -155,7 +156,7 @@ class DistillationObjective:
     @property
     def presentations(self) -> list[Any]:
         """The presentations of the teacher's networks, prepared along with the batches."""
-        return [seen for _, seen in self.teacher.modules()] if self.hard_weight < 1 else []
+        return presentations_of(self.teacher) if self.hard_weight < 1 else []
 
     @property
     def teaching(self) -> Teaching | None:

@@ -1,11 +1,13 @@
 """The input contract of an exported file, in plain values: how to prepare its inputs."""
 
-__all__ = ["input_contract"]
+__all__ = ["input_contract", "read_contract"]
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from limbeck.data.multi_label import ManyLabels
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.inputs import Inputs
 from limbeck.options import ImagePresentation, TextPresentation
@@ -30,6 +32,8 @@ def input_contract(example: Inputs, presentation: Any, *, pixels: bool) -> dict[
         >>> found["layout"], found["size"], found["mean"], found["std"]
         ('NCHW', [28, 28], [0.0], [1.0])
     """
+    if isinstance(presentation, ManyLabels):
+        presentation = presentation.inner
     if isinstance(presentation, ImagePresentation):
         return _of_images(presentation, pixels=pixels)
     if isinstance(presentation, TextPresentation):
@@ -55,3 +59,44 @@ def _of_images(seen: ImagePresentation, *, pixels: bool) -> dict[str, Any]:
     if pixels:
         return {**shown, "values": "pixels from 0 to 255; normalisation is inside"}
     return {**shown, "values": "(pixels / 255 - mean) / std", "mean": list(seen.mean), "std": list(seen.std)}
+
+
+def read_contract(contract: Mapping[str, Any]) -> tuple[Any, bool]:
+    """The presentation that an input contract describes.
+
+    Args:
+        contract: What :func:`input_contract` gave.
+
+    Returns:
+        How the file sees images or rows of a table, None where examples are taken as they are; and whether images are
+        given as bytes, normalisation being inside.
+
+    Raises:
+        ValueError: If it is damaged.
+        DataError: If its columns are.
+
+    Example:
+        >>> import torch
+        >>> seen = ImagePresentation(size=64)
+        >>> read_contract(input_contract(torch.zeros(2, 3, 64, 64), seen, pixels=False)) == (seen, False)
+        True
+    """  # noqa: DOC502
+    try:
+        if contract["kind"] == "table":
+            categories = "codes" if "categories" in contract["shapes"] else "one-hot"
+            return TableEncoding.from_dict({"categories": categories, "columns": contract["columns"]}), False
+        if contract["kind"] != "image":
+            return None, False
+        pixels, resize = contract["dtype"] == "uint8", contract["resize"]
+        high, wide = contract["size"]
+        return ImagePresentation(
+            size=(int(high), int(wide)),
+            mean=(0.0,) if pixels else tuple(contract["mean"]),
+            std=(1.0,) if pixels else tuple(contract["std"]),
+            crop_pct=float(resize["crop_pct"]),
+            interpolation=resize["interpolation"],
+            channels=1 if contract["colours"] == "grey" else 3,
+            squash=bool(resize["squash"]),
+        ), pixels
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the input contract is damaged: {error}") from error

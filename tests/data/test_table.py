@@ -87,6 +87,7 @@ def test_an_encoding_is_kept_as_json_and_a_damaged_one_is_refused():
     ("frame", "message"),
     [
         ({"x": [1.0, np.inf]}, "column 'x' has the value inf in row 1"),
+        ({"x": [None, 1.0, 1e300]}, r"column 'x' has the value 1e\+300 in row 2, and numbers up to 3.4e\+38 are known"),
         ({"when": pandas.to_datetime(["2020-01-01", "2020-01-02"])}, "holds times: give numbers"),
         ({"x": [[1], [2]]}, "column 'x' holds a list"),
         ({"name": [f"person {number}" for number in range(1500)]}, "1,500 different texts in 1,500 rows"),
@@ -99,10 +100,14 @@ def test_columns_that_are_neither_numbers_nor_categories_are_refused(frame, mess
 
 
 def test_a_model_refuses_a_table_of_other_columns():
-    encoding = TableEncoding((NumberColumn("x", 0.0, 1.0, 0.0, False), CategoryColumn("town", ("A",))))
+    encoding = TableEncoding((NumberColumn("x", 0.0, 0.01, 0.0, False), CategoryColumn("town", ("A",))))
     for frame, message in (
         ({"x": [1]}, "categories in column 'town', and the table has no such"),
         ({"x": ["1"], "town": ["A"]}, "numbers in column 'x', and the table has '1' there, as text: correct it"),
+        (
+            {"x": [0.0, -3e38], "town": ["A"] * 2},
+            r"'x' has the value -3e\+38, and .* have 0 with .* 0.01",
+        ),
         (
             {"x": ["2.5", None, "high"], "town": ["A"] * 3},
             "numbers in column 'x', and the table has 'high' there",
@@ -244,3 +249,23 @@ def test_gaps_at_the_end_of_a_row_empty_lines_and_separators_after_the_last_fiel
         path.write_text(text)
         table = open_table(path, label_column="y").train.inputs
         assert np.array_equal(table.values["b"], [np.nan, 6], equal_nan=True)
+
+
+def test_frames_and_arrays_are_not_mixed_and_a_model_of_rows_takes_no_array():
+    """An array has no columns to encode: it would be taken as encoded rows."""
+    frame = pandas.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0) % 7})
+    labels, array = np.arange(20) % 2, frame.to_numpy()
+    for train, validation in (((frame, labels), (array, labels)), ((array, labels), (frame, labels))):
+        with pytest.raises(DataError, match="give all parts as DataFrames, or all as tensors"):
+            limbeck.train(torch.nn.Linear(2, 2), train, validation, epochs=1)
+    model = torch.nn.Linear(2, 2)
+    model.presentation = Table.of(frame).presentation
+    for call in (
+        lambda: limbeck.predict(model, array),
+        lambda: limbeck.evaluate(model, limbeck.Examples.of(array, labels)),
+        lambda: limbeck.distill(model, torch.nn.Linear(2, 2), (array, labels), epochs=1),
+        lambda: limbeck.evaluate(model, limbeck.Examples.of_labels(array, np.eye(2)[labels].astype(int))),
+    ):
+        with pytest.raises(MismatchError, match="by their columns, 'a', 'b', .*: give a DataFrame with these columns"):
+            call()
+    assert len(limbeck.predict(model, frame).labels) == 20

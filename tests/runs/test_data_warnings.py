@@ -11,7 +11,8 @@ from torch import nn
 import limbeck
 from limbeck import tuning
 from limbeck.data.examples import Examples
-from limbeck.errors import LimbeckWarning
+from limbeck.data.trained_rows import TrainedRows
+from limbeck.errors import FormatError, LimbeckWarning
 from limbeck.models import MLP, MLPConfig
 from limbeck.options.search_space import Search
 from limbeck.runs import compress_plan, compress_stages, compressing
@@ -118,6 +119,34 @@ def test_test_inputs_on_another_scale(factor, words):
         tell_shared_examples(data, ["test"], hears)
         assert len(told) == (name == "other"), name
         assert all(f"are {words} than those of the training examples by a factor of about 255" in each for each in told)
+
+
+def test_inputs_on_another_scale_than_those_that_a_network_was_trained_on(tmp_path):
+    """Such as the same pixels as other numbers, which are not divided by 255."""
+    pixels = torch.randint(0, 256, (60, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 2
+    net = MLP(MLPConfig(input_shape=(1, 2, 2), classes=2, hidden=(4,)))  # it takes whole numbers too
+    limbeck.train(net, (pixels, labels), out=tmp_path / "run", **QUICK)
+    rows = limbeck.load(tmp_path / "run", model=net).trained_on
+    assert TrainedRows.read(tmp_path / "run" / "model" / "trained_rows.safetensors").size == rows.size
+    assert rows.size == pytest.approx(0.57, abs=0.08)
+    told = r"inputs for the (model|teacher) are larger than .* by a factor of about 255 .*; pixels .* given as uint8"
+    for other in (pixels.long(), pixels.float()):
+        loaded = limbeck.load(tmp_path / "run", model=net)
+        with pytest.warns(LimbeckWarning, match=told):
+            limbeck.evaluate(loaded, Examples.of(other, labels))
+        with pytest.warns(LimbeckWarning, match=told):
+            limbeck.predict(loaded, other)
+        with pytest.warns(LimbeckWarning, match=told):
+            limbeck.distill(loaded, net, (other.float(), labels), **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limbeck.predict(loaded, pixels)
+        limbeck.predict(loaded, pixels[:30].float() / 255)
+    assert TrainedRows(rows.hashes, 3).joined(rows).size == rows.size
+    TrainedRows(rows.hashes, 3, -1.0).write(tmp_path / "odd")
+    with pytest.raises(FormatError, match="one number above 0 as size"):
+        TrainedRows.read(tmp_path / "odd")
 
 
 def split(train, test):

@@ -12,7 +12,7 @@ from torch import nn
 
 import limbeck
 from limbeck.data.table import Table
-from limbeck.errors import ConfigError, FormatError, LimbeckError, LimbeckWarning, MismatchError, RunError
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, LimbeckWarning, MismatchError, RunError
 from limbeck.evaluation import prediction
 from limbeck.models import MLP, MLPConfig
 from limbeck.softtargets.answer_files import read_answers
@@ -41,6 +41,20 @@ def test_predictions_are_the_model_s_own_answers():
     assert limbeck.predict(NET, (X, torch.zeros(50)), device="cpu").labels[0] == str(PROBS[0].argmax())
     both = limbeck.Ensemble([NET, NET], mean="geometric")
     np.testing.assert_allclose(limbeck.predict(both, X, classes=NAMES).probabilities, PROBS, atol=1e-6)
+
+
+def test_an_answer_that_is_not_a_number_is_no_prediction(tmp_path):
+    """Where a network computes infinity less infinity, the first class has no more to say for it than another."""
+    huge = X[:5].clone()
+    huge[3] = 3e38
+    twice = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
+    twice[0].weight.data = 10 * torch.eye(6)
+    twice[1].weight.data = torch.tensor([[1.0, -1, 0, 0, 0, 0]]).repeat(3, 1)
+    found = limbeck.predict(twice, huge, classes=NAMES)
+    for asked in (lambda: found.labels, lambda: found.write(tmp_path / "out.csv")):
+        with pytest.raises(DataError, match=r"answer to example 3 is not a number .*, as to 1 of these 5: are its"):
+            asked()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])

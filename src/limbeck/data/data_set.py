@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.examples import Examples
+from limbeck.data.multi_label import seen_within
 from limbeck.data.source import Source
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.errors import DataError
 from limbeck.models.calling import presentation_of
 from limbeck.options.checks import shown
@@ -75,6 +77,13 @@ class DataSet:
                 raise DataError(
                     f"{self.name}: training examples are {self.train.kind}, and {part} examples are {examples.kind}: "
                     "give all parts in one type"
+                )
+            encoded = [isinstance(seen_within(each.presentation), TableEncoding) for each in (self.train, examples)]
+            if encoded[0] != encoded[1]:
+                forms = ("tensors", "rows of a table, which are encoded")
+                raise DataError(
+                    f"{self.name}: training examples are {forms[encoded[0]]}, and {part} examples are "
+                    f"{forms[encoded[1]]}: give all parts as DataFrames, or all as tensors"
                 )
             if examples.shape != self.train.shape:
                 raise DataError(

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from limbeck.data.columns import Columns, seen_values
 from limbeck.data.mixing import refuse_mixing
-from limbeck.data.multi_label import ManyLabels, MultiLabel
+from limbeck.data.multi_label import MultiLabel, seen_within
 from limbeck.data.source import Source, Unseen
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.data.values import Layout, as_inputs, as_labels, as_tensor, several_hold
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.formats.column_names import listed_columns
 from limbeck.inputs import Inputs, move
 from limbeck.keyed import permutation
 from limbeck.options import Augmentation, ImagePresentation, OwnAugmentation
@@ -313,15 +315,28 @@ class Examples:
         """The same examples in a model's own presentation."""
         if self.presents(presentation):
             return self.one_by_one().with_presentation(presentation)
+        self.refuse_encoder(presentation)
         if presentation is None or not isinstance(self.inputs, Source):
             return self
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
 
+    def refuse_encoder(self, presentation: Any) -> None:
+        """Refuse tensors for a model that encodes the rows of a table: they have no columns to encode.
+
+        Raises:
+            MismatchError: If they are such.
+        """
+        seen = seen_within(presentation)
+        inputs = self.inputs.base if isinstance(self.inputs, MultiLabel) else self.inputs
+        if isinstance(seen, TableEncoding) and not isinstance(inputs, Source):
+            raise MismatchError(
+                f"the model encodes rows of a table by their columns, {listed_columns(seen.names)}, and the inputs are "
+                "tensors without names: give a DataFrame with these columns"
+            )
+
     def shown_as(self, presentation: Any) -> "Examples":
         """The same examples with a default presentation, where they have none."""
-        own = self.presentation
-        known = own.inner if isinstance(own, ManyLabels) else own
-        return self if known is not None else self.with_presentation(presentation)
+        return self if seen_within(self.presentation) is not None else self.with_presentation(presentation)
 
     def unseen(self) -> "Examples":
         """The same indices, labels and source without inputs, for stored outputs."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.data.multi_label import ManyLabels
+from limbeck.data.multi_label import seen_within
 from limbeck.data.table_encoding import TableEncoding
 from limbeck.inputs import Inputs
 from limbeck.options import ImagePresentation, TextPresentation
@@ -32,8 +32,7 @@ def input_contract(example: Inputs, presentation: Any, *, pixels: bool) -> dict[
         >>> found["layout"], found["size"], found["mean"], found["std"]
         ('NCHW', [28, 28], [0.0], [1.0])
     """
-    if isinstance(presentation, ManyLabels):
-        presentation = presentation.inner
+    presentation = seen_within(presentation)
     if isinstance(presentation, ImagePresentation):
         return _of_images(presentation, pixels=pixels)
     if isinstance(presentation, TextPresentation):

@@ -11,7 +11,7 @@ all of its labels, and its labels stay together in splits and in the clusters of
 Axes: ``M`` examples, ``L`` labels, ``N`` pairs of both.
 """
 
-__all__ = ["ManyLabels", "MultiLabel"]
+__all__ = ["ManyLabels", "MultiLabel", "seen_within"]
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +45,22 @@ class ManyLabels:
 
     names: tuple[str, ...]
     inner: Any = None
+
+
+def seen_within(presentation: Any) -> Any:
+    """How a model sees the examples themselves, whether it has a logit per class or per label.
+
+    Args:
+        presentation: Any, or None.
+
+    Returns:
+        What :class:`ManyLabels` has inside; else the presentation.
+
+    Example:
+        >>> seen_within(ManyLabels(("red", "round"), "pixels")), seen_within(None)
+        ('pixels', None)
+    """
+    return presentation.inner if isinstance(presentation, ManyLabels) else presentation
 
 
 class MultiLabel(Source):
@@ -98,7 +114,7 @@ class MultiLabel(Source):
 
     def remembered(self, own: Any) -> ManyLabels:
         """What a model keeps that was trained on these: the labels, and its own presentation where it has one."""
-        inner = own.inner if isinstance(own, ManyLabels) else own
+        inner = seen_within(own)
         return ManyLabels(self.label_names, inner if inner is not None else self.presentation.inner)
 
     def named(self, names: Sequence[str]) -> "MultiLabel":
@@ -126,7 +142,7 @@ class MultiLabel(Source):
         if isinstance(self.base, Tensor):
             seen = {BARE: seen_values(self.base.index_select(0, there)), labels_key(self.outputs): places}
             return [seen for _ in presentations]
-        inner = [each.inner if isinstance(each, ManyLabels) else each for each in presentations]
+        inner = [seen_within(each) for each in presentations]
         # The numbers of an example's pairs follow each other, and the first one's stands for the example.
         numbers = keys.cpu()[torch.from_numpy(first)] - torch.from_numpy(self.which[wanted][first])
         made = self.base.fetch(there, numbers, view=view, augmentation=augmentation, presentations=inner)
@@ -141,7 +157,7 @@ class MultiLabel(Source):
 
     def with_presentation(self, presentation: Any) -> "MultiLabel":
         """The same pairs of examples that are seen otherwise."""
-        inner = presentation.inner if isinstance(presentation, ManyLabels) else presentation
+        inner = seen_within(presentation)
         if inner is None or isinstance(self.base, Tensor):
             return self
         found = copy.copy(self)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.data.row_hashes import mark_of, mixed
 from limbeck.data.source import Source, numbered
-from limbeck.data.table_encoding import CategoryColumn, NumberColumn, RawColumns, TableEncoding
+from limbeck.data.table_encoding import LARGEST, CategoryColumn, NumberColumn, RawColumns, TableEncoding
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs
 
@@ -259,9 +259,13 @@ def _numbers(name: str, column: Any) -> NDArray[Any]:
     gaps = bool(column.isna().any())
     kind = np.dtype(np.bool_) if column.dtype.kind == "b" else np.dtype(column.dtype.name.lower())
     values: NDArray[Any] = column.to_numpy(np.float64, na_value=np.nan) if gaps else column.to_numpy(kind)
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
-        raise DataError(f"column {name!r} has the value {values[row]} in row {row}: leave it empty, or give a number")
+    spoilt = np.abs(values) > LARGEST if values.dtype.kind == "f" else np.zeros(0, np.bool_)
+    if spoilt.any():
+        row = int(np.argmax(spoilt))
+        raise DataError(
+            f"column {name!r} has the value {values[row]:.6g} in row {row}, and numbers up to {LARGEST:.2g} are known: "
+            "leave it empty, or give a number"
+        )
     if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch hardly knows these
         values = values.astype(np.float64 if values.dtype.itemsize == 8 else np.int64)
     return values

@@ -3,7 +3,7 @@
 Axes: ``N`` rows, ``D`` numbers of an encoded row.
 """
 
-__all__ = ["CategoryColumn", "NumberColumn", "RawColumns", "TableEncoding"]
+__all__ = ["LARGEST", "CategoryColumn", "NumberColumn", "RawColumns", "TableEncoding"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,9 @@ from torch import Tensor
 from limbeck.errors import DataError, MismatchError
 from limbeck.inputs import Inputs
 from limbeck.system.extras import load_extra
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number of a column: encoded rows are float32."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,16 @@ class NumberColumn:
         return cls(name, float(known.mean()), usual, float(np.median(known)), bool(len(known) < len(values)))
 
     def encode(self, values: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """Write the numbers of some rows, ``(n, width)``."""
+        """Write the numbers of some rows, ``(n, width)``; MismatchError for one that float32 does not hold."""
         gaps = np.isnan(values)
-        out[:, 0] = (np.where(gaps, self.median, values.astype(np.float64)) - self.mean) / self.std
+        found = (np.where(gaps, self.median, values.astype(np.float64)) - self.mean) / self.std
+        if len(found) and not (np.abs(found) <= LARGEST).all():
+            odd = values[int(np.argmax(np.abs(found)))]
+            raise MismatchError(
+                f"column {self.name!r} has the value {odd:.6g}, and the training rows have {self.mean:.6g} with a "
+                f"standard deviation of {self.std:.2g} there: correct it, or leave it empty"
+            )
+        out[:, 0] = found
         if self.marked:
             out[:, 1] = gaps
 
@@ -103,6 +113,11 @@ class TableEncoding:
 
     columns: tuple[NumberColumn | CategoryColumn, ...]
     categories: Literal["one-hot", "codes"] = "one-hot"
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns, in order."""
+        return [each.name for each in self.columns]
 
     @property
     def width(self) -> int:

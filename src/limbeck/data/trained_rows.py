@@ -1,9 +1,9 @@
-"""A sample of a network's training inputs as hashes, kept beside it to recognise them in a test set.
+"""What is kept of a network's training inputs: a sample as hashes, to recognise them in a test set, and their size.
 
 Axes: ``N`` examples; ``M`` of them whose hashes are kept.
 """
 
-__all__ = ["TrainedRows", "trained_rows"]
+__all__ = ["TrainedRows", "size_of_inputs", "trained_rows"]
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from limbeck.system.files import replace_bytes
 
 _MOST, _OF_FILES = 8192, 1024
 """Largest number of hashes that are kept, 64 KB; and of files, each of which is read for it."""
+_LOOKED_AT, _FEW = 1024, 20
+"""How many inputs are looked at for their size, and how few are not."""
 _known: "WeakKeyDictionary[Examples, TrainedRows | None]" = WeakKeyDictionary()
 """What was sampled already: trainings of several seeds share their examples."""
 
@@ -38,10 +40,12 @@ class TrainedRows:
     Attributes:
         hashes: Hashes of the contents, sorted, int64 ``(M,)``.
         bound: Inputs whose scrambled mark is at most this are kept.
+        size: How large the numbers in all inputs are, see :func:`size_of_inputs`; None where that is not known.
     """
 
     hashes: NDArray[np.int64]
     bound: int
+    size: float | None = None
 
     def find(self, examples: Examples) -> tuple[NDArray[np.int64], int]:
         """Look examples up.
@@ -60,12 +64,15 @@ class TrainedRows:
         """The inputs of both, of which as large a share is found as of the one of which less is kept."""
         if other is None:
             return self
-        return TrainedRows(np.union1d(self.hashes, other.hashes), min(self.bound, other.bound))
+        size = other.size if self.size is None else self.size
+        return TrainedRows(np.union1d(self.hashes, other.hashes), min(self.bound, other.bound), size)
 
     def write(self, path: Path) -> None:
         """Save as a safetensors file."""
         bound = torch.tensor([self.bound - (1 << 63)])  # PyTorch has no unsigned integers of 64 bits
-        replace_bytes(path, save({"hashes": torch.from_numpy(self.hashes), "bound": bound}))
+        found = {"hashes": torch.from_numpy(self.hashes), "bound": bound}
+        found |= {} if self.size is None else {"size": torch.tensor([self.size], dtype=torch.float64)}
+        replace_bytes(path, save(found))
 
     @classmethod
     def read(cls, path: Path) -> "TrainedRows":
@@ -83,11 +90,14 @@ class TrainedRows:
         try:
             with safe_open(path, "np") as file:
                 hashes, bound = file.get_tensor("hashes"), file.get_tensor("bound")
+                size = file.get_tensor("size") if "size" in file.keys() else None  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError, ValueError) as error:
             raise FormatError(path, f"is truncated, corrupt or not a safetensors file: {error}") from error
         if hashes.dtype != np.int64 or bound.dtype != np.int64 or hashes.ndim != 1 or bound.shape != (1,):
             raise FormatError(path, "must hold the int64 vectors hashes and bound, and has others")
-        return cls(hashes, int(bound[0]) + (1 << 63))
+        if size is not None and (size.shape != (1,) or not size[0] > 0):
+            raise FormatError(path, "must hold one number above 0 as size")
+        return cls(hashes, int(bound[0]) + (1 << 63), None if size is None else float(size[0]))
 
 
 def trained_rows(examples: Examples) -> TrainedRows | None:
@@ -108,11 +118,37 @@ def trained_rows(examples: Examples) -> TrainedRows | None:
         ([0, 2], 4)
     """
     if examples not in _known:
-        _known[examples] = _sampled(examples.inputs)
+        _known[examples] = _sampled(examples)
     return _known[examples]
 
 
-def _sampled(inputs: Tensor | Source) -> TrainedRows | None:
+def size_of_inputs(examples: Examples) -> float | None:
+    """How large the numbers in inputs are, as a model sees them: the median of the examples' root mean squares.
+
+    Args:
+        examples: Any; of texts and of what is read from files nothing is known.
+
+    Returns:
+        The size, above 0; None where it is not known, 0, or there are fewer than 20 examples. It is a median, so that a
+        few examples with huge numbers say nothing.
+
+    Example:
+        >>> import torch
+        >>> size_of_inputs(Examples.of(torch.full((20, 1, 2, 2), 51, dtype=torch.uint8)))  # seen on [0, 1]
+        0.20000000298023224
+    """
+    if not isinstance(examples.inputs, Tensor) or len(examples) < _FEW:
+        return None
+    rows = torch.linspace(0, len(examples) - 1, min(_LOOKED_AT, len(examples)), device=examples.inputs.device)
+    seen = examples.as_seen(rows.round().long())
+    if not isinstance(seen, Tensor):
+        return None
+    found = float(seen.float().flatten(1).square().mean(1).sqrt().median())
+    return found if 0 < found < np.inf else None
+
+
+def _sampled(examples: Examples) -> TrainedRows | None:
+    inputs = examples.inputs
     marks = _marks(inputs)
     if marks is None or not len(marks):
         return None
@@ -124,7 +160,8 @@ def _sampled(inputs: Tensor | Source) -> TrainedRows | None:
             return None
         bound = int(found[fits][-1])
     rows = np.flatnonzero(marks <= np.uint64(bound))
-    return TrainedRows(np.unique(_contents(inputs, rows)), bound)
+    size = None if examples.kind == "integers" else size_of_inputs(examples)  # of tokens it says nothing
+    return TrainedRows(np.unique(_contents(inputs, rows)), bound, size)
 
 
 def _marks(inputs: Tensor | Source) -> NDArray[np.uint64] | None:

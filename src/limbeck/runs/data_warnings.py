@@ -4,6 +4,7 @@ __all__ = [
     "tell_contradictions",
     "tell_foreign_teacher",
     "tell_padding",
+    "tell_scale_of_training",
     "tell_shared_examples",
     "tell_trained_on",
     "tell_unknown_categories",
@@ -12,14 +13,15 @@ __all__ = [
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.duplicates import shared_examples, shared_groups
 from limbeck.data.examples import Examples
-from limbeck.data.multi_label import ManyLabels
+from limbeck.data.multi_label import seen_within
 from limbeck.data.table import Table
 from limbeck.data.table_encoding import TableEncoding
+from limbeck.data.trained_rows import size_of_inputs
 from limbeck.inputs import move
 from limbeck.models.calling import call_model, evaluating, presentation_of
 from limbeck.options.text import TOKEN_INPUTS, TextPresentation
@@ -29,8 +31,8 @@ from limbeck.system.callbacks import Callback, warn_user
 
 _PADDED = 1e-4
 """Largest change of an output by rounding, in nats."""
-_LOOKED_AT, _FEW, _SCALE = 1024, 20, 10.0
-"""How many inputs of each part are compared in scale, how few are not, and the ratio that is warned about."""
+_SCALE = 10.0
+"""Ratio of the sizes of inputs that is warned about."""
 
 
 def tell_contradictions(examples: Examples, callback: Callback | None) -> None:
@@ -118,7 +120,7 @@ def tell_padding(role: str, subject: nn.Module | Teacher, examples: Examples, ca
     alone = isinstance(subject, nn.Module)
     networks = [(subject, presentation_of(subject))] if isinstance(subject, nn.Module) else subject.modules()
     for network, seen in networks:
-        inner = seen.inner if isinstance(seen, ManyLabels) else seen
+        inner = seen_within(seen)
         if not isinstance(inner, TextPresentation):
             continue
         device = next((each.device for each in network.parameters()), torch.device("cpu"))
@@ -196,28 +198,46 @@ def _alike(examples: Examples) -> str:
 
 def _tell_scale(part: str, examples: Examples, seen: Examples, tell: Callable[[str], None]) -> None:
     """Warn of inputs that are much larger or smaller than those of the training set, such as 0 to 255 beside 0 to 1."""
-    mine, theirs = _size(examples), _size(seen)
-    if not mine or not theirs:  # not comparable, or all 0
-        return
+    if examples.kind != "integers" and seen.kind != "integers":
+        said = _scales(size_of_inputs(examples), size_of_inputs(seen))
+        if said is not None:
+            tell(f"the inputs of the {part} examples are {said}: are both scaled in the same way?")
+
+
+def tell_scale_of_training(role: str, subject: nn.Module | Teacher, examples: Examples) -> None:
+    """Warn of inputs much larger or smaller than those that a network was trained on, as far as its folder tells.
+
+    Such as of pixels from 0 to 255 as int64 or float32 for a network that was trained on uint8 images, which are seen
+    on [0, 1].
+
+    Args:
+        role: Display name of the model.
+        subject: A module, or a teacher, whose networks are checked.
+        examples: What it is to answer.
+    """
+    networks = [subject] if isinstance(subject, nn.Module) else [network for network, _ in subject.modules()]
+    for network in networks:
+        known = rows_trained_on(network)
+        said = None if known is None or known.size is None else _scales(size_of_inputs(examples), known.size)
+        if said is not None:
+            pixels = examples.kind != "uint8 images" and len(examples.shape) > 1
+            cure = "; pixels from 0 to 255 are given as uint8" if pixels else ""
+            warn_user(f"the inputs for the {role} are {said}: are both scaled in the same way?{cure}")
+            return
+
+
+def _scales(mine: float | None, theirs: float | None) -> str | None:
+    """What is said of inputs of another size than those of the training examples; None where they are alike."""
+    if mine is None or theirs is None:
+        return None
     ratio = mine / theirs
-    if max(ratio, 1 / ratio) >= _SCALE:
-        tell(
-            f"the inputs of the {part} examples are {'larger' if ratio > 1 else 'smaller'} than those of the training "
-            f"examples by a factor of about {max(ratio, 1 / ratio):.0f} ({mine:.3g} beside {theirs:.3g}, the median of "
-            "the examples' root mean squares): are both scaled in the same way?"
-        )
-
-
-def _size(examples: Examples) -> float | None:
-    """Median over examples of the root mean square of their inputs, as a model sees them; None if not comparable."""
-    # A median, so that a few examples with huge values say nothing. What is read from files is not looked at.
-    if not isinstance(examples.inputs, Tensor) or examples.kind == "integers" or len(examples) < _FEW:
+    factor = max(ratio, 1 / ratio)
+    if factor < _SCALE:
         return None
-    rows = torch.linspace(0, len(examples) - 1, min(_LOOKED_AT, len(examples)), device=examples.inputs.device)
-    seen = examples.as_seen(rows.round().long())
-    if not isinstance(seen, Tensor):
-        return None
-    return float(seen.float().flatten(1).square().mean(1).sqrt().median())
+    return (
+        f"{'larger' if ratio > 1 else 'smaller'} than those of the training examples by a factor of about {factor:.0f} "
+        f"({mine:.3g} beside {theirs:.3g}, the median of the examples' root mean squares)"
+    )
 
 
 def _tell_groups(part: str, examples: Examples, name: str, seen: Examples, tell: Callable[[str], None]) -> None:

@@ -20,6 +20,7 @@ from limbeck.runs.data_warnings import (
     tell_contradictions,
     tell_foreign_teacher,
     tell_padding,
+    tell_scale_of_training,
     tell_shared_examples,
     tell_trained_on,
 )
@@ -247,6 +248,7 @@ def _warn_of_data_and_teacher(plan: DistillPlan) -> bool:
         fitted = tell_fitted_rows(guide, data, plan.device, callback)
         tell_padding("teacher", guide, source.train, callback)
         tell_trained_on("teacher", guide, data, callback)
+        tell_scale_of_training("teacher", guide, source.train)
         tell_foreign_teacher(guide, data, callback)
     tell_probabilities("student", plan.made[0], source.train, None, callback)
     tell_padding("student", plan.made[0], source.train, callback)

@@ -43,7 +43,7 @@ from limbeck.models.titles import title_of
 from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import Calibration, calibration_of
-from limbeck.runs.data_warnings import tell_trained_on, tell_unknown_categories
+from limbeck.runs.data_warnings import tell_scale_of_training, tell_trained_on, tell_unknown_categories
 from limbeck.runs.models import load
 from limbeck.runs.speed import modules_of, placed, speed_of
 from limbeck.system.devices import Device, find_device
@@ -97,6 +97,7 @@ def evaluate(
     examples = shown_to(subject, examples)
     if isinstance(examples.inputs, Table):
         tell_unknown_categories(examples.inputs.presentation, examples.inputs)
+    tell_scale_of_training("model", subject, examples)
     place = None if device is None else find_device(str(device), "float32").device
     guide = None
     if teacher is not None:

@@ -21,7 +21,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.multi_label import ManyLabels, MultiLabel
 from limbeck.data.position_files import WORDS
 from limbeck.data.presentations import load_presentation
-from limbeck.errors import ConfigError, FormatError
+from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.evaluation.prediction import answers_in_blocks, device_of
 from limbeck.formats.in_memory import is_held
 from limbeck.formats.records import peek_columns
@@ -33,6 +33,7 @@ from limbeck.options import DataOptions, ModelOptions, TextPresentation
 from limbeck.protocols import Answering, Teacher
 from limbeck.runs.calibrating import checked_temperature, temperature_of_run
 from limbeck.runs.data_settings import options_as_read
+from limbeck.runs.data_warnings import tell_scale_of_training
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
@@ -86,6 +87,9 @@ class Predictions:
 
         Yields:
             Identifiers ``(n,)`` and probabilities ``(n, K)``.
+
+        Raises:
+            DataError: If an answer is NaN.
         """
         place = device_of(self.model) if self.device is None else find_device(self.device, "float32").device
         done, waiting = 0, np.zeros((0, len(self.classes)), np.float32)
@@ -96,6 +100,13 @@ class Predictions:
                     flat = np.concatenate([waiting.reshape(-1), found[:, 1]])
                     whole = len(flat) // len(self.classes) * len(self.classes)
                     found, waiting = flat[:whole].reshape(-1, len(self.classes)), flat[whole:]
+                spoilt = np.isnan(found).any(1)
+                if spoilt.any():
+                    row = self.ids[done + int(np.argmax(spoilt))]
+                    raise DataError(
+                        f"the model's answer to example {row} is not a number (NaN), as to {int(spoilt.sum()):,} of "
+                        f"these {len(found):,}: are its inputs far outside of what it was trained on?"
+                    )
                 if len(found):
                     yield self.ids[done : done + len(found)], found
                     done += len(found)
@@ -205,6 +216,7 @@ def predict(
         examples, ids, name = *given_unlabelled(data, seen, id_column), "the data"
     if not isinstance(subject, nn.Module):
         subject = subject.bind(examples)
+    tell_scale_of_training("model", subject, examples)
     if many is not None:
         pairs = MultiLabel(examples.inputs, len(many.names), many.names)
         whole = Examples(pairs, None, torch.arange(len(pairs)))

@@ -269,3 +269,21 @@ def test_frames_and_arrays_are_not_mixed_and_a_model_of_rows_takes_no_array():
         with pytest.raises(MismatchError, match="by their columns, 'a', 'b', .*: give a DataFrame with these columns"):
             call()
     assert len(limbeck.predict(model, frame).labels) == 20
+
+
+def test_numbers_are_categories_where_it_is_said(tmp_path):
+    """Such as postcodes: one-hot, the same as whole numbers, with gaps and in a file without them."""
+    path, other = tmp_path / "t.csv", tmp_path / "test.csv"
+    path.write_text("y,code,x\n" + "".join(f"{'np'[row % 2]},{[7, 30, ''][row % 3]},{row}\n" for row in range(12)))
+    other.write_text("y,code,x\nn,30,1\np,8,2\n")
+    data = limbeck.open_data(path, label_column="y", category_columns=("code",), test_data=str(other), validation=0)
+    assert data.train.inputs.presentation.columns[0] == CategoryColumn("code", ("", "30", "7"))
+    assert seen(data.test.inputs)[:, :4].tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
+    raw = data.train.inputs.raw
+    assert raw.frame(seen(data.train.inputs, presentation=raw))["code"].tolist()[:2] == [7, 30]
+    model = torch.nn.Linear(5, 2)
+    model.presentation = data.train.inputs.presentation
+    frame = pandas.read_csv(other)
+    assert len(limbeck.predict(model, frame.drop(columns="y")).labels) == 2
+    with pytest.raises(limbeck.LimbeckError, match="has no column 'postcode'"):
+        limbeck.open_data(path, label_column="y", category_columns=("postcode",))

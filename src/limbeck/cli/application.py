@@ -31,7 +31,8 @@ _HELP = ("--help", "-h", "--help-all")
 _FOR_EXAMPLE = {
     "method_options": "beta=2", "methods": "kd dkd", "hidden": "1200 1200", "channels": "32 64", "rank": "50",
     "teacher": "runs/teacher", "model": "runs/teacher", "to": "onnx int8", "log": "tensorboard",
-    "label_columns": "cat dog", "leave_out": "name", "temperatures": "1 2 4", "acoustic_scales": "0.1 0.2",
+    "label_columns": "cat dog", "leave_out": "name", "category_columns": "postcode",
+    "temperatures": "1 2 4", "acoustic_scales": "0.1 0.2",
     "learning_rates": "0.001 0.01", "decoded": "decoded.json",
 }  # fmt: skip
 """Values of flags that take several."""

@@ -45,7 +45,8 @@ _ROWS = Group("CSV, JSON lines and parquet: texts, tables, lists of images", sor
 _OF_ROWS = frozenset(
     {
         "text_column", "pair_column", "words_column", "next_token", "tokenizer", "max_length", "vocabulary",
-        "image_column", "label_column", "label_columns", "label_separator", "group_column", "id_column", "leave_out",
+        "image_column", "label_column", "label_columns", "label_separator", "group_column", "id_column",
+        "category_columns", "leave_out",
     }
 )  # fmt: skip
 

@@ -168,7 +168,11 @@ def _open_table(source: Any, options: DataOptions) -> DataSet:
 
     labels = {**_labels_of(options), "label_column": options.label_column}
     return open_table(
-        source, leave_out=options.leave_out or (), **labels, **_beside(options, "group_column", "id_column")
+        source,
+        category_columns=options.category_columns or (),
+        leave_out=options.leave_out or (),
+        **labels,
+        **_beside(options, "group_column", "id_column"),
     )
 
 
@@ -368,7 +372,7 @@ TABLE = _Kind(
     DATA_KINDS["table"],
     _is_table,
     _open_table,
-    frozenset({"group_column", "id_column", "leave_out"}) | _LABELS | _PARTS,
+    frozenset({"group_column", "id_column", "category_columns", "leave_out"}) | _LABELS | _PARTS,
     _open_unlabelled_table,
 )
 IMAGES = _Kind(

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.label_columns import LabelColumns, Labels, number_labels, refuse_many_numbers
@@ -19,6 +21,7 @@ from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.in_memory import class_names, source_name, values_of
 from limbeck.formats.pandas_files import read_frame
 from limbeck.system.callbacks import warn_user
+from limbeck.system.extras import load_extra
 
 _LABELS = ("label", "labels", "class", "target", "y")
 
@@ -65,6 +68,7 @@ def open_table(
     label_separator: str | None = None,
     group_column: str | None = None,
     id_column: str | None = None,
+    category_columns: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     validation: Any = None,
     test: Any = None,
@@ -80,6 +84,7 @@ def open_table(
         group_column: A column that says which rows belong together, such as a patient: these are never divided, and
             verdicts count them as one.
         id_column: A column that names the rows, which models do not see.
+        category_columns: Columns whose numbers are codes of categories, and not quantities.
         leave_out: Columns that models do not see.
         validation: A table of validation rows.
         test: A table of test rows.
@@ -92,10 +97,10 @@ def open_table(
         ConfigError: If the column of labels cannot be told, or a part is there twice.
     """  # noqa: DOC501, DOC502
     sources = part_sources(path, validation, test)
-    named = [*(label_columns or ()), label_column, group_column, id_column, *leave_out]
+    named = [*(label_columns or ()), label_column, group_column, id_column, *category_columns, *leave_out]
     require_columns(sources, named)
     place = whole_name(path)
-    frames = {part: read_frame(source) for part, source in sources.items()}
+    frames = {part: _with_categories(read_frame(source), category_columns) for part, source in sources.items()}
     labelled = (
         LabelColumns(None, tuple(label_columns))
         if label_columns is not None
@@ -123,6 +128,17 @@ def open_table(
         return numbered.data_set(place.stem, parts, notes=notes)
     except DataError as error:
         raise FormatError(place, str(error).removeprefix(f"{place.stem}: ")) from error
+
+
+def _with_categories(frame: Any, names: Sequence[str]) -> Any:
+    """The frame, with categories of some columns of numbers."""
+    pandas, made = load_extra("pandas", "table"), {}
+    for name in names:
+        if name in frame.columns and frame[name].dtype.kind in "iuf":
+            known = np.unique(frame[name].dropna())
+            whole = known.astype(np.int64) if (known == np.floor(known)).all() else known  # gaps make them floats
+            made[name] = pandas.Categorical(frame[name], categories=whole)
+    return frame.assign(**made)
 
 
 def _labels(file: Path, labelled: LabelColumns, columns: dict[str, list[Any]]) -> Labels:

@@ -44,6 +44,7 @@ class DataOptions:
         group_column: A column of groups, such as authors: a group is never split between training and validation, and
             is a cluster in verdicts.
         id_column: A column that identifies the rows, to match the outputs of a file by; models do not see it.
+        category_columns: Columns of a table whose numbers are categories, such as postcodes, and not quantities.
         leave_out: Columns of a table to ignore.
     """
 
@@ -67,6 +68,7 @@ class DataOptions:
     label_separator: str | None = None
     group_column: str | None = None
     id_column: str | None = None
+    category_columns: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -126,6 +128,7 @@ class DataKeywords(TypedDict, total=False):
     label_separator: str | None
     group_column: str | None
     id_column: str | None
+    category_columns: tuple[str, ...] | None
     leave_out: tuple[str, ...] | None
 
 

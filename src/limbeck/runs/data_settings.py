@@ -13,7 +13,15 @@ from limbeck.runs.settings import options_of
 
 _ROWS = ("text_column", "pair_column", "words_column", "next_token", "image_column", "layout", "image_size")
 """Settings of columns."""
-_LABELS = ("label_column", "label_columns", "label_separator", "group_column", "id_column", "leave_out")
+_LABELS = (
+    "label_column",
+    "label_columns",
+    "label_separator",
+    "group_column",
+    "id_column",
+    "category_columns",
+    "leave_out",
+)
 """Columns that unlabelled files need not have."""
 
 

@@ -161,7 +161,7 @@ def kind_of(values: NDArray[Any]) -> AnswerKind:
 
 
 def guessed_kind(values: NDArray[Any]) -> AnswerKind:
-    """The kind of saved values of which nothing is said; what are no logits either is left to :func:`tell_kind`.
+    """Guess the kind of saved values; values that are not logits either are left to :func:`tell_kind`.
 
     Args:
         values: ``(N, K)``.

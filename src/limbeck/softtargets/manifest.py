@@ -5,7 +5,7 @@ __all__ = ["MANIFEST", "Manifest", "Plan", "encoding_of"]
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON can hold it."""
-        found = {**asdict(self), "classes": list(self.classes)}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}  # asdict copies each of many names
+        found |= {"classes": list(self.classes), "encoding": dict(self.encoding)}
+        found |= {"augmentation": None if self.augmentation is None else dict(self.augmentation)}
         return {name: value for name, value in found.items() if value is not None or name not in _LATER}
 
     def differences(self, other: "Plan") -> str:

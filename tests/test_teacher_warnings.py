@@ -307,7 +307,7 @@ class Wide:
 
 
 def test_teachers_of_many_classes_are_asked_for_few_rows_at_a_time(tmp_path):
-    count, examples = 100_000, Examples.of(torch.randn(170, 8))
+    count, examples = 60_000, Examples.of(torch.randn(170, 8))
     names, looked = [str(k) for k in range(count)], Wide(count)
     tell_odd_teacher(as_teacher(looked), examples, Augmentation(), 1.0, CPU, Notes(), classes=names)
     assert max(looked.asked) * count <= 1 << 23

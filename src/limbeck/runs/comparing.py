@@ -98,9 +98,11 @@ def compare(
         ConfigError: If fewer than two runs are given, one twice, or one is not kept in a folder.
         DataError: If the data cannot be opened again, or a run kept no predictions.
         MismatchError: If they were evaluated on different examples.
-        RunError: If one is not finished.
+        RunError: If one is not finished, or ``out`` holds anything but an earlier comparison.
     """  # noqa: DOC502
     paths = _paths(runs)
+    if out is not None:
+        _require_free(Path(out))
     known = data or _data(runs, paths)
     _same_digests(paths)
     found = [gather(RunFolder(path), data=known) for path in paths]
@@ -146,6 +148,15 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
         if resolved.count(place) > 1:
             raise ConfigError(f"{path} was given twice")
     return paths
+
+
+def _require_free(out: Path) -> None:
+    """Refuse a folder with files that are not the report of an earlier comparison."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file: give a folder")
+    held = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.exists() else set()
+    if held and not ("report.html" in held and held <= {"report.html", "figures"}):
+        raise RunError(f"{out} is not empty, and holds no comparison of runs: choose another out (--out)")
 
 
 def _data(runs: Sequence[str | Path | FinishedRun], paths: Sequence[Path]) -> DataSet:

@@ -23,7 +23,7 @@ from limbeck.arguments import checked_arguments
 from limbeck.data.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.data.trained_rows import TrainedRows
-from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, RunError
 from limbeck.models import build, changes_of, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
 from limbeck.models.class_names import named_classes
@@ -50,6 +50,7 @@ def save_model(
     source: str | None = None,
     reading: Reading | None = None,
     trained_on: TrainedRows | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Save a model's config and weights, and their digests in ``SHA256SUMS``.
 
@@ -60,12 +61,14 @@ def save_model(
         source: For your own module, the ``package.module:function`` that makes it; for the record.
         reading: How the inputs are made, for kinds of data that save that.
         trained_on: Hashes of its training inputs.
+        overwrite: Whether a model that is in the folder may be replaced.
 
     Returns:
         The folder.
 
     Raises:
         DataError: If the number of names is not that of the classes, or a name is repeated.
+        RunError: If the folder holds a model already, or a run.
 
     Example:
         >>> import tempfile, torch
@@ -80,6 +83,7 @@ def save_model(
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
     _check_names(names, plain, description)
+    _require_place(path, overwrite=overwrite)
     make_folder(path)
     unseal_files(path, [*_FILES, *presentation_files(path)])
     config = {
@@ -100,6 +104,14 @@ def save_model(
         trained_on.write(path / _ROWS)
     seal_files(path, [*_FILES, *presentation_files(path)])
     return path
+
+
+def _require_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder in which a model would replace another, or stand between a run's files."""
+    if (folder / "config.toml").exists():
+        raise RunError(f"{folder} is the folder of a run, whose model is in {folder / 'model'}: choose another folder")
+    if not overwrite and any((folder / name).exists() for name in ("config.json", "model.safetensors")):
+        raise RunError(f"{folder} holds a model already: choose another folder, or replace it with overwrite=True")
 
 
 def _check_names(names: Sequence[str], model: nn.Module, description: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ from_array = limbeck.SoftTargets.from_array
 
 
 def asked(teacher, rows, temperature=1.0, examples=EXAMPLES):
-    return teacher.log_probs(examples.batch(torch.tensor(rows)), temperature).exp().numpy()
+    return teacher.log_probs(examples.batch(torch.tensor(list(rows))), temperature).exp().numpy()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -40,6 +40,36 @@ def test_probabilities_their_logarithms_and_logits_are_the_same_teacher(temperat
         teacher = from_array(**given, examples=EXAMPLES)
         assert np.allclose(asked(teacher, [7, 2], temperature), expected, atol=1e-6)
         assert teacher.has_logits
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize(
+    "stored", [lambda a: a.astype(">f8"), lambda a: a.astype(">f4"), lambda a: a.astype(np.longdouble), read_only]
+)
+def test_arrays_of_every_layout_are_the_same_teacher(stored):
+    assert np.allclose(asked(from_array(probs=stored(PROBS), examples=EXAMPLES), range(60)), PROBS, atol=1e-6)
+    linear = X.numpy()[:, :4] * 2
+    found = limbeck.predict(lambda x: stored(2 * x.numpy()[:, :4]), X, classes=NAMES).probabilities
+    assert np.allclose(found, softmax(linear), atol=1e-6)
+
+    class Looked:
+        classes = NAMES
+
+        def log_probs(self, batch, temperature):
+            return stored(np.log(softmax(LOGITS[batch.index.numpy()], temperature)))[::-1][::-1]
+
+    assert np.allclose(limbeck.predict(Looked(), X).probabilities, PROBS, atol=1e-6)
+
+
+def test_answers_that_are_no_numbers_are_refused_by_name():
+    for odd in (LOGITS.astype(object), LOGITS.astype("M8[s]"), LOGITS.astype(complex)):
+        with pytest.raises(DataError, match="logits of the teacher <lambda> must be numbers, and are of type"):
+            limbeck.predict(lambda x, odd=odd: odd[: len(x)], X)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,23 @@ def test_rows_are_keyed_by_their_index_and_columns_by_their_names():
         from_array(probs=frame, classes=("b", "c", "d", "e"), examples=EXAMPLES)
 
 
+@pytest.mark.parametrize("columns", [3, 5])
+def test_answers_of_another_number_of_classes_are_refused_before_anything_is_trained(columns, tmp_path):
+    saved = from_array(logits=np.zeros((60, columns)) + np.arange(columns), examples=EXAMPLES)
+    pair, net, out = ((X, Y), (X + 1, Y)), nn.Linear(5, 4), tmp_path / "out"
+    rule, fine = limbeck.RankRule(energy=0.9), limbeck.FineTuning(epochs=1)
+    for call in (
+        lambda: limbeck.distill(saved, net, *pair, out=out),
+        lambda: limbeck.distill(limbeck.Ensemble([saved, net], mean="geometric"), net, *pair, out=out),
+        lambda: limbeck.tune(saved, net, *pair, out=out),
+        lambda: limbeck.compare_methods(saved, "mlp", *pair, test=(X + 2, Y), out=out),
+        lambda: limbeck.compress(net, *pair, rule=rule, teacher=saved, finetuning=fine),
+    ):
+        with pytest.raises(MismatchError, match=f"the teacher has {columns} classes, and .* has 4"):
+            call()
+    assert not out.exists()
+
+
 def test_answers_to_whole_data_serve_the_training_examples_that_are_left():
     data = cut_validation(DataSet("some", NAMES, EXAMPLES), 0.25)
     teacher = from_array(probs=PROBS, examples=data).bind(data.train)

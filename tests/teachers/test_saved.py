@@ -123,7 +123,7 @@ def test_rows_are_keyed_by_their_index_and_columns_by_their_names():
 def test_answers_of_another_number_of_classes_are_refused_before_anything_is_trained(columns, tmp_path):
     saved = from_array(logits=np.zeros((60, columns)) + np.arange(columns), examples=EXAMPLES)
     pair, net, out = ((X, Y), (X + 1, Y)), nn.Linear(5, 4), tmp_path / "out"
-    rule, fine = limbeck.RankRule(energy=0.9), limbeck.FineTuning(epochs=1)
+    rule, fine = limbeck.RankRule(energy=0.9), limbeck.FineTuning(finetune_epochs=1)
     for call in (
         lambda: limbeck.distill(saved, net, *pair, out=out),
         lambda: limbeck.distill(limbeck.Ensemble([saved, net], mean="geometric"), net, *pair, out=out),

@@ -135,8 +135,8 @@ def compare_methods(
         check_answers("student", made, data.seen_by(made))
         identity = {"teacher": teacher_fingerprint(bound), "data": data.identity()}
         how = {**dataclasses.asdict(options), **dataclasses.asdict(augmentation or Augmentation())}
-        kept = {"asked": asked, "settings": how, "student": network_identity(made, "student")["student"]}
-        common, added = _settle(folder, identity, **kept, resume=resume)
+        network = network_identity(made, "student")["student"]
+        common, added = _settle(folder, identity, asked=asked, settings=how, student=network, resume=resume)
         hears = told(callbacks, progress=False)
         tell_shared_examples(data, ["validation", "test"], hears)
         bench = Bench(teacher, student, data, options, augmentation)
@@ -274,7 +274,7 @@ def _settle(
     """
     make_folder(folder)
     file, plain = folder / _IDENTITY, json.loads(json.dumps(identity, default=str))
-    now = {"settings": plain_settings(settings), "student": student, "added": []}
+    now: dict[str, Any] = {"settings": plain_settings(settings), "student": student, "added": []}
     now |= {"trials": asked.trials, "seeds": asked.seeds, "methods": list(asked.methods)}
     if file.exists():
         if not resume:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.data_set import DataSet
-from limbeck.errors import ConfigError, DataError, MismatchError, RunError
+from limbeck.errors import ArgumentError, ConfigError, DataError, MismatchError, RunError
 from limbeck.evaluation.statistics import Interval
 from limbeck.evaluation.verdicts import both_needed, in_points, judge_many, scope
+from limbeck.options.checks import shown
 from limbeck.report import Contents, Model, write_report
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder
@@ -139,7 +140,9 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
         raise ConfigError(f"a comparison needs at least two runs, and {len(runs)} was given")
     paths = []
     for run in runs:
-        path = run if isinstance(run, str | Path) else getattr(run, "folder", None)
+        if not isinstance(run, str | Path) and not hasattr(run, "folder"):
+            raise ArgumentError(f"runs must be folders of runs, or runs, and one is {shown(run)}")
+        path = run if isinstance(run, str | Path) else run.folder
         if path is None:
             raise ConfigError("a run that is compared must be kept in a folder: give it out= when it is made")
         paths.append(Path(path))

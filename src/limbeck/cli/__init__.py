@@ -18,6 +18,7 @@ def main(tokens: list[str] | None = None) -> None:
         tokens: The words of the command; None for those of this process.
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
+    _open_closed()
     if os.environ.get("RANK", "0") != "0" and _one_of_several():
         # Of several processes only the first prints.
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
@@ -32,6 +33,13 @@ def main(tokens: list[str] | None = None) -> None:
 
         print("limbeck: stopped", file=sys.stderr)  # noqa: T201
         sys.exit(143 if isinstance(stop, Terminated) else 130)
+
+
+def _open_closed() -> None:
+    """Open streams that the caller closed, as in ``>&-``, to nowhere: else the next file that is opened is one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # what is opened first gets the lowest number, which is the stream's own
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _answer(words: list[str]) -> None:

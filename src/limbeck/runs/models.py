@@ -10,7 +10,7 @@ __all__ = [
     "save_model",
 ]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from limbeck.data.presentations import load_presentation, presentation_files, sa
 from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.data.trained_rows import TrainedRows
 from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, RunError
-from limbeck.models import build, changes_of, count_parameters, describe, rebuild
+from limbeck.models import build, changes_of, count_outputs, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
 from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
@@ -82,7 +82,7 @@ def save_model(
     own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
-    _check_names(names, plain, description)
+    _check_names(names, plain)
     _require_place(path, overwrite=overwrite)
     make_folder(path)
     unseal_files(path, [*_FILES, *presentation_files(path)])
@@ -114,28 +114,17 @@ def _require_place(folder: Path, *, overwrite: bool) -> None:
         raise RunError(f"{folder} holds a model already: choose another folder, or replace it with overwrite=True")
 
 
-def _check_names(names: Sequence[str], model: nn.Module, description: Mapping[str, Any]) -> None:
+def _check_names(names: Sequence[str], model: nn.Module) -> None:
     """Check that there is one name per class, as far as the model's number of classes is known."""
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"classes has {twice!r} twice: give each class a unique name")
-    known = _outputs(model, description)
+    known = count_outputs(model)
     # One logit means two classes; a multi-label model has one logit per label.
     if known in {None, len(names)} or (known == 1 and len(names) == 2) or hasattr(presentation_of(model), "names"):
         return
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     raise DataError(f"classes has {len(names)} names ({shown}), and the model has {known} classes: give one per class")
-
-
-def _outputs(model: nn.Module, description: Mapping[str, Any]) -> int | None:
-    """The number of a model's logits, from its own attributes or its final linear layer; None if unknown."""
-    if "special" in description:
-        return len(description["special"]) + 1
-    count = description.get("classes", getattr(getattr(model, "config", None), "num_labels", None))
-    while count is None and isinstance(model, nn.Sequential) and len(model):
-        model = model[-1]
-        count = model.out_features if type(model) is nn.Linear else None
-    return count if isinstance(count, int) else None
 
 
 def save_ensemble(folder: Path, *, members: int, mean: str) -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import nn
 
 from limbeck.data.examples import Examples
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.models import CNN, MLP, CNNConfig, MLPConfig, Specialist, build, describe, split_layers
 from limbeck.protocols import Batch
 from limbeck.runs import distill
@@ -268,10 +268,16 @@ def test_a_specialist_that_is_described_wrongly_is_refused(described):
 
 
 def test_specialist_network_refuses():
+    unknown = nn.Sequential(nn.Linear(2, 2), nn.Identity())  # how many classes it has shows when it is asked
     with pytest.raises(DataError, match="leave others for the dustbin"):
-        specialist_network(nn.Linear(2, 2), [0, 1])(torch.zeros(1, 2))
+        specialist_network(unknown, [0, 1])(torch.zeros(1, 2))
     with pytest.raises(DataError, match="from 0 to 1"):
-        specialist_network(nn.Linear(2, 2), [2])(torch.zeros(1, 2))
+        specialist_network(unknown, [2])(torch.zeros(1, 2))
+    for generalist in (nn.Linear(2, 2), MLP(MLPConfig(input_shape=(2,), classes=2))):
+        with pytest.raises(DataError, match="holds every class: nothing is left for the dustbin"):
+            specialist_network(generalist, [0, 1])
+        with pytest.raises(DataError, match=r"special classes \[2\] must be from 0 to 1"):
+            specialist_network(generalist, [2])
     with pytest.raises(DataError, match="must be different"):
         specialist_network(nn.Linear(2, 2), [1, 1])
     with pytest.raises(DataError, match="oversampling"):
@@ -575,6 +581,64 @@ def test_a_committee_teaches_like_any_other_teacher():
     assert run.metrics["teacher"]["title"] == "Linear and 3 specialists"
     found = evaluate(teacher, Examples.of(x, labels))
     assert found["test_errors"] == 0 and found["parameters"] == 30 + 15 + 20 + 10
+
+
+def test_a_committee_knows_the_order_of_its_specialists_logits():
+    torch.manual_seed(3)
+    generalist, x = nn.Linear(4, 6), torch.randn(30, 4)
+    network = specialist_network(generalist, [4, 1], oversampling=2.0)
+    torch.nn.init.normal_(network.network.weight)
+    batch = Batch(torch.arange(30), 0, x, None)
+    given, rising = (Committee(generalist, [network], [group], [2.0], top=6) for group in ([4, 1], (1, 4)))
+    assert given.groups == [(1, 4)] and torch.equal(given.log_probs(batch, 1.0), rising.log_probs(batch, 1.0))
+    with pytest.warns(LimbeckWarning, match=r"group \[4, 1\] is taken for the order of its specialist's logits"):
+        own = Committee(generalist, [nn.Linear(4, 3)], [[4, 1]], [2.0])
+    assert own.groups == [(4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"groups": [[1, 6]]}, r"\[1, 6\] must be from 0 to 5"),
+        ({"groups": [[1, 1]]}, "must be different"),
+        ({"groups": [[]]}, "one at least"),
+        ({"groups": [range(6)]}, "holds every class"),
+        ({"groups": [[1, 2]]}, r"the specialist for the classes \[1, 4\] has the group \[1, 2\]"),
+        ({"specialists": [nn.Linear(4, 4)]}, "for 2 classes has 3 logits, the dustbin's last, and this has 4"),
+        ({"oversampling": [0.0]}, "oversampling must be positive"),
+        ({"top": 7}, "top must be from 1 to 6"),
+        ({"classes": "abc"}, "classes has 3 names, and the generalist has 6"),
+    ],
+)
+def test_a_committee_refuses_what_does_not_fit_when_it_is_made(change, said):
+    generalist = nn.Linear(4, 6)
+    given = {"specialists": [specialist_network(generalist, [1, 4])], "groups": [[1, 4]], "oversampling": [2.0]}
+    Committee(generalist, **given)
+    with pytest.raises(DataError, match=said):
+        Committee(generalist, **given | change)
+
+
+@pytest.mark.parametrize(
+    ("group", "said"), [([6], "from 0 to 5"), ([-1], "from 0"), ([], "one at least"), ([1, 1], "must be different")]
+)
+def test_groups_are_checked_wherever_they_are_given(group, said):
+    general, expert = random_log_probs(3, 6), random_log_probs(3, len(group) + 1)
+    for call in (
+        lambda: combine(general, [expert], [group]),
+        lambda: active_specialists(general, [group]),
+        lambda: divergence(general, general, [expert], [group], torch.ones(3, 1, dtype=torch.bool)),
+        lambda: Specialist(nn.Identity(), group) if group != [6] else specialist_network(nn.Linear(4, 6), group),
+    ):
+        with pytest.raises(DataError, match="special classes"):
+            call()
+    with pytest.raises(DataError, match=said):
+        combine(general, [expert], [group])
+
+
+def test_the_divergence_refuses_other_shapes():
+    general, expert = random_log_probs(3, 6), random_log_probs(3, 2)
+    with pytest.raises(DataError, match="do not fit the generalist's answers"):
+        divergence(general[:2], general, [expert], [[1]], torch.ones(3, 1, dtype=torch.bool))
 
 
 def test_a_committee_needs_as_many_of_each():

@@ -13,6 +13,9 @@ import limbeck
 from limbeck import Augmentation, DataSet, Ensemble, Examples, FineTuning, LimbeckError, RankRule, Search, SoftTargets
 from limbeck import specialists as sp
 from limbeck.errors import UserCodeError
+from limbeck.evaluation.non_inferiority import judge_margin
+from limbeck.evaluation.sample_size import examples_needed, smallest_difference
+from limbeck.evaluation.verdicts import judge, judge_many, judge_seeds
 
 X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 4
 OTHER = (X + 1, Y)
@@ -179,6 +182,7 @@ STORES: list[Call] = [
 
 SOME = Examples.of(X, Y)
 FOUR = DataSet("four", tuple("abcd"), SOME, SOME)
+WRONG = [True, False, False]
 OTHERS: list[Call] = [
     (limbeck.evaluate, {"model": NET, "data": "mnist"}, "data: .*limbeck.open_data"),
     (limbeck.evaluate, {"model": NET, "data": 5}, "data: examples must be a pair"),
@@ -188,6 +192,17 @@ OTHERS: list[Call] = [
     (limbeck.evaluate, {"model": NET, "data": SOME, "device": 5}, "device must be text or a device, and is 5"),
     (limbeck.load, {"path": 5}, "path must be a path, and is 5"),
     (limbeck.load, {"path": "a\0b"}, "null character"),
+    (limbeck.open_run, {"path": 3}, "path must be a path, and is 3"),
+    (limbeck.export, {"model": len, "out": "here", "data": SOME}, "model must be a torch.nn.Module or the folder of a"),
+    (limbeck.export, {"model": None, "out": "here", "data": SOME}, "and is None: distil other teachers into a network"),
+    (judge, {"student_errors": WRONG, "baseline_errors": 5}, "errors must be arrays of bool.*int64"),
+    (judge, {"student_errors": WRONG, "baseline_errors": WRONG, "confidence": "a"}, "confidence must be a number"),
+    (judge_seeds, {"student_errors": 5, "baseline_errors": [WRONG]}, "must be a list of an array for each seed"),
+    (judge_many, {"students": [WRONG], "baseline_errors": [WRONG]}, "students must be a mapping of names to errors"),
+    (judge_margin, {"errors": [WRONG], "reference_errors": [WRONG], "margin": "a"}, "margin must be a number"),
+    (judge_margin, {"errors": [WRONG], "reference_errors": None, "margin": 1}, "errors over seeds must be a list"),
+    (examples_needed, {"margin": "a"}, "margin must be a number, and is 'a'"),
+    (smallest_difference, {"examples": 9, "alpha": "a"}, "alpha must be a number, and is 'a'"),
     (limbeck.save_model, {"folder": "here", "model": NET, "classes": 5}, "classes must be a list"),
     (limbeck.save_model, {"folder": "here", "model": "a", "classes": "ab"}, "model must be a torch.nn.Module"),
     (limbeck.open_data, {"source": 5}, "source must be a name, a path, a table or options, and is 5"),

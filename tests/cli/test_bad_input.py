@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_runs import FAST, sealed_again, tiny_arrays
 
+from limbeck.cli import main
 from limbeck.runs.folder import RunFolder
 
 
@@ -791,3 +792,22 @@ def test_an_output_stream_that_is_full(tiny):
         )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("limbeck: ") and "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["--version", "--help", "methods", "info --help", "data {tiny}", "predict {teacher} {tiny}"]
+)
+def test_streams_that_are_closed_are_written_to_nowhere(tiny, teacher, monkeypatch, words):
+    """As in ``limbeck data digits.npz >&- 2>&-``, where Python has None for a stream."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    main(words.format(tiny=tiny, teacher=teacher).split())
+    assert not sys.stdin.read()
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.close()
+
+
+def test_closed_output_is_no_fault_of_a_process(tmp_path):
+    command = [sys.executable, "-m", "limbeck", "--version"]
+    done = subprocess.run(command, preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0 and not done.stderr

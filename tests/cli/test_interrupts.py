@@ -46,3 +46,24 @@ def test_a_stopped_process_continues_to_the_same_bits(tmp_path, whole, number):
     assert finished(again) == 0, again.said
     for name in ("model/model.safetensors", "history.jsonl"):
         assert (tmp_path / "parts" / name).read_bytes() == (whole / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("words", "place", "how"),
+    [
+        ("compare-methods --teacher no", "runs.early_refusals.refuse_early", "the same with --resume continues"),
+        ("train", "runs.early_refusals.refuse_early", "the same with --resume continues"),
+        ("train --resume", "runs.early_refusals.refuse_early", "the same command continues"),
+        ("soften --teacher no", "system.devices.find_device", "the same command continues"),
+        ("report", "cli.report.Path.exists", ""),
+    ],
+)
+def test_a_signal_outside_a_training_is_told_with_how_to_continue(limbeck, monkeypatch, number, words, place, how):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(f"limbeck.{place}", lambda *_, **__: os.kill(os.getpid(), number))
+    done = limbeck(*words.split(), *(["new"] if words == "report" else ["--out", "new"]))
+    kept = f"; what was finished is kept, {how}" if how else ""
+    assert done.code == 128 + number and not done.out
+    assert done.err == f"limbeck: stopped by {number.name}{kept}\n"
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -34,6 +35,27 @@ def test_a_run_labels_new_examples(tiny, teacher, tmp_path, limbeck):
 def test_wrong_calls_are_told_in_a_line(tiny, teacher, limbeck, flags, message):
     done = limbeck("predict", teacher, tiny, *flags)
     assert done.code == 2 and message in " ".join(done.err.split()), done.err
+
+
+def test_files_are_replaced_only_when_asked_and_the_data_never(tiny, teacher, tmp_path, limbeck):
+    with np.load(tiny) as arrays:
+        np.savetxt(tmp_path / "new.csv", arrays["x"][:9].reshape(9, -1), delimiter=",")
+    data = (tmp_path / "new.csv").read_bytes()
+    os.link(tmp_path / "new.csv", tmp_path / "hard.csv")
+    (tmp_path / "soft.csv").symlink_to("new.csv")
+    for name in ("new.csv", "../" + tmp_path.name + "/new.csv", "hard.csv", "soft.csv"):
+        done = limbeck("predict", teacher, tmp_path / "new.csv", "--out", tmp_path / name, "--overwrite")
+        assert done.code == 2 and "is the file of the data" in " ".join(done.err.split())
+        assert (tmp_path / name).read_bytes() == data
+    with np.load(tiny) as arrays:
+        np.savez(tmp_path / "new.npz", x=arrays["x"][:9])
+    (tmp_path / "out.csv").write_text("mine")
+    (tmp_path / "link.csv").symlink_to("out.csv")
+    for name in ("out.csv", "link.csv"):
+        done = limbeck("predict", teacher, tmp_path / "new.npz", "--out", tmp_path / name)
+        assert done.code == 2 and "--overwrite" in done.err and (tmp_path / "out.csv").read_text() == "mine"
+    assert limbeck("predict", teacher, tmp_path / "new.npz", "--out", tmp_path / "link.csv", "--overwrite").code == 0
+    assert (tmp_path / "link.csv").is_symlink() and len((tmp_path / "out.csv").read_text().splitlines()) == 10
 
 
 def probabilities(text):

@@ -70,6 +70,14 @@ def test_mistakes_get_one_line_and_leave_nothing(limbeck, tmp_path, words, said)
     assert not list(out.rglob("*.*"))
 
 
+def test_a_folder_that_is_a_run_is_refused(limbeck, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "config.toml").write_text("")
+    done = limbeck("reproduce", "mnist", "--out", tmp_path)
+    assert done.code == 2 and "is the folder of a run" in done.err
+    assert [path.name for path in (tmp_path / "mnist").iterdir()] == ["config.toml"]
+
+
 def test_a_folder_that_is_a_file_is_refused(limbeck, tmp_path):
     (tmp_path / "file").write_text("")
     done = limbeck("reproduce", "mnist", "--quick", "--out", tmp_path / "file")

@@ -144,3 +144,16 @@ def test_an_arithmetic_mean_without_a_temperature_is_refused_before_anything_is_
         main(["soften", "--data", "nowhere.npz", "--teacher", *teachers, "--out", str(tmp_path / "t")])
     assert stopped.value.code == 2
     assert "--temperature" in capsys.readouterr().err
+
+
+def test_posteriors_replace_no_files_that_are_there(place, tmp_path, capsys):
+    folder, data = place
+    call = ["soften", *data, "--teacher", str(folder / "teacher"), "--out", str(tmp_path / "new"), "--write-posteriors"]
+    (tmp_path / "feats.scp").write_text("mine")
+    for name in ("feats.scp", "feats.ark", "ark:feats.scp", "ark,scp:other.ark,feats.scp"):
+        parts = name.split(":")
+        files = ",".join(str(tmp_path / file) for file in parts[-1].split(","))
+        with pytest.raises(SystemExit) as left:
+            main([*call, ":".join([*parts[:-1], files])])
+        assert left.value.code == 2 and "feats.scp exists already: give" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "feats.scp").read_text() == "mine" and not (tmp_path / "new").exists()

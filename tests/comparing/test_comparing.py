@@ -36,11 +36,16 @@ def small(seed):
     return made
 
 
+def larger(seed):
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+
+
 def compare(out, **more):
     given = {"comparison": Comparison(methods=("kd",), trials=2, seeds=2), "epochs": 1, "learning_rate": 0.01} | more
     teacher = given.pop("teacher", None) or make_teacher()
     train = given.pop("train", examples(64, 1))
-    return limbeck.compare_methods(teacher, small, train, examples(40, 2), test=examples(50, 3), out=out, **given)
+    student = given.pop("student", small)
+    return limbeck.compare_methods(teacher, student, train, examples(40, 2), test=examples(50, 3), out=out, **given)
 
 
 def make_teacher(seed=0):
@@ -206,12 +211,40 @@ def test_a_comparison_continues_to_the_same_rows_and_trains_only_what_is_missing
     [
         ({"teacher": make_teacher(1), "resume": True}, RunError, "another teacher or other data"),
         ({"train": examples(64, 9), "resume": True}, RunError, "another teacher or other data"),
-        ({"epochs": 2, "resume": True}, RunError, "another training"),
+        ({"epochs": 2, "resume": True}, RunError, r"is finished with epochs = 1, and now it is 2: .*\(--out\)"),
+        ({"batch_size": 7, "resume": True}, RunError, "was started with batch_size = .*, and now it is 7: .*--out"),
+        ({"seed": 5, "resume": True}, RunError, "was started with seed = 0, and now it is 5"),
+        ({"student": larger, "resume": True}, RunError, "was begun with another student"),
+        ({"comparison": Comparison(methods=("kd",), trials=3, seeds=2)}, RunError, "begun with trials = 2, and now"),
+        ({"comparison": Comparison(methods=("kd",), trials=2, seeds=3)}, RunError, "begun with seeds = 2, and now"),
+        ({"comparison": Comparison(methods=("logits",), trials=2, seeds=2)}, RunError, "methods = kd, and now kd is"),
     ],
 )
 def test_another_comparison_in_the_folder_is_refused(compared, change, error, says):
+    before = {path: path.stat().st_mtime_ns for path in compared[0].folder.rglob("*")}
     with pytest.raises(error, match=says):
-        compare(compared[0].folder, **change)
+        compare(compared[0].folder, **{"resume": True} | change)
+    assert {path: path.stat().st_mtime_ns for path in compared[0].folder.rglob("*")} == before
+
+
+def test_methods_may_be_added_and_no_seeds_once_there_are_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison_module, "train_cell", lambda cell, bench: Found(3, 0.0, 1.0, (0, 1)))
+
+    def asked(*methods, seeds=2):
+        return compare(tmp_path / "out", comparison=Comparison(methods=methods, trials=1, seeds=seeds), resume=True)
+
+    monkeypatch.setattr(comparison_module, "judge_arms", lambda *_, **__: 1 / 0)
+    for methods, seeds in ((("kd", "dkd"), 3), (("kd",), 2)):  # nothing was seen yet
+        with pytest.raises(ZeroDivisionError):
+            asked(*methods, seeds=seeds)
+    monkeypatch.setattr(comparison_module, "judge_arms", judge_arms)
+    assert asked("kd").metrics["added"] == []
+    found = asked("nkd", "kd")
+    assert found.metrics["added"] == ["nkd"] and [row.name for row in found.rows][3:] == ["nkd", "kd"]
+    assert "nkd was added after results were known" in (tmp_path / "out" / "report.html").read_text()
+    assert asked("kd", "nkd", "dist").metrics["added"] == ["nkd", "dist"]
+    with pytest.raises(RunError, match="kd nkd dist, and now nkd dist are left out"):
+        asked("kd")
 
 
 def test_a_damaged_cell_is_named(compared, tmp_path):

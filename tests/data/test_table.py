@@ -90,6 +90,9 @@ def test_an_encoding_is_kept_as_json_and_a_damaged_one_is_refused():
         ({"x": [None, 1.0, 1e300]}, r"column 'x' has the value 1e\+300 in row 2, and numbers up to 3.4e\+38 are known"),
         ({"when": pandas.to_datetime(["2020-01-01", "2020-01-02"])}, "holds times: give numbers"),
         ({"x": [[1], [2]]}, "column 'x' holds a list"),
+        ({"x": [np.ones(2), np.ones(3)]}, r"column 'x' holds a list.*leave_out=\['x'\]"),
+        ({"x": [pandas.Series([1, 2]), None]}, "column 'x' holds a Series"),
+        ({"x": [torch.ones(2), None]}, "column 'x' holds a Tensor"),
         ({"name": [f"person {number}" for number in range(1500)]}, "1,500 different texts in 1,500 rows"),
         ({}, "at least one row"),
     ],
@@ -122,6 +125,22 @@ def test_a_column_of_categories_may_be_all_numbers_or_gaps_in_some_rows():
     for values, units in (([1, 2], [1, 3]), ([1.0, None], [1, 0]), ([None, None], [0, 0]), (["x", "1"], [2, 1])):
         found = seen(Table.of(pandas.DataFrame({"code": values})), presentation=encoding)
         assert found.argmax(1).tolist() == units
+
+
+@pytest.mark.parametrize("kind", ["sparse", "pyarrow", "masked", "wide", "swapped", "objects"])
+def test_columns_of_other_types_are_the_same_numbers_and_categories(kind):
+    plain = pandas.DataFrame({"x": [1.5, 2.0, 3.0, 1.5], "n": [1, 2, 3, 4], "town": ["A", "B", None, "A"]})
+    given = {
+        "sparse": lambda: plain.assign(x=pandas.arrays.SparseArray(plain["x"])),
+        "pyarrow": lambda: plain.convert_dtypes(dtype_backend="pyarrow"),
+        "masked": lambda: plain.convert_dtypes(),
+        "wide": lambda: plain.astype({"x": np.longdouble}),
+        "swapped": lambda: plain.astype({"x": ">f8", "n": ">i4"}),
+        "objects": lambda: plain.assign(town=["A", "B", pandas.NA, "A"]),
+    }[kind]()
+    assert torch.equal(seen(Table.of(given)), seen(Table.of(plain)))
+    raw = Table.of(given).fetch(torch.arange(4), torch.arange(4), presentations=[Table.of(given).raw])[0]
+    assert raw["x"].double().tolist() == plain["x"].tolist()
 
 
 def test_raw_columns_come_back_as_they_were():

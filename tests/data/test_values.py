@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +139,25 @@ def test_labels_that_are_not_class_numbers(labels, message):
 def test_inputs_that_are_not_numbers(inputs, message):
     with pytest.raises(DataError, match=message):
         as_inputs(inputs)
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.coo_array])
+def test_sparse_matrices_are_refused_wherever_they_are(kind):
+    net, dense, labels = nn.Linear(3, 2), np.eye(3, dtype=np.float32), np.array([0, 1, 1])
+    for call in (
+        lambda: limbeck.train(net, (kind(dense), labels)),
+        lambda: limbeck.train(net, (dense, kind(labels[None]))),
+        lambda: limbeck.evaluate(net, (kind(dense), labels)),
+        lambda: limbeck.predict(net, kind(dense)),
+        lambda: limbeck.fix_bias(net, unlabelled=kind(dense)),
+    ):
+        with pytest.raises(DataError, match=r"are a sparse matrix of scipy: give a dense array, as from \.toarray"):
+            call()
+
+
+def test_a_single_row_may_be_read_backwards():
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)[::-1]
+    assert torch.equal(as_inputs(rows[:1]), torch.tensor([[3.0, 4.0, 5.0]]))
 
 
 @pytest.mark.parametrize(

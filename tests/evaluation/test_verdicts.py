@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from limbeck.errors import DataError
+from limbeck.evaluation.non_inferiority import judge_margin
 from limbeck.evaluation.paired_intervals import crossed_difference, tango_interval
 from limbeck.evaluation.verdicts import judge, judge_many, judge_seeds
 
@@ -189,3 +191,17 @@ def test_many_students_over_seeds_are_compared_by_the_cautious_p_value():
     assert verdict.p_value == pytest.approx(found.cautious_p_value)
     two = judge_many({"one": students, "same": baselines}, baselines)
     assert two["one"].p_value == pytest.approx(min(1.0, 2 * found.cautious_p_value)) and two["same"].helped is None
+
+
+def test_tensors_are_judged_as_arrays_are():
+    chance = np.random.default_rng(4)
+    student, baseline = chance.random((2, 3, 400)) < [[[0.1]], [[0.2]]]
+    labels, groups = chance.integers(0, 2, 400), np.arange(400) // 4
+    kept = {"labels": labels, "classes": ("a", "b"), "groups": groups}
+    given = {**kept, "labels": torch.from_numpy(labels), "groups": torch.from_numpy(groups)}
+    first, second = torch.from_numpy(student), torch.from_numpy(baseline)
+    assert judge(first[0], second[0], **given) == judge(student[0], baseline[0], **kept)
+    assert judge(first[0], baseline[0]) == judge(student[0], baseline[0])
+    assert judge_seeds(first, list(second), **given) == judge_seeds(student, baseline, **kept)
+    assert judge_many({"a": first}, second) == judge_many({"a": student}, baseline)
+    assert judge_margin(first, second, 0.5, **given) == judge_margin(student, baseline, 0.5, **kept)

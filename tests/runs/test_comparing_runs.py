@@ -7,7 +7,7 @@ from tiny_runs import run_here
 from torch import nn
 
 import limbeck
-from limbeck.errors import ConfigError, DataError, MismatchError
+from limbeck.errors import ConfigError, DataError, MismatchError, RunError
 from limbeck.evaluation.paired_intervals import tango_interval
 from limbeck.evaluation.statistics import holm, mcnemar
 from limbeck.runs.comparing import _names
@@ -61,6 +61,19 @@ def test_the_page_shows_every_run_and_what_is_shown_of_it(data, runs, tmp_path):
     page = limbeck.compare(*runs, data=data, out=tmp_path / "page").page.read_text()
     assert "narrow makes more errors" in page
     assert all(name in page for name in ("wide", "narrow", "middle"))
+    assert limbeck.compare(*runs, data=data, out=tmp_path / "page").page.read_text() == page
+
+
+def test_a_page_is_written_over_an_earlier_one_alone(data, runs, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("")
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    (tmp_path / "file").write_text("")
+    for out in (runs[0].folder, tmp_path / "mine", tmp_path / "file"):
+        files = sorted(out.rglob("*"))
+        with pytest.raises(RunError, match="give a folder" if out.is_file() else r"no comparison.*\(--out\)"):
+            limbeck.compare(*runs, data=data, out=out)
+        assert sorted(out.rglob("*")) == files
 
 
 def test_equal_networks_show_no_difference(data, runs, tmp_path):

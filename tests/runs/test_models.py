@@ -147,6 +147,19 @@ def test_descriptions_that_do_not_fit(tmp_path, change):
         load(tmp_path)
 
 
+def test_a_model_is_replaced_only_when_asked(tmp_path):
+    folder = save_model(tmp_path / "model", NETS["mlp"](), classes=CLASSES)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RunError, match="holds a model already.*overwrite=True"):
+        save_model(folder, NETS["cnn"](), classes=CLASSES)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    save_model(folder, NETS["cnn"](), classes=CLASSES, overwrite=True)
+    assert type(load(folder)) is type(NETS["cnn"]())
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(RunError, match="is the folder of a run, whose model is in"):
+        save_model(tmp_path, NETS["mlp"](), classes=CLASSES, overwrite=True)
+
+
 def test_folders_without_a_model(tmp_path):
     with pytest.raises(FormatError, match="is the run finished"):
         load(tmp_path)

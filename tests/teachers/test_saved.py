@@ -30,7 +30,7 @@ from_array = limbeck.SoftTargets.from_array
 
 
 def asked(teacher, rows, temperature=1.0, examples=EXAMPLES):
-    return teacher.log_probs(examples.batch(torch.tensor(rows)), temperature).exp().numpy()
+    return teacher.log_probs(examples.batch(torch.tensor(list(rows))), temperature).exp().numpy()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -40,6 +40,36 @@ def test_probabilities_their_logarithms_and_logits_are_the_same_teacher(temperat
         teacher = from_array(**given, examples=EXAMPLES)
         assert np.allclose(asked(teacher, [7, 2], temperature), expected, atol=1e-6)
         assert teacher.has_logits
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize(
+    "stored", [lambda a: a.astype(">f8"), lambda a: a.astype(">f4"), lambda a: a.astype(np.longdouble), read_only]
+)
+def test_arrays_of_every_layout_are_the_same_teacher(stored):
+    assert np.allclose(asked(from_array(probs=stored(PROBS), examples=EXAMPLES), range(60)), PROBS, atol=1e-6)
+    linear = X.numpy()[:, :4] * 2
+    found = limbeck.predict(lambda x: stored(2 * x.numpy()[:, :4]), X, classes=NAMES).probabilities
+    assert np.allclose(found, softmax(linear), atol=1e-6)
+
+    class Looked:
+        classes = NAMES
+
+        def log_probs(self, batch, temperature):
+            return stored(np.log(softmax(LOGITS[batch.index.numpy()], temperature)))[::-1][::-1]
+
+    assert np.allclose(limbeck.predict(Looked(), X).probabilities, PROBS, atol=1e-6)
+
+
+def test_answers_that_are_no_numbers_are_refused_by_name():
+    for odd in (LOGITS.astype(object), LOGITS.astype("M8[s]"), LOGITS.astype(complex)):
+        with pytest.raises(DataError, match="logits of the teacher <lambda> must be numbers, and are of type"):
+            limbeck.predict(lambda x, odd=odd: odd[: len(x)], X)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +135,23 @@ def test_rows_are_keyed_by_their_index_and_columns_by_their_names():
     assert np.allclose(asked(teacher, [11, 3]), PROBS[[11, 3]], atol=1e-6)
     with pytest.raises(MismatchError, match="columns of the saved answers are not the classes: 'e'"):
         from_array(probs=frame, classes=("b", "c", "d", "e"), examples=EXAMPLES)
+
+
+@pytest.mark.parametrize("columns", [3, 5])
+def test_answers_of_another_number_of_classes_are_refused_before_anything_is_trained(columns, tmp_path):
+    saved = from_array(logits=np.zeros((60, columns)) + np.arange(columns), examples=EXAMPLES)
+    pair, net, out = ((X, Y), (X + 1, Y)), nn.Linear(5, 4), tmp_path / "out"
+    rule, fine = limbeck.RankRule(energy=0.9), limbeck.FineTuning(finetune_epochs=1)
+    for call in (
+        lambda: limbeck.distill(saved, net, *pair, out=out),
+        lambda: limbeck.distill(limbeck.Ensemble([saved, net], mean="geometric"), net, *pair, out=out),
+        lambda: limbeck.tune(saved, net, *pair, out=out),
+        lambda: limbeck.compare_methods(saved, "mlp", *pair, test=(X + 2, Y), out=out),
+        lambda: limbeck.compress(net, *pair, rule=rule, teacher=saved, finetuning=fine),
+    ):
+        with pytest.raises(MismatchError, match=f"the teacher has {columns} classes, and .* has 4"):
+            call()
+    assert not out.exists()
 
 
 def test_answers_to_whole_data_serve_the_training_examples_that_are_left():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 
 import pytest
 import torch
@@ -197,11 +198,23 @@ def test_nothing_is_executed_out_of_a_file(folder, bare, tmp_path):
         hf_teacher(str(folder), NAMES)
 
 
+def unreachable(*_):
+    raise OSError("no network")
+
+
 def test_what_is_missing_is_told(tmp_path, bare, monkeypatch):
     with pytest.raises(ConfigError, match=r"nowhere: there is no such folder"):
         hf_model(str(tmp_path / "nowhere"), NAMES)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"no model of that name on the disk or to be had from the hub"):
+        hf_model("hf:no-such-owner/no-such-model", NAMES)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the hub was asked again"))
+    with pytest.raises(ConfigError, match=r"no model of that name on the disk, and huggingface.co cannot be reached"):
         hf_model("hf:no-such-owner/no-such-model", NAMES)
     config = json.loads((bare / "config.json").read_text())
     (bare / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))

@@ -6,6 +6,7 @@ A command's module is imported when the command is named, and torch when it runs
 __all__ = ["app", "run"]
 
 import difflib
+import signal
 import warnings
 from pathlib import Path
 from typing import Any, get_args
@@ -15,18 +16,22 @@ import cyclopts
 from limbeck import __version__
 from limbeck.cli.commands import COMMANDS, find_command
 from limbeck.cli.settings import read_settings, require_networks, safe_settings
-from limbeck.errors import ConfigError, LimbeckError
+from limbeck.errors import ConfigError, InterruptedRun, LimbeckError
+from limbeck.system.interrupts import Terminated
 
 app = cyclopts.App(
     name="limbeck",
     version=__version__,
     help_flags=(),
+    suppress_keyboard_interrupt=False,  # else it ends without a word
     default_parameter=cyclopts.Parameter(consume_multiple=True, negative_iterable=()),
 )
 for _commands in COMMANDS.values():
     for _one in _commands:
         app.command(_one.place, name=_one.name)
 
+_CONTINUING = frozenset({"soften", "reproduce"})
+"""Commands that continue without a flag."""
 _HELP = ("--help", "-h", "--help-all")
 _FOR_EXAMPLE = {
     "method_options": "beta=2", "methods": "kd dkd", "hidden": "1200 1200", "channels": "32 64", "rank": "50",
@@ -47,6 +52,7 @@ def run(words: list[str]) -> None:
 
     Raises:
         LimbeckError: For a mistake in what was given.
+        InterruptedRun: If SIGINT or SIGTERM stopped it.
     """
     _refuse_renamed(words)
     _refuse_unknown(words)
@@ -63,6 +69,9 @@ def run(words: list[str]) -> None:
             app(words, result_action="return_value", exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise _misspelt(error, words) from error
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        raise InterruptedRun(f"stopped by {number.name}{_how_to_continue(words)}", number) from stop
     except LimbeckError as error:
         from limbeck.cli.flag_names import in_flags
         from limbeck.cli.help import arguments_of
@@ -70,6 +79,16 @@ def run(words: list[str]) -> None:
         known = {str(one.field_info.name): one.name for one in arguments_of(app, words)}
         error.args = (in_flags(str(error), known), *error.args[1:])
         raise
+
+
+def _how_to_continue(words: list[str]) -> str:
+    """What a user types to continue a command that was stopped, where that is possible."""
+    from limbeck.cli.help import arguments_of
+
+    if words[0] in _CONTINUING or "--resume" in words:
+        return "; what was finished is kept, the same command continues"
+    resumes = any(one.name == "--resume" for one in arguments_of(app, words))
+    return "; what was finished is kept, the same with --resume continues" if resumes else ""
 
 
 def _show_warning(*given: Any, **more: Any) -> None:

@@ -19,6 +19,7 @@ def predict(
     /,
     *,
     out: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
     top: int | None = None,
     id_column: str | None = None,
     text_column: str | None = None,
@@ -53,6 +54,7 @@ def predict(
         run: A run folder or a model folder.
         data: A folder of images, a table, a file of texts, or an .npz file.
         out: A .csv, .parquet or .jsonl file; default: CSV on stdout.
+        overwrite: Replace the file if it exists.
         top: Write the top-k classes; default: the probability of every class.
         id_column: The column that identifies the rows; default: they are numbered from 0.
         text_column: The column of the texts, for a model of texts; default: as the run's own, or "text".
@@ -73,10 +75,10 @@ def predict(
     from limbeck.runs.calibrating import temperature_of_run
     from limbeck.runs.predicting import load_own
     from limbeck.runs.predicting import predict as ask
-    from limbeck.runs.prediction_files import format_of
+    from limbeck.runs.prediction_files import require_target
 
     if out is not None:
-        format_of(out)  # before any data are read
+        require_target(out, overwrite=overwrite, data=data)  # before any data are read
     options = DataOptions(
         data=data,
         text_column=text_column,
@@ -94,6 +96,6 @@ def predict(
         loaded, data, options=options, id_column=id_column, calibrate=calibrate, temperature=temperature, device=device
     )
     with counting("predicting", not quiet and out is not None) as show:
-        found.write(sys.stdout if out is None else out, top=top, progress=show)
+        found.write(sys.stdout if out is None else out, top=top, overwrite=overwrite, progress=show)
     if out is not None and not quiet:
         say(f"{len(found):,} predictions are in {out}")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from limbeck.cli.common import GROUPS, Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import print_json, print_text, say
 from limbeck.cli.kaldi import archive_to_write
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, RunError
 from limbeck.options import Augmentation, DataOptions
 from limbeck.system.files import read_json
 from limbeck.system.progress import counting
@@ -112,7 +112,7 @@ def soften(
         augmentation, teacher, posteriors, from_file, answers, index_column, min_post=min_post, archive=write_posteriors
     )
     if write_posteriors is not None:
-        archive_to_write(write_posteriors, overwrite=True, allow_pipes=_may_run(data))
+        _refuse_archive(write_posteriors, out, pipes=_may_run(data))
     _refuse_mean(teacher or [], mean, temperature, encoding)
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
@@ -180,6 +180,18 @@ def _refuse(
         raise ConfigError("--min-post belongs to --write-posteriors: give both")
     if posteriors is not None and archive is not None:
         raise ConfigError("--posteriors are in an archive already: leave --write-posteriors out")
+
+
+def _refuse_archive(given: str, out: Path, *, pipes: bool) -> None:
+    """Refuse to replace files by posteriors, except where the same command wrote them: then the store is there too."""
+    target = archive_to_write(given, overwrite=True, allow_pipes=pipes)
+    begun = out.is_dir() and any(out.iterdir())
+    files = [target.script] if target.writing.is_pipe else [Path(target.writing.archive), target.script]
+    if target.writing.archive == given:  # a plain path, which gets a script file
+        files = [Path(given), Path(given).with_suffix(".scp")]
+    taken = next((path for path in files if path is not None and path.is_file()), None)
+    if taken is not None and not begun:
+        raise RunError(f"{taken} exists already: give --write-posteriors another name, and nothing there is changed")
 
 
 def _refuse_mean(teachers: list[Path], mean: str, temperature: float | None, encoding: str | None) -> None:

@@ -176,9 +176,10 @@ def _read(cell: Cell) -> Found | None:
         wrong = kept["wrong"]
         found = Found(int(kept["errors"]), float(kept["nll"]), float(kept["epoch_seconds"]), None)
         found = found if wrong is None else dataclasses.replace(found, wrong=tuple(map(int, wrong)))
-        same = {name: kept[name] for name in cell.identity()} == cell.identity()
+        other = next((name for name, value in cell.identity().items() if kept[name] != value), None)
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(file, f"is damaged ({error}): delete {cell.folder}, and it is trained anew") from None
-    if not same or (cell.judged and found.wrong is None):
-        raise RunError(f"{cell.folder} holds another training: choose another out (--out), or delete it")
+    if other is not None or (cell.judged and found.wrong is None):
+        which = "" if other is None else f" ({other} = {kept[other]}, and now it is {cell.identity()[other]})"
+        raise RunError(f"{cell.folder} holds another training{which}: choose another out (--out), or delete it")
     return found

@@ -2,6 +2,7 @@
 
 __all__ = ["MethodComparison", "compare_methods"]
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -33,12 +34,14 @@ from limbeck.runs.initial_models import starts
 from limbeck.runs.inputs import as_data_set, check_answers, teacher_for
 from limbeck.runs.measure import answers_of, labels_of
 from limbeck.runs.models_for_data import named_model
-from limbeck.softtargets.digests import teacher_fingerprint
+from limbeck.runs.settings import plain_settings, require_settings
+from limbeck.softtargets.digests import network_identity, teacher_fingerprint
 from limbeck.system.callbacks import Callback
 from limbeck.system.files import make_folder, read_json, replace_json
 from limbeck.system.jobs import run_jobs
 from limbeck.system.progress import counting
 from limbeck.teachers import lent
+from limbeck.training.identity import require_agreement
 
 _SEARCH_SEED = 1_000_003
 """Trials have a seed of their own, so that no final training is one that settings were chosen by."""
@@ -102,7 +105,8 @@ def compare_methods(
         classes: Names of the classes.
         comparison: Methods, trials and seeds.
         augmentation: Augmentation of the training images, for every arm alike.
-        resume: Resume the run in ``out``.
+        resume: Resume the run in ``out``, with the same settings. Methods may be added, and p-values are then corrected
+            for all of them; that they came after results is said.
         jobs: How many trainings run in parallel, each in its own process.
         command: What is shown as the command that made the page.
         callbacks: Told what is odd about the data; epochs of so many trainings are not told.
@@ -129,7 +133,10 @@ def compare_methods(
             check_answers("teacher", bound, data)
         made = starts(named_model(student, data), [_SEARCH_SEED], role="student")[0]
         check_answers("student", made, data.seen_by(made))
-        common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
+        identity = {"teacher": teacher_fingerprint(bound), "data": data.identity()}
+        how = {**dataclasses.asdict(options), **dataclasses.asdict(augmentation or Augmentation())}
+        network = network_identity(made, "student")["student"]
+        common, added = _settle(folder, identity, asked=asked, settings=how, student=network, resume=resume)
         hears = told(callbacks, progress=False)
         tell_shared_examples(data, ["validation", "test"], hears)
         bench = Bench(teacher, student, data, options, augmentation)
@@ -151,6 +158,7 @@ def compare_methods(
         "seeds": asked.seeds,
         "resolution": resolution(rows),
         "edge": work.edge(chosen),
+        "added": added,
         "rows": [row.to_dict() for row in rows],
         **({"warnings": hears.warned} if hears is not None and hears.warned else {}),
     }
@@ -239,17 +247,66 @@ def _require(data: DataSet, student: object) -> None:
         )
 
 
-def _settle(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> str:
-    """Note what the comparison is of, or see that it is of the same; a digest of it."""
+def _settle(
+    folder: Path,
+    identity: Mapping[str, Any],
+    *,
+    asked: Comparison,
+    settings: Mapping[str, Any],
+    student: str,
+    resume: bool,
+) -> tuple[str, list[str]]:
+    """Note what the comparison is of, or see that it is of the same.
+
+    Args:
+        folder: Of the comparison.
+        identity: Digests of teacher and data.
+        asked: Methods, trials and seeds.
+        settings: Those that all arms have in common.
+        student: Digest of the architecture.
+        resume: Whether a comparison may be there.
+
+    Returns:
+        A digest of the identity, and the methods that were added after there were results.
+
+    Raises:
+        RunError: If the folder holds another comparison, or something else.
+    """
     make_folder(folder)
     file, plain = folder / _IDENTITY, json.loads(json.dumps(identity, default=str))
+    now: dict[str, Any] = {"settings": plain_settings(settings), "student": student, "added": []}
+    now |= {"trials": asked.trials, "seeds": asked.seeds, "methods": list(asked.methods)}
     if file.exists():
         if not resume:
             raise RunError(f"{folder} holds a comparison: continue it with resume (--resume), or choose another folder")
-        if read_json(file) != plain:
+        before = read_json(file)
+        if not isinstance(before, dict) or any(before.get(name) != value for name, value in plain.items()):
             raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+        if "settings" in before:  # else from an earlier version
+            now["added"] = _require_same(folder, before, now)
     elif any(folder.iterdir()):
         raise RunError(f"{folder} is not empty, and is not a comparison: choose another folder")
-    else:
-        replace_json(file, plain)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    replace_json(file, {**plain, **now})
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest(), now["added"]
+
+
+def _require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Refuse other settings, and after results fewer methods or other seeds; the methods that were added after them."""
+    begun, given = dict(before["settings"]), dict(now["settings"])
+    if "auto" in {begun.get("precision"), given.get("precision")}:  # each training knows its own
+        begun["precision"] = given["precision"]
+    trained = next((path.parent for path in sorted(folder.glob("*/*/*/cell.json"))), None)
+    require_settings(folder, begun, given, finished=trained)
+    for name in ("student", "trials"):
+        require_agreement(folder, name, before[name], now[name])
+    if not (folder / "metrics.json").exists():
+        return []
+    require_agreement(folder, "seeds", before["seeds"], now["seeds"])
+    dropped = [name for name in before["methods"] if name not in now["methods"]]
+    if dropped:
+        raise RunError(
+            f"{folder} has results for methods = {' '.join(before['methods'])}, and now {' '.join(dropped)} "
+            f"{'is' if len(dropped) == 1 else 'are'} left out: p-values are corrected for all methods that were "
+            "compared; resume with these too, or choose another out (--out)"
+        )
+    return [*before["added"], *(name for name in now["methods"] if name not in before["methods"])]

@@ -39,6 +39,8 @@ def as_examples(given: Any) -> Examples:
     """
     if isinstance(given, Examples):
         return given
+    if hasattr(given, "tocsr"):  # a sparse matrix, which is refused there
+        return Examples.of(given)
     if is_frame(given):
         return examples_of_frame(given)
     if isinstance(given, tuple | list) and len(given) == 2 and is_frame(given[0]):

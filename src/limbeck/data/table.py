@@ -257,7 +257,7 @@ class Table(Source):
 
 def _numbers(name: str, column: Any) -> NDArray[Any]:
     gaps = bool(column.isna().any())
-    kind = np.dtype(np.bool_) if column.dtype.kind == "b" else np.dtype(column.dtype.name.lower())
+    kind = _numpy_type(column.dtype)
     values: NDArray[Any] = column.to_numpy(np.float64, na_value=np.nan) if gaps else column.to_numpy(kind)
     spoilt = np.abs(values) > LARGEST if values.dtype.kind == "f" else np.zeros(0, np.bool_)
     if spoilt.any():
@@ -269,6 +269,14 @@ def _numbers(name: str, column: Any) -> NDArray[Any]:
     if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch hardly knows these
         values = values.astype(np.float64 if values.dtype.itemsize == 8 else np.int64)
     return values
+
+
+def _numpy_type(kind: Any) -> np.dtype[Any]:
+    """The type in which PyTorch and numpy compute with a column: of pandas' own types that of their values."""
+    if kind.kind == "b":
+        return np.dtype(np.bool_)
+    found = np.dtype(getattr(kind, "numpy_dtype", getattr(kind, "subtype", kind)))  # masked, of Arrow; sparse
+    return found.newbyteorder("=") if found.itemsize <= 8 else np.dtype(np.float64)
 
 
 def _is_number(value: Any) -> bool:
@@ -286,7 +294,11 @@ def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     known = [value for value in texts if not _is_gap(value)]
     odd = next((value for value in known if not isinstance(value, str | bool | int | float | np.generic)), None)
     if odd is not None:
-        raise DataError(f"column {name!r} holds a {type(odd).__name__}, and numbers and categories are needed")
+        kind = "list" if isinstance(odd, np.ndarray) else type(odd).__name__
+        raise DataError(
+            f"column {name!r} holds a {kind}, and numbers and categories are needed: leave it out, "
+            f"leave_out=[{name!r}] (--leave-out {name})"
+        )
     categories = sorted({str(value) for value in known})
     if len(categories) > _MOST and 2 * len(categories) > len(column):
         odd_rows = [row for row, value in enumerate(texts) if not _is_gap(value) and not _is_number(value)]
@@ -305,4 +317,8 @@ def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
 
 
 def _is_gap(value: Any) -> bool:
-    return value is None or value != value or value == ""
+    """Whether a value is missing: None, an empty text, NaN, or one of pandas' own marks."""
+    if value is None or isinstance(value, str):
+        return not value
+    differs = value != value  # an array for an array, and pandas.NA for itself
+    return bool(differs) if isinstance(differs, bool | np.bool_) else type(differs).__name__ == "NAType"

@@ -57,7 +57,9 @@ def are_texts(given: Any) -> bool:
         >>> are_texts(["a text", "another"]), are_texts("a text"), are_texts([1, 2])
         (True, False, False)
     """
-    if isinstance(given, str | bytes | Mapping | Tensor) or not hasattr(given, "__len__") or not len(given):
+    if isinstance(given, str | bytes | Mapping | Tensor) or not hasattr(given, "__len__") or hasattr(given, "tocsr"):
+        return False  # sparse matrices, which are no texts, have no length either
+    if not len(given):
         return False
     return hasattr(given, "__iter__") and isinstance(next(iter(given)), str)
 

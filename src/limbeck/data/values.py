@@ -228,7 +228,8 @@ def _numbers(what: str, given: ArrayLike) -> np.ndarray:
     if array.dtype.kind not in "buif":
         raise DataError(f"{what} must be numbers, and are of type {array.dtype}")
     wanted = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
-    return np.require(array, wanted, ["C", "W"])
+    found = np.require(array, wanted, ["C", "W"])
+    return found.copy() if any(stride < 0 for stride in found.strides) else found  # of one row any stride is in order
 
 
 def _channels_second(values: Tensor, layout: Layout | None) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import DataError
 from limbeck.evaluation.paired_intervals import crossed_difference
-from limbeck.evaluation.statistics import holm, mcnemar
+from limbeck.evaluation.statistics import as_array, by_seed, holm, mcnemar
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def harm_by_class(
         >>> [change.name for change in found.gained]
         ['cat']
     """
-    own, before = np.asarray(errors), np.asarray(reference_errors)
-    place, together = np.asarray(labels), None if groups is None else np.asarray(groups)
+    own, before = np.asarray(by_seed(errors)), np.asarray(by_seed(reference_errors))
+    place, together = as_array(labels), None if groups is None else as_array(groups)
     if place.shape != own.shape[1:] or own.shape != before.shape:
         raise DataError(f"errors of shape {own.shape} and {before.shape} and labels of {place.shape} do not fit")
     if place.size and not 0 <= place.min() <= place.max() < len(classes):

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.class_harm import ClassHarm, harm_by_class
 from limbeck.evaluation.paired_intervals import crossed_difference
-from limbeck.evaluation.statistics import Interval
+from limbeck.evaluation.statistics import Interval, by_seed
 from limbeck.evaluation.verdicts import hedge, in_points, mean_errors, scope
+from limbeck.options.checks import as_type
 
 Outcome = Literal["as good", "worse", "cannot be said"]
 """The outcome of a non-inferiority test."""
@@ -85,6 +86,7 @@ def checked_margin(margin: float) -> float:
         >>> checked_margin(0.5)
         0.5
     """
+    margin = as_type("margin", margin, float)
     if not (math.isfinite(margin) and 0 < margin < 100):
         raise ConfigError(f"margin must be above 0 and below 100 percentage points, and is {margin}")
     return margin
@@ -137,7 +139,8 @@ def judge_margin(
         difference: 0.11 points fewer to 0.15 points more). This is about these two networks alone, on any such
         examples.
     """
-    checked_margin(margin)
+    margin, alpha = checked_margin(margin), as_type("alpha", alpha, float)
+    errors, reference_errors = by_seed(errors), by_seed(reference_errors)
     if len(errors) != len(reference_errors):
         raise DataError(f"got errors of {len(errors)} and of {len(reference_errors)} seeds: give one row per seed")
     found = crossed_difference(errors, reference_errors, groups=groups)

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import DataError
 from limbeck.evaluation.mean_squares import mean_squares, normal_quantile, squared_distance, t_quantile
-from limbeck.evaluation.statistics import Interval, checked_confidence, paired
+from limbeck.evaluation.statistics import Interval, as_array, by_seed, checked_confidence, paired
 
 
 def tango_interval(only_a: float, only_b: float, examples: float, *, confidence: float = 0.95) -> Interval:
@@ -228,6 +228,7 @@ def crossed_difference(
         >>> found.estimate, found.interval().excludes_zero
         (-0.0095, True)
     """
+    errors_a, errors_b = by_seed(errors_a), by_seed(errors_b)
     if len(errors_a) != len(errors_b):
         raise DataError(f"got {len(errors_a)} students and {len(errors_b)} baselines: pair them by seed")
     pairs = [paired(a, b) for a, b in zip(errors_a, errors_b, strict=True)]
@@ -269,7 +270,7 @@ def crossed_difference(
 
 def _by_group(sums: NDArray[np.int8], groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differences summed by group, ``(S, G)``, and the number of examples of each group."""
-    place = np.asarray(groups)
+    place = as_array(groups)
     if place.shape != sums.shape[1:] or not np.issubdtype(place.dtype, np.integer):
         raise DataError(f"errors of {sums.shape[1]} examples and groups of shape {place.shape} do not fit each other")
     _, place, sizes = np.unique(place, return_inverse=True, return_counts=True)

@@ -13,6 +13,7 @@ import math
 from statistics import NormalDist
 
 from limbeck.errors import DataError
+from limbeck.options.checks import as_type
 
 ASSUMED_DISCORDANT = 0.05
 """Share of discordant examples that is assumed where nothing is known: 5 %."""
@@ -46,7 +47,7 @@ def examples_needed(
         17128
     """
     _check(discordant, alpha, power)
-    if not 0 < margin < 1:
+    if not 0 < as_type("margin", margin, float) < 1:
         raise DataError(f"a margin must be in (0, 1), as a share of the examples, and is {margin}")
     return math.ceil(_factor(alpha, power) * discordant / margin**2)
 
@@ -73,7 +74,7 @@ def smallest_margin(
         0.00654
     """
     _check(discordant, alpha, power)
-    if examples < 1:
+    if as_type("examples", examples, float) < 1:
         raise DataError(f"there must be at least one example, and there are {examples}")
     return math.sqrt(_factor(alpha, power) * discordant / examples)
 
@@ -99,7 +100,7 @@ def smallest_difference(
         >>> round(smallest_difference(10_000, discordant=0.05), 5)
         0.00725
     """
-    return smallest_margin(examples, discordant=discordant, alpha=alpha / 2, power=power)
+    return smallest_margin(examples, discordant=discordant, alpha=as_type("alpha", alpha, float) / 2, power=power)
 
 
 def _factor(alpha: float, power: float) -> float:
@@ -108,6 +109,8 @@ def _factor(alpha: float, power: float) -> float:
 
 
 def _check(discordant: float, alpha: float, power: float) -> None:
+    for name, value in (("discordant", discordant), ("alpha", alpha), ("power", power)):
+        as_type(name, value, float)
     if not 0 < discordant <= 1:
         raise DataError(f"the share of discordant examples must be in (0, 1], and is {discordant}")
     if not 0 < alpha < power < 1:

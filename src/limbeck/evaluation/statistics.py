@@ -7,6 +7,8 @@ groups are given: frames of one utterance are correlated, and then utterances ar
 __all__ = [
     "Interval",
     "McNemar",
+    "as_array",
+    "by_seed",
     "checked_confidence",
     "clopper_pearson",
     "holm",
@@ -16,12 +18,15 @@ __all__ = [
 ]
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import DataError
+from limbeck.options.checks import as_type, shown
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,43 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, confidence)
 
 
+def as_array(values: ArrayLike) -> NDArray[Any]:
+    """An array of a list, an array, or a tensor of PyTorch on any device.
+
+    Args:
+        values: Any of them.
+
+    Returns:
+        The array.
+    """
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return np.asarray(tensor.numpy() if str(tensor.dtype) != "torch.bfloat16" else tensor.float().numpy())
+
+
+def by_seed(errors: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+    """The errors of several trainings as arrays.
+
+    Args:
+        errors: A row ``(N,)`` for each seed.
+
+    Returns:
+        An array for each seed.
+
+    Raises:
+        DataError: If they have no rows.
+
+    Example:
+        >>> by_seed([[True, False], [False, False]])[0]
+        array([ True, False])
+    """
+    listed = hasattr(errors, "__len__") and not isinstance(errors, str | bytes | Mapping)
+    if not listed or getattr(errors, "ndim", 1) == 0:
+        raise DataError(f"errors over seeds must be a list of an array for each seed, and are {shown(errors)}")
+    return [as_array(row) for row in errors]
+
+
 def paired(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Check the errors of two models on the same examples, and convert them to arrays.
 
@@ -226,7 +268,7 @@ def paired(errors_a: ArrayLike, errors_b: ArrayLike) -> tuple[NDArray[np.bool_],
         >>> paired([True, False], [False, False])[0]
         array([ True, False])
     """
-    a, b = np.asarray(errors_a), np.asarray(errors_b)
+    a, b = as_array(errors_a), as_array(errors_b)
     if a.dtype != np.bool_ or b.dtype != np.bool_:
         raise DataError(f"errors must be arrays of bool, one value per example, and are {a.dtype} and {b.dtype}")
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
@@ -250,11 +292,12 @@ def checked_confidence(confidence: float) -> float:
 
     Raises:
         DataError: If it is not.
+        ConfigError: If it is not a number.
 
     Example:
         >>> checked_confidence(0.95)
         0.95
     """
-    if not 0 < confidence < 1:
+    if not 0 < as_type("confidence", confidence, float) < 1:
         raise DataError(f"confidence must be in (0, 1), and is {confidence}")
     return confidence

@@ -20,7 +20,8 @@ from limbeck.errors import DataError
 from limbeck.evaluation.class_harm import ClassHarm, harm_by_class
 from limbeck.evaluation.paired_intervals import CrossedDifference, crossed_difference
 from limbeck.evaluation.sign_flips import sign_flip_test
-from limbeck.evaluation.statistics import Interval, holm, mcnemar
+from limbeck.evaluation.statistics import Interval, as_array, by_seed, holm, mcnemar, paired
+from limbeck.options.checks import shown
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def judge(
         30 % fewer (95 % interval of the difference: 0.39 to 0.67 points fewer; McNemar p = 9e-16). This is about these
         two networks alone, on any such examples.
     """
+    student_errors, baseline_errors = paired(student_errors, baseline_errors)
+    groups = None if groups is None else as_array(groups)
     found = crossed_difference([student_errors], [baseline_errors], groups=groups)
     if groups is None:
         p_value = mcnemar(student_errors, baseline_errors).p_value
@@ -165,6 +168,7 @@ def judge_seeds(
         p = 0.0028).
         This is about any such trainings and examples.
     """
+    student_errors, baseline_errors = by_seed(student_errors), by_seed(baseline_errors)
     if 0 < len(student_errors) < 2:
         raise DataError("a verdict over seeds needs at least 2, and was given 1: use judge for one")
     found = crossed_difference(student_errors, baseline_errors, groups=groups)
@@ -207,6 +211,9 @@ def judge_many(
         >>> {name: (round(verdict.p_value, 4), verdict.helped) for name, verdict in found.items()}
         {'dist': (0.0039, True), 'dkd': (0.0156, True)}
     """
+    if not isinstance(students, Mapping):
+        raise DataError(f"students must be a mapping of names to errors, one row per seed, and are {shown(students)}")
+    students, baseline_errors = {name: by_seed(each) for name, each in students.items()}, by_seed(baseline_errors)
     alone = {
         name: judge(errors[0], baseline_errors[0], groups=groups, judged_on=judged_on, confidence=confidence)
         if len(errors) == len(baseline_errors) == 1

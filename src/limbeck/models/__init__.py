@@ -14,6 +14,7 @@ __all__ = [
     "close_attention",
     "close_conv1d",
     "conv1d_names",
+    "count_outputs",
     "count_parameters",
     "describe",
     "factored_ranks",
@@ -235,6 +236,28 @@ def rebuild(model: nn.Module, changes: Mapping[str, Any]) -> nn.Module:
     if not int8 or has_int8(model):
         return model
     return to_int8(model, round_weights=False, only=int8 if named else None)
+
+
+def count_outputs(model: nn.Module) -> int | None:
+    """The number of a model's logits, from its own attributes or its final linear layer.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The number; None if it is not known without asking the model.
+
+    Example:
+        >>> count_outputs(nn.Sequential(nn.Flatten(), nn.Linear(4, 3))), count_outputs(nn.Identity())
+        (3, None)
+    """
+    if isinstance(model, Specialist):
+        return len(model.chosen) + 1
+    count = (describe(model) or {}).get("classes", getattr(getattr(model, "config", None), "num_labels", None))
+    while isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]
+    count = model.out_features if count is None and type(model) is nn.Linear else count
+    return count if isinstance(count, int) else None
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import DataError
 from limbeck.models.calling import call_model
+from limbeck.options.checks import class_number
 
 
 class Specialist(nn.Module):
@@ -45,7 +46,7 @@ class Specialist(nn.Module):
 
     def __init__(self, network: nn.Module, special: Sequence[int], *, bias: float = 0.0) -> None:
         super().__init__()
-        chosen = [int(k) for k in special]
+        chosen = [class_number(k) for k in (special.tolist() if isinstance(special, Tensor) else special)]
         if not chosen or chosen[0] < 0 or chosen != sorted(set(chosen)):
             raise DataError(f"special classes must be in rising order from 0 on, one at least, and are {chosen}"[:300])
         self.network, self.chosen = network, tuple(chosen)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from limbeck import __version__
-from limbeck.errors import ConfigError, InterruptedRun
+from limbeck.errors import ConfigError, InterruptedRun, RunError
 from limbeck.recipes.catalogue import Recipe, recipe_named
 from limbeck.recipes.findings import Findings, Order, results_table
 from limbeck.recipes.series import Series
@@ -75,6 +75,7 @@ def reproduce(
 
     Raises:
         ConfigError: If there is no such recipe, or it needs data that are not given.
+        RunError: If the recipe's folder is that of a run.
         InterruptedRun: If a signal stopped it; the same call goes on.
     """
     recipe = recipe_named(name)
@@ -86,6 +87,8 @@ def reproduce(
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, and is {jobs}")
     series = Series(out, name, seeds=seeds, quick=quick, epochs_factor=epochs_factor, callback_for=callback_for)
+    if (series.folder / "config.toml").exists():
+        raise RunError(f"{series.folder} is the folder of a run: choose another --out")
     make_folder(series.folder)
     try:
         findings: Findings = importlib.import_module(recipe.module).run(series, Order(data, jobs, ray))

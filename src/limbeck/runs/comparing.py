@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.data_set import DataSet
-from limbeck.errors import ConfigError, DataError, MismatchError, RunError
+from limbeck.errors import ArgumentError, ConfigError, DataError, MismatchError, RunError
 from limbeck.evaluation.statistics import Interval
 from limbeck.evaluation.verdicts import both_needed, in_points, judge_many, scope
+from limbeck.options.checks import shown
 from limbeck.report import Contents, Model, write_report
 from limbeck.runs.finished import FinishedRun
 from limbeck.runs.folder import RunFolder
@@ -98,9 +99,11 @@ def compare(
         ConfigError: If fewer than two runs are given, one twice, or one is not kept in a folder.
         DataError: If the data cannot be opened again, or a run kept no predictions.
         MismatchError: If they were evaluated on different examples.
-        RunError: If one is not finished.
+        RunError: If one is not finished, or ``out`` holds anything but an earlier comparison.
     """  # noqa: DOC502
     paths = _paths(runs)
+    if out is not None:
+        _require_free(Path(out))
     known = data or _data(runs, paths)
     _same_digests(paths)
     found = [gather(RunFolder(path), data=known) for path in paths]
@@ -137,7 +140,9 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
         raise ConfigError(f"a comparison needs at least two runs, and {len(runs)} was given")
     paths = []
     for run in runs:
-        path = run if isinstance(run, str | Path) else getattr(run, "folder", None)
+        if not isinstance(run, str | Path) and not hasattr(run, "folder"):
+            raise ArgumentError(f"runs must be folders of runs, or runs, and one is {shown(run)}")
+        path = run if isinstance(run, str | Path) else run.folder
         if path is None:
             raise ConfigError("a run that is compared must be kept in a folder: give it out= when it is made")
         paths.append(Path(path))
@@ -146,6 +151,15 @@ def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
         if resolved.count(place) > 1:
             raise ConfigError(f"{path} was given twice")
     return paths
+
+
+def _require_free(out: Path) -> None:
+    """Refuse a folder with files that are not the report of an earlier comparison."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file: give a folder")
+    held = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.exists() else set()
+    if held and not ("report.html" in held and held <= {"report.html", "figures"}):
+        raise RunError(f"{out} is not empty, and holds no comparison of runs: choose another out (--out)")
 
 
 def _data(runs: Sequence[str | Path | FinishedRun], paths: Sequence[Path]) -> DataSet:

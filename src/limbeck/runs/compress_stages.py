@@ -132,7 +132,7 @@ def save_stage(folder: RunFolder, stage: nn.Module, plan: CompressPlan) -> None:
     folder.unseal_stage()
     save_model(
         folder.path / "model", stage, classes=data.classes, source=plan.execution.origin("model"),
-        reading=data.reading, trained_on=rows_trained_on(plan.model) or trained_rows(data.train),
+        reading=data.reading, trained_on=rows_trained_on(plan.model) or trained_rows(data.train), overwrite=True,
     )  # fmt: skip
     folder.seal_stage()
 

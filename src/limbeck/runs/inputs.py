@@ -26,6 +26,7 @@ from limbeck.system.callbacks import Callback, warn_user
 from limbeck.system.processes import on_first
 from limbeck.system.user_code import refuse_misfit
 from limbeck.teachers import as_teacher
+from limbeck.teachers.stored import StoredTargets
 
 _MOST_GAPS = 100
 """Labels are class indices up to so many numbers for each class that is there, and so many that are missing."""
@@ -154,15 +155,26 @@ def check_classes(role: str, subject: object, data: DataSet) -> None:
     """
     classes = named_classes(subject)
     _check_labels(role, subject, data)
-    if classes is None or tuple(classes) == data.classes:
+    if classes is not None and tuple(classes) == data.classes:
         return
-    if len(classes) != len(data.classes):
-        raise MismatchError(f"the {role} has {len(classes)} classes, and {data.name} has {len(data.classes)}")
+    count = _stored_classes(subject) if classes is None else len(classes)
+    if count not in {None, len(data.classes)}:
+        raise MismatchError(f"the {role} has {count} classes, and {data.name} has {len(data.classes)}")
+    if classes is None:
+        return
     place = next(k for k, names in enumerate(zip(classes, data.classes, strict=True)) if names[0] != names[1])
     raise MismatchError(
         f"the {role} calls class {place} {classes[place]!r}, and {data.name} calls it {data.classes[place]!r}: "
         "names and order must be the same"
     )
+
+
+def _stored_classes(subject: object) -> int | None:
+    """The number of classes of stored answers, also in an ensemble; None of what is asked for its answers."""
+    if isinstance(subject, StoredTargets):
+        return subject.count
+    found = (_stored_classes(member) for member in getattr(subject, "members", None) or ())
+    return next((count for count in found if count is not None), None)
 
 
 def _check_labels(role: str, subject: object, data: DataSet) -> None:

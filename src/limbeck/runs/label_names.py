@@ -59,7 +59,9 @@ def _names_in(pair: Any) -> NDArray[Any] | None:
     if not paired or len(pair) != 2 or isinstance(pair[1], Tensor | str | bytes):
         return None
     labels = pair[1]
-    if not hasattr(labels, "__len__") or not hasattr(labels, "__getitem__") or len(labels) == 0:
+    if not hasattr(labels, "__len__") or not hasattr(labels, "__getitem__") or hasattr(labels, "tocsr"):
+        return None
+    if len(labels) == 0:
         return None
     try:
         first = labels[0] if isinstance(labels, tuple | list) else np.asarray(labels).flat[0]

@@ -19,7 +19,7 @@ from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.input_contract import input_contract
 from limbeck.data.multi_label import ManyLabels
-from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
+from limbeck.errors import ArgumentError, ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
 from limbeck.exporters import Card, Exporter
 from limbeck.exporters.comparing import pixels_of, plain_view
@@ -35,6 +35,7 @@ from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.wrapped import unwrapped
 from limbeck.options import DataOptions, ImagePresentation
+from limbeck.options.checks import shown
 from limbeck.options.kinds import every_option
 from limbeck.protocols import Batch
 from limbeck.runs.calibrating import temperature_for
@@ -135,6 +136,7 @@ def export(
         The files, and what the report says.
 
     Raises:
+        ArgumentError: If the model is not a network.
         ConfigError: If a format is unknown, or does not support the model.
         MismatchError: If the model cannot take the examples.
         RunError: If the folder exists, or cannot be written.
@@ -160,6 +162,11 @@ def export(
         model = load_module(run.path, data=data) if isinstance(data, DataSet) else _loaded(run.path)
     if isinstance(model, Ensemble):
         raise ConfigError(f"an ensemble of {len(model.members)} networks cannot be exported: distil it into one first")
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model must be a torch.nn.Module or the folder of a run, and is {shown(model)}: distil other teachers "
+            "into a network first"
+        )
     original = copy_module(unwrapped(model)).cpu().eval()
     held = _held(original, example, data, parity_examples, pixels=with_preprocessing)
     if calibrate or temperature is not None:

@@ -10,7 +10,7 @@ __all__ = [
     "save_model",
 ]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from limbeck.arguments import checked_arguments
 from limbeck.data.presentations import load_presentation, presentation_files, save_presentation
 from limbeck.data.registry import Reading, reading_in, reading_keys
 from limbeck.data.trained_rows import TrainedRows
-from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError
-from limbeck.models import build, changes_of, count_parameters, describe, rebuild
+from limbeck.errors import ConfigError, DataError, FormatError, LimbeckError, RunError
+from limbeck.models import build, changes_of, count_outputs, count_parameters, describe, rebuild
 from limbeck.models.calling import presentation_of
 from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
@@ -50,6 +50,7 @@ def save_model(
     source: str | None = None,
     reading: Reading | None = None,
     trained_on: TrainedRows | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Save a model's config and weights, and their digests in ``SHA256SUMS``.
 
@@ -60,12 +61,14 @@ def save_model(
         source: For your own module, the ``package.module:function`` that makes it; for the record.
         reading: How the inputs are made, for kinds of data that save that.
         trained_on: Hashes of its training inputs.
+        overwrite: Whether a model that is in the folder may be replaced.
 
     Returns:
         The folder.
 
     Raises:
         DataError: If the number of names is not that of the classes, or a name is repeated.
+        RunError: If the folder holds a model already, or a run.
 
     Example:
         >>> import tempfile, torch
@@ -79,7 +82,8 @@ def save_model(
     own = {"model_type": "own", "source": source, "class": type(plain).__qualname__}
     description = describe(plain) or {**own, **changes_of(plain)}
     names = [str(name) for name in classes]
-    _check_names(names, plain, description)
+    _check_names(names, plain)
+    _require_place(path, overwrite=overwrite)
     make_folder(path)
     unseal_files(path, [*_FILES, *presentation_files(path)])
     config = {
@@ -102,28 +106,25 @@ def save_model(
     return path
 
 
-def _check_names(names: Sequence[str], model: nn.Module, description: Mapping[str, Any]) -> None:
+def _require_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder in which a model would replace another, or stand between a run's files."""
+    if (folder / "config.toml").exists():
+        raise RunError(f"{folder} is the folder of a run, whose model is in {folder / 'model'}: choose another folder")
+    if not overwrite and any((folder / name).exists() for name in ("config.json", "model.safetensors")):
+        raise RunError(f"{folder} holds a model already: choose another folder, or replace it with overwrite=True")
+
+
+def _check_names(names: Sequence[str], model: nn.Module) -> None:
     """Check that there is one name per class, as far as the model's number of classes is known."""
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"classes has {twice!r} twice: give each class a unique name")
-    known = _outputs(model, description)
+    known = count_outputs(model)
     # One logit means two classes; a multi-label model has one logit per label.
     if known in {None, len(names)} or (known == 1 and len(names) == 2) or hasattr(presentation_of(model), "names"):
         return
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     raise DataError(f"classes has {len(names)} names ({shown}), and the model has {known} classes: give one per class")
-
-
-def _outputs(model: nn.Module, description: Mapping[str, Any]) -> int | None:
-    """The number of a model's logits, from its own attributes or its final linear layer; None if unknown."""
-    if "special" in description:
-        return len(description["special"]) + 1
-    count = description.get("classes", getattr(getattr(model, "config", None), "num_labels", None))
-    while count is None and isinstance(model, nn.Sequential) and len(model):
-        model = model[-1]
-        count = model.out_features if type(model) is nn.Linear else None
-    return count if isinstance(count, int) else None
 
 
 def save_ensemble(folder: Path, *, members: int, mean: str) -> None:

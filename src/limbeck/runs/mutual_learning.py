@@ -310,7 +310,7 @@ def _fit_together(plan: _Plan, folder: RunFolder | None) -> tuple[list[nn.Module
         if peer is not None:
             save_model(
                 peer.path / "model", model, classes=data.classes, source=source, reading=data.reading,
-                trained_on=trained_rows(data.train),
+                trained_on=trained_rows(data.train), overwrite=True,
             )  # fmt: skip
     if folder is not None:
         first = "members.0."

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from limbeck.arguments import checked_arguments
 from limbeck.data.data_set import DataSet
 from limbeck.errors import DataError, RunError
 from limbeck.runs.finished import FinishedRun
@@ -56,6 +57,7 @@ class OpenedRun(FinishedRun):
             return None
 
 
+@checked_arguments
 def open_run(path: str | Path, *, model: Callable[..., nn.Module] | nn.Module | None = None) -> OpenedRun:
     """Open a finished run.
 

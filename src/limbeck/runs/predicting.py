@@ -6,6 +6,7 @@ Axes: ``N`` examples, ``K`` classes.
 __all__ = ["Predictions", "load_own", "predict"]
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,7 @@ from limbeck.runs.folder import RunFolder
 from limbeck.runs.inputs import check_answers
 from limbeck.runs.models import classes_of, load
 from limbeck.runs.models_for_data import model_maker
-from limbeck.runs.prediction_files import Format, likeliest, write_blocks
+from limbeck.runs.prediction_files import Format, likeliest, require_target, write_blocks
 from limbeck.runs.speed import placed
 from limbeck.runs.unlabelled import given_unlabelled, open_unlabelled, open_unlabelled_texts
 from limbeck.system.devices import find_device
@@ -60,6 +61,7 @@ class Predictions:
         several: Whether the data are multi-label; then ``classes`` are the labels.
         beside: Further columns per example, by name, such as its word.
         temperature: Calibration temperature, which logits are divided by.
+        read_from: The path of the data, or None for data in memory.
     """
 
     model: nn.Module | Teacher
@@ -70,6 +72,7 @@ class Predictions:
     several: bool = False
     beside: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     temperature: float = 1.0
+    read_from: str | Path | None = None
 
     def __repr__(self) -> str:
         return f"Predictions({len(self):,} examples, {len(self.classes):,} classes; probabilities and labels on demand)"
@@ -129,6 +132,7 @@ class Predictions:
         *,
         top: int | None = None,
         kind: Format | None = None,
+        overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Write the predictions block by block, in constant memory.
@@ -137,6 +141,7 @@ class Predictions:
             target: A ``.csv``, ``.parquet`` or ``.jsonl`` file, or an open text stream.
             top: How many of the top-1 classes; None for a column for each class.
             kind: The format; None for the file's extension, and CSV for a stream.
+            overwrite: Whether a file that is there may be replaced; the file of the data never is.
             progress: Called with the number of examples done and the total.
 
         Returns:
@@ -144,9 +149,12 @@ class Predictions:
 
         Raises:
             ConfigError: If ``top`` is not from 1 to K, or the format is unknown.
-        """
+            RunError: If the file is there already, or cannot be written.
+        """  # noqa: DOC502
         if top is not None and not 1 <= top <= len(self.classes):
             raise ConfigError(f"top must be from 1 to {len(self.classes)}, the number of classes, and is {top}")
+        if isinstance(target, str | os.PathLike):
+            require_target(target, kind=kind, overwrite=overwrite, data=self.read_from)
         blocks = self.blocks(progress)
         return write_blocks(target, blocks, self.classes, top=top, kind=kind, several=self.several, beside=self.beside)
 
@@ -202,13 +210,14 @@ def predict(
     seen = _presentation(subject)
     many = seen if isinstance(seen, ManyLabels) else None
     seen = seen if many is None else many.inner
-    asked = options or DataOptions(data=str(data) if isinstance(data, str | Path) else "the data")
-    if isinstance(data, str | Path):
+    path = data if isinstance(data, str | Path) else None
+    asked = options or DataOptions(data="the data" if path is None else str(path))
+    if path is not None:
         if isinstance(model, str | Path):
             asked = options_as_read(asked, model, labelled=False)
-            id_column = id_column or _known_names(model, data)
-        examples, ids = open_unlabelled(data, seen, _as_answered(subject, asked), id_column=id_column)
-        name = str(data)
+            id_column = id_column or _known_names(model, path)
+        examples, ids = open_unlabelled(path, seen, _as_answered(subject, asked), id_column=id_column)
+        name = str(path)
     elif is_held(data) and isinstance(seen, TextPresentation):
         examples, ids = open_unlabelled_texts(data, seen, _as_answered(subject, asked), id_column)
         name = "the data"
@@ -221,9 +230,8 @@ def predict(
         pairs = MultiLabel(examples.inputs, len(many.names), many.names)
         whole = Examples(pairs, None, torch.arange(len(pairs)))
         check_answers("model", subject, DataSet(name, ("no", "yes"), whole))
-        return Predictions(
-            subject, whole, tuple(map(str, classes or many.names)), ids, device, several=True, temperature=scale
-        )
+        labels = tuple(map(str, classes or many.names))
+        return Predictions(subject, whole, labels, ids, device, several=True, temperature=scale, read_from=path)
     names = classes if classes is not None else named_classes(subject)
     if names is None:
         few = dataclasses.replace(examples.take(_first(examples)), labels=None)
@@ -233,7 +241,8 @@ def predict(
     check_answers("model", subject, DataSet(name, tuple(map(str, names)), examples))
     words = getattr(examples.inputs, "words_of_examples", None)
     beside = {} if words is None else {"word": words()}
-    return Predictions(subject, examples, tuple(map(str, names)), ids, device, beside=beside, temperature=scale)
+    outputs = tuple(map(str, names))
+    return Predictions(subject, examples, outputs, ids, device, beside=beside, temperature=scale, read_from=path)
 
 
 def _temperature(model: Any, calibrate: bool, given: float | None) -> float:

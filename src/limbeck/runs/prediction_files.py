@@ -3,8 +3,9 @@
 Axes: ``N`` examples, ``K`` classes, of which the top ``k`` may be written.
 """
 
-__all__ = ["FORMATS", "format_of", "likeliest", "rows_of", "write_blocks"]
+__all__ = ["FORMATS", "format_of", "likeliest", "require_target", "rows_of", "write_blocks"]
 
+import contextlib
 import csv
 import io
 import json
@@ -49,6 +50,32 @@ def format_of(path: str | Path) -> Format:
     if found is None:
         raise ConfigError(f"{path} must have the extension .csv, .parquet or .jsonl")
     return found
+
+
+def require_target(path: str | Path, *, kind: Format | None = None, overwrite: bool, data: Any = None) -> None:
+    """Refuse a file that cannot be written, before any work is done.
+
+    Args:
+        path: The file to write.
+        kind: The format; None for the file's extension.
+        overwrite: Whether a file that is there may be replaced; the data themselves never are.
+        data: What predictions are made for: a path, or anything else.
+
+    Raises:
+        ConfigError: If the extension is unknown.
+        RunError: If it is the data, by whatever name, or is there already.
+    """
+    if kind is None:
+        format_of(path)
+    if not os.path.lexists(path):
+        return
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(data, str | os.PathLike) and os.path.samefile(path, data):
+            raise RunError(f"{path} is the file of the data, which stays as it is: choose another out (--out)")
+    if not overwrite:
+        raise RunError(
+            f"{path} exists already: choose another out (--out), or replace it with overwrite=True (--overwrite)"
+        )
 
 
 def likeliest(probabilities: NDArray[np.float32], classes: Sequence[str], *, several: bool = False) -> list[str]:
@@ -120,7 +147,7 @@ def write_blocks(
     several: bool = False,
     beside: Mapping[str, Sequence[Any]] | None = None,
 ) -> int:
-    """Write predictions as they come; a file gets its name when it is complete.
+    """Write predictions as they come; a file gets its name when it is complete, and a link keeps where it points.
 
     Args:
         target: A file, or an open text stream.
@@ -145,7 +172,7 @@ def write_blocks(
         if kind == "parquet":
             raise ConfigError("parquet is not text: give a file with out (--out)")
         return sum(_lines(target, columns, kind or "csv"))
-    used, path = kind or format_of(target), Path(target)
+    used, path = kind or format_of(target), Path(os.path.realpath(target))
     if used == "parquet":
         load_extra("pyarrow", "table")
     with _beside(path) as file:

@@ -313,6 +313,6 @@ def keep_stage(
     rows, before = trained_rows(data.train), rows_trained_on(model)  # a loaded model was trained before
     save_model(
         folder.path / "model", model, classes=data.classes, source=source, reading=data.reading,
-        trained_on=before if rows is None else rows.joined(before),
+        trained_on=before if rows is None else rows.joined(before), overwrite=True,
     )  # fmt: skip
     folder.seal_stage()

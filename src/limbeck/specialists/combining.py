@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
 from limbeck.models.output_kind import require_log_probs
-from limbeck.specialists.groups import checked, require_scores
+from limbeck.specialists.groups import checked, require_others, require_scores
 from limbeck.specialists.minimum import minimum
 from limbeck.system.devices import has_float64
 
@@ -47,6 +47,9 @@ def divergence(
     Returns:
         Nats per example, ``(N,)``.
 
+    Raises:
+        DataError: If shapes or groups do not fit.
+
     Example:
         >>> z = torch.tensor([[1.0, 2.0, 3.0]])
         >>> divergence(z, z.log_softmax(-1), [], [], torch.zeros(1, 0, dtype=torch.bool))
@@ -54,6 +57,12 @@ def divergence(
     """
     for what, values in (("logits", logits), ("generalist", generalist)):
         require_scores(what, values)
+    _require_answers(generalist, specialists, groups)
+    if logits.shape != generalist.shape or active.shape != (len(generalist), len(groups)):
+        raise DataError(
+            f"logits of shape {tuple(logits.shape)} and active of shape {tuple(active.shape)} do not fit the "
+            f"generalist's answers, {tuple(generalist.shape)}, and {len(groups)} specialists"
+        )
     log_q = torch.log_softmax(logits, -1)
     total = _kl(generalist, log_q)
     for number, (answers, group) in enumerate(zip(specialists, groups, strict=True)):
@@ -104,17 +113,8 @@ def combine(
         tensor([[0.3000, 0.6000, 0.1000]])
     """
     require_scores("the generalist's answers", generalist)
-    examples, count = generalist.shape
-    if len(specialists) != len(groups):
-        raise DataError(f"there are {len(specialists)} specialists and {len(groups)} groups")
-    for answers, group in zip(specialists, groups, strict=True):
-        if len(checked(group, count)) >= count:
-            raise DataError(f"group {list(group)} holds every class: nothing is left for the dustbin")
-        if answers.shape != (examples, len(group) + 1):
-            raise DataError(
-                f"a specialist for {len(group)} classes must answer ({examples}, {len(group) + 1}), and has shape "
-                f"{tuple(answers.shape)}"
-            )
+    _require_answers(generalist, specialists, groups)
+    count = generalist.shape[1]
     require_log_probs(generalist, what="the generalist's answers")
     for number, answers in enumerate(specialists):
         require_log_probs(answers, what=f"the answers of specialist {number + 1}")
@@ -140,6 +140,20 @@ def combine(
             part = torch.where(whole > 0, own[some] / whole, 1 / size.gather(1, of_class))
             found[rows[some]] = (q.gather(1, of_class) * part).log().float()
     return found
+
+
+def _require_answers(generalist: Tensor, specialists: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> None:
+    """Refuse answers and groups that do not fit each other."""
+    examples, count = generalist.shape
+    if len(specialists) != len(groups):
+        raise DataError(f"there are {len(specialists)} specialists and {len(groups)} groups")
+    for answers, group in zip(specialists, groups, strict=True):
+        require_others(checked(group, count), count)
+        if answers.shape != (examples, len(group) + 1):
+            raise DataError(
+                f"a specialist for {len(group)} classes must answer ({examples}, {len(group) + 1}), and has shape "
+                f"{tuple(answers.shape)}"
+            )
 
 
 def _masses(
@@ -229,5 +243,5 @@ def _members(groups: Sequence[Sequence[int]], generalist: Tensor) -> Tensor:
     """Whether a class is special to a specialist, bool ``(M, K)``."""
     member = torch.zeros(len(groups), generalist.shape[-1], dtype=torch.bool, device=generalist.device)
     for number, group in enumerate(groups):
-        member[number, list(group)] = True
+        member[number, list(checked(group, generalist.shape[-1]))] = True
     return member

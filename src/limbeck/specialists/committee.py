@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
 from limbeck.losses import softened
+from limbeck.models import Specialist, count_outputs
 from limbeck.models.calling import call_model
 from limbeck.models.copying import copy_module
 from limbeck.models.titles import title_of
+from limbeck.models.wrapped import unwrapped
 from limbeck.protocols import Batch
 from limbeck.specialists.combining import combine
-from limbeck.specialists.training import correct_dustbin
+from limbeck.specialists.groups import checked, known_classes, require_others
+from limbeck.specialists.training import checked_oversampling, correct_dustbin
+from limbeck.system.callbacks import warn_user
 
 if TYPE_CHECKING:
     from limbeck.data.examples import Examples
@@ -35,13 +39,15 @@ class Committee:
     Args:
         generalist: Gives logits ``(N, K)``; like the specialists, it is copied.
         specialists: Each gives logits ``(N, S + 1)``, the dustbin last.
-        groups: The special classes of each, in the order of its logits.
+        groups: The special classes of each, in the order of its logits; of a
+            :func:`~limbeck.specialists.specialist_network` in any order, since its own is known.
         oversampling: Of each, as :class:`~limbeck.specialists.SpecialistData` has it.
         top: How many of the generalist's top-1 classes decide which specialists are asked.
         classes: Names of the classes in order, where known.
 
     Raises:
-        DataError: If the numbers of specialists, groups and oversamplings differ.
+        DataError: If the numbers of specialists, groups and oversamplings differ, a group does not fit its networks, or
+            a number is out of range.
 
     Example:
         >>> committee = Committee(nn.Linear(2, 3), [nn.Linear(2, 2)], [(1,)], [2.0])
@@ -66,10 +72,14 @@ class Committee:
             raise DataError(
                 f"there are {len(specialists)} specialists, {len(groups)} groups and {len(oversampling)} oversamplings"
             )
+        count = _count(generalist, classes)
+        if not 1 <= top <= (top if count is None else count):
+            raise DataError(f"top must be from 1 to {count or 'the number of classes'}, and is {top}")
+        self.groups = [_in_order(*pair, count) for pair in zip(specialists, groups, strict=True)]
+        self.oversampling, self.top = [checked_oversampling(share) for share in oversampling], top
         self.generalist, *self.specialists = (
             copy_module(model).requires_grad_(False).eval() for model in (generalist, *specialists)
         )
-        self.groups, self.oversampling, self.top = [tuple(group) for group in groups], list(oversampling), top
         self.classes = None if classes is None else tuple(classes)
 
     def to(self, device: torch.device | str) -> "Committee":
@@ -123,3 +133,34 @@ class Committee:
             for model, share in zip(self.specialists, self.oversampling, strict=True)
         ]
         return softened(combine(general, experts, self.groups, top=self.top), temperature)
+
+
+def _count(generalist: nn.Module, classes: Sequence[str] | None) -> int | None:
+    """The number of classes, where it is known without asking the generalist."""
+    count = known_classes(generalist)
+    if classes is not None and count not in {None, len(classes)}:
+        raise DataError(f"classes has {len(classes)} names, and the generalist has {count} classes: give one per class")
+    return count if classes is None else len(classes)
+
+
+def _in_order(specialist: nn.Module, group: Sequence[int], count: int | None) -> tuple[int, ...]:
+    """A specialist's classes in the order of its logits."""
+    rising, network = checked(group, count), unwrapped(specialist)
+    if count is not None:
+        require_others(rising, count)
+    if isinstance(network, Specialist):
+        if network.chosen != rising:
+            raise DataError(f"the specialist for the classes {list(network.chosen)} has the group {list(group)}")
+        return rising
+    outputs = count_outputs(network)
+    if outputs not in {None, len(rising) + 1} and (outputs, len(rising)) != (1, 1):
+        raise DataError(
+            f"a specialist for {len(rising)} classes has {len(rising) + 1} logits, the dustbin's last, and this has "
+            f"{outputs}"
+        )
+    if rising != tuple(group):
+        warn_user(
+            f"group {list(group)} is taken for the order of its specialist's logits: networks that were trained on "
+            f"specialist_data have them in rising order, {list(rising)}"
+        )
+    return tuple(int(k) for k in group)

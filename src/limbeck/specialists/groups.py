@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``K`` classes.
 """
 
-__all__ = ["checked", "confusable_groups", "require_scores"]
+__all__ = ["checked", "confusable_groups", "known_classes", "require_others", "require_scores"]
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from limbeck.arguments import checked_arguments
 from limbeck.errors import DataError
+from limbeck.models import count_outputs
 from limbeck.models.output_kind import require_log_probs
+from limbeck.models.wrapped import unwrapped
 from limbeck.options.checks import class_number
 
 _PASSES, _STARTS, _ROWS = 20, 8, 8192
@@ -160,3 +162,15 @@ def checked(special: Sequence[int], count: int | None) -> tuple[int, ...]:
     if chosen[0] < 0 or (count is not None and chosen[-1] >= count):
         raise DataError(f"special classes {list(special)} must be from 0{'' if count is None else f' to {count - 1}'}")
     return chosen
+
+
+def known_classes(generalist: nn.Module) -> int | None:
+    """The number of a generalist's classes; None where it has to be asked, as with a single logit for two."""
+    count = count_outputs(unwrapped(generalist))
+    return None if count == 1 else count
+
+
+def require_others(group: Sequence[int], count: int) -> None:
+    """Refuse a group of all classes."""
+    if len(group) >= count:
+        raise DataError(f"group {list(group)} holds every class: nothing is left for the dustbin")

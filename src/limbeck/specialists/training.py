@@ -3,7 +3,7 @@
 Axes: ``N`` examples, ``S`` special classes.
 """
 
-__all__ = ["SpecialistData", "correct_dustbin", "specialist_data", "specialist_network"]
+__all__ = ["SpecialistData", "checked_oversampling", "correct_dustbin", "specialist_data", "specialist_network"]
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from limbeck.models import Specialist
 from limbeck.models.class_names import named_classes
 from limbeck.models.copying import copy_module
 from limbeck.models.output_kind import looks_like_probabilities
-from limbeck.specialists.groups import checked
+from limbeck.specialists.groups import checked, known_classes, require_others
 from limbeck.system.callbacks import warn_user
 
 
@@ -118,7 +118,8 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
         A network with S + 1 logits, the special classes' in ascending order, with its own weights.
 
     Raises:
-        DataError: If special classes are not different or ``oversampling`` is not positive and finite.
+        DataError: If special classes are not different classes of the generalist, with others left for the dustbin, or
+            ``oversampling`` is not positive and finite.
 
     Example:
         >>> generalist, x = nn.Linear(3, 10), torch.rand(5, 3)
@@ -130,7 +131,11 @@ def specialist_network(generalist: nn.Module, special: Sequence[int], *, oversam
     network = copy_module(generalist)
     if named_classes(network) is not None:
         del network.classes  # names of its scores, which the specialist's are not
-    return Specialist(network, checked(special, None), bias=-math.log(_checked_oversampling(oversampling)))
+    count = known_classes(generalist)
+    chosen = checked(special, count)
+    if count is not None:
+        require_others(chosen, count)
+    return Specialist(network, chosen, bias=-math.log(checked_oversampling(oversampling)))
 
 
 @checked_arguments
@@ -157,7 +162,7 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
         >>> correct_dustbin(torch.tensor([0.0, 0.0]), 3.0).exp()
         tensor([0.2500, 0.7500])
     """
-    _checked_oversampling(oversampling)
+    checked_oversampling(oversampling)
     if not scores.is_floating_point() or not scores.ndim:
         raise DataError(f"scores must be floating-point numbers, and are {scores.dtype} of shape {tuple(scores.shape)}")
     if scores.shape[-1] < 2:
@@ -174,7 +179,18 @@ def correct_dustbin(scores: Tensor, oversampling: float) -> Tensor:
     return torch.log_softmax(scores + shift, -1)
 
 
-def _checked_oversampling(value: float) -> float:
+def checked_oversampling(value: float) -> float:
+    """Check an oversampling.
+
+    Args:
+        value: How many times as often special examples were taken.
+
+    Returns:
+        The same.
+
+    Raises:
+        DataError: If it is not positive and finite.
+    """
     if not 0 < value < math.inf:
         raise DataError(f"oversampling must be positive and finite, and is {value}")
     return value

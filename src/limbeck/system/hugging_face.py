@@ -4,16 +4,22 @@ __all__ = ["file_of", "filler", "from_hub", "load_tokenizer", "transformers"]
 
 import importlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from limbeck.errors import ConfigError, MissingExtraError
 
 T = TypeVar("T")
+
+_PATIENCE = 3.0
+"""Seconds to wait for the hub to accept a connection."""
 
 
 @cache
@@ -97,6 +103,9 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
     """
     if not os.path.isdir(name) and _is_path(name):
         raise ConfigError(f"{what} {name}: there is no such folder")
+    away = None if os.path.isdir(name) else _hub_away()
+    if away is not None:  # the libraries would try again and again, for half a minute
+        settings["local_files_only"] = True
     try:
         with _quiet():
             return loading(name, trust_remote_code=False, **settings)
@@ -105,13 +114,28 @@ def from_hub(loading: Callable[..., T], name: str, what: str, **settings: Any) -
     except Exception as error:  # any error of the library on unusable files
         reason = " ".join(str(error).split())
         if not os.path.isdir(name) and isinstance(error, OSError):
+            hub = " or to be had from the hub" if away is None else f", and {away} cannot be reached"
             raise ConfigError(
-                f"{what} {name}: there is no such folder, and no model of that name on the disk or to be had from the "
-                "hub: give a folder, or download it first and set HF_HOME to where it is"
+                f"{what} {name}: there is no such folder, and no model of that name on the disk{hub}: give a folder, "
+                "or download it first and set HF_HOME to where it is"
             ) from error
         if "trust_remote_code" in reason:
             reason = "it needs remote code, and Limbeck executes no code from files"
         raise ConfigError(f"{what} {name} cannot be loaded: {type(error).__name__}: {reason[:300]}") from error
+
+
+def _hub_away() -> str | None:
+    """The hub's host where it is to be asked and does not answer; None where it does, or is not asked directly."""
+    constants: Any = importlib.import_module("huggingface_hub.constants")
+    place = urlsplit(str(constants.ENDPOINT))
+    if constants.HF_HUB_OFFLINE or place.hostname is None or getproxies().keys() & {place.scheme, "all"}:
+        return None
+    port = place.port or (80 if place.scheme == "http" else 443)
+    try:
+        socket.create_connection((place.hostname, port), _PATIENCE).close()
+    except OSError:
+        return place.hostname
+    return None
 
 
 def _is_path(name: str) -> bool:

@@ -1,12 +1,37 @@
-"""SIGINT and SIGTERM, collected so that a loop can end its step, save and say how to continue."""
+"""SIGINT and SIGTERM, collected so that a loop can end its step, save and say how to continue; or raised at once."""
 
-__all__ = ["collect_signals"]
+__all__ = ["Terminated", "collect_signals", "raise_on_termination"]
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised in the main thread as Ctrl-C is: no handler of errors takes it for one."""
+
+
+@contextmanager
+def raise_on_termination(*, enabled: bool) -> Iterator[None]:
+    """Raise :class:`Terminated` on SIGTERM, so that files are left tidy and the user hears how to continue.
+
+    Args:
+        enabled: Whether to; outside the main thread it is not possible, and nothing is done.
+    """
+    if not enabled or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from limbeck.data.values import as_tensor
 from limbeck.errors import DataError, MismatchError
 from limbeck.inputs import Inputs, split_places
 from limbeck.losses import softened
@@ -98,7 +99,8 @@ class EstimatorTeacher:
         except Exception as error:  # any error of the user's estimator
             introduce_error(error, f"predict_proba of {type(self.estimator).__name__}", f"rows of shape {rows.shape}")
         if places is not None:
-            held = torch.from_numpy(self._held(answer, len(rows))).flatten()[places.cpu()].to(batch.index.device)
+            every = as_tensor("predict_proba", self._held(answer, len(rows))).flatten()
+            held = every[places.cpu()].to(batch.index.device)
             return softened(torch.stack([1 - held, held], 1).log().float(), temperature)
         found: NDArray[np.float64] = np.asarray(answer, np.float64) if not isinstance(answer, list) else np.empty(0)
         if self.columns is not None and found.shape == (len(rows), len(self.columns)):

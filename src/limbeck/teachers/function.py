@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.values import as_tensor
 from limbeck.inputs import shapes_of, split_places
 from limbeck.losses import softened
 from limbeck.models.calling import at_examples, logits_of, require_logits
@@ -59,7 +60,8 @@ class FunctionTeacher:
             name = getattr(self.function, "__name__", type(self.function).__name__)
             introduce_error(error, f"the teacher {name}", f"inputs of shape {shapes_of(inputs)}")
         if isinstance(returned, np.ndarray):
-            returned = torch.from_numpy(returned).to(batch.index.device)
+            name = getattr(self.function, "__name__", type(self.function).__name__)
+            returned = as_tensor(f"logits of the teacher {name}", returned).to(batch.index.device)
         logits = at_examples(logits_of(returned).float(), inputs, places, key)
         require_logits(logits, len(batch.index))
         return logits

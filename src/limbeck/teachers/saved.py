@@ -15,6 +15,7 @@ from torch import Tensor
 
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.values import as_tensor
 from limbeck.errors import DataError, MismatchError
 from limbeck.system.callbacks import warn_user
 from limbeck.teachers.stored import StoredTargets
@@ -279,13 +280,8 @@ def _by_name(values: Any, classes: tuple[str, ...] | None) -> NDArray[Any]:
                 )
             values = values.iloc[:, [texts.index(name) for name in classes]]
         values = values.to_numpy()
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float().numpy() if values.dtype == torch.bfloat16 else values.numpy()
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"saved answers cannot be made into one array: {error}") from error
+    tensor = as_tensor("saved answers", values)
+    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     if array.dtype.kind not in "fiu":
         raise DataError(f"saved answers must be numbers, and are of type {array.dtype}")
     return array

@@ -47,6 +47,9 @@ class StoredTargets:
         source: Digest of the data that ``index`` counts, :attr:`limbeck.Examples.source`; None where it is not known:
             then the examples that the answers are first used for count as theirs.
 
+    Attributes:
+        count: How many classes there are, K.
+
     Raises:
         DataError: If the shapes do not fit, an answer is NaN or gives no class mass (the message names the example), or
             rows are not log-probabilities.
@@ -81,6 +84,7 @@ class StoredTargets:
             )
         require_log_probs(log_probs)
         self.values, self.temperature, self.source = values, temperature, source
+        self.count = values.shape[2]
         self._fingerprint: Any = None
         self._softened: tuple[float, Tensor] | None = None
         self.classes = None if classes is None else tuple(classes)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.values import as_tensor
 from limbeck.errors import DataError, MismatchError
 from limbeck.inputs import mapped, same, shapes_of, tensors_of
 from limbeck.models.calling import presentation_of, refuse_changed, versions
@@ -145,7 +146,7 @@ class UserTeacher:
         except Exception as error:  # any error of the user's code
             introduce_error(error, f"log_probs of {name}", f"inputs of shape {shapes_of(batch.inputs)}")
         if isinstance(answers, np.ndarray):
-            answers = torch.from_numpy(answers)
+            answers = as_tensor(f"log_probs of {name}", answers)
         good = isinstance(answers, Tensor) and answers.is_floating_point()
         if not good or answers.ndim != 2 or len(answers) != len(batch.index):
             found = (

@@ -108,6 +108,12 @@ def test_wrong_calls_are_told_in_a_line(teacher, tmp_path, limbeck, flags, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_data_of_another_kind_than_the_runs_are_blamed_themselves(teacher, tmp_path, limbeck):
+    (tmp_path / "rows.csv").write_text("x,label\n1,a\n2,b\n")
+    done = limbeck("export", teacher, "--to", "onnx", "--data", tmp_path / "rows.csv", "--out", tmp_path / "out")
+    assert done.code == 2 and "--data:" in done.err and "is a table, and" in " ".join(done.err.split()), done.err
+
+
 def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_path, limbeck, monkeypatch):
     def read(*given, **options):
         raise AssertionError("data were read")

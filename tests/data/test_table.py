@@ -212,3 +212,8 @@ def test_a_column_of_numbers_with_a_few_texts_names_the_row(tmp_path):
         FormatError, match=r"are no categories: leave it out, leave_out=\['name'\] \(--leave-out name\)"
     ):
         open_table(path, label_column="label")
+
+
+def test_a_column_of_lists_is_refused_by_name():
+    with pytest.raises(DataError, match="column 'a' holds a ndarray, and numbers and categories are needed"):
+        Table.of(pandas.DataFrame({"a": [np.arange(3), np.arange(3)]}))

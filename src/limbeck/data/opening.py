@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from limbeck.data.data_set import DataSet
+from limbeck.data.data_set import DataSet, as_transfer
 from limbeck.data.examples import Examples
 from limbeck.data.kinds import kind_of_rows
 from limbeck.data.part_sources import whole_name
-from limbeck.data.registry import Kind, claimed, refuse_others
+from limbeck.data.registry import Kind, claimed, refuse_others, settings_for
 from limbeck.data.splits import cut_validation, subset
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.formats.in_memory import is_held
 from limbeck.options import DataKeywords, DataOptions
 from limbeck.options.checks import from_keywords, shown
@@ -109,11 +109,21 @@ def open_inputs(
 
     Raises:
         FormatError: If a file is missing, truncated, corrupt or of another format.
-    """
+        MismatchError: If the inputs have another type or shape than those of ``like``.
+    """  # noqa: DOC502
     path = Path(source)
     asked = replace(options, data=os.fspath(source))
-    kind, settled = claimed(path, asked)
-    return kind.open_inputs(path, settled, like)
+    if like is None:
+        kind, settled = claimed(path, asked)
+        return kind.open_inputs(path, settled, None)
+    kind, settled = claimed(path, settings_for(path, replace(asked, validation_data=None, test_data=None)))
+    name = f"transfer (--transfer): {path}"
+    try:
+        found = kind.open_inputs(path, settled, like)
+    except MismatchError as error:
+        raise MismatchError(f"{name} does not fit {like.name}: {error}") from error
+    as_transfer(found, like, name)
+    return found
 
 
 def _open(options: DataOptions, progress: Callable[[int, int], None] | None) -> DataSet:

@@ -274,4 +274,6 @@ def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
 
 
 def _is_gap(value: Any) -> bool:
+    if isinstance(value, list | tuple | np.ndarray):  # which compare item by item
+        return False
     return value is None or value != value or value == ""

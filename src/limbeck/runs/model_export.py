@@ -17,7 +17,9 @@ from limbeck.arguments import checked_arguments
 from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
+from limbeck.data.kinds import NEXT_TOKEN, TABLE, TEXT, WORDS
 from limbeck.data.multi_label import ManyLabels
+from limbeck.data.registry import kind_of, settings_for
 from limbeck.errors import ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
 from limbeck.exporters import Card, Exporter
@@ -57,6 +59,9 @@ _CALIBRATED, _TOGETHER = 512, 32
 """Number of training examples to calibrate quantised formats with, and their batch size."""
 _STEP = 64
 """Batch size of fine-tuning."""
+
+_ROWS = frozenset({TABLE.name, TEXT.name, WORDS.name, NEXT_TOKEN.name})
+"""Kinds of data whose models see no others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,11 +229,29 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
     config = RunFolder(folder).config() if (folder / "config.toml").exists() else {}
     names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}
+    if data is not None:
+        if "data" in known:
+            _require_kind(folder, data, options_of(folder, known))
+        known = {name: value for name, value in known.items() if name not in {"validation_data", "test_data"}}
     if data is None and "data" not in known:
         raise ConfigError(
             f"{folder} does not name its data, which the files are compared on: give them (--data, or data=)"
         )
     return options_of(folder, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
+
+
+def _require_kind(folder: Path, data: str, known: DataOptions) -> None:
+    """Refuse rows for a run on something else, and the reverse: the run's settings say how to read its own kind."""
+    try:
+        before = kind_of(known.data, known)
+    except (ConfigError, FormatError):  # the run's own data are gone
+        return
+    now = kind_of(data, settings_for(data, dataclasses.replace(known, data=data)))
+    if before.name != now.name and not {before.name, now.name}.isdisjoint(_ROWS):
+        raise ConfigError(
+            f"data (--data): {data} is {now.name}, and {folder} was trained on {known.data}, {before.name}: give "
+            "held-out data of the same kind"
+        )
 
 
 def _loaded(folder: Path) -> nn.Module | Ensemble:

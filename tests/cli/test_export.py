@@ -134,6 +134,13 @@ def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_a_missed_margin_has_the_cures_that_the_formats_take(teacher, tmp_path, limbeck):
+    for kind, tuned in (("torch", False), ("int8", True)):
+        done = limbeck("export", teacher, "--to", kind, "--margin", "0.01", "--out", tmp_path / kind, "--quiet")
+        assert done.code == 2 and "compare on more examples" in done.err
+        assert ("--finetune-epochs" in done.err) == tuned, done.err
+
+
 def test_a_refused_export_is_a_fault_of_ours(teacher, tmp_path, limbeck, monkeypatch):
     wrong = Elsewhere("torch", after=lambda z: z.flip(1))
     monkeypatch.setattr(export_request, "exporter_named", lambda name: wrong)

@@ -96,6 +96,8 @@ class DataOptions:
                 raise ConfigError(
                     f"label_columns are one column per label, and {name} is for a single column: leave it out"
                 )
+        for name in ("data", "validation_data", "test_data"):
+            require(getattr(self, name) != "", name, "an empty text", "a name or a path")
         require(self.label_columns != (), "label_columns", "none", "at least one column")
         require(self.label_separator != "", "label_separator", "''", "at least one character")
         if self.vocabulary is not None and not self.next_token:

@@ -5,7 +5,7 @@ __all__ = ["ExportRun", "export", "run_options"]
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,7 @@ def export(
         refusal = exporter.refusal(subject)
         if refusal is not None:
             raise ConfigError(f"{exporter.name}: {refusal}")
+    tunable = {each.name for each in chosen if not each.exact and not finetune_epochs}
     make_folder(place.parent)
     fresh = _beside(place)
     try:
@@ -196,7 +197,7 @@ def export(
         refused = [each for each in found if each.refused]
         ours = any(each.ours for each in refused)
         if ours or len(refused) == len(found):
-            raise ParityError(_refused(refused, _keep_report(fresh, place), finetune_epochs), ours=ours)
+            raise ParityError(_refused(refused, _keep_report(fresh, place), tunable), ours=ours)
         for each in refused:
             _remove(fresh / each.file)
         _put(fresh, place)
@@ -204,7 +205,7 @@ def export(
         shutil.rmtree(fresh, ignore_errors=True)
     files = {each.name: place / each.file for each in found if not each.refused}
     if refused:
-        raise ParityError(_refused(refused, place / "parity.html", finetune_epochs, kept=files), ours=False)
+        raise ParityError(_refused(refused, place / "parity.html", tunable, kept=files), ours=False)
     return ExportRun(place, files, parity, tuple(each.sentence() for each in found))
 
 
@@ -402,10 +403,13 @@ def _ship(
         raise ParityError(f"the written {exporter.name} file cannot be opened: {error}") from error
 
 
-def _refused(refused: Sequence[Parity], report: Path, tuned: int, *, kept: Mapping[str, Path] | None = None) -> str:
+def _refused(
+    refused: Sequence[Parity], report: Path, tunable: Set[str], *, kept: Mapping[str, Path] | None = None
+) -> str:
     """What was refused, where the report is, and what would help."""
     said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in refused)
-    more = "" if tuned else "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), "
+    rounds = any(each.name in tunable for each in refused)
+    more = "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), " if rounds else ""
     cure = f"; {more}compare on more examples, or allow a wider margin (--margin)"
     cure = "" if all(each.ours for each in refused) else cure
     files = ", ".join(str(path) for path in (kept or {}).values())

@@ -647,7 +647,13 @@ def test_resuming_with_other_settings(refused, tiny, teacher, tmp_path, flags, s
 def test_resuming_another_command(refused, tiny, teacher, tmp_path):
     out = shutil.copytree(teacher, tmp_path / "copy")
     words = ("distill", "--data", tiny, "--teacher", teacher, *FAST, "--resume", "--out", out)
-    refused(*words, says=[out], leaves=tmp_path)
+    refused(*words, says=f"{out} is of limbeck train, and limbeck distill does not resume it", leaves=tmp_path)
+    words = ("tune", "--data", tiny, "--teacher", teacher, "--resume", "--out", out)
+    refused(*words, says="limbeck tune does not resume it: resume it with limbeck train, or", leaves=tmp_path)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "shard-00000.safetensors").touch()
+    words = ("train", "--data", tiny, *FAST, "--resume", "--out", tmp_path / "store")
+    refused(*words, says="store is of limbeck soften, and limbeck train does not resume it", leaves=tmp_path)
 
 
 def killed_in_training(run: Path, copy: Path) -> Path:
@@ -672,7 +678,7 @@ def test_resuming_with_other_data(refused, tiny, teacher, tmp_path):
             "--resume",
             "--out",
             out,
-            says="was begun with other training data",
+            says=f"was begun with other training data: {tiny} has changed since, and had digest",
             leaves=tmp_path,
         )
     finally:

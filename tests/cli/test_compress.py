@@ -188,7 +188,13 @@ def test_what_cannot_be_asked_of_a_run(refused, teacher, tmp_path, words, says):
 def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     refused("compress", teacher, "--energy", 0.5, says="--out FOLDER")
     refused("compress", teacher, tmp_path / "out", "--energy", 0.5, says="--out FOLDER")
-    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="is not a run folder")
+    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="none is not there: give")
+    refused(
+        "compress", tiny, "--energy", 0.5, "--out", tmp_path / "out", says="tiny.npz is a file: give a run's folder"
+    )
+    refused(
+        "compress", tmp_path, "--energy", 0.5, "--out", tmp_path / "out", says=f"{tmp_path} is not a run: it has no"
+    )
     broken = tmp_path / "broken"
     (broken / "model").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):

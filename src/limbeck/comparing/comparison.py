@@ -21,6 +21,7 @@ from limbeck.comparing.rows import Row, judge_arms, resolution
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, RunError
+from limbeck.methods import make_method
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
@@ -39,6 +40,7 @@ from limbeck.system.files import make_folder, read_json, replace_json
 from limbeck.system.jobs import run_jobs
 from limbeck.system.progress import counting
 from limbeck.teachers import lent
+from limbeck.training.identity import require_agreement
 
 _SEARCH_SEED = 1_000_003
 """Trials have a seed of their own, so that no final training is one that settings were chosen by."""
@@ -129,6 +131,8 @@ def compare_methods(
             check_answers("teacher", bound, data)
         made = starts(named_model(student, data), [_SEARCH_SEED], role="student")[0]
         check_answers("student", made, data.seen_by(made))
+        for method in asked.methods:  # a user's own is imported here, before anything is written
+            make_method(method, classes=len(data.classes))
         common = _settle(folder, {"teacher": teacher_fingerprint(bound), "data": data.identity()}, resume=resume)
         hears = told(callbacks, progress=False)
         tell_shared_examples(data, ["validation", "test"], hears)
@@ -239,6 +243,18 @@ def _require(data: DataSet, student: object) -> None:
         )
 
 
+def _require_same(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
+    """Refuse to resume a comparison of another teacher or other data, and say which of them differ."""
+    if before == now:
+        return
+    was = before if isinstance(before, dict) else {}
+    held = was.get("data")
+    for name, value in now["data"].items():
+        require_agreement(folder, name, held.get(name) if isinstance(held, dict) else None, value)
+    require_agreement(folder, "teacher", was.get("teacher"), now["teacher"])
+    raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+
+
 def _settle(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> str:
     """Note what the comparison is of, or see that it is of the same; a digest of it."""
     make_folder(folder)
@@ -246,8 +262,7 @@ def _settle(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> str:
     if file.exists():
         if not resume:
             raise RunError(f"{folder} holds a comparison: continue it with resume (--resume), or choose another folder")
-        if read_json(file) != plain:
-            raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+        _require_same(folder, read_json(file), plain)
     elif any(folder.iterdir()):
         raise RunError(f"{folder} is not empty, and is not a comparison: choose another folder")
     else:

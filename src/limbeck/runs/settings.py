@@ -55,9 +55,6 @@ _RENAMED = {"export": "save_hdf5"}
 IN_PYTHON = "A run of limbeck."
 """How the first line of the settings of a run in Python begins."""
 
-_AGAIN = "Repeat this run with:  limbeck "
-"""How it begins for a run on the command line."""
-
 _STARTED_BY = {True: "on the command line", False: "in Python"}
 """Only the command line has a setting "data"; in Python data are objects."""
 
@@ -101,7 +98,7 @@ def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | N
     Returns:
         The contents of the file.
     """
-    again = f"{_AGAIN}{command} --config THIS_FILE --out NEW_FOLDER"
+    again = f"Repeat this run with:  limbeck {command} --config THIS_FILE --out NEW_FOLDER"
     if "data" not in settings:
         again = f"{IN_PYTHON}{command} in Python, with data and networks as objects"
     return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
@@ -120,7 +117,7 @@ def command_in(text: str) -> str | None:
         >>> command_in(settings_text("train", {"epochs": 3})), command_in("epochs = 3")
         ('train', None)
     """
-    found = re.match(rf"# (?:{_AGAIN}|{IN_PYTHON})([a-z][a-z-]*)\b", text)
+    found = re.match(rf"# (?:Repeat this run with:  limbeck |{IN_PYTHON})([a-z][a-z-]*)\b", text)
     return None if found is None else found[1]
 
 

@@ -207,8 +207,7 @@ class SoftTargets:
             raise MismatchError(
                 f"{self.store.folder} was written for other examples, {plan.examples:,} of digest {plan.data_digest}, "
                 f"and these are {len(examples):,} of digest {examples.digest}: "
-                "give the data, validation and train_examples that it was written with (--data, --validation, "
-                "--train-examples), or write soft targets for these"
+                "give the same data with the same validation and train_examples, or write soft targets for these"
             )
 
     def _require_partners(self, examples: Examples) -> None:

@@ -223,6 +223,7 @@ def _compress_run(
     from limbeck.runs.models_for_data import load_module
     from limbeck.runs.pages import report_run
     from limbeck.runs.ranks import read_plan
+    from limbeck.runs.unused import tell_own_unused
     from limbeck.softtargets import SoftTargets
 
     RunFolder(out).require_free(resume=resume, command="compress")  # before reading the data, which may take long
@@ -230,6 +231,7 @@ def _compress_run(
         checked_margin(options["margin"])
     known = {name: value for name, value in data.items() if value is not None}
     examples = open_examples(every_option()(**known), quiet=quiet)
+    tell_own_unused("--model", model, [source])
     network = load_module(source, data=examples, own=model)
     guide = None
     if teacher_targets is not None:

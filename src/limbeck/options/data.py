@@ -1,6 +1,6 @@
 """Settings of data and augmentation."""
 
-__all__ = ["Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
+__all__ = ["OWN_DATA", "Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
 
 import math
 from dataclasses import dataclass, replace
@@ -11,6 +11,9 @@ from limbeck.options.checks import check_types, require
 
 TeacherView = Literal["consistent", "fixed", "independent"]
 """Which view of an example the teacher sees, relative to the student's."""
+
+OWN_DATA = "the run's own"
+"""In place of a data set: the one that a run was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)

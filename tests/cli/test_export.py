@@ -18,6 +18,7 @@ from limbeck import RankRule
 from limbeck.exporters import registry
 from limbeck.exporters.parity import judge_file
 from limbeck.runs import export_request, parity_files
+from limbeck.runs.model_export import run_options
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,17 @@ def test_data_of_another_kind_than_the_runs_are_blamed_themselves(teacher, tmp_p
     (tmp_path / "rows.csv").write_text("x,label\n1,a\n2,b\n")
     done = limbeck("export", teacher, "--to", "onnx", "--data", tmp_path / "rows.csv", "--out", tmp_path / "out")
     assert done.code == 2 and "--data:" in done.err and "is a table, and" in " ".join(done.err.split()), done.err
+
+
+def test_named_data_are_not_replaced_by_the_test_rows_of_the_run(tmp_path):
+    for name in ("rows", "new", "held"):
+        (tmp_path / f"{name}.csv").write_text("x,label\n1,a\n2,b\n")
+    named = {name: str(tmp_path / f"{name}.csv") for name in ("rows", "new", "held")}
+    text = f"data = {json.dumps(named['rows'])}\ntest_data = {json.dumps(named['held'])}\nlabel_column = 'label'\n"
+    (tmp_path / "config.toml").write_text(text)
+    assert run_options(tmp_path).test_data == named["held"]
+    found = run_options(tmp_path, data=named["new"])
+    assert (found.data, found.test_data, found.label_column) == (named["new"], None, "label")
 
 
 def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_path, limbeck, monkeypatch):

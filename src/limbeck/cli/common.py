@@ -87,7 +87,8 @@ def _grouped_options(data: str | None = None) -> type[DataOptions]:
 
 
 if TYPE_CHECKING:
-    Data = DataOfRun = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
+    Data = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
+    DataOfRun = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
 else:  # with the settings of all kinds of data; opening takes those of the kind, and refuses the rest
     Data = Annotated[_grouped_options(), Parameter(name="*", group=GROUPS["Data"])]
     DataOfRun = Annotated[_grouped_options(OWN_DATA), Parameter(name="*", group=GROUPS["Data"])]

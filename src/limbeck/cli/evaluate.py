@@ -55,7 +55,7 @@ def evaluate(
     from limbeck.runs.unused import tell_own_unused
 
     if data.data == OWN_DATA:
-        require_models(DataOptions(), teachers=[run])  # what is no model is told before what it was trained on
+        require_models(DataOptions(), teachers=[run])  # a missing model is told before missing data
     own, data = data.data == OWN_DATA and data.test_data is None, own_data(data, run)
     if own and is_kaldi(data.data) and data.test_data is None:
         raise ConfigError(f"{run} was trained on {data.data} without a test directory: name one with --data")

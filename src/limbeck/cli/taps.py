@@ -65,7 +65,7 @@ def taps(
 
 
 def _refuse_own(folder: Path) -> None:
-    """Refuse a run of a user's own architecture, whose layers are listed by the architecture's name."""
+    """Refuse a run of a user's architecture, whose layers are listed by the architecture's name."""
     from limbeck.system.model_folders import open_model_folder
 
     if (folder / "ensemble.json").exists():

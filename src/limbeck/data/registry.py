@@ -305,7 +305,8 @@ def settings_for(path: str | Path, options: DataOptions) -> DataOptions:
     if kind is None:
         return options
     own = own_settings()
-    strange = {f.name: f.default for f in dataclasses.fields(options) if kind.name not in own.get(f.name, [kind.name])}
+    fields = [field for field in dataclasses.fields(options) if kind.name not in own.get(field.name, [kind.name])]
+    strange: dict[str, Any] = {field.name: field.default for field in fields}
     return dataclasses.replace(options, **strange)
 
 

@@ -59,7 +59,7 @@ def tell_own_unused(name: str, own: str | None, runs: Sequence[Path]) -> None:
 
 
 def _needs_architecture(run: Path) -> bool:
-    """Whether a run has a network of a user's own; True where that cannot be told, which is said when it is loaded."""
+    """Whether a run has a user's network; True where that cannot be told, which is said when it is loaded."""
     if (run / "ensemble.json").exists():
         return any(_needs_architecture(member) for member in (run / "members").glob("*"))
     place = next((file for file in (run / "model" / "config.json", run / "config.json") if file.is_file()), None)

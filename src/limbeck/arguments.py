@@ -146,7 +146,8 @@ def _as_sequence(name: str, value: Any, item: Any) -> tuple[Any, ...]:
         value = value.tolist()
     elif isinstance(value, Iterator):
         value = tuple(value)
-    unordered = isinstance(value, Mapping | Set | bytes) or (isinstance(value, str) and item is not str)
+    letters = item is str and name == "classes"  # a text of class names of one letter each
+    unordered = isinstance(value, Mapping | Set | bytes) or (isinstance(value, str) and not letters)
     # An nn.Sequential is a sequence too, but is one network.
     layers = isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList)
     if unordered or layers or not (isinstance(value, Sized) and hasattr(value, "__getitem__")):
@@ -174,6 +175,8 @@ def _cure(value: object, kinds: Sequence[Any]) -> str:
         return ": open a run with limbeck.load(path)"
     if nn.Module in kinds and inspect.isclass(value) and issubclass(value, nn.Module):
         return ": give an instance of it"
+    if isinstance(value, str) and any(get_origin(kind) is collections.abc.Sequence for kind in kinds):
+        return f": give a list, as [{shown(value)}]"
     return ""
 
 

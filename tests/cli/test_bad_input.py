@@ -339,10 +339,16 @@ def test_settings_that_cannot_be(refused, tiny, out, flags, says):
         (["train", "--out", "q", "--epochs", 2.5], ["--epochs", "whole number", "2.5"]),
         (["train", "--out", "q", "--hidden", 8, 2.5], ["--hidden", "whole number", "2.5"]),
         (["train", "--out", "q", "--schedule", "steep"], ["--schedule", "steep", "cosine"]),
-        (["train", "--out", "q", "extra"], ["extra"]),
-        (["train", "--out", "q", "--epochs", 2, "--epochs", 3], ["--epochs"]),
+        (["train", "--out", "q", "extra"], "limbeck train has no place for 'extra': leave it out"),
+        (["train", "--out", "q", "--epochs", 2, "--epochs", 3], "--epochs is given more than once"),
+        (["train", "--out", "-q"], "-q after --out is taken for a flag: write --out=-q"),
+        (["train", "--out", "q", "--seed", "-1e3"], "--seed must be a whole number, and is '-1e3'"),
         (["data", "--image-size", "big"], ["--image-size", "big"]),
         (["train", "--config"], ["--config needs a file"]),
+        (["train", "--config", ""], ["--config needs a file"]),
+        (["train", "--out", ""], "--out is an empty text: is a variable of the shell unset?"),
+        (["predict", "q", ""], "DATA is an empty text"),
+        (["distill", "--out", "q", "--teacher", "a", ""], "--teacher is an empty text"),
     ],
 )
 def test_words_that_are_no_command(refused, tmp_path, monkeypatch, words, says):
@@ -525,6 +531,8 @@ def test_hard_labels_without_labels(distill_refused, teacher, tmp_path):
         (["--hard-weight", 1.5], "--hard-weight"),
         (["--student", "cnn", "--channels", 4, 4, 4], "8x8"),
         (["--student", "gpt"], "gpt"),
+        (["--weights", 3], "--weights say how much each of several teachers counts in their mean, and there is one"),
+        (["--method", "kd:0"], "method 'kd:0' gives kd the weight 0: give a positive one, or leave kd out"),
     ],
 )
 def test_distillation_that_cannot_be(distill_refused, teacher, flags, says):
@@ -640,7 +648,13 @@ def test_resuming_with_other_settings(refused, tiny, teacher, tmp_path, flags, s
 def test_resuming_another_command(refused, tiny, teacher, tmp_path):
     out = shutil.copytree(teacher, tmp_path / "copy")
     words = ("distill", "--data", tiny, "--teacher", teacher, *FAST, "--resume", "--out", out)
-    refused(*words, says=[out], leaves=tmp_path)
+    refused(*words, says=f"{out} is of limbeck train, and limbeck distill does not resume it", leaves=tmp_path)
+    words = ("tune", "--data", tiny, "--teacher", teacher, "--resume", "--out", out)
+    refused(*words, says="limbeck tune does not resume it: resume it with limbeck train, or", leaves=tmp_path)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "shard-00000.safetensors").touch()
+    words = ("train", "--data", tiny, *FAST, "--resume", "--out", tmp_path / "store")
+    refused(*words, says="store is of limbeck soften, and limbeck train does not resume it", leaves=tmp_path)
 
 
 def killed_in_training(run: Path, copy: Path) -> Path:
@@ -665,7 +679,7 @@ def test_resuming_with_other_data(refused, tiny, teacher, tmp_path):
             "--resume",
             "--out",
             out,
-            says="was begun with other training data",
+            says=f"was begun with other training data: {tiny} has changed since, and had digest",
             leaves=tmp_path,
         )
     finally:

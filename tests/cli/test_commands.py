@@ -228,6 +228,34 @@ def test_an_unlabelled_transfer_set(good, tiny, teacher, student, tmp_path):
     assert "train_accuracy" not in rows(tmp_path / "out")[0]
 
 
+def test_a_run_is_evaluated_on_its_own_test_set_unless_data_are_named(good, limbeck, tmp_path):
+    data, out = tmp_path / "own.npz", tmp_path / "run"
+    x, y = tiny_arrays(60)
+    np.savez(data, x=x, y=y, x_test=x[:20], y_test=y[:20])
+    written = json.loads(good("train", "--data", data, *FAST, "--json", "--out", out).out)["model"]
+    told = json.loads(good("evaluate", out, "--json").out)
+    assert (told["test_errors"], told["test_examples"]) == (written["test_errors"], 20)
+    layers = json.loads(good("taps", out, "--json").out)
+    assert layers[0]["shape"] == [64]
+    np.savez(data, x=x, y=y, x_test=x[:20], y_test=y[20:40])
+    refusal = limbeck("evaluate", out)
+    assert refusal.code == 2 and f"{data} has changed since {out} was trained" in refusal.err
+    good("evaluate", out, "--data", data)
+    data.unlink()
+    refusal = limbeck("evaluate", out)
+    assert refusal.code == 2 and f"{out} names its data, which cannot be opened: give --data" in refusal.err
+    refusal = limbeck("evaluate", out / "model")
+    assert refusal.code == 2 and "does not name the data that it was trained on: give --data" in refusal.err
+
+
+def test_layers_are_listed_on_data_that_fit(good, limbeck, tiny, teacher, own_module, tmp_path):
+    refusal = limbeck("taps", teacher, "--data", "mnist")
+    assert refusal.code == 2 and "from mnist (name the model's data with --data)" in refusal.err
+    good("train", "--data", tiny, "--model", f"{own_module}:net", "--epochs", 1, "--out", tmp_path / "own")
+    refusal = limbeck("taps", tmp_path / "own")
+    assert refusal.code == 2 and f"limbeck taps {own_module}:net --data" in refusal.err
+
+
 def test_a_data_set_without_a_test_set(good, limbeck, teacher, tmp_path):
     path = tmp_path / "five.npz"
     x, y = tiny_arrays(5)

@@ -167,7 +167,9 @@ def test_a_network_of_ones_own(good, refused, tiny, own_module, tmp_path):
         (("--rank", 5000), "rank 5000 is impossible"),
         (("--rank", 2, 2, 2), "rank has 3 numbers, and the network has 2 layers"),
         (("--parameters", 0.001), "smallest possible"),
-        (("--size", "many"), "'many' is not a size"),
+        (("--size", "many"), "--size must be above 0, such as 200KB, 1.5MB or 1MiB, and is 'many'"),
+        (("--size", "-5KB"), "--size must be above 0, such as 200KB, 1.5MB or 1MiB, and is '-5KB'"),
+        (("--latency", "-.5ms"), "--latency must be a time above 0, such as 2ms, 350us or 0.1s, and is '-.5ms'"),
         (("--size", "300B"), "size 300B is 300 bytes, and the smallest file"),
         (("--energy", 0.5, "--calibration", 0), "calibration must be at least 1"),
         (("--int8", "--finetune-epochs", 2), "give a rank rule too"),
@@ -186,7 +188,13 @@ def test_what_cannot_be_asked_of_a_run(refused, teacher, tmp_path, words, says):
 def test_bad_runs(refused, limbeck, tiny, teacher, tmp_path):
     refused("compress", teacher, "--energy", 0.5, says="--out FOLDER")
     refused("compress", teacher, tmp_path / "out", "--energy", 0.5, says="--out FOLDER")
-    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="is not a run folder")
+    refused("compress", tmp_path / "none", "--energy", 0.5, "--out", tmp_path / "out", says="none is not there: give")
+    refused(
+        "compress", tiny, "--energy", 0.5, "--out", tmp_path / "out", says="tiny.npz is a file: give a run's folder"
+    )
+    refused(
+        "compress", tmp_path, "--energy", 0.5, "--out", tmp_path / "out", says=f"{tmp_path} is not a run: it has no"
+    )
     broken = tmp_path / "broken"
     (broken / "model").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):

@@ -18,6 +18,7 @@ from limbeck import RankRule
 from limbeck.exporters import registry
 from limbeck.exporters.parity import judge_file
 from limbeck.runs import export_request, parity_files
+from limbeck.runs.model_export import run_options
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +109,23 @@ def test_wrong_calls_are_told_in_a_line(teacher, tmp_path, limbeck, flags, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_data_of_another_kind_than_the_runs_are_blamed_themselves(teacher, tmp_path, limbeck):
+    (tmp_path / "rows.csv").write_text("x,label\n1,a\n2,b\n")
+    done = limbeck("export", teacher, "--to", "onnx", "--data", tmp_path / "rows.csv", "--out", tmp_path / "out")
+    assert done.code == 2 and "--data:" in done.err and "is a table, and" in " ".join(done.err.split()), done.err
+
+
+def test_named_data_are_not_replaced_by_the_test_rows_of_the_run(tmp_path):
+    for name in ("rows", "new", "held"):
+        (tmp_path / f"{name}.csv").write_text("x,label\n1,a\n2,b\n")
+    named = {name: str(tmp_path / f"{name}.csv") for name in ("rows", "new", "held")}
+    text = f"data = {json.dumps(named['rows'])}\ntest_data = {json.dumps(named['held'])}\nlabel_column = 'label'\n"
+    (tmp_path / "config.toml").write_text(text)
+    assert run_options(tmp_path).test_data == named["held"]
+    found = run_options(tmp_path, data=named["new"])
+    assert (found.data, found.test_data, found.label_column) == (named["new"], None, "label")
+
+
 def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_path, limbeck, monkeypatch):
     def read(*given, **options):
         raise AssertionError("data were read")
@@ -126,6 +144,13 @@ def test_what_is_cheap_to_refuse_is_refused_before_data_are_read(teacher, tmp_pa
         done = limbeck(*words)
         assert done.code == 2 and message in " ".join(done.err.split()), done.err
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_missed_margin_has_the_cures_that_the_formats_take(teacher, tmp_path, limbeck):
+    for kind, tuned in (("torch", False), ("int8", True)):
+        done = limbeck("export", teacher, "--to", kind, "--margin", "0.01", "--out", tmp_path / kind, "--quiet")
+        assert done.code == 2 and "compare on more examples" in done.err
+        assert ("--finetune-epochs" in done.err) == tuned, done.err
 
 
 def test_a_refused_export_is_a_fault_of_ours(teacher, tmp_path, limbeck, monkeypatch):

@@ -58,6 +58,23 @@ def test_files_are_replaced_only_when_asked_and_the_data_never(tiny, teacher, tm
     assert (tmp_path / "link.csv").is_symlink() and len((tmp_path / "out.csv").read_text().splitlines()) == 10
 
 
+@pytest.mark.parametrize("flags", [["--text-column", "x"], ["--layout", "NHWC"], ["--next-token"]], ids=str)
+def test_flags_of_other_data_are_refused_not_passed_over(tmp_path, limbeck, flags):
+    (tmp_path / "rows.csv").write_text("x,label\n" + "1,a\n2,b\n" * 10)
+    table = limbeck("train", "--data", tmp_path / "rows.csv", "--hidden", 2, "--epochs", 1, "--out", tmp_path / "run")
+    assert table.code == 0, table.err
+    done = limbeck("predict", tmp_path / "run", tmp_path / "rows.csv", *flags)
+    assert done.code == 2 and "is for other data, and the model is given rows of a table: leave it out" in done.err
+
+
+def test_an_architecture_that_no_network_needs_is_told(tiny, teacher, own_module, tmp_path, limbeck):
+    own = ("--model", f"{own_module}:net")
+    told = "--model is 'own_package.nets:net', and has no effect: no network here is of an architecture of your own"
+    for words in (("predict", teacher, tiny, "--top", 1), ("evaluate", teacher, "--data", tiny)):
+        done = limbeck(*words, *own)
+        assert done.code == 0 and told in done.err, done.err
+
+
 def probabilities(text):
     return np.array([[float(row[f"prob_{name}"]) for name in ("one", "two", "three")] for row in csv.DictReader(text)])
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+import limbeck as package
 from limbeck.cli import main
 
 SETTINGS = ["--epochs", "6", "--batch-size", "16", "--learning-rate", "0.01", "--precision", "float32"]
@@ -103,6 +104,24 @@ def test_stores_that_do_not_fit_are_refused_in_a_line(place, tmp_path, capsys, f
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "student").exists()
+
+
+def test_settings_of_teachers_without_effect_are_told(place, tmp_path, capsys):
+    folder, data = place
+    main(["soften", *data, "--teacher", str(folder / "teacher"), "--mean", "geometric", "--out", str(tmp_path / "one")])
+    assert "--mean is 'geometric', and has no effect: there is one teacher" in capsys.readouterr().err
+    rows = len(package.open_data(folder / "data.npz", validation=0.1).train)
+    np.save(tmp_path / "some.npy", np.full((rows, 3), 1 / 3))
+    saved = ["--from-file", str(tmp_path / "some.npy"), "--weights", "1", "2", "--out", str(tmp_path / "two")]
+    main(["soften", *data, *saved])
+    assert "--weights is [1.0, 2.0], and has no effect: the outputs are in a file" in capsys.readouterr().err
+
+
+def test_names_on_the_card_stand_apart_from_their_values(place, tmp_path, capsys):
+    folder, data = place
+    words = ["--teacher", str(folder / "teacher"), "--temperature", "1234567.5", "--out", str(tmp_path / "hot")]
+    main(["soften", *data, *words])
+    assert "mean KL at T = 1.23457e+06  " in capsys.readouterr().out
 
 
 def test_views_that_are_kept_have_to_be_counted(place, tmp_path, capsys):

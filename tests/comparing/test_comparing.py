@@ -209,8 +209,8 @@ def test_a_comparison_continues_to_the_same_rows_and_trains_only_what_is_missing
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"teacher": make_teacher(1), "resume": True}, RunError, "another teacher or other data"),
-        ({"train": examples(64, 9), "resume": True}, RunError, "another teacher or other data"),
+        ({"teacher": make_teacher(1), "resume": True}, RunError, "was begun with another teacher: digest"),
+        ({"train": examples(64, 9), "resume": True}, RunError, "was begun with other training data: digest"),
         ({"epochs": 2, "resume": True}, RunError, r"is finished with epochs = 1, and now it is 2: .*\(--out\)"),
         ({"batch_size": 7, "resume": True}, RunError, "was started with batch_size = .*, and now it is 7: .*--out"),
         ({"seed": 5, "resume": True}, RunError, "was started with seed = 0, and now it is 5"),
@@ -260,6 +260,9 @@ def test_a_damaged_cell_is_named(compared, tmp_path):
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path):
     out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="the module no_such_module cannot be imported"):
+        compare(out, comparison=Comparison(methods=("no_such_module:x",)))
+    assert not out.exists()
     with pytest.raises(ConfigError, match="no such validation examples"):
         limbeck.compare_methods(make_teacher(), small, examples(64, 1), test=examples(9, 2), out=out)
     with pytest.raises(ConfigError, match="function of the seed"):

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from limbeck.data import open_data
+from limbeck.data.data_set import as_transfer
 from limbeck.data.opening import open_inputs
-from limbeck.errors import ConfigError, FormatError, LimbeckError, LimbeckWarning
+from limbeck.errors import ConfigError, FormatError, LimbeckError, LimbeckWarning, MismatchError
 from limbeck.options import DataOptions
 
 X = np.random.default_rng(0).integers(0, 256, (30, 6, 5)).astype(np.uint8)
@@ -234,6 +235,26 @@ def test_a_transfer_set_with_classes_is_its_training_part(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(open_inputs(images(tmp_path, parts("train", "test")))) == 16
+
+
+def test_a_transfer_set_of_other_inputs_is_blamed_itself(tmp_path):
+    """Else the message names the data set, or a flag that has nothing to do with it."""
+    data = open_data("mnist")
+    np.savez(tmp_path / "large.npz", x=np.zeros((4, 32, 32), np.uint8))
+    with pytest.raises(MismatchError, match=r"transfer \(--transfer\): .*large.npz has uint8 images of \(1, 32, 32\)"):
+        open_inputs(tmp_path / "large.npz", like=data)
+    with pytest.raises(MismatchError, match=r"transfer \(--transfer\) has uint8 images .*those of mnist are"):
+        as_transfer(open_inputs(tmp_path / "large.npz"), data, "transfer (--transfer)")
+
+
+def test_a_transfer_set_beside_a_table_is_read_without_its_test_rows(tmp_path):
+    for name, text in (("rows", "x,y\n1,a\n2,b\n" * 9), ("test", "x,y\n1,a\n"), ("new", "z\n1\n")):
+        (tmp_path / f"{name}.csv").write_text(text.replace("\nx,y", ""))
+    np.savez(tmp_path / "new.npz", x=np.zeros((4, 8, 8), np.uint8))
+    options = DataOptions(data=str(tmp_path / "rows.csv"), test_data=str(tmp_path / "test.csv"), label_column="y")
+    for name, said in (("new.npz", "new.npz has uint8 images"), ("new.csv", "new.csv does not fit rows: .*column 'x'")):
+        with pytest.raises(MismatchError, match=said):
+            open_inputs(tmp_path / name, like=open_data(options), options=options)
 
 
 def test_other_files_are_counted(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from limbeck.data import open_data
 from limbeck.data.opening import open_inputs
-from limbeck.errors import DataError, FormatError
+from limbeck.errors import DataError, FormatError, LimbeckWarning
 from limbeck.options import DataOptions
 
 RANDOM = np.random.default_rng(0)
@@ -209,3 +210,13 @@ def test_a_class_that_vanishes_from_training(tmp_path):
     np.savez(path, x=X, y=np.where(np.arange(40) == 0, 0, 1 + Y % 2), classes=np.array(["rare", "a", "b"]))
     with pytest.raises(DataError, match="'rare'|too few"):
         open_data(DataOptions(data=str(path), validation=0.0, train_examples=2))
+
+
+def test_a_share_for_validation_beside_validation_examples_is_told(tmp_path):
+    path = tmp_path / "some.npz"
+    np.savez(path, x_train=X, y_train=Y, x_val=X_TEST, y_val=Y_TEST)
+    with pytest.warns(LimbeckWarning, match="validation is 0.2, and has no effect: some has 8 validation examples"):
+        open_data(path, validation=0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(open_data(path).validation) == len(open_data(path, validation=0.1).validation) == 8

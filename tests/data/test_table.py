@@ -306,3 +306,26 @@ def test_numbers_are_categories_where_it_is_said(tmp_path):
     assert len(limbeck.predict(model, frame.drop(columns="y")).labels) == 2
     with pytest.raises(limbeck.LimbeckError, match="has no column 'postcode'"):
         limbeck.open_data(path, label_column="y", category_columns=("postcode",))
+
+
+def test_a_column_of_lists_is_refused_by_name():
+    with pytest.raises(DataError, match="column 'a' holds a ndarray, and numbers and categories are needed"):
+        Table.of(pandas.DataFrame({"a": [np.arange(3), np.arange(3)]}))
+
+
+def test_words_that_csv_files_have_for_gaps_are_no_names_of_classes(tmp_path):
+    """With a separator, a row of the label NA would silently have no label."""
+    path = tmp_path / "rows.csv"
+    path.write_text("x,label,g\n1,yes,p\n\n2,NA,p\n3,no,None\n")
+    for settings in ({}, {"label_separator": ";"}):
+        with pytest.raises(FormatError, match="row 1 has 'NA' in column 'label', which stands for a missing value in"):
+            open_table(path, **settings)
+    path.write_text("x,label,g\n1,yes,p\n2,no,p\n3,no,None\n")
+    with pytest.raises(FormatError, match="row 2 has 'None' in column 'g', which stands for a missing value"):
+        open_table(path, group_column="g")
+    path.write_text("x,label,g\n1,yes,p\n2,,p\n3,no,q\n")
+    with pytest.raises(FormatError, match="row 1 has no label in column 'label'"):
+        open_table(path)
+    assert open_table(path, label_separator=";").train.labels is not None
+    pandas.DataFrame({"x": [1, 2], "label": ["NA", "yes"]}).to_parquet(tmp_path / "rows.parquet")
+    assert open_table(tmp_path / "rows.parquet").classes == ("NA", "yes")

@@ -245,7 +245,7 @@ def test_settings_of_another_kind_of_data_may_be_named_or_not(tmp_path):
     run.agree(plain)
     run.agree({**plain, "cmvn": "auto", "every": 1})
     for changed in ({"cmvn": "speaker"}, {"every": 2}, {"ali": "exp"}):
-        with pytest.raises(RunError, match=f"was started with {next(iter(changed))} = "):
+        with pytest.raises(RunError, match=f"was started with(out)? {next(iter(changed))}\\b"):
             run.agree({**plain, **changed})
     (tmp_path / "config.toml").write_text('data = "mnist"\nepochs = 3\ncmvn = "speaker"\n')
     with pytest.raises(RunError, match="was started with cmvn = 'speaker', and now it is 'auto'"):

@@ -114,3 +114,16 @@ def test_trainings_of_few_steps_are_told(epochs, few):
     limbeck.distill(good(), net(1), TRAIN, test=TEST, callbacks=hears, **{**SHORT, "epochs": epochs, "batch_size": 25})
     told = [note for note in hears.notes if note.startswith("each network makes")]
     assert told == ([f"each network makes 8 steps, 2 epochs of 4: {told[0].partition(': ')[2]}"] if few else [])
+
+
+def test_a_verdict_says_itself_which_network_has_learned_nothing():
+    """Else the report says that distillation helped beside a warning that nothing was learned."""
+    other = (X[100:], 1 - Y[100:])
+    run = limbeck.distill(good(), net(1), TRAIN, test=other, **{**SHORT, "epochs": 30})
+    for sentence in (run.verdict.sentence, run.metrics["verdict"]["sentence"]):
+        assert "But the baseline and the student do no better than always guessing" in sentence
+        assert "what has learned nothing says little about distillation." in sentence
+    run = limbeck.distill(good(), net(1), TRAIN, test=TEST, baseline_learning_rate=1e-9, **{**SHORT, "epochs": 30})
+    assert run.verdict.helped and "But the baseline does no better than" in run.verdict.sentence
+    run = limbeck.distill(good(), net(1), TRAIN, test=TEST, **{**SHORT, "epochs": 30})
+    assert "But" not in run.verdict.sentence

@@ -69,8 +69,12 @@ def test_compressing_tells_what_changes_nothing():
     heard = Heard()
     big = MLP(MLPConfig(input_shape=(6,), classes=2, hidden=(40, 40)))
     given = {"metric": "outputs", "calibration": 20, "placement": "split"}
-    limbeck.compress(big, (X, Y), (X, Y), int8=True, callbacks=heard, **given)
-    assert names_of(heard) == ["metric", "calibration", "placement"]
+    limbeck.compress(big, (X, Y), (X, Y), int8=True, callbacks=heard, convolutions="channels", **given)
+    assert names_of(heard) == ["metric", "calibration", "placement", "convolutions"]
+    heard = Heard()
+    units = {"by": "units", "rule": RankRule(parameters=0.5), "convolutions": "channels"}
+    limbeck.compress(big, (X, Y), (X, Y), callbacks=heard, **units)
+    assert names_of(heard) == ["convolutions"]
     heard = Heard()
     run = limbeck.compress(big, (X, Y), (X, Y), rule=RankRule(rank=(5,)), callbacks=heard, **given)
     assert not names_of(heard) and isinstance(run.plan, RankPlan)

@@ -156,7 +156,7 @@ def test_distilling_weighs_student_and_baseline_and_reports_balanced_accuracy(tm
     out = {"out": tmp_path / "run", "precision": "float32", "epochs": 1}
     limbeck.train(net(), train, class_weight="balanced", **out)
     assert 'class_weight = "balanced"' in (tmp_path / "run" / "config.toml").read_text()
-    with pytest.raises(RunError, match="class_weight = 'balanced', and now it is 'its default'"):
+    with pytest.raises(RunError, match="class_weight = 'balanced', and now it is left out"):
         limbeck.train(net(), train, resume=True, **out)
 
 

@@ -6,8 +6,11 @@ A command's module is imported when the command is named, and torch when it runs
 __all__ = ["app", "run"]
 
 import difflib
+import itertools
+import re
 import signal
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,6 +44,7 @@ _FOR_EXAMPLE = {
     "learning_rates": "0.001 0.01", "decoded": "decoded.json",
 }  # fmt: skip
 """Values of flags that take several."""
+_NUMBERS: dict[object, str] = {int: "a whole number", float: "a number"}
 _BY_KIND = {"INT": "1 2", "NUMBER": "0.5 1", "PATH": "FILE"}
 
 
@@ -62,7 +66,7 @@ def run(words: list[str]) -> None:
 
         print_help(app, words, every="--help-all" in asked)
         return
-    words = _with_config(words)
+    words = _with_config(_with_equals(words))
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -119,6 +123,26 @@ def _refuse_unknown(words: list[str]) -> None:
     raise ConfigError(f"{what} {words[0]}{f': did you mean {near[0]}?' if near else ''}; see limbeck --help")
 
 
+def _with_equals(words: list[str]) -> list[str]:
+    """Join values such as -5KB to their flags, since cyclopts takes them for flags; it knows plain negative numbers."""
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        if re.match(r"-\.?\d", word) and not _is_number(word) and re.fullmatch(r"--[a-z][\w-]*", before):
+            found[-1] = f"{before}={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
     """The message of an argument error of cyclopts, with the help command to read."""
     command = " ".join(("limbeck", *(error.command_chain or ())))
@@ -126,14 +150,37 @@ def _misspelt(error: cyclopts.CycloptsError, words: list[str]) -> ConfigError:
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         # A misspelt flag is often why another is missing, and cyclopts reports missing ones first.
         found = _unknown_flag(words) or found
-        if not error.argument.tokens and found.endswith("requires an argument"):
-            found = f"{command} needs {error.argument.name}"
+        if found.endswith("requires an argument"):
+            needs = f"{command} needs {error.argument.name}"
+            found = _hyphen_after(error.argument.names, words) or (found if error.argument.tokens else needs)
     if isinstance(error, cyclopts.UnusedCliTokensError):
         # Where a leading hyphen is allowed, a misspelt flag took the place of a path.
-        found = _unknown_flag(words) or found
-    if "--validation:" in found and "into float" in found:
-        found += ": it is a share or a count, and --validation-data names a file to choose by"
+        found = _unknown_flag(words) or _left_over(error.unused_tokens or [], command)
+    if isinstance(error, cyclopts.RepeatArgumentError):
+        found = f"{error.token.keyword} is given more than once: leave all but one out"
+    if isinstance(error, cyclopts.CoercionError) and error.token is not None and error.target_type in _NUMBERS:
+        name, value = error.token.keyword or (error.argument.name if error.argument else "a value"), error.token.value
+        found = f"{name} must be {_NUMBERS[error.target_type]}, and is {value!r}"
+        if name == "--validation":
+            found += ": it is a share or a count, and --validation-data names a file to choose by"
     return ConfigError(f"{found}; see {command} --help")
+
+
+def _left_over(tokens: Sequence[str], command: str) -> str:
+    """What a command has no place for."""
+    rest = f" and {len(tokens) - 3} more" if len(tokens) > 3 else ""
+    return (
+        f"{command} has no place for {', '.join(map(repr, tokens[:3]))}{rest}: leave it out, or name the flag that it "
+        "belongs to, if that takes several values"
+    )
+
+
+def _hyphen_after(names: Sequence[str], words: Sequence[str]) -> str | None:
+    """The refusal of a value that begins with a hyphen, and was taken for a flag; None where there is none."""
+    for flag, word in itertools.pairwise(words):
+        if flag in names and re.match(r"-[^-]", word):
+            return f"{word} after {flag} is taken for a flag: write {flag}={word} if it is the value"
+    return None
 
 
 def _unknown_flag(words: list[str]) -> str | None:
@@ -165,10 +212,10 @@ def _with_config(words: list[str]) -> list[str]:
             path = word.removeprefix("--config=")
         else:
             rest.append(word)
-    if waiting:
+    if waiting or path == "":
         raise ConfigError("--config needs a file: --config run.toml")
     if path is None:
-        app.config = (_no_values, _whole_numbers)
+        app.config = (_no_values, _no_empty_values, _whole_numbers)
         return rest
     settings = safe_settings(read_settings(Path(path)), rest, path)
     require_networks(Path(path), settings, rest)
@@ -180,7 +227,7 @@ def _with_config(words: list[str]) -> list[str]:
             table = {name: table}
         cyclopts.config.Dict(table, source=path)(command, names, arguments)
 
-    app.config = (fill_in, _no_values, _whole_numbers)
+    app.config = (fill_in, _no_values, _no_empty_values, _whole_numbers)
     return rest
 
 
@@ -195,6 +242,20 @@ def _no_values(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentColle
             raise ConfigError(
                 f"{argument.name} takes one value or more ({kind}), and none is given: as in {argument.name} {example}"
             )
+
+
+def _no_empty_values(_: object, names: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+    """Refuse an empty text, which an unset variable of a shell leaves: as a path it is the current folder."""
+    for argument in arguments:
+        if "kaldi" in names or argument.name.endswith(("-column", "-columns", "-separator", "--leave-out")):
+            continue
+        if any(token.value == "" and token.source == "cli" and not _has_implicit(token) for token in argument.tokens):
+            raise ConfigError(f"{argument.name} is an empty text: is a variable of the shell unset?")
+
+
+def _has_implicit(token: cyclopts.Token) -> bool:
+    """Whether a flag stands for its value, as one without a value does."""
+    return token.implicit_value is not cyclopts.UNSET
 
 
 def _whole_numbers(_: object, __: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:

@@ -4,6 +4,7 @@ __all__ = [
     "GROUPS",
     "Config",
     "Data",
+    "DataOfRun",
     "Jobs",
     "Json",
     "Log",
@@ -29,6 +30,7 @@ from cyclopts import Group, Parameter
 
 from limbeck.cli.console import Told, say
 from limbeck.options import Augmentation, DataOptions, Network, Training
+from limbeck.options.data import OWN_DATA
 from limbeck.options.kinds import every_option, option_classes
 from limbeck.system.callbacks import Callback
 
@@ -51,8 +53,15 @@ _OF_ROWS = frozenset(
 )  # fmt: skip
 
 
-def _grouped_options() -> type[DataOptions]:
-    """The settings of all kinds of data, with those that few people need in groups of their own, which come last."""
+def _grouped_options(data: str | None = None) -> type[DataOptions]:
+    """The settings of all kinds of data, with those that few people need in groups of their own, which come last.
+
+    Args:
+        data: The default data set; None for that of the settings.
+
+    Returns:
+        A class whose fields are flags.
+    """
     whole = every_option()
     groups: dict[str, Group] = dict.fromkeys(_OF_ROWS, _ROWS)
     plain = {field.name for field in dataclasses.fields(DataOptions)}
@@ -69,6 +78,8 @@ def _grouped_options() -> type[DataOptions]:
         for field in dataclasses.fields(whole)
         if field.name in groups
     ]
+    if data is not None:
+        fields.append(("data", str, dataclasses.field(default=data)))
     named = {"__doc__": whole.__doc__, "__module__": __name__}  # else its module would be dataclasses
     made: type[DataOptions] = dataclasses.make_dataclass(
         "EveryOption", fields, bases=(whole,), namespace=named, frozen=True, kw_only=True
@@ -78,8 +89,10 @@ def _grouped_options() -> type[DataOptions]:
 
 if TYPE_CHECKING:
     Data = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
+    DataOfRun = Annotated[DataOptions, Parameter(name="*", group=GROUPS["Data"])]
 else:  # with the settings of all kinds of data; opening takes those of the kind, and refuses the rest
     Data = Annotated[_grouped_options(), Parameter(name="*", group=GROUPS["Data"])]
+    DataOfRun = Annotated[_grouped_options(OWN_DATA), Parameter(name="*", group=GROUPS["Data"])]
 NetworkSizes = Annotated[Network, Parameter(name="*", group=GROUPS["Network"])]
 Train = Annotated[Training, Parameter(name="*", group=GROUPS["Training"])]
 Views = Annotated[Augmentation, Parameter(name="*", group=GROUPS["Augmentation"])]

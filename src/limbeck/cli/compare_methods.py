@@ -79,7 +79,7 @@ def compare_methods(
     from limbeck.runs.early_refusals import refuse_early
     from limbeck.runs.models_for_data import model_maker
 
-    refuse_early(out, resume=resume, kept="comparison.json")
+    refuse_early(out, resume=resume, command="compare-methods", kept="comparison.json")
     inputs = open_distillation_inputs(
         data, augmentation, teacher, None, student=student, mean=mean, own=teacher_model, quiet=quiet
     )

@@ -124,6 +124,12 @@ def compress(
     if rule.name is not None and plan is not None:
         raise ConfigError(f"--plan says what goes: leave --{rule.name.replace('_', '-')} out")
     if not source.is_dir():
+        if out is not None and target is None:
+            what = "a file" if source.exists() else "not there"
+            raise ConfigError(
+                f"{source} is {what}: give a run's folder with --out FOLDER, or an nnet1 file with the file to write "
+                "after it, as in limbeck compress final.nnet smaller.nnet"
+            )
         given = {
             "--out": out, "--teacher-targets": teacher_targets, "--model": model,
             "--int8": int8 or None, "--margin": margin, "--by": None if by == "rank" else by,
@@ -177,6 +183,8 @@ def _data_of(
     from limbeck.runs.settings import options_of
 
     given = {"data": data, "validation": validation, "image_size": image_size, "train_examples": train_examples}
+    if not (source / "config.toml").exists() and not (source / "model").is_dir() and data is None:
+        raise ConfigError(f"{source} is not a run: it has no config.toml and no model")
     known = RunFolder(source).config() if (source / "config.toml").exists() else {}
     if data is None and "data" not in known:
         raise ConfigError(f"{source} does not name its data: give --data")
@@ -215,13 +223,15 @@ def _compress_run(
     from limbeck.runs.models_for_data import load_module
     from limbeck.runs.pages import report_run
     from limbeck.runs.ranks import read_plan
+    from limbeck.runs.unused import tell_own_unused
     from limbeck.softtargets import SoftTargets
 
-    RunFolder(out).require_free(resume=resume)  # before reading the data, which may take long
+    RunFolder(out).require_free(resume=resume, command="compress")  # before reading the data, which may take long
     if options["margin"] is not None:
         checked_margin(options["margin"])
     known = {name: value for name, value in data.items() if value is not None}
     examples = open_examples(every_option()(**known), quiet=quiet)
+    tell_own_unused("--model", model, [source])
     network = load_module(source, data=examples, own=model)
     guide = None
     if teacher_targets is not None:

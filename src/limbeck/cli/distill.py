@@ -108,7 +108,7 @@ def distill(
     from limbeck.system.processes import is_first
 
     refuse_early(
-        out, resume=resume, student=student, method=distillation.method,
+        out, resume=resume, command="distill", student=student, method=distillation.method,
         method_options=distillation.method_options, temperature=distillation.temperature,
     )  # fmt: skip
     inputs = open_distillation_inputs(

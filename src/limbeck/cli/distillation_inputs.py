@@ -1,6 +1,6 @@
 """The inputs that ``limbeck distill`` and ``limbeck tune`` share: data, teacher and augmentation."""
 
-__all__ = ["DistillationInputs", "open_distillation_inputs"]
+__all__ = ["DistillationInputs", "open_distillation_inputs", "tell_unused_of_teachers"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,15 +68,9 @@ def open_distillation_inputs(
         raise ConfigError("give either --teacher or --teacher-targets")
     from limbeck.runs.models_for_data import load_teacher, options_as_trained
     from limbeck.runs.named_models import require_models
-    from limbeck.runs.unused import tell_unused
     from limbeck.softtargets import SoftTargets
 
-    if targets is not None:
-        reason = "the outputs are in a store"
-        given = {"--mean": None if mean == "arithmetic" else mean, "--weights": weights, "--teacher-model": own}
-        tell_unused([(name, value, reason) for name, value in given.items() if value is not None], None)
-    elif mean != "arithmetic" and len(teacher or ()) == 1:
-        tell_unused([("--mean", mean, "there is one teacher")], None)
+    tell_unused_of_teachers(teacher, mean=mean, weights=weights, own=own, instead="the outputs are in a store")
     options = require_models(options, model=student, teachers=teacher or (), own=own)
     if teacher:
         options = options_as_trained(options, teacher[0], context=False)
@@ -88,3 +82,31 @@ def open_distillation_inputs(
     return DistillationInputs(
         options, examples, store, store.augmentation if augmentation == Augmentation() else augmentation
     )
+
+
+def tell_unused_of_teachers(
+    teachers: Sequence[Path] | None,
+    *,
+    mean: str,
+    weights: Sequence[float] | None,
+    own: str | None,
+    instead: str,
+) -> None:
+    """Warn of settings of teachers that have no effect.
+
+    Args:
+        teachers: Run folders; None where answers are stored.
+        mean: How several teachers' distributions are averaged.
+        weights: How much each teacher counts, or None.
+        own: The teachers' architecture, or None.
+        instead: Why there is no teacher.
+    """
+    from limbeck.runs.unused import tell_own_unused, tell_unused
+
+    if teachers is None:
+        given = {"--mean": None if mean == "arithmetic" else mean, "--weights": weights, "--teacher-model": own}
+        tell_unused([(name, value, instead) for name, value in given.items() if value is not None], None)
+        return
+    if mean != "arithmetic" and len(teachers) == 1:
+        tell_unused([("--mean", mean, "there is one teacher")], None)
+    tell_own_unused("--teacher-model", own, teachers)

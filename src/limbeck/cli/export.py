@@ -76,12 +76,16 @@ def export(
     from limbeck.runs.model_export import export as ship
     from limbeck.runs.model_export import run_options
     from limbeck.runs.models_for_data import load_module
+    from limbeck.runs.unused import tell_own_unused, tell_unused
 
     checked_formats(
         to, out, margin=margin, parity_examples=parity_examples, finetune_epochs=finetune_epochs,
         calibrate=calibrate, temperature=temperature,
     )  # fmt: skip
     examples = open_examples(run_options(run, data=data, allow_pipes=allow_pipes), quiet=quiet)
+    if ort_web is not None and "browser" not in to:
+        tell_unused([("--ort-web", str(ort_web), "it is for the format browser")], None)
+    tell_own_unused("--model", model, [run])
     network = load_module(run, data=examples, own=model)
     finished = RunFolder(run).finished
     with counting("comparing", not quiet) as show:

@@ -73,7 +73,7 @@ def mutual(
     from limbeck.runs.named_models import require_models
     from limbeck.runs.pages import report_run
 
-    refuse_early(out, resume=resume)
+    refuse_early(out, resume=resume, command="mutual")
     data = require_models(data, model=student)
     examples = open_examples(data, quiet=quiet)
     kept = {"student" if name == "model" else name: value for name, value in dataclasses.asdict(options).items()}

@@ -76,6 +76,7 @@ def predict(
     from limbeck.runs.predicting import load_own
     from limbeck.runs.predicting import predict as ask
     from limbeck.runs.prediction_files import require_target
+    from limbeck.runs.unused import tell_own_unused
 
     if out is not None:
         require_target(out, overwrite=overwrite, data=data)  # before any data are read
@@ -89,6 +90,7 @@ def predict(
         image_size=image_size,
         layout=layout,
     )
+    tell_own_unused("--model", model, [run])
     loaded = run if model is None else load_own(run, model, data, options)
     if calibrate and model is not None and temperature is None:
         temperature, calibrate = temperature_of_run(run), False

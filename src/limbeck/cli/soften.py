@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from limbeck.cli.common import GROUPS, Config, Data, Json, Out, Quiet, Views, open_examples
 from limbeck.cli.console import print_json, print_text, say
+from limbeck.cli.distillation_inputs import tell_unused_of_teachers
 from limbeck.cli.kaldi import archive_to_write
 from limbeck.errors import ConfigError, RunError
 from limbeck.options import Augmentation, DataOptions
@@ -114,6 +115,7 @@ def soften(
     if write_posteriors is not None:
         _refuse_archive(write_posteriors, out, pipes=_may_run(data))
     _refuse_mean(teacher or [], mean, temperature, encoding)
+    tell_unused_of_teachers(teacher, mean=mean, weights=weights, own=teacher_model, instead="the outputs are in a file")
     place = find_device(device, precision_of(out) if precision == "auto" else precision)
     if teacher is not None:
         data = options_as_trained(require_models(data, teachers=teacher, own=teacher_model), teacher[0], context=True)

@@ -83,7 +83,7 @@ def train(
     from limbeck.runs.pages import report_run
     from limbeck.system.processes import is_first
 
-    refuse_early(out, resume=resume)
+    refuse_early(out, resume=resume, command="train")
     data = require_models(data, model=model)
     examples = open_examples(data, quiet=quiet)
     run = run_training(

@@ -105,7 +105,7 @@ def tune(
     from limbeck.runs.models_for_data import model_maker
     from limbeck.tuning import tune as run_search
 
-    refuse_early(out, resume=resume)
+    refuse_early(out, resume=resume, command="tune")
     inputs = open_distillation_inputs(
         data, augmentation, teacher, teacher_targets, student=student, mean=mean, own=teacher_model, quiet=quiet
     )

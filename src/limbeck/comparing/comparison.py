@@ -22,6 +22,7 @@ from limbeck.comparing.rows import Row, judge_arms, resolution
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.errors import ConfigError, RunError
+from limbeck.methods import make_method
 from limbeck.models.calling import autograd_enabled
 from limbeck.options import Augmentation, ModelOptions, Training, TrainingKeywords
 from limbeck.options.checks import from_keywords
@@ -133,6 +134,8 @@ def compare_methods(
             check_answers("teacher", bound, data)
         made = starts(named_model(student, data), [_SEARCH_SEED], role="student")[0]
         check_answers("student", made, data.seen_by(made))
+        for method in asked.methods:  # a user's own is imported here, before anything is written
+            make_method(method, classes=len(data.classes))
         identity = {"teacher": teacher_fingerprint(bound), "data": data.identity()}
         how = {**dataclasses.asdict(options), **dataclasses.asdict(augmentation or Augmentation())}
         network = network_identity(made, "student")["student"]
@@ -247,6 +250,18 @@ def _require(data: DataSet, student: object) -> None:
         )
 
 
+def _require_identity(folder: Path, before: Any, now: Mapping[str, Any]) -> None:
+    """Refuse to resume a comparison of another teacher or other data, and say which of them differ."""
+    was = before if isinstance(before, dict) else {}
+    if all(was.get(name) == value for name, value in now.items()):
+        return
+    held = was.get("data")
+    for name, value in now["data"].items():
+        require_agreement(folder, name, held.get(name) if isinstance(held, dict) else None, value)
+    require_agreement(folder, "teacher", was.get("teacher"), now["teacher"])
+    raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+
+
 def _settle(
     folder: Path,
     identity: Mapping[str, Any],
@@ -280,8 +295,7 @@ def _settle(
         if not resume:
             raise RunError(f"{folder} holds a comparison: continue it with resume (--resume), or choose another folder")
         before = read_json(file)
-        if not isinstance(before, dict) or any(before.get(name) != value for name, value in plain.items()):
-            raise RunError(f"{folder} holds a comparison of another teacher or other data: choose another folder")
+        _require_identity(folder, before, plain)
         if "settings" in before:  # else from an earlier version
             now["added"] = _require_same(folder, before, now)
     elif any(folder.iterdir()):

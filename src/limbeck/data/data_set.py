@@ -1,6 +1,6 @@
 """A data set with training, validation and test examples."""
 
-__all__ = ["DataSet"]
+__all__ = ["DataSet", "as_transfer"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from limbeck.data.examples import Examples
 from limbeck.data.multi_label import seen_within
 from limbeck.data.source import Source
 from limbeck.data.table_encoding import TableEncoding
-from limbeck.errors import DataError
+from limbeck.errors import DataError, MismatchError
 from limbeck.models.calling import presentation_of
 from limbeck.options.checks import shown
 
@@ -154,6 +154,30 @@ class DataSet:
             "examples": {name: len(part) for name, part in self.parts().items()},
             "digests": {name: part.digest for name, part in self.parts().items()},
         }
+
+
+def as_transfer(given: Examples, data: DataSet, name: str) -> Examples:
+    """The examples of a transfer set as those of the training data are shown.
+
+    Args:
+        given: The transfer set.
+        data: The data set beside which it is used.
+        name: What to call it in messages.
+
+    Returns:
+        The examples, without labels.
+
+    Raises:
+        MismatchError: If their type or shape is another than that of the training examples.
+    """
+    try:
+        shown = given.without_labels().with_presentation(data.train.presentation)
+    except MismatchError as error:
+        raise MismatchError(f"{name} does not fit {data.name}: {error}") from error
+    needed = f"those of {data.name} are {data.train.kind} of {data.train.shape}: give inputs of the same type and shape"
+    if (shown.kind, shown.shape) != (data.train.kind, data.train.shape):
+        raise MismatchError(f"{name} has {shown.kind} of {shown.shape}, and {needed}")
+    return shown
 
 
 def _share_a_number(one: Tensor, other: Tensor) -> bool:

@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from limbeck.data.data_set import DataSet
+from limbeck.data.data_set import DataSet, as_transfer
 from limbeck.data.examples import Examples
 from limbeck.data.kinds import kind_of_rows
 from limbeck.data.part_sources import whole_name
-from limbeck.data.registry import Kind, claimed, refuse_others
+from limbeck.data.registry import Kind, claimed, refuse_others, settings_for
 from limbeck.data.splits import cut_validation, subset
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, MismatchError
 from limbeck.formats.in_memory import is_held
 from limbeck.options import DataKeywords, DataOptions
 from limbeck.options.checks import from_keywords, shown
 from limbeck.options.kinds import every_option
+from limbeck.system.callbacks import warn_user
 
 
 def open_data(
@@ -69,7 +70,7 @@ def open_data(
     if isinstance(source, DataOptions):
         if settings:
             raise ConfigError(f"source is options already: set {next(iter(settings))} in these")
-        return _divided(_open(source, progress), source)
+        return _divided(_tell_own_validation(_open(source, progress), source), source)
     if is_held(source) or isinstance(source, Mapping):
         options = from_keywords(every_option(), {**settings, "data": str(whole_name(source))})
         kind = kind_of_rows(options)
@@ -80,7 +81,19 @@ def open_data(
         data = _open(options, progress)
     else:
         raise ConfigError(f"source must be a name, a path, a table or options, and is {shown(source)}")
-    return _divided(data, options if "validation" in settings else replace(options, validation=0.0))
+    if "validation" not in settings:
+        return _divided(data, replace(options, validation=0.0))
+    return _divided(_tell_own_validation(data, options), options)
+
+
+def _tell_own_validation(data: DataSet, options: DataOptions) -> DataSet:
+    """Warn of a share for validation where it comes with the data."""
+    if data.validation is not None and options.validation != DataOptions().validation:
+        warn_user(
+            f"validation is {options.validation:g}, and has no effect: {data.name} has {len(data.validation):,} "
+            "validation examples of its own"
+        )
+    return data
 
 
 def _divided(data: DataSet, options: DataOptions) -> DataSet:
@@ -109,11 +122,21 @@ def open_inputs(
 
     Raises:
         FormatError: If a file is missing, truncated, corrupt or of another format.
-    """
+        MismatchError: If the inputs have another type or shape than those of ``like``.
+    """  # noqa: DOC502
     path = Path(source)
     asked = replace(options, data=os.fspath(source))
-    kind, settled = claimed(path, asked)
-    return kind.open_inputs(path, settled, like)
+    if like is None:
+        kind, settled = claimed(path, asked)
+        return kind.open_inputs(path, settled, None)
+    kind, settled = claimed(path, settings_for(path, replace(asked, validation_data=None, test_data=None)))
+    name = f"transfer (--transfer): {path}"
+    try:
+        found = kind.open_inputs(path, settled, like)
+    except MismatchError as error:
+        raise MismatchError(f"{name} does not fit {like.name}: {error}") from error
+    as_transfer(found, like, name)
+    return found
 
 
 def _open(options: DataOptions, progress: Callable[[int, int], None] | None) -> DataSet:

@@ -15,6 +15,7 @@ __all__ = [
     "reading_in",
     "reading_keys",
     "refuse_others",
+    "settings_for",
 ]
 
 import dataclasses
@@ -288,6 +289,25 @@ def refuse_others(kind: Kind, path: Path, options: DataOptions) -> None:
         owners = own.get(setting)
         if owners is not None and kind.name not in owners:
             raise ConfigError(f"{setting} is for {' and '.join(owners)}, and {path} is {kind.name}: leave it out")
+
+
+def settings_for(path: str | Path, options: DataOptions) -> DataOptions:
+    """The settings of other data, as far as they have a meaning for a path: the others have their defaults.
+
+    Args:
+        path: What is to be read.
+        options: How other data were read.
+
+    Returns:
+        The settings; unchanged where nothing can be told of the path.
+    """
+    kind = next((kind for kind in kinds() if _claims(kind, Path(path), options)), None)
+    if kind is None:
+        return options
+    own = own_settings()
+    fields = [field for field in dataclasses.fields(options) if kind.name not in own.get(field.name, [kind.name])]
+    strange: dict[str, Any] = {field.name: field.default for field in fields}
+    return dataclasses.replace(options, **strange)
 
 
 def _set(options: DataOptions, field: "dataclasses.Field[Any]") -> bool:

@@ -19,7 +19,7 @@ from limbeck.data.table import Table
 from limbeck.errors import ConfigError, DataError, FormatError
 from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.in_memory import class_names, source_name, values_of
-from limbeck.formats.pandas_files import read_frame
+from limbeck.formats.pandas_files import read_frame, refuse_written_gaps
 from limbeck.system.callbacks import warn_user
 from limbeck.system.extras import load_extra
 
@@ -111,6 +111,7 @@ def open_table(
     for part, frame in frames.items():
         file = source_name(sources[part])
         _require(file, frame, [*labelled.names, *named])
+        refuse_written_gaps(sources[part], frame, labelled.names)
         columns = {name: values_of(frame, name) for name in labelled.names}
         labels[part] = _labels(file, labelled, columns).renamed(class_names(sources[part], labelled.column))
     numbered = number_labels(labels, place, class_names(sources["train"], labelled.column))
@@ -202,6 +203,7 @@ def _table(path: str | Path, frame: Any, group: str | None, leave_out: Sequence[
     aside = {group, *leave_out} & set(frame.columns)
     groups: list[str] | None = None
     if group is not None:
+        refuse_written_gaps(path, frame, [group])
         if frame[group].isna().any():
             raise FormatError(path, f"column {group!r} has gaps, and every row needs its group")
         groups = frame[group].astype(str).tolist()

@@ -1,11 +1,12 @@
 """Tables of columns in CSV and parquet files, read by pandas."""
 
-__all__ = ["is_table", "list_array", "read_frame"]
+__all__ = ["is_table", "list_array", "read_frame", "refuse_written_gaps"]
 
 import csv
 import gzip
 import os
 import warnings
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,39 @@ def _refuse_uneven(path: str | PathLike[str], separator: str, wanted: int) -> No
                 raise FormatError(path, f"line {first} has {count}, and the header has {wanted}: {cure}")
     finally:
         csv.field_size_limit(before)
+
+
+def refuse_written_gaps(path: Any, frame: Any, columns: Sequence[str]) -> None:
+    """Refuse words such as NA in columns of a CSV file whose values are names: pandas reads them as gaps.
+
+    Args:
+        path: The file; nothing is looked for in others than CSV files.
+        frame: From :func:`read_frame`.
+        columns: Columns of labels or groups.
+
+    Raises:
+        FormatError: If there is such a word; the message names it and its row.
+    """
+    name = str(path).lower()
+    if is_held(path) or not name.endswith(_CSV):
+        return
+    for column in columns:
+        gaps = np.flatnonzero(frame[column].isna().to_numpy())
+        if not len(gaps):
+            continue
+        pandas = load_extra("pandas", "table")
+        separator = "\t" if ".tsv" in Path(name).suffixes else _separator(pandas, path)
+        place = list(frame.columns).index(column)
+        settings = {"usecols": [place], "index_col": False, "dtype": str, "keep_default_na": False, "na_filter": False}
+        texts = pandas.read_csv(path, sep=separator, **settings).iloc[:, 0]
+        row = next((row for row in gaps.tolist() if len(texts) == len(frame) and texts.iloc[row] != ""), None)
+        if row is not None:
+            raise FormatError(
+                path,
+                f"row {row} has {texts.iloc[row]!r} in column {column!r}, which stands for a missing value in CSV "
+                "files, as NA, N/A, NULL, None and nan do: write such a name otherwise, or leave the field empty "
+                "where it is missing",
+            )
 
 
 def list_array(path: str | PathLike[str], name: str, column: Any) -> NDArray[Any]:

@@ -47,7 +47,7 @@ def parse_bytes(text: str | int, *, share_of: int | None = None) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].upper() not in _UNITS or float(match[1]) <= 0:
-        raise ConfigError(f"{text!r} is not a size: give one such as 200KB, 1.5MB or 1MiB")
+        raise ConfigError(f"size must be above 0, such as 200KB, 1.5MB or 1MiB, and is {text!r}")
     if share_of is not None and isinstance(text, str) and not match[2] and float(match[1]) <= 1:
         return int(float(match[1]) * share_of)
     return int(float(match[1]) * _UNITS[match[2].upper()])

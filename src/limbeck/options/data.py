@@ -1,6 +1,6 @@
 """Settings of data and augmentation."""
 
-__all__ = ["Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
+__all__ = ["OWN_DATA", "Augmentation", "DataKeywords", "DataOptions", "OwnAugmentation", "TeacherView"]
 
 import math
 from dataclasses import dataclass, replace
@@ -11,6 +11,9 @@ from limbeck.options.checks import check_types, require
 
 TeacherView = Literal["consistent", "fixed", "independent"]
 """Which view of an example the teacher sees, relative to the student's."""
+
+OWN_DATA = "the run's own"
+"""In place of a data set: the one that a run was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,8 @@ class DataOptions:
                 raise ConfigError(
                     f"label_columns are one column per label, and {name} is for a single column: leave it out"
                 )
+        for name in ("data", "validation_data", "test_data"):
+            require(getattr(self, name) != "", name, "an empty text", "a name or a path")
         require(self.label_columns != (), "label_columns", "none", "at least one column")
         require(self.label_separator != "", "label_separator", "''", "at least one character")
         if self.vocabulary is not None and not self.next_token:

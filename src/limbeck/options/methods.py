@@ -135,7 +135,9 @@ def _part(text: str, whole: str) -> Part:
     if not name:
         raise ConfigError(f"method must name methods, such as kd or kd:1+dkd:0.5, and is {whole!r}")
     if not 0 < weight < math.inf:
-        raise ConfigError(f"method {whole!r} gives {name} the weight {weight:g}: weights are positive and finite")
+        raise ConfigError(
+            f"method {whole!r} gives {name} the weight {weight:g}: give a positive one, or leave {name} out"
+        )
     return Part(name, weight)
 
 

@@ -136,6 +136,8 @@ def compare(
 
 
 def _paths(runs: Sequence[str | Path | FinishedRun]) -> list[Path]:
+    if len(runs) == 1 and isinstance(runs[0], list | tuple):
+        raise ConfigError("compare takes runs one by one, and was given a list: compare(*runs)")
     if len(runs) < 2:
         raise ConfigError(f"a comparison needs at least two runs, and {len(runs)} was given")
     paths = []

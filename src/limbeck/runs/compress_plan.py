@@ -161,8 +161,9 @@ def plan_compression(
     beside = {name: each if isinstance(each, nn.Module) else as_teacher(each) for name, each in before.items()}
     _tell_unused(tuning, views, callback)
     unused = unused_in_compression(
-        rule, by=by, planned=given is not None, metric=metric, calibration=calibration, placement=placement
-    )
+        rule, by=by, planned=given is not None, metric=metric, calibration=calibration, placement=placement,
+        convolutions=convolutions,
+    )  # fmt: skip
     tell_unused(unused, callback)
     guide = teacher_for(model if teacher is None else teacher, data).bind(data.train, views)
     if teacher is not None and guide.live:

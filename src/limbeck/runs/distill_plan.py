@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.data.data_set import DataSet
+from limbeck.data.data_set import DataSet, as_transfer
 from limbeck.errors import ConfigError
 from limbeck.methods import Method, make_method
 from limbeck.options import Augmentation, Distillation, ModelOptions, Training
@@ -139,7 +139,7 @@ def student_data(
     data = data.seen_by(made[0])
     if transfer is None:
         return made, data, data
-    shown = as_part("transfer", transfer).without_labels().with_presentation(data.train.presentation)
+    shown = as_transfer(as_part("transfer", transfer), data, "transfer (--transfer)")
     return made, data, dataclasses.replace(data, train=shown).seen_by(made[0])
 
 

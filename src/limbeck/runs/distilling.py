@@ -33,7 +33,7 @@ from limbeck.runs.initial_weights import keep_first_weights
 from limbeck.runs.inputs import as_data_set, teacher_for
 from limbeck.runs.judging import Judgement, Pair, judge_pairs, warn_unjudged
 from limbeck.runs.pairs import train_pairs
-from limbeck.runs.result_warnings import tell_few_steps, tell_results
+from limbeck.runs.result_warnings import qualified, tell_few_steps, tell_results
 from limbeck.system.callbacks import Callback
 from limbeck.teacher_warnings import tell_fitted_rows
 from limbeck.teachers import lent
@@ -248,10 +248,12 @@ _UNSEARCHED = "The student's settings were tuned, and the baseline's were not, w
 
 
 def _judge(plan: DistillPlan, pairs: Sequence[Pair], *, one_start: bool) -> Judgement:
-    """The verdicts and metrics; a verdict notes where only the student was tuned."""
+    """The verdicts and metrics; a verdict notes what learned nothing, and where only the student was tuned."""
     result = judge_pairs(plan.guide, pairs, plan.data, plan.options.seed, plan.device, plan.margin, one_start=one_start)
-    if result.verdict is None or plan.aims.searched != "student":
+    if result.verdict is None:
         return result
-    told = dataclasses.replace(result.verdict, sentence=f"{result.verdict.sentence} {_UNSEARCHED}")
+    told = qualified(result.verdict, result.metrics, plan.data, plan.options.seed)
+    if plan.aims.searched == "student":
+        told = dataclasses.replace(told, sentence=f"{told.sentence} {_UNSEARCHED}")
     metrics = {**result.metrics, "verdict": told.to_dict()}
     return dataclasses.replace(result, verdict=told, metrics=metrics)

@@ -16,6 +16,7 @@ def refuse_early(
     out: Path,
     *,
     resume: bool,
+    command: str,
     kept: str = "config.toml",
     student: str | None = None,
     method: str | None = None,
@@ -27,6 +28,7 @@ def refuse_early(
     Args:
         out: The folder of the run.
         resume: Whether a run is resumed.
+        command: Which command makes such runs.
         kept: A file by which a run of this kind is known.
         student: The student as ``--student`` has it, or None.
         method: The method as ``--method`` has it, or None. User code is not run yet.
@@ -37,7 +39,7 @@ def refuse_early(
         RunError: If the folder holds something, and is not resumed.
         ConfigError: If method, options and student do not belong together.
     """  # noqa: DOC502
-    on_first(lambda: RunFolder(out).require_free(resume=resume, kept=kept))
+    on_first(lambda: RunFolder(out).require_free(resume=resume, kept=kept, command=command))
     if method is None or names_code(method):
         return
     make_method(method, method_options, temperature=temperature)

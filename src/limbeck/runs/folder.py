@@ -35,7 +35,7 @@ from typing import Any
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options.methods import renamed
 from limbeck.runs.cleanup import FIRST_WEIGHTS, WARNINGS, give_up, sweep
-from limbeck.runs.settings import plain_settings, require_settings, settings_text
+from limbeck.runs.settings import command_in, plain_settings, require_settings, settings_text
 from limbeck.system.callbacks import warn_user
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.system.files import (
@@ -71,6 +71,16 @@ _RESULTS = (
     "ensemble.json", "answers.safetensors", "parity.json", "parity.html", "metrics.json", "best.toml", "study.db"
 )  # fmt: skip
 """The files of a run beside its trainings; rewritten when the run is resumed."""
+
+
+_PLACES_OF = {
+    "train": ("data",), "validation": ("validation_data", "data"), "test": ("test_data", "data"),
+    "transfer": ("transfer",), "teacher": ("teacher_targets", "teacher"),
+}  # fmt: skip
+"""Settings that name the places of what is identified by a digest."""
+
+_MADE_BY = {"comparison.json": "compare-methods", "shard-00000.safetensors": "soften"}
+"""Commands by files that only their folders have."""
 
 
 class RunFolder:
@@ -155,7 +165,7 @@ class RunFolder:
         plain_settings(settings)  # refuses settings that cannot be saved, before anything is written
         try:
             missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            taken = self.require_free(resume=resume)
+            taken = self.require_free(resume=resume, command=command)
             make_folder(self.path)
         except OSError as error:
             raise RunError(f"cannot use {self.path} for a run: {why(error)}") from error
@@ -167,7 +177,7 @@ class RunFolder:
                     if taken:
                         known = identity is not None and (self.path / _IDENTITY).exists()
                         self.agree(settings, free=_PLACES if known else ())
-                        identity = self.agree_in_identity(identity)
+                        identity = self.agree_in_identity(identity, settings)
                         sweep(self.path)
                     else:
                         sweep(self.path)
@@ -212,12 +222,13 @@ class RunFolder:
             on_first(take)
             yield self if is_first() else None
 
-    def require_free(self, *, resume: bool, kept: str = "config.toml") -> bool:
+    def require_free(self, *, resume: bool, kept: str = "config.toml", command: str | None = None) -> bool:
         """Refuse a path that cannot be a run's folder, or is not empty and not resumed.
 
         Args:
             resume: Whether an existing run is resumed.
             kept: A file by which a run of this kind is known.
+            command: Which command makes such runs; None for any.
 
         Returns:
             Whether the folder has content.
@@ -237,9 +248,26 @@ class RunFolder:
             raise RunError(
                 f"{self.path} exists already: resume it with resume=True (--resume), or choose another out (--out)"
             )
+        made = self.made_by() if taken else None
+        if made is not None and command not in {None, made}:
+            raise RunError(
+                f"{self.path} is of limbeck {made}, and limbeck {command} does not resume it: resume it with limbeck "
+                f"{made}, or choose another out (--out)"
+            )
         if taken and not (self.path / kept).exists():
             raise RunError(f"{self.path} is not empty and not a run: choose another out (--out)")
         return taken
+
+    def made_by(self) -> str | None:
+        """The command that made the folder, as far as its files say."""
+        for name, command in _MADE_BY.items():
+            if (self.path / name).is_file():
+                return command
+        try:
+            with open(self.path / "config.toml", encoding="utf-8", errors="replace") as file:
+                return command_in(file.readline())
+        except OSError:
+            return None
 
     def _holds_something(self) -> bool:
         """Whether there are files beyond those that a run may find, or leaves when killed at once."""
@@ -279,11 +307,14 @@ class RunFolder:
         parts += self.path.glob("seeds/*/baseline")
         return next((path for path in parts if RunFolder(path).complete), None)
 
-    def agree_in_identity(self, identity: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def agree_in_identity(
+        self, identity: Mapping[str, Any] | None, settings: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Check that the run was started with the same data and teacher.
 
         Args:
             identity: As for :meth:`open`.
+            settings: As for :meth:`open`.
 
         Returns:
             What the run is of; with the first weights that it began with, where it has them or needs none.
@@ -300,9 +331,10 @@ class RunFolder:
             raise FormatError(path, "is not a JSON object")
         # Compare the parts in numbered order: one that differs renumbers those after it.
         order = ("train", "transfer", "validation", "test")
-        now = identity or {}
+        now, known = identity or {}, self.config()
         for name in (*order, *sorted((before.keys() | now.keys()) - {*order, _FIRST})):
-            require_agreement(self.path, name, before.get(name), now.get(name))
+            places = _place_of(name, known), _place_of(name, plain_settings(settings))
+            require_agreement(self.path, name, before.get(name), now.get(name), places=places)
         if before.get(_FIRST) != now.get(_FIRST):
             if self.finished or (self.path / FIRST_WEIGHTS).exists():
                 return {**now, _FIRST: before.get(_FIRST)}
@@ -440,6 +472,15 @@ class RunFolder:
         if not isinstance(value, dict):
             raise FormatError(self.path / "metrics.json", "is not a JSON object")
         return value
+
+
+def _place_of(name: str, settings: Mapping[str, Any]) -> str | None:
+    """The file or folder of a part of the data, or of a teacher, by a run's settings; None where they name none."""
+    for key in _PLACES_OF.get(name, ()):
+        value = settings.get(key)
+        if value:
+            return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return None
 
 
 def require_out(out: str | Path | None, *, resume: bool, save_hdf5: bool = False) -> None:

@@ -43,7 +43,7 @@ def parse_seconds(text: str) -> float:
     """
     match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(us|ms|s)\s*", text)
     if match is None or float(match[1]) <= 0:
-        raise ConfigError(f"latency {text!r} is not a time: give one such as 2ms, 350us or 0.1s")
+        raise ConfigError(f"latency must be a time above 0, such as 2ms, 350us or 0.1s, and is {text!r}")
     return float(match[1]) * _UNITS[match[2]]
 
 

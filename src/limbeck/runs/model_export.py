@@ -5,7 +5,7 @@ __all__ = ["ExportRun", "export", "run_options"]
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from limbeck.data import open_data
 from limbeck.data.data_set import DataSet
 from limbeck.data.examples import Examples
 from limbeck.data.input_contract import input_contract
+from limbeck.data.kinds import NEXT_TOKEN, TABLE, TEXT, WORDS
 from limbeck.data.multi_label import ManyLabels
+from limbeck.data.registry import kind_of, settings_for
 from limbeck.errors import ArgumentError, ConfigError, DataError, FormatError, MismatchError, ParityError, RunError
 from limbeck.evaluation.prediction import answers_in_blocks, shown_to
 from limbeck.exporters import Card, Exporter
@@ -58,6 +60,9 @@ _CALIBRATED, _TOGETHER = 512, 32
 """Number of training examples to calibrate quantised formats with, and their batch size."""
 _STEP = 64
 """Batch size of fine-tuning."""
+
+_ROWS = frozenset({TABLE.name, TEXT.name, WORDS.name, NEXT_TOKEN.name})
+"""Kinds of data whose models see no others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +193,7 @@ def export(
         refusal = exporter.refusal(subject)
         if refusal is not None:
             raise ConfigError(f"{exporter.name}: {refusal}")
+    tunable = {each.name for each in chosen if not each.exact and not finetune_epochs}
     make_folder(place.parent)
     fresh = _beside(place)
     try:
@@ -198,7 +204,7 @@ def export(
         refused = [each for each in found if each.refused]
         ours = any(each.ours for each in refused)
         if ours or len(refused) == len(found):
-            raise ParityError(_refused(refused, _keep_report(fresh, place), finetune_epochs), ours=ours)
+            raise ParityError(_refused(refused, _keep_report(fresh, place), tunable), ours=ours)
         for each in refused:
             _remove(fresh / each.file)
         _put(fresh, place)
@@ -206,7 +212,7 @@ def export(
         shutil.rmtree(fresh, ignore_errors=True)
     files = {each.name: place / each.file for each in found if not each.refused}
     if refused:
-        raise ParityError(_refused(refused, place / "parity.html", finetune_epochs, kept=files), ours=False)
+        raise ParityError(_refused(refused, place / "parity.html", tunable, kept=files), ours=False)
     return ExportRun(place, files, parity, tuple(each.sentence() for each in found))
 
 
@@ -231,11 +237,29 @@ def run_options(folder: Path, *, data: str | None = None, allow_pipes: bool = Fa
     config = RunFolder(folder).config() if (folder / "config.toml").exists() else {}
     names = {field.name for field in dataclasses.fields(every_option())} - {"allow_pipes"}
     known = {name: value for name, value in config.items() if name in names}
+    if data is not None:
+        if "data" in known:
+            _require_kind(folder, data, options_of(folder, known))
+        known = {name: value for name, value in known.items() if name not in {"validation_data", "test_data"}}
     if data is None and "data" not in known:
         raise ConfigError(
             f"{folder} does not name its data, which the files are compared on: give them (--data, or data=)"
         )
     return options_of(folder, {**known, **({} if data is None else {"data": data}), "allow_pipes": allow_pipes})
+
+
+def _require_kind(folder: Path, data: str, known: DataOptions) -> None:
+    """Refuse rows for a run on something else, and the reverse: the run's settings say how to read its own kind."""
+    try:
+        before = kind_of(known.data, known)
+    except (ConfigError, FormatError):  # the run's own data are gone
+        return
+    now = kind_of(data, settings_for(data, dataclasses.replace(known, data=data)))
+    if before.name != now.name and not {before.name, now.name}.isdisjoint(_ROWS):
+        raise ConfigError(
+            f"data (--data): {data} is {now.name}, and {folder} was trained on {known.data}, {before.name}: give "
+            "held-out data of the same kind"
+        )
 
 
 def _loaded(folder: Path) -> nn.Module | Ensemble:
@@ -386,10 +410,13 @@ def _ship(
         raise ParityError(f"the written {exporter.name} file cannot be opened: {error}") from error
 
 
-def _refused(refused: Sequence[Parity], report: Path, tuned: int, *, kept: Mapping[str, Path] | None = None) -> str:
+def _refused(
+    refused: Sequence[Parity], report: Path, tunable: Set[str], *, kept: Mapping[str, Path] | None = None
+) -> str:
     """What was refused, where the report is, and what would help."""
     said = "; ".join(f"{each.name}: {'; '.join(each.refused).removesuffix('.')}" for each in refused)
-    more = "" if tuned else "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), "
+    rounds = any(each.name in tunable for each in refused)
+    more = "fine-tune the network that rounds by finetune_epochs (--finetune-epochs), " if rounds else ""
     cure = f"; {more}compare on more examples, or allow a wider margin (--margin)"
     cure = "" if all(each.ours for each in refused) else cure
     files = ", ".join(str(path) for path in (kept or {}).values())

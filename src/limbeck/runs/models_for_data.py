@@ -136,8 +136,16 @@ def load_teacher(
         ConfigError: If there is not one weight per folder.
         MismatchError: If its classes or the shape of its inputs are not those of the data.
     """
-    if weights is not None and (len(folders) < 2 or len(weights) != len(folders)):
-        raise ConfigError(f"there must be one weight per teacher: {len(weights)} are given for {len(folders)}")
+    if weights is not None and len(folders) == 1:
+        raise ConfigError(
+            "weights (--weights) say how much each of several teachers counts in their mean, and there is one teacher: "
+            "leave them out"
+        )
+    if weights is not None and len(weights) != len(folders):
+        raise ConfigError(
+            f"weights (--weights) need one number for each teacher: {len(weights)} "
+            f"{'is' if len(weights) == 1 else 'are'} given for {len(folders)} teachers"
+        )
     maker = None
     if own is not None:
         maker = model_maker(ModelOptions(model=own), data)

@@ -33,7 +33,7 @@ from limbeck.runs.judging import Pair, judge_pairs
 from limbeck.runs.measure import answers_of, labels_of, scores_of
 from limbeck.runs.models import load, save_model
 from limbeck.runs.models_for_data import named_model
-from limbeck.runs.result_warnings import tell_results
+from limbeck.runs.result_warnings import qualified, tell_results
 from limbeck.runs.speed import placed
 from limbeck.runs.stages import Stage, keep_stage, stage_for
 from limbeck.runs.unused import tell_unused, unused_in_training
@@ -264,6 +264,9 @@ def _carry_out(plan: _Plan, folder: RunFolder | None) -> MutualRun:
     students, history = _fit_together(plan, folder)
     tell_shared_examples(data, ["test"], execution.callback)
     result = judge_pairs(None, [Pair(students[0], beside, history)], data, plan.options.seed, plan.device, None)
+    if result.verdict is not None:
+        verdict = qualified(result.verdict, result.metrics, data, plan.options.seed)
+        result = dataclasses.replace(result, verdict=verdict, metrics={**result.metrics, "verdict": verdict.to_dict()})
     models = {"student": students[0]} if beside is None else {"baseline": beside, "student": students[0]}
     tell_results(result.metrics, {"student": [history]}, models, data, execution.callback, seed=plan.options.seed)
     metrics = execution.with_warnings({**result.metrics, "students": _scores(students, data, plan.device)})

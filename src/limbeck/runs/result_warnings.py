@@ -1,7 +1,8 @@
 """Warnings about what came out of a run: results that a reader of the verdict alone would not suspect."""
 
-__all__ = ["tell_few_steps", "tell_results", "tell_teacher_unused"]
+__all__ = ["qualified", "tell_few_steps", "tell_results", "tell_teacher_unused"]
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from limbeck.data import DataSet
 from limbeck.evaluation.prediction import predict
+from limbeck.evaluation.verdicts import Verdict
 from limbeck.options import Distillation, Training
 from limbeck.system.callbacks import Callback
 
@@ -94,17 +96,16 @@ def tell_results(
     judged = data.test or data.validation
     if judged is None:
         return
-    if judged.labels is not None and judged.labels.ndim == 1 and len(judged) >= _FEW:
-        guessing = float(torch.bincount(judged.labels.long()).max()) / len(judged)
-        for role in models:
-            found = _accuracies(metrics, role, seed)
-            poor = {n: accuracy for n, accuracy in found.items() if accuracy <= guessing}
-            if poor:
-                warn(
-                    f"the {role}{_of_seeds(list(poor), len(found))} has {next(iter(poor.values())):.1%} accuracy on "
-                    f"{len(judged):,} {metrics.get('judged_on')} examples, no more than always guessing the most "
-                    f"frequent class ({guessing:.1%}): it has learned nothing that can be compared"
-                )
+    guessing = _guessing(data)
+    for role in models:
+        found = _accuracies(metrics, role, seed)
+        poor = _poor(found, guessing)
+        if poor:
+            warn(
+                f"the {role}{_of_seeds(list(poor), len(found))} has {next(iter(poor.values())):.1%} accuracy on "
+                f"{len(judged):,} {metrics.get('judged_on')} examples, no more than always guessing the most "
+                f"frequent class ({guessing:.1%}): it has learned nothing"
+            )
     for role, model in models.items():
         few = judged.take(torch.arange(min(_LOOKED_AT, len(judged))))
         if not torch.allclose(predict(model, few), predict(model, few), atol=_ROUNDING, equal_nan=True):
@@ -115,6 +116,46 @@ def tell_results(
     sizes = [metrics.get(role, {}).get("parameters") for role in ("teacher", "student")]
     if all(isinstance(size, int) and size > 0 for size in sizes) and sizes[1] > sizes[0]:
         warn(f"the student has {sizes[1]:,} parameters and its teacher {sizes[0]:,}: it is larger, not smaller")
+
+
+def qualified(verdict: Verdict, metrics: Mapping[str, Any], data: DataSet, seed: int) -> Verdict:
+    """The verdict, which says so where one of the two networks has learned nothing: else it contradicts the warning.
+
+    Args:
+        verdict: The verdict.
+        metrics: The contents of ``metrics.json``.
+        data: The data set.
+        seed: The first seed; the others are consecutive.
+
+    Returns:
+        The verdict; as it is where both have learned something.
+    """
+    guessing = _guessing(data)
+    poor = [
+        f"the {role}{_of_seeds(list(worse), len(found))}"
+        for role in ("baseline", "student")
+        if (worse := _poor(found := _accuracies(metrics, role, seed), guessing))
+    ]
+    if not poor:
+        return verdict
+    more = (
+        f" But {' and '.join(poor)} {'does' if len(poor) == 1 else 'do'} no better than always guessing the most "
+        f"frequent class ({guessing:.1%}): what has learned nothing says little about distillation."
+    )
+    return dataclasses.replace(verdict, sentence=verdict.sentence + more)
+
+
+def _guessing(data: DataSet) -> float | None:
+    """The accuracy of always guessing the most frequent class; None where it is not known, or examples are few."""
+    judged = data.test or data.validation
+    if judged is None or judged.labels is None or judged.labels.ndim != 1 or len(judged) < _FEW:
+        return None
+    return float(torch.bincount(judged.labels.long()).max()) / len(judged)
+
+
+def _poor(accuracies: Mapping[int, float], guessing: float | None) -> dict[int, float]:
+    """The accuracies that are no better than guessing, by seed."""
+    return {} if guessing is None else {n: accuracy for n, accuracy in accuracies.items() if accuracy <= guessing}
 
 
 def _bound(first: Any, guessing: float, *, plain: bool) -> float:

@@ -1,8 +1,9 @@
 """The settings of a run in ``config.toml``: written, read, and compared on resuming."""
 
-__all__ = ["IN_PYTHON", "options_of", "plain_settings", "require_settings", "settings_text"]
+__all__ = ["IN_PYTHON", "command_in", "options_of", "plain_settings", "require_settings", "settings_text"]
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from pathlib import Path
@@ -103,6 +104,23 @@ def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | N
     return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
 
 
+def command_in(text: str) -> str | None:
+    """The command that made a run, by the first line of its settings.
+
+    Args:
+        text: The contents of the file, or its beginning.
+
+    Returns:
+        The command; None where the line says none.
+
+    Example:
+        >>> command_in(settings_text("train", {"epochs": 3})), command_in("epochs = 3")
+        ('train', None)
+    """
+    found = re.match(rf"# (?:Repeat this run with:  limbeck |{IN_PYTHON})([a-z][a-z-]*)\b", text)
+    return None if found is None else found[1]
+
+
 def require_settings(
     path: Path,
     before: Mapping[str, Any],
@@ -144,11 +162,10 @@ def require_settings(
         of_kind = field is not None and field.metadata.get("free", False)
         same = started == now or (now is None and name in _UNSET and started == _UNSET[name])
         if name not in _FREE_KEYS and name not in free and not of_kind and not same:
-            was = "its default" if started is None else repr(started)
+            was = f"without {name}" if started is None else f"with {name} = {started!r}"
             raise RunError(
-                f"{path} was started with {name} = {was}, and now it is "
-                f"{'its default' if now is None else now!r}: resume with the same settings, or choose another "
-                "out (--out)"
+                f"{path} was started {was}, and now it is {'left out' if now is None else repr(now)}: resume with the "
+                "same settings, or choose another out (--out)"
             )
 
 

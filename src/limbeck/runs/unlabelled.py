@@ -2,7 +2,7 @@
 
 __all__ = ["given_unlabelled", "open_unlabelled", "open_unlabelled_texts"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,16 @@ def open_unlabelled(
         raise ConfigError(f"{path} {refused}")
     opener = _OPENERS.get(type(seen))
     if opener is not None:
+        of_texts = isinstance(seen, TextPresentation)
+        _refuse_idle(options, _OF_TEXTS if of_texts else set(), "texts" if of_texts else "rows of a table")
         return opener(place, seen, options, id_column)
     if options.image_column is not None:
+        _refuse_idle(options, {"image_column", "image_size"}, "images")
         return _listed_images(place, seen, options, id_column)
     if id_column is not None:
         raise ConfigError("id_column is for rows of files, and the model's data are not rows: leave it out")
     if place.is_dir() and not has_idx(place):
+        _refuse_idle(options, {"image_size"}, "images")
         return _images(place, seen, options)
     if type(seen) is ImagePresentation:
         if not place.exists():
@@ -69,6 +73,18 @@ def open_unlabelled(
         raise MismatchError(f"the model takes images, and {path} is not a folder of images")
     examples = open_inputs(path, options=options)
     return examples, range(len(examples))
+
+
+_OF_TEXTS = frozenset({"text_column", "pair_column", "words_column", "next_token"})
+_OF_IMAGES = frozenset({"image_column", "image_size", "layout"})
+
+
+def _refuse_idle(options: DataOptions, taken: Set[str], what: str) -> None:
+    """Refuse settings that say nothing about what the model takes."""
+    plain = DataOptions()
+    for name in sorted((_OF_TEXTS | _OF_IMAGES) - taken):
+        if getattr(options, name) != getattr(plain, name):
+            raise ConfigError(f"{name} is for other data, and the model is given {what}: leave it out")
 
 
 def open_unlabelled_texts(

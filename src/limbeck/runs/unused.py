@@ -1,16 +1,26 @@
 """Warnings of settings that have no effect."""
 
-__all__ = ["tell_class_weights", "tell_unused", "unused_in_compression", "unused_in_distillation", "unused_in_training"]
+__all__ = [
+    "tell_class_weights",
+    "tell_own_unused",
+    "tell_unused",
+    "unused_in_compression",
+    "unused_in_distillation",
+    "unused_in_training",
+]
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from limbeck.data.data_set import DataSet
+from limbeck.errors import FormatError
 from limbeck.lowrank import metric_for
 from limbeck.options import Augmentation, Distillation, RankRule, Training
 from limbeck.options.methods import has_temperature
 from limbeck.system.callbacks import Callback
+from limbeck.system.files import read_json
 
 Unused = tuple[str, Any, str]
 """A setting's name, its value, and why it has no effect."""
@@ -34,6 +44,30 @@ def tell_unused(found: Sequence[Unused], callback: Callback | None) -> None:
     """
     for name, value, reason in found:
         (callback or Callback()).on_warning(f"{name} is {value!r}, and has no effect: {reason}")
+
+
+def tell_own_unused(name: str, own: str | None, runs: Sequence[Path]) -> None:
+    """Warn of an architecture that is given for networks that need none.
+
+    Args:
+        name: The setting's name.
+        own: The architecture, or None.
+        runs: Run folders; others, such as files and names of models, need none.
+    """
+    if own is not None and not any(_needs_architecture(run) for run in runs):
+        tell_unused([(name, own, "no network here is of an architecture of your own")], None)
+
+
+def _needs_architecture(run: Path) -> bool:
+    """Whether a run has a user's network; True where that cannot be told, which is said when it is loaded."""
+    if (run / "ensemble.json").exists():
+        return any(_needs_architecture(member) for member in (run / "members").glob("*"))
+    place = next((file for file in (run / "model" / "config.json", run / "config.json") if file.is_file()), None)
+    try:
+        config = None if place is None else read_json(place)
+    except FormatError:
+        return True
+    return isinstance(config, dict) and config.get("model_type") == "own"
 
 
 def tell_class_weights(options: Training, data: DataSet, source: DataSet, callback: Callback | None) -> None:
@@ -116,7 +150,14 @@ def unused_in_distillation(aims: Distillation, options: Training, *, baseline: b
 
 
 def unused_in_compression(
-    rule: RankRule, *, by: str = "rank", planned: bool, metric: str | None, calibration: int, placement: str
+    rule: RankRule,
+    *,
+    by: str = "rank",
+    planned: bool,
+    metric: str | None,
+    calibration: int,
+    placement: str,
+    convolutions: str = "best",
 ) -> list[Unused]:
     """Compression settings that have no effect.
 
@@ -127,6 +168,7 @@ def unused_in_compression(
         metric: The metric of truncation errors; None for the rule's default.
         calibration: How many examples to calibrate with.
         placement: Which factor gets the singular values.
+        convolutions: The allowed factorisations of convolutions.
 
     Returns:
         Which, and why.
@@ -138,6 +180,9 @@ def unused_in_compression(
         found += [("metric", metric, reason)] if metric is not None else []
         found += [("calibration", calibration, reason)] if counts else []
         found += [("placement", placement, reason)] if placement != "input" else []
+        found += [("convolutions", convolutions, reason)] if convolutions != "best" else []
+    elif by == "units" and convolutions != "best":
+        found.append(("convolutions", convolutions, "units go, and no convolution is factorised"))
     elif by == "units" and placement != "input":
         found.append(("placement", placement, "units go, and no singular values are placed"))
     elif counts and (metric or metric_for(rule)) == "weights":

@@ -70,7 +70,8 @@ class Card:
         accuracy = self.teacher_accuracy
         lines["teacher accuracy"] = "no labels" if accuracy is None else f"{accuracy:.4%}"
         lines["measured on"] = f"{self.rows_measured:,} of {self.examples * self.views:,} rows"
-        return "\n".join(f"{name:<21}{value}" for name, value in lines.items())
+        width = max(21, *(len(name) + 2 for name in lines))
+        return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON can hold it."""

@@ -206,8 +206,9 @@ class SoftTargets:
         # A store of an earlier version names the part of the data that it was written for, and not where it is from.
         if plan.inputs_digest != examples.without_labels().whole().source:
             raise MismatchError(
-                f"{self.store.folder} was written for other examples: digest {plan.data_digest}, and these have "
-                f"{examples.digest}; write soft targets for these"
+                f"{self.store.folder} was written for other examples, {plan.examples:,} of digest {plan.data_digest}, "
+                f"and these are {len(examples):,} of digest {examples.digest}: "
+                "give the same data with the same validation and train_examples, or write soft targets for these"
             )
 
     def _require_partners(self, examples: Examples) -> None:

@@ -17,7 +17,9 @@ _DATA = {
 }
 
 
-def require_agreement(folder: object, name: str, before: object, now: object) -> None:
+def require_agreement(
+    folder: object, name: str, before: object, now: object, *, places: tuple[str | None, str | None] = (None, None)
+) -> None:
     """Refuse to resume a run that was started with something else.
 
     Args:
@@ -25,6 +27,7 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
         name: A setting, a part of the data ("train", "validation", "test", "transfer"), or "teacher".
         before: Its value when the run started, from JSON.
         now: Its value now; numbers are compared with a tolerance for a teacher, and exactly for all else.
+        places: What the two were read from, then and now, as far as that is known.
 
     Raises:
         RunError: If the two differ.
@@ -37,15 +40,23 @@ def require_agreement(folder: object, name: str, before: object, now: object) ->
     """
     if _agree(before, now, {"teacher": _TOLERANCE, "method": _ALIKE}.get(name, 0.0)):
         return
+    old, new = places
+    changed = f"{old} has changed since, and had {_told(before)} and has {_told(now)} now"
     if name in _DATA:
+        said = f"{_told(before)}, and these have {_told(now)}"
+        if old is not None and new is not None:
+            said = changed if old == new else f"{old} with {_told(before)}, and now it is {new} with {_told(now)}"
         raise RunError(
-            f"{folder} was begun with other {_DATA[name]}: {_told(before)}, and these have {_told(now)}: resume with "
-            "the data that its config.toml names, if they have not changed since, or start in another folder"
+            f"{folder} was begun with other {_DATA[name]}: {said}: resume with the data that its config.toml names, as "
+            "they were, or start in another folder"
         )
     if name == "teacher":
+        said = f"{_told(before)}, and this one has {_told(now)}"
+        if old is not None and new is not None:
+            said = changed if old == new else f"{old}, and now it is {new}"
         raise RunError(
-            f"{folder} was begun with another teacher: {_told(before)}, and this one has {_told(now)}: resume with the "
-            "same teacher or store, or start in another folder"
+            f"{folder} was begun with another teacher: {said}: resume with the same teacher or store, or start in "
+            "another folder"
         )
     if name == "method":
         raise RunError(

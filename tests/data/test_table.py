@@ -308,11 +308,6 @@ def test_numbers_are_categories_where_it_is_said(tmp_path):
         limbeck.open_data(path, label_column="y", category_columns=("postcode",))
 
 
-def test_a_column_of_lists_is_refused_by_name():
-    with pytest.raises(DataError, match="column 'a' holds a ndarray, and numbers and categories are needed"):
-        Table.of(pandas.DataFrame({"a": [np.arange(3), np.arange(3)]}))
-
-
 def test_words_that_csv_files_have_for_gaps_are_no_names_of_classes(tmp_path):
     """With a separator, a row of the label NA would silently have no label."""
     path = tmp_path / "rows.csv"

@@ -332,7 +332,7 @@ def require_teacher(teacher: Teacher, method: Method) -> None:
     """
     if method.needs_logits and not teacher.has_logits:
         raise ConfigError(
-            f"method {method.name} needs the teacher's logits, and this teacher's logits are not known for every class: "
+            f"method {method.name} needs the teacher's logits, and its logits are not known for every class: "
             "they are for one model or a geometric mean, live or in a dense store that serves every temperature; use "
             "method kd"
         )

@@ -333,8 +333,9 @@ def require_teacher(teacher: Teacher, method: Method) -> None:
     """
     if method.needs_logits and not teacher.has_logits:
         raise ConfigError(
-            f"method {method.name} needs the teacher's logits of every class, and this teacher does not give them: one "
-            "model or a geometric mean does, live or in a dense store that serves every temperature; use method kd"
+            f"method {method.name} needs the teacher's logits, and its logits are not known for every class: "
+            "they are for one model or a geometric mean, live or in a dense store that serves every temperature; use "
+            "method kd"
         )
     if getattr(teacher, "drawn", False) and not method.takes_samples:
         raise ConfigError(

@@ -37,7 +37,7 @@ def prepare(folder: Path, *, images: int, epochs: int, networks: tuple[str, str]
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number:06}.jpg", quality=85)
     data = limbeck.open_data(str(folder / "images"), image_size=PIXELS, validation=0)
     run = limbeck.train(f"timm:{networks[0]}", data, epochs=epochs, batch_size=32, progress=False)
-    limbeck.save_model(folder / "teacher", run.model, classes=data.classes)
+    limbeck.save_model(folder / "teacher", run.model, classes=data.classes, overwrite=True)
 
 
 def errors(student: Any, data: Any) -> int:

@@ -53,7 +53,7 @@ def prepare(folder: Path, *, count: int, epochs: int, sizes: tuple[tuple[int, in
         f"hf:{folder / 'bert-teacher'}", opened(folder), epochs=epochs, batch_size=32, learning_rate=3e-4,
         warmup_epochs=0.25, progress=False,
     )  # fmt: skip
-    limbeck.save_model(folder / "teacher", run.model, classes=[f"class{n}" for n in range(CLASSES)])
+    limbeck.save_model(folder / "teacher", run.model, classes=[f"class{n}" for n in range(CLASSES)], overwrite=True)
 
 
 def opened(folder: Path) -> Any:

@@ -35,7 +35,7 @@ def make_seeds(target: str) -> list[bytes]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = MLP(MLPConfig(input_shape=(3,), classes=2, hidden=(2,)))
-    save_model(MODEL, net, classes=["a", "b"])
+    save_model(MODEL, net, classes=["a", "b"], overwrite=True)
     if not STORE.exists():
         scores = random.normal(size=(3, 4)).astype(np.float32)
         write_arrays(STORE, [scores], classes="abcd", examples=3, encoding=TopK(1), labels=np.zeros(3, int))

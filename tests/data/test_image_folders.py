@@ -151,4 +151,4 @@ def test_a_folder_that_was_renamed_continues_and_a_file_that_went_is_named(tmp_p
     for number in range(0, 12, 2):
         put(tmp_path, f"pictures/a/{number}.jpg", scene(114, 121, 50 + number))
     other = run_here("train", "--data", "pictures", *words, "--epochs", 3, "--resume", "--out", "run")
-    assert other.code == 2 and re.search("digest .* these have digest", other.err)
+    assert other.code == 2 and re.search("digest .* now: resume with the data", other.err)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
-import torch
 
-from limbeck.data import Examples
 from limbeck.data.table_encoding import NumberColumn, TableEncoding
+from limbeck.data.table_files import examples_of_frame
 from limbeck.errors import FormatError
 from limbeck.kaldi.convert import read_network, write_network
 from limbeck.kaldi.formats.sniff import identify
@@ -66,7 +66,8 @@ def test_a_network_of_rows_and_a_store_are_described(tmp_path):
     save_model(tmp_path / "net", net, classes=["no", "yes"])
     found = summarise(tmp_path / "net")
     assert found["parameters"] == 3 * 4 + 4 + 4 * 2 + 2 and "'presentation'" in found["note"]
-    SoftTargets.write(tmp_path / "store", net, Examples.of(torch.randn(7, 3)), classes=["no", "yes"])
+    rows = examples_of_frame(pandas.DataFrame(np.eye(7, 3), columns=list("abc")))
+    SoftTargets.write(tmp_path / "store", net, rows, classes=["no", "yes"])
     found = summarise(tmp_path / "store")
     known = {"examples": 7, "views": 1, "classes (count)": 2, "encoding": "dense dtype=float16", "temperature": "any"}
     assert found.items() >= known.items()

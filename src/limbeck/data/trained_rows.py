@@ -134,8 +134,8 @@ def size_of_inputs(examples: Examples) -> float | None:
 
     Example:
         >>> import torch
-        >>> size_of_inputs(Examples.of(torch.full((20, 1, 2, 2), 51, dtype=torch.uint8)))  # seen on [0, 1]
-        0.20000000298023224
+        >>> round(size_of_inputs(Examples.of(torch.full((20, 1, 2, 2), 51, dtype=torch.uint8))), 6)  # seen on [0, 1]
+        0.2
     """
     if not isinstance(examples.inputs, Tensor) or len(examples) < _FEW:
         return None

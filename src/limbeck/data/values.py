@@ -73,8 +73,8 @@ def as_inputs(given: ArrayLike | Tensor, *, layout: Layout | None = None) -> Ten
     if not bool(finite.all()):
         first = int((~finite).nonzero()[0])
         raise DataError(
-            f"{int((~finite).sum())} of {len(values)} examples hold NaN or numbers that are infinite "
-            f"in float32, the first is example {first}: remove or repair them"
+            f"{int((~finite).sum())} of {len(values)} examples hold NaN or infinite values in float32, "
+            f"the first is example {first}: remove or repair them"
         )
     return values
 

@@ -252,10 +252,8 @@ def test_a_transfer_set_beside_a_table_is_read_without_its_test_rows(tmp_path):
         (tmp_path / f"{name}.csv").write_text(text.replace("\nx,y", ""))
     np.savez(tmp_path / "new.npz", x=np.zeros((4, 8, 8), np.uint8))
     options = DataOptions(data=str(tmp_path / "rows.csv"), test_data=str(tmp_path / "test.csv"), label_column="y")
-    for name, said in (
-        ("new.npz", "new.npz does not fit rows: the model encodes rows of a table"),
-        ("new.csv", "new.csv does not fit rows: .*column 'x'"),
-    ):
+    known = {"new.npz": "the model encodes rows of a table", "new.csv": ".*column 'x'"}
+    for name, said in known.items():
         with pytest.raises(MismatchError, match=f"{name} does not fit rows: {said}"):
             open_inputs(tmp_path / name, like=open_data(options), options=options)
 

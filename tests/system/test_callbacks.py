@@ -1,5 +1,6 @@
 """Who hears of progress and of what is odd: Python's warnings and logging by default, a callback where there is one."""
 
+import io
 import logging
 import warnings
 
@@ -29,6 +30,18 @@ class Notes(Callback):
         self.warnings.append(text)
 
 
+@pytest.fixture
+def logged():
+    """What Python's logging is told, from INFO on."""
+    stream, logger = io.StringIO(), logging.getLogger("limbeck")
+    handler, level = logging.StreamHandler(stream), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield stream
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+
+
 def shuffled_teacher():
     teacher = nn.Linear(8, 4)
     teacher.weight.data = W.T[[1, 2, 3, 0]].clone()
@@ -42,14 +55,11 @@ def distil(**more):
     )
 
 
-def test_an_odd_teacher_is_heard_without_a_callback_at_the_caller_s_line(caplog):
-    with (
-        caplog.at_level(logging.INFO, "limbeck"),
-        pytest.warns(limbeck.LimbeckWarning, match="right on .* of 300") as heard,
-    ):
+def test_an_odd_teacher_is_heard_without_a_callback_at_the_caller_s_line(logged):
+    with pytest.warns(limbeck.LimbeckWarning, match="right on .* of 300") as heard:
         distil()
     assert [warning.filename for warning in heard if "right on" in str(warning.message)] == [__file__]
-    assert "answers 300 examples once" in caplog.text and "2 of 2" not in caplog.text
+    assert "answers 300 examples once" in logged.getvalue() and "2 of 2" not in logged.getvalue()
     assert issubclass(limbeck.LimbeckWarning, UserWarning)
 
 
@@ -61,16 +71,16 @@ def test_a_callback_hears_it_instead():
     assert any("right on" in text for text in callback.warnings) and any("once" in text for text in callback.notes)
 
 
-def test_several_callbacks_tell_those_that_show_it_and_warn_once_where_none_does(caplog):
+def test_several_callbacks_tell_those_that_show_it_and_warn_once_where_none_does(logged):
     notes = Notes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Callbacks(Callback(), notes).on_warning("odd thing")
     assert notes.warnings == ["odd thing"]
-    with pytest.warns(limbeck.LimbeckWarning, match="odd thing") as heard, caplog.at_level(logging.INFO, "limbeck"):
+    with pytest.warns(limbeck.LimbeckWarning, match="odd thing") as heard:
         Callbacks(Callback(), Callback()).on_warning("odd thing")
         Callbacks(Callback(), Callback()).on_note("a step")
-    assert len(heard) == 1 and caplog.text.count("a step") == 1
+    assert len(heard) == 1 and logged.getvalue().count("a step") == 1
 
 
 def test_warnings_of_other_processes_come_back():

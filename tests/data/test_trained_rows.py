@@ -30,6 +30,14 @@ def test_small_sets_are_told_row_by_row():
     assert found_rows(kept, Examples.of(every[200:].float())) == [], "numbers of another type are other inputs"
 
 
+def test_how_large_inputs_are_is_kept_of_what_is_no_token():
+    assert trained_rows(Examples.of(torch.randint(1, 90, (40, 5)))).size is None
+    assert trained_rows(Examples.of(torch.full((40, 5), 2.0))).size == 2.0
+    assert (
+        trained_rows(Examples.of(torch.zeros(40, 5))).size is trained_rows(Examples.of(torch.ones(19, 5))).size is None
+    )
+
+
 def test_of_a_large_set_a_fair_share_is_told():
     train = torch.arange(100_000, dtype=torch.float32)[:, None].expand(-1, 2).contiguous()
     kept = trained_rows(Examples.of(train))

@@ -10,7 +10,8 @@ from torch import nn
 
 import limbeck
 from limbeck import Examples
-from limbeck.data.input_contract import input_contract
+from limbeck.data.input_contract import input_contract, read_contract
+from limbeck.data.table_encoding import TableEncoding
 from limbeck.data.table_files import examples_of_frame
 from limbeck.errors import FormatError, LimbeckWarning, MismatchError
 from limbeck.evaluation.prediction import predict
@@ -122,7 +123,8 @@ def test_an_exported_file_sees_rows_as_its_metadata_say(tmp_path):
     """Whatever the order and the scale of the columns of other data are, and whichever categories they have."""
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [90.0, 120, None, 80], "b": [0.001, 0, 0.002, 5], "town": ["x", "y", "y", "x"]})
-    seen = examples_of_frame(frame).inputs.presentation
+    table = examples_of_frame(frame).inputs
+    seen = table.presentation
     contract = input_contract(torch.zeros(2, 6), seen, pixels=False)
     path = write(tmp_path / "net.onnx", metadata={"input": json.dumps(contract)})
     other = frame[["town", "b", "a"]].iloc[:2].replace({"town": {"y": "z"}})
@@ -130,12 +132,16 @@ def test_an_exported_file_sees_rows_as_its_metadata_say(tmp_path):
         {"a": np.array([90.0, 120]), "b": np.array([0.001, 0]), "town": np.array([0, -1])}, {"town": ["x"]}
     )
     torch.testing.assert_close(predict(as_teacher(path), examples_of_frame(other)), expected(encoded))
-    torch.testing.assert_close(predict(limbeck.Ensemble([path]), examples_of_frame(other)), expected(encoded))
     with pytest.raises(MismatchError, match="numbers in column 'a', and the table has no such column"):
         predict(as_teacher(path), examples_of_frame(frame[["b", "town"]]))
     write(path, metadata={"input": json.dumps({**contract, "columns": 3})})
     with pytest.raises(FormatError, match="metadata 'input' cannot be read"):
         as_teacher(path)
+    codes = TableEncoding(seen.columns, "codes")
+    assert read_contract(input_contract(codes.encode(table.values, table.categories), codes, pixels=False)) == (
+        codes,
+        False,
+    )
     for other in ("no JSON", "[1]", '{"kind": "other"}'):  # of files from elsewhere
         write(path, metadata={"input": other})
         assert as_teacher(path).presentation is None
@@ -151,7 +157,9 @@ def test_an_exported_file_sees_images_as_its_metadata_say(tmp_path, inside):
     examples = Examples.of(torch.randint(0, 256, (5, 1, 8, 9), dtype=torch.uint8))
     shown = examples.batch(slice(0, 5)).seen_as(seen).flatten(1)
     shown = ((shown * 0.2 + 0.4) * 255).round() if inside else shown
-    torch.testing.assert_close(predict(as_teacher(path), examples), expected(shown))
+    both = limbeck.Ensemble([path, path], mean="geometric")
+    for teacher in (as_teacher(path), both):
+        torch.testing.assert_close(predict(teacher, examples), expected(shown))
     if not inside:
         net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, bias=False))
         net[1].weight.data = torch.from_numpy(WEIGHT.T.copy())

@@ -315,12 +315,12 @@ class Examples:
         """The same examples in a model's own presentation."""
         if self.presents(presentation):
             return self.one_by_one().with_presentation(presentation)
-        self.refuse_encoder(presentation)
+        self._refuse_encoder(presentation)
         if presentation is None or not isinstance(self.inputs, Source):
             return self
         return replace(self, inputs=self.inputs.with_presentation(presentation), origin=self.source)
 
-    def refuse_encoder(self, presentation: Any) -> None:
+    def _refuse_encoder(self, presentation: Any) -> None:
         """Refuse tensors for a model that encodes the rows of a table: they have no columns to encode.
 
         Raises:

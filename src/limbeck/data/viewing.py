@@ -59,8 +59,6 @@ class Viewing:
     ) -> None:
         self.augmentation = examples.drawn(augmentation)
         self.presentations = tuple(dict.fromkeys(each for each in presentations if each is not None))
-        for each in self.presentations:
-            examples.refuse_encoder(each)
         singly = self.augmentation.augment != "none" or any(examples.presents(each) for each in self.presentations)
         self.examples, self.workers = examples.one_by_one() if singly else examples, workers
         self.made = isinstance(self.examples.inputs, Source)

@@ -9,7 +9,7 @@ from torch import nn
 
 from limbeck.data import Examples, Feed
 from limbeck.errors import ConfigError, FormatError, MismatchError, UserCodeError
-from limbeck.options import Augmentation
+from limbeck.options import Augmentation, ImagePresentation
 from limbeck.protocols import Batch
 from limbeck.softtargets import SoftTargets, Store, teacher_digest
 from limbeck.teachers import Ensemble, ModelTeacher
@@ -41,6 +41,13 @@ VIEWS = [
     Augmentation(shift=2, views=3, view_seed=11),
     Augmentation(rotate=20, shift=1.5, scale=0.2, views=2),
 ]
+
+
+def test_a_teacher_with_a_presentation_of_its_own_is_asked_again_as_it_was_asked(tmp_path):
+    live = network()
+    live.presentation = ImagePresentation(size=8, mean=(0.5,), std=(0.2,), crop_pct=0.8, channels=1)
+    SoftTargets.write(tmp_path, live, pictures(), classes=CLASSES, dtype="float32")
+    assert len(SoftTargets.open(tmp_path, examples=pictures(), teacher=live).classes) == 7
 
 
 @pytest.mark.parametrize("augmentation", VIEWS, ids=["plain", "shifted", "turned"])

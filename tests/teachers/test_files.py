@@ -138,10 +138,8 @@ def test_an_exported_file_sees_rows_as_its_metadata_say(tmp_path):
     with pytest.raises(FormatError, match="metadata 'input' cannot be read"):
         as_teacher(path)
     codes = TableEncoding(seen.columns, "codes")
-    assert read_contract(input_contract(codes.encode(table.values, table.categories), codes, pixels=False)) == (
-        codes,
-        False,
-    )
+    shown = codes.encode(table.values, table.categories)
+    assert read_contract(input_contract(shown, codes, pixels=False)) == (codes, False)
     for other in ("no JSON", "[1]", '{"kind": "other"}'):  # of files from elsewhere
         write(path, metadata={"input": other})
         assert as_teacher(path).presentation is None

@@ -85,7 +85,7 @@ class Failing(nn.Module):
 
 @pytest.fixture(scope="module")
 def little_to_search():
-    """Memory is given back by a search for garbage: of what earlier tests left it would take half a second each time."""
+    """Memory is given back by a search for garbage, which among what earlier tests left takes half a second."""
     gc.collect()
     gc.freeze()
 

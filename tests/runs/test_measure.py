@@ -2,13 +2,18 @@
 
 import time
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from torch import nn
 
 import limbeck
 from limbeck.data import Examples
+from limbeck.data.table import Table
+from limbeck.data.table_files import examples_of_frame
 from limbeck.evaluation.prediction import device_of
+from limbeck.evaluation.subjects import subject_of
 from limbeck.models import MLP, MLPConfig, to_int8
 from limbeck.runs.measure import multiply_adds
 from limbeck.runs.speed import placed, speed_of
@@ -29,6 +34,23 @@ class Slow(nn.Module):
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")
         time.sleep(self.seconds + self.each * len(x))
         return self.last(x)
+
+
+def test_rows_are_encoded_before_a_teacher_is_timed(monkeypatch):
+    """Else its time is mostly that of the encoder, and another than the same network has by itself."""
+    rows = examples_of_frame(pandas.DataFrame(np.eye(9, 6), columns=list("abcdef")))
+    net = nn.Linear(6, 3)
+    net.presentation = rows.inputs.presentation
+    encoded = []
+    fetch = Table.fetch
+    monkeypatch.setattr(Table, "fetch", lambda *given, **named: encoded.append(1) or fetch(*given, **named))
+    for given in (net, Ensemble([net, net])):
+        subject = subject_of(given)
+        batch = subject.presented(rows.batch(torch.arange(9)))
+        encoded.clear()
+        for _ in range(3):
+            subject.answer(batch, dtype=None)
+        assert not encoded
 
 
 def test_a_slow_model_is_timed_once_and_a_quick_one_often():

@@ -126,6 +126,18 @@ def test_values_that_a_softmax_would_flatten_are_not_guessed_to_be_logits():
         from_array(probs=uneven, examples=EXAMPLES)
 
 
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_rounded_log_probabilities_are_taken(decimals):
+    rounded = np.log(PROBS).round(decimals)
+    assert kind_of(rounded) == "log_probs"
+    found = asked(from_array(log_probs=rounded, examples=EXAMPLES), list(range(60)))
+    assert np.allclose(found, PROBS, atol=0.5 * 10**-decimals)
+    with pytest.raises(DataError, match="to 1.* after exp; they look like logits"):
+        from_array(log_probs=rounded + 0.2, examples=EXAMPLES)
+    rounded[3] = [0, -np.inf, -np.inf, -np.inf]
+    assert asked(from_array(log_probs=rounded, examples=EXAMPLES), [3]).tolist() == [[1, 0, 0, 0]]
+
+
 def test_rows_are_keyed_by_their_index_and_columns_by_their_names():
     order = GENERATOR.permutation(60)
     teacher = from_array(probs=PROBS[order], index=order, examples=EXAMPLES)

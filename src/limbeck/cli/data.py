@@ -27,6 +27,8 @@ def data(
     label_column: str | None = None,
     label_columns: tuple[str, ...] | None = None,
     label_separator: str | None = None,
+    group_column: str | None = None,
+    id_column: str | None = None,
     category_columns: tuple[str, ...] | None = None,
     leave_out: tuple[str, ...] | None = None,
     validation_data: str | None = None,
@@ -53,6 +55,8 @@ def data(
         label_column: The column of the labels.
         label_columns: Columns of 0 and 1, one per label.
         label_separator: What separates several labels in the label column.
+        group_column: A column of groups, such as authors.
+        id_column: A column that identifies the rows.
         category_columns: Columns of a table whose numbers are categories, such as postcodes, and not quantities.
         leave_out: Columns of a table to ignore.
         validation_data: A file of validation examples.
@@ -82,6 +86,8 @@ def data(
         label_column=label_column,
         label_columns=label_columns,
         label_separator=label_separator,
+        group_column=group_column,
+        id_column=id_column,
         category_columns=category_columns,
         leave_out=leave_out,
         validation_data=validation_data,

@@ -150,8 +150,12 @@ class TeacherSubject:
         return self
 
     def presented(self, batch: Batch) -> Batch:
-        """The batch: each of its networks takes its own presentation of it."""
-        return batch
+        """The batch, with the presentation of each of its networks made once, however often they are asked."""
+        if batch.presented is None:
+            return batch
+        presented = batch.presented
+        known = {seen: batch.seen_as(seen) for seen in self.presentations}
+        return dataclasses.replace(batch, presented=lambda which: known[which] if which in known else presented(which))
 
     def log_probs(self, batch: Batch, device: torch.device) -> Tensor:
         """Its output at T = 1."""

@@ -27,7 +27,7 @@ def open_model_folder(run: Path) -> tuple[Path, dict[str, Any]]:
         raise FormatError(folder, "there is no such folder, so it is not a run with a model")
     if folder.is_file():
         cure = (
-            "; an ONNX file may be a teacher (--teacher), and is else for onnxruntime"
+            "; ONNX files may be teachers (--teacher), and limbeck evaluate takes them; else they are for onnxruntime"
             if folder.suffix == ".onnx"
             else ""
         )

@@ -158,7 +158,7 @@ def kind_of(values: NDArray[Any]) -> AnswerKind:
         return "probs"
     with np.errstate(over="ignore"):
         exponentials = np.exp(values.astype(np.float64))
-    return "log_probs" if _are_probs(exponentials, _SUM_COARSE if _coarse(values) else _SUM) else "logits"
+    return "log_probs" if _are_probs(exponentials, _log_limit(values)) else "logits"
 
 
 def guessed_kind(values: NDArray[Any]) -> AnswerKind:
@@ -200,7 +200,7 @@ def tell_kind(values: NDArray[Any], kind: AnswerKind) -> None:
             "a second softmax would flatten them; give them as probs"
         )
     sums = values.astype(np.float64).sum(1) if kind == "probs" else np.exp(values.astype(np.float64)).sum(1)
-    limit = _sum_limit(values) if kind == "probs" else _SUM_COARSE if _coarse(values) else _SUM
+    limit = _sum_limit(values) if kind == "probs" else _log_limit(values)
     odd = int(np.argmax(np.abs(sums - 1) > limit))
     if kind == "probs" and (values < 0).any():
         odd = int(np.argmax((values < 0).any(1)))
@@ -237,14 +237,27 @@ def _sum_limit(values: NDArray[Any]) -> float:
     """How far rounding may take the sums of probabilities from one: half a last decimal for each class."""
     if _coarse(values):
         return _SUM_COARSE
-    decimals = next((each for each in (1, 2, 3, 4) if _rounded(values[:64], each) and _rounded(values, each)), None)
+    decimals = _decimals(values)
     if decimals is None:
         return _SUM
     return float(min(max(_SUM, values.shape[1] * 0.5 * 10**-decimals + 1e-6), _SUM_DECIMALS))
 
 
+def _log_limit(values: NDArray[Any]) -> float:
+    """The same of log-probabilities: each probability is off by half a last decimal of itself."""
+    if _coarse(values):
+        return _SUM_COARSE
+    decimals = _decimals(values)
+    return _SUM if decimals is None else max(_SUM, 0.52 * 10**-decimals)
+
+
+def _decimals(values: NDArray[Any]) -> int | None:
+    """To how many decimals numbers are rounded, up to four."""
+    return next((each for each in (1, 2, 3, 4) if _rounded(values[:64], each) and _rounded(values, each)), None)
+
+
 def _rounded(values: NDArray[Any], decimals: int) -> bool:
-    scaled = values.astype(np.float64) * 10**decimals
+    scaled = values[np.isfinite(values)].astype(np.float64) * 10**decimals
     return bool((np.abs(scaled - scaled.round()) < 2e-3).all())  # float32 is off by up to 1e-3 at four decimals
 
 
@@ -305,7 +318,7 @@ def _top(
     _refuse_spoilt(values, kind)
     with np.errstate(over="ignore"):
         mass = (values if kind == "probs" else np.exp(values.astype(np.float64))).sum(1, dtype=np.float64)
-    limit = _sum_limit(values) if kind == "probs" else _SUM_COARSE if _coarse(values) else _SUM
+    limit = _sum_limit(values) if kind == "probs" else _log_limit(values)
     wrong = (mass > 1 + limit) | ((values < 0).any(1) if kind == "probs" else (values > limit).any(1))
     if wrong.any():
         row = int(np.argmax(wrong))

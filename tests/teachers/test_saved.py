@@ -10,7 +10,7 @@ import limbeck
 from limbeck.data import DataSet
 from limbeck.data.splits import cut_validation
 from limbeck.errors import DataError, LimbeckWarning, MismatchError
-from limbeck.teachers.saved import guessed_kind, kind_of
+from limbeck.teachers.answer_kinds import guessed_kind, kind_of
 
 GENERATOR = np.random.default_rng(3)
 X = torch.from_numpy(GENERATOR.normal(size=(60, 5)).astype(np.float32))

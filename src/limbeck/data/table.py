@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.data.row_hashes import mark_of, mixed
 from limbeck.data.source import Source, numbered
-from limbeck.data.table_encoding import LARGEST, CategoryColumn, NumberColumn, RawColumns, TableEncoding
+from limbeck.data.table_encoding import LARGEST, CategoryColumn, NumberColumn, RawColumns, TableEncoding, is_number
 from limbeck.errors import DataError
 from limbeck.inputs import Inputs
 
@@ -192,7 +192,7 @@ class Table(Source):
         """
         found = []
         for name, known in self.categories.items():
-            odd = [code for code, text in enumerate(known) if not _is_number(text)]
+            odd = [code for code, text in enumerate(known) if not is_number(text)]
             codes = self.values[name]
             rows = np.flatnonzero(np.isin(codes, odd))
             if odd and len(known) - len(odd) >= _MANY_NUMBERS and len(rows) < _FEW_ODD * np.count_nonzero(codes >= 0):
@@ -279,14 +279,6 @@ def _numpy_type(kind: Any) -> np.dtype[Any]:
     return found.newbyteorder("=") if found.itemsize <= 8 else np.dtype(np.float64)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     if column.dtype.kind in "mM":
         raise DataError(f"column {name!r} holds times: give numbers, such as days or hours, or leave it out")
@@ -301,7 +293,7 @@ def _codes(name: str, column: Any) -> tuple[NDArray[np.int32], tuple[str, ...]]:
         )
     categories = sorted({str(value) for value in known})
     if len(categories) > _MOST and 2 * len(categories) > len(column):
-        odd_rows = [row for row, value in enumerate(texts) if not _is_gap(value) and not _is_number(value)]
+        odd_rows = [row for row, value in enumerate(texts) if not _is_gap(value) and not is_number(value)]
         if 0 < len(odd_rows) < _FEW_ODD * len(known):
             raise DataError(
                 f"column {name!r} has numbers, but for {len(odd_rows)} of {len(column):,} rows: row {odd_rows[0]} "

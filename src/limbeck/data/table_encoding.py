@@ -3,7 +3,7 @@
 Axes: ``N`` rows, ``D`` numbers of an encoded row.
 """
 
-__all__ = ["LARGEST", "CategoryColumn", "NumberColumn", "RawColumns", "TableEncoding"]
+__all__ = ["LARGEST", "CategoryColumn", "NumberColumn", "RawColumns", "TableEncoding", "is_number"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -122,10 +122,8 @@ class TableEncoding:
     @property
     def width(self) -> int:
         """D, or the numbers beside the codes."""
-        return sum(each.width for each in self.columns if self._is_number(each) or self.categories == "one-hot")
-
-    def _is_number(self, column: NumberColumn | CategoryColumn) -> bool:
-        return isinstance(column, NumberColumn)
+        beside = NumberColumn if self.categories == "codes" else NumberColumn | CategoryColumn
+        return sum(each.width for each in self.columns if isinstance(each, beside))
 
     def encode(self, values: Mapping[str, NDArray[Any]], categories: Mapping[str, Sequence[str]]) -> Inputs:
         """Encode some rows.
@@ -283,7 +281,7 @@ def _as_numbers(name: str, values: Mapping[str, NDArray[Any]], categories: Mappi
         return found
     if len(categories[name]) and (found >= 0).any():
         there = [categories[name][code] for code in dict.fromkeys(found[found >= 0].tolist())]
-        seen = next((text for text in there if not _is_number(text)), None)
+        seen = next((text for text in there if not is_number(text)), None)
         found_there = f"{there[0]!r} there, as text" if seen is None else f"{seen!r} there"
         raise MismatchError(
             f"the model was trained with numbers in column {name!r}, and the table has {found_there}: correct it, or "
@@ -292,10 +290,11 @@ def _as_numbers(name: str, values: Mapping[str, NDArray[Any]], categories: Mappi
     return np.full(len(found), np.nan)
 
 
-def _is_number(text: str) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a table is a number, or a text that spells one."""
     try:
-        float(text)
-    except ValueError:
+        float(value)
+    except (TypeError, ValueError):
         return False
     return True
 

@@ -86,7 +86,7 @@ def read_frame(path: Any) -> Any:
 
 
 def _read_csv(pandas: Any, path: str | PathLike[str]) -> Any:
-    separator = "\t" if ".tsv" in Path(str(path).lower()).suffixes else _separator(pandas, path)
+    separator = _separator(pandas, path)
     header = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str)
     _refuse_repeated(path, header)
     with warnings.catch_warnings():  # rows longer than the header would lose their end
@@ -152,7 +152,7 @@ def refuse_written_gaps(path: Any, frame: Any, columns: Sequence[str]) -> None:
         if not len(gaps):
             continue
         pandas = load_extra("pandas", "table")
-        separator = "\t" if ".tsv" in Path(name).suffixes else _separator(pandas, path)
+        separator = _separator(pandas, path)
         place = list(frame.columns).index(column)
         settings = {"usecols": [place], "index_col": False, "dtype": str, "keep_default_na": False, "na_filter": False}
         texts = pandas.read_csv(path, sep=separator, **settings).iloc[:, 0]
@@ -187,7 +187,9 @@ def list_array(path: str | PathLike[str], name: str, column: Any) -> NDArray[Any
 
 
 def _separator(pandas: Any, path: str | PathLike[str]) -> str:
-    """A comma, or a semicolon or tab where the first line has no other separator."""
+    """A tab in a ``.tsv`` file; else a comma, or a semicolon or tab where the first line has no other separator."""
+    if ".tsv" in Path(str(path).lower()).suffixes:
+        return "\t"
     first = pandas.read_csv(path, sep="\0", header=None, nrows=1, dtype=str, engine="c", quoting=3).iloc[0, 0]
     return next((each for each in (",", ";", "\t") if each in str(first)), ",")
 

@@ -35,7 +35,7 @@ from typing import Any
 from limbeck.errors import ConfigError, FormatError, RunError
 from limbeck.options.methods import renamed
 from limbeck.runs.cleanup import FIRST_WEIGHTS, WARNINGS, give_up, sweep
-from limbeck.runs.settings import command_in, plain_settings, require_settings, settings_text
+from limbeck.runs.settings import command_in, place_of, plain_settings, require_settings, settings_text
 from limbeck.system.callbacks import warn_user
 from limbeck.system.checksums import SUMS, read_checked, read_sums, tell_unlisted
 from limbeck.system.files import (
@@ -71,14 +71,6 @@ _RESULTS = (
     "ensemble.json", "answers.safetensors", "parity.json", "parity.html", "metrics.json", "best.toml", "study.db"
 )  # fmt: skip
 """The files of a run beside its trainings; rewritten when the run is resumed."""
-
-
-_PLACES_OF = {
-    "train": ("data",), "validation": ("validation_data", "data"), "test": ("test_data", "data"),
-    "transfer": ("transfer",), "teacher": ("teacher_targets", "teacher"),
-}  # fmt: skip
-"""Settings that name the places of what is identified by a digest."""
-
 _MADE_BY = {"comparison.json": "compare-methods", "shard-00000.safetensors": "soften"}
 """Commands by files that only their folders have."""
 
@@ -333,7 +325,7 @@ class RunFolder:
         order = ("train", "transfer", "validation", "test")
         now, known = identity or {}, self.config()
         for name in (*order, *sorted((before.keys() | now.keys()) - {*order, _FIRST})):
-            places = _place_of(name, known), _place_of(name, plain_settings(settings))
+            places = place_of(name, known), place_of(name, plain_settings(settings))
             require_agreement(self.path, name, before.get(name), now.get(name), places=places)
         if before.get(_FIRST) != now.get(_FIRST):
             if self.finished or (self.path / FIRST_WEIGHTS).exists():
@@ -472,15 +464,6 @@ class RunFolder:
         if not isinstance(value, dict):
             raise FormatError(self.path / "metrics.json", "is not a JSON object")
         return value
-
-
-def _place_of(name: str, settings: Mapping[str, Any]) -> str | None:
-    """The file or folder of a part of the data, or of a teacher, by a run's settings; None where they name none."""
-    for key in _PLACES_OF.get(name, ()):
-        value = settings.get(key)
-        if value:
-            return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return None
 
 
 def require_out(out: str | Path | None, *, resume: bool, save_hdf5: bool = False) -> None:

@@ -1,6 +1,6 @@
 """The settings of a run in ``config.toml``: written, read, and compared on resuming."""
 
-__all__ = ["IN_PYTHON", "command_in", "options_of", "plain_settings", "require_settings", "settings_text"]
+__all__ = ["IN_PYTHON", "command_in", "options_of", "place_of", "plain_settings", "require_settings", "settings_text"]
 
 import dataclasses
 import re
@@ -58,6 +58,12 @@ IN_PYTHON = "A run of limbeck."
 _STARTED_BY = {True: "on the command line", False: "in Python"}
 """Only the command line has a setting "data"; in Python data are objects."""
 
+_PLACES_OF = {
+    "train": ("data",), "validation": ("validation_data", "data"), "test": ("test_data", "data"),
+    "transfer": ("transfer",), "teacher": ("teacher_targets", "teacher"),
+}  # fmt: skip
+"""Settings that name the places of what is identified by a digest."""
+
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Convert settings to TOML values; None values are left out, since TOML has none.
@@ -102,6 +108,27 @@ def settings_text(command: str, settings: Mapping[str, Any], *, heading: str | N
     if "data" not in settings:
         again = f"{IN_PYTHON}{command} in Python, with data and networks as objects"
     return f"# {heading or again}\n{tomli_w.dumps(plain_settings(settings))}"
+
+
+def place_of(name: str, settings: Mapping[str, Any]) -> str | None:
+    """The file or folder of a part of the data, or of a teacher, by a run's settings.
+
+    Args:
+        name: Of the part, or "teacher".
+        settings: The settings.
+
+    Returns:
+        The path; None where they name none.
+
+    Example:
+        >>> place_of("test", {"data": "letters"}), place_of("transfer", {"data": "letters"})
+        ('letters', None)
+    """
+    for key in _PLACES_OF.get(name, ()):
+        value = settings.get(key)
+        if value:
+            return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return None
 
 
 def command_in(text: str) -> str | None:

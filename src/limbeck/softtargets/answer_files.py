@@ -32,7 +32,8 @@ from limbeck.errors import ConfigError, DataError, FormatError, MismatchError
 from limbeck.formats.column_names import listed_columns, no_column
 from limbeck.formats.npz import read_npz
 from limbeck.formats.pandas_files import list_array, read_frame
-from limbeck.teachers.saved import AnswerKind, guessed_kind, saved_answers
+from limbeck.teachers.answer_kinds import AnswerKind, guessed_kind
+from limbeck.teachers.saved import saved_answers
 from limbeck.teachers.stored import StoredTargets
 
 _NAMES: dict[str, AnswerKind] = {

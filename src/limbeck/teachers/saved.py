@@ -3,10 +3,10 @@ r"""Existing outputs as arrays: checked, and stored by example index.
 Axes: ``N`` examples, ``K`` classes, ``k`` of them kept per example.
 """
 
-__all__ = ["AnswerKind", "guessed_kind", "kind_of", "saved_answers", "tell_kind"]
+__all__ = ["saved_answers"]
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,9 @@ from limbeck.data.examples import Examples
 from limbeck.data.values import as_tensor
 from limbeck.errors import DataError, MismatchError
 from limbeck.system.callbacks import warn_user
+from limbeck.teachers.answer_kinds import KIND_WORDS, AnswerKind, refuse_spoilt, sum_limit, tell_kind
 from limbeck.teachers.stored import StoredTargets
 from limbeck.teachers.stored_topk import StoredTopK
-
-AnswerKind = Literal["probs", "log_probs", "logits"]
-"""The kinds of saved values."""
-
-_SUM, _SUM_COARSE, _SUM_DECIMALS = 1e-3, 3e-2, 0.1
-"""Largest difference of a row's sum from one; 16-bit numbers, and such with few decimals, are rounded more."""
-_WORDS = {"probs": "probabilities", "log_probs": "log-probabilities", "logits": "logits"}
 
 
 def saved_answers(
@@ -114,7 +108,7 @@ def _pair_numbers(numbers: Tensor, labels: int) -> Tensor:
 
 def _pairs(values: NDArray[Any], kind: AnswerKind, labels: Sequence[str]) -> NDArray[Any]:
     """Probabilities of two classes for each label of each example, ``(N L, 2)``, of one number for each."""
-    _refuse_spoilt(values, kind)
+    refuse_spoilt(values, kind)
     if values.shape[1] != len(labels):
         raise MismatchError(f"saved answers have {values.shape[1]} columns, and there are {len(labels)} labels")
     numbers = values.astype(np.float64)
@@ -138,139 +132,6 @@ def _pairs(values: NDArray[Any], kind: AnswerKind, labels: Sequence[str]) -> NDA
             )
         held = np.minimum(held, 1)
     return np.stack([1 - held, held], -1).reshape(-1, 2)
-
-
-def kind_of(values: NDArray[Any]) -> AnswerKind:
-    """Detect the kind of saved values.
-
-    Args:
-        values: ``(N, K)``.
-
-    Returns:
-        "probs" where rows are at least 0 and sum to one, as far as they are rounded; "log_probs" where their
-        exponentials do, else "logits".
-
-    Example:
-        >>> [kind_of(rows) for rows in (np.array([[0.5, 0.5]]), np.log([[0.5, 0.5]]), np.array([[3.0, -1.0]]))]
-        ['probs', 'log_probs', 'logits']
-    """
-    if _are_probs(values, _sum_limit(values)):
-        return "probs"
-    with np.errstate(over="ignore"):
-        exponentials = np.exp(values.astype(np.float64))
-    return "log_probs" if _are_probs(exponentials, _log_limit(values)) else "logits"
-
-
-def guessed_kind(values: NDArray[Any]) -> AnswerKind:
-    """Guess the kind of saved values; values that are not logits either are left to :func:`tell_kind`.
-
-    Args:
-        values: ``(N, K)``.
-
-    Returns:
-        As :func:`kind_of`; and "probs" for values from 0 to 1 and for percentages, which would be flattened as logits.
-
-    Example:
-        >>> guessed_kind(np.array([[0.9, 0.8], [0.2, 0.7]]))
-        'probs'
-    """
-    kind = kind_of(values)
-    if kind != "logits" or not values.size or not (values >= 0).all():
-        return kind
-    return "probs" if (values <= 1).all() or _are_percentages(values.sum(1, dtype=np.float64)) else kind
-
-
-def tell_kind(values: NDArray[Any], kind: AnswerKind) -> None:
-    """Check that saved values are of the stated kind.
-
-    Args:
-        values: ``(N, K)``.
-        kind: What they are said to be.
-
-    Raises:
-        DataError: If they are something else; the message says what a row looks like.
-    """
-    _refuse_spoilt(values, kind)
-    looks = kind_of(values)
-    if looks == kind or (kind == "logits" and looks == "log_probs"):  # the same distribution
-        return
-    if kind == "logits":
-        raise DataError(
-            f"the values given as logits are at least 0 and sum to one in all {len(values)} rows, as probabilities do: "
-            "a second softmax would flatten them; give them as probs"
-        )
-    sums = values.astype(np.float64).sum(1) if kind == "probs" else np.exp(values.astype(np.float64)).sum(1)
-    limit = _sum_limit(values) if kind == "probs" else _log_limit(values)
-    odd = int(np.argmax(np.abs(sums - 1) > limit))
-    if kind == "probs" and (values < 0).any():
-        odd = int(np.argmax((values < 0).any(1)))
-    if looks != "logits":
-        cure = f"they look like {_WORDS[looks]}: give them as {looks}"
-    elif kind == "probs" and (values >= 0).all() and _are_percentages(sums):
-        cure = "they look like percentages: divide them by 100"
-    elif kind == "probs" and (values >= 0).all() and (values <= 1).all():
-        cure = (
-            "several may be high at a time, as after a sigmoid, or classes or decimals are missing; logits are given "
-            "as logits"
-        )
-    else:
-        cure = "they look like logits: give them as logits"
-    raise DataError(
-        f"the values given as {kind} must be {_WORDS[kind]}, and row {odd} sums to {sums[odd]:.4g}, not to 1"
-        f"{' after exp' if kind == 'log_probs' else ''}; {cure}"
-    )
-
-
-def _coarse(values: NDArray[Any]) -> bool:
-    return bool(values.dtype == np.float16)
-
-
-def _are_probs(values: NDArray[Any], limit: float) -> bool:
-    return bool((values >= 0).all()) and bool((np.abs(values.sum(1, dtype=np.float64) - 1) <= limit).all())
-
-
-def _are_percentages(sums: NDArray[Any]) -> bool:
-    return bool(np.allclose(sums, 100, atol=1))
-
-
-def _sum_limit(values: NDArray[Any]) -> float:
-    """How far rounding may take the sums of probabilities from one: half a last decimal for each class."""
-    if _coarse(values):
-        return _SUM_COARSE
-    decimals = _decimals(values)
-    if decimals is None:
-        return _SUM
-    return float(min(max(_SUM, values.shape[1] * 0.5 * 10**-decimals + 1e-6), _SUM_DECIMALS))
-
-
-def _log_limit(values: NDArray[Any]) -> float:
-    """The same of log-probabilities: each probability is off by half a last decimal of itself."""
-    if _coarse(values):
-        return _SUM_COARSE
-    decimals = _decimals(values)
-    return _SUM if decimals is None else max(_SUM, 0.52 * 10**-decimals)
-
-
-def _decimals(values: NDArray[Any]) -> int | None:
-    """To how many decimals numbers are rounded, up to four."""
-    return next((each for each in (1, 2, 3, 4) if _rounded(values[:64], each) and _rounded(values, each)), None)
-
-
-def _rounded(values: NDArray[Any], decimals: int) -> bool:
-    scaled = values[np.isfinite(values)].astype(np.float64) * 10**decimals
-    return bool((np.abs(scaled - scaled.round()) < 2e-3).all())  # float32 is off by up to 1e-3 at four decimals
-
-
-def _refuse_spoilt(values: NDArray[Any], kind: str) -> None:
-    if values.ndim != 2 or not values.size:
-        raise DataError(f"saved answers must be (examples, classes), and have shape {values.shape}")
-    bad = np.isnan(values) | (values == np.inf) if kind == "log_probs" else ~np.isfinite(values)
-    if bad.any():
-        row = int(np.argmax(bad.any(1)))
-        raise DataError(
-            f"row {row} of the saved answers holds NaN or infinity, {int(bad.any(1).sum())} of {len(values)} rows do: "
-            "leave such rows out and give the others' index"
-        )
 
 
 def _normalised(values: NDArray[Any], kind: AnswerKind) -> Tensor:
@@ -315,16 +176,17 @@ def _top(
             "the logits of the top k do not tell how much mass the other classes have: save log_softmax over all "
             "classes, then take the top k, and give them as log_probs"
         )
-    _refuse_spoilt(values, kind)
+    refuse_spoilt(values, kind)
     with np.errstate(over="ignore"):
         mass = (values if kind == "probs" else np.exp(values.astype(np.float64))).sum(1, dtype=np.float64)
-    limit = _sum_limit(values) if kind == "probs" else _log_limit(values)
+    limit = sum_limit(values, kind)
     wrong = (mass > 1 + limit) | ((values < 0).any(1) if kind == "probs" else (values > limit).any(1))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
-            f"row {row} of the top-k {_WORDS[kind]} sums to {mass[row]:.4g}{' after exp' if kind != 'probs' else ''}, "
-            "and at most 1 is possible: are they logits, or of several labels?"
+            f"row {row} of the top-k {KIND_WORDS[kind]} sums to {mass[row]:.4g}"
+            f"{' after exp' if kind != 'probs' else ''}, and at most 1 is possible: are they logits, or of several "
+            "labels?"
         )
     found = torch.from_numpy(np.ascontiguousarray(values)).float()
     logs = found.log() if kind == "probs" else found
